@@ -1,3 +1,82 @@
-"""Training and inference, measured: the front door of the kit."""
+"""Training and inference, measured: the front door of the kit, the names that a notebook types.
+
+device, machine, peaks, seed     where we are, and what is possible there
+data, models, workloads          what goes in, what computes, both under one name
+count                            what a model costs on paper
+predict, evaluate                using the weights
+step, train                      changing the weights
+save, load                       keeping the weights
+measure, measure_parts           how long a call takes
+agree, compare                   the same? better, and can we tell?
+bill, bills                      a prediction beside a training step, counted and timed
+guess, explore, draw             things to move by hand
+verdict, check                   the ledger's card for a claim; is the exercise right?
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from kit import data, errors, figures, models, units, workloads
+from kit.checkpoints import load, save
+from kit.comparison import agree, compare
+from kit.costs import bill, bills
+from kit.counting import count
+from kit.course.claims import verdict
+from kit.course.exercises import check
+from kit.devices import device, machine, seed
+from kit.estimates import Estimate
+from kit.inference import evaluate, predict
+from kit.limits import peaks
+from kit.measurement import measure, measure_parts
+from kit.training import step, train
+
+if TYPE_CHECKING:
+    from kit.course.drawing import draw
+    from kit.course.panels import explore, guess
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "Estimate",
+    "agree",
+    "bill",
+    "bills",
+    "check",
+    "compare",
+    "count",
+    "data",
+    "device",
+    "draw",
+    "errors",
+    "evaluate",
+    "explore",
+    "figures",
+    "guess",
+    "load",
+    "machine",
+    "measure",
+    "measure_parts",
+    "models",
+    "peaks",
+    "predict",
+    "save",
+    "seed",
+    "step",
+    "train",
+    "units",
+    "verdict",
+    "workloads",
+]
+
+# Widgets take half a second to import, and most programs show none: fetched when first asked for.
+_LATER = {"draw": "kit.course.drawing", "explore": "kit.course.panels", "guess": "kit.course.panels"}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LATER:
+        return getattr(import_module(_LATER[name]), name)
+    raise AttributeError(f"kit has no {name!r}; it has {', '.join(__all__)}.")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

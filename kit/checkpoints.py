@@ -1,0 +1,185 @@
+"""Keeping the weights: save and load, whole or not at all.
+
+One safetensors file: tensors, and JSON in its header. It holds no pickled code, so loading a
+stranger's file cannot run anything. It is written beside its place and moved there when whole.
+
+A file is loaded only after every check has passed, in this order:
+
+exists     there is such a file
+format     it is a safetensors file of this kit, not somebody else's
+complete   no byte is missing at the end
+version    it is not from a newer kit
+digest     no byte has changed since it was written
+model      the kit still makes a model of that family, config and these shapes
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from kit.errors import BadValue, CheckpointRefused, KitError
+from kit.models import FAMILIES, build
+
+VERSION = 1
+MODEL, STATE = "model.", "state."  # what the names of tensors begin with
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A model as it was saved, and what training needs to go on with it."""
+
+    model: nn.Module
+    state: dict[str, Any] | None  # for `kit.train(..., resume=state)`
+    path: Path
+
+
+def save(path: str | Path, model: nn.Module, history: Any = None) -> Path:
+    """Write the model, and where training stands if a history is given; returns the path.
+
+    Parameters
+    ----------
+    path
+        Where to; missing folders are made. A file that is there is replaced at the very end, in
+        one move: an interrupted save leaves the old one whole.
+    model
+        Of one of the kit's families.
+    history
+        What `kit.train` returned; its `.state` is kept, so that training can go on.
+
+    Raises
+    ------
+    BadValue
+        The model is of no family that `load` could make again.
+    """
+    from safetensors.torch import save as pack
+
+    family = type(model).__name__
+    if family not in FAMILIES or not hasattr(model, "config"):
+        raise BadValue(f"cannot save a {family}: load() makes only {', '.join(FAMILIES)} again.")
+    tensors = {MODEL + name: value for name, value in model.state_dict().items()}
+    state = _split(history.state, STATE, tensors) if history is not None else None
+    tensors = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+    about = {"version": VERSION, "family": family, "config": asdict(model.config), "state": state}
+    text = json.dumps(about, sort_keys=True)
+    data = pack(tensors, {"kit": text, "digest": _digest(tensors, text)})
+    return _write_whole(Path(path), data)
+
+
+def load(path: str | Path, device: torch.device | str = "cpu") -> Checkpoint:
+    """Read a model, and where its training stood, after checking the whole file.
+
+    Raises
+    ------
+    CheckpointRefused
+        A check failed; `.check` is its name, see the top of this file. Nothing is half-loaded.
+    """
+    path = Path(path)
+    tensors, about = _read(path)
+    try:
+        model = build(about["family"], about["config"])
+        own = {name[len(MODEL) :]: v for name, v in tensors.items() if name.startswith(MODEL)}
+        model.load_state_dict(own)
+    except (KitError, KeyError, RuntimeError) as error:
+        raise CheckpointRefused("model", f"{path}: {error}") from error
+    state = about["state"] and _join(about["state"], tensors)
+    return Checkpoint(model.to(device), state, path)
+
+
+def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The tensors and the JSON of a file that has passed every check but the last."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load as unpack
+
+    if not path.is_file():
+        raise CheckpointRefused("exists", f"{path}: no such file. Save one with kit.save(...).")
+    data = path.read_bytes()
+    size = int.from_bytes(data[:8], "little")
+    header = _json(data[8 : 8 + size])
+    if not isinstance(header, dict):
+        cut = 8 <= len(data) < 8 + size < 100_000_000 and data[8:9] == b"{"
+        check = "complete" if cut or len(data) < 8 else "format"
+        raise CheckpointRefused(check, f"{path}: {len(data):,} bytes that have no readable header.")
+    note = header.get("__metadata__", {})
+    about = _json(note.get("kit", "").encode())
+    if not isinstance(about, dict) or "digest" not in note:
+        raise CheckpointRefused("format", f"{path}: a safetensors file, but not of this kit.")
+    ends = [v["data_offsets"][1] for name, v in header.items() if name != "__metadata__"]
+    needed = 8 + size + max(ends, default=0)
+    if len(data) != needed:
+        raise CheckpointRefused("complete", f"{path}: {len(data):,} bytes, needs {needed:,}.")
+    if about.get("version", 0) > VERSION:
+        raise CheckpointRefused(
+            "version", f"{path}: format {about['version']}, this kit reads up to {VERSION}. Upgrade."
+        )
+    try:
+        tensors = unpack(data)
+    except SafetensorError as error:
+        raise CheckpointRefused("format", f"{path}: {error}.") from error
+    if _digest(tensors, note["kit"]) != note["digest"]:
+        raise CheckpointRefused("digest", f"{path}: its content was altered after it was saved.")
+    return tensors, about
+
+
+def _json(text: bytes) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return None
+
+
+def _digest(tensors: dict[str, Tensor], text: str) -> str:
+    """SHA-256 of the JSON and of each tensor's name, dtype, shape and bytes."""
+    total = hashlib.sha256(text.encode())
+    for name in sorted(tensors):
+        value = tensors[name]
+        total.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+        total.update(value.reshape(-1).view(torch.uint8).numpy().tobytes() if value.numel() else b"")
+    return total.hexdigest()
+
+
+def _write_whole(path: Path, data: bytes) -> Path:
+    """Write beside the place, flush to the disk, move: the place never holds half a file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, draft = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(draft, path)
+    except BaseException:
+        Path(draft).unlink(missing_ok=True)
+        raise
+    return path
+
+
+def _split(value: Any, place: str, tensors: dict[str, Tensor]) -> Any:
+    """Plain JSON of a nested value; its tensors go to `tensors`, a reference stays."""
+    if isinstance(value, Tensor):
+        tensors[place] = value
+        return {"tensor": place}
+    if isinstance(value, dict):  # as pairs, since JSON would turn the optimizer's 0 into "0"
+        return {"pairs": [[k, _split(v, f"{place}.{k}", tensors)] for k, v in value.items()]}
+    if isinstance(value, (list, tuple)):
+        return [_split(v, f"{place}.{i}", tensors) for i, v in enumerate(value)]
+    return value
+
+
+def _join(value: Any, tensors: dict[str, Tensor]) -> Any:
+    """What `_split` took apart."""
+    if isinstance(value, list):
+        return [_join(v, tensors) for v in value]
+    if isinstance(value, dict):
+        if "tensor" in value:
+            return tensors[value["tensor"]]
+        return {k: _join(v, tensors) for k, v in value["pairs"]}
+    return value

@@ -1,0 +1,305 @@
+"""The two halves of a model's bill, side by side: a prediction, and a training step by phase.
+
+Counted (FLOPs, bytes) and timed, on the same batch, in the same rounds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from kit.counting import Count, count
+from kit.estimates import Estimate, bootstrap
+from kit.figures import Picture, Table, bars, lines
+from kit.inference import device_of, predict
+from kit.measurement import Parts, measure_parts
+from kit.results import Result
+from kit.training import step
+from kit.units import words
+from kit.workloads import Workload
+
+STEP = ["forward", "backward", "optimizer"]
+RULE_OF_THREE = 3.0  # forward 1, backward 2: what articles assume, in FLOPs
+
+
+@dataclass(frozen=True)
+class Bill(Result):
+    """What one prediction and one training step of a model cost on one batch."""
+
+    name: str
+    batch_size: int
+    count: Count
+    parts: Parts
+
+    @property
+    def time_ratio(self) -> Estimate:
+        """Time of a training step ÷ time of a prediction."""
+        return self.parts.ratio(STEP, "predict")
+
+    @property
+    def flops_ratio(self) -> float:
+        """FLOPs of a training step ÷ FLOPs of a prediction."""
+        return self.count.step_flops / self.count.forward_flops
+
+    @property
+    def traffic_ratio(self) -> float:
+        """Least bytes moved by a training step ÷ by a prediction."""
+        phases = self.count.phases
+        return sum(phases[p].moved_bytes for p in STEP) / phases["predict"].moved_bytes
+
+    @property
+    def memory_ratio(self) -> float:
+        """Bytes that training has in memory ÷ bytes that inference has."""
+        return self.count.training_bytes / self.count.inference_bytes
+
+    @property
+    def adjusting_share(self) -> Estimate:
+        """Backward and optimizer, as a share of what a step takes beyond a prediction."""
+        return self._share_of_extra("backward", "optimizer")
+
+    @property
+    def optimizer_share_of_extra(self) -> Estimate:
+        """The optimizer alone, as a share of what a step takes beyond a prediction."""
+        return self._share_of_extra("optimizer")
+
+    def _share_of_extra(self, *names: str) -> Estimate:
+        times = {name: np.array(self.parts[name].times_s) for name in ("predict", *STEP)}
+        extra = sum(times[name] for name in STEP) - times["predict"]
+        return bootstrap(sum(times[name] for name in names) / extra, unit="%")
+
+    def step_s(self) -> float:
+        """Median seconds of a training step: the sum of its phases' medians."""
+        return sum(self.parts[name].median_s for name in STEP)
+
+    def __repr__(self) -> str:
+        return (
+            f"{self.name}, batch {self.batch_size}: a training step takes {self.time_ratio} the "
+            f"time and {words(self.flops_ratio, '×')} the FLOPs of a prediction"
+        )
+
+    def table(self) -> Table:
+        """What people see: one row per phase, then step against prediction."""
+        phases = self.count.phases
+        rows = []
+        for name in ("predict", *STEP):
+            median, work = self.parts[name].median, phases[name]
+            rows.append(
+                (
+                    "prediction" if name == "predict" else f"· {name}",
+                    words(median.value, "s"),
+                    f"{words(median.low, 's')} to {words(median.high, 's')}",
+                    words(work.flops, "FLOP"),
+                    words(work.moved_bytes, "B"),
+                    words(work.flops / median.value, "FLOP/s"),
+                )
+            )
+        ratio, flops = self.time_ratio, self.count.step_flops
+        moved = sum(phases[p].moved_bytes for p in STEP)
+        step = (
+            "training step",
+            words(self.step_s(), "s"),
+            "",
+            words(flops, "FLOP"),
+            words(moved, "B"),
+            words(flops / self.step_s(), "FLOP/s"),
+        )
+        rows.insert(1, step)
+        rows.append(
+            (
+                "step ÷ prediction",
+                words(ratio.value, "×"),
+                f"{words(ratio.low, '×')} to {words(ratio.high, '×')}",
+                words(self.flops_ratio, "×"),
+                words(self.traffic_ratio, "×"),
+                "",
+            )
+        )
+        one = self.parts["predict"]
+        caption = (
+            f"{self.count.model}; batch of {self.batch_size}; {one.n} rounds on {one.device}, "
+            f"{one.threads} thread{'s' * (one.threads > 1)}. Median time, 95 % interval; bytes: "
+            f"the least that must be moved. {self.count.rule[0].upper()}{self.count.rule[1:]}."
+        )
+        header = ("", "time", "interval", "work", "bytes moved", "rate")
+        return Table(header, rows, caption)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The raw times and counts."""
+        return {
+            "name": self.name,
+            "batch_size": self.batch_size,
+            "count": self.count.to_dict(),
+            **self.parts.to_dict(),
+            "time_ratio": self.time_ratio.to_dict(),
+            "flops_ratio": self.flops_ratio,
+            "traffic_ratio": self.traffic_ratio,
+            "memory_ratio": self.memory_ratio,
+        }
+
+    def plot(self) -> Picture:
+        """A prediction's bar above a training step's, the latter by phase."""
+        stacks = {
+            "a prediction": {"forward": self.parts["predict"].median_s},
+            "a training step": {name: self.parts[name].median_s for name in STEP},
+        }
+        told = ", ".join(f"{n} {words(self.parts[n].median_s, 's')}" for n in STEP)
+        caption = (
+            f"{self.name}, batch {self.batch_size}: a prediction takes "
+            f"{words(self.parts['predict'].median_s, 's')}; a training step {told}; "
+            f"{words(self.time_ratio.value, '×')} in all."
+        )
+        return bars(stacks, "time (s)", caption=caption, unit="s")
+
+
+@dataclass(frozen=True)
+class Bills(Result):
+    """Bills of several models and batch sizes."""
+
+    bills: tuple[Bill, ...]
+
+    def __getitem__(self, which: tuple[str, int]) -> Bill:
+        return next(b for b in self.bills if (b.name, b.batch_size) == which)
+
+    def __iter__(self):  # type: ignore[no-untyped-def]
+        return iter(self.bills)
+
+    def __repr__(self) -> str:
+        return "\n".join(map(repr, self.bills))
+
+    def table(self) -> Table:
+        """What people see: per model and batch, each phase in predictions of that batch."""
+
+        def row(b: Bill) -> tuple[str, ...]:
+            phases = (words(b.parts.ratio(name, "predict").value, "×") for name in STEP)
+            r = b.time_ratio
+            return (
+                f"{b.name}, batch {b.batch_size}",
+                words(b.parts["predict"].median_s, "s"),
+                *phases,
+                words(r.value, "×"),
+                f"{words(r.low, '×')} to {words(r.high, '×')}",
+                words(b.flops_ratio, "×"),
+                words(b.memory_ratio, "×"),
+                words(b.traffic_ratio, "×"),
+            )
+
+        header = ("", "prediction", *STEP, "step: time", "interval", "FLOPs", "memory", "traffic")
+        one = self.bills[0].parts["predict"]
+        caption = (
+            "All but the first column as multiples of the prediction on the same batch. "
+            f"{one.device}, {one.threads} thread{'s' * (one.threads > 1)}."
+        )
+        return Table(header, [row(b) for b in self.bills], caption)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The raw bills."""
+        return {"bills": [b.to_dict() for b in self.bills]}
+
+    def plot(self) -> Picture:
+        """The measured ratio over the batch size, beside the rule of three."""
+        series, bands = {}, {}
+        for name in dict.fromkeys(b.name for b in self.bills):
+            own = [b for b in self.bills if b.name == name]
+            ratios = [b.time_ratio for b in own]
+            series[name] = ([b.batch_size for b in own], [r.value for r in ratios])
+            bands[name] = ([r.low for r in ratios], [r.high for r in ratios])
+        told = "; ".join(
+            f"{name} from {words(ys[0], '×')} at batch {xs[0]} to {words(ys[-1], '×')} at {xs[-1]}"
+            for name, (xs, ys) in series.items()
+        )
+        return lines(
+            series,
+            "batch size (examples)",
+            "training step ÷ prediction (time)",
+            caption=f"Time of a training step in predictions: {told}.",
+            log="x",
+            bands=bands,
+            level=("the rule of three", RULE_OF_THREE),
+        )
+
+
+def bill(
+    workload: Workload,
+    model: str | nn.Module | None = None,
+    *,
+    batch_size: int = 32,
+    budget_s: float = 1.0,
+    device: torch.device | str = "cpu",
+    optimizer: Callable[..., torch.optim.Optimizer] = torch.optim.AdamW,
+) -> Bill:
+    """What a prediction and a training step cost: time, FLOPs and bytes, by phase.
+
+    The model given stays as it is: a copy is trained, and a copy in evaluation mode predicts.
+
+    Parameters
+    ----------
+    workload
+        Gives the batch and the loss.
+    model
+        The workload's model of that name, or any model; None: its default one.
+    batch_size
+        Examples per batch, for the prediction and the step alike.
+    budget_s
+        Seconds for the timings.
+    device
+        Where to compute, if the model is made here.
+    optimizer
+        Called with the parameters and `lr`; the count assumes AdamW's two moments.
+
+    Explained in lesson 02.
+    """
+    if not isinstance(model, nn.Module):
+        name, model = model or next(iter(workload.models)), workload.model(model).to(device)
+    else:
+        name = type(model).__name__.lower()
+    learner, server = deepcopy(model).train(), deepcopy(model).eval()
+    inputs, targets = workload.example(batch_size, device_of(model))
+    update = optimizer(learner.parameters(), lr=1e-4)
+
+    def apply(_: Any) -> None:
+        update.step()
+        update.zero_grad()  # what `step` does first; no time to speak of, but it is part of it
+
+    def backward(loss: Tensor) -> None:
+        loss.backward()
+
+    # Each half runs twice in a round and its second time counts: a call that follows one of its
+    # own kind finds its code and data in the caches, as it would in service or in training.
+    parts = {
+        "first predict": lambda _: predict(server, inputs),
+        "predict": lambda _: predict(server, inputs),
+        "first step": lambda _: step(learner, update, inputs, targets, workload.loss),
+        "forward": lambda _: workload.loss(learner(inputs), targets),
+        "backward": backward,
+        "optimizer": apply,
+    }
+    counted = count(model, inputs, lambda outputs: workload.loss(outputs, targets))
+    timed = measure_parts(parts, budget_s=budget_s, device=device_of(model))
+    return Bill(name, batch_size, counted, timed)
+
+
+def bills(
+    workload: Workload,
+    *,
+    models: Iterable[str] | None = None,
+    batch_sizes: Iterable[int] = (1, 8, 64, 256),
+    budget_s: float = 0.5,
+    device: torch.device | str = "cpu",
+) -> Bills:
+    """A bill per model and batch size of a workload; `budget_s` seconds each."""
+    names = list(models or workload.models)
+    sizes = list(batch_sizes)
+    return Bills(
+        tuple(
+            bill(workload, name, batch_size=size, budget_s=budget_s, device=device)
+            for name in names
+            for size in sizes
+        )
+    )
+

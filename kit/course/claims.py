@@ -1,0 +1,176 @@
+"""The ledger: what articles claim, the rule that decides it, and the verdict here."""
+
+from __future__ import annotations
+
+import operator
+import tomllib
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+from kit.errors import BadValue, UnknownName
+from kit.estimates import Estimate
+from kit.figures import Table
+from kit.results import Result
+from kit.units import digits
+
+HOLDS, ONLY_IF, DOES_NOT, CANNOT_TELL = (
+    "holds here",
+    "holds only if",
+    "does not hold here",
+    "cannot tell",
+)
+OPERATORS = {
+    ">": operator.gt,
+    ">=": operator.ge,
+    "<": operator.lt,
+    "<=": operator.le,
+    "==": operator.eq,
+}
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One claim, who makes it, and the rule that decides it."""
+
+    id: str
+    claim: str
+    said_by: tuple[str, ...]
+    lessons: tuple[str, ...]
+    holds: dict[str, str]
+    measures: dict[str, str]
+    stops: str
+    everywhere: dict[str, str]
+    only_if: str
+
+    @property
+    def conditions(self) -> dict[str, str]:
+        """All conditions of the rule: quantity -> "<op> <number>"."""
+        return {**self.holds, **self.everywhere}
+
+
+@cache
+def ledger() -> dict[str, Claim]:
+    """All claims by id.
+
+    >>> len(ledger()), ledger()["01"].lessons
+    (38, ('01',))
+    """
+    text = files("kit.course").joinpath("claims.toml").read_text(encoding="utf-8")
+    return {
+        id: Claim(
+            id=id,
+            claim=entry["claim"],
+            said_by=tuple(entry["said_by"]),
+            lessons=tuple(entry["lessons"]),
+            holds=entry["holds"],
+            measures=entry["measures"],
+            stops=entry["stops"],
+            everywhere=entry.get("everywhere", {}),
+            only_if=entry.get("only_if", ""),
+        )
+        for id, entry in tomllib.loads(text)["claims"].items()
+    }
+
+
+@dataclass(frozen=True)
+class Verdict(Result):
+    """A claim, what was measured, and what follows by its rule."""
+
+    claim: Claim
+    measured: dict[str, float | Estimate | None]
+
+    @property
+    def met(self) -> dict[str, bool | None]:
+        """Which conditions are met; None where the interval straddles the limit."""
+        return {
+            name: _met(self.measured[name], rule) for name, rule in self.claim.conditions.items()
+        }
+
+    @property
+    def word(self) -> str:
+        """*holds here*, *holds only if …*, *does not hold here* or *cannot tell*."""
+        core = [self.met[name] for name in self.claim.holds]
+        beyond = [self.met[name] for name in self.claim.everywhere]
+        if False in core:
+            return DOES_NOT
+        if None in core:
+            return CANNOT_TELL
+        if False in beyond:
+            return f"{ONLY_IF} {self.claim.only_if}"
+        return CANNOT_TELL if None in beyond else HOLDS
+
+    def __repr__(self) -> str:
+        return f"Claim {self.claim.id}, “{self.claim.claim}”: {self.word}"
+
+    def table(self) -> Table:
+        """The card: claim, what was measured against which rule, verdict, where it stops."""
+        rows = []
+        for name, rule in self.claim.conditions.items():
+            mark = {True: "yes", False: "no", None: "cannot tell"}[self.met[name]]
+            rows.append((self.claim.measures[name], _shown(self.measured[name]), rule, mark))
+        caption = f"“{self.claim.claim}” ({', '.join(self.claim.said_by)}): {self.word}."
+        stops = f" Where it stops holding: {self.claim.stops}"
+        header = (f"claim {self.claim.id}: measured", "here", "rule", "met")
+        return Table(header, rows, caption + stops)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Claim, measured values, rule and verdict."""
+        measured = {
+            name: value.to_dict() if isinstance(value, Estimate) else value
+            for name, value in self.measured.items()
+        }
+        return {
+            "claim_id": self.claim.id,
+            "claim": self.claim.claim,
+            "measured": measured,
+            "rule": self.claim.conditions,
+            "verdict": self.word,
+        }
+
+
+def verdict(id: str, **measured: float | Estimate | None) -> Verdict:
+    """The ledger's card for a claim, given what its rule asks for.
+
+    Parameters
+    ----------
+    id
+        Of the claim, "01" to "38".
+    measured
+        Each quantity of the rule: a number, an `Estimate` with its interval, or None where it
+        could not be measured (then nobody can tell).
+
+    Raises
+    ------
+    UnknownName
+        There is no such claim; near ones are listed.
+    BadValue
+        The quantities are not those of the rule; each is explained.
+    """
+    if id not in ledger():
+        raise UnknownName("claim", id, ledger())
+    claim = ledger()[id]
+    if set(measured) != set(claim.conditions):
+        needed = "; ".join(f"{name} ({claim.measures[name]})" for name in claim.conditions)
+        raise BadValue(f"claim {id} given {sorted(measured)}: its rule needs {needed}.")
+    return Verdict(claim, measured)
+
+
+def _met(value: float | Estimate | None, rule: str) -> bool | None:
+    sign, limit = rule.split()
+    holds = OPERATORS[sign]
+    if value is None:
+        return None
+    if not isinstance(value, Estimate):
+        return bool(holds(value, float(limit)))
+    ends = {bool(holds(value.low, float(limit))), bool(holds(value.high, float(limit)))}
+    return ends.pop() if len(ends) == 1 else None
+
+
+def _shown(value: float | Estimate | None) -> str:
+    if value is None:
+        return "not measured here"
+    if isinstance(value, Estimate):
+        return f"{digits(value.value)} [{digits(value.low)}, {digits(value.high)}]"
+    return digits(value)

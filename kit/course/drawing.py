@@ -1,0 +1,242 @@
+"""The drawing panel of lesson 01: draw a digit, and watch models read it.
+
+to_image        a drawing becomes an image like those of `kit.data.digits`
+probabilities   what each model makes of an image, in numbers
+picture_html    the same as a picture: what the models see, and how sure each is
+draw            the panel: a pad beside that picture, which follows the pen
+
+Shapes: H, W height and width of a drawing. Images are (1, 8, 8), as the data set's.
+"""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+import pathlib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import anywidget
+import ipywidgets
+import numpy as np
+import torch
+import traitlets
+from matplotlib.image import imsave
+from numpy.typing import ArrayLike, NDArray
+from scipy.ndimage import distance_transform_edt
+from torch import Tensor, nn
+
+from kit.inference import device_of, predict
+
+BITMAP = 128  # pixels a side of what the pad sends; drawing.js says the same
+SIDE, BLOCK = 32, 4  # the data set's bitmaps, and the blocks whose ink its 8×8 images count
+TALL, WIDE = 32, 20  # the part of a bitmap that its digits fill: columns 0 and 7 of 8 stay empty
+WIDEN, HEIGHTEN = 1.25, 2.0  # at most, against the other axis: a 1 stays thin, a wide 0 fills it
+LEAN = 0.4  # columns per row: the strongest slant that is straightened
+INK = 313  # inked pixels of a digit, mean over the data set; every class lies within 303 and 330
+
+BLUE, VERMILLION = "#0072B2", "#D55E00"  # Okabe & Ito
+TEXT = "color:var(--jp-content-font-color1,inherit)"
+TRACK = "var(--jp-layout-color3,rgba(128,128,128,.25))"
+
+
+def to_image(drawing: ArrayLike) -> Tensor:
+    """The drawing as the data set would give it: (1, 8, 8) float32, 0 paper to 1 ink.
+
+    Parameters
+    ----------
+    drawing
+        (H, W), true or non-zero where there is ink; of any size. Without ink the image is zeros.
+
+    Notes
+    -----
+    The digits were made by NIST's routines (Garris et al., "NIST Form-Based Handprint Recognition
+    System", NISTIR 5469, 1994): straightened where it was slanted, scaled to fill 20×32 pixels in
+    the middle of 32×32, eroded where it had too much ink and dilated where it had too little; then
+    Alpaydın and Kaynak counted the ink in blocks of 4×4. So does this, with rules of its own for
+    how far; they were chosen so that drawn digits look like the data's.
+
+    Examples
+    --------
+    >>> to_image(np.ones((50, 50)))[0, 0].tolist()  # the frame filled: 6 of 32 columns are margin
+    [0.0, 0.5, 1.0, 1.0, 1.0, 1.0, 0.5, 0.0]
+
+    Seen first in lesson 01.
+    """
+    drawn = np.asarray(drawing, dtype=bool)
+    if not drawn.any():
+        return torch.zeros(1, SIDE // BLOCK, SIDE // BLOCK)
+    bitmap = min(map(framed, pens(upright(drawn))), key=lambda tried: abs(int(tried.sum()) - INK))
+    blocks = bitmap.reshape(SIDE // BLOCK, BLOCK, SIDE // BLOCK, BLOCK)
+    return torch.from_numpy(blocks.mean(axis=(1, 3), dtype=np.float32))[None]
+
+
+def upright(drawn: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """The drawing without its slant: rows shifted until left and right balance from top to bottom."""
+    y, x = np.nonzero(drawn)
+    down = y - y.mean()
+    slant = np.clip((down @ x) / max(down @ down, 1), -LEAN, LEAN)  # least squares: x over y
+    shifts = np.rint(-slant * (np.arange(len(drawn)) - y.mean())).astype(int)
+    room = np.pad(drawn, ((0, 0), (abs(shifts).max(),) * 2))
+    return np.stack([np.roll(row, shift) for row, shift in zip(room, shifts, strict=True)])
+
+
+def pens(drawn: NDArray[np.bool_]) -> Iterator[NDArray[np.bool_]]:
+    """The drawing with ever thicker pens; with ever thinner ones where it has too much ink."""
+    reach = max(drawn.shape) // 10
+    room = np.pad(drawn, reach)  # to grow into
+    outside, inside = distance_transform_edt(~room), distance_transform_edt(room)
+    end = reach if framed(drawn).sum() < INK else -inside.max() / 2  # half a pen, and it holds
+    return (outside - inside <= radius for radius in np.linspace(0, end, 12))
+
+
+def framed(drawn: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """The inked part of a drawing, scaled into the frame of a (32, 32) bitmap."""
+    rows, columns = np.flatnonzero(drawn.any(axis=1)), np.flatnonzero(drawn.any(axis=0))
+    ink = drawn[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    height, width = ink.shape
+    tall = max(1, round(min(TALL, HEIGHTEN * WIDE * height / width)))
+    wide = max(1, round(min(WIDE, WIDEN * TALL * width / height)))
+    from_rows = ((np.arange(tall) + 0.5) * height / tall).astype(int)
+    from_columns = ((np.arange(wide) + 0.5) * width / wide).astype(int)
+    bitmap = np.zeros((SIDE, SIDE), dtype=bool)
+    top, left = (SIDE - tall) // 2, (SIDE - wide) // 2
+    bitmap[top : top + tall, left : left + wide] = ink[np.ix_(from_rows, from_columns)]
+    return bitmap
+
+
+def probabilities(models: Mapping[str, nn.Module], image: Tensor) -> dict[str, list[float]]:
+    """How likely each model holds each digit for the image (1, 8, 8): name -> ten shares of 1.
+
+    Nothing at all for an image without ink: a model would answer, but there was no question.
+    """
+    if not image.any():
+        return {name: [] for name in models}
+    return {
+        name: predict(model, image[None].to(device_of(model))).float().softmax(dim=-1)[0].tolist()
+        for name, model in models.items()
+    }
+
+
+def reads(shares: Sequence[float]) -> str:
+    """The answer in words.
+
+    >>> reads([0.01, 0.02, 0.9, 0.01, 0.01, 0.01, 0.01, 0.01, 0.01, 0.01]), reads([])
+    ('reads 2, 90 %', 'waits for ink')
+    """
+    if not shares:
+        return "waits for ink"
+    best = max(range(len(shares)), key=shares.__getitem__)
+    return f"reads {best}, {percent(shares[best])}"
+
+
+def percent(share: float) -> str:
+    """The share in whole percent; never 100 % for what is not certain.
+
+    >>> percent(0.981), percent(0.9971), percent(0.002)
+    ('98 %', '> 99 %', '0 %')
+    """
+    return "> 99 %" if share > 0.99 else f"{100 * share:.0f} %"
+
+
+def bars_html(name: str, shares: Sequence[float]) -> str:
+    """One model's answer: its name, what it reads, and a bar for each digit."""
+    best = max(shares, default=None)
+    rows = "".join(
+        _bar_html(digit, share, share == best) for digit, share in enumerate(shares or [0.0] * 10)
+    )
+    title = html.escape(name)
+    return (
+        f'<div role="img" aria-label="{title}: {reads(shares)}" style="width:176px">'
+        f'<div style="line-height:20px">{title}</div>'
+        f'<div style="font-size:16px;font-weight:600;line-height:28px">{reads(shares)}</div>'
+        f"{rows}</div>"
+    )
+
+
+def _bar_html(digit: int, share: float, best: bool) -> str:
+    """One row: digit, bar, percent; every row is as high and wide as the next."""
+    colour, weight = (VERMILLION, 700) if best else (BLUE, 400)
+    return (
+        f'<div style="display:flex;align-items:center;height:20px;font-weight:{weight}">'
+        f'<div style="width:16px">{digit}</div>'
+        f'<div style="width:112px;height:12px;background:{TRACK}">'
+        f'<div style="width:{100 * share:.1f}%;height:12px;background:{colour}"></div></div>'
+        f'<div style="width:48px;text-align:right;white-space:nowrap">{percent(share)}</div></div>'
+    )
+
+
+def sees_html(image: Tensor, note: str) -> str:
+    """What the models see: the image's 64 numbers as enlarged squares, dark where there is ink."""
+    buffer = io.BytesIO()
+    squares = np.kron(image[0].cpu().numpy(), np.ones((20, 20)))
+    imsave(buffer, squares, cmap="gray_r", vmin=0, vmax=1, format="png")
+    data = base64.b64encode(buffer.getvalue()).decode()
+    return (
+        '<div style="width:162px"><div style="line-height:20px">What the models see</div>'
+        f'<img role="img" alt="{html.escape(note)}, as 8 by 8 grey squares" width="160" height="160" '
+        f'style="margin:4px 0;border:1px solid var(--jp-border-color1,#bdbdbd)" '
+        f'src="data:image/png;base64,{data}"><div style="opacity:.8">{html.escape(note)}</div></div>'
+    )
+
+
+def picture_html(image: Tensor, answers: Mapping[str, Sequence[float]], note: str) -> str:
+    """The panel's picture: the image as the models see it, and each model's bars."""
+    columns = [sees_html(image, note), *(bars_html(*answer) for answer in answers.items())]
+    return (
+        f'<div style="{TEXT};display:flex;flex-wrap:wrap;gap:24px;font-size:13px;line-height:20px;'
+        f'font-variant-numeric:tabular-nums">{"".join(columns)}</div>'
+    )
+
+
+class Pad(anywidget.AnyWidget):
+    """A square to draw on with mouse, pen or finger; `drawing` follows the pen, ten times a second."""
+
+    _esm = pathlib.Path(__file__).with_suffix(".js")
+    _css = pathlib.Path(__file__).with_suffix(".css")
+    bitmap = traitlets.Bytes(bytes(BITMAP * BITMAP // 8)).tag(sync=True)  # one bit per pixel
+
+    @property
+    def drawing(self) -> NDArray[np.bool_]:
+        """(128, 128), true where there is ink."""
+        bits = np.unpackbits(np.frombuffer(self.bitmap, dtype=np.uint8))
+        return bits.reshape(BITMAP, BITMAP).astype(bool)
+
+
+class Panel(ipywidgets.HBox):
+    """The pad, and beside it what the models see and how they read it."""
+
+    def __init__(self, models: Mapping[str, nn.Module], example: Tensor):
+        self.models = dict(models)
+        self.pad = Pad()
+        self.picture = ipywidgets.HTML()
+        layout = ipywidgets.Layout(flex_flow="row wrap", grid_gap="24px", align_items="flex-start")
+        super().__init__([self.pad, self.picture], layout=layout)
+        self._show(example, "an example from the data")
+        self.pad.observe(self._follow, names="bitmap")
+
+    def _show(self, image: Tensor, note: str) -> None:
+        self.picture.value = picture_html(image, probabilities(self.models, image), note)
+
+    def _follow(self, change: Any) -> None:
+        self._show(to_image(self.pad.drawing), "your drawing")
+
+    def _repr_mimebundle_(self, **options: Any) -> dict[str, Any]:
+        """The widget, and its picture for readers without a kernel: a web page, a saved notebook."""
+        return {**super()._repr_mimebundle_(**options), "text/html": self.picture.value}
+
+
+def draw(models: Mapping[str, nn.Module], example: Tensor) -> Panel:
+    """A panel on which one draws a digit and sees each model's probabilities move.
+
+    Parameters
+    ----------
+    models
+        Name -> model with logits (B, 10) for images (B, 1, 8, 8).
+    example
+        (1, 8, 8): the image that is read before the first stroke, and on pages without a kernel.
+
+    Seen first in lesson 01.
+    """
+    return Panel(models, example)

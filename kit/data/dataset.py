@@ -1,0 +1,107 @@
+"""A dataset: examples with their targets, in splits that never share an example."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+from kit.errors import BadValue, UnknownName
+
+
+class Split(NamedTuple):
+    """Examples and what is to be said of each: (N, …) and (N, …), on the CPU."""
+
+    inputs: Tensor
+    targets: Tensor
+
+    def batches(
+        self, batch_size: int, device: torch.device | str = "cpu", order: int | None = None
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """The split in batches, each (B, …) and (B, …), on the device.
+
+        The tensors are in memory, so there is no loader: a batch is a view, which costs about a
+        microsecond.
+
+        Parameters
+        ----------
+        batch_size
+            Examples per batch.
+        order
+            None: as stored, the last batch may be smaller (to look at each example once).
+            A seed: shuffled by it, the rest that does not fill a batch left out (for training:
+            all steps do equal work, and the same seed always gives the same batches).
+        """
+        n = len(self.inputs)
+        if not isinstance(batch_size, int) or not 1 <= batch_size <= n:
+            raise BadValue(f"batch_size={batch_size!r}: needs a whole number from 1 to {n}.")
+        inputs, targets = self.inputs.to(device), self.targets.to(device)
+        if order is not None:
+            shuffle = torch.Generator().manual_seed(order)
+            kept = torch.randperm(n, generator=shuffle)[: n - n % batch_size].to(device)
+            inputs, targets = inputs[kept], targets[kept]
+        yield from zip(inputs.split(batch_size), targets.split(batch_size), strict=True)
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Splits by name, and where the data come from."""
+
+    name: str
+    splits: Mapping[str, Split]
+    classes: tuple[str, ...]
+    origin: str
+    licence: str
+
+    def __getitem__(self, split: str) -> Split:
+        """The split of that name.
+
+        >>> from kit.data import digits
+        >>> digits()["test"].inputs.shape
+        torch.Size([300, 1, 8, 8])
+        """
+        if split not in self.splits:
+            raise UnknownName("split", split, self.splits)
+        return self.splits[split]
+
+    def __repr__(self) -> str:
+        sizes = ", ".join(f"{name} {len(part.inputs):,}" for name, part in self.splits.items())
+        return f"Dataset {self.name}: {sizes}; {len(self.classes)} classes; {self.origin}"
+
+
+class Task(Protocol):
+    """What inference and training ask of a workload, and no more."""
+
+    @property
+    def name(self) -> str:
+        """Its word."""
+
+    def batches(
+        self,
+        split: str,
+        batch_size: int,
+        device: torch.device | str = "cpu",
+        order: int | None = None,
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Batches of inputs and targets."""
+
+    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """A scalar that training makes smaller: mean per target, nats."""
+
+    def score(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """(B,) right or wrong per example."""
+
+    def size(self, split: str) -> int:
+        """How many examples the split has."""
+
+
+def example_like(inputs: Tensor, batch_size: int) -> Tensor:
+    """The first examples, repeated until there are `batch_size`: (B, …)."""
+    repeats = -(-batch_size // len(inputs))
+    return torch.cat([inputs] * repeats)[:batch_size] if repeats > 1 else inputs[:batch_size]
+
+
+__all__: list[Any] = ["Dataset", "Split", "Task", "example_like"]

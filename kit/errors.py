@@ -1,0 +1,89 @@
+"""What can go wrong, as one tree. Each message says what was given, what is needed, what to do.
+
+KitError
+├── BadValue (ValueError)             a value of the wrong kind, or out of range
+│   └── ShapeMismatch                 tensors whose shapes do not go together
+├── UnknownName (LookupError)         no such model, claim, exercise, parameter: near ones are listed
+├── DeviceUnavailable (RuntimeError)  a device that is not here, or that returns wrong numbers
+├── DeviceMismatch (RuntimeError)     model and data live on different devices
+├── NonFiniteLoss (ArithmeticError)   training met NaN or infinity; carries the history up to there
+├── CheckpointRefused (ValueError)    a file that failed a check; `.check` names which
+├── CallFailed (RuntimeError)         a measured call raised; the original error is its cause
+├── NotEnoughSamples (ValueError)     a statistic that needs more observations than there are
+├── NotComparable (ValueError)        two things that did unequal work
+└── LessonFailed (RuntimeError)       a cell of a notebook raised
+"""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class KitError(Exception):
+    """Any error that the kit raises on purpose."""
+
+
+class BadValue(KitError, ValueError):
+    """A value of the wrong kind, or out of range."""
+
+
+class ShapeMismatch(BadValue):
+    """Tensors whose shapes do not go together."""
+
+
+class UnknownName(KitError, LookupError):
+    """A name that is not on the shelf; the message lists the near ones, or all.
+
+    >>> raise UnknownName("model", "CMN", ["MLP", "CNN"])
+    Traceback (most recent call last):
+    kit.errors.UnknownName: no model is called 'CMN'; did you mean 'CNN'? There are: MLP, CNN.
+    """
+
+    def __init__(self, kind: str, name: object, known: Iterable[str]):
+        known = list(known)
+        near = get_close_matches(str(name), known, n=3)
+        guess = f" did you mean {' or '.join(repr(n) for n in near)}?" if near else ""
+        super().__init__(f"no {kind} is called {name!r};{guess} There are: {', '.join(known)}.")
+        self.near = near
+
+    def __str__(self) -> str:
+        return str(self.args[0])  # LookupError's children would show the quotes of a repr
+
+
+class DeviceUnavailable(KitError, RuntimeError):
+    """A device that is not here, or that returns wrong numbers."""
+
+
+class DeviceMismatch(KitError, RuntimeError):
+    """Model and data live on different devices."""
+
+
+class NonFiniteLoss(KitError, ArithmeticError):
+    """Training met a loss of NaN or infinity; `.history` holds what came before."""
+
+    def __init__(self, message: str, history: object = None):
+        super().__init__(message)
+        self.history = history
+
+
+class CheckpointRefused(KitError, ValueError):
+    """A checkpoint file that failed a check: `.check` is the name of that check."""
+
+    def __init__(self, check: str, message: str):
+        super().__init__(f"refused by the check {check!r}: {message}")
+        self.check = check
+
+
+class CallFailed(KitError, RuntimeError):
+    """A measured call raised; the original error is the cause of this one."""
+
+
+class NotEnoughSamples(KitError, ValueError):
+    """A statistic that needs more observations than there are."""
+
+
+class NotComparable(KitError, ValueError):
+    """Two things that did unequal work, or gave different answers."""
+
+
+class LessonFailed(KitError, RuntimeError):
+    """A cell of a notebook raised; the notebook up to there was kept."""

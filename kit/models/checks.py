@@ -1,0 +1,35 @@
+"""What every family checks and says of itself."""
+
+from dataclasses import fields
+from typing import Any
+
+from torch import Tensor, nn
+
+from kit.errors import BadValue, ShapeMismatch
+
+
+def positive(config: Any) -> None:
+    """Refuse a config with a size that is no whole number of at least 1."""
+    for field in fields(config):
+        value = getattr(config, field.name)
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            name = f"{type(config).__name__}.{field.name}"
+            raise BadValue(f"{name}={value!r}: needs a whole number of at least 1.")
+
+
+def image_shape(images: Tensor, config: Any) -> None:
+    """Refuse images that the model was not made for."""
+    needed = (config.channels, config.height, config.width)
+    if images.ndim != 4 or tuple(images.shape[1:]) != needed:
+        sizes = ", ".join(str(size) for size in needed)
+        hint = " Use images.unsqueeze(0) for a single image." if images.ndim == 3 else ""
+        raise ShapeMismatch(
+            f"given images of shape {tuple(images.shape)}; needed (B, {sizes}).{hint}"
+        )
+
+
+def describe(model: nn.Module, *options: str) -> str:
+    """One line: family, the options that matter, number of parameters."""
+    told = ", ".join(f"{name}={getattr(model.config, name)}" for name in options)
+    count = sum(p.numel() for p in model.parameters())
+    return f"{type(model).__name__}({told}): {count:,} parameters"

@@ -1,0 +1,10 @@
+"""Changing the weights: one step, the loop around it, and the history it leaves.
+
+A step is what `predict` is not: it keeps what the forward pass computed, goes back through it
+for the gradients, and moves each weight a little against its gradient.
+"""
+
+from kit.training.history import History
+from kit.training.loop import step, train
+
+__all__ = ["History", "step", "train"]

@@ -1,0 +1,102 @@
+"""What happened while a model was trained."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from kit.figures import Picture, Table, lines
+from kit.inference import Score
+from kit.results import Result
+from kit.units import words
+
+
+@dataclass(frozen=True)
+class History(Result):
+    """What happened while a model was trained."""
+
+    losses: tuple[float, ...] = field(repr=False)  # one per step, nats
+    scores: tuple[tuple[int, Score], ...] = field(repr=False)  # (step, score on validation)
+    train_s: float  # in training steps alone, validation and drawing apart
+    batch_size: int
+    lr: float
+    steps_per_epoch: int
+    seed: int
+    workload: str
+    device: str
+    threads: int
+    interrupted: bool = False
+    state: dict[str, Any] = field(default_factory=dict, repr=False)  # what resuming needs
+
+    @property
+    def steps(self) -> int:
+        """How many times the weights were updated."""
+        return len(self.losses)
+
+    @property
+    def step_s(self) -> float | None:
+        """Mean seconds per step."""
+        return self.train_s / self.steps if self.steps and self.train_s else None
+
+    @property
+    def examples_per_s(self) -> float | None:
+        """Training throughput."""
+        return self.batch_size / self.step_s if self.step_s else None
+
+    def epochs(self) -> list[float]:
+        """Mean training loss of each whole epoch."""
+        n = self.steps_per_epoch
+        whole = range(0, self.steps - n + 1, n)
+        return [sum(self.losses[i : i + n]) / n for i in whole]
+
+    def __repr__(self) -> str:
+        last = f", loss {self.losses[-1]:.4f}" if self.losses else ""
+        score = f", {self.scores[-1][1].accuracy} right" if self.scores else ""
+        cut = " (interrupted)" if self.interrupted else ""
+        return f"{self.steps:,} steps in {words(self.train_s, 's')}{cut}{last}{score}"
+
+    def table(self) -> Table:
+        """What people see: the way from the first score to the last."""
+        rows = [
+            (
+                f"{at:,}",
+                words(at / self.steps_per_epoch),
+                f"{score.loss:.4f}",
+                repr(score.accuracy),
+            )
+            for at, score in self.scores
+        ]
+        caption = (
+            f"{self.workload}: {self.steps:,} steps of {self.batch_size} examples"
+            f"{' (interrupted)' if self.interrupted else ''} in {words(self.train_s, 's')}, "
+            f"{words(self.examples_per_s, 'examples/s')}; lr {self.lr:g}, seed {self.seed}, "
+            f"{self.device}, {self.threads} thread{'s' * (self.threads > 1)}."
+        )
+        return Table(("step", "epoch", "validation loss (nats)", "validation right"), rows, caption)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The raw numbers; the weights' state stays in the checkpoint."""
+        return {
+            "losses_nats": list(self.losses),
+            "scores": [{"step": at, **score.to_dict()} for at, score in self.scores],
+            "train_s": self.train_s,
+            "batch_size": self.batch_size,
+            "lr": self.lr,
+            "steps_per_epoch": self.steps_per_epoch,
+            "seed": self.seed,
+            "workload": self.workload,
+            "device": self.device,
+            "threads": self.threads,
+            "interrupted": self.interrupted,
+        }
+
+    def plot(self) -> Picture:
+        """Loss over steps: each step's, and the validation's."""
+        series: dict[str, Any] = {"training batch": (list(range(1, self.steps + 1)), self.losses)}
+        caption = f"Training loss over {self.steps:,} steps"
+        if self.losses:
+            caption += f", from {self.losses[0]:.3f} to {self.losses[-1]:.3f} nats"
+        if self.scores:
+            series["validation"] = ([s for s, _ in self.scores], [x.loss for _, x in self.scores])
+            caption += f"; validation loss at the end {self.scores[-1][1].loss:.3f}"
+        return lines(series, "step", "loss (nats)", caption=caption + ".", marks=False)

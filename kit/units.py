@@ -1,0 +1,59 @@
+"""Numbers into words: 0.00124 s becomes "1.24 ms", and what is unknown becomes "—".
+
+One rule for every unit: three significant digits and decimal prefixes, also for bytes
+(1 MB = 10⁶ bytes), so that bytes ÷ (bytes/s) can be done in the head. The kit never writes MiB.
+"""
+
+import math
+
+UNKNOWN = "—"
+PREFIXES = {-4: "p", -3: "n", -2: "µ", -1: "m", 0: "", 1: "k", 2: "M", 3: "G", 4: "T", 5: "P"}
+WHOLE = {"", "B", "FLOP"}  # things that one counts: there are no milli-bytes
+WORDS = ("examples", "parameters", "predictions", "steps")  # units in words take no prefix
+
+
+def words(value: float | None, unit: str = "") -> str:
+    """The value in words, scaled by a decimal prefix.
+
+    Parameters
+    ----------
+    value
+        In base units (s, B, FLOP, FLOP/s, B/s, examples/s); None or NaN where unknown.
+    unit
+        "" counts in k, M, G; "×" and "%" are never given a prefix ("%" takes a share, 0 to 1).
+
+    Examples
+    --------
+    >>> words(0.00124, "s"), words(3_040_000, "B"), words(None, "s"), words(0.9933, "%")
+    ('1.24 ms', '3.04 MB', '—', '99.3 %')
+    >>> words(2.98, "×"), words(31_434), words(75, "s"), words(7_154, "examples/s")
+    ('2.98 ×', '31.4 k', '75.0 s', '7,154 examples/s')
+    """
+    if value is None or math.isnan(value):
+        return UNKNOWN
+    if unit == "%":
+        return f"{digits(100 * value)} %"
+    if unit == "×" or unit.startswith(WORDS) or value == 0 or math.isinf(value):
+        return f"{digits(value)} {unit}".strip()
+    power = math.floor(math.log10(abs(float(f"{value:.2e}"))) / 3)
+    power = min(max(power, 0 if unit in WHOLE else -4), 5)
+    if unit == "s":
+        power = min(power, 0)  # 1,200 s, never 1.2 ks
+    scaled = value / 1000**power
+    count = power == 0 and float(value).is_integer() and unit in WHOLE
+    text = f"{value:.0f}" if count else digits(scaled)
+    return f"{text} {PREFIXES[power]}{unit}".strip()
+
+
+def digits(value: float) -> str:
+    """Three significant digits, without an exponent where people would not write one.
+
+    >>> digits(0.0123), digits(1234.5), digits(99.95), digits(0)
+    ('0.0123', '1,234', '100', '0')
+    """
+    if value == 0 or math.isinf(value):
+        return f"{value:.0f}"
+    exponent = math.floor(math.log10(abs(float(f"{value:.2e}"))))
+    if exponent < -4:
+        return f"{value:.2e}"
+    return f"{value:,.{max(0, 2 - exponent)}f}"

@@ -1,0 +1,103 @@
+"""The lessons in a real browser: JupyterLab as `make lab` opens it, a panel that one draws on."""
+
+import os
+import re
+from pathlib import Path
+
+import pytest
+
+playwright = pytest.importorskip("playwright.sync_api")
+from browser import (  # noqa: E402
+    CHROMIUM_OPTIONS,
+    Watch,
+    draw,
+    draw_by_touch,
+    find_chromium,
+    open_notebook,
+    run_all,
+    running_lab,
+)
+from strokes import DIGITS  # noqa: E402
+
+expect = playwright.expect
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    path = find_chromium()
+    if path is None:
+        reason = "no Chromium found; on Debian: apt-get install chromium"
+        pytest.fail(reason) if os.environ.get("KIT_REQUIRE_BROWSER") == "1" else pytest.skip(reason)
+    with playwright.sync_playwright() as p:
+        browser = p.chromium.launch(executable_path=path, args=CHROMIUM_OPTIONS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def lab(chromium, tmp_path_factory):
+    with running_lab(tmp_path_factory.mktemp("lab")) as lab:
+        yield lab
+
+
+@pytest.fixture
+def page(chromium):
+    context = chromium.new_context(viewport={"width": 1280, "height": 900}, has_touch=True)
+    yield context.new_page()
+    context.close()
+
+
+@pytest.fixture
+def screenshots(tmp_path):
+    folder = Path(os.environ.get("KIT_SCREENSHOTS", tmp_path))
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def test_make_lab_shows_the_first_lesson(lab, page, screenshots):
+    watch = Watch(page)
+    page.goto(lab.url())
+    first = page.locator(".lm-DockPanel-tabBar .lm-TabBar-tab.lm-mod-current")
+    expect(first).to_contain_text(lab.notebook("00-*.ipynb").stem[:20], timeout=60_000)
+    expect(page.locator(".jp-Notebook h1").first).to_be_visible()
+    expect(page.locator(".jp-Dialog")).to_have_count(0)
+    page.screenshot(path=screenshots / "lesson-00.png")
+    watch.check()
+
+
+def test_draw_a_digit_and_see_the_answer_change(lab, page, screenshots):
+    watch, notebook = Watch(page), lab.notebook("01-*.ipynb")
+    open_notebook(page, lab, notebook)
+    cells = run_all(page, notebook)
+    outputs = [output for cell in cells for output in cell["outputs"]]
+    assert not [output for output in outputs if output["output_type"] == "error"]
+    assert all(cell["execution_count"] for cell in cells if "".join(cell["source"]).strip())
+
+    panel = page.locator(".jp-OutputArea-output:has(.kit-pad)").first
+    canvas, clear = panel.locator("canvas"), panel.get_by_role("button", name="Clear")
+    panel.scroll_into_view_if_needed()
+    page.screenshot(path=screenshots / "panel-example.png")
+    size = panel.bounding_box()
+
+    def trained(words: str):
+        return panel.get_by_role("img", name=re.compile(f"^trained: {words}"))
+
+    draw(page, canvas, DIGITS[1])
+    expect(trained("reads 1")).to_be_visible()
+    clear.click()
+    expect(trained("waits for ink")).to_be_visible()
+    draw(page, canvas, DIGITS[0])
+    expect(trained("reads 0")).to_be_visible()
+    page.screenshot(path=screenshots / "panel-mouse.png")
+
+    canvas.focus()
+    page.keyboard.press("Delete")  # clears, too
+    expect(trained("waits for ink")).to_be_visible()
+    draw_by_touch(page, canvas, DIGITS[3])
+    expect(trained("reads 3")).to_be_visible()
+    page.screenshot(path=screenshots / "panel-touch.png")
+
+    now = panel.bounding_box()
+    assert (now["width"], now["height"]) == (size["width"], size["height"])  # nothing jumps
+    watch.check()

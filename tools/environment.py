@@ -1,0 +1,276 @@
+"""Make the kit's environment from the lock, and open JupyterLab in it.
+
+    python3 tools/environment.py lab                 what `make lab` does
+    python3 tools/environment.py install lab test    the folder .venv, with these extras
+    python3 tools/environment.py here lab            the same into this very Python (Binder, conda)
+    python3 tools/environment.py lock                renew constraints.txt
+
+Standard library only, since nothing is installed yet when it runs. Safe to interrupt and to
+repeat: a stamp inside .venv, written last, says what is there, and pip keeps what it finds.
+"""
+
+import argparse
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import venv
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+ENVIRONMENT = ROOT / ".venv"
+LOCK = ROOT / "constraints.txt"
+STAMP = ENVIRONMENT / "kit-installed.json"
+NEEDED_PYTHON = (3, 11)
+
+
+class Problem(Exception):
+    """What a person has to do something about: what was found, what is needed, what to do."""
+
+
+# --- The Python and the folder -------------------------------------------------------------
+
+
+def check_python(version):
+    """Raise unless the Python `version` (a tuple) can run the kit."""
+    if version >= NEEDED_PYTHON:
+        return
+    newer = [name for name in ("python3.13", "python3.12", "python3.11") if shutil.which(name)]
+    todo = f"run `make lab PYTHON={newer[0]}`" if newer else "install a newer Python, then repeat"
+    raise Problem(f"This is Python {version[0]}.{version[1]}; the kit needs 3.11 or later: {todo}.")
+
+
+def python_in(folder):
+    """Return the path of the Python inside the virtual environment `folder`."""
+    return folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+
+
+def make_folder(folder):
+    """Make the virtual environment `folder`, unless one with a working pip is there."""
+    python = python_in(folder)
+    if python.exists() and succeeds([python, "-m", "pip", "--version"]):
+        return
+    say(f"Making a virtual environment: {folder}")
+    try:
+        import ensurepip  # noqa: F401 - Debian and Ubuntu ship it apart from Python
+    except ImportError:
+        raise Problem(
+            "This Python has no `ensurepip`, which puts pip into a new environment: "
+            "on Debian or Ubuntu run `sudo apt install python3-venv`, then repeat."
+        ) from None
+    venv.create(folder, clear=True, with_pip=True)  # clear: an attempt may have been cut short
+
+
+# --- What is there, what is wanted -----------------------------------------------------------
+
+
+def digest():
+    """Return a hash that changes when something else would have to be installed."""
+    import tomllib  # here, because an older Python must get as far as check_python
+
+    wanted = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    place = f"{ROOT} {sys.version_info[:2]}"  # a moved folder needs the kit installed again
+    text = json.dumps(wanted) + place + LOCK.read_text("utf-8")
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def installed_extras():
+    """Return the extras that the stamp vouches for; `None` where it is missing or out of date."""
+    try:
+        record = json.loads(STAMP.read_text())
+        return set(record["extras"]) if record["digest"] == digest() else None
+    except (OSError, ValueError, KeyError):  # no stamp, or half of one
+        return None
+
+
+def ensure(extras):
+    """Make .venv hold the kit with at least these extras; return its Python."""
+    check_python(sys.version_info[:2])
+    python, there = python_in(ENVIRONMENT), installed_extras()
+    if there is not None and there >= set(extras) and python.exists():
+        say(f"The environment is ready: {ENVIRONMENT}")
+        return python
+    make_folder(ENVIRONMENT)
+    extras = sorted(set(extras) | (there or set()))
+    STAMP.unlink(missing_ok=True)
+    install(python, extras)
+    STAMP.write_text(json.dumps({"digest": digest(), "extras": extras}))
+    return python
+
+
+# --- Installing --------------------------------------------------------------------------------
+
+
+def install(python, extras):
+    """Install the locked torch that fits this computer, then the kit and everything else."""
+    pinned = re.search(r"^torch==([\w.]+)", LOCK.read_text(), re.MULTILINE).group(1)
+    if installed_version(python, "torch") == pinned:
+        say(f"torch {pinned} is there")
+    else:
+        install_torch(python, pinned)
+    say(f"Installing the kit with {', '.join(extras) or 'no extras'}, at the locked versions")
+    pip(python, "--editable", f"{ROOT}[{','.join(extras)}]" if extras else str(ROOT))
+
+
+def install_torch(python, pinned):
+    """Install torch: PyTorch's build for this computer if it can be had, else the one pip finds."""
+    backend = torch_backend()
+    if backend:
+        # pip sees one build of each version, on Linux the one for CUDA. uv knows where PyTorch
+        # keeps the others. It does not read pip's settings (proxy, mirror), so it does only this.
+        say(f"Looking for PyTorch's own build of torch {pinned} (backend: {backend})")
+        pip(python, "--quiet", "uv")
+        command = uv_command(python, backend, pinned)
+        if succeeds([*command, "--dry-run"]) and subprocess.call(command, env=uv_settings()) == 0:
+            return
+        say("It cannot be reached from here: taking the build that pip finds")
+        if backend == "cpu":
+            say("(if that is the CUDA one, it works without a GPU but is some gigabytes)")
+    say(f"Installing torch {pinned}")
+    pip(python, "torch")
+
+
+def torch_backend():
+    """Return what uv must look for: "cpu", "auto" (the GPU's), None where pip's build is right."""
+    if sys.platform == "darwin":
+        return None
+    if shutil.which("nvidia-smi") and succeeds(["nvidia-smi"]):
+        return "auto"
+    return "cpu" if sys.platform == "linux" else None
+
+
+def uv_command(python, backend, pinned):
+    """Return the command that installs PyTorch's own build of torch."""
+    target = ["--python", str(python), "--constraint", str(LOCK)]
+    choice = ["--torch-backend", backend, f"torch=={pinned}"]
+    return [str(python), "-m", "uv", "pip", "install", *target, *choice]
+
+
+def uv_settings():
+    """Return an environment in which uv gives up soon where it cannot connect."""
+    return {**os.environ, "UV_HTTP_CONNECT_TIMEOUT": "5", "UV_HTTP_RETRIES": "1"}
+
+
+def pip(python, *arguments):
+    """Run `pip install` under the lock."""
+    command = [str(python), "-m", "pip", "install", "--constraint", str(LOCK), *arguments]
+    if subprocess.call(command) != 0:
+        raise Problem(
+            f"pip stopped (its own words are above) at: {' '.join(command)}\n"
+            "What was installed so far is kept; when the cause is gone, run the same command again."
+        )
+
+
+def installed_version(python, package):
+    """Return the version of `package` for `python` without its build (+cpu, +cu130), or None."""
+    code = f"from importlib.metadata import version; print(version({package!r}))"
+    answer = subprocess.run([str(python), "-c", code], capture_output=True, text=True)
+    return answer.stdout.strip().split("+")[0] or None
+
+
+# --- JupyterLab --------------------------------------------------------------------------------
+
+
+def lab_command(*options):
+    """Return the command that starts JupyterLab at the first lesson, for `make lab` and tests."""
+    lessons = sorted((ROOT / "notebooks").glob("00-*.ipynb"))
+    page = f"/lab/tree/notebooks/{lessons[0].name}" if lessons else "/lab"
+    command = [
+        str(python_in(ENVIRONMENT)), "-m", "jupyterlab",
+        f"--ServerApp.root_dir={ROOT}",
+        f"--LabApp.default_url={page}",
+        "--ServerApp.ip=127.0.0.1",
+        # overrides.json there: no question about news over the lesson, no look for updates.
+        f"--LabApp.app_settings_dir={ROOT / 'tools' / 'jupyterlab'}",
+    ]  # fmt: skip
+    if hasattr(os, "geteuid") and os.geteuid() == 0:
+        command.append("--allow-root")  # a container's only user is often root
+    return [*command, *options]
+
+
+def lab_settings():
+    """Return JupyterLab's environment: .venv's own kernel comes before others of its name."""
+    return {**os.environ, "JUPYTER_PREFER_ENV_PATH": "1"}
+
+
+def open_lab(*options):
+    """Become JupyterLab, so that Ctrl-C reaches it alone."""
+    say("Opening JupyterLab; to stop it press Ctrl-C here, twice")
+    command = lab_command(*options)
+    if os.name == "nt":  # where exec would return to the prompt at once
+        sys.exit(subprocess.call(command, env=lab_settings()))
+    os.execve(command[0], command, lab_settings())
+
+
+# --- The lock ----------------------------------------------------------------------------------
+
+LOCK_HEAD = """\
+# The lock: what the tests ran with, for every system and Python >= 3.11. Renewed by `make lock`;
+# torch is chosen in pyproject.toml, under [tool.uv]. CUDA's own parts are left out: torch names
+# them exactly, and another of its builds (CPU, another CUDA) needs others.
+"""
+
+
+def renew_lock():
+    """Write constraints.txt anew: the newest versions that fit together."""
+    command = [sys.executable, "-m", "uv", "pip", "compile", "--universal", "--all-extras"]
+    command += ["--python-version", "3.11", "--no-annotate", "--no-header", "--quiet"]
+    answer = subprocess.run(
+        [*command, "pyproject.toml"], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    )
+    if answer.returncode != 0:
+        raise Problem("uv found no versions that fit (see above); the lock is as it was.")
+    lines = [line for line in answer.stdout.splitlines() if not re.match(r"(nvidia|cuda)-", line)]
+    LOCK.write_text(LOCK_HEAD + "\n".join(lines) + "\n")
+    say(f"{LOCK.name}: {len(lines)} packages; now run `make test`")
+
+
+# --- The command line --------------------------------------------------------------------------
+
+
+def say(line):
+    """Print one line at once, also when the output is a file."""
+    print(line, flush=True)
+
+
+def succeeds(command):
+    """Return whether a command runs and ends well; its output is not shown."""
+    done = subprocess.run([str(part) for part in command], capture_output=True, env=uv_settings())
+    return done.returncode == 0
+
+
+def main():
+    """Do what the command line asks."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("lab", help="make .venv if need be, and open JupyterLab at lesson 00")
+    for name, text in (("install", "make .venv"), ("here", "install into this very Python")):
+        command = commands.add_parser(name, help=f"{text}, with these extras")
+        command.add_argument("extras", nargs="*")
+    commands.add_parser("lock", help="renew constraints.txt")
+    arguments, more = parser.parse_known_args()
+    if more and arguments.command != "lab":
+        parser.error(f"unknown: {' '.join(more)}")
+
+    if arguments.command == "lab":
+        ensure(["lab"])
+        open_lab(*more)
+    elif arguments.command == "install":
+        ensure(arguments.extras)
+    elif arguments.command == "here":
+        check_python(sys.version_info[:2])
+        install(Path(sys.executable), arguments.extras)
+    else:
+        renew_lock()
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except Problem as problem:
+        sys.exit(f"\n{problem}")
+    except KeyboardInterrupt:
+        sys.exit("\nStopped. Run the same command again to go on from here.")
