@@ -69,12 +69,12 @@ __all__ = [
 ]
 
 # Widgets take half a second to import, and most programs show none: fetched when first asked for.
-_LATER = {"draw": "kit.course.drawing", "explore": "kit.course.panels", "guess": "kit.course.panels"}
+_LATER = {"draw": "drawing", "explore": "panels", "guess": "panels"}
 
 
 def __getattr__(name: str) -> Any:
     if name in _LATER:
-        return getattr(import_module(_LATER[name]), name)
+        return getattr(import_module(f"kit.course.{_LATER[name]}"), name)
     raise AttributeError(f"kit has no {name!r}; it has {', '.join(__all__)}.")
 
 

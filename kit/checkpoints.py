@@ -19,7 +19,7 @@ import hashlib
 import json
 import os
 import tempfile
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +68,8 @@ def save(path: str | Path, model: nn.Module, history: Any = None) -> Path:
     tensors = {MODEL + name: value for name, value in model.state_dict().items()}
     state = _split(history.state, STATE, tensors) if history is not None else None
     tensors = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-    about = {"version": VERSION, "family": family, "config": asdict(model.config), "state": state}
+    config = vars(model.config)
+    about = {"version": VERSION, "family": family, "config": config, "state": state}
     text = json.dumps(about, sort_keys=True)
     data = pack(tensors, {"kit": text, "digest": _digest(tensors, text)})
     return _write_whole(Path(path), data)
@@ -118,7 +119,7 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise CheckpointRefused("complete", f"{path}: {len(data):,} bytes, needs {needed:,}.")
     if about.get("version", 0) > VERSION:
         raise CheckpointRefused(
-            "version", f"{path}: format {about['version']}, this kit reads up to {VERSION}. Upgrade."
+            "version", f"{path}: format {about['version']}, this kit reads {VERSION}. Upgrade it."
         )
     try:
         tensors = unpack(data)
@@ -142,7 +143,7 @@ def _digest(tensors: dict[str, Tensor], text: str) -> str:
     for name in sorted(tensors):
         value = tensors[name]
         total.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
-        total.update(value.reshape(-1).view(torch.uint8).numpy().tobytes() if value.numel() else b"")
+        total.update(value.reshape(-1).view(torch.uint8).numpy().tobytes())
     return total.hexdigest()
 
 

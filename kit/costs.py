@@ -302,4 +302,3 @@ def bills(
             for size in sizes
         )
     )
-

@@ -83,9 +83,7 @@ class Count(Result):
     @property
     def training_bytes(self) -> int:
         """What one step has in memory: weights, optimizer, inputs, and the most of the rest."""
-        return (
-            self.weight_bytes + self.optimizer_bytes + self.input_bytes + self.step_working_bytes
-        )
+        return self.weight_bytes + self.optimizer_bytes + self.input_bytes + self.step_working_bytes
 
     @property
     def inference_bytes(self) -> int:
@@ -179,7 +177,8 @@ def count(
     """
     if inputs.ndim == 0 or len(inputs) == 0:
         raise BadValue(f"inputs of shape {tuple(inputs.shape)}: needs a batch of at least 1.")
-    name, model = repr(model).splitlines()[0], deepcopy(model).train()  # the caller's stays as it is
+    name = repr(model).splitlines()[0]
+    model = deepcopy(model).train()  # the caller's stays as it is
     params = list(model.parameters())
     trained = [p for p in params if p.requires_grad]
     present = [*params, *model.buffers(), inputs]

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
@@ -242,7 +243,7 @@ class Machine(Result):
         ]
         return Table(("this machine", ""), rows)
 
-    def to_dict(self) -> dict:
+    def to_dict(self) -> dict[str, Any]:
         """The raw facts."""
         return asdict(self)
 
@@ -284,7 +285,7 @@ def _cpu_model() -> str:
 
 
 def _instructions() -> tuple[str, ...]:
-    """The instruction sets that decide which dtypes are quick here, in PyTorch's and CPU's terms."""
+    """The instruction sets that decide which dtypes are quick here."""
     found = [torch.backends.cpu.get_cpu_capability()]
     with suppress(OSError):
         flags = set(Path("/proc/cpuinfo").read_text().split())

@@ -3,7 +3,7 @@
 KitError
 ├── BadValue (ValueError)             a value of the wrong kind, or out of range
 │   └── ShapeMismatch                 tensors whose shapes do not go together
-├── UnknownName (LookupError)         no such model, claim, exercise, parameter: near ones are listed
+├── UnknownName (LookupError)         no such model, claim, parameter …: near ones are listed
 ├── DeviceUnavailable (RuntimeError)  a device that is not here, or that returns wrong numbers
 ├── DeviceMismatch (RuntimeError)     model and data live on different devices
 ├── NonFiniteLoss (ArithmeticError)   training met NaN or infinity; carries the history up to there

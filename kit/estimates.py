@@ -31,7 +31,7 @@ class Estimate:
             f"[{words(self.low, self.unit)}, {words(self.high, self.unit)}]"
         )
 
-    def to_dict(self) -> dict:
+    def to_dict(self) -> dict[str, float | str]:
         """The value and its interval, with the unit."""
         return {"value": self.value, "low": self.low, "high": self.high, "unit": self.unit}
 

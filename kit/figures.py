@@ -333,9 +333,10 @@ def curve(values: Sequence[float], total: int, text: str) -> str:
         for i, m in enumerate(means)
     )
     label = html.escape(text)
+    border = "border-left:1px solid #888;border-bottom:1px solid #888"
     return (
         f'<figure style="margin:.4em 0"><svg role="img" aria-label="{label}" width="480" '
-        'height="100" style="max-width:100%;border-left:1px solid #888;border-bottom:1px solid #888">'
+        f'height="100" style="max-width:100%;{border}">'
         f'<polyline points="{points}" fill="none" stroke="{COLOURS[0]}" stroke-width="2"/></svg>'
         f'<figcaption style="font-size:90%">{label}</figcaption></figure>'
     )

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -99,7 +100,7 @@ class Score(Result):
         header = ("right", "interval", "loss (nats)")
         return Table(header, [(*row, f"{self.loss:.4f}")], caption)
 
-    def to_dict(self) -> dict:
+    def to_dict(self) -> dict[str, Any]:
         """The raw counts."""
         return {
             "right": self.right,

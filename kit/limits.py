@@ -119,13 +119,12 @@ def peaks(device: torch.device | str = "cpu", *, budget_s: float = 3.0) -> Peaks
     matmul: dict[str, float] = {}
     emulated: dict[str, float] = {}
     sizes = SIZES if watch.device.type == "cpu" else LARGE_SIZES
+    probes = {n: _matmul_rate(PROBE, dtype, watch, each_s / 10) for n, dtype in DTYPES.items()}
     for name, dtype in DTYPES.items():
-        probe = _matmul_rate(PROBE, dtype, watch, each_s / 10)
-        if matmul and probe < HOPELESS * first:
-            emulated[name] = probe
-            continue
-        first = probe if not matmul else first
-        matmul[name] = max(_matmul_rate(size, dtype, watch, each_s) for size in sizes)
+        if probes[name] < HOPELESS * probes["float32"]:
+            emulated[name] = probes[name]
+        else:
+            matmul[name] = max(_matmul_rate(size, dtype, watch, each_s) for size in sizes)
     return Peaks(
         matmul_flops_per_s=matmul,
         bandwidth_bytes_per_s=_bandwidth(watch, each_s),

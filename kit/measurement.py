@@ -5,7 +5,7 @@ Five things make a stopwatch right, and each is in this file once:
 wait        an accelerator's queue is empty before the clock is read       Stopwatch.time
 warm up     first calls allocate and compile: they are kept apart          warm_up
 repeat      one number says nothing about the next                         rounds
-interleave  a machine drifts: things to compare take turns                 measure_parts, kit.compare
+interleave  a machine drifts: things to compare take turns                 measure_parts, compare
 interval    what the repeats allow one to say, and what they do not        Measurement
 """
 
@@ -122,7 +122,7 @@ class Measurement(Result):
             )
         if self.n < needed:
             raise NotEnoughSamples(
-                f"p{p:g} of {self.label!r}: {self.n} timings, needs {needed}. Give a larger budget_s."
+                f"p{p:g} of {self.label!r}: {self.n} timings, needs {needed}; raise budget_s."
             )
         return float(np.percentile(self.times_s, p))
 
@@ -149,7 +149,9 @@ class Measurement(Result):
 
     def to_dict(self) -> dict[str, Any]:
         """The raw times and their conditions."""
-        return {**asdict(self), "median_s": self.median.to_dict(), "doubts": list(self.doubts)}
+        raw = {"times_s": [round(t, 10) for t in self.times_s]}  # no clock tells more
+        derived = {"median_s": self.median.to_dict(), "doubts": list(self.doubts)}
+        return {**asdict(self), **raw, **derived}
 
     def plot(self) -> Picture:
         """Each timing in the order it was taken: drift and outliers show."""
@@ -257,7 +259,7 @@ def warm_up(call: Call, watch: Stopwatch, budget_s: float) -> tuple[int, float, 
         spent += sum(times)
         now = float(np.median(times))
         if now < LEAST_TIMING_S:
-            block, before = max(2 * block, math.ceil(block * LEAST_TIMING_S / max(now, 1e-9))), math.inf
+            block = max(2 * block, math.ceil(block * LEAST_TIMING_S / max(now, 1e-9)))
             continue
         if now > 0.95 * before:
             return block, spent, True
@@ -377,9 +379,7 @@ def measure_parts(
     spent = np.sum(warm, axis=0)
     return Parts(
         {
-            name: Measurement(
-                name, tuple(taken[:, i]), 1, first[i], spent[i], steady, **conditions
-            )
+            name: Measurement(name, tuple(taken[:, i]), 1, first[i], spent[i], steady, **conditions)
             for i, name in enumerate(parts)
         }
     )
@@ -402,5 +402,6 @@ def _settled(warm: list[np.ndarray]) -> bool:
     """Whether the last window of rounds was no faster than the one before it."""
     if len(warm) < 2 * WINDOW:
         return False
-    totals = [float(times.sum()) for times in warm]
-    return float(np.median(totals[-WINDOW:])) > 0.95 * float(np.median(totals[-2 * WINDOW : -WINDOW]))
+    totals = np.sum(warm, axis=1)
+    before, now = totals[-2 * WINDOW : -WINDOW], totals[-WINDOW:]
+    return bool(np.median(now) > 0.95 * np.median(before))

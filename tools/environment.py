@@ -61,7 +61,8 @@ def make_folder(folder):
             "This Python has no `ensurepip`, which puts pip into a new environment: "
             "on Debian or Ubuntu run `sudo apt install python3-venv`, then repeat."
         ) from None
-    venv.create(folder, clear=True, with_pip=True)  # clear: an attempt may have been cut short
+    # clear: an attempt may have been cut short; links: the base Python may be updated in place.
+    venv.create(folder, clear=True, with_pip=True, symlinks=os.name != "nt")
 
 
 # --- What is there, what is wanted -----------------------------------------------------------
@@ -72,8 +73,8 @@ def digest():
     import tomllib  # here, because an older Python must get as far as check_python
 
     wanted = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
-    place = f"{ROOT} {sys.version_info[:2]}"  # a moved folder needs the kit installed again
-    text = json.dumps(wanted) + place + LOCK.read_text("utf-8")
+    text = LOCK.read_text("utf-8") + json.dumps(wanted)
+    text += str(ROOT)  # a moved folder needs the kit installed again
     return hashlib.sha256(text.encode()).hexdigest()
 
 

@@ -4,6 +4,7 @@ Shapes: B batch, F features of one example, H hidden units, C classes.
 """
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 from torch import Tensor, nn
 
@@ -34,7 +35,7 @@ class MLP(nn.Module):
         features = config.channels * config.height * config.width
         sizes = [features] + [config.hidden] * config.layers
         hidden: list[nn.Module] = []
-        for before, after in zip(sizes, sizes[1:], strict=False):
+        for before, after in pairwise(sizes):
             hidden += [nn.Linear(before, after), nn.ReLU()]
         self.hidden = nn.Sequential(*hidden)
         self.head = nn.Linear(sizes[-1], config.classes)

@@ -77,7 +77,7 @@ class History(Result):
     def to_dict(self) -> dict[str, Any]:
         """The raw numbers; the weights' state stays in the checkpoint."""
         return {
-            "losses_nats": list(self.losses),
+            "losses_nats": [round(loss, 6) for loss in self.losses],
             "scores": [{"step": at, **score.to_dict()} for at, score in self.scores],
             "train_s": self.train_s,
             "batch_size": self.batch_size,

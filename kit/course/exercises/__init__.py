@@ -50,8 +50,7 @@ def check(id: str, answer: Any) -> Checked:
     if id not in EXERCISES:
         raise UnknownName("exercise", id, EXERCISES)
     if answer is None or answer is ...:
-        hint = EXERCISES[id].__doc__ or ""
-        return Checked(id, False, hint.strip())
+        return Checked(id, False, (EXERCISES[id].__doc__ or "").strip())
     try:
         hint = EXERCISES[id](answer)
     except Exception as error:  # an answer may be any code at all

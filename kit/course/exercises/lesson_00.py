@@ -51,4 +51,8 @@ def intensity(answer: Callable[[int, int], float]) -> str | None:
     return None
 
 
-EXERCISES = {"00-flops": flops, "00-one-example": one_example, "00-intensity": intensity}
+EXERCISES: dict[str, Callable[..., str | None]] = {
+    "00-flops": flops,
+    "00-one-example": one_example,
+    "00-intensity": intensity,
+}

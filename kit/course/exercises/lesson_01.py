@@ -64,7 +64,7 @@ def accuracy(answer: Callable[..., float]) -> str | None:
     if abs(given - 100 * wanted) < 1e-3:
         return "A share, please: 0 to 1, not percent."
     if abs(given - wanted) > 1e-6:
-        return f"A model that always says 3 is right on {wanted:.3f} of these; yours says {given:.3f}."
+        return f"A model that always says 3 is right on {wanted:.3f} here; yours says {given:.3f}."
     if any(model.modes):
         return "The model was in training mode while it predicted. kit.predict takes care of that."
     if not model.training:
@@ -72,7 +72,7 @@ def accuracy(answer: Callable[..., float]) -> str | None:
     return None
 
 
-EXERCISES = {
+EXERCISES: dict[str, Callable[..., str | None]] = {
     "01-first-good": first_good,
     "01-learns-nothing": learns_nothing,
     "01-accuracy": accuracy,

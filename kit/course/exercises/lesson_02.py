@@ -24,7 +24,7 @@ def optimizer_bytes(answer: int) -> str | None:
 
 
 def kept_bytes(answer: int) -> str | None:
-    """Each linear layer keeps its input for the backward pass: 64, 128 and 128 numbers an example."""
+    """Each linear layer keeps its input for the backward pass: 64, 128 and 128 numbers each."""
     wanted = 32 * (64 + 128 + 128) * 4
     if answer == wanted:
         return None
@@ -53,7 +53,7 @@ def mlp_flops(answer: Callable[[int, Sequence[int]], int]) -> str | None:
 
 
 def cheaper_update(answer: Callable[..., torch.optim.Optimizer]) -> str | None:
-    """torch.optim has simpler optimizers, and AdamW has a variant that does its update in one go."""
+    """torch.optim has simpler optimizers, and AdamW a variant that does its update in one go."""
     if not callable(answer):
         return "Give something to call with parameters and lr, such as torch.optim.AdamW itself."
 
@@ -68,7 +68,7 @@ def cheaper_update(answer: Callable[..., torch.optim.Optimizer]) -> str | None:
     return f"Your update takes {ratio.ratio()} the time of AdamW's. Try SGD, or AdamW(fused=True)."
 
 
-EXERCISES = {
+EXERCISES: dict[str, Callable[..., str | None]] = {
     "02-optimizer-bytes": optimizer_bytes,
     "02-kept-bytes": kept_bytes,
     "02-mlp-flops": mlp_flops,
