@@ -19,20 +19,20 @@ from typing import TYPE_CHECKING, Any
 from kit import data, errors, figures, models, units, workloads
 from kit.checkpoints import load, save
 from kit.comparison import agree, compare
-from kit.costs import bill, bills
 from kit.counting import count
-from kit.course.claims import verdict
-from kit.course.exercises import check
 from kit.devices import device, machine, seed
 from kit.estimates import Estimate
 from kit.inference import evaluate, predict
-from kit.limits import peaks
 from kit.measurement import measure, measure_parts
 from kit.training import step, train
 
 if TYPE_CHECKING:
+    from kit.costs import bill, bills
+    from kit.course.claims import verdict
     from kit.course.drawing import draw
+    from kit.course.exercises import check
     from kit.course.panels import explore, guess
+    from kit.limits import peaks
 
 __version__ = "0.1.0"
 
@@ -68,13 +68,22 @@ __all__ = [
     "workloads",
 ]
 
-# Widgets take half a second to import, and most programs show none: fetched when first asked for.
-_LATER = {"draw": "drawing", "explore": "panels", "guess": "panels"}
+# What most programs never ask for is fetched when first asked for: widgets take half a second.
+_LATER = {
+    "bill": "costs",
+    "bills": "costs",
+    "check": "course.exercises",
+    "draw": "course.drawing",
+    "explore": "course.panels",
+    "guess": "course.panels",
+    "peaks": "limits",
+    "verdict": "course.claims",
+}
 
 
 def __getattr__(name: str) -> Any:
     if name in _LATER:
-        return getattr(import_module(f"kit.course.{_LATER[name]}"), name)
+        return getattr(import_module(f"kit.{_LATER[name]}"), name)
     raise AttributeError(f"kit has no {name!r}; it has {', '.join(__all__)}.")
 
 

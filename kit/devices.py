@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 import torch
 
 from kit.errors import BadValue, DeviceUnavailable
@@ -141,6 +140,8 @@ def calm_threads() -> int:
     each operation lasts until the last thread has got its turn: on two shared cores that made
     small operations tens of times slower. So one allowed core stays free.
     """
+    import psutil
+
     physical = psutil.cpu_count(logical=False) or os.cpu_count() or 1
     return max(1, int(min(physical, cores_allowed())) - 1)
 
@@ -153,7 +154,13 @@ def cores_allowed(root: Path = CGROUPS) -> float:
 
 def memory_allowed(root: Path = CGROUPS) -> int:
     """Bytes of memory that this process may use: the least of installed and container limit."""
-    return min([psutil.virtual_memory().total, *_memory_limits(root)])
+    return min([_memory_present(), *_memory_limits(root)])
+
+
+def _memory_present() -> int:
+    import psutil  # here, because most programs that import the kit never ask
+
+    return int(psutil.virtual_memory().total)
 
 
 def _groups(root: Path, controller: str) -> Iterator[Path]:
@@ -259,7 +266,7 @@ def machine() -> Machine:
         cpu=_cpu_model(),
         cores_present=os.cpu_count() or 1,
         cores_allowed=cores_allowed(),
-        memory_present_bytes=psutil.virtual_memory().total,
+        memory_present_bytes=_memory_present(),
         memory_allowed_bytes=memory_allowed(),
         accelerator=None if best.type == "cpu" else _accelerator_name(best),
         accelerator_memory_bytes=_accelerator_memory(best),
