@@ -1,6 +1,7 @@
 """Training and inference, measured: the front door of the kit, the names that a notebook types.
 
-device, machine, peaks, seed     where we are, and what is possible there
+device, machine, seed            where we are
+peaks, layer_point               what is possible here: the roofline, and a point on it
 data, models, workloads          what goes in, what computes, both under one name
 count                            what a model costs on paper
 predict, evaluate                using the weights
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from kit.course.drawing import draw
     from kit.course.exercises import check
     from kit.course.panels import explore, guess
-    from kit.limits import peaks
+    from kit.limits import layer_point, peaks
 
 __version__ = "0.1.0"
 
@@ -52,6 +53,7 @@ __all__ = [
     "explore",
     "figures",
     "guess",
+    "layer_point",
     "load",
     "machine",
     "measure",
@@ -76,6 +78,7 @@ _LATER = {
     "draw": "course.drawing",
     "explore": "course.panels",
     "guess": "course.panels",
+    "layer_point": "limits",
     "peaks": "limits",
     "verdict": "course.claims",
 }

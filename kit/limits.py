@@ -10,7 +10,7 @@ import torch
 
 from kit.errors import BadValue, UnknownName
 from kit.figures import Picture, Table, roofline
-from kit.measurement import Call, Stopwatch, rounds
+from kit.measurement import Call, Stopwatch, measure, rounds
 from kit.results import Result
 from kit.units import words
 
@@ -151,3 +151,29 @@ def _bandwidth(watch: Stopwatch, budget_s: float) -> float:
 def _best_s(call: Call, watch: Stopwatch, budget_s: float) -> float:
     watch.time(call)
     return min(watch.time(call) for _ in rounds(budget_s, watch))
+
+
+def layer_point(
+    width: int, batch: int, device: torch.device | str = "cpu", *, budget_s: float = 0.1
+) -> tuple[float, float, float]:
+    """A square linear layer on the roofline: (FLOPs, least bytes moved, median seconds).
+
+    Parameters
+    ----------
+    width
+        Inputs and outputs of the layer, which has width² weights in float32.
+    batch
+        Examples that go through it at once.
+    budget_s
+        Seconds for the timing.
+
+    Explained in lesson 00.
+    """
+    weights = torch.rand(width, width, device=device)
+    inputs = torch.rand(batch, width, device=device)
+    outputs = torch.empty_like(inputs)
+    taken = measure(
+        lambda: torch.mm(inputs, weights, out=outputs), budget_s=budget_s, device=device
+    )
+    moved = 4 * (weights.numel() + inputs.numel() + outputs.numel())
+    return 2 * batch * width**2, moved, taken.median_s

@@ -7,15 +7,15 @@ of this room then train it to its target.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from kit.data import Dataset, digits
+from kit.data import Dataset, Split, digits
 from kit.data.dataset import example_like
-from kit.errors import UnknownName
+from kit.errors import ShapeMismatch, UnknownName
 from kit.models import CNN, MLP
 
 
@@ -47,6 +47,17 @@ class Workload:
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """Batches of (inputs, targets) of a split; see `kit.data.Split.batches`."""
         return self.data[split].batches(batch_size, device, order)
+
+    def with_targets(self, split: str, targets: Tensor) -> Workload:
+        """The same work with other targets in one split: to see what wrong ones do."""
+        inputs, true = self.data[split]
+        if targets.shape != true.shape:
+            raise ShapeMismatch(
+                f"given targets {tuple(targets.shape)}; the split {split!r} needs "
+                f"{tuple(true.shape)}, one per example."
+            )
+        splits = {**self.data.splits, split: Split(inputs, targets)}
+        return replace(self, data=replace(self.data, splits=splits))
 
     def size(self, split: str) -> int:
         """How many examples the split has."""
