@@ -93,7 +93,7 @@ def difference(after: Estimate, before: Estimate) -> Estimate:
     """How much larger one share is than another, with Newcombe's interval (1998, method 10).
 
     >>> difference(proportion(297, 300), proportion(30, 300))
-    89.0 % [84.8 %, 91.9 %]
+    89.0 % [84.6 %, 92.0 %]
     """
     value = after.value - before.value
     down = math.hypot(after.value - after.low, before.high - before.value)

@@ -4,6 +4,7 @@ Nothing here knows a type of the kit, touches pyplot or chooses a backend. A pic
 the alt text made from its numbers, shown as a caption too: it survives every front end.
 
 Table              rows under a header, with a caption
+Note               a sentence made from numbers
 Picture            a matplotlib figure with its caption
 ├── lines          values over a quantity, with a band or marks
 ├── bars           one bar (or a stack) per name
@@ -74,6 +75,19 @@ class Table:
             f'<figure style="margin:.4em 0"><table style="font-variant-numeric:tabular-nums">'
             f"{head}<tbody>{body}</tbody></table>{caption}</figure>"
         )
+
+
+@dataclass(frozen=True)
+class Note:
+    """A sentence made from numbers, shown as a sentence."""
+
+    text: str
+
+    def __repr__(self) -> str:
+        return self.text
+
+    def _repr_html_(self) -> str:
+        return f'<p style="max-width:46em">{html.escape(self.text)}</p>'
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from typing import Any
 import ipywidgets as w
 
 from kit.errors import BadValue
+from kit.figures import Note
 from kit.units import words
 
 
@@ -32,8 +33,8 @@ class Guess:
         self.question, self.unit = question, unit
         self.value: float | None = None
         ratio = (high / low) ** (1 / 60)
-        self._steps = [low * ratio**i for i in range(61)]  # even steps of a logarithm: no hint
-        options = [("no guess yet", None), *((words(v, unit), v) for v in self._steps)]
+        steps = [low * ratio**i for i in range(61)]  # even factors give no hint
+        options = [("no guess yet", -1.0), *((words(v, unit), v) for v in steps)]
         self._slider = w.SelectionSlider(
             options=options,
             continuous_update=False,
@@ -44,21 +45,19 @@ class Guess:
         self._slider.observe(self._moved, "value")
 
     def _moved(self, change: dict[str, Any]) -> None:
-        self.value = change["new"]
+        self.value = change["new"] if change["new"] > 0 else None
 
     def __repr__(self) -> str:
         told = "no guess yet" if self.value is None else words(self.value, self.unit)
         return f"{self.question} Your guess: {told}."
 
-    def beside(self, measured: float) -> str:
+    def beside(self, measured: float) -> Note:
         """The guess beside what was measured, in a sentence."""
+        told = f"measured: {words(measured, self.unit)}."
         if self.value is None:
-            return f"No guess was made; measured: {words(measured, self.unit)}."
-        factor = max(self.value / measured, measured / self.value)
-        return (
-            f"Your guess: {words(self.value, self.unit)}; measured: "
-            f"{words(measured, self.unit)}. You were off by a factor of {factor:.1f}."
-        )
+            return Note(f"No guess was made; {told}")
+        off = max(self.value / measured, measured / self.value) if measured > 0 else float("inf")
+        return Note(f"Your guess: {words(self.value, self.unit)}; {told} Off by a factor of {off:.1f}.")
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
         question = w.HTML(f"<b>{html.escape(self.question)}</b>")

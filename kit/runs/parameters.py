@@ -39,7 +39,8 @@ class Parameter:
         if self.low is not None and self.high is not None:
             limits = f"{self.low:g} to {self.high:g}"
         told = f" ({limits})" if limits else ""
-        return f"{self.name}: {self.type.__name__} = {self.default!r}{told}  {self.meaning}".rstrip()
+        line = f"{self.name}: {self.type.__name__} = {self.default!r}{told}  {self.meaning}"
+        return line.rstrip()
 
     def value(self, given: Any) -> Any:
         """The value given (a string, if it comes from a command line), of the right type.
