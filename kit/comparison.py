@@ -134,7 +134,7 @@ class Comparison(Result):
                     name,
                     words(self.measurements[name].median_s, "s"),
                     words(r.value, "×"),
-                    f"{words(r.low, '×')} to {words(r.high, '×')}",
+                    r.interval,
                     self.verdict(name),
                 )
             )

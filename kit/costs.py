@@ -73,9 +73,13 @@ class Bill(Result):
         extra = sum(times[name] for name in STEP) - times["predict"]
         return bootstrap(sum(times[name] for name in names) / extra, unit="%")
 
+    def phases_s(self) -> dict[str, float]:
+        """Median seconds of each phase of a training step."""
+        return {name: self.parts[name].median_s for name in STEP}
+
     def step_s(self) -> float:
         """Median seconds of a training step: the sum of its phases' medians."""
-        return sum(self.parts[name].median_s for name in STEP)
+        return sum(self.phases_s().values())
 
     def __repr__(self) -> str:
         return (
@@ -93,7 +97,7 @@ class Bill(Result):
                 (
                     "prediction" if name == "predict" else f"· {name}",
                     words(median.value, "s"),
-                    f"{words(median.low, 's')} to {words(median.high, 's')}",
+                    median.interval,
                     words(work.flops, "FLOP"),
                     words(work.moved_bytes, "B"),
                     words(work.flops / median.value, "FLOP/s"),
@@ -114,7 +118,7 @@ class Bill(Result):
             (
                 "step ÷ prediction",
                 words(ratio.value, "×"),
-                f"{words(ratio.low, '×')} to {words(ratio.high, '×')}",
+                ratio.interval,
                 words(self.flops_ratio, "×"),
                 words(self.traffic_ratio, "×"),
                 "",
@@ -146,9 +150,9 @@ class Bill(Result):
         """A prediction's bar above a training step's, the latter by phase."""
         stacks = {
             "a prediction": {"forward": self.parts["predict"].median_s},
-            "a training step": {name: self.parts[name].median_s for name in STEP},
+            "a training step": self.phases_s(),
         }
-        told = ", ".join(f"{n} {words(self.parts[n].median_s, 's')}" for n in STEP)
+        told = ", ".join(f"{name} {words(s, 's')}" for name, s in self.phases_s().items())
         caption = (
             f"{self.name}, batch {self.batch_size}: a prediction takes "
             f"{words(self.parts['predict'].median_s, 's')}; a training step {told}; "
@@ -183,7 +187,7 @@ class Bills(Result):
                 words(b.parts["predict"].median_s, "s"),
                 *phases,
                 words(r.value, "×"),
-                f"{words(r.low, '×')} to {words(r.high, '×')}",
+                r.interval,
                 words(b.flops_ratio, "×"),
                 words(b.memory_ratio, "×"),
                 words(b.traffic_ratio, "×"),

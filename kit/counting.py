@@ -183,7 +183,7 @@ def count(
     trained = [p for p in params if p.requires_grad]
     present = [*params, *model.buffers(), inputs]
     predicting, training = _Alive(present), _Alive(present)
-    kept, flops = _Kept(params), _flop_counter()
+    kept, flops = _Kept(params, training), _flop_counter()
     with torch.inference_mode(), predicting:
         outputs = model(inputs)
     output_bytes = _bytes([outputs])
@@ -223,8 +223,8 @@ class _Alive(TorchDispatchMode):
 
     def __init__(self, present: Iterable[Tensor]):
         super().__init__()
-        storages = [tensor.untyped_storage() for tensor in present]  # not made here: left out
-        self.seen = {storage._cdata: weakref.ref(storage) for storage in storages}
+        self.present = {tensor.untyped_storage()._cdata for tensor in present}
+        self.made: dict[int, weakref.ref[torch.UntypedStorage]] = {}
         self.now = self.most = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -236,21 +236,23 @@ class _Alive(TorchDispatchMode):
         return made
 
     def _note(self, storage: torch.UntypedStorage) -> None:
-        if storage._cdata not in self.seen:
-            size, key = storage.nbytes(), storage._cdata
+        key = storage._cdata
+        if key not in self.present and key not in self.made:
+            size = storage.nbytes()
             self.now += size
-            self.seen[key] = weakref.ref(storage, lambda _: self._gone(key, size))
+            self.made[key] = weakref.ref(storage, lambda _: self._gone(key, size))
 
     def _gone(self, key: int, size: int) -> None:
-        self.seen.pop(key, None)
+        self.made.pop(key, None)
         self.now -= size
 
 
 class _Kept:
     """Adds up what autograd keeps for backward: each storage once, parameters not."""
 
-    def __init__(self, params: list[nn.Parameter]):
-        self.known = {p.untyped_storage().data_ptr() for p in params}
+    def __init__(self, params: list[nn.Parameter], made: _Alive):
+        self.params = {p.untyped_storage().data_ptr() for p in params}
+        self.made = made
         self.sizes: dict[int, int] = {}  # by address: what is kept stays alive until backward
 
     def hooks(self) -> Any:
@@ -258,8 +260,11 @@ class _Kept:
 
     def _keep(self, tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
-        if storage.data_ptr() not in self.known:
+        if storage._cdata in self.made.made:
             self.sizes[storage.data_ptr()] = storage.nbytes()
+        elif storage.data_ptr() not in self.params:
+            # A batch may be a slice of a whole dataset: then the slice counts, not the storage.
+            self.sizes[tensor.data_ptr()] = _bytes([tensor])
         return tensor
 
     @property

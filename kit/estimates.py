@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from kit.units import words
+from kit.units import span, words
 
 CONFIDENCE = 0.95
 RESAMPLES = 2_000  # the ends of a 95 % interval then wander by about 3 % of its width
@@ -19,7 +19,7 @@ class Estimate:
     """A value with a 95 % confidence interval from `low` to `high`, all in the same unit.
 
     >>> Estimate(3.1, 2.9, 3.3, "×")
-    3.10 × [2.90 ×, 3.30 ×]
+    3.10 × [2.90 to 3.30 ×]
     """
 
     value: float
@@ -28,10 +28,12 @@ class Estimate:
     unit: str = ""
 
     def __repr__(self) -> str:
-        return (
-            f"{words(self.value, self.unit)} "
-            f"[{words(self.low, self.unit)}, {words(self.high, self.unit)}]"
-        )
+        return f"{words(self.value, self.unit)} [{self.interval}]"
+
+    @property
+    def interval(self) -> str:
+        """From `low` to `high`, in words."""
+        return span(self.low, self.high, self.unit)
 
     def __truediv__(self, number: float) -> Estimate:
         """The estimate in units of an exactly known number."""
@@ -80,7 +82,7 @@ def proportion(successes: int, n: int) -> Estimate:
     nearly all trials succeed, as they do for a well-trained classifier.
 
     >>> proportion(297, 300)
-    99.0 % [97.1 %, 99.7 %]
+    99.0 % [97.1 to 99.7 %]
     """
     z = 1.959964
     share = successes / n
@@ -93,7 +95,7 @@ def difference(after: Estimate, before: Estimate) -> Estimate:
     """How much larger one share is than another, with Newcombe's interval (1998, method 10).
 
     >>> difference(proportion(297, 300), proportion(30, 300))
-    89.0 % [84.6 %, 92.0 %]
+    89.0 % [84.6 to 92.0 %]
     """
     value = after.value - before.value
     down = math.hypot(after.value - after.low, before.high - before.value)

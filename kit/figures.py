@@ -58,8 +58,9 @@ class Table:
     def _repr_html_(self) -> str:
         def row(cells: Sequence[str], tag: str) -> str:
             return "".join(
-                f'<{tag} style="text-align:{"right" if i else "left"};padding:.15em .6em">'
-                f"{html.escape(str(cell))}</{tag}>"
+                f'<{tag} style="text-align:{"right" if i else "left"};padding:.15em .6em;'
+                f'white-space:{"nowrap" if len(cell) < 32 else "normal"}">'
+                f"{html.escape(cell)}</{tag}>"
                 for i, cell in enumerate(cells)
             )
 
@@ -343,15 +344,18 @@ def curve(values: Sequence[float], total: int, text: str) -> str:
     ]
     top = max(means, default=1.0) or 1.0
     points = " ".join(
-        f"{min(i * stride, total) / max(total, 1) * 480:.1f},{96 - 90 * m / top:.1f}"
+        f"{min(i * stride, total) / max(total, 1) * 484:.1f},{96 - 90 * m / top:.1f}"
         for i, m in enumerate(means)
     )
     label = html.escape(text)
-    border = "border-left:1px solid #888;border-bottom:1px solid #888"
     return (
-        f'<figure style="margin:.4em 0"><svg role="img" aria-label="{label}" width="480" '
-        f'height="100" style="max-width:100%;{border}">'
-        f'<polyline points="{points}" fill="none" stroke="{COLOURS[0]}" stroke-width="2"/></svg>'
+        f'<figure style="margin:.4em 0"><svg role="img" aria-label="{label}" width="540" '
+        'height="118" style="max-width:100%;font-size:11px" fill="currentColor">'
+        f'<g transform="translate(44 4)"><polyline points="{points}" fill="none" '
+        f'stroke="{COLOURS[0]}" stroke-width="2"/><path d="M0 0V98H484" fill="none" stroke="#888"/>'
+        f'<text x="-4" y="10" text-anchor="end">{digits(top)}</text>'
+        f'<text x="-4" y="98" text-anchor="end">0</text><text x="0" y="111">step 0</text>'
+        f'<text x="484" y="111" text-anchor="end">step {total:,}</text></g></svg>'
         f'<figcaption style="font-size:90%">{label}</figcaption></figure>'
     )
 

@@ -95,7 +95,7 @@ class Score(Result):
     def table(self) -> Table:
         """What people see."""
         a = self.accuracy
-        row = (words(a.value, "%"), f"{words(a.low, '%')} to {words(a.high, '%')}")
+        row = (words(a.value, "%"), a.interval)
         caption = f"{self.right:,} of {self.n:,} {self.split} examples; Wilson's 95 % interval."
         header = ("right", "interval", "loss (nats)")
         return Table(header, [(*row, f"{self.loss:.4f}")], caption)

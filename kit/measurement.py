@@ -193,7 +193,7 @@ def measurements_table(measured: list[Measurement]) -> Table:
         (
             m.label,
             words(m.median.value, "s"),
-            f"{words(m.median.low, 's')} to {words(m.median.high, 's')}",
+            m.median.interval,
             words(m.spread, "%"),
             f"{m.n:,}" + (f" × {m.block:,}" if m.block > 1 else ""),
             words(m.first_s, "s"),

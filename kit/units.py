@@ -45,6 +45,17 @@ def words(value: float | None, unit: str = "") -> str:
     return f"{text} {PREFIXES[power]}{unit}".strip()
 
 
+def span(low: float, high: float, unit: str = "") -> str:
+    """A range in words, with the unit once if both ends share it.
+
+    >>> span(8.11, 8.38, "×"), span(0.00098, 0.00112, "s")
+    ('8.11 to 8.38 ×', '980 µs to 1.12 ms')
+    """
+    first, last = words(low, unit), words(high, unit)
+    number, _, suffix = first.partition(" ")
+    return f"{number if last.endswith(f' {suffix}') else first} to {last}"
+
+
 def digits(value: float) -> str:
     """Three significant digits, without an exponent where people would not write one.
 

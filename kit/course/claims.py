@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import operator
 import tomllib
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ HOLDS, ONLY_IF, DOES_NOT, CANNOT_TELL = (
     "does not hold here",
     "cannot tell",
 )
+COLOURS = {HOLDS: "#009E73", ONLY_IF: "#E69F00", DOES_NOT: "#D55E00", CANNOT_TELL: "#888888"}
 OPERATORS = {
     ">": operator.gt,
     ">=": operator.ge,
@@ -80,6 +82,7 @@ class Verdict(Result):
 
     claim: Claim
     measured: dict[str, float | Estimate | None]
+    on: str = ""  # what it was measured on: model, batch, device
 
     @property
     def met(self) -> dict[str, bool | None]:
@@ -110,10 +113,18 @@ class Verdict(Result):
         for name, rule in self.claim.conditions.items():
             mark = {True: "yes", False: "no", None: "cannot tell"}[self.met[name]]
             rows.append((self.claim.measures[name], _shown(self.measured[name]), rule, mark))
-        caption = f"“{self.claim.claim}” ({', '.join(self.claim.said_by)}): {self.word}."
-        stops = f" Where it stops holding: {self.claim.stops}"
-        header = (f"claim {self.claim.id}: measured", "here", "rule", "met")
-        return Table(header, rows, caption + stops)
+        caption = f"Measured on {self.on}. " if self.on else ""
+        caption += f"Where it stops holding: {self.claim.stops}"
+        return Table(("measured", "here", "rule", "met"), rows, caption)
+
+    def _repr_html_(self) -> str:
+        said = html.escape(f"“{self.claim.claim}” ({', '.join(self.claim.said_by)})")
+        colour = next(c for word, c in COLOURS.items() if self.word.startswith(word))
+        return (
+            f'<div style="border-left:4px solid {colour};padding-left:.8em">'
+            f"<div>Claim {self.claim.id}: {said}</div>"
+            f"<div><b>→ {html.escape(self.word)}</b></div>{super()._repr_html_()}</div>"
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Claim, measured values, rule and verdict."""
@@ -125,18 +136,21 @@ class Verdict(Result):
             "claim_id": self.claim.id,
             "claim": self.claim.claim,
             "measured": measured,
+            "on": self.on,
             "rule": self.claim.conditions,
             "verdict": self.word,
         }
 
 
-def verdict(id: str, **measured: float | Estimate | None) -> Verdict:
+def verdict(id: str, *, on: str = "", **measured: float | Estimate | None) -> Verdict:
     """The ledger's card for a claim, given what its rule asks for.
 
     Parameters
     ----------
     id
         Of the claim, "01" to "38".
+    on
+        What was measured: model, batch, device. A verdict is about that, not about the world.
     measured
         Each quantity of the rule: a number, an `Estimate` with its interval, or None where it
         could not be measured (then nobody can tell).
@@ -154,7 +168,7 @@ def verdict(id: str, **measured: float | Estimate | None) -> Verdict:
     if set(measured) != set(claim.conditions):
         needed = "; ".join(f"{name} ({claim.measures[name]})" for name in claim.conditions)
         raise BadValue(f"claim {id} given {sorted(measured)}: its rule needs {needed}.")
-    return Verdict(claim, measured)
+    return Verdict(claim, measured, on)
 
 
 def _met(value: float | Estimate | None, rule: str) -> bool | None:

@@ -56,8 +56,11 @@ class Guess:
         told = f"measured: {words(measured, self.unit)}."
         if self.value is None:
             return Note(f"No guess was made; {told}")
-        off = max(self.value / measured, measured / self.value) if measured > 0 else float("inf")
-        return Note(f"Your guess: {words(self.value, self.unit)}; {told} Off by a factor of {off:.1f}.")
+        told = f"Your guess: {words(self.value, self.unit)}; {told}"
+        if measured > 0:
+            off = max(self.value / measured, measured / self.value)
+            told += f" Off by a factor of {off:.1f}."
+        return Note(told)
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
         question = w.HTML(f"<b>{html.escape(self.question)}</b>")

@@ -1,0 +1,135 @@
+"""Data: each dataset whole, disjoint and the same every time. A new one is tested as it is listed."""
+
+import pytest
+import torch
+
+import kit.data
+from kit.data.dataset import Dataset, Split, example_like
+from kit.errors import BadValue, UnknownName
+
+DATASETS = [name for name in kit.data.__all__ if name[0].islower()]
+
+
+@pytest.fixture(scope="module", params=DATASETS)
+def dataset(request) -> Dataset:
+    return getattr(kit.data, request.param)()
+
+
+def rows(split: Split) -> set[bytes]:
+    return {example.numpy().tobytes() for example in split.inputs}
+
+
+def test_it_is_described(dataset):
+    assert dataset.name and dataset.origin and dataset.licence and dataset.classes
+    assert dataset.name in repr(dataset) and dataset.origin in repr(dataset)
+
+
+def test_it_has_the_three_splits(dataset):
+    assert list(dataset.splits) == ["train", "validation", "test"]
+
+
+def test_inputs_and_targets_go_together(dataset):
+    for split in dataset.splits.values():
+        assert len(split.inputs) == len(split.targets) > 0
+        assert split.inputs.dtype == torch.float32
+        assert split.inputs.isfinite().all()
+
+
+def test_each_split_has_every_class(dataset):
+    for split in dataset.splits.values():
+        assert set(split.targets.tolist()) == set(range(len(dataset.classes)))
+
+
+def test_no_example_is_in_two_splits(dataset):
+    train, validation, test = map(rows, dataset.splits.values())
+    assert not (train & validation or train & test or validation & test)
+
+
+def test_it_is_the_same_every_time(dataset):
+    again = getattr(kit.data, dataset.name)()
+    for name, split in dataset.splits.items():
+        assert torch.equal(split.inputs, again[name].inputs)
+        assert torch.equal(split.targets, again[name].targets)
+
+
+def test_making_it_draws_no_random_numbers(dataset):
+    before = torch.get_rng_state()
+    getattr(kit.data, dataset.name)()
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_an_unknown_split_lists_the_near_ones(dataset):
+    with pytest.raises(UnknownName, match=r"no split is called 'tets'; did you mean 'test'"):
+        dataset["tets"]
+
+
+# --- Digits ------------------------------------------------------------------------------------------
+
+
+def test_the_digits_are_scikit_learns_and_all_of_them():
+    from sklearn.datasets import load_digits
+
+    raw, digits = load_digits(), kit.data.digits()
+    images = torch.cat([split.inputs for split in digits.splits.values()])
+    targets = torch.cat([split.targets for split in digits.splits.values()])
+    assert images.shape == (1_797, 1, 8, 8)
+    assert images.min() == 0 and images.max() == 1  # paper and ink
+    original = {(image.tobytes(), label) for image, label in zip(raw.images, raw.target, strict=True)}
+    ours = zip((images * 16).double().numpy()[:, 0], targets.tolist(), strict=True)
+    assert {(image.tobytes(), label) for image, label in ours} == original
+
+
+# --- Batches -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def ten() -> Split:
+    return Split(torch.arange(10.0).unsqueeze(1), torch.arange(10))
+
+
+def seen(split: Split, *args, **options) -> list[list[int]]:
+    batches = list(split.batches(*args, **options))
+    assert all(torch.equal(x.squeeze(1), y.float()) for x, y in batches)  # still together
+    return [y.tolist() for _, y in batches]
+
+
+def test_in_order_each_example_comes_once_and_the_last_batch_is_smaller(ten):
+    assert seen(ten, 4) == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
+
+
+def test_shuffled_batches_are_all_full(ten):
+    batches = seen(ten, 4, order=1)
+    assert [len(batch) for batch in batches] == [4, 4]
+    assert len({i for batch in batches for i in batch}) == 8
+
+
+def test_a_seed_gives_one_order_and_another_seed_another(ten):
+    assert seen(ten, 5, order=1) == seen(ten, 5, order=1) != seen(ten, 5, order=2)
+
+
+def test_over_many_seeds_each_example_comes_first_about_equally_often(ten):
+    first = torch.tensor([seen(ten, 1, order=seed)[0][0] for seed in range(1_000)])
+    assert 60 <= first.bincount(minlength=10).min() and first.bincount().max() <= 140  # 100 expected
+
+
+def test_the_global_generator_has_no_say_in_the_order(ten):
+    torch.manual_seed(1)
+    once = seen(ten, 5, order=3)
+    torch.manual_seed(2)
+    assert seen(ten, 5, order=3) == once
+
+
+def test_a_batch_is_a_view(ten):
+    first, _ = next(ten.batches(4))
+    assert first.data_ptr() == ten.inputs.data_ptr()
+
+
+@pytest.mark.parametrize("batch_size", [0, -1, 11, 2.5, "4", None])
+def test_a_wrong_batch_size_says_what_is_needed(ten, batch_size):
+    with pytest.raises(BadValue, match=rf"batch_size={batch_size!r}: needs a whole number from 1 to 10"):
+        next(ten.batches(batch_size))
+
+
+@pytest.mark.parametrize("n", [1, 3, 4, 10])
+def test_examples_are_repeated_until_there_are_enough(n):
+    assert example_like(torch.arange(3), n).tolist() == [i % 3 for i in range(n)]

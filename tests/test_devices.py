@@ -1,0 +1,344 @@
+"""Devices: what this process may use, read from files of known content and from the real kernel."""
+
+import os
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+import torch
+
+from kit import devices
+from kit.errors import BadValue, DeviceUnavailable
+
+CGROUPS = Path("/sys/fs/cgroup")
+needs_linux = pytest.mark.skipif(sys.platform != "linux", reason="control groups are Linux's")
+needs_accelerator = pytest.mark.skipif(
+    not torch.accelerator.is_available(), reason="this machine has no accelerator"
+)
+
+
+def write(folder: Path, **files: str) -> None:
+    """Control files; `cpu_max` stands for `cpu.max`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in files.items():
+        (folder / name.replace("_", ".", 1)).write_text(text + "\n")
+
+
+def own_groups() -> dict[str, str]:
+    """Controller -> the path of this process's group; "" is the one of cgroup v2."""
+    lines = Path("/proc/self/cgroup").read_text().splitlines()
+    split = [line.split(":", 2) for line in lines]
+    return {name: path.strip("/") for _, names, path in split for name in names.split(",")}
+
+
+# --- Choosing ----------------------------------------------------------------------------------------
+
+
+def test_the_cpu_is_always_there():
+    assert devices.device("cpu") == torch.device("cpu")
+    assert devices.present_devices()[-1] == torch.device("cpu")
+
+
+@pytest.mark.parametrize("name", [None, "auto"])
+def test_the_best_device_here_is_chosen(name):
+    assert devices.device(name).type in {d.type for d in devices.present_devices()}
+
+
+def test_a_device_may_be_given_as_one():
+    assert devices.device(torch.device("cpu")) == torch.device("cpu")
+
+
+@pytest.mark.parametrize("name", ["gpu", "", "cpu:x", 3.5, object()])
+def test_nonsense_is_refused_and_what_is_here_is_named(name):
+    with pytest.raises(DeviceUnavailable, match=r"asked for .*present here: .*cpu"):
+        devices.device(name)
+
+
+@pytest.mark.parametrize("name", ["cuda", "mps", "xpu", "meta"])
+def test_a_device_that_is_not_here_is_refused(name):
+    if name in {d.type for d in devices.present_devices()}:
+        pytest.skip(f"{name} is here")
+    with pytest.raises(DeviceUnavailable, match=rf"asked for '{name}'; present here: .*kit.device\(\)"):
+        devices.device(name)
+
+
+@needs_accelerator
+def test_an_index_beyond_the_last_is_refused():
+    kind = devices.present_devices()[0].type
+    with pytest.raises(DeviceUnavailable, match="present here"):
+        devices.device(f"{kind}:{torch.accelerator.device_count()}")
+
+
+def test_the_cpu_agrees_with_itself():
+    assert devices.agrees_with_cpu(torch.device("cpu"))
+
+
+@needs_accelerator
+def test_the_accelerator_agrees_with_the_cpu():
+    assert devices.agrees_with_cpu(devices.present_devices()[0])
+
+
+def test_a_device_known_to_be_wrong_is_asked_for_in_vain(monkeypatch):
+    """As if the CPU were a backend that returns wrong numbers."""
+    monkeypatch.setattr(devices, "KNOWN_WRONG", {"cpu"})
+    monkeypatch.setattr(devices, "agrees_with_cpu", lambda _: False)
+    with pytest.raises(DeviceUnavailable, match=r"differ from the CPU's.*kit.device\('cpu'\)"):
+        devices.device("cpu")
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_threads_are_set_as_asked(threads):
+    devices.device("cpu", threads=threads)
+    assert torch.get_num_threads() == threads
+
+
+def test_calm_threads_leave_a_core_free():
+    devices.device("cpu")
+    assert torch.get_num_threads() == devices.calm_threads()
+    assert 1 <= devices.calm_threads() <= max(1, devices.cores_allowed() - 1)
+
+
+@pytest.mark.parametrize("threads", [0, -1, 1.5, "2", True])
+def test_a_wrong_number_of_threads_says_what_is_needed(threads):
+    with pytest.raises(BadValue, match=rf"threads={threads!r}: needs a whole number of at least 1"):
+        devices.device("cpu", threads=threads)
+
+
+# --- Waiting and seeding -------------------------------------------------------------------------------
+
+
+def test_there_is_nothing_to_wait_for_on_the_cpu():
+    assert devices.synchronise("cpu") is None
+
+
+@needs_accelerator
+def test_waiting_waits_for_the_accelerator():
+    import time
+
+    where = devices.present_devices()[0]
+    a = torch.ones(4096, 4096, device=where)
+    torch.mm(a, a)
+    devices.synchronise(where)
+    started = time.perf_counter()
+    for _ in range(50):
+        torch.mm(a, a)
+    noted = time.perf_counter() - started
+    devices.synchronise(where)
+    assert time.perf_counter() - started > 2 * noted
+
+
+def test_a_seed_repeats_python_numpy_and_torch():
+    def draw():
+        devices.seed(7)
+        return random.random(), float(np.random.rand()), float(torch.rand(()))
+
+    assert draw() == draw()
+
+
+@pytest.mark.parametrize("n", [-1, 2**32, 1.5, "7", None])
+def test_a_wrong_seed_says_what_is_needed(n):
+    with pytest.raises(BadValue, match=r"needs a whole number from 0 to 2\*\*32 - 1"):
+        devices.seed(n)
+
+
+# --- Limits, from files ------------------------------------------------------------------------------
+
+AFFINITY = devices.cores_allowed(Path("/nonexistent"))
+MEMORY = psutil.virtual_memory().total
+
+
+@pytest.mark.parametrize(
+    ("quota", "cores"),
+    [
+        ("50000 100000", 0.5),
+        ("30000 20000", min(1.5, AFFINITY)),
+        ("max 100000", AFFINITY),
+        ("99900000 100000", AFFINITY),  # 999 cores are more than there are
+    ],
+)
+def test_a_quota_of_cgroup_v2(tmp_path, quota, cores):
+    write(tmp_path, cpu_max=quota)
+    assert devices.cores_allowed(tmp_path) == cores
+
+
+@pytest.mark.parametrize(("quota", "cores"), [("25000", 0.25), ("-1", AFFINITY)])
+def test_a_quota_of_cgroup_v1(tmp_path, quota, cores):
+    write(tmp_path / "cpu", cpu_cfs_quota_us=quota, cpu_cfs_period_us="100000")
+    assert devices.cores_allowed(tmp_path) == cores
+
+
+@pytest.mark.parametrize(
+    ("limit", "allowed"),
+    [("1000000000", 1_000_000_000), ("max", MEMORY), (str(2**62), MEMORY)],
+)
+def test_a_memory_limit_of_cgroup_v2(tmp_path, limit, allowed):
+    write(tmp_path, memory_max=limit)
+    assert devices.memory_allowed(tmp_path) == allowed
+
+
+@pytest.mark.parametrize(
+    ("limit", "allowed"), [("1000000000", 1_000_000_000), ("9223372036854771712", MEMORY)]
+)
+def test_a_memory_limit_of_cgroup_v1(tmp_path, limit, allowed):
+    write(tmp_path / "memory", memory_limit_in_bytes=limit)
+    assert devices.memory_allowed(tmp_path) == allowed
+
+
+@needs_linux
+@pytest.mark.parametrize("parent", ["50000 100000", "max 100000"])
+def test_the_smaller_of_parent_and_own_group_counts_in_v2(tmp_path, parent):
+    write(tmp_path / own_groups().get("", ""), cpu_max="75000 100000")
+    write(tmp_path, cpu_max=parent) if own_groups().get("") else None
+    expected = 0.5 if parent != "max 100000" and own_groups().get("") else 0.75
+    assert devices.cores_allowed(tmp_path) == expected
+
+
+@needs_linux
+@pytest.mark.parametrize("parent", ["1000000000", "9223372036854771712"])
+def test_the_smaller_of_parent_and_own_group_counts_in_v1(tmp_path, parent):
+    """A machine may have both kinds of groups at once, each with a path of its own."""
+    own = own_groups().get("memory")
+    if not own:
+        pytest.skip("this process is in no memory group of cgroup v1 below the root")
+    write(tmp_path / "memory", memory_limit_in_bytes=parent)
+    write(tmp_path / "memory" / own, memory_limit_in_bytes="2000000000")
+    expected = 1_000_000_000 if parent == "1000000000" else 2_000_000_000
+    assert devices.memory_allowed(tmp_path) == expected
+
+
+@pytest.mark.parametrize("text", ["", "nonsense", "100000 nonsense"])
+def test_an_unreadable_limit_is_no_limit(tmp_path, text):
+    write(tmp_path, cpu_max=text, memory_max=text.replace("100000 ", ""))
+    assert devices.cores_allowed(tmp_path) == AFFINITY
+    assert devices.memory_allowed(tmp_path) == MEMORY
+
+
+# --- Limits, from the kernel -------------------------------------------------------------------------
+
+ANSWER = """
+import sys
+from kit import devices
+for question in sys.stdin:
+    print(eval(question), flush=True)
+"""
+
+
+class Asked:
+    """Another process that says what it may use."""
+
+    def __init__(self) -> None:
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+        self.process = subprocess.Popen([sys.executable, "-c", ANSWER], **pipes)
+        self.pid = self.process.pid
+
+    def __call__(self, question: str) -> float:
+        self.process.stdin.write(f"devices.{question}\n")
+        self.process.stdin.flush()
+        return float(self.process.stdout.readline())
+
+
+@pytest.fixture(scope="module")
+def other():
+    asked = Asked()
+    yield asked
+    asked.process.stdin.close()
+    asked.process.wait(timeout=20)
+
+
+@pytest.fixture
+def group(other):
+    """Make a real control group for a controller, below our own, and put the other process in."""
+    made: list[tuple[Path, Path]] = []
+
+    def make(controller: str, *nested: str) -> list[Path]:
+        own = own_groups()
+        v1 = CGROUPS / controller / own.get(controller, "")
+        parent = v1 if controller in own else CGROUPS / own.get("", "")
+        folders = [parent / f"kit-test-{os.getpid()}" / "/".join(nested[:i]) for i in range(len(nested) + 1)]
+        try:
+            folders[-1].mkdir(parents=True)
+            made.append((folders, parent))
+            (folders[-1] / "cgroup.procs").write_text(str(other.pid))
+        except OSError as error:
+            pytest.skip(f"no control group can be made here: {error}")
+        if not list(folders[0].glob(f"{controller}.*")):
+            pytest.skip(f"the {controller} controller is not given to control groups made here")
+        return folders
+
+    yield make
+    for folders, parent in made:
+        (parent / "cgroup.procs").write_text(str(other.pid))
+        for folder in reversed(folders):
+            folder.rmdir()
+
+
+def limit_cpu(group: Path, share: float) -> None:
+    if (group / "cpu.max").exists():
+        (group / "cpu.max").write_text(f"{int(share * 100_000)} 100000")
+    else:
+        (group / "cpu.cfs_quota_us").write_text(str(int(share * 100_000)))
+
+
+def limit_memory(group: Path, size: int) -> None:
+    name = "memory.max" if (group / "memory.max").exists() else "memory.limit_in_bytes"
+    (group / name).write_text(str(size))
+
+
+@needs_linux
+def test_the_affinity_counts(other):
+    before = os.sched_getaffinity(other.pid)
+    os.sched_setaffinity(other.pid, {min(before)})
+    assert other("cores_allowed()") <= 1
+    assert other("calm_threads()") == 1
+    os.sched_setaffinity(other.pid, before)
+    assert other("cores_allowed()") == devices.cores_allowed()
+
+
+@needs_linux
+def test_a_real_quota_counts(group, other):
+    (outer,) = group("cpu")
+    limit_cpu(outer, 0.5)
+    assert other("cores_allowed()") == 0.5
+
+
+@needs_linux
+def test_a_real_quota_of_the_parent_counts(group, other):
+    outer, _ = group("cpu", "inner")
+    limit_cpu(outer, 0.5)
+    assert other("cores_allowed()") == 0.5
+
+
+@needs_linux
+def test_a_real_memory_limit_counts(group, other):
+    (outer,) = group("memory")
+    limit_memory(outer, 3 * 2**30)
+    assert other("memory_allowed()") == 3 * 2**30
+
+
+# --- The machine ---------------------------------------------------------------------------------------
+
+
+def test_the_machine_describes_itself():
+    here = devices.machine()
+    assert here.cores_allowed == devices.cores_allowed() <= here.cores_present
+    assert here.memory_allowed_bytes == devices.memory_allowed() <= here.memory_present_bytes
+    assert here.threads == torch.get_num_threads()
+    assert here.cpu and here.python in sys.version
+    assert f"PyTorch {torch.__version__} with 1 thread" in repr(here)
+
+
+def test_a_machine_without_an_accelerator_says_so():
+    if torch.accelerator.is_available():
+        pytest.skip("this machine has one")
+    here = devices.machine()
+    assert here.accelerator is None and here.accelerator_memory_bytes is None
+    assert "everything here runs on the CPU" in str(here.table())
+
+
+@needs_accelerator
+def test_the_accelerator_is_named():
+    assert devices.machine().accelerator in str(devices.machine().table())

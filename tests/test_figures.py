@@ -1,0 +1,174 @@
+"""Figures: text that is escaped, pictures that describe themselves, a curve that costs little."""
+
+import base64
+import html
+import os
+import re
+import sys
+import time
+
+import pytest
+
+from kit import figures
+from kit.figures import Live, Picture, Table, bars, curve, images, lines, roofline
+
+
+def test_a_table_in_text_aligns_words_left_and_numbers_right():
+    table = Table(("model", "time"), [("cnn", "9 ms"), ("perceptron", "12 ms")], "One thread.")
+    assert repr(table).splitlines() == [
+        "model        time",
+        "cnn          9 ms",
+        "perceptron  12 ms",
+        "One thread.",
+    ]
+
+
+def test_a_table_in_html_shows_everything_and_runs_nothing():
+    table = Table(("a", "b"), [("<script>", "1 & 2")], "x < y")
+    shown = table._repr_html_()
+    assert "<script>" not in shown
+    assert all(html.escape(text) in shown for text in ("<script>", "1 & 2", "x < y"))
+    assert shown.count("<tr>") == 2
+
+
+def test_a_table_without_header_or_caption_has_neither():
+    shown = Table(("", ""), [("a", "b")])._repr_html_()
+    assert "<thead>" not in shown and "<figcaption" not in shown
+
+
+XS, YS = [1, 8, 64], [3.0, 2.0, 1.0]
+PICTURES = {
+    "lines": lambda: lines({"a": (XS, YS), "b": (XS, XS)}, "batch", "time (s)", caption="c < d"),
+    "lines with bands": lambda: lines(
+        {"a": (XS, YS)}, "x", "y", caption="c < d", log="xy", bands={"a": (YS, YS)}, level=("l", 2)
+    ),
+    "bars": lambda: bars({"a": {"p": 1, "q": 2}, "b": {"p": 3}}, "time (s)", caption="c < d", unit="s"),
+    "images": lambda: images([[[0, 1], [1, 0]]] * 3, ["a", "b", "c"], caption="c < d"),
+    "roofline": lambda: roofline({"f32": 1e11}, 4e10, {"mlp": (0.5, 1e9)}, caption="c < d"),
+}
+
+
+@pytest.fixture(params=PICTURES)
+def picture(request) -> Picture:
+    return PICTURES[request.param]()
+
+
+def test_a_picture_is_html_with_its_caption_as_alt_text(picture):
+    shown = picture._repr_html_()
+    assert 'alt="c &lt; d"' in shown and "<figcaption" in shown
+    data = re.search(r'src="data:image/png;base64,([^"]+)"', shown)[1]
+    assert base64.b64decode(data).startswith(b"\x89PNG")
+
+
+def test_the_axes_say_quantity_and_unit():
+    (pane,) = PICTURES["lines"]().figure.axes
+    assert (pane.get_xlabel(), pane.get_ylabel()) == ("batch", "time (s)")
+    assert [text.get_text() for text in pane.get_legend().get_texts()] == ["a", "b"]
+
+
+def test_lines_differ_in_marker_as_well_as_colour():
+    drawn = PICTURES["lines"]().figure.axes[0].get_lines()
+    assert len({line.get_marker() for line in drawn}) == len({line.get_color() for line in drawn}) == 2
+
+
+def test_a_logarithmic_axis_is_marked_where_something_was_tried():
+    (pane,) = PICTURES["lines with bands"]().figure.axes
+    assert list(pane.get_xticks()) == XS
+    assert [label.get_text() for label in pane.get_xticklabels()] == ["1", "8", "64"]
+
+
+def test_bars_stack_their_parts_and_write_the_total():
+    (pane,) = PICTURES["bars"]().figure.axes
+    assert [text.get_text().strip() for text in pane.texts] == ["3.00 s", "3.00 s"]
+    widths = [[bar.get_width() for bar in part] for part in pane.containers]
+    assert widths == [[1, 3], [2, 0]]
+
+
+def test_the_roof_is_the_lower_of_memory_and_processor():
+    roof = PICTURES["roofline"]().figure.axes[0].get_lines()[0]
+    for x, y in zip(roof.get_xdata(), roof.get_ydata(), strict=True):
+        assert y == pytest.approx(min(1e11, 4e10 * x))
+    assert 2.5 in roof.get_xdata()  # the ridge: 1e11 ÷ 4e10
+
+
+# --- The live curve ------------------------------------------------------------------------------------
+
+
+def points(svg: str) -> list[tuple[float, float]]:
+    pairs = re.search(r'points="([^"]*)"', svg)[1].split()
+    return [tuple(map(float, pair.split(","))) for pair in pairs]
+
+
+def test_a_curve_puts_its_values_where_they_belong():
+    """480 wide for `total` steps; the largest value 90 above the line at 96."""
+    assert points(curve([2.0, 1.0], 4, "loss")) == [(0.0, 6.0), (120.0, 51.0)]
+
+
+@pytest.mark.parametrize("n", [1, 200, 399, 400, 12_345])
+def test_a_curve_stays_small(n):
+    drawn = points(curve([1.0] * n, n, "loss"))
+    assert 1 <= len(drawn) <= 201  # the last one may stand for fewer values
+    assert {y for _, y in drawn} == {6.0}
+
+
+def test_a_curve_says_in_words_what_it_shows():
+    assert 'aria-label="loss &lt; 1"' in curve([0.5], 1, "loss < 1")
+
+
+def test_without_a_screen_nothing_is_ever_due():
+    live = Live(10, shown=False)
+    live.drawn_at -= 1e6
+    assert not live.due()
+    live.draw([1.0], last=True)
+
+
+@pytest.fixture
+def terminal(monkeypatch):
+    """A real terminal as the standard error; reads what was shown there."""
+    if not hasattr(os, "openpty"):
+        pytest.skip("this system has no pseudo-terminals")
+    ours, theirs = os.openpty()
+    with os.fdopen(theirs, "w") as screen:
+        monkeypatch.setattr(sys, "stderr", screen)
+        yield lambda: os.read(ours, 10_000).decode()
+        monkeypatch.undo()
+    os.close(ours)
+
+
+def test_a_terminal_shows_one_line_that_is_written_over(terminal):
+    live = Live(1_000)
+    live.draw([2.0, 1.5])
+    live.draw([2.0, 1.5, 1.25], "97 % right", last=True)
+    first, second = terminal().split("\r\x1b[K")[1:]
+    assert first == "step 2 of 1,000 · loss 1.5000"
+    assert second.rstrip("\r\n") == "step 3 of 1,000 · loss 1.2500 · 97 % right"
+    assert second.endswith("\n")
+
+
+def test_drawing_waits_until_it_has_cost_less_than_its_share(terminal):
+    live = Live(10)
+    live.began = live.drawn_at = time.perf_counter() - 10.0
+    live.spent_s = 0.09  # of ten seconds: below 1 %
+    assert live.due()
+    live.spent_s = 0.2
+    assert not live.due()
+
+
+def test_drawing_never_flickers(terminal):
+    live = Live(10)
+    live.began -= 1e6
+    live.drawn_at = time.perf_counter() + 1e3  # a moment ago, however slow this machine
+    assert not live.due()
+
+
+def test_drawing_counts_its_own_time(terminal):
+    live = Live(10)
+    live.draw([1.0])
+    assert 0 < live.spent_s < 10
+
+
+@pytest.mark.skipif(not hasattr(figures, "Note"), reason="this kit has no Note")
+def test_a_note_is_a_sentence_in_text_and_html():
+    note = figures.Note("1 < 2")
+    assert repr(note) == "1 < 2"
+    assert "1 &lt; 2" in note._repr_html_()

@@ -1,0 +1,249 @@
+"""The rooms of the kit: who may import whom, what the front door offers, what no room may do."""
+
+import ast
+import doctest
+import importlib
+import inspect
+import json
+import pkgutil
+import re
+import statistics
+import subprocess
+import sys
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+import kit
+
+PACKAGE = Path(kit.__file__).parent
+FILES = sorted(PACKAGE.rglob("*.py"))
+BASICS = {"errors", "units", "estimates", "figures", "results"}
+
+# Room -> the rooms that it may import. A new room needs a line here, and a reason.
+MAY_IMPORT = {
+    "errors": set(),
+    "units": set(),
+    "estimates": {"units"},
+    "figures": {"units"},  # it receives labels and numbers, never a result
+    "results": {"figures"},
+    "devices": {"errors", "units", "figures", "results"},
+    "data": {"errors", "units"},
+    "models": {"errors", "units"},  # no devices: the caller moves tensors
+    "workloads": {"data", "models", "errors"},
+    "counting": {"models", *BASICS},
+    "inference": {"data", "devices", *BASICS},
+    "training": {"inference", "devices", "data", *BASICS},
+    "checkpoints": {"models", "errors"},
+    "measurement": {"devices", *BASICS},
+    "limits": {"measurement", *BASICS},
+    "comparison": {"measurement", *BASICS},
+    "costs": {"counting", "inference", "training", "measurement", "workloads", *BASICS},
+}
+MAY_IMPORT["course"] = set(MAY_IMPORT)
+MAY_IMPORT["kit"] = set(MAY_IMPORT)  # the front door
+MAY_IMPORT["runs"] = set(MAY_IMPORT)  # but see the widgets, below
+
+# What a room must not reach, by any way round.
+NEVER_REACHES = {
+    "inference": {"training"},  # a deployed model needs none of the training code
+    "training": {"measurement"},
+    "measurement": {"models", "training", "inference", "workloads"},
+    "checkpoints": {"training"},
+    "figures": {"results", "devices"},
+    "models": {"devices"},
+    "data": {"devices"},
+}
+
+
+def dotted(path: Path) -> str:
+    """`kit/data/digits.py` -> `kit.data.digits`."""
+    parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def room_of(module: str) -> str:
+    return module.split(".")[1] if "." in module else "kit"
+
+
+def imported(path: Path) -> set[str]:
+    """The kit's modules that a file imports, also those imported inside functions."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            assert node.level == 0, f"{path}: imports are written out in full"
+            inside = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= (inside & set(MODULES)) or {node.module}
+    return {name for name in found if name.split(".")[0] == "kit"}
+
+
+MODULES = [dotted(path) for path in FILES]
+
+
+@pytest.fixture(scope="module")
+def arrows() -> dict[str, set[str]]:
+    """Room -> the rooms that it imports."""
+    found: dict[str, set[str]] = {}
+    for path in FILES:
+        own = room_of(dotted(path))
+        found.setdefault(own, set()).update(map(room_of, imported(path)))
+    return {room: others - {room} for room, others in found.items()}
+
+
+def reach(arrows: dict[str, set[str]], room: str) -> set[str]:
+    seen, ahead = set(), [room]
+    while ahead:
+        new = arrows[ahead.pop()] - seen
+        seen |= new
+        ahead += new
+    return seen
+
+
+# --- Rooms -----------------------------------------------------------------------------------------
+
+
+def test_every_room_is_in_the_table(arrows):
+    assert set(arrows) == set(MAY_IMPORT)
+
+
+@pytest.mark.parametrize("room", MAY_IMPORT)
+def test_a_room_imports_only_what_it_may(room, arrows):
+    assert arrows[room] <= MAY_IMPORT[room]
+
+
+def test_no_room_imports_itself_by_a_detour(arrows):
+    order = list(TopologicalSorter(arrows).static_order())
+    assert order.index("inference") < order.index("training") < order.index("kit")
+
+
+@pytest.mark.parametrize("room", NEVER_REACHES)
+def test_a_room_never_reaches(room, arrows):
+    assert not reach(arrows, room) & NEVER_REACHES[room]
+
+
+def test_runs_need_no_widgets():
+    modules = set().union(*(imported(p) for p in FILES if room_of(dotted(p)) == "runs"))
+    assert modules  # the files were found
+    assert not modules & {"kit.course.panels", "kit.course.drawing", "kit.course"}
+
+
+@pytest.mark.parametrize("module", [name for name in MODULES if "." in name])
+def test_no_name_hides_a_module(module):
+    """`from kit.train import train` in a package would hide `kit.train`: files are nouns."""
+    importlib.import_module(module)
+    package, _, name = module.rpartition(".")
+    assert inspect.ismodule(getattr(sys.modules[package], name))
+
+
+# --- The front door --------------------------------------------------------------------------------
+
+
+def documented() -> list[str]:
+    """The names in the left column of the front door's docstring."""
+    lines = [line for line in kit.__doc__.splitlines()[1:] if line.strip()]
+    return [name for line in lines for name in re.split(r"\s{2,}", line)[0].split(", ")]
+
+
+def test_the_front_door_lists_its_names_in_order():
+    assert kit.__all__ == sorted(set(kit.__all__))
+    assert dir(kit) == kit.__all__
+
+
+def test_the_front_door_documents_each_name_once():
+    assert sorted(documented()) == kit.__all__
+
+
+@pytest.mark.parametrize("name", kit.__all__)
+def test_each_name_is_there_and_says_what_it_is(name):
+    thing = getattr(kit, name)
+    assert inspect.getdoc(thing)
+
+
+def test_an_unknown_name_lists_those_there_are():
+    with pytest.raises(AttributeError, match=r"no 'trian'.*\btrain\b"):
+        kit.trian  # noqa: B018
+
+
+@pytest.mark.parametrize("name", kit.__all__)
+def test_public_functions_have_types_on_everything(name):
+    thing = getattr(kit, name)
+    if not inspect.isfunction(thing):
+        assert inspect.ismodule(thing) or inspect.isclass(thing)
+        return
+    signature = inspect.signature(thing)
+    assert signature.return_annotation is not signature.empty
+    assert all(p.annotation is not p.empty for p in signature.parameters.values())
+
+
+IMPORTING = """
+import json, sys, time
+t0 = time.perf_counter()
+import torch
+t1 = time.perf_counter()
+import kit
+t2 = time.perf_counter()
+print(json.dumps({"torch_s": t1 - t0, "kit_s": t2 - t1, "modules": sorted(sys.modules)}))
+"""
+HEAVY = "matplotlib sklearn scipy pandas ipywidgets anywidget papermill IPython nbformat".split()
+
+
+@pytest.fixture(scope="module")
+def imports() -> list[dict]:
+    """What importing the kit after torch took and brought, three times."""
+    command = [sys.executable, "-c", IMPORTING]
+    runs = (subprocess.run(command, capture_output=True, check=True) for _ in range(3))
+    return [json.loads(run.stdout) for run in runs]
+
+
+def test_importing_the_kit_adds_little_to_importing_torch(imports):
+    shares = [run["kit_s"] / run["torch_s"] for run in imports]
+    assert statistics.median(shares) < 0.15  # aimed at is 0.05; a busy machine must not decide
+
+
+@pytest.mark.parametrize("heavy", HEAVY)
+def test_importing_the_kit_leaves_for_later(heavy, imports):
+    assert "kit.training" in imports[0]["modules"]
+    assert heavy not in imports[0]["modules"]
+
+
+# --- Examples and habits -----------------------------------------------------------------------------
+
+WITH_EXAMPLES = [dotted(p) for p in FILES if ">>> " in p.read_text(encoding="utf-8")]
+
+
+def test_the_examples_were_found():
+    walked = {info.name for info in pkgutil.walk_packages(kit.__path__, "kit.")}
+    assert set(WITH_EXAMPLES) <= walked
+    assert len(WITH_EXAMPLES) >= 10
+
+
+@pytest.mark.parametrize("module", WITH_EXAMPLES)
+def test_the_examples_in_the_docstrings_are_true(module):
+    result = doctest.testmod(importlib.import_module(module))
+    assert result.attempted > 0
+    assert result.failed == 0
+
+
+def called(path: Path) -> set[str]:
+    """The names of all calls in a file, as written: `print`, `matplotlib.use` …"""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    return {ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
+
+
+FORBIDDEN = re.compile(r"print|plt\..*|matplotlib\.use|(warnings\.)?(filter|simplefilter)\w*")
+
+
+@pytest.mark.parametrize("path", FILES, ids=dotted)
+def test_libraries_raise_and_never_print_or_choose_how_things_are_shown(path):
+    assert not [name for name in called(path) if FORBIDDEN.fullmatch(name)]
+    assert not re.search(r"^\s*(from|import) .*pyplot", path.read_text("utf-8"), re.MULTILINE)
+
+
+def test_the_habits_are_looked_for_in_the_right_place(tmp_path):
+    bad = tmp_path / "bad.py"
+    bad.write_text("print(1)\nmatplotlib.use('agg')\nwarnings.filterwarnings('ignore')\n")
+    assert all(FORBIDDEN.fullmatch(name) for name in called(bad))
+    assert len(called(bad)) == 3
