@@ -1,0 +1,159 @@
+"""Inference: nothing is changed by it, and a score is what one counts by hand."""
+
+import copy
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+
+from kit.data import Dataset, Split
+from kit.errors import BadValue, DeviceMismatch, ShapeMismatch, UnknownName
+from kit.inference import Score, device_of, evaluate, evaluating, predict
+from kit.models import FAMILIES, MLP
+
+
+class Uniform(nn.Module):
+    """Holds all ten classes equally likely; the first is then its answer."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return torch.zeros(len(images), 10)
+
+
+class Restless(nn.Module):
+    """Dropout and running statistics: what a prediction in training mode would show or change."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm, self.drop, self.head = nn.BatchNorm2d(1), nn.Dropout(0.5), nn.Linear(64, 10)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(self.drop(self.norm(x).flatten(1)))
+
+
+@pytest.fixture
+def images():
+    return torch.rand(5, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+
+
+# --- Predict -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_prediction_is_the_models_output_without_a_graph(family, images):
+    model = FAMILIES[family][0]().eval()
+    outputs = predict(model, images)
+    assert torch.equal(outputs, model(images))
+    assert not outputs.requires_grad and outputs.is_inference()
+
+
+def test_a_prediction_changes_no_bit_of_the_model(images):
+    model = Restless().train()
+    before = copy.deepcopy(model.state_dict())
+    first, second = predict(model, images), predict(model, images)
+    assert torch.equal(first, second)  # no dropout
+    assert all(torch.equal(now, before[name]) for name, now in model.state_dict().items())
+    assert all(p.grad is None for p in model.parameters())
+
+
+@pytest.mark.parametrize("whole", [True, False])
+@pytest.mark.parametrize("part", [True, False])
+def test_each_part_gets_its_own_mode_back(whole, part, images):
+    model = Restless().train(whole)
+    model.norm.train(part)
+    predict(model, images)
+    assert (model.training, model.norm.training, model.drop.training) == (whole, part, whole)
+
+
+def test_the_mode_comes_back_after_an_error():
+    model = MLP().train()
+    with pytest.raises(ShapeMismatch):
+        predict(model, torch.zeros(2, 3))
+    assert all(part.training for part in model.modules())
+
+
+def test_evaluating_lends_the_model_in_evaluation_mode():
+    model = Restless().train()
+    with evaluating(model) as lent:
+        assert lent is model
+        assert not any(part.training for part in model.modules())
+
+
+def test_a_shared_part_gets_its_mode_back_too():
+    model = nn.Sequential(part := nn.Dropout(), part).train()
+    with evaluating(model):
+        assert not part.training
+    assert part.training
+
+
+def test_inputs_on_another_device_are_refused_with_both_and_the_way_out(images):
+    """The meta device is on every machine: it knows shapes and has no numbers."""
+    with pytest.raises(DeviceMismatch, match=r"'cpu'.*'meta'.*inputs\.to\('cpu'\)"):
+        predict(MLP(), images.to("meta"))
+
+
+def test_another_error_of_the_model_stays_what_it_is(images):
+    model = MLP()
+    model.head = nn.Linear(3, 10)
+    with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
+        predict(model, images)
+
+
+def test_a_model_lives_where_its_weights_are():
+    assert device_of(MLP().to("meta")) == torch.device("meta")
+    assert device_of(Uniform()) == torch.device("cpu")
+
+
+# --- Evaluate ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("split", ["train", "validation", "test"])
+def test_a_model_that_knows_nothing_scores_as_by_hand(vision, split):
+    score = evaluate(Uniform(), vision, split)
+    targets = vision.data[split].targets
+    assert (score.right, score.n) == (int((targets == 0).sum()), len(targets))
+    assert score.loss == pytest.approx(math.log(10), rel=1e-6)
+    assert score.split == split
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 299, 300, 10_000])
+def test_the_batch_size_does_not_change_the_score(vision, batch_size):
+    torch.manual_seed(0)
+    model = MLP()
+    whole, parts = evaluate(model, vision), evaluate(model, vision, batch_size=batch_size)
+    assert parts.right == whole.right and parts.n == 300
+    assert parts.loss == pytest.approx(whole.loss, rel=1e-5)
+
+
+def test_evaluating_changes_nothing(vision):
+    model = Restless().train()
+    before, rng = copy.deepcopy(model.state_dict()), torch.get_rng_state()
+    evaluate(model, vision)
+    assert all(torch.equal(now, before[name]) for name, now in model.state_dict().items())
+    assert torch.equal(torch.get_rng_state(), rng) and model.training
+
+
+def test_an_unknown_split_lists_those_there_are(vision):
+    with pytest.raises(UnknownName, match=r"train, validation, test"):
+        evaluate(Uniform(), vision, "tset")
+
+
+def test_an_empty_split_cannot_be_scored(vision):
+    nothing = Split(torch.zeros(0, 1, 8, 8), torch.zeros(0, dtype=torch.int64))
+    data = Dataset("none", {"test": nothing}, vision.data.classes, "nowhere", "CC0")
+    with pytest.raises(BadValue, match="the split 'test' of 'vision' has no examples"):
+        evaluate(Uniform(), replace(vision, data=data))
+
+
+@pytest.mark.parametrize("batch_size", [0, -1])
+def test_a_wrong_batch_size_is_refused(vision, batch_size):
+    with pytest.raises(BadValue, match="batch_size"):
+        evaluate(Uniform(), vision, batch_size=batch_size)
+
+
+def test_a_score_carries_its_interval_and_counts():
+    score = Score(right=297, n=300, split="test", loss=0.05)
+    assert repr(score) == "99.0 % [97.1 %, 99.7 %] right on 300 test examples, loss 0.0500"
+    assert score.to_dict()["accuracy_share"]["value"] == 0.99
+    assert "297 of 300 test examples" in score.table().caption

@@ -1,0 +1,217 @@
+"""Every lesson: its form, its recording, run as it is, run as an experiment, run with solutions."""
+
+import json
+import re
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from kit.course.claims import ledger
+from kit.course.exercises import EXERCISES
+from kit.results import RECORD
+from kit.runs import declared, lessons
+from kit.runs.recording import STAMP, cells_hash
+
+LESSONS = lessons()
+IDS = [path.name[:2] for path in LESSONS]
+LESSON_BYTES = int(1.5 * 2**30)
+OTHER_PARAMETERS = {  # none of them a default
+    "00": {"budget_s": 1.0, "seed": 7},
+    "01": {"model_name": "mlp", "steps": 90, "batch_size": 48, "lr": 0.002, "seed": 3},
+    "02": {"model_name": "cnn", "batch_size": 8, "largest_batch": 48, "budget_s": 0.1},
+}
+NOT_IN_A_LESSON = r"\bsimply\b|\bjust\b|\bobviously\b|%timeit|time\.time\(|filterwarnings|pip install|^!|https?://"
+
+lesson = pytest.mark.parametrize("path", LESSONS, ids=IDS)
+
+
+def read(path):
+    return nbformat.read(path, as_version=4)
+
+
+def outputs(notebook):
+    return [out for cell in notebook.cells for out in cell.get("outputs", [])]
+
+
+def records(notebook, kind):
+    found = [out.get("data", {}).get(RECORD) for out in outputs(notebook)]
+    return [record for record in found if record and record["kind"] == kind]
+
+
+def claims_of(number):
+    return sorted(id for id, claim in ledger().items() if number in claim.lessons)
+
+
+def within_memory():
+    """Run before the program starts: it and its kernel get no more than a lesson may take."""
+    resource.setrlimit(resource.RLIMIT_DATA, (LESSON_BYTES, LESSON_BYTES))
+
+
+# --- Form ----------------------------------------------------------------------------------------
+
+
+def test_there_are_lessons():
+    assert IDS[:3] == ["00", "01", "02"]
+
+
+@lesson
+def test_a_lesson_has_the_parts_of_a_lesson(path):
+    notebook = read(path)
+    nbformat.validate(notebook)
+    text = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
+    assert re.match(r"# .+\?\n\n\*Reading \d+ min · running \d+ s on 2 CPU cores · GPU ", text)
+    for part in ("you will be able to", "## Check", "What you can now say", "Not measured here"):
+        assert part in text, part
+    assert "## Exercises" in text and "kit.machine()" in notebook.cells[2].source
+    assert notebook.metadata.kernelspec.name == "python3"
+
+
+@lesson
+def test_a_lesson_keeps_to_the_house_style(path):
+    code = [cell for cell in read(path).cells if cell.cell_type == "code"]
+    assert 20 <= len(code) <= 36
+    assert max(len(cell.source.splitlines()) for cell in code) <= 12
+    for cell in read(path).cells:
+        assert not re.search(NOT_IN_A_LESSON, cell.source, re.MULTILINE), cell.source
+
+
+@lesson
+def test_exercises_have_checks_and_solutions(path):
+    number = path.name[:2]
+    asked = [
+        re.search(r'kit\.check\("(.+?)"', cell.source)[1]
+        for cell in read(path).cells
+        if "exercise" in cell.metadata.get("tags", [])
+    ]
+    assert asked == [id for id in EXERCISES if id.startswith(number)]
+    assert asked == list(solutions(number))
+
+
+@lesson
+def test_a_lesson_gives_each_of_its_claims_a_verdict(path):
+    source = "\n".join(cell.source for cell in read(path).cells)
+    asked = sorted(re.findall(r'kit\.verdict\(\s*"(\d\d)"', source))
+    assert asked == claims_of(path.name[:2])
+
+
+@lesson
+def test_parameters_are_declared_with_meaning_and_limits(path):
+    for parameter in declared(path).values():
+        assert parameter.meaning, parameter
+        assert parameter.choices or parameter.low is not None, parameter
+        assert parameter.value(parameter.default) == parameter.default
+
+
+# --- Recording -----------------------------------------------------------------------------------
+
+
+@lesson
+def test_the_recording_is_of_the_cells_that_are_there(path):
+    notebook = read(path)
+    assert notebook.metadata.get(STAMP, {}).get("cells_sha256") == cells_hash(notebook), (
+        f"{path.name} has cells that its outputs were not made by: run `make record`"
+    )
+
+
+@lesson
+def test_the_recording_names_the_machine_first_and_is_small(path):
+    notebook = read(path)
+    assert path.stat().st_size <= 1_000_000
+    assert outputs(notebook)[0]["data"][RECORD]["kind"] == "Machine"
+    assert "widgets" not in notebook.metadata
+    assert not any("jupyter.widget" in json.dumps(out) for out in outputs(notebook))
+    assert not any(out.output_type == "error" for out in outputs(notebook))
+    assert not any(out.get("name") == "stderr" for out in outputs(notebook))
+
+
+@lesson
+def test_pictures_in_the_recording_have_alt_text(path):
+    html = " ".join(out.get("data", {}).get("text/html", "") for out in outputs(read(path)))
+    images = re.findall(r"<img [^>]*>", html)
+    assert images and all(re.search(r'alt="[^"]{20,}"', image) for image in images)
+
+
+@lesson
+def test_an_untouched_exercise_is_not_right_and_gives_its_hint(path):
+    shown = [
+        cell.outputs[0]["data"]["text/plain"]
+        for cell in read(path).cells
+        if "exercise" in cell.metadata.get("tags", [])
+    ]
+    assert shown and all(re.match(r"\S+: not yet\. .{20,}", text) for text in shown)
+
+
+# --- Runs ----------------------------------------------------------------------------------------
+
+
+@lesson
+def test_nbval_runs_the_lesson_and_the_tagged_cells_say_the_same(path, tmp_path):
+    options = ["-p", "no:cacheprovider", "--nbval-lax", "-q", "-c", "/dev/null"]
+    command = [sys.executable, "-m", "pytest", *options, "--rootdir", str(path.parent), str(path)]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-3000:]
+
+
+@pytest.mark.timeout(600)
+def test_the_course_runs_headless_in_little_memory_and_becomes_pages(tmp_path):
+    command = [sys.executable, "-m", "kit", "course", "--out", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, preexec_fn=within_memory)
+    assert done.returncode == 0, done.stdout + done.stderr
+    index = (tmp_path / "index.html").read_text(encoding="utf-8")
+    for path in LESSONS:
+        page = (tmp_path / path.with_suffix(".html").name).read_text(encoding="utf-8")
+        assert path.with_suffix(".html").name in index
+        assert "<figure" in page and "Traceback" not in page
+        executed = read(tmp_path / path.name)
+        given = [record["claim_id"] for record in records(executed, "Verdict")]
+        assert sorted(given) == claims_of(path.name[:2])
+        assert not any("jupyter.widget" in json.dumps(out) for out in outputs(executed))
+    assert "not decided yet" in index and "holds here" in index
+
+
+def solutions(number):
+    """The solution of each exercise of a lesson, by id, in their order."""
+    text = (LESSONS[0].parent / "solutions" / f"{number}.py").read_text(encoding="utf-8")
+    parts = re.split(r"^# %% (\S+)\n", text, flags=re.MULTILINE)[1:]
+    return dict(zip(parts[::2], parts[1::2], strict=True))
+
+
+def with_solutions(path: Path, target: Path) -> None:
+    notebook = read(path)
+    for cell in notebook.cells:
+        if "exercise" in cell.metadata.get("tags", []):
+            cell.source = solutions(path.name[:2])[re.search(r'check\("(.+?)"', cell.source)[1]]
+    nbformat.write(notebook, target)
+
+
+@lesson
+def test_plain_papermill_runs_it_with_other_parameters_and_solutions_are_right(path, tmp_path):
+    number, solved, executed = path.name[:2], tmp_path / "solved.ipynb", tmp_path / "run.ipynb"
+    with_solutions(path, solved)
+    given = OTHER_PARAMETERS[number]
+    assert all(declared(path)[name].default != value for name, value in given.items())
+    options = [word for name, value in given.items() for word in ("-p", name, str(value))]
+    command = [sys.executable, "-m", "papermill", str(solved), str(executed), *options]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr[-3000:]
+    notebook = read(executed)
+    shown = [out["data"].get("text/plain", "") for out in outputs(notebook) if "data" in out]
+    right = [text.split(":")[0] for text in shown if text.endswith(": right.")]
+    assert right == list(solutions(number))
+    for record in records(notebook, "History")[-1:]:
+        assert (record["batch_size"], record["lr"]) == (given["batch_size"], given["lr"])
+
+
+@lesson
+@pytest.mark.parametrize("name, value", [("no_such_parameter", "1"), ("seed", "many")])
+def test_a_wrong_parameter_is_refused_before_a_kernel_starts(path, name, value, tmp_path):
+    out = tmp_path / "run.ipynb"
+    command = [sys.executable, "-m", "kit", "run", str(path), "-p", name, value, "--out", str(out)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 1 and len(done.stderr.splitlines()) == 1
+    assert name in done.stderr and "seed" in done.stderr
+    assert not list(tmp_path.iterdir())
