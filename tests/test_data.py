@@ -1,4 +1,4 @@
-"""Data: each dataset whole, disjoint and the same every time. A new one is tested as it is listed."""
+"""Data: each dataset whole, disjoint, the same every time. A new one is tested as it is listed."""
 
 import pytest
 import torch
@@ -63,7 +63,7 @@ def test_an_unknown_split_lists_the_near_ones(dataset):
         dataset["tets"]
 
 
-# --- Digits ------------------------------------------------------------------------------------------
+# --- Digits --------------------------------------------------------------------------------------
 
 
 def test_the_digits_are_scikit_learns_and_all_of_them():
@@ -74,12 +74,13 @@ def test_the_digits_are_scikit_learns_and_all_of_them():
     targets = torch.cat([split.targets for split in digits.splits.values()])
     assert images.shape == (1_797, 1, 8, 8)
     assert images.min() == 0 and images.max() == 1  # paper and ink
-    original = {(image.tobytes(), label) for image, label in zip(raw.images, raw.target, strict=True)}
+    theirs = zip(raw.images, raw.target, strict=True)
     ours = zip((images * 16).double().numpy()[:, 0], targets.tolist(), strict=True)
-    assert {(image.tobytes(), label) for image, label in ours} == original
+    ours, theirs = ({(image.tobytes(), int(t)) for image, t in each} for each in (ours, theirs))
+    assert ours == theirs
 
 
-# --- Batches -----------------------------------------------------------------------------------------
+# --- Batches -------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -109,7 +110,9 @@ def test_a_seed_gives_one_order_and_another_seed_another(ten):
 
 def test_over_many_seeds_each_example_comes_first_about_equally_often(ten):
     first = torch.tensor([seen(ten, 1, order=seed)[0][0] for seed in range(1_000)])
-    assert 60 <= first.bincount(minlength=10).min() and first.bincount().max() <= 140  # 100 expected
+    assert (
+        first.bincount(minlength=10).min() >= 60 and first.bincount().max() <= 140
+    )  # 100 expected
 
 
 def test_the_global_generator_has_no_say_in_the_order(ten):
@@ -126,7 +129,7 @@ def test_a_batch_is_a_view(ten):
 
 @pytest.mark.parametrize("batch_size", [0, -1, 11, 2.5, "4", None])
 def test_a_wrong_batch_size_says_what_is_needed(ten, batch_size):
-    with pytest.raises(BadValue, match=rf"batch_size={batch_size!r}: needs a whole number from 1 to 10"):
+    with pytest.raises(BadValue, match=rf"batch_size={batch_size!r}: .* from 1 to 10"):
         next(ten.batches(batch_size))
 
 

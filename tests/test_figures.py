@@ -11,8 +11,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from kit import figures
-from kit.figures import Live, Picture, Table, bars, curve, images, lines, roofline
+from kit.figures import Live, Note, Picture, Table, bars, curve, images, lines, roofline
 
 
 def test_a_table_in_text_aligns_words_left_and_numbers_right():
@@ -44,7 +43,9 @@ PICTURES = {
     "lines with bands": lambda: lines(
         {"a": (XS, YS)}, "x", "y", caption="c < d", log="xy", bands={"a": (YS, YS)}, level=("l", 2)
     ),
-    "bars": lambda: bars({"a": {"p": 1, "q": 2}, "b": {"p": 3}}, "time (s)", caption="c < d", unit="s"),
+    "bars": lambda: bars(
+        {"a": {"p": 1, "q": 2}, "b": {"p": 3}}, "time (s)", caption="c < d", unit="s"
+    ),
     "images": lambda: images([[[0, 1], [1, 0]]] * 3, ["a", "b", "c"], caption="c < d"),
     "roofline": lambda: roofline({"f32": 1e11}, 4e10, {"mlp": (0.5, 1e9)}, caption="c < d"),
 }
@@ -70,7 +71,9 @@ def test_the_axes_say_quantity_and_unit():
 
 def test_lines_differ_in_marker_as_well_as_colour():
     drawn = PICTURES["lines"]().figure.axes[0].get_lines()
-    assert len({line.get_marker() for line in drawn}) == len({line.get_color() for line in drawn}) == 2
+    assert (
+        len({line.get_marker() for line in drawn}) == len({line.get_color() for line in drawn}) == 2
+    )
 
 
 def test_a_logarithmic_axis_is_marked_where_something_was_tried():
@@ -93,7 +96,7 @@ def test_the_roof_is_the_lower_of_memory_and_processor():
     assert 2.5 in roof.get_xdata()  # the ridge: 1e11 ÷ 4e10
 
 
-# --- The live curve ------------------------------------------------------------------------------------
+# --- The live curve ------------------------------------------------------------------------------
 
 
 def points(svg: str) -> list[tuple[float, float]]:
@@ -102,8 +105,8 @@ def points(svg: str) -> list[tuple[float, float]]:
 
 
 def test_a_curve_puts_its_values_where_they_belong():
-    """480 wide for `total` steps; the largest value 90 above the line at 96."""
-    assert points(curve([2.0, 1.0], 4, "loss")) == [(0.0, 6.0), (120.0, 51.0)]
+    """484 wide for `total` steps; the largest value 90 above the line at 96."""
+    assert points(curve([2.0, 1.0], 4, "loss")) == [(0.0, 6.0), (121.0, 51.0)]
 
 
 @pytest.mark.parametrize("n", [1, 200, 399, 12_345])
@@ -173,8 +176,7 @@ def test_drawing_counts_its_own_time(monkeypatch):
         assert 0 < live.spent_s < 10
 
 
-@pytest.mark.skipif(not hasattr(figures, "Note"), reason="this kit has no Note")
 def test_a_note_is_a_sentence_in_text_and_html():
-    note = figures.Note("1 < 2")
+    note = Note("1 < 2")
     assert repr(note) == "1 < 2"
     assert "1 &lt; 2" in note._repr_html_()

@@ -37,7 +37,7 @@ def images():
     return torch.rand(5, 1, 8, 8, generator=torch.Generator().manual_seed(0))
 
 
-# --- Predict -----------------------------------------------------------------------------------------
+# --- Predict -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -105,7 +105,7 @@ def test_a_model_lives_where_its_weights_are():
     assert device_of(Uniform()) == torch.device("cpu")
 
 
-# --- Evaluate ----------------------------------------------------------------------------------------
+# --- Evaluate ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("split", ["train", "validation", "test"])
@@ -154,6 +154,6 @@ def test_a_wrong_batch_size_is_refused(vision, batch_size):
 
 def test_a_score_carries_its_interval_and_counts():
     score = Score(right=297, n=300, split="test", loss=0.05)
-    assert repr(score) == "99.0 % [97.1 %, 99.7 %] right on 300 test examples, loss 0.0500"
+    assert repr(score) == "99.0 % [97.1 to 99.7 %] right on 300 test examples, loss 0.0500"
     assert score.to_dict()["accuracy_share"]["value"] == 0.99
     assert "297 of 300 test examples" in score.table().caption

@@ -117,7 +117,7 @@ def test_an_unknown_option_is_named(family):
         build(family, {"depth": 3})
 
 
-# --- Known answers -------------------------------------------------------------------------------------
+# --- Known answers -------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -159,4 +159,6 @@ def test_a_cnn_finds_the_same_stroke_anywhere():
     image = torch.zeros(1, 1, 8, 8)
     image[0, 0, 2:5, 3] = 1
     moved = image.roll(1, dims=3)
-    torch.testing.assert_close(model.near(image).roll(1, dims=3)[..., 2:], model.near(moved)[..., 2:])
+    torch.testing.assert_close(
+        model.near(image).roll(1, dims=3)[..., 2:], model.near(moved)[..., 2:]
+    )

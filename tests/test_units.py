@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from kit.units import digits, words
+from kit.units import digits, span, words
 
 
 @pytest.mark.parametrize(
@@ -51,7 +51,14 @@ def test_what_is_unknown_is_a_dash(unknown, unit):
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [(0, "0"), (1, "1.00"), (99.94, "99.9"), (99.95, "100"), (0.012_34, "0.0123"), (1e-7, "1.00e-07")],
+    [
+        (0, "0"),
+        (1, "1.00"),
+        (99.94, "99.9"),
+        (99.95, "100"),
+        (0.012_34, "0.0123"),
+        (1e-7, "1.00e-07"),
+    ],
 )
 def test_three_significant_digits(value, text):
     assert digits(value) == text
@@ -65,3 +72,17 @@ def test_the_words_are_never_more_than_half_a_percent_off(power):
         number, _, unit = words(value, "FLOP/s").partition(" ")
         scale = 10.0 ** prefixes.get(unit.removesuffix("FLOP/s"), 0)
         assert float(number.replace(",", "")) * scale == pytest.approx(value, rel=0.005)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "unit", "text"),
+    [
+        (0.001, 0.002, "s", "1.00 to 2.00 ms"),
+        (0.0009, 0.001, "s", "900 µs to 1.00 ms"),  # "900 to 1.00 ms" would mislead
+        (0, 0.001, "s", "0 s to 1.00 ms"),
+        (0.9, 1, "%", "90.0 to 100 %"),
+        (5, 7, "", "5 to 7"),
+    ],
+)
+def test_a_range_names_a_shared_unit_once(low, high, unit, text):
+    assert span(low, high, unit) == text

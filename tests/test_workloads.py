@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from kit.errors import UnknownName
+from kit.errors import ShapeMismatch, UnknownName
 from kit.inference import evaluate
 from kit.training import train
 from kit.workloads import SHELF, Workload, get, is_right
@@ -76,3 +76,17 @@ def test_uniform_logits_lose_log_c(work):
 def test_the_largest_logit_is_the_answer():
     logits = torch.tensor([[0.0, 2.0, 1.0], [3.0, 0.0, 0.0], [0.0, 0.0, 1.0]])
     assert is_right(logits, torch.tensor([1, 0, 1])).tolist() == [True, True, False]
+
+
+def test_other_targets_change_one_split_alone(work):
+    wrong = torch.zeros_like(work.data["train"].targets)
+    other = work.with_targets("train", wrong)
+    assert torch.equal(other.data["train"].targets, wrong)
+    assert other.data["train"].inputs is work.data["train"].inputs
+    assert other.data["test"] is work.data["test"]
+    assert work.data["train"].targets.any()  # the workload itself is as it was
+
+
+def test_other_targets_have_to_fit(work):
+    with pytest.raises(ShapeMismatch, match=r"\(3,\).*'train' needs \(1197,\)|given targets"):
+        work.with_targets("train", torch.zeros(3))

@@ -42,7 +42,7 @@ class Split(NamedTuple):
         if order is not None:
             shuffle = torch.Generator().manual_seed(order)
             kept = torch.randperm(n, generator=shuffle)[: n - n % batch_size].to(device)
-            inputs, targets = inputs[kept], targets[kept]
+            inputs, targets = inputs.index_select(0, kept), targets.index_select(0, kept)
         yield from zip(inputs.split(batch_size), targets.split(batch_size), strict=True)
 
 

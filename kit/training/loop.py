@@ -44,7 +44,7 @@ def step(
 
     Explained in lesson 01, taken apart in lesson 02.
     """
-    if len(inputs) != len(targets):
+    if inputs.shape[0] != targets.shape[0]:
         raise ShapeMismatch(
             f"given inputs {tuple(inputs.shape)} and targets {tuple(targets.shape)}: "
             f"the first sizes must be equal, one target per example."

@@ -1,0 +1,33 @@
+"""What `import kit` adds to `import torch`, in fresh interpreters.
+
+python benchmarks/import_time.py
+"""
+
+import subprocess
+import sys
+
+import numpy as np
+from keeping import keep
+
+from kit.estimates import bootstrap
+
+CODE = """
+import time
+started = time.perf_counter()
+import torch
+between = time.perf_counter()
+import kit
+print((time.perf_counter() - started) / (between - started))
+"""
+
+
+def main():
+    ratios = []
+    for _ in range(20):
+        done = subprocess.run([sys.executable, "-c", CODE], capture_output=True, text=True)
+        ratios.append(float(done.stdout))
+    keep("import_time", import_ratio=bootstrap(np.array(ratios), unit="×"))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

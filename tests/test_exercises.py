@@ -1,0 +1,168 @@
+"""Exercises: each knows its answer, and the mistakes that people make on the way to it."""
+
+import html
+from itertools import pairwise
+
+import pytest
+import torch
+
+from kit.course.exercises import EXERCISES, check
+from kit.course.exercises.lesson_02 import WEIGHTS
+from kit.data import digits
+from kit.errors import UnknownName
+from kit.inference import Score, predict
+from kit.models import MLP
+from kit.training import History
+
+
+def history(*right: int) -> History:
+    """A history with a score every ten steps: so many of 100 right."""
+    scores = tuple((10 * i, Score(n, 100, "validation", 1.0)) for i, n in enumerate(right))
+    return History((1.0,) * 30, scores, 1.0, 32, 0.1, 37, 0, "vision", "cpu", 1)
+
+
+def intensity(width, batch):
+    return 2 * batch * width**2 / (4 * (width**2 + 2 * batch * width))
+
+
+def accuracy(model, inputs, targets):
+    return (predict(model, inputs).argmax(-1) == targets).float().mean().item()
+
+
+def careless_accuracy(model, inputs, targets):
+    return (model(inputs).argmax(-1) == targets).float().mean().item()
+
+
+def accuracy_that_stays_in_evaluation(model, inputs, targets):
+    return careless_accuracy(model.eval(), inputs, targets)
+
+
+def mlp_flops(batch, sizes):
+    return sum(2 * batch * a * b for a, b in pairwise(sizes))
+
+
+KEPT = 32 * (64 + 128 + 128)
+RIGHT = {
+    "00-flops": 163_840,
+    "00-one-example": 0.5,
+    "00-intensity": intensity,
+    "01-first-good": (history(10, 89, 90, 95), 20),
+    "01-learns-nothing": 1e-7,
+    "01-accuracy": accuracy,
+    "02-optimizer-bytes": 208_976,
+    "02-kept-bytes": 4 * KEPT,
+    "02-mlp-flops": mlp_flops,
+    "02-cheaper-update": torch.optim.SGD,
+}
+WRONG = [  # id, answer, what its hint says
+    ("00-flops", 81_920, "counts the multiplications"),
+    ("00-flops", 7, "64 × 10 results"),
+    ("00-one-example", 2, "a float32 weight is 4 bytes"),
+    ("00-one-example", 100, "Divide"),
+    ("00-intensity", 0.5, "without calling it"),
+    ("00-intensity", lambda w, b: intensity(w, b) / 2, "a multiply-add is 2 FLOPs"),
+    ("00-intensity", lambda w, b: b / 2, "Inputs and outputs move too"),
+    ("00-intensity", lambda w, b: 1_000.0, "For width 64 and batch 1 it gives 1e+03"),
+    ("00-intensity", lambda w, b: None, "returned None, not a number"),
+    ("00-intensity", lambda w: 1, "It raised TypeError"),
+    ("01-first-good", 20, "Give two things"),
+    ("01-first-good", (history(10, 89, 90, 95), 30), "it was so before"),
+    ("01-first-good", (history(10, 89, 90, 95), 10), "no score of at least 90 %"),
+    ("01-learns-nothing", 3e-3, "With lr=0.003 the model still gets"),
+    ("01-learns-nothing", -1, "needs a number above 0"),
+    ("01-accuracy", 0.97, "without calling it"),
+    ("01-accuracy", lambda *a: 100 * accuracy(*a), "0 to 1, not percent"),
+    ("01-accuracy", lambda *a: 0.5, "yours says 0.500"),
+    ("01-accuracy", careless_accuracy, "in training mode while it predicted"),
+    ("01-accuracy", accuracy_that_stays_in_evaluation, "Put the mode back"),
+    ("02-optimizer-bytes", 104_488, "one number per parameter"),
+    ("02-optimizer-bytes", 52_244, "a float32 number takes 4 bytes"),
+    ("02-optimizer-bytes", 1, "26,122 parameters × 2 numbers × 4 bytes"),
+    ("02-kept-bytes", KEPT // 8, "That is one example"),
+    ("02-kept-bytes", KEPT, "a float32 number takes 4 bytes"),
+    ("02-kept-bytes", 4 * (KEPT + 32 * 10), "The logits are the output"),
+    ("02-kept-bytes", 1, "Batch × (64 + 128 + 128) numbers × 4 bytes"),
+    ("02-mlp-flops", 1, "without calling it"),
+    ("02-mlp-flops", lambda b, s: mlp_flops(b, s) // 2, "a multiply-add is 2 FLOPs"),
+    ("02-mlp-flops", lambda b, s: mlp_flops(1, s), "For 1 hidden layers of 16 and batch 32"),
+    ("02-cheaper-update", "SGD", "something to call"),
+    ("02-cheaper-update", torch.optim.AdamW, "the time of AdamW's"),
+    ("02-cheaper-update", lambda: None, "It raised CallFailed|It raised TypeError"),
+]
+each_exercise = pytest.mark.parametrize("id", EXERCISES)
+
+
+def test_every_exercise_is_tried_here():
+    assert set(RIGHT) == set(EXERCISES) == {id for id, *_ in WRONG}
+
+
+@each_exercise
+def test_the_right_answer_is_right(id):
+    checked = check(id, RIGHT[id])
+    assert checked.right, checked
+    assert repr(checked) == f"{id}: right."
+    assert "✔ Right." in checked._repr_html_()
+
+
+@each_exercise
+@pytest.mark.parametrize("stub", [None, ...])
+def test_the_empty_stub_gets_the_first_hint(id, stub):
+    checked = check(id, stub)
+    assert not checked.right
+    assert checked.hint == EXERCISES[id].__doc__.strip()
+    assert repr(checked) == f"{id}: not yet. {checked.hint}"
+
+
+@pytest.mark.parametrize(("id", "answer", "told"), WRONG)
+def test_a_likely_mistake_is_named(id, answer, told):
+    checked = check(id, answer)
+    assert not checked.right
+    assert any(part in checked.hint for part in told.split("|")), checked.hint
+
+
+@each_exercise
+@pytest.mark.parametrize("nonsense", ["nonsense", object(), -1, [], lambda: None])
+def test_nonsense_gets_a_hint_and_never_an_error(id, nonsense):
+    checked = check(id, nonsense)
+    assert not checked.right and checked.hint
+
+
+@each_exercise
+def test_checking_leaves_the_random_numbers_alone(id):
+    """What a lesson shows after an exercise must not depend on whether it was done."""
+    before = torch.get_rng_state()
+    check(id, RIGHT[id])
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_training_that_never_got_there_has_no_first_good_step():
+    assert check("01-first-good", (history(10, 20), None)).right
+
+
+def test_a_rate_that_breaks_the_loss_learns_nothing_either():
+    assert check("01-learns-nothing", 1e30).right
+
+
+def test_a_fused_update_counts_as_cheaper_to_call():
+    hint = check("02-cheaper-update", None).hint
+    assert "torch.optim" in hint
+
+
+def test_the_number_of_weights_in_the_exercise_is_the_models():
+    assert sum(p.numel() for p in MLP().parameters()) == WEIGHTS
+
+
+def test_the_exercises_use_data_that_are_there():
+    assert len(digits()["validation"].targets) == 300
+
+
+def test_a_hint_is_shown_and_never_run():
+    shown = check("00-intensity", lambda w, b: "<script>")._repr_html_()
+    assert "<script>" not in shown and html.escape("<script>") in shown
+
+
+def test_an_unknown_exercise_lists_the_near_ones():
+    with pytest.raises(
+        UnknownName, match="no exercise is called '00-flop'; did you mean '00-flops'"
+    ):
+        check("00-flop", 1)

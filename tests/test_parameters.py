@@ -1,0 +1,166 @@
+"""Parameters: what a notebook can be asked, and what is refused before a kernel starts."""
+
+import nbformat
+import pytest
+
+from kit.errors import BadValue, UnknownName
+from kit.runs import check_parameters, declared, run
+
+LINES = """
+steps: int = 600  # 10..20000; updates of the weights
+lr: float = 3e-3  # 1e-5..1; learning rate
+shift: int = -1  # -5..0; pixels to the left
+model: str = "cnn"  # cnn | mlp; which model learns
+threads: int = 1  # 1 | 2 | 4; CPU threads
+live: bool = False  # whether to draw
+note: str = ""
+"""
+
+
+def notebook(path, cell: str = LINES, tags=("parameters",)):
+    """A notebook with that parameters cell, and a cell that would show if a kernel ran."""
+    first = nbformat.v4.new_code_cell(cell.strip(), metadata={"tags": list(tags)})
+    marker = nbformat.v4.new_code_cell(f"open({str(path.with_suffix('.ran'))!r}, 'w')")
+    made = nbformat.v4.new_notebook(cells=[first, marker])
+    made.metadata["kernelspec"] = {
+        "name": "python3",
+        "display_name": "Python 3",
+        "language": "python",
+    }
+    nbformat.write(made, path)
+    return path
+
+
+@pytest.fixture
+def asked(tmp_path):
+    return notebook(tmp_path / "asked.ipynb")
+
+
+# --- The grammar ---------------------------------------------------------------------------------
+
+
+def test_each_line_is_a_parameter(asked):
+    found = declared(asked)
+    assert list(found) == ["steps", "lr", "shift", "model", "threads", "live", "note"]
+    assert [p.type for p in found.values()] == [int, float, int, str, int, bool, str]
+    assert [p.default for p in found.values()] == [600, 3e-3, -1, "cnn", 1, False, ""]
+
+
+def test_ranges_choices_and_meanings_are_read(asked):
+    found = declared(asked)
+    assert (found["steps"].low, found["steps"].high) == (10, 20_000)
+    assert (found["lr"].low, found["lr"].high) == (1e-5, 1)
+    assert (found["shift"].low, found["shift"].high) == (-5, 0)
+    assert found["model"].choices == ("cnn", "mlp")
+    assert found["steps"].meaning == "updates of the weights"
+    assert found["live"].meaning == "whether to draw"
+
+
+def test_a_parameter_tells_itself_in_one_line(asked):
+    assert str(declared(asked)["steps"]) == "steps: int = 600 (10 to 20000)  updates of the weights"
+    assert str(declared(asked)["model"]) == "model: str = 'cnn' (cnn | mlp)  which model learns"
+
+
+@pytest.mark.parametrize("line", ["steps = 600", "steps: list = [1]"])
+def test_a_parameter_needs_a_type_that_is_known(tmp_path, line):
+    with pytest.raises(BadValue, match=r"'steps' is declared as .* int, float, str, bool"):
+        declared(notebook(tmp_path / "a.ipynb", line))
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "steps: int = 2 * 300  # 10..20000; steps",  # not a plain value
+        "steps: int = 5  # 10..20000; steps",  # the default is out of its own range
+        "steps: float = 'many'",
+        "model: str = 'gpt'  # cnn | mlp; model",
+    ],
+)
+def test_a_default_that_cannot_be_is_refused_with_its_line(tmp_path, line):
+    with pytest.raises(BadValue, match=line.split(":")[0]):
+        declared(notebook(tmp_path / "a.ipynb", line))
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["steps: int = 600  # 10..20000", "steps: int = 600  # 10 .. 20000; steps; many of them"],
+)
+def test_a_range_is_never_overlooked(tmp_path, line):
+    assert declared(notebook(tmp_path / "a.ipynb", line))["steps"].high == 20_000
+
+
+def test_a_notebook_without_parameters_has_none(tmp_path):
+    plain = notebook(tmp_path / "plain.ipynb", "1 + 1", tags=())
+    assert declared(plain) == {}
+    with pytest.raises(UnknownName, match=r"parameter of plain\.ipynb"):
+        check_parameters(plain, {"steps": 1})
+
+
+# --- Values --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "value"),
+    [
+        ("steps", "20", 20),
+        ("steps", 20, 20),
+        ("steps", "10", 10),  # the ends belong to the range
+        ("steps", "20000", 20_000),
+        ("lr", "1", 1.0),
+        ("lr", "1e-4", 1e-4),
+        ("shift", "-3", -3),
+        ("shift", "0", 0),
+        ("model", "mlp", "mlp"),
+        ("threads", "2", 2),
+        ("threads", 4, 4),
+        ("live", "true", True),
+        ("live", "False", False),
+        ("live", True, True),
+        ("note", "12", "12"),
+        ("note", "any word; or two", "any word; or two"),
+    ],
+)
+def test_a_value_becomes_one_of_its_type(asked, name, given, value):
+    (checked,) = check_parameters(asked, {name: given}).values()
+    assert checked == value and type(checked) is type(value)
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "told"),
+    [
+        ("steps", "many", "needs a whole number"),
+        ("steps", "20.5", "needs a whole number"),
+        ("steps", 20.0, "needs a whole number"),
+        ("steps", "True", "needs a whole number"),
+        ("steps", "", "needs a whole number"),
+        ("steps", "__import__('os')", "needs a whole number"),
+        ("steps", "9", "not possible. steps: int = 600 (10 to 20000)"),
+        ("steps", "20001", "not possible"),
+        ("lr", "fast", "needs a number"),
+        ("lr", "0", "not possible"),
+        ("lr", "nan", "needs a number"),
+        ("shift", "1", "not possible"),
+        ("model", "gpt", "not possible. model: str = 'cnn' (cnn | mlp)"),
+        ("threads", "3", "not possible. threads: int = 1 (1 | 2 | 4)"),
+        ("live", "yes", "needs true or false"),
+        ("live", 1, "needs true or false"),
+        ("note", 12, "needs a word"),
+    ],
+)
+def test_a_wrong_value_says_what_was_given_and_what_is_possible(asked, name, given, told):
+    with pytest.raises(BadValue) as refused:
+        check_parameters(asked, {name: given})
+    assert str(refused.value).startswith(f"{name}={given!r}: ")
+    assert told in str(refused.value)
+
+
+def test_an_unknown_name_lists_the_near_ones(asked):
+    with pytest.raises(UnknownName, match=r"of asked.ipynb is called 'step'; did you mean 'steps'"):
+        check_parameters(asked, {"step": 1})
+
+
+@pytest.mark.parametrize("given", [{"step": 20}, {"steps": "many"}, {"model": "gpt"}])
+def test_nothing_runs_if_a_parameter_is_wrong(asked, given, tmp_path):
+    with pytest.raises((UnknownName, BadValue)):
+        run(asked, tmp_path / "out" / "out.ipynb", given)
+    assert [path.name for path in tmp_path.iterdir()] == ["asked.ipynb"]

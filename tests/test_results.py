@@ -1,0 +1,85 @@
+"""Results: every kind has one line, a table and a record that stays in an executed notebook."""
+
+import json
+from dataclasses import FrozenInstanceError, fields
+
+import pytest
+import torch
+
+from kit import comparison, costs, counting, devices, inference, limits, measurement, training
+from kit.course import claims
+from kit.models import MLP, MLPConfig
+from kit.results import RECORD, Result
+
+SHORT = {"budget_s": 0.01}
+
+
+def tiny() -> MLP:
+    return MLP(MLPConfig(hidden=4, layers=1))
+
+
+def nothing(_: object = None) -> None:
+    pass
+
+
+# One of each kind. A new kind of result needs a line here.
+MAKERS = {
+    "Agreement": lambda work: comparison.agree(torch.zeros(2, 2), torch.zeros(2, 2)),
+    "Bill": lambda work: costs.bill(work, tiny(), batch_size=2, **SHORT),
+    "Bills": lambda work: costs.bills(work, models=["mlp"], batch_sizes=[1, 2], **SHORT),
+    "Comparison": lambda work: comparison.compare({"a": nothing, "b": nothing}, **SHORT),
+    "Count": lambda work: counting.count(tiny(), torch.zeros(2, 1, 8, 8)),
+    "History": lambda work: training.train(tiny(), work, steps=3, live=False),
+    "Machine": lambda work: devices.machine(),
+    "Measurement": lambda work: measurement.measure(nothing, **SHORT),
+    "Parts": lambda work: measurement.measure_parts({"a": nothing}, **SHORT),
+    "Peaks": lambda work: limits.Peaks({"float32": 1e11}, 4e10, {}, "cpu", 1),
+    "Score": lambda work: inference.evaluate(tiny(), work),
+    "Verdict": lambda work: claims.verdict("01", weights_moved=1.0, loss_ratio=None),
+}
+
+
+@pytest.fixture(scope="module", params=MAKERS)
+def result(request, vision) -> Result:
+    return MAKERS[request.param](vision)
+
+
+def test_every_kind_of_result_is_made_here():
+    found, ahead = set(), [Result]
+    while ahead:
+        ahead += (children := ahead.pop().__subclasses__())
+        found |= {child.__name__ for child in children if child.__module__.startswith("kit.")}
+    assert found == set(MAKERS)
+
+
+def test_its_name_in_a_list_is_one_line(result):
+    assert repr(result) and "\n" not in repr(result)
+
+
+def test_it_has_a_table_of_text(result):
+    table = result.table()
+    assert table.rows
+    assert all(isinstance(cell, str) for row in table.rows for cell in row)
+    assert {len(row) for row in table.rows} == {len(table.header)}
+
+
+def test_its_record_travels_with_it_as_json(result):
+    bundle = result._repr_mimebundle_()
+    assert bundle["text/html"] == result._repr_html_() and "<table" in bundle["text/html"]
+    assert bundle["text/plain"] == repr(result)
+    kept = json.loads(json.dumps(bundle[RECORD], allow_nan=False))
+    assert kept.pop("kind") == type(result).__name__
+    assert kept == json.loads(json.dumps(result.to_dict()))
+
+
+def test_it_cannot_be_changed_afterwards(result):
+    with pytest.raises(FrozenInstanceError):
+        setattr(result, fields(result)[0].name, None)
+
+
+def test_its_picture_describes_itself_in_numbers(result):
+    if not hasattr(result, "plot"):
+        pytest.skip(f"a {type(result).__name__} has no picture")
+    picture = result.plot()
+    assert any(letter.isdigit() for letter in picture.caption) and picture.caption.endswith(".")
+    assert picture.png().startswith(b"\x89PNG")
