@@ -13,7 +13,7 @@ import pytest
 from kit.course.claims import ledger
 from kit.course.exercises import EXERCISES
 from kit.results import RECORD
-from kit.runs import declared, lessons
+from kit.runs import declared, lessons, run
 from kit.runs.recording import STAMP, cells_hash
 
 LESSONS = lessons()
@@ -204,6 +204,12 @@ def test_plain_papermill_runs_it_with_other_parameters_and_solutions_are_right(p
     assert right == list(solutions(number))
     for record in records(notebook, "History")[-1:]:
         assert (record["batch_size"], record["lr"]) == (given["batch_size"], given["lr"])
+
+
+def test_the_template_runs_as_it_is(tmp_path):
+    template = LESSONS[0].parent / "_template.ipynb"
+    executed = read(run(template, tmp_path / "run.ipynb", {"budget_s": 0.1}))
+    assert records(executed, "Bill")
 
 
 @lesson

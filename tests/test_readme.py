@@ -1,0 +1,111 @@
+"""The README tells the truth: its commands, its code, its tree, its tables."""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from kit.course.claims import ledger
+from kit.runs import lessons
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def blocks(language):
+    found = re.findall(r"^```(\w*)\n(.*?)^```", README, flags=re.MULTILINE | re.DOTALL)
+    return [text for name, text in found if name == language]
+
+
+def commands():
+    lines = [line.split("#")[0].strip() for block in blocks("sh") for line in block.splitlines()]
+    inline = re.findall(r"`((?:make|kit|python3) [^`]+)`", README)
+    return list(dict.fromkeys([*filter(None, lines), *inline]))
+
+
+def run(command, **options):
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, **options)
+    assert done.returncode == 0, f"{command}: {done.stdout[-1000:]}{done.stderr[-2000:]}"
+    return done.stdout
+
+
+@pytest.mark.parametrize("line", [c for c in commands() if c.startswith("make")])
+def test_make_knows_the_target(line):
+    run([*shlex.split(line), "--dry-run"])
+
+
+@pytest.mark.parametrize("line", [c for c in commands() if c.startswith("kit")])
+def test_the_command_line_knows_the_words(line):
+    words = shlex.split(line)[1:]
+    if words[0] == "run":  # everything but the run itself: parameters are checked before it
+        from kit.runs import check_parameters, find_notebook
+
+        given = dict(zip(words[3::3], words[4::3], strict=True))
+        check_parameters(find_notebook(words[1]), given)
+    run([sys.executable, "-m", "kit", words[0], "--help"])
+
+
+@pytest.mark.parametrize("line", [c for c in commands() if " pip install " in c])
+def test_the_pip_lines_resolve_under_the_lock(line):
+    words = shlex.split(line)
+    assert words[0] == ".venv/bin/python"
+    if "uv" in words and "--torch-backend" in words:
+        words[words.index("--torch-backend") : words.index("--torch-backend") + 2] = []
+        words[words.index("--python") + 1] = sys.executable
+    run([sys.executable, *words[1:], "--dry-run"], env={**os.environ, "UV_OFFLINE": "1"})
+
+
+def test_windows_and_unix_lines_are_the_same():
+    (windows,) = blocks("bat")
+    unix = blocks("sh")[1]
+    same = windows.replace("Scripts\\", "bin/").replace("\\", "/")
+    assert same.replace("py -m", "python3 -m", 1) == unix
+
+
+@pytest.mark.parametrize("code", blocks("python"))
+def test_the_code_runs(code, tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stderr
+    assert "right on 300 test examples" in done.stdout
+
+
+def test_the_tree_is_the_tree():
+    (tree,) = [b for b in blocks("") if b.startswith("kit/")]
+    rooms = re.findall(r"^  (\S+)", tree, flags=re.MULTILINE)
+    there = {
+        path.name + "/" * path.is_dir()
+        for path in (ROOT / "kit").iterdir()
+        if not path.name.startswith("__")
+    }
+    assert set(rooms) == there
+    tops = re.findall(r"^(\w+)/", tree, flags=re.MULTILINE)
+    assert all((ROOT / top).is_dir() for top in tops)
+
+
+def test_the_table_of_lessons_is_the_lessons():
+    for path in lessons():
+        title = nbformat.read(path, as_version=4).cells[0].source.splitlines()
+        minutes = re.search(r"Reading (\d+) min", title[2])[1]
+        claims = " ".join(id for id, c in ledger().items() if path.name[:2] in c.lessons) or "–"
+        link = f"[{path.name[:2]}](notebooks/{path.name})"
+        assert f"| {link} | {title[0][2:]} | {minutes} | {claims} |" in README
+
+
+def test_every_file_it_names_is_there():
+    for name in re.findall(r"\]\((?!http)([^)]+)\)", README) + re.findall(
+        r"`((?:kit|tests|notebooks|tools)/[\w./-]+)`", README
+    ):
+        assert (ROOT / name).exists(), name
+
+
+def test_tests_that_wait_for_a_newcomer_are_there():
+    table = README.split("## To add a …")[1]
+    for name in set(re.findall(r"`(test_\w+)`", table)):
+        assert (ROOT / "tests" / f"{name}.py").exists(), name
