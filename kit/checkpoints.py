@@ -88,7 +88,7 @@ def load(path: str | Path, device: torch.device | str = "cpu") -> Checkpoint:
     try:
         model = build(about["family"], about["config"])
         own = {name[len(MODEL) :]: v for name, v in tensors.items() if name.startswith(MODEL)}
-        model.load_state_dict(own)
+        model.load_state_dict(own, assign=True)  # keeps the dtype they were saved in
     except (KitError, KeyError, RuntimeError) as error:
         raise CheckpointRefused("model", f"{path}: {error}") from error
     state = about["state"] and _join(about["state"], tensors)
