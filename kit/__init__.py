@@ -12,6 +12,8 @@ agree, compare                   the same? better, and can we tell?
 bill, bills                      a prediction beside a training step, counted and timed
 guess, explore, draw             things to move by hand
 verdict, check                   the ledger's card for a claim; is the exercise right?
+Estimate, units, figures         a number with its interval; in words; as tables and pictures
+errors                           what can go wrong
 """
 
 from importlib import import_module

@@ -7,8 +7,8 @@ A file is loaded only after every check has passed, in this order:
 
 exists     there is such a file
 format     it is a safetensors file of this kit, not somebody else's
-complete   no byte is missing at the end
 version    it is not from a newer kit
+complete   no byte is missing at the end
 digest     no byte has changed since it was written
 model      the kit still makes a model of that family, config and these shapes
 """
@@ -18,7 +18,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import tempfile
+import uuid
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ from kit.errors import BadValue, CheckpointRefused, KitError
 from kit.models import FAMILIES, build
 
 VERSION = 1
+MOST_HEADER = 100_000_000  # bytes: safetensors' own limit
 MODEL, STATE = "model.", "state."  # what the names of tensors begin with
 
 
@@ -105,27 +106,27 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     data = path.read_bytes()
     size = int.from_bytes(data[:8], "little")
     header = _json(data[8 : 8 + size])
-    if not isinstance(header, dict):
-        cut = 8 <= len(data) < 8 + size < 100_000_000 and data[8:9] == b"{"
-        check = "complete" if cut or len(data) < 8 else "format"
+    if header is None:
+        cut = len(data) <= 8 or (len(data) < 8 + size < MOST_HEADER and data[8:9] == b"{")
+        check = "complete" if cut else "format"
         raise CheckpointRefused(check, f"{path}: {len(data):,} bytes that have no readable header.")
-    note = header.get("__metadata__", {})
-    about = _json(note.get("kit", "").encode())
-    if not isinstance(about, dict) or "digest" not in note:
-        raise CheckpointRefused("format", f"{path}: a safetensors file, but not of this kit.")
-    ends = [v["data_offsets"][1] for name, v in header.items() if name != "__metadata__"]
-    needed = 8 + size + max(ends, default=0)
-    if len(data) != needed:
+    try:
+        note = header.pop("__metadata__")
+        about, digest = json.loads(note["kit"]), note["digest"]
+        needed = 8 + size + max((entry["data_offsets"][1] for entry in header.values()), default=0)
+        newer, complete = about["version"] > VERSION, len(data) == needed
+    except (AttributeError, KeyError, TypeError, ValueError, IndexError) as error:
+        raise CheckpointRefused("format", f"{path}: not a checkpoint of this kit.") from error
+    if newer:
+        told = f"format {about['version']}, this kit reads {VERSION}. Upgrade it."
+        raise CheckpointRefused("version", f"{path}: {told}")
+    if not complete:
         raise CheckpointRefused("complete", f"{path}: {len(data):,} bytes, needs {needed:,}.")
-    if about.get("version", 0) > VERSION:
-        raise CheckpointRefused(
-            "version", f"{path}: format {about['version']}, this kit reads {VERSION}. Upgrade it."
-        )
     try:
         tensors = unpack(data)
     except SafetensorError as error:
         raise CheckpointRefused("format", f"{path}: {error}.") from error
-    if _digest(tensors, note["kit"]) != note["digest"]:
+    if _digest(tensors, note["kit"]) != digest:
         raise CheckpointRefused("digest", f"{path}: its content was altered after it was saved.")
     return tensors, about
 
@@ -150,15 +151,15 @@ def _digest(tensors: dict[str, Tensor], text: str) -> str:
 def _write_whole(path: Path, data: bytes) -> Path:
     """Write beside the place, flush to the disk, move: the place never holds half a file."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, draft = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
+    draft = path.with_name(f"{path.name}.{uuid.uuid4().hex}.part")
     try:
-        with os.fdopen(handle, "wb") as file:
+        with draft.open("xb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
         os.replace(draft, path)
     except BaseException:
-        Path(draft).unlink(missing_ok=True)
+        draft.unlink(missing_ok=True)
         raise
     return path
 

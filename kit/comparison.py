@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kit.errors import BadValue, NotComparable
+from kit.errors import BadValue, NotComparable, UnknownName
 from kit.estimates import Estimate, bootstrap
 from kit.figures import Picture, Table, bars
 from kit.measurement import (
@@ -78,9 +78,11 @@ def agree(a: Tensor, b: Tensor, *, atol: float = 1e-5) -> Agreement:
     if a.shape != b.shape:
         raise NotComparable(f"shapes {tuple(a.shape)} and {tuple(b.shape)} cannot agree.")
     x, y = a.detach().double().cpu(), b.detach().double().cpu()
-    difference = float((x - y).abs().max()) if x.numel() else 0.0
-    same = float((x.argmax(-1) == y.argmax(-1)).double().mean()) if x.ndim > 1 else None
-    return Agreement(difference if difference == difference else float("inf"), same, atol)
+    gaps = (x - y).abs().masked_fill(x == y, 0).nan_to_num(float("inf"))  # ∞ equals ∞
+    difference = float(gaps.max()) if x.numel() else 0.0
+    rows = x.ndim > 1 and x.numel() > 0
+    same = float((x.argmax(-1) == y.argmax(-1)).double().mean()) if rows else None
+    return Agreement(difference, same, atol)
 
 
 @dataclass(frozen=True)
@@ -99,6 +101,8 @@ class Comparison(Result):
     def ratio(self, name: str | None = None) -> Estimate:
         """Time of a call ÷ time of the first one, median over the rounds, with its interval."""
         name = name or list(self.measurements)[-1]
+        if name not in self.measurements:
+            raise UnknownName("call", name, self.measurements)
         return _ratio(self.measurements[name], self.measurements[self.baseline])
 
     @property

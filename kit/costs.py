@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from kit.counting import Count, count
+from kit.errors import UnknownName
 from kit.estimates import Estimate, bootstrap
 from kit.figures import Picture, Table, bars, lines
 from kit.inference import device_of, predict
@@ -168,13 +169,16 @@ class Bills(Result):
     bills: tuple[Bill, ...]
 
     def __getitem__(self, which: tuple[str, int]) -> Bill:
-        return next(b for b in self.bills if (b.name, b.batch_size) == which)
+        known = {(b.name, b.batch_size): b for b in self.bills}
+        if which not in known:
+            raise UnknownName("bill", which, map(str, known))
+        return known[which]
 
     def __iter__(self):  # type: ignore[no-untyped-def]
         return iter(self.bills)
 
     def __repr__(self) -> str:
-        return "\n".join(map(repr, self.bills))
+        return "; ".join(map(repr, self.bills))
 
     def table(self) -> Table:
         """What people see: per model and batch, each phase in predictions of that batch."""

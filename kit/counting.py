@@ -178,14 +178,14 @@ def count(
     if inputs.ndim == 0 or len(inputs) == 0:
         raise BadValue(f"inputs of shape {tuple(inputs.shape)}: needs a batch of at least 1.")
     name = repr(model).splitlines()[0]
-    model = deepcopy(model).train()  # the caller's stays as it is
+    server, model = deepcopy(model).eval(), deepcopy(model).train()  # the caller's stays as it is
     params = list(model.parameters())
     trained = [p for p in params if p.requires_grad]
-    present = [*params, *model.buffers(), inputs]
-    predicting, training = _Alive(present), _Alive(present)
+    training = _Alive([*params, *model.buffers(), inputs])
+    predicting = _Alive([*server.parameters(), *server.buffers(), inputs])
     kept, flops = _Kept(params, training), _flop_counter()
     with torch.inference_mode(), predicting:
-        outputs = model(inputs)
+        outputs = server(inputs)
     output_bytes = _bytes([outputs])
     with torch.random.fork_rng(), torch.enable_grad(), kept.hooks(), flops, training:
         outputs = model(inputs)

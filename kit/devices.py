@@ -68,7 +68,7 @@ def device(name: str | torch.device | None = None, *, threads: int | None = None
                 f"Use kit.device('cpu'), or a newer PyTorch or operating system."
             )
         wanted = torch.device("cpu")
-    if threads is not None and (not isinstance(threads, int) or threads < 1):
+    if threads is not None and (type(threads) is not int or threads < 1):
         raise BadValue(f"threads={threads!r}: needs a whole number of at least 1.")
     torch.set_num_threads(threads or calm_threads())
     return wanted
@@ -126,7 +126,7 @@ def synchronise(where: torch.device | str) -> None:
 
 def seed(n: int) -> None:
     """Seed Python, NumPy and PyTorch, on every device."""
-    if not isinstance(n, int) or not 0 <= n < 2**32:
+    if type(n) is not int or not 0 <= n < 2**32:
         raise BadValue(f"seed {n!r}: needs a whole number from 0 to 2**32 - 1.")
     random.seed(n)
     torch.manual_seed(n)
@@ -165,17 +165,16 @@ def _memory_present() -> int:
 
 def _groups(root: Path, controller: str) -> Iterator[Path]:
     """The folders of this process's control group and its parents (cgroup v2, then v1)."""
-    own = ""
+    own: dict[Path, str] = {root: "", root / controller: ""}
     with suppress(OSError):
         for line in Path("/proc/self/cgroup").read_text().splitlines():
             _, names, path = line.split(":", 2)
-            if names == "" or controller in names.split(","):
-                own = path.strip("/")
-    for base in (root, root / controller):
-        here = base / own
-        while here != base.parent:
-            yield here
-            here = here.parent
+            if names == "":
+                own[root] = path.strip("/")
+            elif controller in names.split(","):
+                own[root / controller] = path.strip("/")
+    for base, path in own.items():
+        yield from (base / part for part in [Path(path), *Path(path).parents])
 
 
 def _numbers(file: Path) -> list[int] | None:

@@ -39,14 +39,17 @@ class UnknownName(KitError, LookupError):
     """
 
     def __init__(self, kind: str, name: object, known: Iterable[str]):
-        known = list(known)
-        near = get_close_matches(str(name), known, n=3)
-        guess = f" did you mean {' or '.join(repr(n) for n in near)}?" if near else ""
-        super().__init__(f"no {kind} is called {name!r};{guess} There are: {', '.join(known)}.")
-        self.near = near
+        super().__init__(kind, name, list(known))  # what pickle makes it from again
+
+    @property
+    def near(self) -> list[str]:
+        """The known names that look like the one given."""
+        return get_close_matches(str(self.args[1]), self.args[2], n=3)
 
     def __str__(self) -> str:
-        return str(self.args[0])  # LookupError's children would show the quotes of a repr
+        kind, name, known = self.args
+        guess = f" did you mean {' or '.join(map(repr, self.near))}?" if self.near else ""
+        return f"no {kind} is called {name!r};{guess} There are: {', '.join(known)}."
 
 
 class DeviceUnavailable(KitError, RuntimeError):
@@ -69,8 +72,11 @@ class CheckpointRefused(KitError, ValueError):
     """A checkpoint file that failed a check: `.check` is the name of that check."""
 
     def __init__(self, check: str, message: str):
-        super().__init__(f"refused by the check {check!r}: {message}")
+        super().__init__(check, message)
         self.check = check
+
+    def __str__(self) -> str:
+        return "refused by the check {!r}: {}".format(*self.args)
 
 
 class CallFailed(KitError, RuntimeError):

@@ -337,7 +337,7 @@ class Live:
 
 def curve(values: Sequence[float], total: int, text: str) -> str:
     """The values as a small SVG line, at most 200 points, on an axis of `total` steps."""
-    stride = max(1, len(values) // 200)
+    stride = max(1, -(-len(values) // 200))
     means = [
         sum(chunk) / len(chunk)
         for chunk in (values[i : i + stride] for i in range(0, len(values), stride))

@@ -10,7 +10,7 @@ import torch
 
 from kit.errors import BadValue, UnknownName
 from kit.figures import Picture, Table, roofline
-from kit.measurement import Call, Stopwatch, measure, rounds
+from kit.measurement import Call, Stopwatch, check_budget, measure, rounds
 from kit.results import Result
 from kit.units import words
 
@@ -114,6 +114,7 @@ def peaks(device: torch.device | str = "cpu", *, budget_s: float = 3.0) -> Peaks
 
     Explained in lesson 00.
     """
+    check_budget(budget_s)
     watch = Stopwatch(device)
     each_s = budget_s / 10
     matmul: dict[str, float] = {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import math
 import operator
 import tomllib
 from dataclasses import dataclass
@@ -168,22 +169,31 @@ def verdict(id: str, *, on: str = "", **measured: float | Estimate | None) -> Ve
     if set(measured) != set(claim.conditions):
         needed = "; ".join(f"{name} ({claim.measures[name]})" for name in claim.conditions)
         raise BadValue(f"claim {id} given {sorted(measured)}: its rule needs {needed}.")
+    for name, value in measured.items():
+        if not isinstance(value, (int, float, Estimate, type(None))):
+            raise BadValue(f"{name}={value!r}: needs a number, an Estimate, or None if unknown.")
     return Verdict(claim, measured, on)
 
 
 def _met(value: float | Estimate | None, rule: str) -> bool | None:
     sign, limit = rule.split()
     holds = OPERATORS[sign]
-    if value is None:
+    if value is None or _unknown(value):
         return None
     if not isinstance(value, Estimate):
         return bool(holds(value, float(limit)))
     ends = {bool(holds(value.low, float(limit))), bool(holds(value.high, float(limit)))}
-    return ends.pop() if len(ends) == 1 else None
+    inside = value.low < float(limit) < value.high  # "==" is false at both ends, but may be true
+    return ends.pop() if len(ends) == 1 and not inside else None
+
+
+def _unknown(value: float | Estimate | None) -> bool:
+    """Whether it was not measured, or came out as NaN."""
+    return value is None or math.isnan(value.value if isinstance(value, Estimate) else value)
 
 
 def _shown(value: float | Estimate | None) -> str:
-    if value is None:
+    if value is None or _unknown(value):
         return "not measured here"
     if isinstance(value, Estimate):
         return f"{digits(value.value)} [{digits(value.low)}, {digits(value.high)}]"

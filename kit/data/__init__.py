@@ -7,6 +7,6 @@ test of this room then checks it.
 """
 
 from kit.data.dataset import Dataset, Split, Task
-from kit.data.digits import digits
+from kit.data.handwritten import digits
 
 __all__ = ["Dataset", "Split", "Task", "digits"]

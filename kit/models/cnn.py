@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 from torch.nn.functional import max_pool2d, relu
 
+from kit.errors import BadValue
 from kit.models.checks import describe, image_shape, positive
 
 
@@ -24,6 +25,9 @@ class CNNConfig:
 
     def __post_init__(self) -> None:
         positive(self)
+        if self.height < 2 or self.width < 2:
+            size = f"{self.height}×{self.width}"
+            raise BadValue(f"CNNConfig of {size} images: needs at least 2×2, which pooling halves.")
 
 
 class CNN(nn.Module):

@@ -30,9 +30,10 @@ def find_notebook(name: str, folder: Path = NOTEBOOKS) -> Path:
     if path.is_file():
         return path
     known = {p.name[:2]: p for p in lessons(folder)}
+    known |= {p.name: p for p in known.values()}
     if name in known:
         return known[name]
-    raise UnknownName("notebook", name, [*known, *(p.name for p in known.values())])
+    raise UnknownName("notebook", name, known)
 
 
 def run(
@@ -48,6 +49,7 @@ def run(
         A cell raised: which error, and where the notebook up to there was kept.
     """
     import papermill
+    from nbclient.exceptions import CellTimeoutError, DeadKernelError
 
     values = check_parameters(notebook, parameters or {})
     output.parent.mkdir(parents=True, exist_ok=True)
@@ -64,26 +66,26 @@ def run(
             execution_timeout=CELL_TIMEOUT_S,
             request_save_on_cell_execute=False,
         )
-    except papermill.PapermillExecutionError as error:
-        failed = output.with_suffix(".failed.ipynb")
-        os.replace(draft, failed)
-        raise LessonFailed(
-            f"{notebook.name}: cell {error.exec_count} raised {error.ename}: {error.evalue} "
-            f"The notebook up to there is in {failed}."
-        ) from error
-    finally:
+    except (papermill.PapermillExecutionError, DeadKernelError, CellTimeoutError) as error:
+        told = f"{notebook.name}: the kernel gave up: {error}"
+        if isinstance(error, papermill.PapermillExecutionError):
+            told = f"{notebook.name}: cell {error.exec_count} raised {error.ename}: {error.evalue}"
         if draft.exists():
-            _without_widgets(draft)
-            os.replace(draft, output)
-    return output
+            failed = _move(draft, output.with_suffix(".failed.ipynb"))
+            told += f" The notebook up to there is in {failed}."
+        raise LessonFailed(told) from error
+    return _move(draft, output)
 
 
-def _without_widgets(path: Path) -> None:
+def _move(draft: Path, output: Path) -> Path:
+    """The executed notebook, without widgets, at its place in one move."""
     import nbformat
 
-    notebook = nbformat.read(path, as_version=4)
+    notebook = nbformat.read(draft, as_version=4)
     strip_widgets(notebook)
-    nbformat.write(notebook, path)
+    nbformat.write(notebook, draft)
+    os.replace(draft, output)
+    return output
 
 
 def strip_widgets(notebook: Any) -> None:

@@ -37,7 +37,7 @@ def course(folder: Path, notebooks: Sequence[Path] | None = None, bar: bool = Tr
 
     A lesson that fails does not stop the others: the index says which cell raised.
     """
-    chosen = list(notebooks or lessons())
+    chosen = lessons() if notebooks is None else list(notebooks)
     if not chosen:
         raise KitError("no lessons found: run this where the kit's notebooks/ folder is.")
     pages = []
@@ -49,7 +49,8 @@ def course(folder: Path, notebooks: Sequence[Path] | None = None, bar: bool = Tr
         except LessonFailed as failure:
             error, output = str(failure), output.with_suffix(".failed.ipynb")
         seconds = time.perf_counter() - started
-        pages.append(Page(_title(notebook), seconds, _write_page(output), error))
+        page = _write_page(output) if output.exists() else None  # a dead kernel leaves none
+        pages.append(Page(_title(notebook), seconds, page, error))
     index = folder / "index.html"
     index.write_text(_index(pages, folder), encoding="utf-8")
     return pages
@@ -79,13 +80,17 @@ def _title(notebook: Path) -> str:
     return notebook.stem
 
 
+def _link(page: Page) -> str:
+    title = html.escape(page.title)
+    return f'<a href="{html.escape(page.page.name)}">{title}</a>' if page.page else title
+
+
 def _index(pages: list[Page], folder: Path) -> str:
     items = "".join(
-        f'<li><a href="{html.escape(page.page.name)}">{html.escape(page.title)}</a> '
+        f"<li>{_link(page)} "
         f"({words(page.seconds, 's')})"
         f"{f'<br><b>failed:</b> {html.escape(page.error)}' if page.error else ''}</li>"
         for page in pages
-        if page.page
     )
     return (
         '<!doctype html><html lang="en"><meta charset="utf-8">'

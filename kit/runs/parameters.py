@@ -53,8 +53,10 @@ class Parameter:
         value = _typed(given, self.type)
         if value is None:
             raise BadValue(f"{self.name}={given!r}: needs {_article(self.type)}. {self}")
-        outside = self.low is not None and not self.low <= value <= (self.high or self.low)
-        if outside or (self.choices and value not in self.choices):
+        outside = (
+            self.low is not None and self.high is not None and not (self.low <= value <= self.high)
+        )
+        if outside or (self.choices and str(value) not in self.choices):
             raise BadValue(f"{self.name}={given!r}: not possible. {self}")
         return value
 
@@ -79,27 +81,39 @@ def declared(notebook: Path) -> dict[str, Parameter]:
     """The parameters of a notebook, by name, from its cell tagged `parameters`."""
     from papermill import inspect_notebook
 
-    found = {}
-    for name, line in inspect_notebook(str(notebook)).items():
-        kind = TYPES.get(line["inferred_type_name"])
-        if kind is None:
-            raise BadValue(
-                f"{notebook.name}: the parameter {name!r} is declared as "
-                f"{line['inferred_type_name']!r}; give it one of the types {', '.join(TYPES)}."
-            )
-        limits, _, meaning = (line["help"] or "").rpartition(";")
-        span = re.fullmatch(r"\s*(-?[\d.e-]+?)\.\.(-?[\d.e-]+)\s*", limits)
-        choices = tuple(c.strip() for c in limits.split("|")) if "|" in limits else ()
-        found[name] = Parameter(
-            name=name,
-            type=kind,
-            default=ast.literal_eval(line["default"]),
-            meaning=meaning.strip(),
-            low=float(span[1]) if span else None,
-            high=float(span[2]) if span else None,
-            choices=choices,
+    try:
+        lines = inspect_notebook(str(notebook))
+    except Exception as error:  # whatever a file can be that is no notebook
+        raise BadValue(f"{notebook}: cannot be read as a notebook ({error}).") from error
+    return {name: _parameter(notebook, name, line) for name, line in lines.items()}
+
+
+def _parameter(notebook: Path, name: str, line: Mapping[str, str]) -> Parameter:
+    kind = TYPES.get(line["inferred_type_name"])
+    if kind is None:
+        raise BadValue(
+            f"{notebook.name}: the parameter {name!r} is declared as "
+            f"{line['inferred_type_name']!r}; give it one of the types {', '.join(TYPES)}."
         )
-    return found
+    try:
+        default = ast.literal_eval(line["default"])
+    except ValueError as error:
+        told = f"{name} = {line['default']}: needs a plain value, without arithmetic"
+        raise BadValue(f"{notebook.name}: {told}.") from error
+    limits, _, meaning = (line["help"] or "").partition(";")
+    span = re.fullmatch(r"\s*(-?[\d.e-]+?)\s*\.\.\s*(-?[\d.e-]+)\s*", limits)
+    choices = tuple(choice.strip() for choice in limits.split("|")) if "|" in limits else ()
+    parameter = Parameter(
+        name=name,
+        type=kind,
+        default=default,
+        meaning=(meaning if span or choices else line["help"] or "").strip(),
+        low=float(span[1]) if span else None,
+        high=float(span[2]) if span else None,
+        choices=choices,
+    )
+    parameter.value(default)
+    return parameter
 
 
 def check_parameters(notebook: Path, given: Mapping[str, Any]) -> dict[str, Any]:

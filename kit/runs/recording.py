@@ -37,7 +37,7 @@ def record(path: Path) -> None:
     """Run a lesson with its defaults and write its outputs into it, whole or not at all."""
     import nbformat
     from nbclient import NotebookClient
-    from nbclient.exceptions import CellExecutionError
+    from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 
     os.environ["JUPYTER_PREFER_ENV_PATH"] = "1"
     notebook = nbformat.read(path, as_version=4)
@@ -52,8 +52,8 @@ def record(path: Path) -> None:
     )
     try:
         client.execute()
-    except CellExecutionError as error:
-        raise LessonFailed(f"{path.name}: {error.ename}: {error.evalue}") from error
+    except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
+        raise LessonFailed(f"{path.name} is not recorded: {error}") from error
     strip_widgets(notebook)
     notebook.metadata["kernelspec"] = {
         "name": KERNEL,

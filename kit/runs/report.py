@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kit.course.claims import ledger
+from kit.errors import BadValue
 from kit.figures import Table
 from kit.results import RECORD
 
@@ -18,6 +19,8 @@ def records(folder: Path, kind: str) -> Iterator[dict[str, Any]]:
     """The records of one kind in the executed notebooks of a folder, each with its notebook."""
     import nbformat
 
+    if not folder.is_dir():
+        raise BadValue(f"{folder}: no such folder; needs one with executed notebooks.")
     for path in sorted(folder.rglob("*.ipynb")):
         if ".ipynb_checkpoints" in path.parts:
             continue

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from copy import deepcopy
 from dataclasses import asdict
-from itertools import islice
+from itertools import islice, takewhile
 from typing import Any
 
 import torch
@@ -137,9 +137,12 @@ class _Run:
     ):
         self.model, self.workload = model, workload
         self.batch_size = _whole("batch_size", batch_size, workload.size("train"))
-        self.lr, self.seed, self.live = _positive("lr", lr), seed, live
+        self.lr, self.seed, self.live = _positive("lr", lr), _whole("seed", seed, least=0), live
         self.every = None if evaluate_every is None else _whole("evaluate_every", evaluate_every)
         self.device = device_of(model)
+        if not callable(optimizer):
+            told = "needs a class to call with parameters and lr, such as torch.optim.AdamW"
+            raise BadValue(f"optimizer={optimizer!r}: {told}.")
         self.optimizer = optimizer(model.parameters(), lr=lr)
         self.steps_per_epoch = workload.size("train") // batch_size
         self.losses: list[float] = []
@@ -157,7 +160,7 @@ class _Run:
         self.total = total
         # Ten scores a run show the way; more would cost time on small models.
         self.every = self.every or max(self.steps_per_epoch, total // 10)
-        self.was_training = self.model.training
+        self.modes = [(part, part.training) for part in self.model.modules()]
         self.model.train()
         self.curve = Live(total, shown=self.live)
         self.tick = time.perf_counter()
@@ -201,21 +204,21 @@ class _Run:
             return
         values = torch.stack(self.unread).tolist()
         self.train_s += time.perf_counter() - self.tick
-        self.unread.clear()
-        for value in values:
-            if not math.isfinite(value):
-                message = (
-                    f"the loss was {value} at step {len(self.losses) + 1} with lr={self.lr:g}: "
-                    f"nothing can be learnt from it. Use a smaller lr (try {self.lr / 10:g}) "
-                    f"and look for NaN or infinity in the inputs."
-                )
-                raise NonFiniteLoss(message, self.history())
-            self.losses.append(value)
+        finite = list(takewhile(math.isfinite, values))
+        self.losses, self.unread = [*self.losses, *finite], []  # at once: Ctrl-C finds either
+        if len(finite) < len(values):
+            message = (
+                f"the loss was {values[len(finite)]} at step {len(self.losses) + 1} with "
+                f"lr={self.lr:g}: nothing can be learnt from it. Use a smaller lr (try "
+                f"{self.lr / 10:g}) and look for NaN or infinity in the inputs."
+            )
+            raise NonFiniteLoss(message, self.history())
 
     def end(self) -> None:
         """Read what is left, put the model's mode back, draw the last curve."""
+        for part, mode in self.modes:
+            part.training = mode
         self._read()
-        self.model.train(self.was_training)
         if self.losses:
             note = f"{self.scores[-1][1].accuracy} right on validation"
             self.curve.draw(self.losses, note, last=True)
@@ -249,6 +252,7 @@ class _Run:
 
     def _settings(self) -> dict[str, Any]:
         return {
+            "model": repr(self.model).splitlines()[0],
             "workload": self.workload.name,
             "batch_size": self.batch_size,
             "lr": self.lr,
@@ -257,6 +261,8 @@ class _Run:
         }
 
     def _restore(self, state: dict[str, Any], total: int) -> None:
+        if not isinstance(state, dict):
+            raise BadValue(f"resume={type(state).__name__}: give the `.state` of a history.")
         for name, given in self._settings().items():
             if given != state["settings"][name]:
                 raise BadValue(
@@ -284,9 +290,9 @@ def _total_steps(steps: int | None, epochs: float | None, per_epoch: int) -> int
     return max(1, round(_positive("epochs", epochs) * per_epoch))
 
 
-def _whole(name: str, value: Any, most: float = math.inf) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
-        limit = "of at least 1" if most == math.inf else f"from 1 to {most:,}"
+def _whole(name: str, value: Any, most: float = math.inf, least: int = 1) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+        limit = f"of at least {least}" if most == math.inf else f"from {least} to {most:,}"
         raise BadValue(f"{name}={value!r}: needs a whole number {limit}.")
     return value
 
