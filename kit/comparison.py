@@ -172,7 +172,7 @@ class Comparison(Result):
         medians = {name: m.median_s for name, m in self.measurements.items()}
         caption = "Median time: " + ", ".join(f"{n} {words(s, 's')}" for n, s in medians.items())
         stacks = {name: {"median": value} for name, value in medians.items()}
-        return bars(stacks, "time per call (s)", caption=caption + ".", unit="s")
+        return bars(stacks, "time per call", caption=caption + ".", unit="s")
 
 
 def _ratio(a: Measurement, b: Measurement) -> Estimate:

@@ -159,7 +159,7 @@ class Bill(Result):
             f"{words(self.parts['predict'].median_s, 's')}; a training step {told}; "
             f"{words(self.time_ratio.value, '×')} in all."
         )
-        return bars(stacks, "time (s)", caption=caption, unit="s")
+        return bars(stacks, "time", caption=caption, unit="s")
 
 
 @dataclass(frozen=True)

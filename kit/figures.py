@@ -138,6 +138,7 @@ def lines(
     log: str = "",
     bands: Mapping[str, tuple[Sequence[float], Sequence[float]]] | None = None,
     level: tuple[str, float] | None = None,
+    unit: str = "",
 ) -> Picture:
     """Values over a quantity: one line per name.
 
@@ -155,6 +156,8 @@ def lines(
         Name -> (lows, highs): the interval of each value, drawn as error bars.
     level
         (name, value) of a dashed horizontal line to compare with.
+    unit
+        In which the ticks of the y axis are written; "" for bare numbers.
     """
     figure, (pane,) = axes()
     for i, (name, (xs, ys)) in enumerate(series.items()):
@@ -171,6 +174,10 @@ def lines(
             pane.plot(xs, ys, marker=marker, linewidth=1.5, **style)
     if level:
         pane.axhline(level[1], color="black", linestyle="--", linewidth=1, label=level[0])
+    if unit:
+        pane.yaxis.set_major_formatter(lambda value, _: words(value, unit))
+    if all(isinstance(v, int) for xs, _ in series.values() for v in xs):
+        pane.xaxis.set_major_locator(_few_ticks(whole=True))  # steps and batches have no halves
     if "x" in log:
         _log_ticks(pane, sorted({v for xs, _ in series.values() for v in xs}))
     if "y" in log:
@@ -238,10 +245,10 @@ def _scaled_ticks(pane: Axes, unit: str) -> None:
     pane.xaxis.set_major_locator(_few_ticks())
 
 
-def _few_ticks() -> Any:
+def _few_ticks(whole: bool = False) -> Any:
     from matplotlib.ticker import MaxNLocator
 
-    return MaxNLocator(5)
+    return MaxNLocator(6, integer=whole)
 
 
 def images(pixels: Sequence[Any], titles: Sequence[str], *, caption: str) -> Picture:

@@ -165,9 +165,10 @@ class Measurement(Result):
         return lines(
             {"timings": (xs, self.times_s)},
             "timing",
-            "time per call (s)",
+            "time per call",
             caption=caption,
             level=median,
+            unit="s",
         )
 
 

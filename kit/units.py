@@ -7,7 +7,19 @@ One rule for every unit: three significant digits and decimal prefixes, also for
 import math
 
 UNKNOWN = "—"
-PREFIXES = {-4: "p", -3: "n", -2: "µ", -1: "m", 0: "", 1: "k", 2: "M", 3: "G", 4: "T", 5: "P"}
+PREFIXES = {
+    -4: "p",
+    -3: "n",
+    -2: "µ",
+    -1: "m",
+    0: "",
+    1: "k",
+    2: "M",
+    3: "G",
+    4: "T",
+    5: "P",
+    6: "E",
+}
 WHOLE = {"", "B", "FLOP"}  # things that one counts: there are no milli-bytes
 WORDS = ("examples", "parameters", "predictions", "steps")  # units in words take no prefix
 
@@ -36,7 +48,7 @@ def words(value: float | None, unit: str = "") -> str:
     if unit == "×" or unit.startswith(WORDS) or value == 0 or math.isinf(value):
         return f"{digits(value)} {unit}".strip()
     power = math.floor(math.log10(abs(float(f"{value:.2e}"))) / 3)
-    power = min(max(power, 0 if unit in WHOLE else -4), 5)
+    power = min(max(power, 0 if unit in WHOLE else -4), 6)
     if unit == "s":
         power = min(power, 0)  # 1,200 s, never 1.2 ks
     scaled = value / 1000**power

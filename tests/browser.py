@@ -1,8 +1,6 @@
 """JupyterLab in a real browser: start it, run a notebook, draw on a canvas, watch for errors."""
 
-import importlib.util
 import json
-import os
 import re
 import secrets
 import shutil
@@ -14,22 +12,28 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import ModuleType
 from urllib.parse import urlsplit
 
+import environment
 from playwright.sync_api import Locator, Page, expect
 from strokes import Stroke
 
 ROOT = Path(__file__).resolve().parent.parent
-CHROMIUM_OPTIONS = (
-    "--no-sandbox --disable-gpu --disable-quic --no-first-run "
-    "--disable-background-networking --disable-component-update --disable-sync"
-).split()
+CHROMIUM_OPTIONS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
 
 
 def find_chromium() -> str | None:
     """The system's Chromium or Chrome, if there is one."""
-    return next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    names = ("chromium", "chromium-browser", "google-chrome")
+    return next(filter(None, map(shutil.which, names)), None)
 
 
 class Lab:
@@ -60,19 +64,20 @@ class Lab:
 
 @contextmanager
 def running_lab(folder: Path) -> Iterator[Lab]:
-    """JupyterLab as `make lab` starts it, on a copy of the lessons and with no settings of a user."""
+    """JupyterLab as `make lab` starts it, on a copy of the lessons, without a user's settings."""
     lab = Lab(folder)
     shutil.copytree(ROOT / "notebooks", folder / "notebooks")
     # Off the screen, too, outputs are made; else a test would have to scroll to each.
     lab.set("notebook-extension/tracker", windowingMode="none")
-    environment = _environment(folder)
     options = [
-        f"--ServerApp.port={lab.port}", "--ServerApp.port_retries=0",
-        f"--IdentityProvider.token={lab.token}", "--ServerApp.open_browser=False",
-    ]  # fmt: skip
+        f"--ServerApp.port={lab.port}",
+        "--ServerApp.port_retries=0",
+        f"--IdentityProvider.token={lab.token}",
+        "--no-browser",
+    ]
     with (folder / "lab.log").open("w") as log:
         server = subprocess.Popen(
-            [sys.executable, *environment.lab_command(*options)[1:]],
+            [sys.executable, *environment.lab_command(*options, folder=folder)[1:]],
             env={**environment.lab_settings(), **_own_folders(folder)},
             stdout=log,
             stderr=subprocess.STDOUT,
@@ -87,15 +92,6 @@ def running_lab(folder: Path) -> Iterator[Lab]:
             except subprocess.TimeoutExpired:
                 server.kill()
                 server.wait()
-
-
-def _environment(folder: Path) -> ModuleType:
-    """tools/environment.py, which is no package, as if it stood in the folder."""
-    spec = importlib.util.spec_from_file_location("environment", ROOT / "tools" / "environment.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    module.ROOT = folder
-    return module
 
 
 def _own_folders(folder: Path) -> dict[str, str]:

@@ -101,3 +101,36 @@ def test_draw_a_digit_and_see_the_answer_change(lab, page, screenshots):
     now = panel.bounding_box()
     assert (now["width"], now["height"]) == (size["width"], size["height"])  # nothing jumps
     watch.check()
+
+
+def test_guess_slide_and_do_an_exercise(lab, page, screenshots):
+    watch, notebook = Watch(page), lab.notebook("00-*.ipynb")
+    open_notebook(page, lab, notebook)
+    run_all(page, notebook)
+
+    slider = page.locator(".jp-OutputArea-output .widget-slider [role=slider]").first
+    slider.focus()
+    page.keyboard.press("End")  # the largest guess there is
+    beside = page.locator(".jp-Cell:has-text('guess.beside(rate)')").last
+    beside.click()
+    page.keyboard.press("Shift+Enter")
+    expect(beside).to_contain_text("Your guess: 1.00 EFLOP/s; measured:")
+    expect(beside).to_contain_text("Off by a factor of")
+
+    panel = page.locator(".jp-OutputArea-output:has(.widget-slider):has(img)").last
+    picture = panel.locator("img").last
+    before = picture.get_attribute("alt")
+    panel.locator("[role=slider]").first.focus()
+    page.keyboard.press("ArrowRight")
+    expect(picture).not_to_have_attribute("alt", before)
+    panel.scroll_into_view_if_needed()
+    page.screenshot(path=screenshots / "roofline-panel.png")
+
+    exercise = page.locator(".jp-CodeCell:has-text('kit.check(\"00-flops\"')").last
+    for answer, told in (("64 * 128 * 10", "✎ Not yet."), ("2 * 64 * 128 * 10", "✔ Right.")):
+        exercise.locator(".cm-content").click()
+        page.keyboard.press("Control+a")
+        page.keyboard.type(f'answer = {answer}\nkit.check("00-flops", answer)')
+        page.keyboard.press("Shift+Enter")
+        expect(exercise).to_contain_text(told)
+    watch.check()

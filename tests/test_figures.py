@@ -3,6 +3,7 @@
 import base64
 import html
 import os
+import select
 import re
 import sys
 import time
@@ -133,10 +134,16 @@ def terminal(monkeypatch) -> Iterator[Callable[[], str]]:
     if not hasattr(os, "openpty"):
         pytest.skip("this system has no pseudo-terminals")
     ours, theirs = os.openpty()
-    os.set_blocking(ours, False)
+
+    def shown() -> str:
+        text = b""
+        while select.select([ours], [], [], 0.3)[0]:  # a terminal hands it over in pieces
+            text += os.read(ours, 10_000)
+        return text.decode()
+
     with os.fdopen(theirs, "w") as screen, monkeypatch.context() as patch:
         patch.setattr(sys, "stderr", screen)
-        yield lambda: os.read(ours, 10_000).decode()
+        yield shown
     os.close(ours)
 
 

@@ -33,7 +33,7 @@ def test_a_moved_slider_is_a_guess(question):
     assert text == "10.0 ×"
 
 
-@pytest.mark.parametrize(("measured", "factor"), [(10, "1.0"), (30, "3.0"), (2.5, "4.0")])
+@pytest.mark.parametrize(("measured", "factor"), [(10, "1.00"), (30, "3.00"), (2.5, "4.00")])
 def test_the_guess_stands_beside_the_measurement_with_its_factor(question, measured, factor):
     slider(question).value = slider(question).options[31][1]
     told = str(question.beside(measured))

@@ -36,7 +36,7 @@ from kit.units import digits, span, words
         (0.05, "%", "5.00 %"),
         (7_154.3, "examples/s", "7,154 examples/s"),
         (math.inf, "s", "inf s"),
-        (1e18, "FLOP", "1,000 PFLOP"),
+        (1e21, "FLOP", "1,000 EFLOP"),
     ],
 )
 def test_a_number_in_words(value, unit, text):

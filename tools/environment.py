@@ -175,13 +175,13 @@ def installed_version(python, package):
 # --- JupyterLab --------------------------------------------------------------------------------
 
 
-def lab_command(*options):
-    """Return the command that starts JupyterLab at the first lesson, for `make lab` and tests."""
-    lessons = sorted((ROOT / "notebooks").glob("00-*.ipynb"))
+def lab_command(*options, folder=ROOT):
+    """Return the command that starts JupyterLab at the first lesson of the project in `folder`."""
+    lessons = sorted((folder / "notebooks").glob("00-*.ipynb"))
     page = f"/lab/tree/notebooks/{lessons[0].name}" if lessons else "/lab"
     command = [
         str(python_in(ENVIRONMENT)), "-m", "jupyterlab",
-        f"--ServerApp.root_dir={ROOT}",
+        f"--ServerApp.root_dir={folder}",
         f"--LabApp.default_url={page}",
         "--ServerApp.ip=127.0.0.1",
         # overrides.json there: no question about news over the lesson, no look for updates.

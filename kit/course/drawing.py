@@ -73,7 +73,7 @@ def to_image(drawing: ArrayLike) -> Tensor:
 
 
 def upright(drawn: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """The drawing without its slant: rows shifted until left and right balance from top to bottom."""
+    """The drawing without its slant: rows shifted until it balances from top to bottom."""
     y, x = np.nonzero(drawn)
     down = y - y.mean()
     slant = np.clip((down @ x) / max(down @ down, 1), -LEAN, LEAN)  # least squares: x over y
@@ -148,7 +148,7 @@ def bars_html(name: str, shares: Sequence[float]) -> str:
     )
     title = html.escape(name)
     return (
-        f'<div role="img" aria-label="{title}: {reads(shares)}" style="width:176px">'
+        f'<div role="img" aria-label="{title}: {reads(shares)}" style="width:184px">'
         f'<div style="line-height:20px">{title}</div>'
         f'<div style="font-size:16px;font-weight:600;line-height:28px">{reads(shares)}</div>'
         f"{rows}</div>"
@@ -163,7 +163,7 @@ def _bar_html(digit: int, share: float, best: bool) -> str:
         f'<div style="width:16px">{digit}</div>'
         f'<div style="width:112px;height:12px;background:{TRACK}">'
         f'<div style="width:{100 * share:.1f}%;height:12px;background:{colour}"></div></div>'
-        f'<div style="width:48px;text-align:right;white-space:nowrap">{percent(share)}</div></div>'
+        f'<div style="width:56px;text-align:right;white-space:nowrap">{percent(share)}</div></div>'
     )
 
 
@@ -173,11 +173,12 @@ def sees_html(image: Tensor, note: str) -> str:
     squares = np.kron(image[0].cpu().numpy(), np.ones((20, 20)))
     imsave(buffer, squares, cmap="gray_r", vmin=0, vmax=1, format="png")
     data = base64.b64encode(buffer.getvalue()).decode()
+    note = html.escape(note)
     return (
         '<div style="width:162px"><div style="line-height:20px">What the models see</div>'
-        f'<img role="img" alt="{html.escape(note)}, as 8 by 8 grey squares" width="160" height="160" '
+        f'<img role="img" alt="{note}, as 8 by 8 grey squares" width="160" height="160" '
         f'style="margin:4px 0;border:1px solid var(--jp-border-color1,#bdbdbd)" '
-        f'src="data:image/png;base64,{data}"><div style="opacity:.8">{html.escape(note)}</div></div>'
+        f'src="data:image/png;base64,{data}"><div style="opacity:.8">{note}</div></div>'
     )
 
 
@@ -191,11 +192,14 @@ def picture_html(image: Tensor, answers: Mapping[str, Sequence[float]], note: st
 
 
 class Pad(anywidget.AnyWidget):
-    """A square to draw on with mouse, pen or finger; `drawing` follows the pen, ten times a second."""
+    """A square to draw on with mouse, pen or finger; `drawing` follows ten times a second."""
 
     _esm = pathlib.Path(__file__).with_suffix(".js")
     _css = pathlib.Path(__file__).with_suffix(".css")
-    bitmap = traitlets.Bytes(bytes(BITMAP * BITMAP // 8)).tag(sync=True)  # one bit per pixel
+    # One bit per pixel; what a browser sends arrives as a memoryview.
+    bitmap = traitlets.Bytes(bytes(BITMAP * BITMAP // 8)).tag(
+        sync=True, from_json=lambda sent, _: bytes(sent)
+    )
 
     @property
     def drawing(self) -> NDArray[np.bool_]:
@@ -223,7 +227,7 @@ class Panel(ipywidgets.HBox):
         self._show(to_image(self.pad.drawing), "your drawing")
 
     def _repr_mimebundle_(self, **options: Any) -> dict[str, Any]:
-        """The widget, and its picture for readers without a kernel: a web page, a saved notebook."""
+        """The widget, and its picture for readers without a kernel: a page, a saved notebook."""
         return {**super()._repr_mimebundle_(**options), "text/html": self.picture.value}
 
 

@@ -14,7 +14,7 @@ import ipywidgets as w
 
 from kit.errors import BadValue
 from kit.figures import Note
-from kit.units import words
+from kit.units import digits, words
 
 
 def shown_with(widget: w.Widget, fallback: str, text: str) -> dict[str, Any]:
@@ -59,7 +59,7 @@ class Guess:
         told = f"Your guess: {words(self.value, self.unit)}; {told}"
         if measured > 0:
             off = max(self.value / measured, measured / self.value)
-            told += f" Off by a factor of {off:.1f}."
+            told += f" Off by a factor of {digits(off)}."
         return Note(told)
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
