@@ -61,6 +61,11 @@ def device(name: str | torch.device | None = None, *, threads: int | None = None
             f"asked for {wanted.type!r}; present here: {', '.join(d.type for d in present)}. "
             f"Use kit.device() for the best of these."
         )
+    if wanted.type != "cpu" and (wanted.index or 0) >= torch.accelerator.device_count():
+        count = torch.accelerator.device_count()
+        raise DeviceUnavailable(
+            f"asked for {str(wanted)!r}; there are {count} of them, numbered from 0."
+        )
     if wanted.type in KNOWN_WRONG and not agrees_with_cpu(wanted):
         if name not in (None, "auto"):
             raise DeviceUnavailable(

@@ -81,7 +81,8 @@ class Measurement(Result):
     steady: bool  # whether warm-up ended because times had settled
     device: str
     threads: int
-    load: float | None  # programs that wanted a core when it began, this one not counted
+    load: float | None  # programs that wanted a core in the minute before it began
+    cores: float | None = None  # that it was allowed
 
     @property
     def n(self) -> int:
@@ -136,7 +137,7 @@ class Measurement(Result):
             found.append(f"only {self.n} timings")
         if self.spread > 0.2:
             found.append(f"half of the timings spread over {words(self.spread, '%')} of the median")
-        if self.load is not None and self.load + self.threads > devices.cores_allowed() + 0.5:
+        if self.load and self.cores and self.load + self.threads > self.cores + 0.5:
             found.append("other programs were busy on this machine")
         return tuple(found)
 
@@ -286,7 +287,12 @@ def check_budget(budget_s: float) -> None:
 def conditions_of(watch: Stopwatch) -> dict[str, Any]:
     """Device, threads, and how busy the machine is before the timing makes it busy."""
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
-    return {"device": str(watch.device), "threads": torch.get_num_threads(), "load": load}
+    return {
+        "device": str(watch.device),
+        "threads": torch.get_num_threads(),
+        "load": load,
+        "cores": devices.cores_allowed(),
+    }
 
 
 @contextmanager

@@ -3,8 +3,8 @@
 import base64
 import html
 import os
-import select
 import re
+import select
 import sys
 import time
 from collections.abc import Callable, Iterator
