@@ -45,23 +45,31 @@ class Table:
 
     def __repr__(self) -> str:
         lines = [self.header, *self.rows]
-        widths = [max(len(str(row[i])) for row in lines) for i in range(len(self.header))]
+        columns = [self._column(i) for i in range(len(self.header))]
         text = [
             "  ".join(
-                str(cell).ljust(width) if i == 0 else str(cell).rjust(width)
-                for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+                cell.rjust(width) if numbers else cell.ljust(width)
+                for cell, (width, numbers) in zip(row, columns, strict=True)
             ).rstrip()
             for row in lines
         ]
         return "\n".join([*text, *([self.caption] if self.caption else [])])
 
+    def _column(self, i: int) -> tuple[int, bool]:
+        """Its width in characters, and whether it holds numbers, which stand to the right."""
+        cells = [row[i] for row in self.rows]
+        numbers = all(not cell or cell[0] in "0123456789-—><=" for cell in cells) and any(cells)
+        return max(len(cell) for cell in [self.header[i], *cells]), numbers
+
     def _repr_html_(self) -> str:
+        numbers = [self._column(i)[1] for i in range(len(self.header))]
+
         def row(cells: Sequence[str], tag: str) -> str:
             return "".join(
-                f'<{tag} style="text-align:{"right" if i else "left"};padding:.15em .6em;'
+                f'<{tag} style="text-align:{"right" if right else "left"};padding:.15em .6em;'
                 f'white-space:{"nowrap" if len(cell) < 32 else "normal"}">'
                 f"{html.escape(cell)}</{tag}>"
-                for i, cell in enumerate(cells)
+                for cell, right in zip(cells, numbers, strict=True)
             )
 
         body = "".join(f"<tr>{row(cells, 'td')}</tr>" for cells in self.rows)
