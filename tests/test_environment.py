@@ -149,7 +149,9 @@ def test_torch_is_chosen_by_whether_the_driver_answers(tmp_path, monkeypatch, ex
 
 @pytest.mark.skipif(not shutil.which("make"), reason="needs make")
 def test_make_without_a_target_lists_them_all():
-    shown = subprocess.run(["make"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    shown = subprocess.run(
+        ["make", "--no-print-directory"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout
     text = (ROOT / "Makefile").read_text()
     targets = next(line for line in text.splitlines() if line.startswith(".PHONY:")).split()[1:]
     assert [line.split()[1] for line in shown.splitlines()] == targets
