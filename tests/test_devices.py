@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from kit import devices
+from kit.devices import selection
 from kit.errors import BadValue, DeviceUnavailable
 
 CGROUPS = Path("/sys/fs/cgroup")
@@ -84,8 +85,8 @@ def test_the_accelerator_agrees_with_the_cpu():
 
 def test_a_device_known_to_be_wrong_is_asked_for_in_vain(monkeypatch):
     """As if the CPU were a backend that returns wrong numbers."""
-    monkeypatch.setattr(devices, "KNOWN_WRONG", {"cpu"})
-    monkeypatch.setattr(devices, "agrees_with_cpu", lambda _: False)
+    monkeypatch.setattr(selection, "KNOWN_WRONG", {"cpu"})
+    monkeypatch.setattr(selection, "agrees_with_cpu", lambda _: False)
     with pytest.raises(DeviceUnavailable, match=r"differ from the CPU's.*kit.device\('cpu'\)"):
         devices.device("cpu")
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from kit import measurement
+from kit import devices
 from kit.errors import BadValue, CallFailed, NotEnoughSamples
 from kit.measurement import Measurement, Stopwatch, measure, measure_parts, samples_needed
 
@@ -275,4 +275,4 @@ def test_an_unknown_part_is_named(clock, stopwatch):
 
 
 def test_the_default_stopwatch_waits_for_devices():
-    assert Stopwatch()._synchronise is measurement.devices.synchronise
+    assert Stopwatch()._synchronise is devices.synchronise

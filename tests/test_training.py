@@ -20,7 +20,7 @@ from kit.errors import BadValue, NonFiniteLoss, ShapeMismatch
 from kit.inference import evaluate
 from kit.models import FAMILIES, MLP, MLPConfig
 from kit.training import History, step, train
-from kit.training.loop import LOOK_S
+from kit.training.run import LOOK_S
 
 PER_EPOCH = 1_197 // 32  # 37 whole batches
 

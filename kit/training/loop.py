@@ -5,25 +5,18 @@ Shapes: B batch.
 
 from __future__ import annotations
 
-import math
-import time
-from collections.abc import Callable, Iterator
-from copy import deepcopy
-from dataclasses import asdict
-from itertools import islice, takewhile
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from kit.data import Task
-from kit.errors import BadValue, NonFiniteLoss, ShapeMismatch
-from kit.figures import Live
-from kit.inference import Score, device_of, evaluate
+from kit.errors import ShapeMismatch
 from kit.training.history import History
+from kit.training.run import Run, total_steps
 
 Loss = Callable[[Tensor, Tensor], Tensor]
-LOOK_S = 0.1  # how often the loop reads its losses; each reading waits for the device
 
 
 def step(
@@ -107,8 +100,8 @@ def train(
 
     Explained in lesson 01.
     """
-    run = _Run(model, workload, batch_size, lr, optimizer, evaluate_every, seed, live)
-    run.begin(_total_steps(steps, epochs, run.steps_per_epoch), resume)
+    run = Run(model, workload, batch_size, lr, optimizer, evaluate_every, seed, live)
+    run.begin(total_steps(steps, epochs, run.steps_per_epoch), resume)
     try:
         for inputs, targets in run.batches():
             run.unread.append(step(model, run.optimizer, inputs, targets, workload.loss))
@@ -119,185 +112,3 @@ def train(
     finally:
         run.end()
     return run.history()
-
-
-class _Run:
-    """What the loop keeps between two steps."""
-
-    def __init__(
-        self,
-        model: nn.Module,
-        workload: Task,
-        batch_size: int,
-        lr: float,
-        optimizer: Callable[..., torch.optim.Optimizer],
-        evaluate_every: int | None,
-        seed: int,
-        live: bool,
-    ):
-        self.model, self.workload = model, workload
-        self.batch_size = _whole("batch_size", batch_size, workload.size("train"))
-        self.lr, self.seed, self.live = _positive("lr", lr), _whole("seed", seed, least=0), live
-        self.every = None if evaluate_every is None else _whole("evaluate_every", evaluate_every)
-        self.device = device_of(model)
-        if not callable(optimizer):
-            told = "needs a class to call with parameters and lr, such as torch.optim.AdamW"
-            raise BadValue(f"optimizer={optimizer!r}: {told}.")
-        self.optimizer = optimizer(model.parameters(), lr=lr)
-        self.steps_per_epoch = workload.size("train") // batch_size
-        self.losses: list[float] = []
-        self.unread: list[Tensor] = []  # losses still on the device: reading one waits for it
-        self.scores: list[tuple[int, Score]] = []
-        self.train_s = 0.0
-        self.interrupted = False
-
-    def begin(self, total: int, resume: dict[str, Any] | None) -> None:
-        """Start at step 0, or where `resume` ended."""
-        if resume:
-            self._restore(resume, total)
-        else:
-            self.scores.append((0, evaluate(self.model, self.workload, "validation")))
-        self.total = total
-        # Ten scores a run show the way; more would cost time on small models.
-        self.every = self.every or max(self.steps_per_epoch, total // 10)
-        self.modes = [(part, part.training) for part in self.model.modules()]
-        self.model.train()
-        self.curve = Live(total, shown=self.live)
-        self.tick = time.perf_counter()
-
-    def batches(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """Shuffled batches up to the last step; the order depends on seed and epoch alone."""
-        done = len(self.losses)
-        while done < self.total:
-            epoch, offset = divmod(done, self.steps_per_epoch)
-            order = self.seed * 100_003 + epoch
-            batches = self.workload.batches("train", self.batch_size, self.device, order)
-            for batch in islice(batches, offset, offset + self.total - done):
-                yield batch
-                done += 1
-
-    def due(self) -> bool:
-        """Whether to look up from the steps: a score is due, or some time has gone by."""
-        done = self.steps
-        return (
-            done % self.every == 0  # type: ignore[operator]
-            or done == self.total
-            or time.perf_counter() - self.tick > LOOK_S
-        )
-
-    @property
-    def steps(self) -> int:
-        return len(self.losses) + len(self.unread)
-
-    def look(self) -> None:
-        """Read the losses, score if a score is due, draw."""
-        self._read()
-        if self.steps % self.every == 0 or self.steps == self.total:  # type: ignore[operator]
-            self.scores.append((self.steps, evaluate(self.model, self.workload, "validation")))
-        if self.curve.due():
-            self.curve.draw(self.losses)
-        self.tick = time.perf_counter()
-
-    def _read(self) -> None:
-        """Move the losses off the device; this is where the loop waits for it."""
-        if not self.unread:
-            return
-        values = torch.stack(self.unread).tolist()
-        self.train_s += time.perf_counter() - self.tick
-        finite = list(takewhile(math.isfinite, values))
-        self.losses, self.unread = [*self.losses, *finite], []  # at once: Ctrl-C finds either
-        if len(finite) < len(values):
-            message = (
-                f"the loss was {values[len(finite)]} at step {len(self.losses) + 1} with "
-                f"lr={self.lr:g}: nothing can be learnt from it. Use a smaller lr (try "
-                f"{self.lr / 10:g}) and look for NaN or infinity in the inputs."
-            )
-            raise NonFiniteLoss(message, self.history())
-
-    def end(self) -> None:
-        """Read what is left, put the model's mode back, draw the last curve."""
-        for part, mode in self.modes:
-            part.training = mode
-        self._read()
-        if self.losses:
-            note = f"{self.scores[-1][1].accuracy} right on validation"
-            self.curve.draw(self.losses, note, last=True)
-
-    def history(self) -> History:
-        return History(
-            losses=tuple(self.losses),
-            scores=tuple(self.scores),
-            train_s=self.train_s,
-            batch_size=self.batch_size,
-            lr=self.lr,
-            steps_per_epoch=self.steps_per_epoch,
-            seed=self.seed,
-            workload=self.workload.name,
-            device=str(self.device),
-            threads=torch.get_num_threads(),
-            interrupted=self.interrupted,
-            state=self._state(),
-        )
-
-    def _state(self) -> dict[str, Any]:
-        """Everything but the weights that the next step depends on."""
-        return {
-            "optimizer": deepcopy(self.optimizer.state_dict()),
-            "rng": torch.get_rng_state(),  # dropout draws from it
-            "losses": list(self.losses),
-            "scores": [[at, asdict(score)] for at, score in self.scores],
-            "train_s": self.train_s,
-            "settings": self._settings(),
-        }
-
-    def _settings(self) -> dict[str, Any]:
-        return {
-            "model": repr(self.model).splitlines()[0],
-            "workload": self.workload.name,
-            "batch_size": self.batch_size,
-            "lr": self.lr,
-            "seed": self.seed,
-            "optimizer": type(self.optimizer).__name__,
-        }
-
-    def _restore(self, state: dict[str, Any], total: int) -> None:
-        if not isinstance(state, dict):
-            raise BadValue(f"resume={type(state).__name__}: give the `.state` of a history.")
-        for name, given in self._settings().items():
-            if given != state["settings"][name]:
-                raise BadValue(
-                    f"cannot resume with {name}={given!r}: the run to go on with has "
-                    f"{name}={state['settings'][name]!r}. Use that, or start without resume."
-                )
-        done = len(state["losses"])
-        if total <= done:
-            raise BadValue(
-                f"nothing left to do: asked for {total:,} steps in all, {done:,} are done. "
-                f"Give the total that you want to reach."
-            )
-        self.losses = list(state["losses"])
-        self.scores = [(at, Score(**score)) for at, score in state["scores"]]
-        self.train_s = state["train_s"]
-        self.optimizer.load_state_dict(deepcopy(state["optimizer"]))
-        torch.set_rng_state(state["rng"])
-
-
-def _total_steps(steps: int | None, epochs: float | None, per_epoch: int) -> int:
-    if (steps is None) == (epochs is None):
-        raise BadValue(f"given steps={steps!r} and epochs={epochs!r}: give one of them.")
-    if steps is not None:
-        return _whole("steps", steps)
-    return max(1, round(_positive("epochs", epochs) * per_epoch))
-
-
-def _whole(name: str, value: Any, most: float = math.inf, least: int = 1) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
-        limit = f"of at least {least}" if most == math.inf else f"from {least} to {most:,}"
-        raise BadValue(f"{name}={value!r}: needs a whole number {limit}.")
-    return value
-
-
-def _positive(name: str, value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < math.inf:
-        raise BadValue(f"{name}={value!r}: needs a number above 0.")
-    return value

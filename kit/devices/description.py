@@ -1,0 +1,131 @@
+"""What this computer is, in words and numbers."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import sys
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from kit.devices.allowance import cores_allowed, memory_allowed, memory_present
+from kit.devices.selection import present_devices
+from kit.figures import Table
+from kit.results import Result
+from kit.units import words
+
+
+@dataclass(frozen=True)
+class Machine(Result):
+    """What this computer is, and what of it this process may use."""
+
+    cpu: str
+    cores_present: int
+    cores_allowed: float
+    memory_present_bytes: int
+    memory_allowed_bytes: int
+    accelerator: str | None
+    accelerator_memory_bytes: int | None
+    threads: int
+    instructions: tuple[str, ...]
+    load: float | None
+    system: str
+    python: str
+    torch: str
+
+    def __repr__(self) -> str:
+        return (
+            f"{self.cpu}, {words(self.cores_allowed)} of {self.cores_present} cores, "
+            f"{words(self.memory_allowed_bytes, 'B')}, {self.accelerator or 'no accelerator'}, "
+            f"PyTorch {self.torch} with {self.threads} thread{'s' * (self.threads > 1)}"
+        )
+
+    def table(self) -> Table:
+        """What people see."""
+        accelerator = self.accelerator or "none: everything here runs on the CPU"
+        if self.accelerator_memory_bytes:
+            accelerator += f", {words(self.accelerator_memory_bytes, 'B')}"
+        rows = [
+            ("processor", self.cpu),
+            ("cores allowed", f"{words(self.cores_allowed)} of {self.cores_present}"),
+            (
+                "memory allowed",
+                f"{words(self.memory_allowed_bytes, 'B')} "
+                f"of {words(self.memory_present_bytes, 'B')}",
+            ),
+            ("accelerator", accelerator),
+            ("wide instructions", ", ".join(self.instructions) or "—"),
+            ("threads for PyTorch", str(self.threads)),
+            ("programs running now", "—" if self.load is None else f"{self.load:.1f} (load)"),
+            ("software", f"PyTorch {self.torch}, Python {self.python}, {self.system}"),
+        ]
+        return Table(("this machine", ""), rows)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The raw facts."""
+        return asdict(self)
+
+
+def machine() -> Machine:
+    """What this computer is: processor, cores and memory *allowed*, accelerator, software.
+
+    Explained in lesson 00.
+    """
+    best = present_devices()[0]
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
+    return Machine(
+        cpu=_cpu_model(),
+        cores_present=os.cpu_count() or 1,
+        cores_allowed=cores_allowed(),
+        memory_present_bytes=memory_present(),
+        memory_allowed_bytes=memory_allowed(),
+        accelerator=None if best.type == "cpu" else _accelerator_name(best),
+        accelerator_memory_bytes=_accelerator_memory(best),
+        threads=torch.get_num_threads(),
+        instructions=_instructions(),
+        load=load,
+        system=f"{platform.system()} {platform.machine()}",
+        python=platform.python_version(),
+        torch=torch.__version__,
+    )
+
+
+def _cpu_model() -> str:
+    with suppress(OSError):  # Linux
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    if sys.platform == "darwin":
+        with suppress(OSError):
+            ask = ["sysctl", "-n", "machdep.cpu.brand_string"]
+            return subprocess.run(ask, capture_output=True, text=True).stdout.strip()
+    return platform.processor() or platform.machine()
+
+
+def _instructions() -> tuple[str, ...]:
+    """The instruction sets that decide which dtypes are quick here."""
+    found = [torch.backends.cpu.get_cpu_capability()]
+    with suppress(OSError):
+        flags = set(Path("/proc/cpuinfo").read_text().split())
+        telling = ("avx512_bf16", "avx512_fp16", "avx512_vnni", "amx_bf16", "amx_int8", "bf16")
+        found += [flag for flag in telling if flag in flags]
+    return tuple(found)
+
+
+def _accelerator_name(where: torch.device) -> str:
+    if where.type == "cuda":
+        return torch.cuda.get_device_name(where)
+    if where.type == "xpu":
+        return str(torch.xpu.get_device_name(where))
+    return f"{_cpu_model()} ({where.type})"
+
+
+def _accelerator_memory(where: torch.device) -> int | None:
+    if where.type == "cuda":
+        return torch.cuda.get_device_properties(where).total_memory
+    return None

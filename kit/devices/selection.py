@@ -1,0 +1,136 @@
+"""Pick a device, wait for it, seed it; how many threads to use on the CPU."""
+
+from __future__ import annotations
+
+import os
+import random
+
+import numpy as np
+import torch
+
+from kit.devices.allowance import cores_allowed
+from kit.errors import BadValue, DeviceUnavailable
+
+KNOWN_WRONG = {"mps"}  # backends that have returned wrong numbers without an error
+
+
+def device(name: str | torch.device | None = None, *, threads: int | None = None) -> torch.device:
+    """The device to compute on: the best one here, or the one asked for.
+
+    Also sets how many threads PyTorch uses on the CPU, see `calm_threads`.
+
+    Parameters
+    ----------
+    name
+        "cuda", "mps", "xpu", "cpu", with an index if there are many; None or "auto" takes the
+        best present.
+    threads
+        CPU threads; None takes `calm_threads()`.
+
+    Raises
+    ------
+    DeviceUnavailable
+        The device is not here, or fails the parity check: what was asked, what is present.
+
+    Examples
+    --------
+    >>> device("cpu")
+    device(type='cpu')
+
+    Explained in lesson 00.
+    """
+    present = present_devices()
+    wanted = present[0] if name in (None, "auto") else _parse(name, present)
+    if wanted.type not in {d.type for d in present}:
+        raise DeviceUnavailable(
+            f"asked for {wanted.type!r}; present here: {', '.join(d.type for d in present)}. "
+            f"Use kit.device() for the best of these."
+        )
+    if wanted.type != "cpu" and (wanted.index or 0) >= torch.accelerator.device_count():
+        count = torch.accelerator.device_count()
+        raise DeviceUnavailable(
+            f"asked for {str(wanted)!r}; there are {count} of them, numbered from 0."
+        )
+    if wanted.type in KNOWN_WRONG and not agrees_with_cpu(wanted):
+        if name not in (None, "auto"):
+            raise DeviceUnavailable(
+                f"asked for {wanted.type!r}, but it returns numbers that differ from the CPU's. "
+                f"Use kit.device('cpu'), or a newer PyTorch or operating system."
+            )
+        wanted = torch.device("cpu")
+    if threads is not None and (type(threads) is not int or threads < 1):
+        raise BadValue(f"threads={threads!r}: needs a whole number of at least 1.")
+    torch.set_num_threads(threads or calm_threads())
+    return wanted
+
+
+def _parse(name: str | torch.device | None, present: list[torch.device]) -> torch.device:
+    try:
+        return torch.device(name)  # type: ignore[arg-type]
+    except (RuntimeError, TypeError) as error:
+        raise DeviceUnavailable(
+            f"asked for {name!r}, which is no device; present here: "
+            f"{', '.join(d.type for d in present)}."
+        ) from error
+
+
+def present_devices() -> list[torch.device]:
+    """The devices of this computer, the best first; the CPU is always there."""
+    cpu = torch.device("cpu")
+    if not torch.accelerator.is_available():
+        return [cpu]
+    best = torch.accelerator.current_accelerator()
+    return [best, cpu] if best is not None else [cpu]
+
+
+def agrees_with_cpu(candidate: torch.device) -> bool:
+    """Whether a device gives the CPU's answers on a small network, forward and backward.
+
+    A second's work: a matmul, a convolution and a softmax with their gradients, non-contiguous
+    input included, which is where wrong kernels have been found.
+    """
+
+    def answers(where: torch.device) -> list[torch.Tensor]:
+        make = torch.Generator().manual_seed(0)
+        image = torch.randn(4, 3, 12, 12, generator=make).transpose(2, 3).to(where)
+        kernel = torch.randn(8, 3, 3, 3, generator=make).to(where).requires_grad_()
+        weight = torch.randn(10, 8 * 10 * 10, generator=make).to(where).requires_grad_()
+        hidden = torch.nn.functional.conv2d(image, kernel).relu().flatten(1)
+        output = (hidden @ weight.T / 30).softmax(1)
+        output[:, 0].sum().backward()
+        return [t.detach().cpu() for t in (output, kernel.grad, weight.grad) if t is not None]
+
+    pairs = zip(answers(candidate), answers(torch.device("cpu")), strict=True)
+    return all(torch.allclose(a, b, atol=1e-3) for a, b in pairs)
+
+
+def synchronise(where: torch.device | str) -> None:
+    """Wait until the device has done all it was given; nothing to wait for on the CPU.
+
+    Accelerators work through a queue: a call returns when the work is *noted*. A clock that is
+    read without waiting times the noting. This is the kit's one place that waits.
+    """
+    if torch.device(where).type != "cpu":
+        torch.accelerator.synchronize(torch.device(where))
+
+
+def seed(n: int) -> None:
+    """Seed Python, NumPy and PyTorch, on every device."""
+    if type(n) is not int or not 0 <= n < 2**32:
+        raise BadValue(f"seed {n!r}: needs a whole number from 0 to 2**32 - 1.")
+    random.seed(n)
+    torch.manual_seed(n)
+    np.random.seed(n)
+
+
+def calm_threads() -> int:
+    """How many threads PyTorch can use on the CPU without stalling: one fewer than it may.
+
+    Threads of one operation wait for each other at its end. If another program holds one core,
+    each operation lasts until the last thread has got its turn: on two shared cores that made
+    small operations tens of times slower. So one allowed core stays free.
+    """
+    import psutil
+
+    physical = psutil.cpu_count(logical=False) or os.cpu_count() or 1
+    return max(1, int(min(physical, cores_allowed())) - 1)

@@ -1,0 +1,31 @@
+"""How things look: tables and pictures, made from labels and numbers alone.
+
+Nothing here knows a type of the kit, touches pyplot or chooses a backend. A picture is HTML with
+the alt text made from its numbers, shown as a caption too: it survives every front end.
+
+Table              rows under a header, with a caption
+Note               a sentence made from numbers
+Picture            a matplotlib figure with its caption
+├── lines          values over a quantity, with a band or marks
+├── bars           one bar (or a stack) per name
+├── images         a row of small grey images
+└── roofline       work per byte against work per second, under the machine's limit
+Live               a loss curve that grows while a loop runs
+"""
+
+from kit.figures.live import Live, curve
+from kit.figures.pictures import Picture, axes, bars, images, lines, roofline
+from kit.figures.tables import Note, Table
+
+__all__ = [
+    "Live",
+    "Note",
+    "Picture",
+    "Table",
+    "axes",
+    "bars",
+    "curve",
+    "images",
+    "lines",
+    "roofline",
+]

@@ -1,0 +1,121 @@
+"""The parts of one job, timed together in each round."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from kit.estimates import Estimate, bootstrap
+from kit.figures import Table
+from kit.measurement.single import Measurement, measurements_table
+from kit.measurement.stopwatch import (
+    WINDOW,
+    Stopwatch,
+    check_budget,
+    conditions_of,
+    labelled,
+    no_collection,
+    rounds,
+)
+from kit.results import Result
+
+
+@dataclass(frozen=True)
+class Parts(Result):
+    """Times of the parts of one job, taken together in each round."""
+
+    measurements: dict[str, Measurement]
+
+    def __getitem__(self, name: str) -> Measurement:
+        return self.measurements[name]
+
+    def ratio(self, parts: str | list[str], to: str) -> Estimate:
+        """Median over the rounds of (the sum of the parts ÷ the other part)."""
+        names = [parts] if isinstance(parts, str) else parts
+        above = np.sum([self[name].times_s for name in names], axis=0)
+        return bootstrap(above / np.array(self[to].times_s), unit="×")
+
+    def share(self, part: str, of: list[str]) -> Estimate:
+        """Median over the rounds of (the part ÷ the sum of the others)."""
+        below = np.sum([self[name].times_s for name in of], axis=0)
+        return bootstrap(np.array(self[part].times_s) / below, unit="%")
+
+    def __repr__(self) -> str:
+        return "; ".join(repr(m) for m in self.measurements.values())
+
+    def table(self) -> Table:
+        """What people see."""
+        return measurements_table(list(self.measurements.values()))
+
+    def to_dict(self) -> dict[str, Any]:
+        """The raw times of each part."""
+        return {"parts": {name: m.to_dict() for name, m in self.measurements.items()}}
+
+
+def measure_parts(
+    parts: Mapping[str, Callable[[Any], Any]],
+    *,
+    budget_s: float = 1.0,
+    device: torch.device | str = "cpu",
+    stopwatch: Stopwatch | None = None,
+) -> Parts:
+    """How long each part of a job takes, part after part, round after round.
+
+    Some parts cannot be timed alone: a backward pass needs the forward pass before it. So the
+    whole job runs in each round, and the device is waited for after each part. Since a round's
+    parts are taken within moments, a slow moment of the machine touches them alike, and a ratio
+    within a round hardly feels it.
+
+    Parameters
+    ----------
+    parts
+        Name -> callable; each is given what the part before it returned (the first gets None).
+    budget_s
+        Seconds for the rounds.
+    device
+        Where the parts compute.
+
+    Explained in lesson 02.
+    """
+    check_budget(budget_s)
+    watch = stopwatch or Stopwatch(device)
+    conditions = conditions_of(watch)
+    with no_collection():
+        first = _round(parts, watch)
+        warm: list[np.ndarray] = [_round(parts, watch) for _ in range(WINDOW)]
+        while not (steady := _settled(warm)) and np.sum(warm) < budget_s:
+            warm += [_round(parts, watch) for _ in range(WINDOW)]
+        taken = np.array([_round(parts, watch) for _ in rounds(budget_s, watch)])
+    spent = np.sum(warm, axis=0)
+    return Parts(
+        {
+            name: Measurement(name, tuple(taken[:, i]), 1, first[i], spent[i], steady, **conditions)
+            for i, name in enumerate(parts)
+        }
+    )
+
+
+def _round(parts: Mapping[str, Callable[[Any], Any]], watch: Stopwatch) -> np.ndarray:
+    """Seconds of each part of one job."""
+    times, made = [], None
+    for name, part in parts.items():
+        with labelled(name):
+            watch.wait()
+            started = watch.clock()
+            made = part(made)
+            watch.wait()
+            times.append(watch.clock() - started)
+    return np.array(times)
+
+
+def _settled(warm: list[np.ndarray]) -> bool:
+    """Whether the last window of rounds was no faster than the one before it."""
+    if len(warm) < 2 * WINDOW:
+        return False
+    totals = np.sum(warm, axis=1)
+    before, now = totals[-2 * WINDOW : -WINDOW], totals[-WINDOW:]
+    return bool(np.median(now) > 0.95 * np.median(before))
