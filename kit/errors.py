@@ -48,8 +48,8 @@ class UnknownName(KitError, LookupError):
 
     def __str__(self) -> str:
         kind, name, known = self.args
-        guess = f" did you mean {' or '.join(map(repr, self.near))}?" if self.near else ""
-        return f"no {kind} is called {name!r};{guess} There are: {', '.join(known)}."
+        end = f"; did you mean {' or '.join(map(repr, self.near))}?" if self.near else "."
+        return f"no {kind} is called {name!r}{end} There are: {', '.join(known)}."
 
 
 class DeviceUnavailable(KitError, RuntimeError):

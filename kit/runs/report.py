@@ -54,7 +54,7 @@ def ledger_table(folder: Path) -> Table:
         )
         for id, claim in ledger().items()
     ]
-    caption = f"{len(decided)} of {len(rows)} claims decided by the notebooks in {folder.name}/."
+    caption = f"{len(decided)} of {len(rows)} claims decided by the notebooks in {folder.resolve().name}/."
     return Table(("id", "claim", "said by", "verdict"), rows, caption)
 
 
