@@ -45,7 +45,7 @@ def test_an_unknown_name_lists_the_near_ones_first_and_then_all():
 
 
 def test_a_name_far_from_all_gets_the_list_alone():
-    assert str(errors.UnknownName("claim", 7, ["xx"])) == "no claim is called 7; There are: xx."
+    assert str(errors.UnknownName("claim", 7, ["xx"])) == "no claim is called 7. There are: xx."
 
 
 def test_a_refusal_names_its_check():
