@@ -42,7 +42,7 @@ class Machine(Result):
         return (
             f"{self.cpu}, {words(self.cores_allowed)} of {self.cores_present} cores, "
             f"{words(self.memory_allowed_bytes, 'B')}, {self.accelerator or 'no accelerator'}, "
-            f"PyTorch {self.torch} with {self.threads} thread{'s' * (self.threads > 1)}"
+            f"PyTorch {self.torch}"
         )
 
     def table(self) -> Table:

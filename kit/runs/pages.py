@@ -26,6 +26,7 @@ th, td { text-align: left !important; border-bottom: 1px solid #ddd }
 class Page:
     """One lesson of the course, run or failed."""
 
+    number: str
     title: str
     seconds: float
     page: Path | None
@@ -50,7 +51,7 @@ def course(folder: Path, notebooks: Sequence[Path] | None = None, bar: bool = Tr
             error, output = str(failure), output.with_suffix(".failed.ipynb")
         seconds = time.perf_counter() - started
         page = _write_page(output) if output.exists() else None  # a dead kernel leaves none
-        pages.append(Page(_title(notebook), seconds, page, error))
+        pages.append(Page(notebook.name[:2], _title(notebook), seconds, page, error))
     index = folder / "index.html"
     index.write_text(_index(pages, folder), encoding="utf-8")
     return pages
@@ -81,7 +82,7 @@ def _title(notebook: Path) -> str:
 
 
 def _link(page: Page) -> str:
-    title = html.escape(page.title)
+    title = html.escape(f"{page.number} · {page.title}")
     return f'<a href="{html.escape(page.page.name)}">{title}</a>' if page.page else title
 
 
@@ -97,5 +98,5 @@ def _index(pages: list[Page], folder: Path) -> str:
         '<meta name="viewport" content="width=device-width">'
         f"<title>Training and inference, measured</title><style>{STYLE}</style>"
         f"<h1>Training and inference, measured</h1><p>Run on {html.escape(repr(machine()))}.</p>"
-        f"<ol>{items}</ol><h2>The ledger so far</h2>{ledger_table(folder)._repr_html_()}</html>"
+        f"<ul>{items}</ul><h2>The ledger so far</h2>{ledger_table(folder)._repr_html_()}</html>"
     )
