@@ -1,6 +1,7 @@
 """Every lesson: its form, its recording, run as it is, run as an experiment, run with solutions."""
 
 import json
+import os
 import re
 import resource
 import subprocess
@@ -18,6 +19,8 @@ from kit.runs.recording import STAMP, cells_hash
 
 LESSONS = lessons()
 IDS = [path.name[:2] for path in LESSONS]
+NOWHERE = "http://127.0.0.1:9"  # a lesson that asks the network for anything fails
+OFFLINE = {**os.environ, **dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"), NOWHERE)}
 LESSON_BYTES = int(1.5 * 2**30)
 OTHER_PARAMETERS = {  # none of them a default
     "00": {"budget_s": 1.0, "seed": 7},
@@ -159,7 +162,9 @@ def test_nbval_runs_the_lesson_and_the_tagged_cells_say_the_same(path, tmp_path)
 @pytest.mark.timeout(600)
 def test_the_course_runs_headless_in_little_memory_and_becomes_pages(tmp_path):
     command = [sys.executable, "-m", "kit", "course", "--out", str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, preexec_fn=within_memory)
+    done = subprocess.run(
+        command, capture_output=True, text=True, preexec_fn=within_memory, env=OFFLINE
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     index = (tmp_path / "index.html").read_text(encoding="utf-8")
     for path in LESSONS:

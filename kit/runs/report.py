@@ -54,7 +54,8 @@ def ledger_table(folder: Path) -> Table:
         )
         for id, claim in ledger().items()
     ]
-    caption = f"{len(decided)} of {len(rows)} claims decided by the notebooks in {folder.resolve().name}/."
+    where = folder.resolve().name
+    caption = f"{len(decided)} of {len(rows)} claims decided by the notebooks in {where}/."
     return Table(("id", "claim", "said by", "verdict"), rows, caption)
 
 
