@@ -142,8 +142,9 @@ class Watch:
 def open_notebook(page: Page, lab: Lab, notebook: Path) -> None:
     """Open it, and wait until its kernel is ready; a dialog that asks for one is an error."""
     page.goto(lab.url(f"lab/tree/notebooks/{notebook.name}?reset"))
-    status = page.locator(".jp-NotebookPanel:visible .jp-Notebook-ExecutionIndicator")
-    expect(status).to_have_attribute("data-status", "idle", timeout=60_000)
+    # Not the notebook's own indicator: that one is idle before there is a kernel, too, and cells
+    # that are run without one only lose their outputs.
+    expect(page.get_by_text("Python 3 (ipykernel) | Idle")).to_be_visible(timeout=60_000)
     expect(page.locator(".jp-Dialog")).to_have_count(0)
 
 
