@@ -81,7 +81,7 @@ class Explorer:
         self._picture = picture
         self._sliders = {
             name: w.SelectionSlider(
-                options=[(v if isinstance(v, str) else words(v), v) for v in values],
+                options=[(f"{v:,}" if isinstance(v, int) else str(v), v) for v in values],
                 value=values[len(values) // 2],
                 description=name.replace("_", " "),
                 continuous_update=False,

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from kit.units import digits, words
+from kit.units import words
 
 if TYPE_CHECKING:  # matplotlib costs a third of a second: wait until something is drawn
     from matplotlib.axes import Axes
@@ -121,7 +121,7 @@ def _log_ticks(pane: Axes, values: Sequence[float]) -> None:
     """A logarithmic x axis whose ticks are the values that were tried."""
     pane.set_xscale("log")
     if len(values) <= 12:
-        pane.set_xticks(values, [words(v) for v in values])
+        pane.set_xticks(values, [f"{v:,g}" for v in values])
         pane.set_xticks([], minor=True)
 
 
@@ -231,7 +231,7 @@ def roofline(
     pane.set_xscale("log")
     pane.set_yscale("log")
     pane.set(xlabel="work per byte moved (FLOP/byte)", ylabel="work per second (FLOP/s)")
-    pane.xaxis.set_major_formatter(lambda value, _: digits(value))
+    pane.xaxis.set_major_formatter(lambda value, _: f"{value:,g}")
     pane.yaxis.set_major_formatter(lambda value, _: words(value, "FLOP/s"))
     pane.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
     return Picture(figure, caption)
