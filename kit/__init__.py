@@ -2,6 +2,7 @@
 
 device, machine, seed            where we are
 peaks, layer_point               what is possible here: the roofline, and a point on it
+sweep, scenarios                 one thing varied; one at a time, all at once, or as they come
 data, models, workloads          what goes in, what computes, both under one name
 count                            what a model costs on paper
 predict, evaluate                using the weights
@@ -12,6 +13,7 @@ agree, compare                   the same? better, and can we tell?
 bill, bills                      a prediction beside a training step, counted and timed
 guess, explore, draw             things to move by hand
 verdict, check                   the ledger's card for a claim; is the exercise right?
+recorded                         what a lesson measured on other machines
 Estimate, units, figures         a number with its interval; in words; as tables and pictures
 errors                           what can go wrong
 """
@@ -19,7 +21,7 @@ errors                           what can go wrong
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from kit import data, errors, figures, models, units, workloads
+from kit import data, errors, figures, models, scenarios, units, workloads
 from kit.checkpoints import load, save
 from kit.comparison import agree, compare
 from kit.counting import count
@@ -33,9 +35,11 @@ if TYPE_CHECKING:
     from kit.costs import bill, bills
     from kit.course.claims import verdict
     from kit.course.drawing import draw
+    from kit.course.elsewhere import recorded
     from kit.course.exercises import check
     from kit.course.panels import explore, guess
     from kit.limits import layer_point, peaks
+    from kit.sweeps import sweep
 
 __version__ = "0.1.0"
 
@@ -63,9 +67,12 @@ __all__ = [
     "models",
     "peaks",
     "predict",
+    "recorded",
     "save",
+    "scenarios",
     "seed",
     "step",
+    "sweep",
     "train",
     "units",
     "verdict",
@@ -82,6 +89,8 @@ _LATER = {
     "guess": "course.panels",
     "layer_point": "limits",
     "peaks": "limits",
+    "recorded": "course.elsewhere",
+    "sweep": "sweeps",
     "verdict": "course.claims",
 }
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from kit.counting import Count, count
 from kit.errors import UnknownName
-from kit.estimates import Estimate, bootstrap
+from kit.estimates import Estimate, median
 from kit.figures import Picture, Table, bars, lines
 from kit.inference import device_of, predict
 from kit.measurement import Parts, measure_parts
@@ -72,7 +72,7 @@ class Bill(Result):
     def _share_of_extra(self, *names: str) -> Estimate:
         times = {name: np.array(self.parts[name].times_s) for name in ("predict", *STEP)}
         extra = sum(times[name] for name in STEP) - times["predict"]
-        return bootstrap(sum(times[name] for name in names) / extra, unit="%")
+        return median(sum(times[name] for name in names) / extra, "%")
 
     def phases_s(self) -> dict[str, float]:
         """Median seconds of each phase of a training step."""
@@ -127,8 +127,8 @@ class Bill(Result):
         )
         one = self.parts["predict"]
         caption = (
-            f"{self.count.model}; batch of {self.batch_size}; {one.n} rounds on {one.device}, "
-            f"{one.threads} thread{'s' * (one.threads > 1)}. Median time, 95 % interval; bytes: "
+            f"{self.count.model}; batch of {self.batch_size}; {one.n} rounds on "
+            f"{one.conditions}. Median time, 95 % interval; bytes: "
             f"the least that must be moved. {self.count.rule[0].upper()}{self.count.rule[1:]}."
         )
         header = ("", "time", "interval", "work", "bytes moved", "rate")
@@ -201,7 +201,7 @@ class Bills(Result):
         one = self.bills[0].parts["predict"]
         caption = (
             "All but the first column as multiples of the prediction on the same batch. "
-            f"{one.device}, {one.threads} thread{'s' * (one.threads > 1)}."
+            f"{one.conditions}."
         )
         return Table(header, [row(b) for b in self.bills], caption)
 

@@ -21,7 +21,15 @@ PREFIXES = {
     6: "E",
 }
 WHOLE = {"", "B", "FLOP"}  # things that one counts: there are no milli-bytes
-WORDS = ("examples", "parameters", "predictions", "steps")  # units in words take no prefix
+WORDS = (
+    "examples",
+    "parameters",
+    "predictions",
+    "queries",
+    "requests",
+    "samples",
+    "steps",
+)  # units in words take no prefix
 
 
 def words(value: float | None, unit: str = "") -> str:
@@ -75,7 +83,7 @@ def digits(value: float) -> str:
     ('0.0123', '1,234', '100', '0')
     """
     if value == 0 or math.isinf(value):
-        return f"{value:.0f}"
+        return f"{value:.0f}".replace("inf", "∞")
     exponent = math.floor(math.log10(abs(float(f"{value:.2e}"))))
     if exponent < -4:
         return f"{value:.2e}"

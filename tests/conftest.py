@@ -4,7 +4,7 @@ import gc
 import random
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 
@@ -31,6 +31,14 @@ def _quick_collections():
     gc.freeze()
     yield
     gc.unfreeze()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory):
+    """No test reads or writes the peaks that the user keeps."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("KIT_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -65,13 +73,39 @@ class Accelerator:
     clock: Clock
     note_s: float = 1e-5
     busy_until: float = 0.0
+    wait_s: float = 0.0  # what waiting costs, even for a device that has nothing to do
 
     def launch(self, seconds: float) -> None:
         self.clock.advance(self.note_s)
         self.busy_until = max(self.busy_until, self.clock.now) + seconds
 
     def synchronise(self, device: object = None) -> None:
-        self.clock.now = max(self.clock.now, self.busy_until)
+        self.clock.now = max(self.clock.now, self.busy_until) + self.wait_s
+
+    def event(self) -> "Mark":
+        return Mark(self)
+
+
+@dataclass
+class Mark:
+    """An event in the accelerator's queue: notes when the device comes to it."""
+
+    device: Accelerator
+    at: float = 0.0
+
+    def record(self) -> None:
+        self.at = max(self.device.clock.now, self.device.busy_until)
+
+    def elapsed_time(self, other: "Mark") -> float:
+        return 1000 * (other.at - self.at)
+
+
+def taken(times, **changes):
+    """A measurement with these times, made up, under conditions that leave nothing to doubt."""
+    from kit.measurement import Conditions, Measurement
+
+    quiet = Conditions("cpu", 1, "2.0", 0.0)
+    return replace(Measurement("call", tuple(times), 1, 0.1, 0.1, True, quiet), **changes)
 
 
 @pytest.fixture
@@ -85,7 +119,16 @@ def accelerator(clock):
 
 
 @pytest.fixture
-def stopwatch(clock, accelerator):
+def quiet(monkeypatch):
+    """A machine on which nothing else happens: what this one does must not decide a test."""
+    from kit import devices
+
+    nothing = devices.Reading(0.0, 0.0, 0.0, None, None, None, None, load=0.0)
+    monkeypatch.setattr(devices, "reading", lambda device: nothing)
+
+
+@pytest.fixture
+def stopwatch(clock, accelerator, quiet):
     """The kit's stopwatch on the made-up clock and device."""
     from kit.measurement import Stopwatch
 

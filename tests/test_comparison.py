@@ -1,14 +1,21 @@
 """Comparison: verdicts from times made up for them, and turns taken in earnest."""
 
+import gc
 import math
+import time
 from collections import Counter
+from dataclasses import replace
+from itertools import count, islice
 
+import numpy as np
 import pytest
 import torch
+from conftest import taken as measured
 
 from kit.comparison import Comparison, agree, compare
-from kit.errors import BadValue, CallFailed, NotComparable
-from kit.measurement import Measurement
+from kit.comparison.pairs import _orders
+from kit.errors import BadValue, CallFailed, NotComparable, UnknownName
+from kit.measurement import Stopwatch
 
 # --- The same? -----------------------------------------------------------------------------------
 
@@ -49,6 +56,15 @@ def test_precisions_may_differ():
     assert agree(a, a.to(torch.bfloat16)).largest_difference == 0
 
 
+def test_complex_numbers_agree_in_both_parts():
+    assert agree(torch.tensor([1 + 2j]), torch.tensor([1 + 2j]))
+    assert agree(torch.tensor([1 + 2j]), torch.tensor([1 + 5j])).largest_difference == 3
+
+
+def test_zeros_that_are_not_stored_are_zeros():
+    assert agree(torch.eye(3).to_sparse(), torch.eye(3))
+
+
 def test_shapes_that_differ_are_named():
     with pytest.raises(NotComparable, match=r"\(2, 3\) and \(3, 2\)"):
         agree(torch.zeros(2, 3), torch.zeros(3, 2))
@@ -57,10 +73,6 @@ def test_shapes_that_differ_are_named():
 # --- Verdicts ------------------------------------------------------------------------------------
 
 STEADY = [1.0, 1.01, 0.99, 1.0, 1.02, 0.98] * 5
-
-
-def measured(times) -> Measurement:
-    return Measurement("call", tuple(times), 1, 1.0, 1.0, True, "cpu", 1, 0.0)
 
 
 def made(other, control=STEADY, **options) -> Comparison:
@@ -114,6 +126,173 @@ def test_just_beyond_the_margin_nobody_can_tell():
     )
 
 
+# --- Equal work ----------------------------------------------------------------------------------
+
+ONES = torch.ones(2, 3)
+UNEQUAL = {  # condition -> another answer than ONES, and what is said of both
+    "shape": (torch.ones(3, 2), r"shape \(2, 3\) and \(3, 2\)"),
+    "dtype": (ONES.double(), "dtype float32 and float64"),
+    "device": (ONES.to("meta"), "device cpu and meta"),
+    "mode": (ONES.clone().requires_grad_(), "mode without gradients and with gradients recorded"),
+    "answer": (ONES + 0.5, r"answers that differ by up to 0.5, allowed 0.00035"),
+}
+each_condition = pytest.mark.parametrize("condition", UNEQUAL)
+
+
+def calls_returning(clock, *answers):
+    """Calls of 0.1 s, named a, b, c, that return these; and how often each was called."""
+    often = Counter()
+
+    def call(name, answer):
+        def work():
+            often[name] += 1
+            clock.advance(0.1)
+            return answer
+
+        return work
+
+    return {name: call(name, answer) for name, answer in zip("abc", answers, strict=False)}, often
+
+
+@each_condition
+def test_unequal_work_is_refused_before_anything_is_timed(clock, stopwatch, condition):
+    other, told = UNEQUAL[condition]
+    calls, often = calls_returning(clock, ONES, other)
+    with pytest.raises(NotComparable, match=rf"'a' and 'b' .*{told}.*varied='{condition}'"):
+        compare(calls, stopwatch=stopwatch)
+    assert often == {"a": 1, "b": 1}
+    assert gc.isenabled()
+
+
+@each_condition
+@pytest.mark.parametrize("as_given", [str, lambda name: (name,), lambda name: ["mode", name]])
+def test_what_is_varied_on_purpose_may_differ(clock, stopwatch, condition, as_given):
+    calls, _ = calls_returning(clock, ONES, UNEQUAL[condition][0])
+    compared = compare(calls, varied=as_given(condition), stopwatch=stopwatch)
+    assert condition in compared.varied
+    assert f"{condition}." in compared.table().caption.partition("Different on purpose:")[2]
+
+
+@each_condition
+def test_varying_one_thing_does_not_let_another_through(clock, stopwatch, condition):
+    calls, _ = calls_returning(clock, ONES, UNEQUAL[condition][0])
+    others = [name for name in UNEQUAL if name != condition]
+    with pytest.raises(NotComparable, match=f"varied='{condition}'"):
+        compare(calls, varied=others, stopwatch=stopwatch)
+
+
+@pytest.mark.parametrize("other", [*(each for each, _ in UNEQUAL.values()), None, "words"])
+def test_another_task_altogether_may_differ_in_everything(clock, stopwatch, other):
+    calls, _ = calls_returning(clock, ONES, other)
+    compared = compare(calls, varied="work", stopwatch=stopwatch)
+    assert compared.agreement is None
+    assert "Different on purpose: work." in compared.table().caption
+
+
+@pytest.mark.parametrize("varied", ["dtyp", ["shape", "dtyp"], "shape dtype"])
+def test_an_unknown_condition_lists_those_there_are(varied):
+    with pytest.raises(
+        UnknownName,
+        match=r"no condition to vary .* answer, shape, dtype, device, mode, threads, work",
+    ):
+        compare({"a": print, "b": print}, varied=varied)
+
+
+def test_a_third_call_is_held_against_the_first(clock, stopwatch):
+    calls, often = calls_returning(clock, ONES, ONES.clone(), torch.zeros(2, 3))
+    with pytest.raises(NotComparable, match="'a' and 'c' give answers"):
+        compare(calls, stopwatch=stopwatch)
+    assert often == {"a": 1, "b": 1, "c": 1}
+
+
+NESTED = {"logits": ONES, "more": [np.arange(3.0), (2, 0.5, True)]}
+
+
+@pytest.mark.parametrize(
+    ("a", "b"),
+    [
+        (NESTED, {"logits": ONES.clone(), "more": [np.arange(3.0), (2, 0.5, True)]}),
+        (3.0, np.float64(3.0)),  # Python's floats have 64 bits
+        (3, np.int64(3)),
+        (ONES.numpy()[::-1], ONES.numpy()),
+        (np.arange(3, dtype=">f4"), np.arange(3, dtype="<f4")),
+        (torch.tensor([1 + 2j]), torch.tensor([1 + 2.0001j])),
+        (ONES, ONES + 1e-4),  # half the digits of float32: 0.00035
+        (ONES.double(), ONES.double() + 1e-8),
+        (torch.tensor([math.inf, 1.0]), torch.tensor([math.inf, 1.0])),
+        (torch.zeros(0), torch.zeros(0)),
+    ],
+)
+def test_equal_answers_of_any_kind_may_be_compared(clock, stopwatch, a, b):
+    compared = compare(calls_returning(clock, a, b)[0], stopwatch=stopwatch)
+    assert compared.agreement
+    assert "Their answers agree within" in compared.table().caption
+    assert compared.to_dict()["agreement"]["agree"] is True
+
+
+@pytest.mark.parametrize(
+    ("a", "b"),
+    [
+        (NESTED, {"logits": ONES, "more": [np.arange(3.0), (2, 0.7, True)]}),
+        (3, 4),
+        (True, False),
+        (1.0, 1.0 + 1e-7),
+        (torch.tensor([1 + 2j]), torch.tensor([1 + 3j])),
+        (torch.arange(3), torch.arange(3) + 1),
+        (ONES, ONES * math.nan),
+        (ONES * math.nan, ONES * math.nan),  # whoever computes NaN has computed nothing
+        (ONES.double(), ONES.double() + 1e-7),
+    ],
+)
+def test_different_answers_of_any_kind_are_refused(clock, stopwatch, a, b):
+    with pytest.raises(NotComparable, match="give answers that differ"):
+        compare(calls_returning(clock, a, b)[0], stopwatch=stopwatch)
+
+
+@pytest.mark.parametrize("answer", [None, "words", [], {"a": None}, 2**99, np.array(["words"])])
+def test_answers_without_numbers_are_not_looked_at_and_the_caption_says_so(
+    clock, stopwatch, answer
+):
+    compared = compare(calls_returning(clock, answer, None)[0], stopwatch=stopwatch)
+    assert compared.agreement is None and compared.to_dict()["agreement"] is None
+    assert "nobody looked whether they do the same" in compared.table().caption
+
+
+def test_nothing_is_not_something(clock, stopwatch):
+    with pytest.raises(NotComparable, match=r"shape \(2, 3\) and of nothing"):
+        compare(calls_returning(clock, ONES, None)[0], stopwatch=stopwatch)
+
+
+@pytest.mark.parametrize("room", [torch.empty(2, 3), np.empty((2, 3))])
+def test_answers_in_the_same_memory_are_told_apart(room):
+    """The second call overwrites what the first one returned."""
+
+    def fill(value):
+        def work():
+            room[:] = value
+            return room
+
+        return work
+
+    with pytest.raises(NotComparable, match="give answers that differ by up to 1"):
+        compare({"a": fill(1.0), "b": fill(2.0)})
+    assert compare({"a": fill(1.0), "b": fill(1.0)}, budget_s=0.01).agreement
+
+
+def test_no_answer_is_kept_while_the_calls_are_timed():
+    """Nor a copy: two models' outputs could fill the memory that the calls need."""
+    shape, alive = (7, 11, 13), []
+
+    def call():
+        made = [each for each in gc.get_objects() if type(each) is torch.Tensor]
+        alive.append(sum(each.shape == shape for each in made))
+        return torch.ones(shape)
+
+    compare({"a": call, "b": call}, budget_s=0.01)
+    assert alive[:2] == [0, 1]  # the first answer waits for the second
+    assert set(alive[2:]) == {0}
+
+
 # --- Turns ---------------------------------------------------------------------------------------
 
 
@@ -121,7 +300,7 @@ def test_a_known_ratio_is_found(clock, stopwatch):
     calls = {"slow": clock.taking(0.2), "fast": clock.taking(0.1)}
     compared = compare(calls, stopwatch=stopwatch)
     assert compared.ratio().value == pytest.approx(0.5)
-    assert compared.noise_floor == pytest.approx(0)
+    assert compared.noise_floor == 0.005  # memory may do that much; nothing else did
     assert compared.verdict() == "faster"
     assert compared.baseline == "slow"
 
@@ -174,9 +353,29 @@ def test_every_call_has_its_turn_in_each_round_and_the_first_has_two(clock, stop
     assert all(Counter(turns) == {"a": 2, "b": 1, "c": 1} for turns in rounds)
 
 
+def test_nobody_is_earlier_more_often_than_later():
+    """Being the first of a round costs time; what costs all alike falls out of the ratio."""
+    earlier = Counter()
+    for order in islice(_orders(4), 100):
+        earlier.update((a, b) for i, a in enumerate(order) for b in order[i + 1 :])
+    assert set(earlier.values()) == {50} and len(earlier) == 12
+
+
+def test_a_first_turn_that_costs_more_does_not_favour_anybody(clock, stopwatch):
+    """Whoever comes first in a round takes a tenth longer."""
+    turn = count()
+
+    def call():
+        clock.advance(0.11 if next(turn) % 6 < 2 else 0.1)  # two calls a turn, three turns a round
+
+    compared = compare({"a": call, "b": call}, budget_s=60, stopwatch=stopwatch)
+    assert compared.ratio().low <= 1 <= compared.ratio().high
+    assert compared.verdict() not in ("faster", "slower")
+
+
 def test_the_order_is_drawn_anew_in_each_round(clock, stopwatch):
-    rounds = turns_of(clock, stopwatch, "ab")
-    assert len({tuple(turns) for turns in rounds}) == 3  # aab, aba, baa
+    assert len({tuple(order) for order in islice(_orders(3), 60)}) == 6  # all that there are
+    assert len({tuple(turns) for turns in turns_of(clock, stopwatch, "ab")}) > 1
 
 
 def test_short_calls_are_timed_in_blocks(clock, stopwatch):
@@ -190,6 +389,65 @@ def test_an_accelerator_is_waited_for(accelerator, stopwatch):
     """Both are noted equally fast; the work differs by two."""
     calls = {"a": lambda: accelerator.launch(0.02), "b": lambda: accelerator.launch(0.01)}
     assert compare(calls, stopwatch=stopwatch).ratio().value == pytest.approx(0.5, rel=0.01)
+
+
+def test_a_block_between_events_is_not_charged_with_the_waiting(clock, accelerator):
+    """Launches of 2 and 4 µs on a device that takes 50 µs to be waited for."""
+    accelerator.note_s, accelerator.wait_s = 1e-6, 50e-6
+    watch = Stopwatch("cpu", clock, accelerator.synchronise, accelerator.event)
+    calls = {"a": lambda: accelerator.launch(4e-6), "b": lambda: accelerator.launch(2e-6)}
+    compared = compare(calls, budget_s=0.1, stopwatch=watch)
+    assert compared.ratio().value == pytest.approx(0.5, rel=0.01)
+    assert compared.measurements["a"].median_s == pytest.approx(4e-6, rel=0.01)
+
+
+def test_two_sleeps_of_ratio_two_are_told_apart():
+    calls = {"one": lambda: time.sleep(0.005), "two": lambda: time.sleep(0.010)}
+    compared = compare(calls, budget_s=1.0)
+    assert 1.5 < compared.ratio().low <= compared.ratio().high < 2.5
+    assert compared.verdict() == "slower"
+
+
+# --- Budgets -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("each_s", [0.001, 0.01, 0.02])
+def test_warm_up_and_rounds_stay_within_the_budget(clock, stopwatch, each_s):
+    calls = {"a": clock.taking(each_s), "b": clock.taking(2 * each_s)}
+    compared = compare(calls, budget_s=3.0, stopwatch=stopwatch)
+    firsts, a_round = 3 * each_s, 2 * 4 * each_s  # each turn is an untimed call and a timed one
+    assert 2.9 < clock.now - firsts <= 3.0 + a_round
+    assert compared.control.n >= 10
+
+
+def test_slow_calls_have_ten_rounds(clock, stopwatch):
+    compared = compare({"a": clock.taking(0.1), "b": clock.taking(0.1)}, stopwatch=stopwatch)
+    assert [m.n for m in compared.measurements.values()] == [10, 10]
+
+
+def test_a_long_warm_up_leaves_half_the_budget_for_the_rounds(clock, stopwatch):
+    slow_at_first = clock.taking(9.0, *[0.5] * 5, 0.01)
+    compared = compare({"a": slow_at_first, "b": clock.taking(0.01)}, stopwatch=stopwatch)
+    assert compared.measurements["a"].warmup_s == pytest.approx(2.5)  # budgets 2.0
+    assert compared.control.n * 6 * 0.01 == pytest.approx(1.0, rel=0.1)
+
+
+@pytest.mark.parametrize("budget_s", [0, -1, math.inf, math.nan, "1", None])
+def test_a_budget_in_which_nothing_fits_is_refused(budget_s):
+    with pytest.raises(BadValue, match=rf"budget_s={budget_s!r}: needs seconds"):
+        compare({"a": print, "b": print}, budget_s=budget_s)
+
+
+def test_an_interrupt_is_no_failed_call():
+    def stop():
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        compare({"a": lambda: None, "b": stop})
+    assert gc.isenabled()
+
+
+# --- Told ----------------------------------------------------------------------------------------
 
 
 class Moved:
@@ -208,9 +466,14 @@ def test_the_guess_stands_beside_the_answer(clock, stopwatch, predicted, shown):
 
 def test_the_caption_tells_rounds_noise_and_doubts():
     caption = made(scaled(1.2), control=scaled(1.3)).table().caption
-    assert "30 rounds in random order" in caption and "came within 30.0 %" in caption
-    unsettled = made(WILD).table().caption
-    assert "Doubts: half of the timings spread" in unsettled
+    assert "30 rounds in random order" in caption and "noise floor 30.0 %" in caption
+    wild = made(WILD).table().caption
+    assert "Doubts: other: half of the timings spread" in wild
+    hasty = made(STEADY)
+    both = {name: replace(m, steady=False) for name, m in hasty.measurements.items()}
+    caption = replace(hasty, measurements=both).table().caption
+    assert caption.count("had not settled") == 1  # what all share is said once
+    assert "Doubts: times had not settled" in caption
 
 
 def test_a_call_that_raises_is_named():

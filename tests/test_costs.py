@@ -5,10 +5,11 @@ from dataclasses import replace
 
 import pytest
 import torch
+from conftest import taken
 
 from kit.costs import Bill, Bills, bill, bills
 from kit.counting import count
-from kit.measurement import Measurement, Parts
+from kit.measurement import Parts
 from kit.models import MLP, MLPConfig
 
 ROUNDS = 20
@@ -18,12 +19,7 @@ MADE_UP_S = {"predict": 1.0, "forward": 1.5, "backward": 2.0, "optimizer": 0.5}
 def parts(seconds: dict[str, float], drift: float = 0.0) -> Parts:
     """Rounds of these seconds; with drift, each round is slower than the one before."""
     slower = [1 + drift * i for i in range(ROUNDS)]
-    return Parts(
-        {
-            name: Measurement(name, tuple(s * f for f in slower), 1, s, s, True, "cpu", 1, 0.0)
-            for name, s in seconds.items()
-        }
-    )
+    return Parts({name: taken(s * f for f in slower) for name, s in seconds.items()})
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from kit import devices
-from kit.devices import selection
+from kit.devices import allowance, selection
 from kit.errors import BadValue, DeviceUnavailable
 
 CGROUPS = Path("/sys/fs/cgroup")
@@ -218,6 +218,157 @@ def test_an_unreadable_limit_is_no_limit(tmp_path, text):
     assert devices.memory_allowed(tmp_path) == MEMORY
 
 
+# --- Memory left, from files ---------------------------------------------------------------------
+
+GB = 1_000_000_000
+
+
+@pytest.fixture
+def plenty(monkeypatch):
+    """As if the system had 64 GB to give."""
+    memory = type("memory", (), {"available": 64 * GB, "total": 64 * GB})
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: memory)
+
+
+@pytest.mark.parametrize(
+    ("files", "left"),
+    [
+        ({}, 64 * GB),
+        ({"memory_max": f"{3 * GB}", "memory_current": f"{GB}"}, 2 * GB),
+        ({"memory_max": f"{GB}", "memory_current": f"{3 * GB}"}, 0),  # lowered afterwards
+        ({"memory_max": "max", "memory_current": f"{GB}"}, 64 * GB),
+        ({"memory_max": f"{99 * GB}", "memory_current": f"{GB}"}, 64 * GB),
+        ({"memory_max": f"{GB}"}, 64 * GB),  # how much is used, it does not tell
+    ],
+)
+def test_memory_left_in_cgroup_v2(tmp_path, plenty, files, left):
+    write(tmp_path, **files)
+    assert devices.memory_left(tmp_path) == left
+
+
+def test_memory_left_in_cgroup_v1(tmp_path, plenty):
+    used = {"memory_limit_in_bytes": f"{3 * GB}", "memory_usage_in_bytes": f"{GB}"}
+    write(tmp_path / "memory", **used)
+    assert devices.memory_left(tmp_path) == 2 * GB
+
+
+@pytest.mark.parametrize(
+    ("folder", "limit", "usage", "name"),
+    [
+        ("", "memory_max", "memory_current", "inactive_file"),
+        ("memory", "memory_limit_in_bytes", "memory_usage_in_bytes", "total_inactive_file"),
+    ],
+)
+def test_copies_of_files_make_room_for_whoever_needs_it(
+    tmp_path, plenty, folder, limit, usage, name
+):
+    """A program that has read much data would else seem to have no memory left."""
+    stat = f"anon 5\n{name} {GB // 2}\nother {GB}"
+    files = {limit: f"{3 * GB}", usage: f"{3 * GB}", "memory_stat": stat}
+    write(tmp_path / folder, **files)
+    assert devices.memory_left(tmp_path) == GB // 2
+
+
+def test_some_memory_is_left_here():
+    assert 0 < devices.memory_left() <= devices.memory_allowed()
+
+
+# --- Memory that is refused ----------------------------------------------------------------------
+
+FLOATS = 100_000_000  # in 400 MB, of which nothing is ever touched
+
+
+@pytest.fixture
+def little(monkeypatch):
+    """As if 200 MB were left; the limit that was there before is checked afterwards."""
+    resource = pytest.importorskip("resource")
+    before = resource.getrlimit(resource.RLIMIT_DATA)
+    monkeypatch.setattr(allowance, "memory_left", lambda: 200_000_000)
+    yield lambda: resource.getrlimit(resource.RLIMIT_DATA)
+    assert resource.getrlimit(resource.RLIMIT_DATA) == before
+
+
+@needs_linux
+@pytest.mark.parametrize("take", [torch.empty, np.empty, lambda n: bytearray(4 * n)])
+def test_more_memory_than_is_left_is_refused_within_and_given_without(little, take):
+    with devices.memory_guard():
+        take(FLOATS // 10)
+        with pytest.raises((MemoryError, RuntimeError)) as refused:
+            take(FLOATS)
+    assert devices.out_of_memory(refused.value)
+    take(FLOATS)
+
+
+@needs_linux
+@pytest.mark.parametrize("error", [ZeroDivisionError, KeyboardInterrupt, MemoryError])
+def test_the_limit_is_lifted_after_an_error_too(little, error):
+    before = little()
+    with pytest.raises(error), devices.memory_guard():
+        assert little() != before
+        raise error
+    assert little() == before
+
+
+@needs_linux
+def test_a_smaller_limit_that_was_there_stays(little):
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    smaller = allowance._data_bytes() + 100_000_000
+    resource.setrlimit(resource.RLIMIT_DATA, (smaller, hard))
+    try:
+        with devices.memory_guard():
+            assert little() == (smaller, hard)
+        assert little() == (smaller, hard)
+    finally:
+        resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
+
+
+@needs_linux
+def test_guards_may_be_nested(little):
+    with devices.memory_guard():
+        outer = little()
+        with devices.memory_guard():
+            assert little() <= outer
+        assert little() == outer
+
+
+def test_where_the_system_does_not_tell_nothing_is_guarded(monkeypatch, little):
+    monkeypatch.setattr(allowance, "_data_bytes", lambda: None)
+    before = little()
+    with devices.memory_guard():
+        assert little() == before
+
+
+@pytest.mark.parametrize(
+    ("error", "is_it"),
+    [
+        (MemoryError(), True),
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate"), True),
+        (
+            RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried"),
+            True,
+        ),
+        (RuntimeError("DefaultCPUAllocator: not enough memory: you tried"), True),  # Windows
+        (RuntimeError("MPS backend out of memory (MPS allocated"), True),
+        (RuntimeError("std::bad_alloc"), True),
+        (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), False),
+        (ValueError("out of memory"), False),
+        (KeyboardInterrupt(), False),
+        (None, False),
+    ],
+)
+def test_which_errors_mean_that_memory_ran_out(error, is_it):
+    assert devices.out_of_memory(error) is is_it
+
+
+@pytest.mark.parametrize("take", [torch.empty, np.empty, lambda n: [0] * n])
+def test_real_want_of_memory_is_known(take):
+    with pytest.raises((MemoryError, RuntimeError)) as refused:
+        take(10**15)
+    assert devices.out_of_memory(refused.value)
+
+
 # --- Limits, from the kernel ---------------------------------------------------------------------
 
 ANSWER = """
@@ -343,6 +494,44 @@ def test_a_machine_without_an_accelerator_says_so():
     assert "everything here runs on the CPU" in str(here.table())
 
 
+def test_the_cpu_is_called_what_the_machine_calls_it():
+    assert devices.name_of(torch.device("cpu")) == devices.machine().cpu
+
+
 @needs_accelerator
 def test_the_accelerator_is_named():
     assert devices.machine().accelerator in str(devices.machine().table())
+
+
+# --- Memory of the process -----------------------------------------------------------------------
+
+TELL = "from kit.devices import process_peak_bytes as peak; "
+
+
+def told_by(program):
+    """What a fresh process prints, as numbers."""
+    done = subprocess.run(
+        [sys.executable, "-c", TELL + program], capture_output=True, text=True, check=True
+    )
+    return [int(line) for line in done.stdout.split()]
+
+
+def test_a_process_knows_the_most_memory_that_it_has_had():
+    taken = 300_000_000
+    before, with_it, after = told_by(
+        f"print(peak()); big = b'x' * {taken}; print(peak()); del big; print(peak())"
+    )
+    assert with_it - before == pytest.approx(taken, rel=0.1)
+    assert after == pytest.approx(with_it, rel=0.01)  # the most, not what there is now
+    assert 50e6 < before < 2e9  # in bytes: Python with PyTorch
+
+
+def test_a_small_process_that_a_large_one_starts_is_still_small():
+    """Linux's `getrusage` would tell it the size of the process that it was started by."""
+    child = "import subprocess, sys; subprocess.run([sys.executable, '-c', sys.argv[1]])"
+    (alone,) = told_by("print(peak())")
+    program = f"import sys; sys.argv[1] = {TELL + 'print(peak())'!r}; big = b'x' * 10**9; {child}"
+    done = subprocess.run(
+        [sys.executable, "-c", program, ""], capture_output=True, text=True, check=True
+    )
+    assert int(done.stdout) == pytest.approx(alone, rel=0.2)

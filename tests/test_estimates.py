@@ -1,9 +1,131 @@
 """Estimates: intervals with known answers, and as wide as they say."""
 
+import math
+
 import numpy as np
 import pytest
+from scipy.stats import binom, quantile_test
 
-from kit.estimates import Estimate, bootstrap, difference, proportion
+from kit.errors import BadValue, NotEnoughSamples
+from kit.estimates import (
+    Estimate,
+    bootstrap,
+    difference,
+    median,
+    percentile,
+    proportion,
+    samples_needed,
+)
+
+# --- Medians and percentiles ---------------------------------------------------------------------
+
+ENDS = [  # (n, which of the ordered samples): by hand, from the tails of n coin tosses
+    (6, 1, 6),  # 1/64 on each side is allowed, 7/64 is not
+    (9, 2, 8),
+    (10, 2, 9),
+    (30, 10, 21),
+    (100, 40, 61),
+    (101, 41, 61),
+]
+
+
+@pytest.mark.parametrize(("n", "low", "high"), ENDS)
+def test_the_median_goes_from_one_sample_to_another(n, low, high):
+    middle = (n + 1) / 2
+    assert median(range(n, 0, -1), "s") == Estimate(middle, low, high, "s")
+
+
+@pytest.mark.parametrize(("n", "low", "high"), ENDS)
+def test_no_narrower_interval_would_do(n, low, high):
+    """The tosses put the truth between the two samples often enough, and just so."""
+    below = binom(n, 0.5).cdf
+    assert below(high - 1) - below(low - 1) >= 0.95
+    assert below(high - 2) - below(low) < 0.95
+
+
+@pytest.mark.parametrize("n", range(1, 6))
+def test_fewer_than_six_samples_are_all_in_the_interval(n):
+    few = median(range(n))
+    assert (few.value, few.low, few.high) == ((n - 1) / 2, 0, n - 1)
+
+
+def test_no_samples_have_no_median():
+    with pytest.raises(NotEnoughSamples, match="needs at least one"):
+        median([])
+
+
+SKEWED = {  # a draw, and its true median and p90
+    "lognormal": (lambda draw, n: draw.lognormal(0, 2, n), 1.0, math.exp(2 * 1.2815516)),
+    "exponential": (lambda draw, n: draw.exponential(1, n), math.log(2), math.log(10)),
+    "pareto": (lambda draw, n: 1 + draw.pareto(1, n), 2.0, 10.0),
+}
+
+
+DRAWS = 1_500  # of each kind
+CHANCE = 3 * math.sqrt(0.95 * 0.05 / (DRAWS * len(SKEWED)))  # 0.01; one sample fewer costs more
+
+
+def coverage(n, estimate, which):
+    """The share of made-up samples of each kind whose interval holds the truth; seeded."""
+    draw, found = np.random.default_rng(0), []
+    for make, *truths in SKEWED.values():
+        for _ in range(DRAWS):
+            each = estimate(make(draw, n))
+            found.append(each.low <= truths[which] <= each.high)
+    return sum(found) / len(found)
+
+
+@pytest.mark.parametrize("n", [6, 10, 30, 101])
+def test_the_median_is_in_its_interval_nineteen_times_in_twenty(n):
+    assert 0.95 - CHANCE <= coverage(n, median, which=0) <= 0.98 + CHANCE
+
+
+@pytest.mark.parametrize("n", [64, 200])
+def test_a_percentile_is_in_its_interval_nineteen_times_in_twenty(n):
+    covered = coverage(n, lambda drawn: percentile(drawn, 90), which=1)
+    assert 0.95 - CHANCE <= covered <= 0.98 + CHANCE
+
+
+@pytest.mark.parametrize(
+    ("p", "n"),
+    [*((50, n) for n in (6, 7, 30, 31, 1_000)), (90, 64), (90, 500), (10, 64), (99, 662)],
+)
+def test_scipy_says_the_same(p, n):
+    """An independent program for the interval that needs no distribution (Conover 1999, 3.2)."""
+    drawn = np.random.default_rng(0).exponential(size=n)
+    ours = percentile(drawn, p) if p != 50 else median(drawn)
+    theirs = quantile_test(drawn, p=p / 100).confidence_interval(0.95)
+    assert (ours.low, ours.high) == (theirs.low, theirs.high)
+    assert ours.value == np.percentile(drawn, p)
+
+
+def test_the_samples_stay_in_their_order():
+    samples = np.array([3.0, 1.0, 2.0])
+    median(samples)
+    assert samples.tolist() == [3.0, 1.0, 2.0]
+
+
+@pytest.mark.parametrize(("p", "n"), [(50, 11), (90, 64), (10, 64), (95, 130), (99, 662)])
+def test_a_percentile_needs_as_many_samples_as_mlperf_says(p, n):
+    assert samples_needed(p) == n
+    below = binom(n, 1 - max(p, 100 - p) / 100)
+    assert below.cdf(1) <= 0.01 < binom(n - 1, 1 - max(p, 100 - p) / 100).cdf(1)
+    percentile(range(n), p)
+    with pytest.raises(NotEnoughSamples, match=rf"p{p} of {n - 1} samples: needs {n}"):
+        percentile(range(n - 1), p)
+
+
+def test_a_far_percentile_needs_a_great_many():
+    assert samples_needed(99.9999) == pytest.approx(6.64e6, rel=1e-3)
+
+
+@pytest.mark.parametrize("p", [0, 100, -5, 101, math.nan, math.inf, "90", None])
+def test_a_percentile_lies_between_0_and_100(p):
+    with pytest.raises(BadValue, match=rf"percentile {p!r}: needs a number between 0 and 100"):
+        samples_needed(p)
+
+
+# --- Shares, bootstraps, and how estimates are told ----------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -1,16 +1,22 @@
 """Exercises: each knows its answer, and the mistakes that people make on the way to it."""
 
 import html
+import time
+from dataclasses import replace
 from itertools import pairwise
 
+import numpy as np
 import pytest
 import torch
 
 from kit.course.exercises import EXERCISES, check
 from kit.course.exercises.lesson_02 import WEIGHTS
+from kit.course.exercises.lesson_05 import SLOW_RUNS, wanted_width
 from kit.errors import UnknownName
 from kit.inference import Score, predict
+from kit.measurement import Conditions
 from kit.models import MLP
+from kit.scenarios import ServerRun
 from kit.training import History
 
 
@@ -41,6 +47,65 @@ def mlp_flops(batch, sizes):
 
 
 KEPT = 32 * (64 + 128 + 128)
+
+
+def run_of(gaps_s, service_s):
+    """A made-up run of a server: one at a time, oldest first."""
+    arrivals = np.cumsum(gaps_s)
+    starts, ends = [], []
+    for due in arrivals:
+        starts.append(max(due, ends[-1] if ends else 0.0))
+        ends.append(starts[-1] + service_s)
+    return ServerRun(
+        scenario="server", rate=3.0, target_s=1.0, percentile=90, max_batch=1, seed=0,
+        arrivals_s=tuple(arrivals.tolist()), starts_s=tuple(starts), ends_s=tuple(ends),
+        batch_sizes=(1,) * len(ends), conditions=Conditions("cpu", 1, "2", 1e-9),
+    )  # fmt: skip
+
+
+def latencies(arrivals_s, service_s):
+    end, found = 0.0, []
+    for arrival in arrivals_s:
+        end = max(end, arrival) + service_s
+        found.append(end - arrival)
+    return found
+
+
+BUSY = run_of([1.0, 0.1, 0.1, 0.1, 2.0], 0.5)
+L = BUSY.arrival_rate * BUSY.mean_latency_s
+
+
+def timed(call, wait):
+    wait()
+    started = time.perf_counter()
+    call()
+    wait()
+    return time.perf_counter() - started
+
+
+def never_waits(call, wait):
+    started = time.perf_counter()
+    call()
+    return time.perf_counter() - started
+
+
+def waits_only_after(call, wait):
+    started = time.perf_counter()
+    call()
+    wait()
+    return time.perf_counter() - started
+
+
+def decide(low, high, floor):
+    if low > 1 + floor:
+        return "slower"
+    if high < 1 - floor:
+        return "faster"
+    margin = max(0.05, floor)
+    return "same" if 1 - margin <= low and high <= 1 + margin else "cannot tell"
+
+
+MISTAKES = {"A": "no repeats", "B": "no waiting", "C": "no warm-up", "D": "not in turns"}
 RIGHT = {
     "00-flops": 163_840,
     "00-one-example": 0.5,
@@ -52,6 +117,16 @@ RIGHT = {
     "02-kept-bytes": 4 * KEPT,
     "02-mlp-flops": mlp_flops,
     "02-cheaper-update": torch.optim.SGD,
+    "03-which-mistake": MISTAKES,
+    "03-impossible": 2 * 4096**3 / 20e-6 / 60e12,
+    "03-timed": timed,
+    "03-decide": decide,
+    "04-in-system": (BUSY, L),
+    "04-full-batch": 14,
+    "04-queue": latencies,
+    "05-slow-runs": {"A": "start", "B": "copy", "C": "dtype", "D": "wait"},
+    "05-token-time": 0.7,
+    "05-crossover": wanted_width,
 }
 WRONG = [  # id, answer, what its hint says
     ("00-flops", 81_920, "counts the multiplications"),
@@ -87,6 +162,72 @@ WRONG = [  # id, answer, what its hint says
     ("02-cheaper-update", "SGD", "something to call"),
     ("02-cheaper-update", torch.optim.AdamW, "the time of AdamW's"),
     ("02-cheaper-update", lambda: None, "It raised CallFailed|It raised TypeError"),
+    ("03-which-mistake", "no waiting", "Give a dictionary"),
+    ("03-which-mistake", {**MISTAKES, "B": "slow"}, "'slow' is none of the four"),
+    ("03-which-mistake", {**MISTAKES, "B": "no warm-up"}, "Look at B again"),
+    ("03-impossible", 4096**3 / 20e-6 / 60e12, "a multiply-add is 2 FLOPs"),
+    ("03-impossible", 100 * 2 * 4096**3 / 20e-6 / 60e12, "That is in percent"),
+    ("03-impossible", 2 * 4096**3 / 20e-6, "That is the rate"),
+    ("03-impossible", 1, "far over 1"),
+    ("03-timed", 0.05, "without calling it"),
+    ("03-timed", lambda call, wait: None, "It returned None"),
+    ("03-timed", never_waits, "Wait after it"),
+    ("03-timed", waits_only_after, "Wait before the clock is read"),
+    ("03-decide", "slower", "without calling it"),
+    ("03-decide", lambda *_: "cannot tell", "not 'cannot tell'"),
+    ("03-decide", lambda low, high, floor: decide(low, high, 0.0), "with a floor of 0.1"),
+    ("04-in-system", L, "Give two things"),
+    ("04-in-system", (BUSY, "many"), "is to be a number"),
+    (
+        "04-in-system",
+        (
+            replace(
+                BUSY, ends_s=BUSY.ends_s[:-1], starts_s=BUSY.starts_s[:-1], batch_sizes=(1,) * 4
+            ),
+            L,
+        ),
+        "Not all of its queries",
+    ),
+    ("04-in-system", (BUSY, BUSY.arrival_rate * 0.5), "how many are being answered"),
+    ("04-in-system", (BUSY, BUSY.arrival_rate * np.median(BUSY.latencies_s)), "with the median"),
+    ("04-in-system", (BUSY, 3.0 * BUSY.mean_latency_s), "was asked for"),
+    ("04-in-system", (BUSY, 77), "Multiply"),
+    ("04-full-batch", 10, "would keep the server busy 100%"),
+    ("04-full-batch", 1, "would keep the server busy 550%"),
+    ("04-full-batch", 11, "batches wait for each other"),
+    ("04-full-batch", 30, "The first of each waits some 6 ms"),
+    ("04-full-batch", 14.5, "a whole number from 1"),
+    ("04-queue", [1.0], "without calling it"),
+    ("04-queue", lambda a, s: [s] * len(a), "the clock at the call"),
+    (
+        "04-queue",
+        lambda a, s: [x + y for x, y in zip(a, latencies(a, s), strict=True)],
+        "moments of the answers",
+    ),
+    ("04-queue", lambda a, s: [x - s for x in latencies(a, s)], "the waiting alone"),
+    ("04-queue", lambda a, s: [s * (i + 1) - x for i, x in enumerate(a)], "an answer begins after"),
+    ("04-queue", lambda a, s: [x + 1 for x in latencies(a, s)], "the last of these takes"),
+    ("04-queue", lambda a, s: latencies(a, s)[:-1], "not one each"),
+    ("04-queue", lambda a, s: None, "It returned nothing"),
+    ("04-queue", lambda a, s: ["a"] * len(a), "It raised KitError"),
+    ("04-queue", lambda a: 1, "It raised TypeError"),
+    ("05-slow-runs", {"A": "start"}, "a cause for each of"),
+    ("05-slow-runs", {**SLOW_RUNS, "B": "link"}, "'link' is none of the causes"),
+    ("05-slow-runs", {**SLOW_RUNS, "A": "copy"}, "neither a larger batch nor a wider model"),
+    ("05-slow-runs", {**SLOW_RUNS, "B": "wait"}, "grows with the batch only"),
+    ("05-slow-runs", {**SLOW_RUNS, "C": "start"}, "In what does it compute"),
+    ("05-slow-runs", {**SLOW_RUNS, "D": "dtype"}, "when the loss is read seldom"),
+    ("05-token-time", 1 / 0.7, "That is tokens per second"),
+    ("05-token-time", 2.8, "two bytes per parameter"),
+    ("05-token-time", 1.4, "one byte per parameter"),
+    ("05-token-time", 35e9, "divided by 50 billion bytes per second"),
+    ("05-crossover", 512, "without calling it"),
+    ("05-crossover", lambda s, c, r: (wanted_width(s, c, r) or 0) ** 2, "width squared"),
+    ("05-crossover", lambda s, c, r: (s * c / 1536) ** 0.5, "It takes work ÷ rate as well"),
+    ("05-crossover", lambda s, c, r: abs(s / 1536 / (1 / c - 1 / r)) ** 0.5, "catches up: None"),
+    ("05-crossover", lambda s, c, r: None, "a faster chip does catch up"),
+    ("05-crossover", lambda s, c, r: "wide", "returned 'wide', not a number"),
+    ("05-crossover", lambda s, c, r: 1.0, "it gives 1; wanted"),
 ]
 each_exercise = pytest.mark.parametrize("id", EXERCISES)
 

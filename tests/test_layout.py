@@ -25,7 +25,7 @@ BASICS = {"errors", "units", "estimates", "figures", "results"}
 MAY_IMPORT = {
     "errors": set(),
     "units": set(),
-    "estimates": {"units"},
+    "estimates": {"errors", "units"},
     "figures": {"units"},  # it receives labels and numbers, never a result
     "results": {"figures"},
     "devices": {"errors", "units", "figures", "results"},
@@ -37,7 +37,9 @@ MAY_IMPORT = {
     "training": {"inference", "devices", "data", *BASICS},
     "checkpoints": {"models", "errors"},
     "measurement": {"devices", *BASICS},
-    "limits": {"measurement", *BASICS},
+    "limits": {"devices", "measurement", *BASICS},
+    "sweeps": {"devices", "limits", "measurement", *BASICS},
+    "scenarios": {"measurement", *BASICS},
     "comparison": {"measurement", *BASICS},
     "costs": {"counting", "inference", "training", "measurement", "workloads", *BASICS},
 }

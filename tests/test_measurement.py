@@ -1,22 +1,36 @@
 """Measurement, on a clock and a device made of numbers: the answer is known before."""
 
 import gc
+import json
 import math
+import os
+import sys
 import time
 from dataclasses import replace
+from fractions import Fraction
 
+import numpy as np
 import pytest
+import torch
+from conftest import taken
+from torch.utils.benchmark import Timer
 
 from kit import devices
 from kit.errors import BadValue, CallFailed, NotEnoughSamples
-from kit.measurement import Measurement, Stopwatch, measure, measure_parts, samples_needed
+from kit.estimates import Estimate, median
+from kit.measurement import (
+    Conditions,
+    Stopwatch,
+    measure,
+    measure_parts,
+    memory,
+    peak_bytes,
+    single,
+)
+from kit.measurement.single import MOST_KEPT
 
-
-def taken(times, **changes) -> Measurement:
-    """A measurement with these times and nothing to doubt."""
-    plain = Measurement("call", tuple(times), 1, 0.1, 0.1, True, "cpu", 1, 0.0)
-    return replace(plain, **changes)
-
+CPU = torch.device("cpu")
+SHORT = {"budget_s": 0.005}
 
 # --- The device is waited for --------------------------------------------------------------------
 
@@ -49,6 +63,64 @@ def test_many_short_launches_in_a_row_fill_the_queue_not_the_clock(accelerator, 
     assert taken.block > 1
     assert taken.median_s == pytest.approx(20e-6, rel=0.6)  # and part of one noting per block
     assert taken.median_s >= 20e-6
+
+
+# --- Between events ------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def marking(clock, accelerator):
+    """A stopwatch for a device that takes marks, and that is long in being waited for."""
+    accelerator.note_s, accelerator.wait_s = 1e-6, 20e-6
+    return Stopwatch("cpu", clock, accelerator.synchronise, accelerator.event)
+
+
+def test_a_block_between_events_is_not_charged_with_the_waiting(clock, accelerator, marking):
+    def launch():
+        accelerator.launch(5e-6)
+
+    waiting = Stopwatch("cpu", clock, accelerator.synchronise)
+    assert waiting.time(launch, 10) == pytest.approx(10 * 5e-6 + 20e-6, rel=0.03)
+    assert marking.time(launch, 10) == pytest.approx(10 * 5e-6, rel=0.03)
+    assert measure(launch, **SHORT, stopwatch=marking).median_s == pytest.approx(5e-6, rel=0.01)
+
+
+def test_between_events_the_launches_count_where_they_are_the_limit(accelerator, marking):
+    accelerator.note_s = 10e-6
+    assert marking.time(lambda: accelerator.launch(1e-6), 100) == pytest.approx(
+        100 * 10e-6, rel=0.01
+    )
+
+
+def test_work_from_before_is_not_between_the_events(accelerator, marking):
+    accelerator.launch(100.0)
+    assert marking.time(lambda: accelerator.launch(5e-6), 2) < 2e-5
+
+
+def test_a_single_call_is_timed_by_the_clock(accelerator, marking):
+    taken = measure(lambda: accelerator.launch(0.010), stopwatch=marking, budget_s=0.1)
+    assert taken.block == 1
+    assert taken.median_s == pytest.approx(0.010 + accelerator.note_s + accelerator.wait_s)
+
+
+def test_events_go_into_the_queue_of_the_gpu_that_computes(clock, monkeypatch):
+    """By themselves they would go into that of the current GPU, number 0."""
+    queues = []
+
+    class Event:
+        def record(self, queue):
+            queues.append(queue)
+
+        def elapsed_time(self, other):
+            return 7.0
+
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: f"queue of {device}")
+    watch = Stopwatch("cuda:1", clock, lambda device: None, Event)
+    assert watch.time(lambda: None, 2) == 0.007
+    assert queues == ["queue of cuda:1"] * 2
+
+
+# --- Parts ---------------------------------------------------------------------------------------
 
 
 def test_the_parts_of_a_job_are_told_apart(accelerator, stopwatch):
@@ -130,10 +202,96 @@ def test_short_calls_are_timed_in_blocks(clock, stopwatch):
     assert f"× {taken.block:,}" in str(taken.table())
 
 
-def test_a_real_clock_is_read_too():
-    taken = measure(lambda: time.sleep(0.002), budget_s=0.03)
-    assert 0.002 <= taken.median_s < 2
-    assert taken.device == "cpu" and taken.threads == 1
+@pytest.mark.parametrize("repeats", [1, 7])
+def test_the_stopwatch_itself_costs_what_an_empty_timing_takes(clock, accelerator, repeats):
+    accelerator.wait_s = 20e-6
+    watch = Stopwatch("cpu", clock, accelerator.synchronise)
+    assert watch.empty_s() == pytest.approx(20e-6)
+    call = clock.taking(20e-6 * repeats)
+    assert measure(call, **SHORT, stopwatch=watch).block >= 200 / repeats
+
+
+# --- A real clock --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("sleep_s", [0.002, 0.005, 0.020])
+def test_a_known_sleep_takes_its_time(sleep_s):
+    taken = measure(lambda: time.sleep(sleep_s), budget_s=0.05)
+    assert sleep_s <= taken.median_s < 5 * sleep_s + 0.1  # a busy machine wakes late
+    assert str(taken.conditions) == "cpu, 1 thread"
+    assert taken.conditions.surroundings.cores == devices.cores_allowed()
+    assert 0 < taken.conditions.resolution_s < 1e-3
+
+
+def given(make_call, *shape):
+    """A call with two matrices, and with room for its answer: fresh memory would cost more."""
+    numbers = torch.Generator().manual_seed(0)
+    a, b = (torch.rand(shape, generator=numbers) for _ in range(2))
+    return make_call(a, b, torch.empty(shape))
+
+
+ANYWHERE = {  # on one core from 3 µs to some 50 ms
+    "add of 10,000": given(lambda a, b, to: lambda: torch.add(a, b, out=to), 10_000),
+    "exp of 10,000": given(lambda a, b, to: lambda: torch.exp(a, out=to), 10_000),
+    "64 × 64 matmul": given(lambda a, b, to: lambda: torch.mm(a, b, out=to), 64, 64),
+    "softmax of 100 × 100": given(lambda a, b, to: lambda: torch.softmax(a, 1, out=to), 100, 100),
+    "sum in Python": lambda: sum(range(1_000)),
+    "sort of 1,000": given(lambda a, b, to: lambda: a.sort(), 1_000),
+    "256 × 256 matmul": given(lambda a, b, to: lambda: torch.mm(a, b, out=to), 256, 256),
+    "sin of 100,000": given(lambda a, b, to: lambda: torch.sin(a, out=to), 100_000),
+    "512 × 512 matmul": given(lambda a, b, to: lambda: torch.mm(a, b, out=to), 512, 512),
+    "sin of 1,000,000": given(lambda a, b, to: lambda: torch.sin(a, out=to), 1_000_000),
+    "1,024 × 1,024 matmul": given(lambda a, b, to: lambda: torch.mm(a, b, out=to), 1_024, 1_024),
+    "sort of 300,000": given(lambda a, b, to: lambda: a.sort(), 300_000),
+}
+
+
+def against_torch(call, most_s=1.0) -> Estimate:
+    """Our time of a call ÷ that of PyTorch's own benchmark, in turns until it is known to 1 %.
+
+    Both time the same block of calls, as long as `measure` finds it needs, within moments: what
+    disturbs one disturbs the other as often. So noise widens the interval and does not move it.
+    """
+    watch, block = Stopwatch(), measure(call, **SHORT).block
+    torchs = Timer("call()", globals={"call": call}, num_threads=1)
+
+    def ours():
+        watch.time(call, 2)  # PyTorch's warms up with two calls, too
+        return watch.time(call, block) / block
+
+    def theirs():
+        return torchs.timeit(block).mean
+
+    ratios, ends = [], time.perf_counter() + most_s
+    while time.perf_counter() < ends or len(ratios) < 10:
+        if len(ratios) % 2:
+            ratios.append(ours() / theirs())
+        else:
+            ratios.append(1 / (theirs() / ours()))
+        known = median(ratios, "×")
+        if len(ratios) >= 30 and known.high - known.low < 0.02:
+            break
+    return known
+
+
+@pytest.mark.parametrize("name", ANYWHERE)
+def test_pytorchs_own_benchmark_says_the_same_within_3_percent(name):
+    ratio = against_torch(ANYWHERE[name])
+    assert ratio.high > 0.97 and ratio.low < 1.03, ratio
+
+
+def test_nothing_costs_no_more_than_with_pytorchs_own_benchmark():
+    assert against_torch(lambda: None).low < 1.5
+
+
+# --- Budgets -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "budget_s", [np.float32(0.5), np.float64(0.5), Fraction(1, 2), np.int64(1), 1]
+)
+def test_any_number_of_seconds_is_a_budget(clock, stopwatch, budget_s):
+    assert measure(clock.taking(0.01), budget_s=budget_s, stopwatch=stopwatch).n >= 50
 
 
 @pytest.mark.parametrize("budget_s", [0, -1, math.inf, math.nan, "1", None])
@@ -143,6 +301,11 @@ def test_a_real_clock_is_read_too():
 def test_a_budget_in_which_nothing_fits_is_refused(budget_s, measuring):
     with pytest.raises(BadValue, match=rf"budget_s={budget_s!r}: needs seconds"):
         measuring(budget_s=budget_s)
+
+
+def test_no_parts_are_no_job():
+    with pytest.raises(BadValue, match="parts: given none, needs at least one"):
+        measure_parts({})
 
 
 # --- What a call may do --------------------------------------------------------------------------
@@ -169,6 +332,8 @@ def test_an_interrupt_is_no_failed_call():
 
     with pytest.raises(KeyboardInterrupt):
         measure(stop)
+    with pytest.raises(KeyboardInterrupt):
+        measure_parts({"a": lambda _: stop()})
     assert gc.isenabled()
 
 
@@ -195,19 +360,17 @@ def test_the_garbage_collector_is_held_and_put_back_as_it_was(clock, stopwatch, 
 # --- What the times say --------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("p", "n"), [(90, 64), (95, 130), (99, 662)])
-def test_a_percentile_needs_as_many_samples_as_mlperf_says(p, n):
-    assert samples_needed(p) == n
-
-
 @pytest.mark.parametrize(("p", "needed"), [(90, 64), (99, 662)])
 def test_a_percentile_without_its_samples_is_refused(p, needed):
     few, enough = taken(range(1, needed)), taken(range(1, needed + 1))
     with pytest.raises(
-        NotEnoughSamples, match=rf"p{p} of 'call': {needed - 1} timings, needs {needed}"
+        NotEnoughSamples,
+        match=rf"'call': p{p} of {needed - 1} samples: needs {needed}. Raise budget_s",
     ):
         few.percentile(p)
-    assert enough.percentile(p) == pytest.approx(1 + p / 100 * (needed - 1))
+    told = enough.percentile(p)
+    assert (told.value, told.unit) == (pytest.approx(1 + p / 100 * (needed - 1)), "s")
+    assert told.low < told.value < told.high <= needed
 
 
 def test_blocks_have_no_percentiles():
@@ -215,7 +378,7 @@ def test_blocks_have_no_percentiles():
         taken(range(1_000), block=7).percentile(90)
 
 
-@pytest.mark.parametrize("p", [0, 100, -5, 101, math.nan])
+@pytest.mark.parametrize("p", [0, 100, -5, 101, math.nan, "90"])
 def test_a_percentile_lies_between_0_and_100(p):
     with pytest.raises(BadValue, match="needs a number between 0 and 100"):
         taken([1.0]).percentile(p)
@@ -228,13 +391,23 @@ def test_the_median_stands_first_with_its_interval():
     assert measured.spread == 0.5  # from 1 to 2 lies the middle half, in medians
 
 
+SOMEBODY_ELSE = devices.Surroundings(2.0, 2, 0.0, 1.5, None, None, None, None, None)
+COARSE = Conditions("cpu", 1, "2.0", resolution_s=0.02)
+
+
 @pytest.mark.parametrize(
     ("changes", "doubt"),
     [
         ({"steady": False}, "had not settled"),
         ({"times_s": (1.0,) * 9}, "only 9 timings"),
-        ({"times_s": (1.0, 2.0) * 10}, "half of the timings spread over"),
-        ({"load": 2.0, "cores": 2.0}, "other programs were busy"),
+        ({"times_s": (1.0, 2.0) * 10}, "half of the timings spread over 66.7 % of the median"),
+        ({"times_s": tuple(np.linspace(1, 1.2, 30))}, "the last third took 1.13 × the time"),
+        ({"times_s": (1.0, 1.01) * 10 + (9.0,) * 2}, "2 of 22 timings very slow"),
+        ({"conditions": COARSE}, "the clock's steps of 20.0 ms are coarse for this call"),
+        (
+            {"conditions": replace(COARSE, resolution_s=0.0, surroundings=SOMEBODY_ELSE)},
+            "other programs kept 1.5 of 2 cores busy",
+        ),
     ],
 )
 def test_a_doubt_travels_with_the_number(changes, doubt):
@@ -244,6 +417,23 @@ def test_a_doubt_travels_with_the_number(changes, doubt):
     assert doubted.to_dict()["doubts"] == list(doubted.doubts)
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"times_s": (1.0,) * 10},
+        {"times_s": (1.0, 1.15) * 10},
+        {"times_s": tuple(np.linspace(1, 1.1, 30))},
+        {"times_s": (1.0, 1.2, 1.4) * 9},  # too few to speak of a drift, but they spread
+        {"times_s": (1.0, 1.01) * 20 + (9.0,) * 2},
+        {"conditions": replace(COARSE, resolution_s=0.01)},
+        {"conditions": COARSE, "block": 2},  # two seconds between two readings of the clock
+    ],
+)
+def test_just_below_its_threshold_nothing_is_doubted(changes):
+    doubts = taken([1.0] * 20, **changes).doubts
+    assert not [d for d in doubts if "spread" not in d]
+
+
 def test_a_good_measurement_has_no_doubts():
     assert taken([1.0] * 20).doubts == ()
     assert "Doubts" not in taken([1.0] * 20).table().caption
@@ -251,6 +441,236 @@ def test_a_good_measurement_has_no_doubts():
 
 def test_every_raw_time_is_kept():
     assert taken([0.1, 0.2, 0.3]).to_dict()["times_s"] == [0.1, 0.2, 0.3]
+    assert taken([3.3e-9]).to_dict()["times_s"] == [3.3e-9]  # of blocks, so short ones there are
+
+
+def test_of_very_many_times_the_record_has_an_even_choice():
+    kept = taken(range(1, 10 * MOST_KEPT + 1)).to_dict()
+    assert (kept["n"], kept["times_kept_every"], len(kept["times_s"])) == (10_000, 10, 1_000)
+    assert kept["times_s"][:2] == [1, 11]
+    assert kept["median_s"]["value"] == 5_000.5  # of all
+
+
+def test_the_record_is_json():
+    real = measure(lambda: None, **SHORT)
+    assert json.loads(json.dumps(real.to_dict(), allow_nan=False))["conditions"]["device"] == "cpu"
+
+
+# --- Outliers ------------------------------------------------------------------------------------
+
+# Quartiles 10 and 12: fences at 7 and 15, and at 4 and 18.
+BODY = [10.0] * 10 + [11.0] * 10 + [12.0] * 10
+NONE = {"very fast": 0, "fast": 0, "slow": 0, "very slow": 0}
+
+
+@pytest.mark.parametrize("unit_s", [1.0, 1e-6])
+@pytest.mark.parametrize(
+    ("others", "found"),
+    [
+        ([7.0, 15.0], {}),  # on the fence
+        ([6.9], {"fast": 1}),
+        ([3.9], {"very fast": 1}),
+        ([15.1, 18.0], {"slow": 2}),
+        ([18.1, 99.0, 6.0], {"very slow": 2, "fast": 1}),
+    ],
+)
+def test_outliers_are_classified_and_never_dropped(others, found, unit_s):
+    measured = taken(unit_s * t for t in [*BODY, *others])
+    assert measured.outliers == NONE | found
+    assert measured.n == len(measured.times_s) == 30 + len(others)
+    if found:
+        assert f"{sum(found.values())}" in measured.table().caption.partition("all kept:")[2]
+    assert ("outliers, all kept" in measured.plot().caption) == bool(found)
+
+
+@pytest.mark.parametrize(
+    "times", [[2.0] * 20, [0.1 * 3 - 0.2] * 10 + [0.1] * 10, [0.0] * 20, [5.0]]
+)
+def test_constant_times_have_no_outliers(times):
+    assert taken(times).outliers == NONE
+
+
+@pytest.mark.parametrize("unit_s", [1.0, 1e-6])
+def test_beside_constant_times_another_one_is_an_outlier_in_any_unit(unit_s):
+    assert taken([unit_s] * 18 + [3 * unit_s]).outliers == NONE | {"very slow": 1}
+
+
+# --- Cold caches ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def events(monkeypatch, clock):
+    """What happened in which order; a flush of the caches among it."""
+    happened = []
+
+    class Flush:
+        bytes = 64_000_000
+
+        def __init__(self, device):
+            assert device.type == "cpu"
+
+        def __call__(self):
+            happened.append("flush")
+            clock.advance(1.0)
+
+    monkeypatch.setattr(single, "Flush", Flush)
+    return happened
+
+
+def test_before_each_timing_the_caches_are_made_cold(clock, stopwatch, events):
+    def call():
+        events.append("call")
+        clock.advance(1e-6)
+
+    cold = measure(call, cache="cold", budget_s=15, stopwatch=stopwatch)
+    timed = events[events.index("flush") :]
+    assert timed == ["flush", "call"] * cold.n + ["call"]  # the last one for its memory
+    assert (cold.block, cold.n) == (1, 15)
+    assert cold.times_s == pytest.approx([1e-6] * cold.n)  # the flush is not in it
+    assert "64.0 MB overwritten before each timing, so that the caches are cold" in str(
+        cold.table()
+    )
+
+
+def test_a_warm_call_is_not_flushed(clock, stopwatch, events):
+    warm = measure(clock.taking(0.1), stopwatch=stopwatch)
+    assert events == [] and warm.flushed_bytes == 0 and "cold" not in str(warm.table())
+
+
+@pytest.mark.parametrize("cache", ["Cold", "", None, True])
+def test_another_state_of_the_caches_is_refused(cache):
+    with pytest.raises(BadValue, match=rf"cache={cache!r}: needs 'warm' or 'cold'"):
+        measure(print, cache=cache)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "flushed"),
+    [
+        (["32K", "1024K"], 2 * 1024 * 1024),
+        (["32K", "307200K"], 128_000_000),
+        ([], 128_000_000),
+        (["nonsense"], 128_000_000),
+    ],
+)
+def test_a_flush_overwrites_twice_the_last_cache(tmp_path, monkeypatch, sizes, flushed):
+    for i, size in enumerate(sizes):
+        (tmp_path / f"index{i}").mkdir()
+        (tmp_path / f"index{i}" / "size").write_text(size + "\n")
+    monkeypatch.setattr(memory, "CACHES", tmp_path)
+    flush = memory.Flush(CPU)
+    assert flush.bytes == flushed == flush._buffer.nbytes
+    flush()
+    assert flush._buffer.min() == flush._buffer.max() == 1
+
+
+# --- Compiling -----------------------------------------------------------------------------------
+
+
+def hooks():
+    from torch._dynamo.callback import callback_handler
+
+    return [*callback_handler.start_callbacks, *callback_handler.end_callbacks]
+
+
+def test_the_time_of_compiling_is_told_apart():
+    compiled = torch.compile(lambda x: (x + 1).relu(), backend="eager")
+    x = torch.ones(3)
+    first = measure(lambda: compiled(x), **SHORT)
+    assert 0 < first.compile_s < first.first_s + first.warmup_s
+    assert "before that went into compiling" in str(first.table())
+    again = measure(lambda: compiled(x), **SHORT)
+    assert again.compile_s == 0 and "compiling" not in str(again.table())
+    assert hooks() == []
+
+
+@pytest.mark.parametrize("error", [ZeroDivisionError, KeyboardInterrupt])
+def test_nobody_listens_to_the_compiler_afterwards(error):
+    compiled = torch.compile(lambda x: x * 2, backend="eager")
+
+    def call():
+        compiled(torch.ones(2))
+        raise error
+
+    with pytest.raises((CallFailed, KeyboardInterrupt)):
+        measure(call)
+    assert hooks() == []
+
+
+# --- Memory --------------------------------------------------------------------------------------
+
+MEGA = 1_000_000
+kept = []
+
+
+def passing():
+    for _ in range(2):  # one after the other
+        torch.empty(MEGA)
+
+
+@pytest.mark.parametrize(
+    ("call", "most"),
+    [
+        (passing, 4 * MEGA),
+        (lambda: (torch.empty(MEGA), torch.empty(MEGA)), 8 * MEGA),  # both at once
+        (lambda: kept.append(torch.empty(MEGA // 4)), MEGA),
+        (lambda: torch.empty(MEGA).relu_().numpy(), 4 * MEGA),
+        (lambda: None, 0),
+        (lambda: bytearray(MEGA), 0),  # Python's own is not counted
+    ],
+)
+def test_a_known_allocation_is_the_most_that_a_call_has(call, most):
+    assert peak_bytes(call, CPU) == most
+    assert measure(call, **SHORT).peak_bytes == most
+    kept.clear()
+
+
+def test_the_table_says_how_much_memory_a_call_takes():
+    assert "4.00 MB at most allocated by a call" in str(measure(passing, **SHORT).table())
+    assert "allocated" not in str(taken([1.0]).table())
+
+
+def test_a_call_longer_than_the_budget_is_not_called_once_more(clock, stopwatch):
+    slow = measure(clock.taking(2.0), budget_s=1.0, stopwatch=stopwatch)
+    assert slow.peak_bytes is None
+    assert clock.now == pytest.approx(slow.first_s + slow.warmup_s + sum(slow.times_s))
+    assert measure(clock.taking(0.5), budget_s=1.0, stopwatch=stopwatch).peak_bytes == 0
+
+
+def test_a_device_that_does_not_tell_has_no_peak():
+    assert peak_bytes(lambda: None, torch.device("meta")) is None
+
+
+def test_watching_memory_writes_nothing(capfd):
+    peak_bytes(passing, CPU)
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("error", [ZeroDivisionError, KeyboardInterrupt])
+def test_what_is_written_after_a_failure_is_seen_again(capfd, error):
+    def call():
+        raise error
+
+    with pytest.raises(error):
+        peak_bytes(call, CPU)
+    os.write(2, b"seen")
+    assert capfd.readouterr().err == "seen"
+    assert peak_bytes(passing, CPU) == 4 * MEGA
+
+
+def test_a_process_without_stderr_can_measure(monkeypatch):
+    """As on Windows without a console."""
+    monkeypatch.setattr(sys, "stderr", None)
+    assert peak_bytes(passing, CPU) == 4 * MEGA
+
+
+def test_somebody_elses_profile_is_not_ended():
+    with torch.autograd.profiler.profile() as theirs:
+        assert measure(passing, **SHORT).peak_bytes is None
+        torch.ones(3).sigmoid()
+    assert "aten::sigmoid" in {event.name for event in theirs.function_events}
+
+
+# --- Told ----------------------------------------------------------------------------------------
 
 
 def test_the_picture_says_what_it_shows():

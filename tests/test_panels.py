@@ -2,6 +2,7 @@
 
 from itertools import pairwise
 
+import ipywidgets
 import pytest
 
 from kit.course.panels import explore, guess
@@ -117,15 +118,23 @@ def test_a_panel_is_a_widget_and_its_picture(panel):
     bundle = panel._repr_mimebundle_()
     assert WIDGET in bundle
     assert bundle["text/html"].startswith(panel._shown.value)
-    assert bundle["text/plain"] == "A panel with sliders for batch, width."
+    assert bundle["text/plain"] == "A panel to set batch, width."
 
 
 @pytest.mark.parametrize("choices", [{}, {"batch": [1]}, {"batch": [1, 2], "width": []}])
 def test_a_panel_needs_something_to_move(choices):
-    with pytest.raises(BadValue, match="at least one slider, and each slider at least two values"):
+    with pytest.raises(BadValue, match="at least one keyword, and each keyword at least two"):
         explore(lambda **_: Table((), ()), **choices)
 
 
 def test_choices_may_be_words():
     shown = explore(lambda model: Table(("model",), [(model,)]), model=["cnn", "mlp"])
     assert ">mlp<" in shown._shown.value
+
+
+def test_true_and_false_are_a_box_to_tick():
+    shown = explore(lambda waits: Table(("waits",), [(str(waits),)]), waits=[True, False])
+    box = slider(shown, "waits")
+    assert isinstance(box, ipywidgets.Checkbox) and box.value is True
+    box.value = False
+    assert ">False<" in shown._shown.value

@@ -98,6 +98,12 @@ def test_the_table_of_lessons_is_the_lessons():
         assert f"| {link} | {title[0][2:]} | {minutes} | {claims} |" in README
 
 
+def test_the_figures_on_trust_are_the_measured_ones():
+    """No number is typed by hand."""
+    script = ROOT / "benchmarks" / "measurement_quality.py"
+    assert run([sys.executable, str(script), "table"]).strip() in README
+
+
 def test_every_file_it_names_is_there():
     for name in re.findall(r"\]\((?!http)([^)]+)\)", README) + re.findall(
         r"`((?:kit|tests|notebooks|tools)/[\w./-]+)`", README

@@ -6,8 +6,19 @@ from dataclasses import FrozenInstanceError, fields
 import pytest
 import torch
 
-from kit import comparison, costs, counting, devices, inference, limits, measurement, training
-from kit.course import claims
+from kit import (
+    comparison,
+    costs,
+    counting,
+    devices,
+    inference,
+    limits,
+    measurement,
+    scenarios,
+    sweeps,
+    training,
+)
+from kit.course import claims, elsewhere
 from kit.models import MLP, MLPConfig
 from kit.results import RECORD, Result
 
@@ -22,6 +33,10 @@ def nothing(_: object = None) -> None:
     pass
 
 
+def asked_often() -> scenarios.ServerRun:
+    return scenarios.server(nothing, rate=1e3, target_s=1, queries=10)
+
+
 # One of each kind. A new kind of result needs a line here.
 MAKERS = {
     "Agreement": lambda work: comparison.agree(torch.zeros(2, 2), torch.zeros(2, 2)),
@@ -29,12 +44,18 @@ MAKERS = {
     "Bills": lambda work: costs.bills(work, models=["mlp"], batch_sizes=[1, 2], **SHORT),
     "Comparison": lambda work: comparison.compare({"a": nothing, "b": nothing}, **SHORT),
     "Count": lambda work: counting.count(tiny(), torch.zeros(2, 1, 8, 8)),
+    "HighestRate": lambda work: scenarios.HighestRate((asked_often(),)),
     "History": lambda work: training.train(tiny(), work, steps=3, live=False),
     "Machine": lambda work: devices.machine(),
     "Measurement": lambda work: measurement.measure(nothing, **SHORT),
+    "OfflineRun": lambda work: scenarios.offline(nothing, samples=8, batch_size=4),
     "Parts": lambda work: measurement.measure_parts({"a": nothing}, **SHORT),
     "Peaks": lambda work: limits.Peaks({"float32": 1e11}, 4e10, {}, "cpu", 1),
     "Score": lambda work: inference.evaluate(tiny(), work),
+    "ServerRun": lambda work: asked_often(),
+    "StreamRun": lambda work: scenarios.multi_stream(nothing, **SHORT),
+    "Sweep": lambda work: sweeps.sweep(lambda size: nothing, [1, 2], **SHORT),
+    "Recorded": lambda work: elsewhere.recorded("99"),
     "Verdict": lambda work: claims.verdict("01", weights_moved=1.0, loss_ratio=None),
 }
 
@@ -47,8 +68,10 @@ def result(request, vision) -> Result:
 def test_every_kind_of_result_is_made_here():
     found, ahead = set(), [Result]
     while ahead:
-        ahead += (children := ahead.pop().__subclasses__())
-        found |= {child.__name__ for child in children if child.__module__.startswith("kit.")}
+        children = ahead.pop().__subclasses__()
+        ahead += children
+        ours = [child for child in children if child.__module__.startswith("kit.")]
+        found |= {child.__name__ for child in ours if not child.__subclasses__()}
     assert found == set(MAKERS)
 
 

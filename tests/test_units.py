@@ -35,7 +35,7 @@ from kit.units import digits, span, words
         (0.993_3, "%", "99.3 %"),
         (0.05, "%", "5.00 %"),
         (7_154.3, "examples/s", "7,154 examples/s"),
-        (math.inf, "s", "inf s"),
+        (math.inf, "s", "∞ s"),
         (1e21, "FLOP", "1,000 EFLOP"),
     ],
 )

@@ -75,21 +75,11 @@ def guess(question: str, low: float, high: float, unit: str = "") -> Guess:
 
 
 class Explorer:
-    """Sliders above a picture; each move calls the function and shows what it returns."""
+    """Sliders and boxes above a picture; each move calls the function and shows what it returns."""
 
     def __init__(self, picture: Callable[..., Any], choices: dict[str, Sequence[Any]]):
         self._picture = picture
-        self._sliders = {
-            name: w.SelectionSlider(
-                options=[(f"{v:,}" if isinstance(v, int) else str(v), v) for v in values],
-                value=values[len(values) // 2],
-                description=name.replace("_", " "),
-                continuous_update=False,
-                style={"description_width": "7em"},
-                layout=w.Layout(width="30em"),
-            )
-            for name, values in choices.items()
-        }
+        self._sliders = {name: _control(name, values) for name, values in choices.items()}
         self._shown = w.HTML(self._now()._repr_html_())
         for slider in self._sliders.values():
             slider.observe(self._update, "value")
@@ -106,13 +96,28 @@ class Explorer:
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
         box = w.VBox([*self._sliders.values(), self._shown])
-        text = f"A panel with sliders for {', '.join(self._sliders)}."
+        text = f"A panel to set {', '.join(n.replace('_', ' ') for n in self._sliders)}."
         fallback = f"{self._shown.value}<p><i>In JupyterLab: {text[0].lower()}{text[1:]}</i></p>"
         return shown_with(box, fallback, text)
 
 
+def _control(name: str, values: Sequence[Any]) -> w.SelectionSlider | w.Checkbox:
+    """A slider over the values; a box to tick if they are True and False."""
+    label = name.replace("_", " ")
+    if {type(v) for v in values} == {bool}:
+        return w.Checkbox(value=values[0], description=label, indent=False)
+    return w.SelectionSlider(
+        options=[(f"{v:,}" if isinstance(v, int) else str(v), v) for v in values],
+        value=values[len(values) // 2],
+        description=label,
+        continuous_update=False,
+        style={"description_width": "7em"},
+        layout=w.Layout(width="30em"),
+    )
+
+
 def explore(picture: Callable[..., Any], **choices: Sequence[Any]) -> Explorer:
-    """A panel: one slider per keyword, over the picture that the function makes of their values.
+    """A panel: a slider or a box per keyword, over the picture that the function makes of them.
 
     Parameters
     ----------
@@ -120,8 +125,9 @@ def explore(picture: Callable[..., Any], **choices: Sequence[Any]) -> Explorer:
         Called with one value per keyword; returns a thing with an HTML view. Without the panel,
         call it yourself: the picture is the same.
     choices
-        The values of each slider; it starts at the middle one.
+        The values of each slider; it starts at the middle one. True and False make a box to
+        tick, which starts as the first of them.
     """
     if not choices or not all(len(values) > 1 for values in choices.values()):
-        raise BadValue("a panel needs at least one slider, and each slider at least two values.")
+        raise BadValue("a panel needs at least one keyword, and each keyword at least two values.")
     return Explorer(picture, choices)

@@ -4,26 +4,44 @@ A computer is what one is *allowed* to use of it: a container's quota and memory
 process's affinity count, not what the box has inside.
 """
 
-from kit.devices.allowance import cores_allowed, memory_allowed
-from kit.devices.description import Machine, machine
+from kit.devices.allowance import (
+    cores_allowed,
+    memory_allowed,
+    memory_guard,
+    memory_left,
+    out_of_memory,
+)
+from kit.devices.description import Machine, machine, name_of, process_peak_bytes
 from kit.devices.selection import (
     agrees_with_cpu,
     calm_threads,
+    check_present,
     device,
     present_devices,
     seed,
     synchronise,
 )
+from kit.devices.surroundings import Reading, Surroundings, between, reading
 
 __all__ = [
     "Machine",
+    "Reading",
+    "Surroundings",
     "agrees_with_cpu",
+    "between",
     "calm_threads",
+    "check_present",
     "cores_allowed",
     "device",
     "machine",
     "memory_allowed",
+    "memory_guard",
+    "memory_left",
+    "name_of",
+    "out_of_memory",
     "present_devices",
+    "process_peak_bytes",
+    "reading",
     "seed",
     "synchronise",
 ]

@@ -84,7 +84,7 @@ def machine() -> Machine:
         cores_allowed=cores_allowed(),
         memory_present_bytes=memory_present(),
         memory_allowed_bytes=memory_allowed(),
-        accelerator=None if best.type == "cpu" else _accelerator_name(best),
+        accelerator=None if best.type == "cpu" else name_of(best),
         accelerator_memory_bytes=_accelerator_memory(best),
         threads=torch.get_num_threads(),
         instructions=_instructions(),
@@ -93,6 +93,27 @@ def machine() -> Machine:
         python=platform.python_version(),
         torch=torch.__version__,
     )
+
+
+def process_peak_bytes() -> int:
+    """The most memory that this process has had at once (resident), since its program began.
+
+    Linux's own record of a program: what `getrusage` tells there may be of the process that
+    started it. Of use in a fresh process: whatever else one has done is in it.
+
+    Explained in lesson 05.
+    """
+    with suppress(OSError, StopIteration):  # Linux
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return 1024 * int(next(line for line in lines if line.startswith("VmHWM:")).split()[1])
+    if sys.platform == "win32":
+        import psutil
+
+        return int(psutil.Process().memory_info().peak_wset)
+    import resource
+
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most if sys.platform == "darwin" else 1024 * most  # others tell kilobytes
 
 
 def _cpu_model() -> str:
@@ -115,6 +136,11 @@ def _instructions() -> tuple[str, ...]:
         telling = ("avx512_bf16", "avx512_fp16", "avx512_vnni", "amx_bf16", "amx_int8", "bf16")
         found += [flag for flag in telling if flag in flags]
     return tuple(found)
+
+
+def name_of(where: torch.device) -> str:
+    """What the device is called by those who make it."""
+    return _cpu_model() if where.type == "cpu" else _accelerator_name(where)
 
 
 def _accelerator_name(where: torch.device) -> str:

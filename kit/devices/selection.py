@@ -41,11 +41,7 @@ def device(name: str | torch.device | None = None, *, threads: int | None = None
     """
     present = present_devices()
     wanted = present[0] if name in (None, "auto") else _parse(name, present)
-    if wanted.type not in {d.type for d in present}:
-        raise DeviceUnavailable(
-            f"asked for {wanted.type!r}; present here: {', '.join(d.type for d in present)}. "
-            f"Use kit.device() for the best of these."
-        )
+    check_present(wanted)
     if wanted.type != "cpu" and (wanted.index or 0) >= torch.accelerator.device_count():
         count = torch.accelerator.device_count()
         raise DeviceUnavailable(
@@ -62,6 +58,16 @@ def device(name: str | torch.device | None = None, *, threads: int | None = None
         raise BadValue(f"threads={threads!r}: needs a whole number of at least 1.")
     torch.set_num_threads(threads or calm_threads())
     return wanted
+
+
+def check_present(wanted: torch.device) -> None:
+    """Refuse a device of a kind that this computer does not have."""
+    present = [d.type for d in present_devices()]
+    if wanted.type not in present:
+        raise DeviceUnavailable(
+            f"asked for {wanted.type!r}; present here: {', '.join(present)}. "
+            f"Use kit.device() for the best of these."
+        )
 
 
 def _parse(name: str | torch.device | None, present: list[torch.device]) -> torch.device:
@@ -110,8 +116,9 @@ def synchronise(where: torch.device | str) -> None:
     Accelerators work through a queue: a call returns when the work is *noted*. A clock that is
     read without waiting times the noting. This is the kit's one place that waits.
     """
-    if torch.device(where).type != "cpu":
-        torch.accelerator.synchronize(torch.device(where))
+    device = where if isinstance(where, torch.device) else torch.device(where)
+    if device.type != "cpu":
+        torch.accelerator.synchronize(device)
 
 
 def seed(n: int) -> None:

@@ -103,14 +103,14 @@ def lines(
             pane.plot(xs, ys, marker=marker, linewidth=1.5, **style)
     if level:
         pane.axhline(level[1], color="black", linestyle="--", linewidth=1, label=level[0])
-    if unit:
-        pane.yaxis.set_major_formatter(lambda value, _: words(value, unit))
     if all(isinstance(v, int) for xs, _ in series.values() for v in xs):
         pane.xaxis.set_major_locator(_few_ticks(whole=True))  # steps and batches have no halves
     if "x" in log:
         _log_ticks(pane, sorted({v for xs, _ in series.values() for v in xs}))
     if "y" in log:
         pane.set_yscale("log")
+    if unit:  # after the scale, which brings a formatter of its own
+        pane.yaxis.set_major_formatter(lambda value, _: words(value, unit))
     pane.set(xlabel=x, ylabel=y)
     if len(series) > 1 or level:
         pane.legend(frameon=False)

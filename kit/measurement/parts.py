@@ -9,14 +9,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from kit.estimates import Estimate, bootstrap
+from kit.errors import BadValue
+from kit.estimates import Estimate, median
 from kit.figures import Table
+from kit.measurement.conditions import Observer
 from kit.measurement.single import Measurement, measurements_table
 from kit.measurement.stopwatch import (
     WINDOW,
     Stopwatch,
     check_budget,
-    conditions_of,
     labelled,
     no_collection,
     rounds,
@@ -37,12 +38,12 @@ class Parts(Result):
         """Median over the rounds of (the sum of the parts ÷ the other part)."""
         names = [parts] if isinstance(parts, str) else parts
         above = np.sum([self[name].times_s for name in names], axis=0)
-        return bootstrap(above / np.array(self[to].times_s), unit="×")
+        return median(above / np.array(self[to].times_s), "×")
 
     def share(self, part: str, of: list[str]) -> Estimate:
         """Median over the rounds of (the part ÷ the sum of the others)."""
         below = np.sum([self[name].times_s for name in of], axis=0)
-        return bootstrap(np.array(self[part].times_s) / below, unit="%")
+        return median(np.array(self[part].times_s) / below, "%")
 
     def __repr__(self) -> str:
         return "; ".join(repr(m) for m in self.measurements.values())
@@ -82,18 +83,21 @@ def measure_parts(
     Explained in lesson 02.
     """
     check_budget(budget_s)
+    if not parts:
+        raise BadValue("parts: given none, needs at least one.")
     watch = stopwatch or Stopwatch(device)
-    conditions = conditions_of(watch)
+    observer = Observer(watch)
     with no_collection():
         first = _round(parts, watch)
         warm: list[np.ndarray] = [_round(parts, watch) for _ in range(WINDOW)]
         while not (steady := _settled(warm)) and np.sum(warm) < budget_s:
             warm += [_round(parts, watch) for _ in range(WINDOW)]
         taken = np.array([_round(parts, watch) for _ in rounds(budget_s, watch)])
+    conditions = observer.conditions()
     spent = np.sum(warm, axis=0)
     return Parts(
         {
-            name: Measurement(name, tuple(taken[:, i]), 1, first[i], spent[i], steady, **conditions)
+            name: Measurement(name, tuple(taken[:, i]), 1, first[i], spent[i], steady, conditions)
             for i, name in enumerate(parts)
         }
     )

@@ -9,14 +9,15 @@ import numpy as np
 import torch
 
 from kit.errors import BadValue, NotEnoughSamples
-from kit.estimates import Estimate, bootstrap
+from kit.estimates import Estimate, median, percentile, samples_needed
 from kit.figures import Picture, Table, lines
+from kit.measurement.conditions import Conditions, Observer, compile_time
+from kit.measurement.memory import Flush, peak_bytes
 from kit.measurement.stopwatch import (
     LEAST_REPEATS,
     Call,
     Stopwatch,
     check_budget,
-    conditions_of,
     labelled,
     no_collection,
     rounds,
@@ -24,6 +25,9 @@ from kit.measurement.stopwatch import (
 )
 from kit.results import Result
 from kit.units import words
+
+MOST_KEPT = 1_000  # times in a record: a notebook that holds a million is no record to anybody
+MILD, SEVERE = 1.5, 3.0  # Tukey's fences, in interquartile ranges beyond the quartiles
 
 
 @dataclass(frozen=True)
@@ -36,10 +40,10 @@ class Measurement(Result):
     first_s: float  # the very first call: allocation, compilation, caches
     warmup_s: float
     steady: bool  # whether warm-up ended because times had settled
-    device: str
-    threads: int
-    load: float | None  # programs that wanted a core in the minute before it began
-    cores: float | None = None  # that it was allowed
+    conditions: Conditions
+    compile_s: float = 0.0  # of the first call and the warm-up, spent by PyTorch's compiler
+    flushed_bytes: int = 0  # overwritten before each timing to make the caches cold
+    peak_bytes: int | None = None  # most that one call had allocated at once, beyond what was there
 
     @property
     def n(self) -> int:
@@ -48,8 +52,8 @@ class Measurement(Result):
 
     @property
     def median(self) -> Estimate:
-        """Median seconds per call, with its bootstrap interval."""
-        return bootstrap(np.array(self.times_s), unit="s")
+        """Median seconds per call, with its interval."""
+        return median(self.times_s, "s")
 
     @property
     def median_s(self) -> float:
@@ -62,27 +66,49 @@ class Measurement(Result):
         low, high = np.percentile(self.times_s, [25, 75])
         return float((high - low) / self.median_s)
 
-    def percentile(self, p: float) -> float:
-        """The time that p % of the calls stay below.
+    @property
+    def drift(self) -> float:
+        """Median of the last third of the timings ÷ of the first third: 1 if nothing changed."""
+        third = max(1, self.n // 3)
+        return float(np.median(self.times_s[-third:]) / np.median(self.times_s[:third]))
+
+    @property
+    def outliers(self) -> dict[str, int]:
+        """Timings beyond Tukey's fences, classified and never dropped.
+
+        *slow* and *fast* lie more than 1.5 interquartile ranges beyond the quartiles, *very* slow
+        and fast ones more than 3 (Tukey, *Exploratory Data Analysis*, 1977).
+        """
+        times = np.array(self.times_s)
+        low, high = np.percentile(times, [25, 75])
+        # Where half of the timings are the same, a thousandth of them is still no difference.
+        width = max(high - low, 1e-3 * self.median_s) or 1.0
+        above, below = (times - high) / width, (low - times) / width
+        return {
+            "very fast": int(np.sum(below > SEVERE)),
+            "fast": int(np.sum((below > MILD) & (below <= SEVERE))),
+            "slow": int(np.sum((above > MILD) & (above <= SEVERE))),
+            "very slow": int(np.sum(above > SEVERE)),
+        }
+
+    def percentile(self, p: float) -> Estimate:
+        """The time that p % of the calls stay below, with its interval.
 
         Raises
         ------
         NotEnoughSamples
             A tail needs samples in it, see `samples_needed`; or single calls were not timed.
         """
-        if not 0 < p < 100:
-            raise BadValue(f"percentile {p!r}: needs a number between 0 and 100.")
-        needed = samples_needed(p)
+        samples_needed(p)  # refuses what is no percentage
         if self.block > 1:
             raise NotEnoughSamples(
                 f"p{p:g} of {self.label!r}: each timing is the mean of {self.block} calls, "
                 f"single calls are shorter than the clock can tell."
             )
-        if self.n < needed:
-            raise NotEnoughSamples(
-                f"p{p:g} of {self.label!r}: {self.n} timings, needs {needed}; raise budget_s."
-            )
-        return float(np.percentile(self.times_s, p))
+        try:
+            return percentile(self.times_s, p, "s")
+        except NotEnoughSamples as error:
+            raise NotEnoughSamples(f"{self.label!r}: {error} Raise budget_s.") from error
 
     @property
     def doubts(self) -> tuple[str, ...]:
@@ -94,9 +120,14 @@ class Measurement(Result):
             found.append(f"only {self.n} timings")
         if self.spread > 0.2:
             found.append(f"half of the timings spread over {words(self.spread, '%')} of the median")
-        if self.load and self.cores and self.load + self.threads > self.cores + 0.5:
-            found.append("other programs were busy on this machine")
-        return tuple(found)
+        if self.n >= 3 * LEAST_REPEATS and abs(self.drift - 1) > 0.1:
+            found.append(f"the last third took {words(self.drift, '×')} the time of the first")
+        if self.outliers["very slow"] > 0.05 * self.n:
+            found.append(f"{self.outliers['very slow']:,} of {self.n:,} timings very slow")
+        step = self.conditions.resolution_s
+        if step > 0.01 * self.median_s * self.block:
+            found.append(f"the clock's steps of {words(step, 's')} are coarse for this call")
+        return (*found, *self.conditions.doubts)
 
     def __repr__(self) -> str:
         return f"{self.label}: {self.median}, n = {self.n:,}"
@@ -106,9 +137,18 @@ class Measurement(Result):
         return measurements_table([self])
 
     def to_dict(self) -> dict[str, Any]:
-        """The raw times and their conditions."""
-        raw = {"times_s": [round(t, 10) for t in self.times_s]}  # no clock tells more
-        derived = {"median_s": self.median.to_dict(), "doubts": list(self.doubts)}
+        """The raw times and their conditions; of very many times an even choice."""
+        every = -(-self.n // MOST_KEPT)
+        raw = {
+            "times_s": [round(t, 12) for t in self.times_s[::every]],  # blocks tell no more
+            "times_kept_every": every,
+            "n": self.n,
+        }
+        derived = {
+            "median_s": self.median.to_dict(),
+            "outliers": self.outliers,
+            "doubts": list(self.doubts),
+        }
         return {**asdict(self), **raw, **derived}
 
     def plot(self) -> Picture:
@@ -117,33 +157,21 @@ class Measurement(Result):
         low, high = min(self.times_s), max(self.times_s)
         caption = (
             f"{self.label}: {self.n:,} timings from {words(low, 's')} to {words(high, 's')}, "
-            f"median {words(self.median_s, 's')}."
+            f"median {words(self.median_s, 's')}{self._outliers_told()}."
         )
-        median = ("median", self.median_s)
+        middle = ("median", self.median_s)
         return lines(
             {"timings": (xs, self.times_s)},
             "timing",
             "time per call",
             caption=caption,
-            level=median,
+            level=middle,
             unit="s",
         )
 
-
-def samples_needed(p: float) -> int:
-    """How many calls a statement about the p-th percentile needs: 64 for p90, 662 for p99.
-
-    The fewest n of which, with 99 % confidence, at least two lie beyond it: MLPerf's rule for
-    stopping early (Inference Rules, "early stopping").
-
-    >>> samples_needed(90), samples_needed(99)
-    (64, 662)
-    """
-    inside = max(p, 100 - p) / 100
-    n = 2
-    while inside**n + n * (1 - inside) * inside ** (n - 1) > 0.01:
-        n += 1
-    return n
+    def _outliers_told(self) -> str:
+        told = ", ".join(f"{count:,} {name}" for name, count in self.outliers.items() if count)
+        return f"; outliers, all kept: {told}" if told else ""
 
 
 def measurements_table(measured: list[Measurement]) -> Table:
@@ -160,12 +188,28 @@ def measurements_table(measured: list[Measurement]) -> Table:
         for m in measured
     ]
     one = measured[0]
-    caption = f"95 % interval of the median. {one.device}, {one.threads} thread"
-    caption += f"{'s' * (one.threads > 1)}."
-    doubts = [f"{m.label}: {doubt}" for m in measured for doubt in m.doubts]
-    if doubts:
-        caption += f" Doubts: {'; '.join(doubts)}."
+    caption = f"95 % interval of the median. {one.conditions}."
+    for m in measured:
+        of = f"{m.label}: " if len(measured) > 1 else ""
+        if m.compile_s:
+            caption += f" {of}{words(m.compile_s, 's')} before that went into compiling."
+        if m.flushed_bytes:
+            caption += f" {of}{words(m.flushed_bytes, 'B')} overwritten before each timing, "
+            caption += "so that the caches are cold."
+        if m.peak_bytes is not None:
+            caption += f" {of}{words(m.peak_bytes, 'B')} at most allocated by a call."
+    if len(measured) == 1 and one._outliers_told():
+        caption += f" {one._outliers_told()[2:].capitalize()}."
+    caption += doubts_told({m.label: m.doubts for m in measured})
     return Table(("", "median", "interval", "spread", "timings", "first call"), rows, caption)
+
+
+def doubts_told(doubts: dict[str, tuple[str, ...]]) -> str:
+    """The doubts as the end of a caption; what everything shares is said once."""
+    shared = [d for d in next(iter(doubts.values())) if all(d in own for own in doubts.values())]
+    own = [f"{name}: {d}" for name, each in doubts.items() for d in each if d not in shared]
+    told = [*shared, *own]
+    return f" Doubts: {'; '.join(told)}." if told else ""
 
 
 def measure(
@@ -174,6 +218,7 @@ def measure(
     label: str = "call",
     budget_s: float = 1.0,
     device: torch.device | str = "cpu",
+    cache: str = "warm",
     stopwatch: Stopwatch | None = None,
 ) -> Measurement:
     """How long a call takes, from warmed-up, synchronised, repeated timings.
@@ -185,9 +230,13 @@ def measure(
     label
         Its name in tables.
     budget_s
-        Seconds for the timings; warm-up may take as much again, a slow call more.
+        Seconds for the timings; warm-up may take as much again, a slow call more. One more call
+        follows, in which memory is watched, if a call takes less than the budget.
     device
         Where the call computes: that device is waited for.
+    cache
+        "warm": the call finds in the caches what the call before it left there, as in a loop.
+        "cold": the caches are overwritten before each timing, as for a call that comes seldom.
 
     Raises
     ------
@@ -197,10 +246,32 @@ def measure(
     Explained in lesson 02, and taken apart in lesson 03.
     """
     check_budget(budget_s)
+    if cache not in ("warm", "cold"):
+        raise BadValue(f"cache={cache!r}: needs 'warm' or 'cold'.")
     watch = stopwatch or Stopwatch(device)
-    conditions = conditions_of(watch)
+    flush = Flush(watch.device) if cache == "cold" else None
+    observer = Observer(watch)
     with labelled(label), no_collection():
-        first = watch.time(call)
-        block, warmup_s, steady = warm_up(call, watch, budget_s)
-        times = [watch.time(call, block) / block for _ in rounds(budget_s, watch)]
-    return Measurement(label, tuple(times), block, first, warmup_s, steady, **conditions)
+        with compile_time(watch) as compiling:
+            first = watch.time(call)
+            block, warmup_s, steady = warm_up(call, watch, budget_s)
+        times = []
+        for _ in rounds(budget_s, watch):
+            if flush:
+                block = 1  # only the first call of a block would be cold
+                flush()
+            times.append(watch.time(call, block) / block)
+        conditions = observer.conditions()
+        peak = peak_bytes(call, watch.device) if np.median(times) < budget_s else None
+    return Measurement(
+        label,
+        tuple(times),
+        block,
+        first,
+        warmup_s,
+        steady,
+        conditions,
+        compile_s=compiling.seconds,
+        flushed_bytes=flush.bytes if flush else 0,
+        peak_bytes=peak,
+    )

@@ -46,23 +46,35 @@ def doctor() -> None:
 @click.option("-p", "given", nargs=2, multiple=True, metavar="NAME VALUE", help="A parameter.")
 @click.option("--out", type=click.Path(path_type=Path), help="The executed notebook to write.")
 @click.option("--list", "listed", is_flag=True, help="List the parameters and stop.")
-def run(notebook: str, given: tuple[tuple[str, str], ...], out: Path | None, listed: bool) -> None:
+@click.option("--record", "kept", is_flag=True, help="Keep its measurements for other machines.")
+def run(
+    notebook: str,
+    given: tuple[tuple[str, str], ...],
+    out: Path | None,
+    listed: bool,
+    kept: bool,
+) -> None:
     """Run NOTEBOOK (a path, or a lesson's number), with parameters checked beforehand."""
     from kit.runs.execution import find_notebook
     from kit.runs.execution import run as execute
     from kit.runs.parameters import declared
+    from kit.runs.recording import NAMED, keep_for_others, recorded_cells
 
     path = find_notebook(notebook)
     if listed:
         for parameter in declared(path).values():
             click.echo(str(parameter))
         return
+    if kept and not recorded_cells(path):
+        raise KitError(f"--record: {path.name} has no cell tagged {NAMED}…, so nothing to keep.")
     stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
     output = out or RUNS / f"{path.stem}-{stamp}.ipynb"
     if output.suffix != ".ipynb":
         raise KitError(f"--out {output}: needs a name that ends in .ipynb.")
     execute(path, output, dict(given), bar=sys.stderr.isatty())
     click.echo(str(output))
+    if kept:
+        click.echo(str(keep_for_others(output, path.name[:2])))
 
 
 @main.command()

@@ -1,4 +1,4 @@
-"""Keep a lesson's outputs: a reader on the web sees tables and pictures without running it.
+"""Keep what a lesson showed: all outputs, for a reader on the web; or a few, for other machines.
 
 The stamp in the notebook's metadata holds a hash of the code cells that ran, the machine and the
 date. A test compares it with the cells, so that no output outlives the code that made it.
@@ -12,11 +12,15 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+from kit.course import elsewhere
 from kit.devices import machine
-from kit.errors import LessonFailed
+from kit.errors import KitError, LessonFailed
+from kit.results import RECORD
 from kit.runs.execution import CELL_TIMEOUT_S, KERNEL, strip_widgets
+from kit.runs.parameters import declared
 
 STAMP = "kit_recording"
+NAMED = "record:"  # how the tag begins of a cell whose measurement may be kept for other machines
 
 
 def cells_hash(notebook: Any) -> str:
@@ -69,3 +73,44 @@ def record(path: Path) -> None:
     draft = path.with_suffix(".part")
     nbformat.write(notebook, draft)
     os.replace(draft, path)
+
+
+def recorded_cells(path: Path) -> dict[str, Any]:
+    """The cells of a notebook whose measurements may be kept for other machines, by name."""
+    import nbformat
+
+    cells = nbformat.read(path, as_version=4).cells
+    tagged = ((tag, cell) for cell in cells for tag in cell.metadata.get("tags", []))
+    return {tag.removeprefix(NAMED): cell for tag, cell in tagged if tag.startswith(NAMED)}
+
+
+def keep_for_others(executed: Path, lesson: str, folder: Path = elsewhere.FOLDER) -> Path:
+    """Keep what the cells tagged `record:NAME` of an executed lesson measured on this machine.
+
+    Raises
+    ------
+    KitError
+        They measured nothing here, as on a computer without an accelerator.
+    """
+    kept = {
+        name: output["data"][RECORD]
+        for name, cell in recorded_cells(executed).items()
+        for output in cell.outputs
+        if RECORD in output.get("data", {})
+    }
+    if not kept:
+        raise KitError(
+            f"nothing to keep: the cells tagged {NAMED}… of {executed.name} measured nothing on "
+            f"this machine ({machine()!r}); recordings are made where there is an accelerator."
+        )
+    here, today = machine().to_dict(), date.today().isoformat()
+    return elsewhere.keep(lesson, here, today, kept, _parameters(executed), folder)
+
+
+def _parameters(executed: Path) -> dict[str, Any]:
+    """What the parameters of an executed notebook were: its defaults, and what it was given."""
+    import nbformat
+
+    defaults = {name: parameter.default for name, parameter in declared(executed).items()}
+    metadata = nbformat.read(executed, as_version=4).metadata
+    return {**defaults, **metadata.get("papermill", {}).get("parameters", {})}

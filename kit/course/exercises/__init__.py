@@ -14,13 +14,16 @@ from typing import Any
 
 import torch
 
-from kit.course.exercises import lesson_00, lesson_01, lesson_02
+from kit.course.exercises import lesson_00, lesson_01, lesson_02, lesson_03, lesson_04, lesson_05
 from kit.errors import UnknownName
 
 EXERCISES: dict[str, Callable[..., str | None]] = {
     **lesson_00.EXERCISES,
     **lesson_01.EXERCISES,
     **lesson_02.EXERCISES,
+    **lesson_03.EXERCISES,
+    **lesson_04.EXERCISES,
+    **lesson_05.EXERCISES,
 }
 
 

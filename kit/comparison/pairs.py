@@ -1,25 +1,26 @@
-"""Are two things the same (agree), and is one better, as far as we can tell (compare)?"""
+"""Calls that take turns: is one faster, and can we tell?"""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from kit.errors import BadValue, NotComparable, UnknownName
-from kit.estimates import Estimate, bootstrap
+from kit.comparison.agreement import Agreement, check_equal_work, tensors_of, varied_names
+from kit.errors import BadValue, UnknownName
+from kit.estimates import Estimate, median
 from kit.figures import Picture, Table, bars
 from kit.measurement import (
     Call,
     Measurement,
+    Observer,
     Stopwatch,
     check_budget,
-    conditions_of,
+    doubts_told,
     labelled,
     no_collection,
     rounds,
@@ -29,60 +30,8 @@ from kit.results import Result
 from kit.units import words
 
 SAME = 0.05  # two calls whose ratio surely lies within 5 % of 1 are the same for a reader
-
-
-@dataclass(frozen=True)
-class Agreement(Result):
-    """How far two results lie apart."""
-
-    largest_difference: float
-    equal_argmax: float | None  # share of rows whose largest entry is at the same place
-    atol: float
-
-    @property
-    def ok(self) -> bool:
-        """Whether no entry differs by more than `atol`."""
-        return self.largest_difference <= self.atol
-
-    def __bool__(self) -> bool:
-        return self.ok
-
-    def __repr__(self) -> str:
-        word = "agree" if self.ok else "do not agree"
-        return f"{word}: largest difference {self.largest_difference:.2g}, allowed {self.atol:.2g}"
-
-    def table(self) -> Table:
-        """What people see."""
-        row = (f"{self.largest_difference:.2g}", f"{self.atol:.2g}", words(self.equal_argmax, "%"))
-        header = ("largest difference", "allowed", "same answer")
-        return Table(header, [row], "They agree." if self.ok else "They do not agree.")
-
-    def to_dict(self) -> dict[str, Any]:
-        """The raw numbers."""
-        return {
-            "largest_difference": self.largest_difference,
-            "equal_argmax_share": self.equal_argmax,
-            "atol": self.atol,
-            "agree": self.ok,
-        }
-
-
-def agree(a: Tensor, b: Tensor, *, atol: float = 1e-5) -> Agreement:
-    """Whether two results are the same up to `atol`, before anybody times what made them.
-
-    Raises
-    ------
-    NotComparable
-        The shapes differ: both are named.
-    """
-    if a.shape != b.shape:
-        raise NotComparable(f"shapes {tuple(a.shape)} and {tuple(b.shape)} cannot agree.")
-    x, y = a.detach().double().cpu(), b.detach().double().cpu()
-    gaps = (x - y).abs().masked_fill(x == y, 0).nan_to_num(float("inf"))  # ∞ equals ∞
-    difference = float(gaps.max()) if x.numel() else 0.0
-    rows = x.ndim > 1 and x.numel() > 0
-    same = float((x.argmax(-1) == y.argmax(-1)).double().mean()) if rows else None
-    return Agreement(difference, same, atol)
+PLACEMENT = 0.005  # equal programs differ by this much for where they lie in memory
+HARDLY_SAME = 0.5  # nobody would call that the same, however noisy the machine
 
 
 @dataclass(frozen=True)
@@ -91,6 +40,8 @@ class Comparison(Result):
 
     measurements: dict[str, Measurement]
     control: Measurement  # the first call once more: what differs from it is noise
+    agreement: Agreement | None = None  # of their answers; None: not looked at
+    varied: tuple[str, ...] = ()  # what differs on purpose
     predicted: float | None = None
 
     @property
@@ -107,19 +58,24 @@ class Comparison(Result):
 
     @property
     def noise_floor(self) -> float:
-        """How far from 1 the ratio of the first call to itself can be, here and now."""
-        same = _ratio(self.control, self.measurements[self.baseline])
-        return max(same.high - 1, 1 - same.low)
+        """How far from 1 a ratio can be without meaning anything, here and now.
+
+        It is how far from 1 the ratio of the first call to itself came out, and at least half a
+        percent: as much can come from where in memory a program and its data happen to lie
+        (Mytkowicz et al., "Producing wrong data without doing anything obviously wrong!", 2009).
+        """
+        itself = _ratio(self.control, self.measurements[self.baseline]).value
+        return max(abs(itself - 1), PLACEMENT)
 
     def verdict(self, name: str | None = None) -> str:
         """*faster*, *slower*, *same within …* or *cannot tell*, against the first call."""
         ratio, floor = self.ratio(name), self.noise_floor
         if ratio.low > 1 + floor:
             return "slower"
-        if ratio.high < 1 - floor:
+        if ratio.high < 1 / (1 + floor):
             return "faster"
         margin = max(SAME, floor)
-        if 1 - margin <= ratio.low and ratio.high <= 1 + margin:
+        if margin < HARDLY_SAME and 1 - margin <= ratio.low and ratio.high <= 1 + margin:
             return f"same within {words(margin, '%')}"
         return "cannot tell"
 
@@ -143,17 +99,25 @@ class Comparison(Result):
                 )
             )
         one = self.measurements[self.baseline]
+        where = one.conditions.device if "threads" in self.varied else one.conditions
         caption = (
-            f"{one.n} rounds in random order; median ratio within a round, 95 % interval; against "
-            f"itself {self.baseline!r} came within {words(self.noise_floor, '%')} (noise floor). "
-            f"{one.device}, {one.threads} thread{'s' * (one.threads > 1)}."
+            f"{one.n:,} rounds in random order; median ratio within a round, 95 % interval; "
+            f"noise floor {words(self.noise_floor, '%')}, from {self.baseline!r} against itself. "
+            f"{where}. {self._same_told()}"
         )
         if self.predicted is not None:
             caption += f" Your guess: {words(self.predicted, '×')}."
-        doubts = dict.fromkeys(d for m in self.measurements.values() for d in m.doubts)
-        if doubts:
-            caption += f" Doubts: {'; '.join(doubts)}."
+        caption += doubts_told({name: m.doubts for name, m in self.measurements.items()})
         return Table(("", "median", "ratio", "interval", "verdict"), rows, caption)
+
+    def _same_told(self) -> str:
+        """A sentence on whether they did the same."""
+        told = f"Different on purpose: {', '.join(self.varied)}. " if self.varied else ""
+        if self.agreement:
+            told += f"Their answers agree within {self.agreement.largest_difference:.1g}."
+        elif not self.varied:
+            told += "They return no numbers, so nobody looked whether they do the same."
+        return told.rstrip()
 
     def to_dict(self) -> dict[str, Any]:
         """The raw times and what follows from them."""
@@ -165,6 +129,8 @@ class Comparison(Result):
             "verdict": {name: self.verdict(name) for name in others},
             "noise_floor_share": self.noise_floor,
             "predicted_ratio": self.predicted,
+            "agreement": self.agreement.to_dict() if self.agreement else None,
+            "varied": list(self.varied),
         }
 
     def plot(self) -> Picture:
@@ -176,12 +142,26 @@ class Comparison(Result):
 
 
 def _ratio(a: Measurement, b: Measurement) -> Estimate:
-    return bootstrap(np.array(a.times_s) / np.array(b.times_s), unit="×")
+    return median(np.array(a.times_s) / np.array(b.times_s), "×")
+
+
+def _orders(n: int) -> Iterator[list[int]]:
+    """Orders of n turns, drawn at random; each is followed by its reverse.
+
+    A turn may be slower for being the first of its round. With the reverses nobody is earlier
+    than another more often than later, and that effect falls out of the ratio.
+    """
+    draw = random.Random(0)
+    while True:
+        order = draw.sample(range(n), n)
+        yield order
+        yield order[::-1]
 
 
 def compare(
     calls: Mapping[str, Call],
     *,
+    varied: str | Collection[str] = (),
     predicted: Any = None,
     budget_s: float = 2.0,
     device: torch.device | str = "cpu",
@@ -189,22 +169,31 @@ def compare(
 ) -> Comparison:
     """Time calls in turns and say which is faster, as far as can be told.
 
-    In each round every call is timed once, in an order drawn anew, and the first one twice: the
-    second time is the control that shows this machine's noise.
+    First each is called once and their answers are held side by side: two ways of computing the
+    same thing must compute the same thing. Then, in each round, every call is timed once, in an
+    order drawn at random and in the next round reversed, and the first one twice: the second
+    time is the control that shows this machine's noise.
 
     Parameters
     ----------
     calls
         Name -> callable without arguments; the first is the one to compare with.
+    varied
+        What differs on purpose: "answer", "shape", "dtype", "device", "mode" (whether gradients
+        are recorded) of what they return, "threads" if they set their number, or "work": another
+        task altogether.
     predicted
         The reader's guess of the last one's ratio (a number, or a `kit.guess`), shown beside.
     budget_s
-        Seconds for all rounds; warm-up comes on top.
+        Seconds for warm-up and rounds together; the first calls, and half the budget for the
+        rounds if warming up takes long, come on top.
     device
         Where the calls compute.
 
     Raises
     ------
+    NotComparable
+        They do unequal work: which condition differs, and how to say that it is meant.
     CallFailed
         A call raised: its name, and the original error as the cause.
 
@@ -213,30 +202,43 @@ def compare(
     if len(calls) < 2:
         raise BadValue(f"given {len(calls)} call(s): comparing needs at least two.")
     check_budget(budget_s)
+    varied = varied_names(varied)
     watch = stopwatch or Stopwatch(device)
-    conditions = conditions_of(watch)
     turns = list(calls.items())
     turns.append(turns[0])  # the control
     taken: list[list[float]] = [[] for _ in turns]
-    order = random.Random(0)
+    observer = Observer(watch)
     with no_collection():
-        started = []
+        answers: dict[str, Any] = {}
+        firsts, warm = [], []
         for name, call in calls.items():
             with labelled(name):
-                started.append((watch.time(call), *warm_up(call, watch, budget_s)))
-        started.append(started[0])
-        for _ in rounds(budget_s, watch):
-            for i in order.sample(range(len(turns)), len(turns)):
+                firsts.append(watch.time(lambda: answers.update({name: call()})))  # noqa: B023
+                answers[name] = tensors_of(answers[name] if "work" not in varied else None)
+        agreement = check_equal_work(answers, varied)
+        answers.clear()
+        for name, call in calls.items():
+            with labelled(name):
+                warm.append(warm_up(call, watch, budget_s / len(calls)))
+        left_s = budget_s - sum(spent for _, spent, _ in warm)
+        # The control warmed up with the first, and that time was spent only once.
+        firsts, warm = [*firsts, firsts[0]], [*warm, warm[0]]
+        for _, order in zip(
+            rounds(max(left_s, budget_s / 2), watch), _orders(len(turns)), strict=False
+        ):
+            for i in order:
                 name, call = turns[i]
-                block = started[i][1]
+                block = warm[i][0]
                 with labelled(name):
                     call()  # not timed: the call before was another, and left its own caches
                     taken[i].append(watch.time(call, block) / block)
+    conditions = observer.conditions()
     measured = [
-        Measurement(name, tuple(times), block, first, warmup_s, steady, **conditions)
-        for (name, _), times, (first, block, warmup_s, steady) in zip(
-            turns, taken, started, strict=True
+        Measurement(name, tuple(times), block, first, warmup_s, steady, conditions)
+        for (name, _), times, first, (block, warmup_s, steady) in zip(
+            turns, taken, firsts, warm, strict=True
         )
     ]
     guess = getattr(predicted, "value", predicted)
-    return Comparison(dict(zip(calls, measured, strict=False)), measured[-1], guess)
+    together = dict(zip(calls, measured, strict=False))
+    return Comparison(together, measured[-1], agreement, varied, guess)

@@ -1,0 +1,279 @@
+"""What one model costs on one batch: the counts, and how they are made."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from copy import deepcopy
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.backends import mha
+
+from kit.counting.memory import Kept, Watch, bytes_of, tensors_in
+from kit.counting.operations import Flops
+from kit.errors import BadValue
+from kit.figures import Table
+from kit.results import Result
+from kit.units import words
+
+ADAMW_OPERATIONS = 14  # per parameter and step
+ADAMW_MOMENTS = 2  # numbers kept per parameter: means of the gradient and of its square
+
+
+@dataclass(frozen=True)
+class Work:
+    """FLOPs and least bytes moved of one phase."""
+
+    flops: int
+    moved_bytes: int
+
+    @property
+    def intensity(self) -> float | None:
+        """FLOPs per byte: where on the roofline the phase lies; None if nothing moves."""
+        return self.flops / self.moved_bytes if self.moved_bytes else None
+
+
+@dataclass(frozen=True)
+class Count(Result):
+    """What one model costs on one batch, by phase."""
+
+    model: str
+    batch_size: int
+    params: int
+    trainable_params: int
+    weight_bytes: int
+    gradient_bytes: int
+    optimizer_bytes: int
+    activation_bytes: int  # kept from forward for backward, the batch itself included
+    written_activation_bytes: int  # of these, what forward made: not the batch, not the targets
+    input_bytes: int
+    output_bytes: int
+    predict_working_bytes: int  # most alive at once of what a prediction makes
+    step_working_bytes: int  # most alive at once of what a step makes, from forward to update
+    forward_flops: int
+    backward_flops: int
+    masked_forward_flops: int  # of the forward ones, what a causal mask throws away
+    masked_backward_flops: int
+    layers: dict[str, int] = field(repr=False)  # forward FLOPs by layer
+    uncounted: tuple[str, ...] = ()  # operations that work hard and have no formula
+    rule: str = (
+        "a multiply-add is 2 FLOPs; matmuls, convolutions, full attention and AdamW's update "
+        "are counted"
+    )
+
+    @property
+    def optimizer_flops(self) -> int:
+        """Elementwise operations of one AdamW update."""
+        return ADAMW_OPERATIONS * self.trainable_params
+
+    @property
+    def step_flops(self) -> int:
+        """One training step: forward, backward, optimizer."""
+        return self.forward_flops + self.backward_flops + self.optimizer_flops
+
+    @property
+    def causal_forward_flops(self) -> int:
+        """Forward in the causal convention: without what a causal mask throws away."""
+        return self.forward_flops - self.masked_forward_flops
+
+    @property
+    def causal_step_flops(self) -> int:
+        """One training step in the causal convention."""
+        return self.step_flops - self.masked_forward_flops - self.masked_backward_flops
+
+    @property
+    def training_bytes(self) -> int:
+        """What one step has in memory: weights, optimizer, inputs, and the most of the rest."""
+        return self.weight_bytes + self.optimizer_bytes + self.input_bytes + self.step_working_bytes
+
+    @property
+    def inference_bytes(self) -> int:
+        """What one prediction has in memory: weights, inputs, and the most of the rest."""
+        return self.weight_bytes + self.input_bytes + self.predict_working_bytes
+
+    @property
+    def phases(self) -> dict[str, Work]:
+        """FLOPs and least bytes moved: predict, and a step's forward, backward, optimizer."""
+        w, g, o, a = (
+            self.weight_bytes,
+            self.gradient_bytes,
+            self.optimizer_bytes,
+            self.activation_bytes,
+        )
+        predict = w + self.input_bytes + self.output_bytes
+        trained = g  # bytes of the weights that are not frozen: as many as of their gradients
+        return {
+            "predict": Work(self.forward_flops, predict),
+            "forward": Work(self.forward_flops, predict + self.written_activation_bytes),
+            "backward": Work(self.backward_flops, w + a + g if trained else 0),
+            "optimizer": Work(self.optimizer_flops, 2 * trained + g + 2 * o),
+        }
+
+    def __repr__(self) -> str:
+        return (
+            f"{self.model}, batch {self.batch_size}: prediction "
+            f"{words(self.forward_flops, 'FLOP')}, step {words(self.step_flops, 'FLOP')}; "
+            f"{words(self.inference_bytes, 'B')} to predict, "
+            f"{words(self.training_bytes, 'B')} to train"
+        )
+
+    def table(self) -> Table:
+        """What people see: each number for a prediction and for a training step."""
+
+        def row(name: str, infer: float | None, train: float, unit: str) -> tuple[str, ...]:
+            return (name, words(infer, unit), words(train, unit))
+
+        p, causal, masked = self.phases, self.causal_forward_flops, self.masked_forward_flops
+        rows = [
+            row("weights", self.weight_bytes, self.weight_bytes, "B"),
+            row("gradients", None, self.gradient_bytes, "B"),
+            row("optimizer state", None, self.optimizer_bytes, "B"),
+            row("activations kept for backward", None, self.activation_bytes, "B"),
+            row("memory at its fullest", self.inference_bytes, self.training_bytes, "B"),
+            row("forward", self.forward_flops, self.forward_flops, "FLOP"),
+            *([row("forward, causal convention", causal, causal, "FLOP")] if masked else []),
+            row("backward", None, self.backward_flops, "FLOP"),
+            row("optimizer", None, self.optimizer_flops, "FLOP"),
+            row(
+                "least bytes moved",
+                p["predict"].moved_bytes,
+                sum(p[name].moved_bytes for name in ("forward", "backward", "optimizer")),
+                "B",
+            ),
+        ]
+        caption = (
+            f"{self.model}; a batch of {self.batch_size}. At its fullest, memory also holds what "
+            f"is made and dropped again on the way. Counting rule: {self.rule}."
+        )
+        if masked:
+            caption += (
+                " Full attention: every query with every key; the causal convention leaves out "
+                "the pairs that a causal mask throws away."
+            )
+        if self.uncounted:
+            caption += f" Not counted: {', '.join(self.uncounted)}."
+        return Table(("", "a prediction", "a training step"), rows, caption)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The raw counts."""
+        derived = (
+            "optimizer_flops",
+            "step_flops",
+            "causal_forward_flops",
+            "causal_step_flops",
+            "training_bytes",
+            "inference_bytes",
+        )
+        moved = {f"{name}_moved_bytes": work.moved_bytes for name, work in self.phases.items()}
+        return {**asdict(self), **{name: getattr(self, name) for name in derived}, **moved}
+
+
+def count(model: nn.Module, inputs: Tensor, loss: Callable[[Any], Tensor] | None = None) -> Count:
+    """What one prediction and one AdamW training step of the model cost on these inputs.
+
+    Parameters
+    ----------
+    model
+        Left as it is: weights, gradients and mode. Copies of it predict and train.
+    inputs
+        One batch, (B, …), on the model's device.
+    loss
+        From the outputs to a scalar. What it keeps for backward is counted too; its matmuls, if
+        it has any, with backward: a prediction needs no loss. None: the mean of the outputs
+        (the sum of the means of several), which keeps nothing.
+
+    Raises
+    ------
+    BadValue
+        Without a batch, or without a loss for outputs that hold no floating-point tensor.
+
+    Examples
+    --------
+    >>> from kit.models import MLP, MLPConfig
+    >>> count(MLP(MLPConfig(hidden=16, layers=1)), torch.zeros(2, 1, 8, 8)).forward_flops
+    4736
+
+    By hand: 2 examples × 2 FLOPs × (64·16 + 16·10) multiply-adds. Explained in lesson 02.
+    """
+    if inputs.ndim == 0 or len(inputs) == 0:
+        raise BadValue(f"inputs of shape {tuple(inputs.shape)}: needs a batch of at least 1.")
+    name = repr(model).splitlines()[0].rstrip("(")
+    with torch.random.fork_rng(), torch.inference_mode(False), torch.enable_grad():
+        # A gradient with respect to the inputs is no part of a step, even if the caller wants one.
+        inputs = inputs.clone() if inputs.is_inference() else inputs.detach()
+        server, learner = deepcopy(model).eval(), deepcopy(model).train()
+        weights = [*learner.parameters(), *learner.buffers()]
+        trained = [p for p in learner.parameters() if p.requires_grad]
+
+        predicting = Watch([*server.parameters(), *server.buffers(), inputs])
+        with torch.no_grad(), _in_parts(), predicting:  # inference_mode would show whole layers
+            output_bytes = bytes_of(tensors_in(server(inputs)))
+
+        update = _adamw(trained) if trained else None
+        moments = tensors_in([*update.state.values()]) if update else []
+        training, flops = Watch([*weights, *moments, inputs]), Flops()
+        kept = Kept(weights, training)
+        with flops.counter, training:
+            with kept.hooks():
+                outputs = learner(inputs)
+                forward, masked_forward = flops.total, flops.masked
+                layers = flops.by_layer(learner)
+                value = (loss or _mean)(outputs)
+                del outputs  # as in a training step, where nobody holds on to them
+            if value.requires_grad:
+                value.backward()
+            if update:
+                update.step()
+    return Count(
+        model=name,
+        batch_size=len(inputs),
+        params=sum(p.numel() for p in learner.parameters()),
+        trainable_params=sum(p.numel() for p in trained),
+        weight_bytes=bytes_of(weights),
+        gradient_bytes=bytes_of(trained),
+        optimizer_bytes=ADAMW_MOMENTS * bytes_of(trained),
+        activation_bytes=kept.made_bytes + kept.given_bytes,
+        written_activation_bytes=kept.made_bytes,
+        input_bytes=bytes_of([inputs]),
+        output_bytes=output_bytes,
+        predict_working_bytes=predicting.most,
+        step_working_bytes=training.most,
+        forward_flops=forward,
+        backward_flops=flops.total - forward,
+        masked_forward_flops=masked_forward,
+        masked_backward_flops=flops.masked - masked_forward,
+        layers=layers,
+        uncounted=flops.uncounted(training.operations),
+    )
+
+
+def _mean(outputs: Any) -> Tensor:
+    means = [t.mean() for t in tensors_in(outputs) if t.is_floating_point()]
+    if not means:
+        kind = type(outputs).__name__
+        raise BadValue(f"outputs ({kind}) hold no floating-point tensor: give count a loss.")
+    return means[0] if len(means) == 1 else torch.stack(means).sum()
+
+
+def _adamw(params: list[nn.Parameter]) -> torch.optim.AdamW:
+    """AdamW as it is in the middle of a training: its moments are there, gradients are not."""
+    optimizer = torch.optim.AdamW(params, lr=0.0)
+    for p in params:
+        p.grad = torch.zeros_like(p)
+    optimizer.step()
+    optimizer.zero_grad()
+    return optimizer
+
+
+@contextmanager
+def _in_parts() -> Iterator[None]:
+    """Transformer layers predict in parts: as one operation they show nothing of the inside."""
+    before = mha.get_fastpath_enabled()
+    mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        mha.set_fastpath_enabled(before)

@@ -1,0 +1,98 @@
+"""Exercises of lesson 03: stopwatches, right and wrong. A docstring is the first hint."""
+
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+
+from kit.course.exercises.lesson_00 import near
+
+MISTAKES = {"A": "no repeats", "B": "no waiting", "C": "no warm-up", "D": "not in turns"}
+DECISIONS = {  # (low, high, floor) -> the word; the last two differ in the floor alone
+    (1.10, 1.20, 0.01): "slower",
+    (0.70, 0.90, 0.05): "faster",
+    (0.98, 1.03, 0.01): "same",
+    (0.90, 1.20, 0.02): "cannot tell",
+    (1.06, 1.08, 0.10): "same",
+    (0.97, 1.09, 0.01): "cannot tell",
+    (1.02, 1.04, 0.01): "slower",
+    (1.02, 1.04, 0.03): "same",
+}
+
+
+def which_mistake(answer: Mapping[str, str]) -> str | None:
+    """Give a dictionary: {"A": "no …", …}. Ask each: does it wait, warm up, repeat, alternate?"""
+    if not isinstance(answer, Mapping) or set(answer) != set(MISTAKES):
+        return 'Give a dictionary with the keys "A", "B", "C" and "D".'
+    unknown = [given for given in answer.values() if given not in MISTAKES.values()]
+    if unknown:
+        return f"{unknown[0]!r} is none of the four: {', '.join(sorted(MISTAKES.values()))}."
+    wrong = [name for name, mistake in MISTAKES.items() if answer[name] != mistake]
+    if not wrong:
+        return None
+    return f"Look at {wrong[0]} again: each mistake occurs once."
+
+
+def impossible(answer: float) -> str | None:
+    """Count the FLOPs of the matmul (lesson 00), divide by the time, divide by the peak."""
+    wanted = 2 * 4096**3 / 20e-6 / 60e12
+    if near(answer, wanted):
+        return None
+    if near(answer, wanted / 2):
+        return "Twice as much: a multiply-add is 2 FLOPs."
+    if near(answer, 100 * wanted):
+        return "That is in percent. A share, please: 1 is all of the peak."
+    if near(answer, 60e12 * wanted):
+        return "That is the rate in FLOP/s. Which share of 60e12 is it?"
+    return "2 × 4096³ FLOPs in 20e-6 seconds, as a share of 60e12 FLOP/s: far over 1."
+
+
+class _Queue:
+    """A device that notes its work and does it in order."""
+
+    def __init__(self) -> None:
+        self._worker = ThreadPoolExecutor(max_workers=1)
+        self._last: Future[None] | None = None
+
+    def note(self, seconds: float) -> None:
+        self._last = self._worker.submit(time.sleep, seconds)
+
+    def wait(self) -> None:
+        if self._last:
+            self._last.result()
+
+
+def timed(answer: Callable[[Callable[[], None], Callable[[], None]], float]) -> str | None:
+    """Wait, look at the clock, call, wait, look again. Give the function itself."""
+    if not callable(answer):
+        return "Give the function itself, without calling it."
+    queue = _Queue()
+    queue.note(1.0)  # somebody else's work
+    seconds = answer(lambda: queue.note(0.05), queue.wait)
+    if not isinstance(seconds, float):
+        return f"It returned {seconds!r}; give the seconds, the difference of two clock readings."
+    queue.wait()
+    if seconds < 0.04:
+        told = f"{1000 * seconds:.2g} ms"
+        return f"The call takes 50 ms on the device; yours says {told}. Wait after it."
+    if seconds > 0.8:
+        return "It counted what others had given the device before. Wait before the clock is read."
+    return None
+
+
+def decide(answer: Callable[[float, float, float], str]) -> str | None:
+    """Compare low with 1 + floor, and high with 1 - floor; then both with the margin for same."""
+    if not callable(answer):
+        return "Give the function itself, without calling it."
+    for (low, high, floor), wanted in DECISIONS.items():
+        given = answer(low, high, floor)
+        if given != wanted:
+            return f"An interval from {low} to {high} with a floor of {floor}: not {given!r}."
+    return None
+
+
+EXERCISES: dict[str, Callable[..., str | None]] = {
+    "03-which-mistake": which_mistake,
+    "03-impossible": impossible,
+    "03-timed": timed,
+    "03-decide": decide,
+}

@@ -1,0 +1,136 @@
+"""Finding a machine's peaks: matmuls of many shapes, and long arrays."""
+
+from __future__ import annotations
+
+from datetime import date
+
+import torch
+
+from kit import devices
+from kit.limits.keeping import keep, kept
+from kit.limits.roofline import FAR_BYTES, NEAR_BYTES, Peaks
+from kit.measurement import Call, Observer, Stopwatch, check_budget, measure, rounds
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+# (rows, inner, columns). The best one differs: caches hold so much, units are so wide.
+CPU_SHAPES = [(n, n, n) for n in (256, 384, 512, 1024)] + [(1024, 256, 1024)]
+# An accelerator needs more work to be busy.
+LARGE_SHAPES = [(n, n, n) for n in (1024, 2048, 4096, 8192)] + [(8192, 1024, 8192)]
+PROBE = (128, 128, 128)  # shows whether the processor has instructions for a dtype
+IN_A_ROW = 10  # calls on an accelerator: waiting for it must not count as its work
+HOPELESS = 0.2  # of float32's rate: a dtype slower than this is emulated, not computed
+
+
+def peaks(
+    device: torch.device | str = "cpu", *, budget_s: float = 3.0, again: bool = False
+) -> Peaks:
+    """The best matmul FLOP/s per dtype and the memory's bytes/s of this machine.
+
+    The best of many tries, not the median: a peak is what the machine can do when nothing
+    disturbs it. A dtype that the processor lacks is probed with a small matmul and left. What was
+    found while nothing disturbed is kept for this processor, number of threads and PyTorch, and
+    read the next time.
+
+    Parameters
+    ----------
+    device
+        Whose peaks.
+    budget_s
+        Seconds for finding them; kept ones that were given less time are not taken.
+    again
+        Measure even if there are kept ones: the machine may have been busy then.
+
+    Explained in lesson 00.
+    """
+    check_budget(budget_s)
+    watch = Stopwatch(device)
+    name = devices.name_of(watch.device)
+    if not again and (found := kept(name, watch.device)) and found.budget_s >= budget_s:
+        return found
+    observer = Observer(watch)
+    shapes = CPU_SHAPES if watch.device.type == "cpu" else LARGE_SHAPES
+    each_s = budget_s / (len(shapes) * len(DTYPES) + 2)
+    best: dict[str, tuple[float, tuple[int, int, int]]] = {}
+    emulated: dict[str, float] = {}
+    probes = {n: _matmul_rate(PROBE, dtype, watch, each_s / 10) for n, dtype in DTYPES.items()}
+    for label, dtype in DTYPES.items():
+        if probes[label] < HOPELESS * probes["float32"]:
+            emulated[label] = probes[label]
+        else:
+            best[label] = max((_matmul_rate(s, dtype, watch, each_s), s) for s in shapes)
+    found = Peaks(
+        matmul_flops_per_s={label: rate for label, (rate, _) in best.items()},
+        bandwidth_bytes_per_s=_bandwidth(FAR_BYTES, watch, each_s),
+        cache_bytes_per_s=_bandwidth(NEAR_BYTES, watch, each_s),
+        emulated=emulated,
+        device=str(watch.device),
+        threads=torch.get_num_threads(),
+        processor=name,
+        torch=torch.__version__,
+        shapes={label: shape for label, (_, shape) in best.items()},
+        measured=date.today().isoformat(),
+        budget_s=budget_s,
+        doubts=observer.conditions().doubts,
+    )
+    if not found.doubts:  # what a busy machine seemed able to do is not what it can do
+        keep(found)
+    return found
+
+
+def _matmul_rate(
+    shape: tuple[int, int, int], dtype: torch.dtype, watch: Stopwatch, budget_s: float
+) -> float:
+    rows, inner, columns = shape
+    a = torch.ones(rows, inner, dtype=dtype, device=watch.device)
+    b = torch.ones(inner, columns, dtype=dtype, device=watch.device)
+    out = torch.empty(rows, columns, dtype=dtype, device=watch.device)
+    return 2 * rows * inner * columns / _best_s(lambda: torch.mm(a, b, out=out), watch, budget_s)
+
+
+def _bandwidth(total_bytes: int, watch: Stopwatch, budget_s: float) -> float:
+    """The better of McCalpin's triad and of reading alone.
+
+    The triad, a = b + s·c, reads two arrays and writes one (STREAM, 1995). To write, many
+    processors first read; work that only reads, as a layer does with its weights, can then move
+    its bytes faster than the triad, and no share may come out over 100 %.
+    """
+    n = total_bytes // (3 * 4)
+    b, c = (torch.ones(n, device=watch.device) for _ in range(2))
+    a = torch.empty_like(b)
+    triad = 3 * 4 * n / _best_s(lambda: torch.add(b, c, alpha=2.0, out=a), watch, budget_s / 2)
+    # As many bytes, so that they find no better a place in a cache.
+    b, c = torch.ones(2, 3 * n // 2, device=watch.device)
+    reading = 3 * 4 * n / _best_s(lambda: torch.dot(b, c), watch, budget_s / 2)
+    return max(triad, reading)
+
+
+def _best_s(call: Call, watch: Stopwatch, budget_s: float) -> float:
+    block = 1 if watch.device.type == "cpu" else IN_A_ROW
+    watch.time(call)
+    return min(watch.time(call, block) for _ in rounds(budget_s, watch)) / block
+
+
+def layer_point(
+    width: int, batch: int, device: torch.device | str = "cpu", *, budget_s: float = 0.1
+) -> tuple[float, float, float]:
+    """A square linear layer on the roofline: (FLOPs, least bytes moved, median seconds).
+
+    Parameters
+    ----------
+    width
+        Inputs and outputs of the layer, which has width² weights in float32.
+    batch
+        Examples that go through it at once.
+    budget_s
+        Seconds for the timing.
+
+    Explained in lesson 00.
+    """
+    weights = torch.rand(width, width, device=device)
+    inputs = torch.rand(batch, width, device=device)
+    outputs = torch.empty_like(inputs)
+    taken = measure(
+        lambda: torch.mm(inputs, weights, out=outputs), budget_s=budget_s, device=device
+    )
+    moved = 4 * (weights.numel() + inputs.numel() + outputs.numel())
+    return 2 * batch * width**2, moved, taken.median_s

@@ -1,0 +1,148 @@
+"""The roofline: what a machine could do at best, and where a piece of work lies under it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from kit.errors import BadValue, UnknownName
+from kit.figures import Picture, Table, roofline
+from kit.results import Result
+from kit.units import words
+
+NEAR_BYTES = 16_000_000  # fewer may stay in caches near a core: no limit is known for them
+FAR_BYTES = 192_000_000  # more surely come from memory
+
+
+@dataclass(frozen=True)
+class Peaks(Result):
+    """The best rates seen on this machine: matmul per dtype, and memory."""
+
+    matmul_flops_per_s: dict[str, float]
+    bandwidth_bytes_per_s: float
+    emulated: dict[str, float]  # dtypes without instructions here, with the FLOP/s of a probe
+    device: str
+    threads: int
+    cache_bytes_per_s: float | None = None  # of data that are few enough to stay in the last cache
+    processor: str = ""
+    torch: str = ""
+    shapes: dict[str, tuple[int, int, int]] = field(default_factory=dict)  # of the best matmuls
+    measured: str = ""  # the day
+    budget_s: float = 0.0
+    doubts: tuple[str, ...] = ()  # of that moment
+
+    def ridge(self, dtype: str = "float32") -> float:
+        """FLOPs per byte from which the processor, not the memory, is the limit."""
+        return self._peak(dtype) / self.bandwidth_bytes_per_s
+
+    def limit(self, flops: float, moved_bytes: float, dtype: str = "float32") -> float:
+        """The most FLOP/s that work with this many FLOPs and bytes can reach from memory."""
+        return min(self._peak(dtype), self.bandwidth_bytes_per_s * flops / moved_bytes)
+
+    def share(self, flops: float, seconds: float, dtype: str = "float32") -> float:
+        """The share of the processor's peak that was used (MFU for needed FLOPs).
+
+        Raises
+        ------
+        BadValue
+            It is over 100 %: something was counted twice, or not timed whole.
+        """
+        return self._possible(flops, "FLOP", seconds, self._peak(dtype), "check the count")
+
+    def memory_share(self, moved_bytes: float, seconds: float) -> float | None:
+        """The share of the memory's bandwidth that was used (MBU for needed bytes).
+
+        None if the bytes are so few that they may have come from a core's own cache, whose
+        bandwidth is not measured.
+
+        Raises
+        ------
+        BadValue
+            It is over 100 %: bytes were counted twice, or did not move.
+        """
+        rate = self.bandwidth_for(moved_bytes)
+        if math.isinf(rate):
+            return None
+        return self._possible(moved_bytes, "B", seconds, rate, "check the count")
+
+    def bandwidth_for(self, moved_bytes: float) -> float:
+        """The most bytes/s that so many bytes can move at, again and again.
+
+        A loop finds what it read before in a cache if there is room: fewer than 16 MB may stay
+        next to the core (no limit is known: infinity), fewer than 192 MB in the last cache.
+        """
+        if moved_bytes < NEAR_BYTES:
+            return math.inf
+        if moved_bytes < FAR_BYTES:
+            cache = self.cache_bytes_per_s
+            return max(cache, self.bandwidth_bytes_per_s) if cache else math.inf
+        return self.bandwidth_bytes_per_s
+
+    def bound_s(self, flops: float, moved_bytes: float, dtype: str = "float32") -> float:
+        """The least seconds that this machine needs for the work, done again and again."""
+        return max(flops / self._peak(dtype), moved_bytes / self.bandwidth_for(moved_bytes))
+
+    def _possible(self, work: float, unit: str, seconds: float, peak: float, hint: str) -> float:
+        share = work / seconds / peak
+        if share > 1:
+            raise BadValue(
+                f"{words(work, unit)} in {words(seconds, 's')} would be {words(share, '%')} of "
+                f"this machine's peak: {hint}, the timing, or measure the peaks again with "
+                f"kit.peaks(again=True)."
+            )
+        return share
+
+    def _peak(self, dtype: str) -> float:
+        if dtype not in self.matmul_flops_per_s:
+            raise UnknownName("measured dtype", dtype, self.matmul_flops_per_s)
+        return self.matmul_flops_per_s[dtype]
+
+    def __repr__(self) -> str:
+        best = ", ".join(f"{d} {words(r, 'FLOP/s')}" for d, r in self.matmul_flops_per_s.items())
+        return f"{best}; memory {words(self.bandwidth_bytes_per_s, 'B/s')} ({self.device})"
+
+    def table(self) -> Table:
+        """What people see."""
+        rows = [
+            (f"matmul, {dtype}", words(rate, "FLOP/s"), f"{words(self.ridge(dtype))} FLOP/byte")
+            for dtype, rate in self.matmul_flops_per_s.items()
+        ]
+        rows += [
+            (f"matmul, {dtype}: avoid it here", words(rate, "FLOP/s"), "—")
+            for dtype, rate in self.emulated.items()
+        ]
+        if self.cache_bytes_per_s:
+            rows.append(("last cache", words(self.cache_bytes_per_s, "B/s"), ""))
+        rows.append(("memory", words(self.bandwidth_bytes_per_s, "B/s"), ""))
+        caption = (
+            f"The best of many tries on {self.device} with {self.threads} "
+            f"thread{'s' * (self.threads > 1)}{self.measured and f', {self.measured}'}. Ridge: the "
+            "work per byte from which the processor, not the memory, is the limit."
+        )
+        if self.doubts:
+            caption += f" Doubts: {'; '.join(self.doubts)}."
+        return Table(("at best", "rate", "ridge"), rows, caption)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The raw rates."""
+        return asdict(self)
+
+    def plot(self, points: Mapping[str, tuple[float, float, float]] | None = None) -> Picture:
+        """The roofline, with points on it.
+
+        Parameters
+        ----------
+        points
+            Name -> (FLOPs, bytes moved, seconds).
+        """
+        placed = {n: (flops / moved, flops / s) for n, (flops, moved, s) in (points or {}).items()}
+        told = "; ".join(
+            f"{name} at {words(x)} FLOP/byte does {words(y, 'FLOP/s')}"
+            for name, (x, y) in placed.items()
+        )
+        caption = f"Roofline of {self.device}: {self!r}. {told}".strip().rstrip(".") + "."
+        return roofline(
+            self.matmul_flops_per_s, self.bandwidth_bytes_per_s, placed, caption=caption
+        )

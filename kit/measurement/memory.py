@@ -1,0 +1,89 @@
+"""How much memory a call takes beyond what was there, and how to make caches cold."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import torch
+
+COLD_BYTES = 128_000_000  # as much as a CPU core can hope for of the last cache, and more
+CACHES = Path("/sys/devices/system/cpu/cpu0/cache")
+
+
+def peak_bytes(call: Callable[[], Any], device: torch.device) -> int | None:
+    """The most bytes that one call had allocated at once, beyond what there was before it.
+
+    On CUDA the allocator knows. On the CPU it is the running sum of what PyTorch's profiler saw
+    allocated and freed: what tensors hold. The memory that libraries take for themselves
+    and Python's objects are not in it, and what the call frees of earlier memory is not taken
+    off. None for devices that do not tell, or while somebody else profiles.
+    """
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+        before = torch.cuda.memory_allocated(device)
+        torch.cuda.reset_peak_memory_stats(device)
+        call()
+        torch.cuda.synchronize(device)
+        return torch.cuda.max_memory_allocated(device) - before
+    if device.type != "cpu" or torch._C._autograd._profiler_enabled():
+        return None  # two profilers at once would end the one that somebody has started
+    from torch.autograd.profiler import profile
+
+    with _hushed(), profile(profile_memory=True) as profiler:
+        call()
+    assert profiler.kineto_results is not None
+    now = most = 0
+    for event in profiler.kineto_results.events():
+        if event.name() == "[memory]":
+            now += event.nbytes()
+            most = max(most, now)
+    return most
+
+
+@contextmanager
+def _hushed() -> Iterator[None]:
+    """PyTorch's profiler writes two lines to the process's stderr; nobody needs them."""
+    if sys.stderr:
+        sys.stderr.flush()
+    try:
+        kept = os.dup(2)
+    except OSError:  # a process without stderr
+        yield
+        return
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
+
+
+class Flush:
+    """Overwrites the device's caches, so that the next call finds none of its data there."""
+
+    def __init__(self, device: torch.device):
+        size = _last_cache_bytes(device)
+        self.bytes = min(2 * size, COLD_BYTES) if size and device.type == "cpu" else COLD_BYTES
+        self._buffer = torch.zeros(self.bytes // 4, device=device)
+
+    def __call__(self) -> None:
+        """Touch every byte of a buffer that no cache has room for."""
+        self._buffer.add_(1)
+
+
+def _last_cache_bytes(device: torch.device) -> int | None:
+    """Bytes of the CPU's last cache; None where the system does not tell."""
+    if device.type != "cpu":
+        return None
+    sizes = []
+    for file in CACHES.glob("index*/size"):
+        with suppress(OSError, ValueError):
+            sizes.append(1024 * int(file.read_text().strip().removesuffix("K")))
+    return max(sizes, default=None)

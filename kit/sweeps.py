@@ -1,0 +1,265 @@
+"""One thing varied, all else held still: a measurement per value, and the limit beside it."""
+
+from __future__ import annotations
+
+import gc
+import random
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from numbers import Real
+from typing import Any
+
+import numpy as np
+import torch
+
+from kit import devices
+from kit.errors import BadValue, CallFailed
+from kit.estimates import Estimate
+from kit.figures import Picture, Table, lines
+from kit.limits import Peaks
+from kit.measurement import Call, Measurement, Stopwatch, measure
+from kit.results import Result
+from kit.units import words
+
+Work = tuple[float, float]  # FLOPs, bytes that must move
+
+
+@dataclass(frozen=True)
+class Sweep(Result):
+    """A measurement per value of the thing that was varied; where memory ran out, why."""
+
+    varied: str
+    unit: str  # of the items that a call handles
+    measurements: dict[Any, Measurement]
+    items: dict[Any, float]  # handled by one call
+    failed: dict[Any, str] = field(default_factory=dict)  # value -> why it could not be measured
+    bounds_s: dict[Any, float] = field(default_factory=dict)  # least seconds, by the peaks
+    tried: tuple[Any, ...] = ()  # all values, in the order given
+
+    def __getitem__(self, value: Any) -> Measurement:
+        return self.measurements[value]
+
+    @property
+    def values(self) -> list[Any]:
+        """The values that could be measured."""
+        return list(self.measurements)
+
+    @property
+    def latency_s(self) -> dict[Any, Estimate]:
+        """Median seconds per call, by value."""
+        return {value: m.median for value, m in self.measurements.items()}
+
+    @property
+    def throughput(self) -> dict[Any, Estimate]:
+        """Items per second at the median, by value."""
+        rates = {}
+        for value, time in self.latency_s.items():
+            n = self.items[value]
+            rates[value] = Estimate(n / time.value, n / time.high, n / time.low, f"{self.unit}/s")
+        return rates
+
+    def share(self, value: Any) -> float | None:
+        """The least time that the machine's peaks allow ÷ the time taken; None if not counted.
+
+        Raises
+        ------
+        BadValue
+            It is over 100 %: something was counted twice, or the peaks are out of date.
+        """
+        if value not in self.bounds_s:
+            return None
+        share = self.bounds_s[value] / self[value].median_s
+        if share > 1:
+            raise BadValue(
+                f"{self.varied} {value}: took {words(self[value].median_s, 's')}, but the peaks "
+                f"allow no less than {words(self.bounds_s[value], 's')}: check the count in "
+                f"`work`, or measure the peaks again with kit.peaks(again=True)."
+            )
+        return share
+
+    def best(self) -> Any:
+        """The value of greatest throughput."""
+        return max(self.throughput, key=lambda value: self.throughput[value].value)
+
+    def __repr__(self) -> str:
+        best = self.best()
+        told = f"{self.varied} {self.values[0]} to {self.values[-1]}: "
+        told += f"greatest throughput {self.throughput[best]} at {best}"
+        return told + (f"; failed at {', '.join(map(str, self.failed))}" if self.failed else "")
+
+    def table(self) -> Table:
+        """What people see: a row per value, failed ones too."""
+        rows, impossible = [], ""
+        for value in self.tried or (*self.measurements, *self.failed):
+            label = f"{value:,}" if isinstance(value, int) else str(value)
+            if value in self.failed:
+                rows.append((label, "—", self.failed[value], "—", "—"))
+                continue
+            time, rate = self.latency_s[value], self.throughput[value]
+            try:
+                share = words(self.share(value), "%")
+            except BadValue as error:
+                share, impossible = "over 100 %", f" {error}"
+            rows.append(
+                (
+                    label,
+                    words(time.value, "s"),
+                    time.interval,
+                    words(rate.value, rate.unit),
+                    share,
+                )
+            )
+        one = next(iter(self.measurements.values()))
+        caption = f"Median time of a call, 95 % interval. {one.conditions}."
+        if self.bounds_s:
+            caption += " Share: the least time that the machine's peaks allow ÷ the time taken."
+        caption += impossible + self._doubts_told()
+        header = (self.varied, "latency", "interval", "throughput", "share of the limit")
+        return Table(header, rows, caption)
+
+    def _doubts_told(self) -> str:
+        """What gives cause to doubt at all values, and which have doubts of their own."""
+        doubts = {str(value): m.doubts for value, m in self.measurements.items()}
+        shared = [d for d in next(iter(doubts.values())) if all(d in o for o in doubts.values())]
+        own = [value for value, each in doubts.items() if set(each) - set(shared)]
+        told = f" Doubts: {'; '.join(shared)}." if shared else ""
+        return told + (f" Doubts of their own have {', '.join(own)}: look at each." if own else "")
+
+    def to_dict(self) -> dict[str, Any]:
+        """The raw measurements and the limits."""
+        return {
+            "varied": self.varied,
+            "values": self.values,
+            "measurements": [m.to_dict() for m in self.measurements.values()],
+            "items_per_call": [self.items[value] for value in self.values],
+            "item": self.unit,
+            "bound_s": [self.bounds_s.get(value) for value in self.values],
+            "failed": {str(value): why for value, why in self.failed.items()},
+        }
+
+    def plot(self) -> Picture:
+        """Seconds per call over the varied thing, with the machine's limit."""
+        curve = {value: time for value, time in self.latency_s.items()}
+        limit = self.bounds_s
+        return self._curve("time per call", "s", curve, limit)
+
+    def plot_throughput(self) -> Picture:
+        """Items per second over the varied thing, with the machine's limit."""
+        limit = {value: self.items[value] / bound for value, bound in self.bounds_s.items()}
+        return self._curve(f"{self.unit} per second", f"{self.unit}/s", self.throughput, limit)
+
+    def _curve(
+        self, quantity: str, unit: str, curve: dict[Any, Estimate], limit: dict[Any, float]
+    ) -> Picture:
+        first, last = self.values[0], self.values[-1]
+        caption = (
+            f"{quantity[0].upper()}{quantity[1:]} over {self.varied}: from "
+            f"{words(curve[first].value, unit)} at {first} to {words(curve[last].value, unit)} at "
+            f"{last}."
+        )
+        series = {"measured": (self.values, [e.value for e in curve.values()])}
+        bands = {"measured": ([e.low for e in curve.values()], [e.high for e in curve.values()])}
+        if limit:
+            series["limit of this machine"] = (list(limit), list(limit.values()))
+            caption += f" The limit there: {words(limit[first], unit)} and "
+            caption += f"{words(limit[last], unit)}."
+        return lines(
+            series, self.varied, quantity, caption=caption, log="xy", bands=bands, unit=unit
+        )
+
+
+def sweep(
+    make_call: Callable[[Any], Call],
+    values: Iterable[Any],
+    *,
+    varied: str = "batch size",
+    items: Callable[[Any], float] = lambda value: value,
+    unit: str = "examples",
+    work: Callable[[Any], Work] | None = None,
+    peaks: Peaks | None = None,
+    dtype: str = "float32",
+    budget_s: float = 0.3,
+    device: torch.device | str = "cpu",
+    stopwatch: Stopwatch | None = None,
+) -> Sweep:
+    """Measure a call for each value of one thing.
+
+    The values have their turns in random order, so that a machine that becomes slower does not
+    look like an effect of the value. One that needs more memory than there is becomes a row.
+
+    Parameters
+    ----------
+    make_call
+        From a value to the call to measure, which takes nothing.
+    values
+        What to try; rows stand in the order given. Only numbers can be drawn as a curve.
+    varied, unit
+        What is varied, and what a call handles: for labels.
+    items
+        From a value to how many of these a call handles.
+    work, peaks, dtype
+        From a value to the call's (FLOPs, bytes that must move): with the peaks of this machine
+        they give the limit.
+    budget_s
+        Seconds for each value.
+    device
+        Where the calls compute.
+
+    Raises
+    ------
+    CallFailed
+        A call raised something else than want of memory, or no value could be measured.
+
+    Explained in lesson 04.
+    """
+    # Numbers out of an array become Python's own: a record in JSON knows no others.
+    tried = tuple(dict.fromkeys(v.item() if isinstance(v, np.generic) else v for v in values))
+    if not tried:
+        raise BadValue("values: given none, needs at least one.")
+    if work and not peaks:
+        raise BadValue("work was given without peaks: kit.peaks(device) makes the limit of it.")
+    handled = {value: items(value) for value in tried}
+    for value, n in handled.items():
+        if not isinstance(n, Real):
+            raise BadValue(
+                f"items({value!r}) gave {n!r}: needs the number of {unit} that a call handles; "
+                f"say items=lambda value: 1 if each handles one."
+            )
+    bounds = (
+        {value: peaks.bound_s(*work(value), dtype) for value in tried} if work and peaks else {}
+    )
+    measured: dict[Any, Measurement] = {}
+    failed: dict[Any, str] = {}
+    for value in random.Random(0).sample(tried, len(tried)):
+        label = f"{varied} {value}"
+        try:
+            with devices.memory_guard():
+                measured[value] = measure(
+                    make_call(value),
+                    label=label,
+                    budget_s=budget_s,
+                    device=device,
+                    stopwatch=stopwatch,
+                )
+        except (MemoryError, RuntimeError) as error:
+            # Not kept under a name: an error holds on to everything that its call had made.
+            if not devices.out_of_memory(
+                error.__cause__ if isinstance(error, CallFailed) else error
+            ):
+                raise
+            failed[value] = "out of memory"
+            gc.collect()  # what it took must not be missing for the next one
+        if torch.device(device).type == "cuda":
+            torch.cuda.empty_cache()
+    if not measured:
+        raise CallFailed(f"{varied}: no value could be measured: {failed}")
+    there = [value for value in tried if value in measured]
+    return Sweep(
+        varied,
+        unit,
+        {value: measured[value] for value in there},
+        {value: handled[value] for value in there},
+        {value: failed[value] for value in tried if value in failed},
+        {value: bounds[value] for value in there} if bounds else {},
+        tried,
+    )

@@ -1,0 +1,329 @@
+"""Sweeps: one thing varied, on a made-up clock; memory that runs out in earnest; limits by hand."""
+
+import gc
+import json
+import math
+import random
+import re
+import weakref
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from conftest import taken
+
+from kit import devices
+from kit.devices import allowance
+from kit.errors import BadValue, CallFailed, UnknownName
+from kit.limits import Peaks
+from kit.sweeps import Sweep, sweep
+
+PEAKS = Peaks({"float32": 1e9, "bfloat16": 4e9}, 1e8, {}, "cpu", 1)
+SHORT = {"budget_s": 0.005}
+
+
+def made(times: dict, **changes) -> Sweep:
+    """A sweep whose calls took these seconds."""
+    measured = {value: taken([s] * 20) for value, s in times.items()}
+    return Sweep("batch size", "examples", measured, {value: value for value in times}, **changes)
+
+
+@pytest.fixture
+def sweeping(clock, stopwatch):
+    """A sweep on the made-up clock: a call takes a tenth of a second, and 10 ms per example."""
+
+    def run(values, seconds=lambda value: 0.1 + 0.01 * value, **options):
+        return sweep(
+            lambda value: clock.taking(seconds(value)), values, stopwatch=stopwatch, **options
+        )
+
+    return run
+
+
+# --- What is measured ----------------------------------------------------------------------------
+
+
+def test_each_value_is_measured(sweeping):
+    found = sweeping([1, 10, 30])
+    assert {v: e.value for v, e in found.latency_s.items()} == pytest.approx(
+        {1: 0.11, 10: 0.2, 30: 0.4}
+    )
+    assert {v: e.value for v, e in found.throughput.items()} == pytest.approx(
+        {1: 1 / 0.11, 10: 50, 30: 75}
+    )
+    assert found.throughput[10].unit == "examples/s"
+    assert (found.best(), found[30].label) == (30, "batch size 30")
+
+
+@pytest.mark.parametrize("values", [[1, 2, 4, 8, 16, 32], [32, 1, 16, 2, 8, 4]])
+def test_turns_are_in_random_order_and_rows_in_the_order_given(clock, stopwatch, values):
+    order = []
+
+    def make_call(value):
+        order.append(value)
+        return clock.taking(0.1)
+
+    found = sweep(make_call, values, stopwatch=stopwatch)
+    assert sorted(order) == sorted(values)
+    assert order not in (values, values[::-1])
+    assert found.values == values
+    assert [row[0] for row in found.table().rows] == [str(value) for value in values]
+
+
+def test_the_random_numbers_of_the_reader_stay_as_they_are(sweeping):
+    before = random.getstate()
+    sweeping([1, 2, 3])
+    assert random.getstate() == before
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        (1, 2, 4),
+        range(1, 5),
+        (2**i for i in range(3)),
+        np.array([1, 2, 4]),
+        np.array([0.5, 1.5]),
+        iter([3]),
+        [1, 1, 2],
+    ],
+)
+def test_values_may_come_in_any_way(sweeping, values):
+    found = sweeping(values, items=lambda value: 1)
+    assert all(type(value) in (int, float) for value in found.values)
+    assert len(found.values) == len(set(found.values)) == len(found.table().rows)
+    kept = json.loads(json.dumps(found.to_dict(), allow_nan=False))
+    assert kept["values"] == found.values
+
+
+def test_things_without_an_order_may_be_varied_too(sweeping):
+    dtypes = [torch.float64, torch.float32]
+    found = sweeping(dtypes, lambda _: 0.1, varied="dtype", items=lambda _: 1, unit="predictions")
+    assert [row[0] for row in found.table().rows] == ["torch.float64", "torch.float32"]
+    assert found.table().header[0] == "dtype"
+
+
+@pytest.mark.parametrize("values", [[], (), iter([]), np.array([])])
+def test_without_values_there_is_no_sweep(sweeping, values):
+    with pytest.raises(BadValue, match="values: given none, needs at least one"):
+        sweeping(values)
+
+
+def test_what_a_call_handles_must_be_a_number(clock):
+    """Names are no numbers of examples; it is said before anything is measured."""
+    with pytest.raises(BadValue, match=r"items\('mlp'\) gave 'mlp': needs the number of examples"):
+        sweep(lambda name: pytest.fail("measured"), ["mlp", "cnn"])
+
+
+# --- What goes wrong -----------------------------------------------------------------------------
+
+
+def allocating(value):
+    return lambda: torch.empty(value)
+
+
+def test_want_of_memory_is_a_row():
+    found = sweep(allocating, [10, 10**15, 20], **SHORT)
+    assert found.failed == {10**15: "out of memory"}
+    assert found.values == [10, 20]
+    assert [row[0] for row in found.table().rows] == ["10", "1,000,000,000,000,000", "20"]
+    assert found.table().rows[1][1:] == ("—", "out of memory", "—", "—")
+    assert "failed at 1000000000000000" in repr(found)
+    assert found.to_dict()["failed"] == {"1000000000000000": "out of memory"}
+    assert found.plot().caption and found.plot_throughput().caption
+
+
+def test_want_of_memory_while_the_call_is_made_is_a_row_too():
+    def make_call(value):
+        room = np.empty(value)
+        return lambda: room.sum()
+
+    assert sweep(make_call, [10, 10**15], **SHORT).failed == {10**15: "out of memory"}
+
+
+@pytest.mark.skipif(allowance._data_bytes() is None, reason="only Linux hands out too much")
+def test_more_memory_than_there_is_is_a_row_even_if_linux_would_hand_it_out(monkeypatch):
+    """As if 200 MB were left. Without the guard Linux would end this program, later on."""
+    monkeypatch.setattr(allowance, "memory_left", lambda: 200_000_000)
+    found = sweep(allocating, [1_000, 100_000_000], **SHORT)
+    assert found.failed == {100_000_000: "out of memory"}
+    assert torch.empty(100_000_000).shape  # afterwards it is handed out again
+
+
+def test_what_a_failed_call_had_taken_is_given_back():
+    """An error holds on to what its call had made: the next value must not miss that memory."""
+    taken_before, alive = [], []
+
+    def make_call(value):
+        alive.append([each for each in taken_before if each() is not None])
+
+        def call():
+            room = torch.empty(10)
+            taken_before.append(weakref.ref(room))
+            raise MemoryError
+
+        return call if value else lambda: None
+
+    sweep(make_call, [0, 1, 2, 3], items=lambda value: 1, **SHORT)
+    assert len(taken_before) == 3 and alive == [[]] * 4
+
+
+@pytest.mark.parametrize("error", [RuntimeError("shapes do not fit"), ValueError("no such size")])
+def test_another_error_of_a_call_is_raised_with_its_cause(error):
+    def fail():
+        raise error
+
+    with pytest.raises(CallFailed, match=f"'width 2' raised .*{error}") as told:
+        sweep(lambda value: fail if value == 2 else lambda: None, [1, 2], varied="width", **SHORT)
+    assert told.value.__cause__ is error
+
+
+@pytest.mark.parametrize("error", [RuntimeError("no model"), ZeroDivisionError(), KeyError("big")])
+def test_an_error_while_the_call_is_made_is_raised_as_it_is(error):
+    def make_call(value):
+        raise error
+
+    with pytest.raises(type(error)):
+        sweep(make_call, [1])
+
+
+def test_an_interrupt_ends_the_sweep_and_puts_everything_back():
+    resource = pytest.importorskip("resource")
+    before = resource.getrlimit(resource.RLIMIT_DATA)
+
+    def stop():
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        sweep(lambda value: stop, [1, 2])
+    assert gc.isenabled()
+    assert resource.getrlimit(resource.RLIMIT_DATA) == before
+
+
+def test_if_no_value_could_be_measured_that_is_an_error():
+    with pytest.raises(CallFailed, match=r"batch size: no value could be measured: .*memory"):
+        sweep(allocating, [10**15, 10**16], **SHORT)
+
+
+@pytest.mark.parametrize("budget_s", [0, math.nan, "1"])
+def test_a_budget_in_which_nothing_fits_is_refused(budget_s):
+    with pytest.raises(BadValue, match="needs seconds"):
+        sweep(allocating, [1], budget_s=budget_s)
+
+
+def test_memory_is_guarded_while_measuring(monkeypatch, sweeping):
+    from contextlib import contextmanager
+
+    happened = []
+
+    @contextmanager
+    def guard():
+        happened.append("in")
+        yield
+        happened.append("out")
+
+    monkeypatch.setattr(devices, "memory_guard", guard)
+    sweeping([1, 2])
+    assert happened == ["in", "out"] * 2
+
+
+# --- The limit -----------------------------------------------------------------------------------
+
+
+def test_the_limit_stands_beside_what_was_measured(sweeping):
+    """2e7 FLOPs per example at 1e9 a second: 20 ms each, where a call takes 100 + 10 ms each."""
+    found = sweeping([1, 2, 4], lambda v: 0.1 + 0.03 * v, work=lambda v: (2e7 * v, 0), peaks=PEAKS)
+    assert found.bounds_s == pytest.approx({1: 0.02, 2: 0.04, 4: 0.08})
+    assert found.share(4) == pytest.approx(0.08 / 0.22)
+    assert [row[-1] for row in found.table().rows] == ["15.4 %", "25.0 %", "36.4 %"]
+    assert found.to_dict()["bound_s"] == pytest.approx([0.02, 0.04, 0.08])
+    assert "Share: the least time that the machine's peaks allow" in found.table().caption
+
+
+def test_the_limit_is_that_of_the_dtype(sweeping):
+    found = sweeping([1], work=lambda v: (4e7, 0), peaks=PEAKS, dtype="bfloat16")
+    assert found.bounds_s == {1: 0.01}
+
+
+def test_the_limit_is_drawn(sweeping):
+    found = sweeping([1, 2, 4], work=lambda v: (2e7 * v, 0), peaks=PEAKS)
+    for picture, limit in (
+        (found.plot(), [0.02, 0.04, 0.08]),
+        (found.plot_throughput(), [50, 50, 50]),
+    ):
+        drawn = {line.get_label(): line for line in picture.figure.axes[0].get_lines()}
+        assert drawn["limit of this machine"].get_ydata() == pytest.approx(limit)
+        assert "The limit there:" in picture.caption and picture.caption.endswith(".")
+
+
+def test_without_work_there_is_no_limit(sweeping):
+    found = sweeping([1, 2])
+    assert found.share(1) is None and found.bounds_s == {}
+    assert [row[-1] for row in found.table().rows] == ["—", "—"]
+    assert found.to_dict()["bound_s"] == [None, None]
+    drawn = found.plot().figure.axes[0].get_lines()
+    assert "limit of this machine" not in {line.get_label() for line in drawn}
+
+
+def test_faster_than_the_limit_is_an_error_that_says_what_to_check():
+    impossible = made({8: 0.1}, bounds_s={8: 0.2})
+    told = r"batch size 8: took 100 ms, but .* no less than 200 ms: check the count"
+    with pytest.raises(BadValue, match=told):
+        impossible.share(8)
+    shown = impossible.table()  # what was measured is still shown, with the error beside it
+    assert shown.rows[0][-1] == "over 100 %" and re.search(told, shown.caption)
+
+
+def test_work_without_peaks_is_refused(sweeping):
+    with pytest.raises(BadValue, match=r"work was given without peaks: kit.peaks\(device\)"):
+        sweeping([1], work=lambda v: (1, 1))
+
+
+@pytest.mark.parametrize(
+    ("work", "dtype", "error"),
+    [
+        (lambda v: (1, 1), "int8", UnknownName),
+        (lambda v: 1 / 0, "float32", ZeroDivisionError),
+        (lambda v: 1, "float32", TypeError),
+    ],
+)
+def test_a_wrong_count_is_found_before_anything_is_measured(work, dtype, error):
+    with pytest.raises(error):
+        sweep(lambda v: pytest.fail("measured"), [1], work=work, peaks=PEAKS, dtype=dtype)
+
+
+# --- Told ----------------------------------------------------------------------------------------
+
+
+def test_the_interval_of_the_throughput_is_that_of_the_time_turned_round():
+    times = [1.0] * 10 + [2.0] * 11 + [4.0] * 10
+    found = replace(made({8: 1.0}), measurements={8: taken(times)})
+    time, rate = found.latency_s[8], found.throughput[8]
+    assert time.low < time.value < time.high
+    assert (rate.low, rate.value, rate.high) == (8 / time.high, 8 / time.value, 8 / time.low)
+    assert rate.low < rate.value < rate.high
+
+
+def test_it_tells_its_best():
+    found = made({1: 0.1, 8: 0.2, 64: 3.2})
+    assert found.best() == 8
+    assert repr(found).startswith("batch size 1 to 64: greatest throughput 40.0 examples/s")
+    assert repr(found).endswith("at 8")
+
+
+def test_its_pictures_say_their_numbers():
+    found = made({1: 0.1, 8: 0.2})
+    assert found.plot().caption == "Time per call over batch size: from 100 ms at 1 to 200 ms at 8."
+    assert found.plot_throughput().caption == (
+        "Examples per second over batch size: from 10.0 examples/s at 1 to 40.0 examples/s at 8."
+    )
+
+
+def test_doubts_of_each_value_are_in_the_caption():
+    found = made({1: 0.1, 8: 0.2})
+    doubted = replace(found.measurements[8], steady=False)
+    caption = replace(found, measurements=found.measurements | {8: doubted}).table().caption
+    assert caption.endswith("Doubts of their own have 8: look at each.")
+    alone = replace(found, measurements={8: doubted}).table().caption
+    assert alone.endswith("Doubts: times had not settled when the warm-up ended.")
