@@ -11,7 +11,7 @@ lab:      ## the environment, then JupyterLab at the first lesson
 	@$(PYTHON) tools/environment.py lab
 
 test:     ## the environment, then every check: style, types, tests
-	@$(INSTALL) lab test
+	@$(INSTALL) lab speech cluster test
 	$(BIN)/python -m ruff check .
 	$(BIN)/python -m ruff format --check .
 	$(BIN)/python -m mypy
@@ -30,7 +30,7 @@ doctor:   ## what this computer is, what is installed, what will not work
 	$(BIN)/kit doctor
 
 lock:     ## renew constraints.txt: the newest versions that fit together
-	@$(INSTALL) lab test
+	@$(INSTALL) lab speech cluster test
 	$(BIN)/python tools/environment.py lock
 
 clean:    ## remove the environment and what tools left behind; notebooks and runs/ stay

@@ -6,6 +6,7 @@ KitError
 ├── UnknownName (LookupError)         no such model, claim, parameter …: near ones are listed
 ├── DeviceUnavailable (RuntimeError)  a device that is not here, or that returns wrong numbers
 ├── DeviceMismatch (RuntimeError)     model and data live on different devices
+├── NotInstalled (RuntimeError)       an optional extra that is not here: how to get it
 ├── NonFiniteLoss (ArithmeticError)   training met NaN or infinity; carries the history up to there
 ├── CheckpointRefused (ValueError)    a file that failed a check; `.check` names which
 ├── CallFailed (RuntimeError)         a measured call raised; the original error is its cause
@@ -58,6 +59,27 @@ class DeviceUnavailable(KitError, RuntimeError):
 
 class DeviceMismatch(KitError, RuntimeError):
     """Model and data live on different devices."""
+
+
+class NotInstalled(KitError, RuntimeError):
+    """Something needs an optional extra that is not installed.
+
+    >>> raise NotInstalled("the workload 'speech'", ["espeakng_loader"], "speech")
+    Traceback (most recent call last):
+    kit.errors.NotInstalled: the workload 'speech' needs espeakng_loader, which is not installed: \
+python -m pip install -c constraints.txt -e ".[speech]"
+    """
+
+    def __init__(self, what: str, missing: Iterable[str], extra: str):
+        super().__init__(what, list(missing), extra)
+
+    def __str__(self) -> str:
+        what, missing, extra = self.args
+        verb = "is" if len(missing) == 1 else "are"
+        return (
+            f"{what} needs {', '.join(missing)}, which {verb} not installed: "
+            f'python -m pip install -c constraints.txt -e ".[{extra}]"'
+        )
 
 
 class NonFiniteLoss(KitError, ArithmeticError):

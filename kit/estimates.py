@@ -158,6 +158,22 @@ def bootstrap(
     return Estimate(float(statistic(samples, axis=0)), float(low), float(high), unit)
 
 
+def average(total: float, squares: float, n: int, unit: str = "") -> Estimate:
+    """The mean of n numbers, from their sum and the sum of their squares, with Student's interval.
+
+    >>> average(total=9.0, squares=29.0, n=3)
+    3.00 [0.516 to 5.48]
+    """
+    from scipy.special import stdtrit
+
+    mean = total / n
+    if n < 2:
+        return Estimate(mean, -math.inf, math.inf, unit)
+    variance = max(0.0, (squares - total * mean) / (n - 1))
+    half = float(stdtrit(n - 1, (1 + CONFIDENCE) / 2)) * math.sqrt(variance / n)
+    return Estimate(mean, mean - half, mean + half, unit)
+
+
 def proportion(successes: int, n: int) -> Estimate:
     """The share of successes among n trials, with Wilson's interval (1927).
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from kit.data import Task
 from kit.errors import BadValue, DeviceMismatch
-from kit.estimates import Estimate, proportion
+from kit.estimates import Estimate, average, proportion
 from kit.figures import Table
 from kit.results import Result
 from kit.units import words
@@ -77,44 +77,64 @@ def check_same_device(model: nn.Module, inputs: Tensor) -> None:
 
 @dataclass(frozen=True)
 class Score(Result):
-    """How many of n examples were answered right, with the interval that a finite n leaves."""
+    """What n examples were worth on average, with the interval that a finite n leaves."""
 
-    right: int
+    total: float  # what the examples were worth together: right answers, where each is 0 or 1
+    squares: float  # the sum of their squares: the interval needs it
     n: int
     split: str
     loss: float
+    measure: str = "right"
+
+    @property
+    def mean(self) -> Estimate:
+        """The share; Wilson's 95 % interval for right and wrong, Student's for shares."""
+        if self.squares == self.total and float(self.total).is_integer():  # x² = x: all 0 or 1
+            return proportion(int(self.total), self.n)
+        return average(self.total, self.squares, self.n, "%")
 
     @property
     def accuracy(self) -> Estimate:
-        """Share answered right, with Wilson's 95 % interval."""
-        return proportion(self.right, self.n)
+        """Share of the examples answered right.
+
+        Raises
+        ------
+        BadValue
+            The score counts something else; its `.mean` is the share of that.
+        """
+        if self.measure != "right":
+            raise BadValue(f"this score is a share {self.measure}, not an accuracy: use .mean.")
+        return self.mean
 
     def __repr__(self) -> str:
-        return f"{self.accuracy} right on {self.n:,} {self.split} examples, loss {self.loss:.4f}"
+        told = f"{self.mean} {self.measure} on {self.n:,} {self.split} examples"
+        return f"{told}, loss {self.loss:.4f}"
 
     def table(self) -> Table:
         """What people see."""
-        a = self.accuracy
-        row = (words(a.value, "%"), a.interval)
-        caption = f"{self.right:,} of {self.n:,} {self.split} examples; Wilson's 95 % interval."
-        header = ("right", "interval", "loss (nats)")
-        return Table(header, [(*row, f"{self.loss:.4f}")], caption)
+        share = self.mean
+        row = (words(share.value, "%"), share.interval, f"{self.loss:.4f}")
+        rule = "Wilson's" if self.squares == self.total else "Student's"
+        caption = f"Mean of {self.n:,} {self.split} examples; {rule} 95 % interval."
+        return Table((self.measure, "interval", "loss"), [row], caption)
 
     def to_dict(self) -> dict[str, Any]:
-        """The raw counts."""
+        """The raw sums."""
         return {
-            "right": self.right,
+            "total": self.total,
+            "squares": self.squares,
             "n": self.n,
             "split": self.split,
-            "loss_nats": self.loss,
-            "accuracy_share": self.accuracy.to_dict(),
+            "loss": self.loss,
+            "measure": self.measure,
+            "mean_share": self.mean.to_dict(),
         }
 
 
 def evaluate(
     model: nn.Module, workload: Task, split: str = "test", *, batch_size: int = 256
 ) -> Score:
-    """The model's score on a split, each example looked at once.
+    """The model's score on a split: each example is looked at once, then all answers are judged.
 
     Raises
     ------
@@ -128,9 +148,14 @@ def evaluate(
     n = workload.size(split)
     if n == 0:
         raise BadValue(f"the split {split!r} of {workload.name!r} has no examples to score.")
-    right, loss = 0, 0.0
-    for inputs, targets in workload.batches(split, min(batch_size, n), device_of(model)):
-        outputs = predict(model, inputs)
-        right += int(workload.score(outputs, targets).sum())
-        loss += float(workload.loss(outputs, targets)) * len(inputs)
-    return Score(right, n, split, loss / n)
+    batches = list(workload.batches(split, min(batch_size, n), device_of(model)))
+    outputs = torch.cat([predict(model, inputs) for inputs, _ in batches])
+    targets = torch.cat([targets for _, targets in batches])
+    loss = float(workload.loss(outputs, targets))
+    if workload.trial is None:
+        worth = workload.score(outputs, targets)
+    else:
+        worth = workload.trial(lambda inputs: predict(model, inputs), split)
+    worth = worth.double()
+    total, squares = float(worth.sum()), float(worth.square().sum())
+    return Score(total, squares, len(worth), split, loss, workload.measure)

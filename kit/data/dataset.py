@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
@@ -92,7 +92,15 @@ class Task(Protocol):
         """A scalar that training makes smaller: mean per target, nats."""
 
     def score(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """(B,) right or wrong per example."""
+        """From all of a split: what each example (that counts) is worth, 0 to 1."""
+
+    @property
+    def measure(self) -> str:
+        """What the score is a share of, in words."""
+
+    @property
+    def trial(self) -> Callable[[Callable[[Tensor], Tensor], str], Tensor] | None:
+        """Instead of the score: from a way to predict to what each attempt is worth."""
 
     def size(self, split: str) -> int:
         """How many examples the split has."""

@@ -11,8 +11,13 @@ from torch import nn
 from kit.errors import BadValue, UnknownName
 from kit.models.cnn import CNN, CNNConfig
 from kit.models.mlp import MLP, MLPConfig
+from kit.models.rnn import RNN, RNNConfig
 
-FAMILIES: dict[str, tuple[type, type]] = {"MLP": (MLP, MLPConfig), "CNN": (CNN, CNNConfig)}
+FAMILIES: dict[str, tuple[type, type]] = {
+    "MLP": (MLP, MLPConfig),
+    "CNN": (CNN, CNNConfig),
+    "RNN": (RNN, RNNConfig),
+}
 
 
 def build(family: str, config: dict[str, Any]) -> nn.Module:
@@ -30,4 +35,4 @@ def build(family: str, config: dict[str, Any]) -> nn.Module:
         raise BadValue(f"{family} cannot be built from {config}: {error}.") from error
 
 
-__all__ = ["CNN", "FAMILIES", "MLP", "CNNConfig", "MLPConfig", "build"]
+__all__ = ["CNN", "FAMILIES", "MLP", "RNN", "CNNConfig", "MLPConfig", "RNNConfig", "build"]

@@ -8,7 +8,8 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
-from kit.models.checks import describe, image_shape, positive
+from kit.errors import ShapeMismatch
+from kit.models.checks import describe, positive
 
 
 @dataclass(frozen=True)
@@ -17,9 +18,7 @@ class MLPConfig:
 
     hidden: int = 128  # units per hidden layer; the work grows with its square
     layers: int = 2  # hidden layers
-    channels: int = 1
-    height: int = 8
-    width: int = 8
+    features: int = 64  # F: numbers in one example, whatever its shape
     classes: int = 10
 
     def __post_init__(self) -> None:
@@ -27,23 +26,26 @@ class MLPConfig:
 
 
 class MLP(nn.Module):
-    """A multilayer perceptron for images: (B, channels, height, width) -> logits (B, C)."""
+    """A multilayer perceptron for examples of any shape: (B, …) -> logits (B, C)."""
 
     def __init__(self, config: MLPConfig | None = None):
         super().__init__()
         self.config = config = config or MLPConfig()
-        features = config.channels * config.height * config.width
-        sizes = [features] + [config.hidden] * config.layers
+        sizes = [config.features] + [config.hidden] * config.layers
         hidden: list[nn.Module] = []
         for before, after in pairwise(sizes):
             hidden += [nn.Linear(before, after), nn.ReLU()]
         self.hidden = nn.Sequential(*hidden)
         self.head = nn.Linear(sizes[-1], config.classes)
 
-    def forward(self, images: Tensor) -> Tensor:
+    def forward(self, inputs: Tensor) -> Tensor:
         """Logits (B, C), one per class."""
-        image_shape(images, self.config)
-        x = images.flatten(1)  # (B, F): an MLP does not know which pixels are neighbours
+        x = inputs.flatten(1)  # (B, F): an MLP does not know which pixels are neighbours
+        if x.shape[1] != self.config.features:
+            raise ShapeMismatch(
+                f"given inputs of shape {tuple(inputs.shape)}, {x.shape[1]:,} numbers per "
+                f"example; needed are {self.config.features:,}."
+            )
         x = self.hidden(x)  # (B, H)
         return self.head(x)  # (B, C)
 

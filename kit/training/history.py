@@ -25,7 +25,9 @@ class History(Result):
     workload: str
     device: str
     threads: int
+    precision: str = "fp32"
     interrupted: bool = False
+    stopped: str = ""  # why, if before the last step: "target reached", "budget spent"
     state: dict[str, Any] = field(default_factory=dict, repr=False)  # what resuming needs
 
     @property
@@ -51,33 +53,49 @@ class History(Result):
 
     def __repr__(self) -> str:
         last = f", loss {self.losses[-1]:.4f}" if self.losses else ""
-        score = f", {self.scores[-1][1].accuracy} right" if self.scores else ""
-        cut = " (interrupted)" if self.interrupted else ""
-        return f"{self.steps:,} steps in {words(self.train_s, 's')}{cut}{last}{score}"
+        score = f", {self.scores[-1][1].mean} {self.scores[-1][1].measure}" if self.scores else ""
+        return f"{self.steps:,} steps in {words(self.train_s, 's')}{self._end}{last}{score}"
+
+    @property
+    def _end(self) -> str:
+        """Why it ended, in brackets, if before its last step."""
+        why = "interrupted" if self.interrupted else self.stopped
+        return f" ({why})" if why else ""
+
+    def steps_to(self, target: float) -> int | None:
+        """The first step whose score on validation was at least the target; None if none was."""
+        return next((at for at, score in self.scores if score.mean.value >= target), None)
+
+    def seconds_to(self, target: float) -> float | None:
+        """Training time until then, at the mean pace; None if the target was not reached."""
+        steps = self.steps_to(target)
+        return None if steps is None or self.step_s is None else steps * self.step_s
 
     def table(self) -> Table:
         """What people see: the way from the first score to the last."""
+        measure = self.scores[-1][1].measure if self.scores else "score"
         rows = [
             (
                 f"{at:,}",
                 words(at / self.steps_per_epoch),
                 f"{score.loss:.4f}",
-                repr(score.accuracy),
+                repr(score.mean),
             )
             for at, score in self.scores
         ]
         caption = (
             f"{self.workload}: {self.steps:,} steps of {self.batch_size} examples"
-            f"{' (interrupted)' if self.interrupted else ''} in {words(self.train_s, 's')}, "
+            f"{self._end} in {words(self.train_s, 's')}, "
             f"{words(self.examples_per_s, 'examples/s')}; lr {self.lr:g}, seed {self.seed}, "
-            f"{self.device}, {self.threads} thread{'s' * (self.threads > 1)}."
+            f"{self.device}, {self.precision}, {self.threads} thread{'s' * (self.threads > 1)}."
         )
-        return Table(("step", "epoch", "validation loss (nats)", "validation right"), rows, caption)
+        header = ("step", "epoch", "validation loss", f"validation: {measure}")
+        return Table(header, rows, caption)
 
     def to_dict(self) -> dict[str, Any]:
         """The raw numbers; the weights' state stays in the checkpoint."""
         return {
-            "losses_nats": [round(loss, 6) for loss in self.losses],
+            "losses": [round(loss, 6) for loss in self.losses],
             "scores": [{"step": at, **score.to_dict()} for at, score in self.scores],
             "train_s": self.train_s,
             "batch_size": self.batch_size,
@@ -87,7 +105,9 @@ class History(Result):
             "workload": self.workload,
             "device": self.device,
             "threads": self.threads,
+            "precision": self.precision,
             "interrupted": self.interrupted,
+            "stopped": self.stopped,
         }
 
     def plot(self) -> Picture:
@@ -95,8 +115,8 @@ class History(Result):
         series: dict[str, Any] = {"training batch": (list(range(1, self.steps + 1)), self.losses)}
         caption = f"Training loss over {self.steps:,} steps"
         if self.losses:
-            caption += f", from {self.losses[0]:.3f} to {self.losses[-1]:.3f} nats"
+            caption += f", from {self.losses[0]:.3f} to {self.losses[-1]:.3f}"
         if self.scores:
             series["validation"] = ([s for s, _ in self.scores], [x.loss for _, x in self.scores])
             caption += f"; validation loss at the end {self.scores[-1][1].loss:.3f}"
-        return lines(series, "step", "loss (nats)", caption=caption + ".", marks=False)
+        return lines(series, "step", "loss", caption=caption + ".", marks=False)

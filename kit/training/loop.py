@@ -14,15 +14,22 @@ from torch import Tensor, nn
 from kit.data import Task
 from kit.errors import ShapeMismatch
 from kit.training.history import History
-from kit.training.run import Run, total_steps
+from kit.training.run import Ends, Run, total_steps
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 
 
 def step(
-    model: nn.Module, optimizer: torch.optim.Optimizer, inputs: Tensor, targets: Tensor, loss: Loss
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    inputs: Tensor,
+    targets: Tensor,
+    loss: Loss,
+    autocast: torch.dtype | None = None,
 ) -> Tensor:
     """One update of the weights; the mirror of `predict`.
+
+    With `autocast`, matmuls and convolutions compute in that dtype; weights stay as they are.
 
     Returns
     -------
@@ -43,7 +50,11 @@ def step(
             f"the first sizes must be equal, one target per example."
         )
     optimizer.zero_grad()
-    value = loss(model(inputs), targets)  # forward
+    if autocast is None:
+        value = loss(model(inputs), targets)  # forward
+    else:  # a block of its own: what it casts, it forgets at its end, before the weights change
+        with torch.autocast(inputs.device.type, autocast):
+            value = loss(model(inputs), targets)
     value.backward()
     optimizer.step()
     return value.detach()
@@ -58,6 +69,9 @@ def train(
     batch_size: int = 32,
     lr: float = 3e-3,
     optimizer: Callable[..., torch.optim.Optimizer] = torch.optim.AdamW,
+    precision: str = "fp32",
+    budget_s: float | None = None,
+    target: float | None = None,
     evaluate_every: int | None = None,
     resume: dict[str, Any] | None = None,
     seed: int = 0,
@@ -81,7 +95,13 @@ def train(
     lr
         Learning rate. 3e-3 suits AdamW on models as small as the kit's.
     optimizer
-        Called with the parameters and `lr`.
+        Called with the named parameters and `lr`.
+    precision
+        "fp32", or "bf16": matmuls and convolutions in bfloat16, weights and sums in float32.
+    budget_s
+        Stop when the steps have taken this many seconds; None: make all of them.
+    target
+        Stop at the first score on the validation split that reaches it; None: go on.
     evaluate_every
         Steps between scores on the validation split; None: ten times in all, at
         least an epoch apart.
@@ -100,13 +120,17 @@ def train(
 
     Explained in lesson 01.
     """
-    run = Run(model, workload, batch_size, lr, optimizer, evaluate_every, seed, live)
+    ends = Ends(budget_s, target)
+    run = Run(
+        model, workload, batch_size, lr, optimizer, precision, ends, evaluate_every, seed, live
+    )
     run.begin(total_steps(steps, epochs, run.steps_per_epoch), resume)
     try:
         for inputs, targets in run.batches():
-            run.unread.append(step(model, run.optimizer, inputs, targets, workload.loss))
-            if run.due():
-                run.look()
+            loss = step(model, run.optimizer, inputs, targets, workload.loss, run.autocast)
+            run.unread.append(loss)
+            if run.due() and run.look():
+                break
     except KeyboardInterrupt:
         run.interrupted = True
     finally:

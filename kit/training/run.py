@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from copy import deepcopy
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from itertools import islice, takewhile
 from typing import Any
 
@@ -14,12 +14,35 @@ import torch
 from torch import Tensor, nn
 
 from kit.data import Task
-from kit.errors import BadValue, NonFiniteLoss
+from kit.errors import BadValue, NonFiniteLoss, UnknownName
 from kit.figures import Live
 from kit.inference import Score, device_of, evaluate
 from kit.training.history import History
 
 LOOK_S = 0.1  # how often the loop reads its losses; each reading waits for the device
+
+
+PRECISIONS = {"fp32": None, "bf16": torch.bfloat16}  # name -> what autocast computes in
+
+
+@dataclass(frozen=True)
+class Ends:
+    """What ends a training before its last step."""
+
+    budget_s: float | None = None
+    target: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.budget_s is not None:
+            _positive("budget_s", self.budget_s)
+        if self.target is not None and not isinstance(self.target, (int, float)):
+            raise BadValue(f"target={self.target!r}: needs a score, such as 0.97.")
+
+    def reached(self, train_s: float, score: Score | None) -> str:
+        """Why to stop now; nothing if there is no reason to."""
+        if self.target is not None and score and score.mean.value >= self.target:
+            return "target reached"
+        return "budget spent" if self.budget_s is not None and train_s >= self.budget_s else ""
 
 
 class Run:
@@ -32,6 +55,8 @@ class Run:
         batch_size: int,
         lr: float,
         optimizer: Callable[..., torch.optim.Optimizer],
+        precision: str,
+        ends: Ends,
         evaluate_every: int | None,
         seed: int,
         live: bool,
@@ -44,7 +69,11 @@ class Run:
         if not callable(optimizer):
             told = "needs a class to call with parameters and lr, such as torch.optim.AdamW"
             raise BadValue(f"optimizer={optimizer!r}: {told}.")
-        self.optimizer = optimizer(model.parameters(), lr=lr)
+        if precision not in PRECISIONS:
+            raise UnknownName("precision", precision, PRECISIONS)
+        self.precision, self.autocast = precision, PRECISIONS[precision]
+        self.optimizer = optimizer(model.named_parameters(), lr=lr)
+        self.ends, self.stopped = ends, ""
         self.steps_per_epoch = workload.size("train") // batch_size
         self.losses: list[float] = []
         self.unread: list[Tensor] = []  # losses still on the device: reading one waits for it
@@ -91,14 +120,22 @@ class Run:
         """How many have been made, read or not."""
         return len(self.losses) + len(self.unread)
 
-    def look(self) -> None:
-        """Read the losses, score if a score is due, draw."""
+    def look(self) -> bool:
+        """Read the losses, score if a score is due, draw; whether it is time to stop."""
         self._read()
         if self.steps % self.every == 0 or self.steps == self.total:  # type: ignore[operator]
-            self.scores.append((self.steps, evaluate(self.model, self.workload, "validation")))
+            self._score()
+        score = self.scores[-1][1] if self.scores[-1][0] == self.steps else None
+        self.stopped = self.ends.reached(self.train_s, score)
+        if self.stopped and score is None:
+            self._score()  # a training that ends says how good it has become
         if self.curve.due():
             self.curve.draw(self.losses)
         self.tick = time.perf_counter()
+        return bool(self.stopped)
+
+    def _score(self) -> None:
+        self.scores.append((self.steps, evaluate(self.model, self.workload, "validation")))
 
     def _read(self) -> None:
         """Move the losses off the device; this is where the loop waits for it."""
@@ -122,7 +159,8 @@ class Run:
             part.training = mode
         self._read()
         if self.losses:
-            note = f"{self.scores[-1][1].accuracy} right on validation"
+            score = self.scores[-1][1]
+            note = f"{score.mean} {score.measure} on validation"
             self.curve.draw(self.losses, note, last=True)
 
     def history(self) -> History:
@@ -138,7 +176,9 @@ class Run:
             workload=self.workload.name,
             device=str(self.device),
             threads=torch.get_num_threads(),
+            precision=self.precision,
             interrupted=self.interrupted,
+            stopped=self.stopped if len(self.losses) < self.total else "",
             state=self._state(),
         )
 
@@ -161,6 +201,7 @@ class Run:
             "lr": self.lr,
             "seed": self.seed,
             "optimizer": type(self.optimizer).__name__,
+            "precision": self.precision,
         }
 
     def _restore(self, state: dict[str, Any], total: int) -> None:
