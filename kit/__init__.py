@@ -10,7 +10,10 @@ step, train                      changing the weights
 save, load                       keeping the weights
 measure, measure_parts           how long a call takes
 agree, compare                   the same? better, and can we tell?
+techniques                       other ways to run what was learnt
 bill, bills                      a prediction beside a training step, counted and timed
+two_bills                        a whole training beside a prediction of what it made
+metered, energy_per_call         joules, where a counter can be read
 guess, explore, draw             things to move by hand
 verdict, check                   the ledger's card for a claim; is the exercise right?
 recorded                         what a lesson measured on other machines
@@ -21,18 +24,18 @@ errors                           what can go wrong
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from kit import data, errors, figures, models, scenarios, units, workloads
+from kit import data, errors, figures, models, scenarios, techniques, units, workloads
 from kit.checkpoints import load, save
 from kit.comparison import agree, compare
 from kit.counting import count
-from kit.devices import device, machine, seed
+from kit.devices import device, machine, metered, seed
 from kit.estimates import Estimate
 from kit.inference import evaluate, predict
 from kit.measurement import measure, measure_parts
 from kit.training import step, train
 
 if TYPE_CHECKING:
-    from kit.costs import bill, bills
+    from kit.costs import bill, bills, energy_per_call, two_bills
     from kit.course.claims import verdict
     from kit.course.drawing import draw
     from kit.course.elsewhere import recorded
@@ -54,6 +57,7 @@ __all__ = [
     "data",
     "device",
     "draw",
+    "energy_per_call",
     "errors",
     "evaluate",
     "explore",
@@ -64,6 +68,7 @@ __all__ = [
     "machine",
     "measure",
     "measure_parts",
+    "metered",
     "models",
     "peaks",
     "predict",
@@ -73,7 +78,9 @@ __all__ = [
     "seed",
     "step",
     "sweep",
+    "techniques",
     "train",
+    "two_bills",
     "units",
     "verdict",
     "workloads",
@@ -85,12 +92,14 @@ _LATER = {
     "bills": "costs",
     "check": "course.exercises",
     "draw": "course.drawing",
+    "energy_per_call": "costs",
     "explore": "course.panels",
     "guess": "course.panels",
     "layer_point": "limits",
     "peaks": "limits",
     "recorded": "course.elsewhere",
     "sweep": "sweeps",
+    "two_bills": "costs",
     "verdict": "course.claims",
 }
 

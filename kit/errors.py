@@ -7,6 +7,7 @@ KitError
 ├── DeviceUnavailable (RuntimeError)  a device that is not here, or that returns wrong numbers
 ├── DeviceMismatch (RuntimeError)     model and data live on different devices
 ├── NotInstalled (RuntimeError)       an optional extra that is not here: how to get it
+├── NotSupported (RuntimeError)       a technique that does not work on this device
 ├── NonFiniteLoss (ArithmeticError)   training met NaN or infinity; carries the history up to there
 ├── CheckpointRefused (ValueError)    a file that failed a check; `.check` names which
 ├── CallFailed (RuntimeError)         a measured call raised; the original error is its cause
@@ -80,6 +81,10 @@ python -m pip install -c constraints.txt -e ".[speech]"
             f"{what} needs {', '.join(missing)}, which {verb} not installed: "
             f'python -m pip install -c constraints.txt -e ".[{extra}]"'
         )
+
+
+class NotSupported(KitError, RuntimeError):
+    """A technique that does not work on this device: which, why, and what works instead."""
 
 
 class NonFiniteLoss(KitError, ArithmeticError):

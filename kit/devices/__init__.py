@@ -12,6 +12,7 @@ from kit.devices.allowance import (
     out_of_memory,
 )
 from kit.devices.description import Machine, machine, name_of, process_peak_bytes
+from kit.devices.energy import Meter, metered
 from kit.devices.selection import (
     agrees_with_cpu,
     calm_threads,
@@ -25,6 +26,7 @@ from kit.devices.surroundings import Reading, Surroundings, between, reading
 
 __all__ = [
     "Machine",
+    "Meter",
     "Reading",
     "Surroundings",
     "agrees_with_cpu",
@@ -37,6 +39,7 @@ __all__ = [
     "memory_allowed",
     "memory_guard",
     "memory_left",
+    "metered",
     "name_of",
     "out_of_memory",
     "present_devices",

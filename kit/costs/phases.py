@@ -5,7 +5,8 @@ Counted (FLOPs, bytes) and timed, on the same batch, in the same rounds.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
@@ -15,13 +16,12 @@ import torch
 from torch import Tensor, nn
 
 from kit.counting import Count, count
-from kit.errors import UnknownName
 from kit.estimates import Estimate, median
-from kit.figures import Picture, Table, bars, lines
+from kit.figures import Picture, Table, bars
 from kit.inference import device_of, predict
 from kit.measurement import Parts, measure_parts
 from kit.results import Result
-from kit.training import step
+from kit.training import PRECISIONS, step
 from kit.units import words
 from kit.workloads import Workload
 
@@ -37,6 +37,12 @@ class Bill(Result):
     batch_size: int
     count: Count
     parts: Parts
+    served: Count | None = None  # of what predicts, if it is another form of the model
+
+    @property
+    def used(self) -> Count:
+        """What a prediction costs on paper, in the form in which the model is used."""
+        return self.served or self.count
 
     @property
     def time_ratio(self) -> Estimate:
@@ -52,12 +58,12 @@ class Bill(Result):
     def traffic_ratio(self) -> float:
         """Least bytes moved by a training step ÷ by a prediction."""
         phases = self.count.phases
-        return sum(phases[p].moved_bytes for p in STEP) / phases["predict"].moved_bytes
+        return sum(phases[p].moved_bytes for p in STEP) / self.used.phases["predict"].moved_bytes
 
     @property
     def memory_ratio(self) -> float:
         """Bytes that training has in memory ÷ bytes that inference has."""
-        return self.count.training_bytes / self.count.inference_bytes
+        return self.count.training_bytes / self.used.inference_bytes
 
     @property
     def adjusting_share(self) -> Estimate:
@@ -93,7 +99,8 @@ class Bill(Result):
         phases = self.count.phases
         rows = []
         for name in ("predict", *STEP):
-            median, work = self.parts[name].median, phases[name]
+            median = self.parts[name].median
+            work = self.used.phases[name] if name == "predict" else phases[name]
             rows.append(
                 (
                     "prediction" if name == "predict" else f"· {name}",
@@ -162,76 +169,6 @@ class Bill(Result):
         return bars(stacks, "time", caption=caption, unit="s")
 
 
-@dataclass(frozen=True)
-class Bills(Result):
-    """Bills of several models and batch sizes."""
-
-    bills: tuple[Bill, ...]
-
-    def __getitem__(self, which: tuple[str, int]) -> Bill:
-        known = {(b.name, b.batch_size): b for b in self.bills}
-        if which not in known:
-            raise UnknownName("bill", which, map(str, known))
-        return known[which]
-
-    def __iter__(self):  # type: ignore[no-untyped-def]
-        return iter(self.bills)
-
-    def __repr__(self) -> str:
-        return "; ".join(map(repr, self.bills))
-
-    def table(self) -> Table:
-        """What people see: per model and batch, each phase in predictions of that batch."""
-
-        def row(b: Bill) -> tuple[str, ...]:
-            phases = (words(b.parts.ratio(name, "predict").value, "×") for name in STEP)
-            r = b.time_ratio
-            return (
-                f"{b.name}, batch {b.batch_size}",
-                words(b.parts["predict"].median_s, "s"),
-                *phases,
-                words(r.value, "×"),
-                r.interval,
-                words(b.flops_ratio, "×"),
-                words(b.memory_ratio, "×"),
-                words(b.traffic_ratio, "×"),
-            )
-
-        header = ("", "prediction", *STEP, "step: time", "interval", "FLOPs", "memory", "traffic")
-        one = self.bills[0].parts["predict"]
-        caption = (
-            "All but the first column as multiples of the prediction on the same batch. "
-            f"{one.conditions}."
-        )
-        return Table(header, [row(b) for b in self.bills], caption)
-
-    def to_dict(self) -> dict[str, Any]:
-        """The raw bills."""
-        return {"bills": [b.to_dict() for b in self.bills]}
-
-    def plot(self) -> Picture:
-        """The measured ratio over the batch size, beside the rule of three."""
-        series, bands = {}, {}
-        for name in dict.fromkeys(b.name for b in self.bills):
-            own = [b for b in self.bills if b.name == name]
-            ratios = [b.time_ratio for b in own]
-            series[name] = ([b.batch_size for b in own], [r.value for r in ratios])
-            bands[name] = ([r.low for r in ratios], [r.high for r in ratios])
-        told = "; ".join(
-            f"{name} from {words(ys[0], '×')} at batch {xs[0]} to {words(ys[-1], '×')} at {xs[-1]}"
-            for name, (xs, ys) in series.items()
-        )
-        return lines(
-            series,
-            "batch size (examples)",
-            "training step ÷ prediction (time)",
-            caption=f"Time of a training step in predictions: {told}.",
-            log="x",
-            bands=bands,
-            level=("the rule of three", RULE_OF_THREE),
-        )
-
-
 def bill(
     workload: Workload,
     model: str | nn.Module | None = None,
@@ -240,6 +177,8 @@ def bill(
     budget_s: float = 1.0,
     device: torch.device | str = "cpu",
     optimizer: Callable[..., torch.optim.Optimizer] = torch.optim.AdamW,
+    precision: str = "fp32",
+    served: nn.Module | None = None,
 ) -> Bill:
     """What a prediction and a training step cost: time, FLOPs and bytes, by phase.
 
@@ -258,7 +197,11 @@ def bill(
     device
         Where to compute, if the model is made here.
     optimizer
-        Called with the parameters and `lr`; the count assumes AdamW's two moments.
+        Called with the named parameters and `lr`; the count assumes AdamW's two moments.
+    precision
+        "fp32" or "bf16", for the prediction and the step alike; see `kit.train`.
+    served
+        What predicts, if it is another form of the model: compiled, narrowed.
 
     Explained in lesson 02.
     """
@@ -266,9 +209,22 @@ def bill(
         name, model = model or next(iter(workload.models)), workload.model(model).to(device)
     else:
         name = type(model).__name__.lower()
-    learner, server = deepcopy(model).train(), deepcopy(model).eval()
+    learner = deepcopy(model).train()
+    server = deepcopy(model).eval() if served is None else served
     inputs, targets = workload.example(batch_size, device_of(model))
-    update = optimizer(learner.parameters(), lr=1e-4)
+    update = optimizer(learner.named_parameters(), lr=1e-4)
+    narrow = PRECISIONS[precision]
+
+    def cast() -> AbstractContextManager[Any]:
+        return torch.autocast(inputs.device.type, narrow) if narrow else nullcontext()
+
+    def infer(_: Any) -> Tensor:
+        with cast():
+            return predict(server, inputs)
+
+    def forward(_: Any) -> Tensor:
+        with cast():
+            return workload.loss(learner(inputs), targets)
 
     def apply(_: Any) -> None:
         update.step()
@@ -280,33 +236,19 @@ def bill(
     # Each half runs twice in a round and its second time counts: a call that follows one of its
     # own kind finds its code and data in the caches, as it would in service or in training.
     parts = {
-        "first predict": lambda _: predict(server, inputs),
-        "predict": lambda _: predict(server, inputs),
-        "first step": lambda _: step(learner, update, inputs, targets, workload.loss),
-        "forward": lambda _: workload.loss(learner(inputs), targets),
+        "first predict": infer,
+        "predict": infer,
+        "first step": lambda _: step(learner, update, inputs, targets, workload.loss, narrow),
+        "forward": forward,
         "backward": backward,
         "optimizer": apply,
     }
-    counted = count(model, inputs, lambda outputs: workload.loss(outputs, targets))
+    with cast():
+        counted = count(model, inputs, lambda outputs: workload.loss(outputs, targets))
     timed = measure_parts(parts, budget_s=budget_s, device=device_of(model))
-    return Bill(name, batch_size, counted, timed)
+    return Bill(name, batch_size, counted, timed, _counted(served, inputs))
 
 
-def bills(
-    workload: Workload,
-    *,
-    models: Iterable[str] | None = None,
-    batch_sizes: Iterable[int] = (1, 8, 64, 256),
-    budget_s: float = 0.5,
-    device: torch.device | str = "cpu",
-) -> Bills:
-    """A bill per model and batch size of a workload; `budget_s` seconds each."""
-    names = list(models or workload.models)
-    sizes = list(batch_sizes)
-    return Bills(
-        tuple(
-            bill(workload, name, batch_size=size, budget_s=budget_s, device=device)
-            for name in names
-            for size in sizes
-        )
-    )
+def _counted(served: nn.Module | None, inputs: Tensor) -> Count | None:
+    """The count of another form of the model; a compiled one costs on paper what it was."""
+    return None if served is None else count(getattr(served, "_orig_mod", served), inputs)

@@ -1,0 +1,12 @@
+"""The two halves of a model's bill: training and inference, counted and timed.
+
+phases     one training step beside one prediction on the same batch, phase by phase
+grids      the same for several models and batch sizes
+halves     a whole training beside one prediction of the trained model
+"""
+
+from kit.costs.grids import Bills, bills
+from kit.costs.halves import TwoBills, energy_per_call, two_bills
+from kit.costs.phases import Bill, bill
+
+__all__ = ["Bill", "Bills", "TwoBills", "bill", "bills", "energy_per_call", "two_bills"]

@@ -1,0 +1,231 @@
+"""The two halves of a model's bill: a whole training beside one prediction of what it made.
+
+Counted (FLOPs, bytes) and measured (seconds, joules where a counter can be read, score).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from kit.costs.phases import STEP, Bill
+from kit.devices import Meter, metered
+from kit.estimates import Estimate
+from kit.figures import Picture, Table
+from kit.inference import Score
+from kit.measurement import Measurement
+from kit.results import Result
+from kit.training import History
+from kit.units import words
+
+
+@dataclass(frozen=True)
+class TwoBills(Result):
+    """What it took to train a model, and what it takes to use it."""
+
+    history: History
+    score: Score  # on test, of the model as it is served
+    target: float
+    bill: Bill  # a step beside a prediction, both on a batch of the training's size
+    latency: Measurement  # of a prediction of one example
+    technique: str = "none"
+    training_energy: Meter = field(default_factory=Meter)
+    prediction_energy: Meter = field(default_factory=Meter)  # of one prediction of one batch
+
+    @property
+    def reached(self) -> bool:
+        """Whether the score on the test split is at least the target."""
+        return self.score.mean.value >= self.target
+
+    @property
+    def seconds_to_target(self) -> float | None:
+        """Training time until the score on validation reached the target; None: it did not."""
+        return self.history.seconds_to(self.target)
+
+    @property
+    def training_flops(self) -> int:
+        """FLOPs of all the steps."""
+        return self.history.steps * self.bill.count.step_flops
+
+    @property
+    def training_moved_bytes(self) -> int:
+        """Least bytes moved by all the steps."""
+        phases = self.bill.count.phases
+        return self.history.steps * sum(phases[name].moved_bytes for name in STEP)
+
+    @property
+    def example_flops(self) -> float:
+        """FLOPs of predicting one example."""
+        return self.bill.count.forward_flops / self.bill.batch_size
+
+    @property
+    def example_s(self) -> Estimate:
+        """Seconds per example when a batch is predicted at once."""
+        return self.bill.parts["predict"].median / self.bill.batch_size
+
+    @property
+    def whole_run_time_ratio(self) -> Estimate:
+        """Time of the whole training ÷ time of predicting one example alone."""
+        one = self.latency.median
+        t = self.history.train_s
+        return Estimate(t / one.value, t / one.high, t / one.low, "×")
+
+    @property
+    def whole_run_flops_ratio(self) -> float:
+        """FLOPs of the whole training ÷ FLOPs of predicting one example.
+
+        Also how many predictions it takes until they have cost as much as the training.
+        """
+        return self.training_flops / self.example_flops
+
+    def __repr__(self) -> str:
+        h, verb = self.history, "reached" if self.reached else "missed"
+        return (
+            f"{h.workload}: trained in {words(h.train_s, 's')} to {self.score.mean} "
+            f"{self.score.measure} ({verb} {words(self.target, '%')}); one prediction takes "
+            f"{self.latency.median}; a step takes {self.bill.time_ratio} a prediction's time"
+        )
+
+    def table(self) -> Table:
+        """What people see: the whole training, one step, one prediction."""
+        h, b, count = self.history, self.bill, self.bill.count
+        phases = count.phases
+        moved = sum(phases[name].moved_bytes for name in STEP)
+        joules = self.prediction_energy.joules
+        rows = [
+            ("time", words(h.train_s, "s"), words(b.step_s(), "s"), self._predict("s")),
+            ("work", *(words(n, "FLOP") for n in (self.training_flops, count.step_flops)),
+             words(count.forward_flops, "FLOP")),
+            ("least bytes moved", *(words(n, "B") for n in (self.training_moved_bytes, moved)),
+             words(b.used.phases["predict"].moved_bytes, "B")),
+            ("memory", *[words(count.training_bytes, "B")] * 2, words(b.used.inference_bytes, "B")),
+            ("energy", words(self.training_energy.joules, "J"), "—", words(joules, "J")),
+        ]  # fmt: skip
+        verb = "reached" if self.reached else "missed"
+        to_target = self.seconds_to_target
+        when = f" (validation reached it after {words(to_target, 's')})" if to_target else ""
+        caption = (
+            f"{count.model} on {h.workload}, {h.precision}, technique {self.technique}, batches "
+            f"of {b.batch_size}, {self.latency.conditions}. {h.steps:,} steps, then "
+            f"{self.score.mean} {self.score.measure} on {self.score.n:,} test examples: target "
+            f"{words(self.target, '%')} {verb}{when}. A step takes {b.time_ratio} the time of a "
+            f"prediction of the same batch, the whole training {self.whole_run_time_ratio} that "
+            f"of one example alone ({self.latency.median}). {self._energy_told()}"
+        )
+        header = ("", "the whole training", "one step", "one prediction")
+        return Table(header, rows, caption)
+
+    def _predict(self, unit: str) -> str:
+        return words(self.bill.parts["predict"].median_s, unit)
+
+    def _energy_told(self) -> str:
+        of = self.training_energy.of
+        return f"Energy of the {of}." if of else "No energy counter can be read here."
+
+    def to_dict(self) -> dict[str, Any]:
+        """One row of a table of experiments: both bills, the ratios, the score."""
+        h, b, count = self.history, self.bill, self.bill.count
+        return {
+            "workload": h.workload,
+            "model": count.model,
+            "device": h.device,
+            "precision": h.precision,
+            "technique": self.technique,
+            "batch_size": b.batch_size,
+            "seed": h.seed,
+            "params": count.params,
+            "score_share": self.score.mean.to_dict(),
+            "score_measure": self.score.measure,
+            "score_n": self.score.n,
+            "untrained_score_share": h.scores[0][1].mean.value,
+            "target_share": self.target,
+            "reached": self.reached,
+            "training": {
+                "steps": h.steps,
+                "seconds_s": h.train_s,
+                "seconds_to_target_s": self.seconds_to_target,
+                "step_s": b.step_s(),
+                "flops": self.training_flops,
+                "moved_bytes": self.training_moved_bytes,
+                "memory_bytes": count.training_bytes,
+                "energy_joules": self.training_energy.joules,
+                "stopped": h.stopped,
+            },
+            "inference": {
+                "one_example_s": self.latency.median.to_dict(),
+                "batch_s": b.parts["predict"].median.to_dict(),
+                "examples_per_s": b.batch_size / b.parts["predict"].median_s,
+                "flops": count.forward_flops,
+                "moved_bytes": b.used.phases["predict"].moved_bytes,
+                "memory_bytes": b.used.inference_bytes,
+                "energy_joules": self.prediction_energy.joules,
+            },
+            "ratio": {
+                "step_time": b.time_ratio.to_dict(),
+                "step_flops": b.flops_ratio,
+                "step_moved_bytes": b.traffic_ratio,
+                "memory": b.memory_ratio,
+                "whole_run_time": self.whole_run_time_ratio.to_dict(),
+                "whole_run_flops": self.whole_run_flops_ratio,
+            },
+            "doubts": list(dict.fromkeys([*self.latency.doubts, *b.parts["predict"].doubts])),
+            "conditions": str(self.latency.conditions),
+        }
+
+    def plot(self) -> Picture:
+        """A prediction's bar beside a step's, the step by phase."""
+        return self.bill.plot()
+
+
+def two_bills(
+    history: History,
+    score: Score,
+    target: float,
+    bill: Bill,
+    latency: Measurement,
+    *,
+    technique: str = "none",
+    training_energy: Meter | None = None,
+    prediction_energy: Meter | None = None,
+) -> TwoBills:
+    """Put what was measured of one model's training and use beside each other.
+
+    Parameters
+    ----------
+    history
+        Of the training, from `kit.train`.
+    score
+        Of the model as it is used, on the test split, from `kit.evaluate`.
+    target
+        The score that is wanted, a share.
+    bill
+        From `kit.bill`, on batches of the training's size.
+    latency
+        `kit.measure` of a prediction of one example.
+    technique
+        How it is run, in one word; see `kit.techniques`.
+    training_energy, prediction_energy
+        From `kit.metered` and `energy_per_call`; None: not read.
+    """
+    read = (training_energy or Meter(), prediction_energy or Meter())
+    return TwoBills(history, score, target, bill, latency, technique, *read)
+
+
+def energy_per_call(
+    call: Callable[[], Any], *, device: torch.device | str = "cpu", budget_s: float = 1.0
+) -> Meter:
+    """Joules of one call: many calls between two readings of the counter, if there is one."""
+    with metered(device) as probe:
+        call()
+    if probe.joules is None:
+        return probe
+    calls, end = 0, time.perf_counter() + budget_s  # counters tick every millisecond or slower
+    with metered(device) as meter:
+        while time.perf_counter() < end:
+            call()
+            calls += 1
+    return Meter(meter.of, None if meter.joules is None else meter.joules / calls)
