@@ -12,7 +12,21 @@ from contextlib import contextmanager
 
 import pytest
 
-from kit.figures import Live, Note, Picture, Table, bars, curve, images, lines, roofline
+from kit.figures import (
+    Live,
+    Note,
+    Picture,
+    Table,
+    bars,
+    curve,
+    dots,
+    images,
+    lines,
+    multiples,
+    pareto_front,
+    roofline,
+    scatter,
+)
 
 
 def test_a_table_in_text_aligns_words_left_and_numbers_right():
@@ -49,6 +63,21 @@ PICTURES = {
     ),
     "images": lambda: images([[[0, 1], [1, 0]]] * 3, ["a", "b", "c"], caption="c < d"),
     "roofline": lambda: roofline({"f32": 1e11}, 4e10, {"mlp": (0.5, 1e9)}, caption="c < d"),
+    "dots": lambda: dots(
+        {"a": (3, 2, 4), "b": (5, 4, 9)}, "ratio", caption="c < d", unit="×", level=("l", 3)
+    ),
+    "multiples": lambda: multiples(
+        ["a", "b"], {"time": ([1.0, None], "s"), "score": ([0.5, 0.9], "%")}, caption="c < d"
+    ),
+    "scatter": lambda: scatter(
+        {"a": (1.0, (0.5, 0.4, 0.6)), "b": (2.0, (0.4, 0.3, 0.5))},
+        "time",
+        "score",
+        caption="c < d",
+        x_unit="s",
+        y_unit="%",
+        front=["a"],
+    ),
 }
 
 
@@ -103,6 +132,37 @@ def test_the_roof_is_the_lower_of_memory_and_processor():
 def points(svg: str) -> list[tuple[float, float]]:
     pairs = re.search(r'points="([^"]*)"', svg)[1].split()
     return [tuple(map(float, pair.split(","))) for pair in pairs]
+
+
+def test_dots_stand_in_the_order_of_their_names_from_the_top():
+    (pane,) = dots({"a": (3, 2, 4), "b": (5, 4, 9)}, "ratio", caption="").figure.axes
+    assert [tick.get_text() for tick in pane.get_yticklabels()] == ["a", "b"]
+    top, bottom = pane.get_ylim()[1], pane.get_ylim()[0]
+    assert top < 0 < 1 < bottom
+    reach = sorted(segment[:, 0].tolist() for c in pane.collections for segment in c.get_segments())
+    assert reach == [[2, 4], [4, 9]]  # the intervals
+
+
+def test_small_multiples_leave_out_what_is_unknown():
+    panes = {"time": ([1.0, None], "s"), "score": ([0.5, 0.9], "%")}
+    time_, score = multiples(["a", "b"], panes, caption="").figure.axes
+    assert (len(time_.lines), len(score.lines)) == (1, 2)
+    assert time_.get_ylim() == score.get_ylim()
+    assert (time_.get_xscale(), score.get_xscale()) == ("log", "linear")  # shares end at 100 %
+
+
+@pytest.mark.parametrize(
+    ("points", "front"),
+    [
+        ({}, []),
+        ({"only": (1, 1)}, ["only"]),
+        ({"dear": (2, 1), "cheap": (1, 1)}, ["cheap"]),
+        ({"worse": (1, 1), "same price": (1, 2)}, ["same price"]),
+        ({"c": (3, 9), "a": (1, 5), "b": (2, 4)}, ["a", "c"]),
+    ],
+)
+def test_nothing_beats_what_is_on_the_front(points, front):
+    assert pareto_front(points) == front
 
 
 def test_a_curve_puts_its_values_where_they_belong():

@@ -17,10 +17,13 @@ from kit.devices import Meter, metered
 from kit.estimates import Estimate
 from kit.figures import Picture, Table
 from kit.inference import Score
+from kit.limits import Peaks
 from kit.measurement import Measurement
 from kit.results import Result
 from kit.training import History
 from kit.units import words
+
+DTYPES = {"fp32": "float32", "bf16": "bfloat16"}  # precision -> what its matmuls compute in
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,7 @@ class TwoBills(Result):
     technique: str = "none"
     training_energy: Meter = field(default_factory=Meter)
     prediction_energy: Meter = field(default_factory=Meter)  # of one prediction of one batch
+    peaks: Peaks | None = None  # what this machine could do at best
 
     @property
     def reached(self) -> bool:
@@ -82,6 +86,26 @@ class TwoBills(Result):
         """
         return self.training_flops / self.example_flops
 
+    @property
+    def step_share(self) -> float | None:
+        """Share of the machine's best matmul rate that a training step reaches; None: unknown."""
+        dtype = DTYPES[self.history.precision]
+        return self._share(self.bill.count.step_flops, self.bill.step_s(), dtype)
+
+    @property
+    def prediction_share(self) -> float | None:
+        """The same for a prediction of a batch."""
+        narrow = self.technique == "half"
+        dtype = DTYPES["bf16" if narrow else self.history.precision]
+        return self._share(
+            self.bill.count.forward_flops, self.bill.parts["predict"].median_s, dtype
+        )
+
+    def _share(self, flops: int, seconds: float, dtype: str) -> float | None:
+        if self.peaks is None or dtype not in self.peaks.matmul_flops_per_s:
+            return None
+        return self.peaks.share(flops, seconds, dtype)
+
     def __repr__(self) -> str:
         h, verb = self.history, "reached" if self.reached else "missed"
         return (
@@ -103,6 +127,8 @@ class TwoBills(Result):
             ("least bytes moved", *(words(n, "B") for n in (self.training_moved_bytes, moved)),
              words(b.used.phases["predict"].moved_bytes, "B")),
             ("memory", *[words(count.training_bytes, "B")] * 2, words(b.used.inference_bytes, "B")),
+            ("share of the best matmul rate", "", words(self.step_share, "%"),
+             words(self.prediction_share, "%")),
             ("energy", words(self.training_energy.joules, "J"), "—", words(joules, "J")),
         ]  # fmt: skip
         verb = "reached" if self.reached else "missed"
@@ -172,6 +198,12 @@ class TwoBills(Result):
                 "whole_run_time": self.whole_run_time_ratio.to_dict(),
                 "whole_run_flops": self.whole_run_flops_ratio,
             },
+            "limit": {
+                "matmul_flops_per_s": self.peaks and self.peaks.matmul_flops_per_s,
+                "bandwidth_bytes_per_s": self.peaks and self.peaks.bandwidth_bytes_per_s,
+                "step_share": self.step_share,
+                "prediction_share": self.prediction_share,
+            },
             "doubts": list(dict.fromkeys([*self.latency.doubts, *b.parts["predict"].doubts])),
             "conditions": str(self.latency.conditions),
         }
@@ -191,6 +223,7 @@ def two_bills(
     technique: str = "none",
     training_energy: Meter | None = None,
     prediction_energy: Meter | None = None,
+    peaks: Peaks | None = None,
 ) -> TwoBills:
     """Put what was measured of one model's training and use beside each other.
 
@@ -210,9 +243,11 @@ def two_bills(
         How it is run, in one word; see `kit.techniques`.
     training_energy, prediction_energy
         From `kit.metered` and `energy_per_call`; None: not read.
+    peaks
+        From `kit.peaks` on the same device; None: no limit is shown.
     """
     read = (training_energy or Meter(), prediction_energy or Meter())
-    return TwoBills(history, score, target, bill, latency, technique, *read)
+    return TwoBills(history, score, target, bill, latency, technique, *read, peaks)
 
 
 def energy_per_call(

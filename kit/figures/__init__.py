@@ -9,11 +9,15 @@ Picture            a matplotlib figure with its caption
 ├── lines          values over a quantity, with a band or marks
 ├── bars           one bar (or a stack) per name
 ├── images         a row of small grey images
-└── roofline       work per byte against work per second, under the machine's limit
+├── roofline       work per byte against work per second, under the machine's limit
+├── dots           one row per name: a value with its interval
+├── multiples      the same rows in several panes, one quantity each
+└── scatter        points with names, and the front that nothing beats
 Live               a loss curve that grows while a loop runs
 """
 
 from kit.figures.live import Live, curve
+from kit.figures.overviews import dots, multiples, pareto_front, scatter
 from kit.figures.pictures import Picture, axes, bars, images, lines, roofline
 from kit.figures.tables import Note, Table
 
@@ -25,7 +29,11 @@ __all__ = [
     "axes",
     "bars",
     "curve",
+    "dots",
     "images",
     "lines",
+    "multiples",
+    "pareto_front",
     "roofline",
+    "scatter",
 ]

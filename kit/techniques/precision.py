@@ -36,4 +36,4 @@ def half(model: nn.Module) -> nn.Module:
     Faster where the hardware multiplies bfloat16 (recent GPUs, CPUs with AMX or AVX512-BF16);
     elsewhere it computes in float32 with conversions, and is slower. Explained in lesson 09.
     """
-    return Narrow(untouched(model), torch.bfloat16)
+    return Narrow(untouched(model), torch.bfloat16).eval()

@@ -1,0 +1,111 @@
+"""The two halves of a bill: sums against their parts, and what a table of experiments gets."""
+
+import json
+
+import pytest
+import torch
+
+import kit
+from kit.costs import Bill, TwoBills
+from kit.devices import Meter
+from kit.results import RECORD
+
+
+@pytest.fixture(scope="module")
+def parts():
+    work = kit.workloads.vision()
+    torch.manual_seed(0)
+    model = work.model("mlp")
+    history = kit.train(model, work, epochs=2, live=False)
+    served = kit.techniques.half(model)
+    inputs, _ = work.example(1)
+    return {
+        "history": history,
+        "score": kit.evaluate(served, work),
+        "target": 0.9,
+        "bill": kit.bill(work, model, batch_size=32, budget_s=0.05, served=served),
+        "latency": kit.measure(lambda: kit.predict(served, inputs), budget_s=0.05),
+    }
+
+
+@pytest.fixture(scope="module")
+def account(parts) -> TwoBills:
+    return kit.two_bills(**parts, technique="half")
+
+
+def test_the_training_is_its_steps(account):
+    count, steps = account.bill.count, account.history.steps
+    assert steps == 2 * (1_197 // 32)
+    assert account.training_flops == steps * count.step_flops
+    moved = sum(count.phases[name].moved_bytes for name in ("forward", "backward", "optimizer"))
+    assert account.training_moved_bytes == steps * moved
+
+
+def test_the_whole_run_in_predictions_of_one_example(account):
+    one = account.bill.count.forward_flops / 32
+    assert account.whole_run_flops_ratio == pytest.approx(account.training_flops / one)
+    ratio, latency = account.whole_run_time_ratio, account.latency.median
+    assert ratio.value == pytest.approx(account.history.train_s / latency.value)
+    assert ratio.low <= ratio.value <= ratio.high
+
+
+def test_the_target_counts_on_test_and_its_time_on_validation(parts, account):
+    assert account.reached == (account.score.mean.value >= 0.9)
+    assert account.seconds_to_target == account.history.seconds_to(0.9)
+    never = kit.two_bills(**{**parts, "target": 1.01})
+    assert not never.reached and never.seconds_to_target is None
+    assert "missed" in repr(never) and "reached" in repr(kit.two_bills(**{**parts, "target": 0.0}))
+
+
+def test_a_narrow_model_is_counted_as_it_is_used(parts, account):
+    assert account.bill.used.weight_bytes * 2 == account.bill.count.weight_bytes
+    record = account.to_dict()
+    assert record["inference"]["memory_bytes"] == account.bill.used.inference_bytes
+    assert record["training"]["memory_bytes"] == account.bill.count.training_bytes
+    plain = Bill("mlp", 32, parts["bill"].count, parts["bill"].parts)
+    assert plain.memory_ratio < parts["bill"].memory_ratio
+
+
+def test_unknown_energy_and_limits_are_none_and_a_dash(account):
+    record = account.to_dict()
+    assert record["training"]["energy_joules"] is None
+    assert record["limit"]["step_share"] is None
+    assert "No energy counter can be read here" in account.table().caption
+    rows = {row[0]: row[1:] for row in account.table().rows}
+    assert set(rows["energy"]) == {"—"}
+
+
+def test_joules_and_limits_are_shown_where_they_are_known(parts):
+    peaks = kit.peaks(budget_s=0.1)
+    read = Meter("processor (RAPL)", 12.0)
+    known = kit.two_bills(**parts, technique="half", training_energy=read, peaks=peaks)
+    assert known.to_dict()["training"]["energy_joules"] == 12.0
+    assert "Energy of the processor (RAPL)" in known.table().caption
+    flops, seconds = known.bill.count.step_flops, known.bill.step_s()
+    best = peaks.matmul_flops_per_s["float32"]
+    assert known.step_share == pytest.approx(flops / seconds / best)
+    narrow = known.bill.count.forward_flops / known.bill.parts["predict"].median_s
+    assert known.prediction_share == pytest.approx(narrow / peaks.matmul_flops_per_s["bfloat16"])
+
+
+def test_the_record_is_plain_json_that_names_its_experiment(account):
+    record = account._repr_mimebundle_()[RECORD]
+    assert json.loads(json.dumps(record)) == record
+    assert record["kind"] == "TwoBills"
+    told = {name: record[name] for name in ("workload", "technique", "precision", "batch_size")}
+    assert told == {
+        "workload": "vision",
+        "technique": "half",
+        "precision": "fp32",
+        "batch_size": 32,
+    }
+    assert {"value", "low", "high", "unit"} == set(record["ratio"]["step_time"])
+
+
+def test_a_bill_in_bfloat16_computes_in_bfloat16():
+    work = kit.workloads.vision()
+    model = work.model("mlp")
+    seen = []
+    model.head.register_forward_hook(lambda m, i, outputs: seen.append(outputs.dtype))
+    kit.bill(work, model, batch_size=4, budget_s=0.02, precision="bf16")
+    assert set(seen) == {torch.bfloat16}
