@@ -7,6 +7,7 @@ KitError
 ├── DeviceUnavailable (RuntimeError)  a device that is not here, or that returns wrong numbers
 ├── DeviceMismatch (RuntimeError)     model and data live on different devices
 ├── NotInstalled (RuntimeError)       an optional extra that is not here: how to get it
+├── DownloadFailed (RuntimeError)     a published file that no place gave: where, why, what instead
 ├── NotSupported (RuntimeError)       a technique that does not work on this device
 ├── NonFiniteLoss (ArithmeticError)   training met NaN or infinity; carries the history up to there
 ├── CheckpointRefused (ValueError)    a file that failed a check; `.check` names which
@@ -85,6 +86,10 @@ python -m pip install -c constraints.txt -e ".[speech]"
 
 class NotSupported(KitError, RuntimeError):
     """A technique that does not work on this device: which, why, and what works instead."""
+
+
+class DownloadFailed(KitError, RuntimeError):
+    """A published file that could not be fetched, or not be kept."""
 
 
 class NonFiniteLoss(KitError, ArithmeticError):

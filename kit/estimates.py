@@ -162,7 +162,7 @@ def average(total: float, squares: float, n: int, unit: str = "") -> Estimate:
     """The mean of n numbers, from their sum and the sum of their squares, with Student's interval.
 
     >>> average(total=9.0, squares=29.0, n=3)
-    3.00 [0.516 to 5.48]
+    3 [0.516 to 5.48]
     """
     from scipy.special import stdtrit
 
@@ -187,7 +187,8 @@ def proportion(successes: int, n: int) -> Estimate:
     share = successes / n
     centre = (share + z**2 / (2 * n)) / (1 + z**2 / n)
     half = z / (1 + z**2 / n) * math.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
-    return Estimate(share, max(0.0, centre - half), min(1.0, centre + half), "%")
+    low = max(0.0, centre - half) if successes else 0.0  # rounding would leave 1e-17 of it
+    return Estimate(share, low, min(1.0, centre + half), "%")
 
 
 def difference(after: Estimate, before: Estimate) -> Estimate:

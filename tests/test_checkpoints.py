@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from families import larger
 from torch import nn
 
 from kit import checkpoints
@@ -18,7 +19,7 @@ from kit.errors import BadValue, CheckpointRefused
 from kit.models import FAMILIES, MLP, MLPConfig
 from kit.training import train
 
-TINY = MLPConfig(hidden=1, layers=1, height=1, width=1, classes=2)
+TINY = MLPConfig(hidden=1, layers=1, features=1, classes=2)
 
 
 def tiny(seed: int = 0) -> MLP:
@@ -55,7 +56,7 @@ def saved(tmp_path) -> Path:
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_a_model_comes_back_bit_for_bit(family, dtype, tmp_path):
-    model = FAMILIES[family][0](FAMILIES[family][1](height=6, classes=3)).to(dtype)
+    model = larger(family).to(dtype)
     back = load(save(tmp_path / "model.kit", model)).model
     assert type(back) is type(model) and back.config == model.config
     assert same(back, model)

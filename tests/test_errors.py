@@ -59,9 +59,25 @@ def test_a_non_finite_loss_carries_its_history():
 
 
 @pytest.mark.parametrize(
+    ("missing", "told"),
+    [
+        (["engine"], "engine, which is not installed"),
+        (["engine", "tongue"], "engine, tongue, which are not installed"),
+    ],
+)
+def test_what_is_not_installed_is_named_with_the_line_that_brings_it(missing, told):
+    error = errors.NotInstalled("the workload 'speech'", missing, "speech")
+    assert str(error) == (
+        f"the workload 'speech' needs {told}: "
+        f'python -m pip install -c constraints.txt -e ".[speech]"'
+    )
+
+
+@pytest.mark.parametrize(
     "error",
     [
         errors.UnknownName("model", "x", ["y"]),
+        errors.NotInstalled("the workload 'speech'", ["engine"], "speech"),
         errors.CheckpointRefused("digest", "altered"),
         errors.NonFiniteLoss("nan", [1.0]),
     ],

@@ -4,11 +4,12 @@ import math
 
 import numpy as np
 import pytest
-from scipy.stats import binom, quantile_test
+from scipy.stats import binom, quantile_test, t
 
 from kit.errors import BadValue, NotEnoughSamples
 from kit.estimates import (
     Estimate,
+    average,
     bootstrap,
     difference,
     median,
@@ -142,6 +143,34 @@ def test_a_share_has_wilsons_interval(right, n, low, high):
     share = proportion(right, n)
     assert (share.value, share.unit) == (right / n, "%")
     assert (share.low, share.high) == (pytest.approx(low, abs=5e-5), pytest.approx(high, abs=5e-5))
+
+
+@pytest.mark.parametrize("n", [2, 3, 10, 300])
+def test_scipy_gives_a_mean_the_same_interval(n):
+    drawn = np.random.default_rng(0).exponential(size=n)
+    mean = average(float(drawn.sum()), float(np.square(drawn).sum()), n, "s")
+    low, high = t.interval(0.95, n - 1, loc=drawn.mean(), scale=drawn.std(ddof=1) / math.sqrt(n))
+    assert (mean.value, mean.unit) == (pytest.approx(drawn.mean()), "s")
+    assert (mean.low, mean.high) == (pytest.approx(low), pytest.approx(high))
+
+
+def test_a_mean_is_in_its_interval_nineteen_times_in_twenty():
+    draw, found = np.random.default_rng(0), []
+    for _ in range(DRAWS):
+        drawn = draw.normal(0.8, 0.1, size=10)
+        mean = average(float(drawn.sum()), float(np.square(drawn).sum()), 10)
+        found.append(mean.low <= 0.8 <= mean.high)
+    assert sum(found) / DRAWS == pytest.approx(0.95, abs=0.02)
+
+
+def test_equal_numbers_leave_no_doubt_about_their_mean():
+    """Though sums of squares do not come out even: 0.1 × 3 is not 0.3."""
+    sure = average(0.1 + 0.1 + 0.1, 3 * 0.1**2, 3)
+    assert (sure.value, sure.low, sure.high) == pytest.approx((0.1, 0.1, 0.1), abs=1e-8)
+
+
+def test_one_number_says_nothing_of_how_far_its_mean_can_be_trusted():
+    assert average(0.7, 0.49, 1, "%") == Estimate(0.7, -math.inf, math.inf, "%")
 
 
 def test_equal_samples_leave_no_doubt():

@@ -22,7 +22,7 @@ from kit.training import History
 
 def history(*right: int) -> History:
     """A history with a score every ten steps: so many of 100 right."""
-    scores = tuple((10 * i, Score(n, 100, "validation", 1.0)) for i, n in enumerate(right))
+    scores = tuple((10 * i, Score(n, n, 100, "validation", 1.0)) for i, n in enumerate(right))
     return History((1.0,) * 30, scores, 1.0, 32, 0.1, 37, 0, "vision", "cpu", 1)
 
 
@@ -106,6 +106,59 @@ def decide(low, high, floor):
 
 
 MISTAKES = {"A": "no repeats", "B": "no waiting", "C": "no warm-up", "D": "not in turns"}
+# Lesson 06: 60 codes around ten centres; the image nearest to each says its name. Of cluster 9
+# most images are fours, but not the nearest one; so counting all labels gives another name.
+CENTRES = torch.eye(10) * 10
+GROUPS = torch.arange(60) % 10
+CODES = CENTRES[GROUPS] + torch.linspace(0, 1, 60).unsqueeze(1)
+DIGITS = torch.where((GROUPS == 9) & (torch.arange(60) > 9), 4, GROUPS * 7 % 10)
+CURVE = {"labels": [10, 20, 50, 100, 1_000], "shares": [0.6, 0.91, 0.88, 0.93, 0.95]}
+CLUSTERS = {"codes": CODES, "centres": CENTRES, "groups": GROUPS, "digits": DIGITS}
+MEASURED = {"06-named-clusters": CLUSTERS, "06-label-budget": CURVE}
+NAMED = float((DIGITS[:10][GROUPS] == DIGITS).float().mean())  # the first ten are the nearest
+COMMONEST = float((torch.where(GROUPS == 9, 4, GROUPS * 7 % 10) == DIGITS).float().mean())
+
+
+def least_sure(logits):
+    first, second = logits.softmax(-1).topk(2).values.unbind(-1)
+    return int((first - second).argmin())
+
+
+def one_order(images):
+    order = torch.randperm(64, generator=torch.Generator().manual_seed(3))
+    return images.flatten(1)[:, order].reshape(images.shape)
+
+
+def own_orders(images):
+    dice = torch.Generator().manual_seed(3)
+    rows = [row[torch.randperm(64, generator=dice)] for row in images.flatten(1)]
+    return torch.stack(rows).reshape(images.shape)
+
+
+def standardise(train, other):
+    mean, deviation = train.mean(0), train.std(0)
+    deviation = torch.where(deviation > 0, deviation, 1.0)
+    return (train - mean) / deviation, (other - mean) / deviation
+
+
+def own_scales(train, other):
+    return standardise(train, train)[0], standardise(other, other)[0]
+
+
+def one_scale(train, other):
+    whole = torch.cat([train, other])
+    return standardise(whole, train)[1], standardise(whole, other)[1]
+
+
+def flat_scale(train, other):
+    return (train - train.mean()) / train.std(), (other - train.mean()) / train.std()
+
+
+def asked(id, answer):
+    """The check of a lesson: with what was measured there, where the answer depends on it."""
+    return check(id, answer, **MEASURED.get(id, {}))
+
+
 RIGHT = {
     "00-flops": 163_840,
     "00-one-example": 0.5,
@@ -127,6 +180,12 @@ RIGHT = {
     "05-slow-runs": {"A": "start", "B": "copy", "C": "dtype", "D": "wait"},
     "05-token-time": 0.7,
     "05-crossover": wanted_width,
+    "06-named-clusters": NAMED,
+    "06-label-budget": 20,
+    "06-ask-next": least_sure,
+    "07-shuffle-pixels": one_order,
+    "07-really-wrong": 0.36,
+    "07-standardise": standardise,
 }
 WRONG = [  # id, answer, what its hint says
     ("00-flops", 81_920, "counts the multiplications"),
@@ -228,6 +287,45 @@ WRONG = [  # id, answer, what its hint says
     ("05-crossover", lambda s, c, r: None, "a faster chip does catch up"),
     ("05-crossover", lambda s, c, r: "wide", "returned 'wide', not a number"),
     ("05-crossover", lambda s, c, r: 1.0, "it gives 1; wanted"),
+    ("06-named-clusters", COMMONEST, "cluster's commonest digit"),
+    ("06-named-clusters", float((GROUPS == DIGITS).float().mean()), "number is no digit"),
+    ("06-named-clusters", 91.7, "not as a percentage"),
+    ("06-named-clusters", 0.123, "names[groups] has one per image"),
+    ("06-named-clusters", "many", "Give a share"),
+    ("06-label-budget", 50, "are lost, which is more than five points"),
+    ("06-label-budget", 100, "fewer labels are enough"),
+    ("06-label-budget", 30, "not measured at 30"),
+    ("06-label-budget", 20.0, "Give a number of labels"),
+    ("06-ask-next", 3, "without calling it"),
+    ("06-ask-next", lambda z: int((z.softmax(-1).topk(2).values.diff().abs()).argmax()), "surest"),
+    ("06-ask-next", lambda z: int(z.softmax(-1).amax(1).argmin()), "largest probability is smal"),
+    ("06-ask-next", lambda z: None, "returned nothing"),
+    ("06-ask-next", lambda z: 17, "It chose image 17"),
+    ("07-shuffle-pixels", 3, "without calling it"),
+    ("07-shuffle-pixels", lambda images: images, "Nothing was shuffled"),
+    ("07-shuffle-pixels", own_orders, "an order of its own"),
+    ("07-shuffle-pixels", lambda images: one_order(images) * 0, "are lost"),
+    ("07-shuffle-pixels", lambda images: images.flatten(1), "of the shape it was given"),
+    (
+        "07-shuffle-pixels",
+        lambda images: images.flatten(1)[:, torch.randperm(64)].reshape(images.shape),
+        "Seed it",
+    ),
+    ("07-really-wrong", 0.4, "One in ten of them gets the digit that it had"),
+    ("07-really-wrong", 0.04, "The others are wrong"),
+    ("07-really-wrong", 0.5, "any of ten digits"),
+    ("07-really-wrong", 36, "Give a share"),
+    ("07-standardise", 3, "without calling it"),
+    ("07-standardise", own_scales, "put on its own scale"),
+    ("07-standardise", one_scale, "must not have been seen"),
+    ("07-standardise", flat_scale, "One mean for all features"),
+    ("07-standardise", lambda a, b: (a, b), "Subtract the mean"),
+    ("07-standardise", lambda a, b: a, "return two tensors"),
+    (
+        "07-standardise",
+        lambda a, b: ((a - a.mean(0)) / a.std(0), (b - a.mean(0)) / a.std(0)),
+        "never varies",
+    ),
 ]
 each_exercise = pytest.mark.parametrize("id", EXERCISES)
 
@@ -238,7 +336,7 @@ def test_every_exercise_is_tried_here():
 
 @each_exercise
 def test_the_right_answer_is_right(id):
-    checked = check(id, RIGHT[id])
+    checked = asked(id, RIGHT[id])
     assert checked.right, checked
     assert repr(checked) == f"{id}: right."
     assert "✔ Right." in checked._repr_html_()
@@ -247,7 +345,7 @@ def test_the_right_answer_is_right(id):
 @each_exercise
 @pytest.mark.parametrize("stub", [None, ...])
 def test_the_empty_stub_gets_the_first_hint(id, stub):
-    checked = check(id, stub)
+    checked = asked(id, stub)
     assert not checked.right
     assert checked.hint == EXERCISES[id].__doc__.strip()
     assert repr(checked) == f"{id}: not yet. {checked.hint}"
@@ -255,7 +353,7 @@ def test_the_empty_stub_gets_the_first_hint(id, stub):
 
 @pytest.mark.parametrize(("id", "answer", "told"), WRONG)
 def test_a_likely_mistake_is_named(id, answer, told):
-    checked = check(id, answer)
+    checked = asked(id, answer)
     assert not checked.right
     assert any(part in checked.hint for part in told.split("|")), checked.hint
 
@@ -263,7 +361,7 @@ def test_a_likely_mistake_is_named(id, answer, told):
 @each_exercise
 @pytest.mark.parametrize("nonsense", ["nonsense", object(), -1, [], lambda: None])
 def test_nonsense_gets_a_hint_and_never_an_error(id, nonsense):
-    checked = check(id, nonsense)
+    checked = asked(id, nonsense)
     assert not checked.right and checked.hint
 
 
@@ -271,7 +369,7 @@ def test_nonsense_gets_a_hint_and_never_an_error(id, nonsense):
 def test_checking_leaves_the_random_numbers_alone(id):
     """What a lesson shows after an exercise must not depend on whether it was done."""
     before = torch.get_rng_state()
-    check(id, RIGHT[id])
+    asked(id, RIGHT[id])
     assert torch.equal(torch.get_rng_state(), before)
 
 

@@ -6,10 +6,12 @@ from dataclasses import replace
 
 import pytest
 import torch
+from families import fresh, inputs_for
 from torch import nn
 
 from kit.data import Dataset, Split
 from kit.errors import BadValue, DeviceMismatch, ShapeMismatch, UnknownName
+from kit.estimates import average, proportion
 from kit.inference import Score, device_of, evaluate, evaluating, predict
 from kit.models import FAMILIES, MLP
 
@@ -41,10 +43,11 @@ def images():
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_a_prediction_is_the_models_output_without_a_graph(family, images):
-    model = FAMILIES[family][0]().eval()
-    outputs = predict(model, images)
-    assert torch.equal(outputs, model(images))
+def test_a_prediction_is_the_models_output_without_a_graph(family):
+    model = fresh(family).eval()
+    inputs = inputs_for(model, 5)
+    outputs = predict(model, inputs)
+    assert torch.equal(outputs, model(inputs))
     assert not outputs.requires_grad and outputs.is_inference()
 
 
@@ -112,7 +115,9 @@ def test_a_model_lives_where_its_weights_are():
 def test_a_model_that_knows_nothing_scores_as_by_hand(vision, split):
     score = evaluate(Uniform(), vision, split)
     targets = vision.data[split].targets
-    assert (score.right, score.n) == (int((targets == 0).sum()), len(targets))
+    right = int((targets == 0).sum())
+    assert (score.total, score.squares, score.n) == (right, right, len(targets))
+    assert score.mean == score.accuracy == proportion(right, len(targets))
     assert score.loss == pytest.approx(math.log(10), rel=1e-6)
     assert score.split == split
 
@@ -122,7 +127,7 @@ def test_the_batch_size_does_not_change_the_score(vision, batch_size):
     torch.manual_seed(0)
     model = MLP()
     whole, parts = evaluate(model, vision), evaluate(model, vision, batch_size=batch_size)
-    assert parts.right == whole.right and parts.n == 300
+    assert (parts.total, parts.n) == (whole.total, 300)
     assert parts.loss == pytest.approx(whole.loss, rel=1e-5)
 
 
@@ -143,7 +148,7 @@ def test_an_empty_split_cannot_be_scored(vision):
     nothing = Split(torch.zeros(0, 1, 8, 8), torch.zeros(0, dtype=torch.int64))
     data = Dataset("none", {"test": nothing}, vision.data.classes, "nowhere", "CC0")
     with pytest.raises(BadValue, match="the split 'test' of 'vision' has no examples"):
-        evaluate(Uniform(), replace(vision, data=data))
+        evaluate(Uniform(), replace(vision, load=lambda: data))
 
 
 @pytest.mark.parametrize("batch_size", [0, -1])
@@ -152,8 +157,90 @@ def test_a_wrong_batch_size_is_refused(vision, batch_size):
         evaluate(Uniform(), vision, batch_size=batch_size)
 
 
-def test_a_score_carries_its_interval_and_counts():
-    score = Score(right=297, n=300, split="test", loss=0.05)
+# --- Scores --------------------------------------------------------------------------------------
+
+
+def test_a_score_of_right_and_wrong_carries_wilsons_interval():
+    score = Score(total=297, squares=297, n=300, split="test", loss=0.05)
     assert repr(score) == "99.0 % [97.1 to 99.7 %] right on 300 test examples, loss 0.0500"
-    assert score.to_dict()["accuracy_share"]["value"] == 0.99
-    assert "297 of 300 test examples" in score.table().caption
+    assert score.mean == score.accuracy == proportion(297, 300)
+    assert score.to_dict()["mean_share"]["value"] == 0.99
+    assert "300 test examples; Wilson's 95 % interval" in score.table().caption
+    assert score.table().header[0] == "right"
+
+
+def test_a_score_of_shares_carries_students_interval():
+    shares = [0.5, 0.625, 0.625, 0.75]
+    total, squares = sum(shares), sum(share**2 for share in shares)
+    score = Score(total, squares, 4, "test", 0.05, "of the pole's time")
+    assert score.mean == average(total, squares, 4, "%")
+    assert (score.mean.value, score.mean.unit) == (0.625, "%")
+    assert repr(score).startswith("62.5 % [")
+    assert "] of the pole's time on 4 test examples" in repr(score)
+    assert "Student's" in score.table().caption
+
+
+def test_only_a_share_of_right_answers_is_an_accuracy():
+    score = Score(3, 3, 4, "test", 0.05, "of the fraud found")
+    assert score.mean == proportion(3, 4)
+    with pytest.raises(BadValue, match=r"a share of the fraud found, not an accuracy: use \.mean"):
+        score.accuracy  # noqa: B018
+
+
+def closeness(outputs, targets):
+    """A share of each example, such as a forecast's: how near 1 the probability is."""
+    return outputs.softmax(-1).gather(1, targets.unsqueeze(1)).squeeze(1)
+
+
+def test_shares_are_added_up_as_they_are(vision):
+    torch.manual_seed(0)
+    model, work = MLP(), replace(vision, score=closeness, measure="of certainty")
+    score = evaluate(model, work)
+    inputs, targets = vision.data["test"]
+    shares = [float(p[t]) for p, t in zip(predict(model, inputs).softmax(-1), targets, strict=True)]
+    assert score.n == 300 and score.measure == "of certainty"
+    assert score.total == pytest.approx(sum(shares))
+    assert score.squares == pytest.approx(sum(share**2 for share in shares))
+    assert score.mean.value == pytest.approx(sum(shares) / 300)
+
+
+def test_fewer_values_than_examples_may_count(vision):
+    """As where the score is about the frauds alone: here about the sevens."""
+
+    def of_the_sevens(outputs, targets):
+        return (outputs.argmax(-1) == 7)[targets == 7]
+
+    sevens = int((vision.data["test"].targets == 7).sum())
+    score = evaluate(Uniform(), replace(vision, score=of_the_sevens, measure="of the sevens"))
+    assert (score.total, score.n) == (0, sevens)
+
+
+def test_all_outputs_of_a_split_are_judged_together(vision):
+    """A rank among all others cannot be told from a batch alone."""
+    seen = []
+
+    def judge(outputs, targets):
+        seen.append((outputs.shape, len(targets)))
+        return outputs.argmax(-1) == targets
+
+    evaluate(Uniform(), replace(vision, score=judge), batch_size=7)
+    assert seen == [((300, 10), 300)]
+
+
+def test_a_trial_takes_the_place_of_the_score(vision):
+    """It tries the model in the world, here on inputs of its own; the loss stays the data's."""
+    asked = []
+
+    def never(outputs, targets):
+        raise AssertionError("the score was asked")
+
+    def trial(predict, split):
+        answers = predict(torch.zeros(5, 1, 8, 8))
+        asked.append((split, answers.shape, answers.requires_grad))
+        return torch.tensor([1.0, 0.5])
+
+    model = MLP().train()
+    score = evaluate(model, replace(vision, score=never, trial=trial, measure="balanced"))
+    assert asked == [("test", (5, 10), False)] and model.training
+    assert (score.total, score.squares, score.n) == (1.5, 1.25, 2)
+    assert score.loss == pytest.approx(evaluate(model, vision).loss)

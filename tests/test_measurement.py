@@ -392,6 +392,7 @@ def test_the_median_stands_first_with_its_interval():
 
 
 SOMEBODY_ELSE = devices.Surroundings(2.0, 2, 0.0, 1.5, None, None, None, None, None)
+NOT_ALONE = replace(SOMEBODY_ELSE, busy_elsewhere=0.0, runs_at_once=3)
 COARSE = Conditions("cpu", 1, "2.0", resolution_s=0.02)
 
 
@@ -407,6 +408,10 @@ COARSE = Conditions("cpu", 1, "2.0", resolution_s=0.02)
         (
             {"conditions": replace(COARSE, resolution_s=0.0, surroundings=SOMEBODY_ELSE)},
             "other programs kept 1.5 of 2 cores busy",
+        ),
+        (
+            {"conditions": replace(COARSE, resolution_s=0.0, surroundings=NOT_ALONE)},
+            "3 runs at once on this machine, as asked",
         ),
     ],
 )

@@ -31,6 +31,8 @@ OTHER_PARAMETERS = {  # none of them a default
     "04": {"model_name": "mlp", "steps": 80, "largest_batch": 48, "target_ms": 20.0}
     | {"percentile": 75, "budget_s": 0.05, "seed": 3},
     "05": {"device": "cpu", "largest_width": 600, "batch_size": 8, "budget_s": 0.1, "seed": 4},
+    "06": {"steps": 150, "few_steps": 80, "per_class": 8, "seed": 3},
+    "07": {"image_steps": 60, "sequence_steps": 60, "wrong_share": 0.3, "scale": 16.0, "seed": 4},
 }
 NOT_IN_A_LESSON = r"\bsimply\b|\bjust\b|\bobviously\b|%timeit|time\.time\(|filterwarnings|pip install|^!|https?://"
 
@@ -219,7 +221,8 @@ def test_plain_papermill_runs_it_with_other_parameters_and_solutions_are_right(p
     right = [text.split(":")[0] for text in shown if text.endswith(": right.")]
     assert right == list(solutions(number))
     for record in records(notebook, "History")[-1:]:
-        assert (record["batch_size"], record["lr"]) == (given["batch_size"], given["lr"])
+        same = [name for name in ("batch_size", "lr", "seed") if name in given]
+        assert same and all(record[name] == given[name] for name in same)
 
 
 def test_the_template_runs_as_it_is(tmp_path):

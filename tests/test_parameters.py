@@ -1,5 +1,8 @@
 """Parameters: what a notebook can be asked, and what is refused before a kernel starts."""
 
+import subprocess
+import sys
+
 import nbformat
 import pytest
 
@@ -14,6 +17,7 @@ model: str = "cnn"  # cnn | mlp; which model learns
 threads: int = 1  # 1 | 2 | 4; CPU threads
 live: bool = False  # whether to draw
 note: str = ""
+budget_s: float = 30.0  # 0.1..600 s; of training
 """
 
 
@@ -41,9 +45,9 @@ def asked(tmp_path):
 
 def test_each_line_is_a_parameter(asked):
     found = declared(asked)
-    assert list(found) == ["steps", "lr", "shift", "model", "threads", "live", "note"]
-    assert [p.type for p in found.values()] == [int, float, int, str, int, bool, str]
-    assert [p.default for p in found.values()] == [600, 3e-3, -1, "cnn", 1, False, ""]
+    assert list(found) == ["steps", "lr", "shift", "model", "threads", "live", "note", "budget_s"]
+    assert [p.type for p in found.values()] == [int, float, int, str, int, bool, str, float]
+    assert [p.default for p in found.values()] == [600, 3e-3, -1, "cnn", 1, False, "", 30.0]
 
 
 def test_ranges_choices_and_meanings_are_read(asked):
@@ -54,6 +58,66 @@ def test_ranges_choices_and_meanings_are_read(asked):
     assert found["model"].choices == ("cnn", "mlp")
     assert found["steps"].meaning == "updates of the weights"
     assert found["live"].meaning == "whether to draw"
+
+
+@pytest.mark.parametrize(
+    ("line", "unit", "told"),
+    [
+        ("b: float = 30.0  # 0.1..600 s; time", "s", "(0.1 to 600 s)  time"),
+        ("b: float = 30.0  # 0.1 .. 600 examples/s", "examples/s", "(0.1 to 600 examples/s)"),
+        (
+            "b: int = 2  # 1 | 2 | 4 threads; of the CPU",
+            "threads",
+            "(1 | 2 | 4 threads)  of the CPU",
+        ),
+        ("b: int = 2  # 1|2|4; threads", "", "(1 | 2 | 4)  threads"),
+        ("b: int = 7  # 0..4294967295; seed", "", "(0 to 4294967295)  seed"),
+        ("b: float = 2  # in seconds; or none", "", "in seconds; or none"),
+    ],
+)
+def test_a_unit_may_follow_the_limits(tmp_path, line, unit, told):
+    found = declared(notebook(tmp_path / "a.ipynb", line))["b"]
+    assert found.unit == unit
+    assert str(found).endswith(told)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "b: float = 30.0  # 0.1..600 seconds of training",  # no semicolon: not a unit
+        "b: int = 30  # 1..600..2; steps",
+        "b: int = 2  # 1 | 2 | 4 cores or threads; of the CPU",
+        "b: int = 2  # one | 2; number",
+        'b: str = "cnn"  # cnn | mlp which model',
+        'b: str = "cnn"  # 1..5; model',
+    ],
+)
+def test_limits_that_cannot_be_read_are_not_taken_for_words(tmp_path, line):
+    with pytest.raises(BadValue, match=r"a\.ipynb: b: the limits in .* needs \"LOW\.\.HIGH UNIT"):
+        declared(notebook(tmp_path / "a.ipynb", line))
+
+
+@pytest.mark.parametrize(
+    "line", ['b: str = "x=1"', "b: int = 5  # 1..9; n = 5", "b: int", "b: int = 1; c: int = 2"]
+)
+def test_a_line_that_papermill_would_lose_is_refused(tmp_path, line):
+    with pytest.raises(BadValue, match=r"a\.ipynb: .*(lost on papermill|plain value)"):
+        declared(notebook(tmp_path / "a.ipynb", line))
+
+
+@pytest.mark.parametrize("line", ['b: str = "#1"', "b: int = (", "b: int ="])
+def test_a_line_that_is_no_plain_value_is_refused(tmp_path, line):
+    with pytest.raises(BadValue, match=r"a\.ipynb: .*(plain value|no Python)"):
+        declared(notebook(tmp_path / "a.ipynb", line))
+
+
+def test_papermill_shows_the_same_lines(asked):
+    command = [sys.executable, "-m", "papermill", "--help-notebook", str(asked)]
+    told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    for name, parameter in declared(asked).items():
+        assert f"{name}: {parameter.type.__name__} (default " in told
+        assert parameter.meaning in told
+    assert "0.1..600 s; of training" in told
 
 
 def test_a_parameter_tells_itself_in_one_line(asked):
@@ -113,6 +177,8 @@ def test_a_notebook_without_parameters_has_none(tmp_path):
         ("model", "mlp", "mlp"),
         ("threads", "2", 2),
         ("threads", 4, 4),
+        ("budget_s", "600", 600.0),
+        ("budget_s", 1, 1.0),
         ("live", "true", True),
         ("live", "False", False),
         ("live", True, True),
@@ -142,6 +208,8 @@ def test_a_value_becomes_one_of_its_type(asked, name, given, value):
         ("shift", "1", "not possible"),
         ("model", "gpt", "not possible. model: str = 'cnn' (cnn | mlp)"),
         ("threads", "3", "not possible. threads: int = 1 (1 | 2 | 4)"),
+        ("budget_s", "601", "not possible. budget_s: float = 30.0 (0.1 to 600 s)  of training"),
+        ("budget_s", "30 s", "needs a number"),
         ("live", "yes", "needs true or false"),
         ("live", 1, "needs true or false"),
         ("note", 12, "needs a word"),

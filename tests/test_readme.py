@@ -104,6 +104,11 @@ def test_the_figures_on_trust_are_the_measured_ones():
     assert run([sys.executable, str(script), "table"]).strip() in README
 
 
+def test_the_table_of_workloads_is_of_the_kept_runs():
+    script = ROOT / "benchmarks" / "eight_workloads.py"
+    assert run([sys.executable, str(script)]).strip() in README
+
+
 def test_every_file_it_names_is_there():
     for name in re.findall(r"\]\((?!http)([^)]+)\)", README) + re.findall(
         r"`((?:kit|tests|notebooks|tools)/[\w./-]+)`", README

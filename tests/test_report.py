@@ -1,11 +1,23 @@
-"""The report: which claims are decided, from records in notebooks made by hand."""
+"""The report: which claims are decided, and all runs as a table and a page."""
+
+import html
+import os
+import re
+from pathlib import Path
 
 import nbformat
+import pandas as pd
 import pytest
+from click.testing import CliRunner
 
+from kit import Estimate, machine
 from kit.course.claims import ledger, verdict
+from kit.errors import BadValue
 from kit.results import RECORD
-from kit.runs.report import collect, ledger_table, records
+from kit.runs import write_report
+from kit.runs.command_line import main
+from kit.runs.execution import NOTEBOOKS
+from kit.runs.report import _whole, ledger_table
 
 
 def notebook(path, *results):
@@ -59,27 +71,237 @@ def test_the_caption_counts_the_decided(runs, tmp_path):
     assert ledger_table(tmp_path / "empty").caption.startswith("0 of 38 claims decided")
 
 
-def test_records_name_their_notebook(runs):
-    found = [(record["notebook"], record["verdict"]) for record in records(runs, "Verdict")]
-    assert found == [
-        ("a.ipynb", "holds here"),
-        ("a.ipynb", "cannot tell"),
-        ("b.ipynb", "does not hold here"),
-        ("b.ipynb", "holds here"),
+# --- The files -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def mixed(tmp_path):
+    """Six runs as papermill leaves them: four done, one failed; and a damaged file."""
+    for i, batch_size in enumerate((8, 16, 32, 64)):
+        executed(tmp_path / f"run-{i}.ipynb", batch_size, halves(0.001 * batch_size))
+    executed(tmp_path / "run-4.failed.ipynb", 128, error=("RuntimeError", "no <memory>\nleft"))
+    (tmp_path / "run-5.ipynb").write_text("{")
+    return tmp_path
+
+
+def halves(latency_s):
+    """A record of thirty values, some of them estimates, one of them unknown."""
+    return {
+        "kind": "Halves",
+        "latency_s": Estimate(latency_s, 0.9 * latency_s, 1.1 * latency_s, "s").to_dict(),
+        "training": {"score_share": Estimate(0.95, 0.9, 0.97, "%").to_dict(), "train_s": 2.5},
+        "energy_joules": None,
+        "steps": 600,
+        "reached": True,
+        "doubts": ["<b>clock</b>", "µ"],
+        **{f"another_{i}_bytes": 1_000 * i for i in range(25)},
+    }
+
+
+def executed(path, batch_size, record=None, error=None):
+    """A notebook with a parameter, as papermill leaves it, with a record or an error."""
+    lines = "batch_size: int = 8  # 1..1024 examples; per step\nseed: int = 0  # 0..9; of all"
+    first = nbformat.v4.new_code_cell(lines, metadata={"tags": ["parameters"]})
+    outputs = [
+        nbformat.v4.new_output("display_data", data={RECORD: shown})
+        for shown in (machine()._repr_mimebundle_()[RECORD], record)
+        if shown
     ]
+    if error:
+        name, value = error
+        outputs.append(nbformat.v4.new_output("error", ename=name, evalue=value, traceback=[]))
+    made = nbformat.v4.new_notebook(cells=[first, nbformat.v4.new_code_cell("…", outputs=outputs)])
+    made.metadata["papermill"] = {
+        "input_path": "experiments/costs.ipynb",
+        "parameters": {"batch_size": batch_size},
+        "start_time": "2026-11-22T10:00:00.123456+00:00",
+        "end_time": "2026-11-22T10:00:12.5+00:00",
+        "duration": 12.4,
+        "exception": bool(error),
+    }
+    nbformat.write(made, path)
 
 
-def test_collecting_gives_a_table_with_a_row_per_record(runs):
-    table = collect(runs)
-    assert len(table) == 4
-    assert table["measured.loss_ratio"].dropna().tolist() == [0.1, 0.9, 0.1]
-    assert RECORD.endswith("+json")
+def test_a_report_is_three_files_whole_or_not_at_all(mixed):
+    found = write_report(mixed)
+    assert [path.name for path in found.paths] == ["runs.csv", "runs.parquet", "index.html"]
+    assert found.told == "6 runs of 1 notebook: 4 done, 1 failed, 1 unreadable."
+    assert len(found.ledger.rows) == len(ledger())
+    assert sorted(p.name for p in (mixed / "report").iterdir()) == sorted(
+        path.name for path in found.paths
+    )
 
 
-def test_collecting_nothing_gives_an_empty_table(tmp_path):
-    assert len(collect(tmp_path)) == 0
+def test_a_report_can_be_made_again(mixed):
+    before, again = write_report(mixed), write_report(mixed)
+    assert again.told == before.told
 
 
-def test_a_folder_that_is_not_there_is_told(tmp_path):
-    with pytest.raises((LookupError, ValueError, OSError), match="nowhere"):
-        collect(tmp_path / "nowhere")
+def test_a_file_that_cannot_be_written_leaves_the_old_one_and_no_draft(mixed):
+    path = write_report(mixed).paths[0]
+    before = path.read_bytes()
+
+    def breaks(draft):
+        draft.write_text("half")
+        raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        _whole(path, breaks)
+    assert path.read_bytes() == before
+    assert len(list(path.parent.iterdir())) == 3
+
+
+def test_the_table_has_units_in_the_names_of_its_columns(mixed):
+    table = pd.read_parquet(write_report(mixed).paths[1])
+    assert "parameter.batch_size [examples]" in table
+    assert "latency_s.low [s]" in table and "training.score_share.value [share]" in table
+    assert not [name for name in table if name.endswith(".unit")]
+
+
+def test_spreadsheet_and_parquet_hold_the_same(mixed):
+    spreadsheet, parquet, _ = write_report(mixed).paths
+    table, typed = pd.read_csv(spreadsheet), pd.read_parquet(parquet)
+    assert list(table) == list(typed) and len(table) == len(typed) == 6
+    assert spreadsheet.read_bytes().startswith(b"\xef\xbb\xbf")  # UTF-8, for a spreadsheet
+    assert table["doubts"].dropna().unique().tolist() == ["<b>clock</b>; µ"]
+    assert typed["parameter.batch_size [examples]"].tolist()[:5] == [8, 16, 32, 64, 128]
+    assert typed["steps"].dtype == "Int64" and typed["reached"].dtype == "boolean"
+    assert table["latency_s.value [s]"].tolist()[:4] == [0.008, 0.016, 0.032, 0.064]
+    assert table["status"].tolist() == ["done"] * 4 + ["failed", "unreadable"]
+    assert typed["energy_joules"].isna().all()
+
+
+def test_values_of_unlike_types_and_units_have_room(tmp_path):
+    seconds, size = (Estimate(1, 1, 1, unit).to_dict() for unit in ("s", "B"))
+    executed(tmp_path / "a.ipynb", 8, {"kind": "A", "x": 1, "y": seconds})
+    executed(tmp_path / "b.ipynb", 8, {"kind": "A", "x": "b", "y": size})
+    executed(tmp_path / "c.ipynb", 8, {"kind": "A", "x": True, "z": 2**70, "list": [1]})
+    table = pd.read_parquet(write_report(tmp_path).paths[1])
+    assert table["x"].tolist() == ["1", "b", "True"]
+    assert table["y.unit"].tolist()[:2] == ["s", "B"] and "y.value" in table
+    assert table["z"].tolist()[2] == 2.0**70
+    assert "list" not in table
+
+
+def test_a_folder_without_runs_is_told_in_one_line(tmp_path):
+    with pytest.raises(BadValue, match=r"no executed notebooks in it; needs some: kit run") as told:
+        write_report(tmp_path)
+    assert "\n" not in str(told.value) and not list(tmp_path.iterdir())
+
+
+# --- The page ------------------------------------------------------------------------------------
+
+
+def text(cell: str) -> str:
+    return html.unescape(re.sub(r"<[^>]+>", " ", cell)).strip()
+
+
+def lines_of(page: str, which: int = 0) -> list[list[str]]:
+    """The cells of the lines of a table of the page."""
+    table = re.findall(r"<table.*?</table>", page, re.DOTALL)[which]
+    lines = re.findall(r"<tr>(.*?)</tr>", table, re.DOTALL)
+    return [[text(cell) for cell in re.findall(r"<t[hd].*?</t[hd]>", line)] for line in lines]
+
+
+@pytest.fixture
+def page(mixed):
+    return write_report(mixed).paths[2].read_text(encoding="utf-8")
+
+
+def test_failed_runs_come_first_with_their_error(page):
+    head, *lines = lines_of(page)
+    assert head == ["run", "status", "batch_size", "seconds", "latency_s", "training. score_share"]
+    assert lines[0] == [
+        "run-4",
+        "▲ failed",
+        "128 examples",
+        "12.4 s",
+        "RuntimeError: no <memory> left",
+    ]
+    assert [line[1] for line in lines] == ["▲ failed"] + ["● done"] * 4
+    assert "run-5" in page and "✕ unreadable" in page and "cannot be read" in page
+
+
+def test_numbers_are_words_with_units_and_intervals(page):
+    line = lines_of(page)[2]
+    assert line[:4] == ["run-0", "● done", "8 examples", "12.4 s"]
+    assert line[4:] == ["8.00 ms 7.20 to 8.80 ms", "95.0 % 90.0 to 97.0 %"]
+
+
+def test_what_is_the_same_in_all_is_said_once(page):
+    same = re.search(r"<p class=same>(.*?)</p>", page)[1]
+    assert text(same).startswith("The same in all: seed  0  · cpu")
+    assert "seed" not in lines_of(page)[0]
+
+
+def test_the_other_columns_open_below(page):
+    opened = re.search(r"<summary>(.*?)</summary>", page)[1]
+    head, _, first, *_ = lines_of(page, 1)
+    assert opened == "All that was measured: 32 columns" and len(head) == 5 + 32
+    told = dict(zip(head, first, strict=True))
+    assert told["another_ 24_ bytes"] == "24.0 kB" and told["steps"] == "600"
+    assert told["energy_ joules"] == "—" and told["doubts"] == "<b>clock</b>; µ"
+
+
+def test_a_page_asks_for_nothing_and_believes_no_text(page):
+    assert not re.search(r"(src|href)=.?(http|//)|<script|@import|url\(", page)
+    assert "<b>clock" not in page and "<memory>" not in page
+    assert all(html.escape(claim.claim) in page for claim in ledger().values())
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("width", [1280, 400])
+def test_only_the_tables_scroll_sideways(mixed, width, tmp_path):
+    playwright = pytest.importorskip("playwright.sync_api")
+    from browser import CHROMIUM_OPTIONS, Watch, find_chromium
+
+    path = find_chromium()
+    if path is None and os.environ.get("KIT_REQUIRE_BROWSER") != "1":
+        pytest.skip("no Chromium found; on Debian: apt-get install chromium")
+    with playwright.sync_playwright() as p:
+        browser = p.chromium.launch(executable_path=path, args=CHROMIUM_OPTIONS)
+        page = browser.new_page(viewport={"width": width, "height": 900})
+        watch = Watch(page)
+        page.goto(write_report(mixed).paths[2].as_uri())
+        page.get_by_text("All that was measured").click()
+        folder = Path(os.environ.get("KIT_SCREENSHOTS", tmp_path))
+        page.screenshot(path=folder / f"report-{width}.png", full_page=True)
+        wide = page.locator(".wide").nth(1)
+        assert wide.evaluate("box => box.scrollWidth > box.clientWidth")
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        number = page.locator("td.number").first
+        assert number.evaluate("cell => getComputedStyle(cell).textAlign") == "right"
+        assert not watch.errors
+        browser.close()
+
+
+# --- The command ---------------------------------------------------------------------------------
+
+
+def command(*words: str):
+    return CliRunner().invoke(main, ["report", *words])
+
+
+def test_the_command_prints_the_ledger_and_where_things_are(mixed):
+    told = command(str(mixed))
+    assert told.exit_code == 0
+    *_, count, spreadsheet, parquet, page = told.stdout.splitlines()
+    assert count == "6 runs of 1 notebook: 4 done, 1 failed, 1 unreadable."
+    assert [Path(path).is_file() for path in (spreadsheet, parquet, page)] == [True] * 3
+    assert all(claim.claim in told.stdout for claim in ledger().values())
+
+
+def test_without_a_folder_the_lessons_are_read_and_nothing_is_written():
+    before = set(NOTEBOOKS.iterdir())
+    told = command()
+    assert told.exit_code == 0 and "claims decided by the notebooks in notebooks/" in told.stdout
+    assert set(NOTEBOOKS.iterdir()) == before
+
+
+@pytest.mark.parametrize("name", ["", "nowhere", "file.txt"])
+def test_a_folder_that_has_nothing_is_one_line(tmp_path, name):
+    (tmp_path / "file.txt").touch()
+    told = command(str(tmp_path / name))
+    assert told.exit_code == 1
+    (line,) = told.stderr.splitlines()
+    assert line.startswith("Error: ") and "executed notebook" in line

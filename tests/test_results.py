@@ -37,6 +37,17 @@ def asked_often() -> scenarios.ServerRun:
     return scenarios.server(nothing, rate=1e3, target_s=1, queries=10)
 
 
+def trained_and_used(work) -> costs.TwoBills:
+    model = tiny()
+    return costs.two_bills(
+        history=training.train(model, work, steps=3, live=False),
+        score=inference.evaluate(model, work),
+        target=work.target,
+        bill=costs.bill(work, model, batch_size=32, **SHORT),
+        latency=measurement.measure(nothing, **SHORT),
+    )
+
+
 # One of each kind. A new kind of result needs a line here.
 MAKERS = {
     "Agreement": lambda work: comparison.agree(torch.zeros(2, 2), torch.zeros(2, 2)),
@@ -55,6 +66,7 @@ MAKERS = {
     "ServerRun": lambda work: asked_often(),
     "StreamRun": lambda work: scenarios.multi_stream(nothing, **SHORT),
     "Sweep": lambda work: sweeps.sweep(lambda size: nothing, [1, 2], **SHORT),
+    "TwoBills": trained_and_used,
     "Recorded": lambda work: elsewhere.recorded("99"),
     "Verdict": lambda work: claims.verdict("01", weights_moved=1.0, loss_ratio=None),
 }

@@ -37,6 +37,7 @@ def _two_cores(monkeypatch):
         ({"cooled": 4}, "the processor slowed down to cool, 4 times"),
         ({"clock_hz_after": 2.4e9}, "the clock fell from 3.0 to 2.4 GHz"),
         ({"busy_elsewhere": None, "load": 2.6}, "this machine was busy before (load 2.6)"),
+        ({"runs_at_once": 4}, "4 runs at once on this machine, as asked"),
     ],
 )
 def test_each_disturbance_is_told_alone(changes, doubt):
@@ -114,6 +115,14 @@ def test_shares_are_of_the_time():
     assert found.throttled_share == 0.25
     assert found.cooled == 3
     assert between(START, later(1.0, throttled_s=9.0)).throttled_share == 1.0  # several threads
+
+
+@pytest.mark.parametrize(("told", "runs"), [("3", 3), ("1", 1), ("many", 1), (None, 1)])
+def test_a_sweep_tells_how_many_runs_go_at_once(told, runs, monkeypatch):
+    monkeypatch.delenv("KIT_PARALLEL", raising=False)
+    if told is not None:
+        monkeypatch.setenv("KIT_PARALLEL", told)
+    assert between(START, later(1.0)).runs_at_once == runs
 
 
 def test_in_a_moment_the_ticking_counters_say_nothing():

@@ -9,6 +9,7 @@ import time
 from dataclasses import replace
 from itertools import pairwise
 
+import families
 import pytest
 import torch
 from torch import nn
@@ -16,11 +17,13 @@ from torch.nn.functional import cross_entropy
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from kit.checkpoints import load, save
-from kit.errors import BadValue, NonFiniteLoss, ShapeMismatch
-from kit.inference import evaluate
+from kit.data import Dataset, Split
+from kit.errors import BadValue, NonFiniteLoss, ShapeMismatch, UnknownName
+from kit.inference import Score, evaluate
 from kit.models import FAMILIES, MLP, MLPConfig
 from kit.training import History, step, train
 from kit.training.run import LOOK_S
+from kit.workloads import Workload
 
 PER_EPOCH = 1_197 // 32  # 37 whole batches
 
@@ -52,6 +55,24 @@ class Dropping(nn.Module):
 
 def run(model: nn.Module, work, steps: int = 5, **options) -> History:
     return train(model, work, steps=steps, live=False, **options)
+
+
+def work_for(model: nn.Module) -> Workload:
+    """Something to learn for a model of any family: 40 examples, in epochs of 5 steps of 8."""
+    inputs = families.inputs_for(model, 40)
+    split = Split(inputs, torch.zeros(len(inputs)))
+    data = Dataset("made up", {"train": split, "validation": split}, (), "made up", "CC0")
+    return Workload(
+        name="made up",
+        stands_for="whatever the model is for",
+        differs="the numbers are made up",
+        load=lambda: data,
+        models={},
+        loss=families.loss_of,
+        score=lambda outputs, targets: targets,
+        measure="of nothing",
+        target=1.0,
+    )
 
 
 # --- One step ------------------------------------------------------------------------------------
@@ -90,18 +111,17 @@ def test_a_step_refuses_unequal_numbers_with_both_shapes():
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_it_computes_what_a_loop_written_by_hand_computes(vision, family):
-    torch.manual_seed(0)
-    model = FAMILIES[family][0]()
-    mine = copy.deepcopy(model)
-    history = run(model, vision, steps=PER_EPOCH + 3, lr=1e-3)
+def test_it_computes_what_a_loop_written_by_hand_computes(family):
+    model = families.fresh(family)
+    mine, work = copy.deepcopy(model), work_for(model)
+    history = run(model, work, steps=8, batch_size=8, lr=1e-3)
 
     optimizer, losses = torch.optim.AdamW(mine.parameters(), lr=1e-3), []
     for epoch in range(2):
-        for inputs, targets in vision.batches("train", 32, order=epoch):
-            if len(losses) < PER_EPOCH + 3:
+        for inputs, targets in work.batches("train", 8, order=epoch):
+            if len(losses) < 8:
                 optimizer.zero_grad()
-                loss = cross_entropy(mine(inputs), targets)
+                loss = work.loss(mine(inputs), targets)
                 loss.backward()
                 optimizer.step()
                 losses.append(loss.item())
@@ -209,8 +229,7 @@ class Reads(TorchDispatchMode):
 def test_the_loop_hardly_ever_reads_a_loss(vision):
     with Reads() as reads:
         history = run(fresh(), vision, steps=500, evaluate_every=500, optimizer=torch.optim.SGD)
-    batches = 2  # of the 300 validation examples, read twice each: how many right, and the loss
-    assert reads.items == len(history.scores) * batches * 2
+    assert reads.items == len(history.scores) * 3  # of each: the loss, the sum, the squares
     assert reads.stacks <= history.train_s / LOOK_S + 2
     assert history.steps == 500
 
@@ -278,6 +297,7 @@ def test_resuming_does_not_touch_the_state_it_is_given(vision):
         ({"batch_size": 16}, r"batch_size=16: .* batch_size=32"),
         ({"seed": 1}, r"seed=1: .* seed=0"),
         ({"optimizer": torch.optim.SGD}, r"optimizer='SGD': .* optimizer='AdamW'"),
+        ({"precision": "bf16"}, r"precision='bf16': .* precision='fp32'"),
     ],
 )
 def test_other_settings_cannot_be_resumed(vision, changed, told):
@@ -294,6 +314,30 @@ def test_another_model_cannot_be_resumed(vision):
             run(other, vision, steps=5, resume=state)
 
 
+def older(state: dict) -> dict:
+    """The state as it was kept before there were precisions, shares and named parameters."""
+    old = copy.deepcopy(state)
+    del old["settings"]["precision"]
+    for _, score in old["scores"]:
+        score["right"] = int(score.pop("total"))
+        del score["squares"], score["measure"]
+    for group in old["optimizer"]["param_groups"]:
+        del group["param_names"]
+    return old
+
+
+def test_a_state_of_an_older_kit_goes_on_in_fp32(vision):
+    whole, model = fresh(), fresh()
+    straight = run(whole, vision, steps=80)
+    state = older(run(model, vision, steps=40).state)
+    with pytest.raises(BadValue, match=r"precision='bf16': .* precision='fp32'"):
+        run(model, vision, steps=80, resume=state, precision="bf16")
+    history = run(model, vision, steps=80, resume=state)
+    assert same(whole, model)
+    assert history.scores[0] == straight.scores[0]
+    assert history.scores[-1] == straight.scores[-1]
+
+
 def test_a_history_given_in_place_of_its_state_is_told(vision):
     model = fresh()
     history = run(model, vision, steps=3)
@@ -307,6 +351,133 @@ def test_a_run_that_is_done_has_nothing_to_resume(vision, steps):
     state = run(model, vision, steps=3).state
     with pytest.raises(BadValue, match=r"nothing left to do: .* 3 are done"):
         run(model, vision, steps=steps, resume=state)
+
+
+# --- Narrower arithmetic -------------------------------------------------------------------------
+
+
+def test_in_bf16_layers_compute_in_bfloat16_and_weights_stay_as_they_are(vision):
+    model, computed = fresh(), set()
+    for layer in (model.hidden[0], model.head):
+        layer.register_forward_hook(
+            lambda layer, inputs, outputs: computed.add((outputs.dtype, layer.training))
+        )
+    history = run(model, vision, precision="bf16")
+    assert computed == {(torch.bfloat16, True), (torch.float32, False)}  # scores are in full
+    assert {p.dtype for p in model.parameters()} == {torch.float32}
+    kept = history.state["optimizer"]["state"][0]
+    assert kept["exp_avg"].dtype == torch.float32
+    assert (history.precision, history.to_dict()["precision"]) == ("bf16", "bf16")
+    assert "bf16" in history.table().caption
+
+
+def test_in_fp32_nothing_is_narrow(vision):
+    model, computed = fresh(), set()
+    model.head.register_forward_hook(lambda layer, i, outputs: computed.add(outputs.dtype))
+    assert run(model, vision).precision == "fp32"
+    assert computed == {torch.float32}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_in_bf16_the_losses_are_nearly_the_same(family):
+    wide, narrow = families.fresh(family), families.fresh(family)
+    work = work_for(wide)
+    full = run(wide, work, steps=20, batch_size=8, lr=1e-3)
+    half = run(narrow, work, steps=20, batch_size=8, lr=1e-3, precision="bf16")
+    assert half.losses == pytest.approx(full.losses, rel=0.02)  # 8 bits: 0.4 % per number
+    assert half.losses != full.losses
+
+
+def test_in_bf16_it_learns_as_much(vision):
+    model = fresh()
+    run(model, vision, steps=5 * PER_EPOCH, precision="bf16")
+    assert evaluate(model, vision).mean.value > 0.8  # and a coin of ten sides 0.1
+
+
+def test_a_run_in_bf16_can_be_resumed(vision):
+    whole, model = fresh(), fresh()
+    run(whole, vision, steps=20, precision="bf16")
+    state = run(model, vision, steps=7, precision="bf16").state
+    run(model, vision, steps=20, precision="bf16", resume=state)
+    assert same(whole, model)
+
+
+def test_an_unknown_precision_lists_those_there_are(vision):
+    with pytest.raises(UnknownName, match=r"no precision is called 'int8'\. There are: fp32, bf16"):
+        run(fresh(), vision, precision="int8")
+
+
+# --- Ended before its last step ------------------------------------------------------------------
+
+
+def test_a_spent_budget_ends_it_with_a_score(vision):
+    model = fresh().eval()
+    history = run(model, vision, steps=10**7, budget_s=0.05)
+    assert history.stopped == "budget spent" and not history.interrupted
+    assert 0 < history.steps < 10**7 and history.train_s >= 0.05
+    assert history.scores[-1] == (history.steps, evaluate(model, vision, "validation"))
+    assert "(budget spent)" in repr(history) and "(budget spent)" in history.table().caption
+    assert history.to_dict()["stopped"] == "budget spent"
+    assert not model.training
+
+
+def test_a_budget_that_is_not_spent_changes_nothing(vision):
+    one, other = fresh(), fresh()
+    run(one, vision, steps=10)
+    assert run(other, vision, steps=10, budget_s=1e6).stopped == ""
+    assert same(one, other)
+
+
+def test_it_ends_at_the_first_score_that_reaches_the_target(vision):
+    free = run(fresh(), vision, steps=100, evaluate_every=10)
+    shares = [score.mean.value for _, score in free.scores]
+    wanted = max(shares[:6])
+    first = shares.index(wanted)
+    assert 0 < first < 10
+    model, same_steps = fresh(), fresh()
+    history = run(model, vision, steps=100, evaluate_every=10, target=wanted)
+    assert history.stopped == "target reached"
+    assert history.steps == history.steps_to(wanted) == 10 * first
+    assert history.scores == free.scores[: first + 1]
+    assert history.losses == free.losses[: 10 * first]
+    run(same_steps, vision, steps=10 * first)
+    assert same(model, same_steps)
+
+
+def test_a_target_reached_by_the_last_step_did_not_end_it_early(vision):
+    last = run(fresh(), vision, steps=20, evaluate_every=20).scores[-1][1]
+    history = run(fresh(), vision, steps=20, evaluate_every=20, target=last.mean.value)
+    assert (history.steps, history.stopped) == (20, "")
+
+
+def test_a_model_that_is_good_enough_is_not_trained(vision):
+    model = fresh()
+    before = weights(model)
+    history = run(model, vision, steps=10, target=0.0)
+    assert (history.steps, history.stopped, history.train_s) == (0, "target reached", 0.0)
+    assert (history.steps_to(0.0), history.seconds_to(0.0)) == (0, 0.0)
+    assert all(map(torch.equal, before, weights(model)))
+    assert history.table().rows and history.plot().png()
+
+
+def test_a_target_that_is_not_reached_lets_it_go_on(vision):
+    assert run(fresh(), vision, steps=10, target=1.0).steps == 10
+
+
+def test_a_run_that_ended_early_goes_on_as_if_it_had_not(vision):
+    whole, model = fresh(), fresh()
+    run(whole, vision, steps=100)
+    first = run(model, vision, steps=100, evaluate_every=10, target=0.2)
+    assert 0 < first.steps < 100
+    run(model, vision, steps=100, resume=first.state)
+    assert same(whole, model)
+
+
+def test_a_budget_counts_the_time_before_it_was_resumed_too(vision):
+    model = fresh()
+    first = run(model, vision, steps=5)
+    second = run(model, vision, steps=50, resume=first.state, budget_s=first.train_s / 2)
+    assert (second.steps, second.stopped) == (5, "budget spent")
 
 
 # --- Interrupted, or gone wrong ------------------------------------------------------------------
@@ -456,6 +627,14 @@ def test_an_error_of_the_loss_is_not_swallowed(vision):
         ({"steps": 1, "seed": 1.5}, r"seed=1\.5: needs"),
         ({"steps": 1, "seed": "a"}, r"seed='a': needs"),
         ({"steps": 1, "optimizer": "adam"}, r"optimizer='adam'"),
+        ({"steps": 1, "budget_s": 0}, r"budget_s=0: needs a number above 0"),
+        ({"steps": 1, "budget_s": math.nan}, r"budget_s=nan: needs a number above 0"),
+        ({"steps": 1, "budget_s": "1"}, r"budget_s='1': needs"),
+        ({"steps": 1, "target": 97}, r"target=97: needs a score from 0 to 1, such as 0\.97"),
+        ({"steps": 1, "target": -0.1}, r"target=-0\.1: needs a score from 0 to 1"),
+        ({"steps": 1, "target": math.nan}, r"target=nan: needs a score"),
+        ({"steps": 1, "target": "0.9"}, r"target='0\.9': needs a score"),
+        ({"steps": 1, "target": True}, r"target=True: needs a score"),
     ],
     ids=str,
 )
@@ -475,6 +654,31 @@ def test_the_history_keeps_what_happened(vision):
     assert len(history.epochs()) == 2  # whole ones
     assert history.examples_per_s == pytest.approx(32 * history.steps / history.train_s)
     assert "79 steps of 32 examples" in history.table().caption
+
+
+def made_up(*totals: float) -> History:
+    """A history of 40 steps of half a second, with a score every ten: totals of 10 examples."""
+    scores = tuple(
+        (10 * i, Score(total, total, 10, "validation", 1.0)) for i, total in enumerate(totals)
+    )
+    return History((1.0,) * 40, scores, 20.0, 32, 0.1, 37, 0, "vision", "cpu", 1)
+
+
+@pytest.mark.parametrize(
+    ("target", "steps", "seconds"),
+    [
+        (0.1, 0, 0.0),
+        (0.4, 10, 5.0),
+        (0.5, 10, 5.0),
+        (0.51, 30, 15.0),
+        (0.9, 30, 15.0),
+        (1, None, None),
+    ],
+)
+def test_how_long_it_took_to_a_target(target, steps, seconds):
+    """The first score that is good enough counts, whatever came later."""
+    history = made_up(1, 5, 3, 9, 8)
+    assert (history.steps_to(target), history.seconds_to(target)) == (steps, seconds)
 
 
 def test_a_history_without_a_step_has_no_speed(vision):

@@ -17,6 +17,7 @@ import torch
 from kit.devices.allowance import CGROUPS, cores_allowed, cpu_groups
 
 THERMAL = "/sys/devices/system/cpu/cpu0/thermal_throttle/core_throttle_count"
+PARALLEL = "KIT_PARALLEL"  # set by a sweep for its notebooks: how many of them run at once here
 
 
 @dataclass(frozen=True)
@@ -46,10 +47,13 @@ class Surroundings:
     cooled: int | None
     clock_hz_before: float | None
     clock_hz_after: float | None
+    runs_at_once: int = 1  # of a sweep on this machine, as its user asked
 
     def doubts(self, threads: int) -> tuple[str, ...]:
         """What of it may have disturbed a timing with that many threads."""
         found = []
+        if self.runs_at_once > 1:
+            found.append(f"{self.runs_at_once} runs at once on this machine, as asked")
         if threads > self.cores:
             found.append(f"{threads} threads wait for each other on {self.cores:g} cores")
         if (elsewhere := self.busy_elsewhere) is None:
@@ -115,11 +119,19 @@ def between(before: Reading, after: Reading) -> Surroundings:
         cooled=None if after.cooled is None else after.cooled - (before.cooled or 0),
         clock_hz_before=before.clock_hz,
         clock_hz_after=after.clock_hz,
+        runs_at_once=_runs_at_once(),
     )
 
 
 def _gone(before: float | None, after: float | None) -> float | None:
     return None if before is None or after is None else after - before
+
+
+def _runs_at_once() -> int:
+    """What the sweep that runs this notebook tells; 1 where none does."""
+    with suppress(KeyError, ValueError):
+        return int(os.environ[PARALLEL])
+    return 1
 
 
 def _number(file: Path) -> int | None:

@@ -65,14 +65,14 @@ def multiples(
         Logarithmic axes: rows of different size can then be compared.
     """
     figure, drawn = axes(
-        width=2.3 * len(panes) + 1.2, height=1.0 + 0.3 * len(names), columns=len(panes)
+        width=1.75 * len(panes) + 1.2, height=1.0 + 0.3 * len(names), columns=len(panes)
     )
     for i, (pane, (quantity, (values, unit))) in enumerate(zip(drawn, panes.items(), strict=True)):
         for row, value in enumerate(values):
             if value is not None:
                 pane.plot(value, row, MARKERS[0], color=COLOURS[i % len(COLOURS)])
         pane.set_yticks(range(len(names)), names if i == 0 else [""] * len(names))
-        _finish(pane, quantity, unit, log and unit != "%", len(names))
+        _finish(pane, quantity, unit, log and unit != "%", len(names), ticks=3)
     return Picture(figure, caption)
 
 
@@ -146,11 +146,17 @@ def _dotted(pane: Axes, rows: Sequence[Interval], colour: str) -> None:
         pane.errorbar(value, row, xerr=error, fmt=MARKERS[0], color=colour, capsize=3)
 
 
-def _finish(pane: Axes, quantity: str, unit: str, log: bool, rows: int) -> None:
-    """Axis in words, first row on top."""
+def _finish(
+    pane: Axes, quantity: str, unit: str, log: bool, rows: int, ticks: int | None = None
+) -> None:
+    """Axis in words with a few ticks, first row on top."""
+    from matplotlib.ticker import LogLocator, MaxNLocator
+
     if log:
         pane.set_xscale("log")
         pane.xaxis.set_minor_formatter(lambda value, _: "")
+    if ticks:
+        pane.xaxis.set_major_locator(LogLocator(numticks=ticks) if log else MaxNLocator(ticks))
     pane.xaxis.set_major_formatter(lambda value, _: words(value, unit))
     pane.tick_params(axis="x", labelsize=8)
     pane.set_ylim(rows - 0.5, -0.5)

@@ -9,14 +9,28 @@ from typing import Any
 from torch import nn
 
 from kit.errors import BadValue, UnknownName
+from kit.models.autoencoder import Autoencoder, AutoencoderConfig
 from kit.models.cnn import CNN, CNNConfig
+from kit.models.cnn1d import CNN1d, CNN1dConfig
+from kit.models.gpt import GPT, GPTConfig
 from kit.models.mlp import MLP, MLPConfig
+from kit.models.policy import Policy, PolicyConfig
 from kit.models.rnn import RNN, RNNConfig
+from kit.models.seq2seq import Seq2Seq, Seq2SeqConfig
+from kit.models.transformer import Transformer, TransformerConfig
+from kit.models.two_tower import TwoTower, TwoTowerConfig
 
 FAMILIES: dict[str, tuple[type, type]] = {
     "MLP": (MLP, MLPConfig),
     "CNN": (CNN, CNNConfig),
+    "Autoencoder": (Autoencoder, AutoencoderConfig),
+    "CNN1d": (CNN1d, CNN1dConfig),
     "RNN": (RNN, RNNConfig),
+    "Transformer": (Transformer, TransformerConfig),
+    "GPT": (GPT, GPTConfig),
+    "Policy": (Policy, PolicyConfig),
+    "Seq2Seq": (Seq2Seq, Seq2SeqConfig),
+    "TwoTower": (TwoTower, TwoTowerConfig),
 }
 
 
@@ -35,4 +49,27 @@ def build(family: str, config: dict[str, Any]) -> nn.Module:
         raise BadValue(f"{family} cannot be built from {config}: {error}.") from error
 
 
-__all__ = ["CNN", "FAMILIES", "MLP", "RNN", "CNNConfig", "MLPConfig", "RNNConfig", "build"]
+__all__ = [
+    "CNN",
+    "FAMILIES",
+    "GPT",
+    "MLP",
+    "RNN",
+    "Autoencoder",
+    "AutoencoderConfig",
+    "CNN1d",
+    "CNN1dConfig",
+    "CNNConfig",
+    "GPTConfig",
+    "MLPConfig",
+    "Policy",
+    "PolicyConfig",
+    "RNNConfig",
+    "Seq2Seq",
+    "Seq2SeqConfig",
+    "Transformer",
+    "TransformerConfig",
+    "TwoTower",
+    "TwoTowerConfig",
+    "build",
+]

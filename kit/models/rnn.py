@@ -34,7 +34,7 @@ class RNN(nn.Module):
     def __init__(self, config: RNNConfig | None = None):
         super().__init__()
         self.config = config = config or RNNConfig()
-        self.memory = nn.GRU(config.features, config.hidden, config.layers, batch_first=True)
+        self.memory = nn.GRU(config.features, config.hidden, config.layers)
         self.head = nn.Linear(config.hidden, config.outputs)
 
     def forward(self, sequences: Tensor) -> Tensor:
@@ -44,8 +44,8 @@ class RNN(nn.Module):
                 f"given sequences of shape {tuple(sequences.shape)}; "
                 f"needed (B, T, {self.config.features})."
             )
-        memories, _ = self.memory(sequences)  # (B, T, H): one after each step
-        return self.head(memories[:, -1])  # the last has seen everything
+        memories, _ = self.memory(sequences.transpose(0, 1))  # (T, B, H): one after each step
+        return self.head(memories[-1])  # the last has seen everything
 
     def __repr__(self) -> str:
         return describe(self, "hidden", "layers")

@@ -1,24 +1,41 @@
 """Notebooks as experiments: checked parameters, runs, recordings, the course as pages.
 
 parameters     what a notebook can be asked, checked before a kernel starts
+combinations   which values go together, and on this computer
+turns          one run at a time on a machine
 execution      run a notebook; find the lessons
+grids          the file that says which values a sweep takes
+plans          the runs that it asks for; what of them is done
+sweeping       carry out a plan on this machine
+cluster        carry out a plan on a Dask cluster
 recording      keep a lesson's outputs with the machine and a stamp of its cells
 pages          the whole course as web pages, with the ledger as index
-report         which claims are decided, from executed notebooks
+records        executed notebooks, read as rows
+report         which claims are decided, and all runs: from executed notebooks
+folders        those one names, those that came with the kit
+classroom      records of many machines, without names
+overview       the page of a folder of runs
 doctor         what will work on this computer, and what will not
-command_line   `kit run`, `kit course`, `kit record`, `kit report`, `kit doctor`
+command_line   `kit run`, `kit sweep`, `kit course`, `kit record`, `kit report`, `kit doctor`
 """
 
+from kit.runs.classroom import class_results, spread
 from kit.runs.execution import find_notebook, lessons, run
+from kit.runs.folders import experiment_folder
 from kit.runs.parameters import Parameter, check_parameters, declared
-from kit.runs.report import collect
+from kit.runs.records import collect
+from kit.runs.report import write_report
 
 __all__ = [
     "Parameter",
     "check_parameters",
+    "class_results",
     "collect",
     "declared",
+    "experiment_folder",
     "find_notebook",
     "lessons",
     "run",
+    "spread",
+    "write_report",
 ]

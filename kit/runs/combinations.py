@@ -16,11 +16,10 @@ from typing import Any
 
 import torch
 
-from kit import devices, workloads
+from kit import devices, techniques, workloads
 from kit.errors import BadValue, UnknownName
 
-NOTHING = ("", "none")  # as a technique: the model as it is
-DEFAULT = ("", "default")  # as a model: the workload's first
+DEFAULT = "default"  # as a model: the workload's first
 
 
 def check_together(values: Mapping[str, Any], here: bool = True) -> None:
@@ -43,18 +42,30 @@ def check_together(values: Mapping[str, Any], here: bool = True) -> None:
             rule(*(values[name] for name in names))
 
 
-def _known_workload(workload: str) -> None:
-    workloads.get(workload)
-
-
 def _model_of_workload(workload: str, model: str) -> None:
     known = workloads.get(workload).models
-    if model not in (*DEFAULT, *known):
-        raise UnknownName(f"model of the workload {workload!r}", model, known)
+    if model not in (DEFAULT, *known):
+        raise UnknownName(f"model of the workload {workload!r}", model, [*known, DEFAULT])
 
 
-def _installed_workload(workload: str) -> None:
+def _installed_workload(workload: str, _: str) -> None:
     workloads.get(workload).check_installed()
+
+
+def _batch_of_workload(workload: str, batch_size: int, _: str) -> None:
+    # What its recipe takes it has; only a larger batch is worth the seconds of making the data.
+    if batch_size > workloads.get(workload).recipe.get("batch_size", 0):
+        most = _train_size(workload)
+        if batch_size > most:
+            raise BadValue(
+                f"batch_size={batch_size} with workload={workload!r}: there are {most:,} examples "
+                f"to train on; needs at most so many."
+            )
+
+
+@cache
+def _train_size(workload: str) -> int:
+    return workloads.get(workload).size("train")
 
 
 @cache  # an Apple GPU is tried for a second, which a sweep should not pay in each of its runs
@@ -64,8 +75,8 @@ def _present(device: str) -> torch.device:
 
 
 def _precision_of_device(precision: str, device: str) -> None:
-    # Processors of which a core computes in float16 are few; on the others it takes a hundred
-    # times as long as float32, so it is never what one wants.
+    # Few processors have instructions for float16; on the others it takes tens of times as long
+    # as float32, so it is never what one wants there.
     if precision == "fp16" and _present(device).type == "cpu":
         auto = ", which is the CPU here" if device == "auto" else ""
         raise BadValue(
@@ -75,23 +86,19 @@ def _precision_of_device(precision: str, device: str) -> None:
 
 
 def _technique_on_device(technique: str, device: str) -> None:
-    from kit import techniques
-
-    if technique in NOTHING and technique not in techniques.SHELF:
-        return
-    if technique not in techniques.SHELF:
-        raise UnknownName("technique", technique, techniques.SHELF)
-    techniques.SHELF[technique].check(_present(device))
+    techniques.get(technique).check(_present(device))
 
 
 ANYWHERE: dict[tuple[str, ...], Callable[..., object]] = {
-    ("workload",): _known_workload,
+    ("workload",): workloads.get,
     ("workload", "model"): _model_of_workload,
     ("workload", "model_name"): _model_of_workload,
+    ("technique",): techniques.get,
 }
 HERE: dict[tuple[str, ...], Callable[..., object]] = {
-    ("workload",): _installed_workload,
+    ("workload", "device"): _installed_workload,  # one without a device only reads of it
     ("device",): _present,
+    ("workload", "batch_size", "device"): _batch_of_workload,
     ("precision", "device"): _precision_of_device,
     ("technique", "device"): _technique_on_device,
 }

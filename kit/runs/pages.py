@@ -12,6 +12,7 @@ from kit.devices import machine
 from kit.errors import KitError, LessonFailed
 from kit.runs.execution import lessons, run
 from kit.runs.report import ledger_table
+from kit.runs.turns import Say
 from kit.units import words
 
 STYLE = """
@@ -33,10 +34,16 @@ class Page:
     error: str = ""
 
 
-def course(folder: Path, notebooks: Sequence[Path] | None = None, bar: bool = True) -> list[Page]:
+def course(
+    folder: Path,
+    notebooks: Sequence[Path] | None = None,
+    bar: bool = True,
+    say: Say | None = None,
+) -> list[Page]:
     """Run every lesson headless; write the executed notebooks, a page each, and the index.
 
-    A lesson that fails does not stop the others: the index says which cell raised.
+    A lesson that fails does not stop the others: the index says which cell raised. Where one
+    waits for another run on this machine, `say` is told.
     """
     chosen = lessons() if notebooks is None else list(notebooks)
     if not chosen:
@@ -46,7 +53,7 @@ def course(folder: Path, notebooks: Sequence[Path] | None = None, bar: bool = Tr
         started = time.perf_counter()
         output, error = folder / notebook.name, ""
         try:
-            run(notebook, output, bar=bar)
+            run(notebook, output, bar=bar, say=say)
         except LessonFailed as failure:
             error, output = str(failure), output.with_suffix(".failed.ipynb")
         seconds = time.perf_counter() - started

@@ -111,7 +111,7 @@ def declared(notebook: Path) -> dict[str, Parameter]:
     if not tagged:
         return {}
     try:
-        return parameters_in(tagged[0].source)
+        return dict(parameters_in(tagged[0].source))
     except BadValue as error:
         raise BadValue(f"{notebook.name}: {error}") from error
 
@@ -130,8 +130,10 @@ def parameters_in(source: str) -> dict[str, Parameter]:
     lines = {line.name: line for line in PythonTranslator.inspect({"source": source})}
     for name in _assigned(source):
         if name not in lines:  # papermill leaves it out, with a warning at most
-            told = "papermill reads one name per line, and no '=' in its value or comment"
-            raise BadValue(f"the parameter {name!r} cannot be read: {told}.")
+            told = (
+                "needs a line NAME: TYPE = VALUE, without another '=' in the value or the comment"
+            )
+            raise BadValue(f"the parameter {name!r} is lost on papermill: it {told}.")
     return {
         name: _parameter(name, line.inferred_type_name, line.default, line.help or "")
         for name, line in lines.items()
@@ -185,9 +187,7 @@ def _limits(comment: str, kind: type) -> dict[str, Any] | None:
     return None if re.match(rf"{NUMBER}\s*\.\.", limits) else {"meaning": comment.strip()}
 
 
-def check_parameters(
-    notebook: Path, given: Mapping[str, Any], here: bool = True
-) -> dict[str, Any]:
+def check_parameters(notebook: Path, given: Mapping[str, Any], here: bool = True) -> dict[str, Any]:
     """The values given for a notebook, each of the right type and in range, and possible together.
 
     Parameters

@@ -1,47 +1,119 @@
-"""Which claims are decided: read from the records in executed notebooks."""
+"""What a folder of executed notebooks says: which claims are decided, and all its runs."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kit.course.claims import ledger
 from kit.errors import BadValue
 from kit.figures import Table
-from kit.results import RECORD
+from kit.runs.overview import counted, page
+from kit.runs.records import Executed, executed, ordered
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
-def records(folder: Path, kind: str) -> Iterator[dict[str, Any]]:
-    """The records of one kind in the executed notebooks of a folder, each with its notebook."""
-    import nbformat
+@dataclass(frozen=True)
+class Report:
+    """What was found in a folder, and the files that hold it."""
 
-    if not folder.is_dir():
-        raise BadValue(f"{folder}: no such folder; needs one with executed notebooks.")
-    for path in sorted(folder.rglob("*.ipynb")):
-        if ".ipynb_checkpoints" in path.parts:
-            continue
-        for cell in nbformat.read(path, as_version=4).cells:
-            for output in cell.get("outputs", []):
-                record = output.get("data", {}).get(RECORD)
-                if record and record["kind"] == kind:
-                    yield {"notebook": path.name, **record}
+    ledger: Table
+    told: str  # how many runs, in one line
+    paths: tuple[Path, ...]
 
 
-def collect(folder: Path | str, kind: str = "Verdict") -> pd.DataFrame:
-    """The records of one kind as a table, one row each, nested numbers in columns `a.b`."""
+def write_report(folder: Path) -> Report:
+    """Read a folder of executed notebooks; write its table and a page in `report/` inside it.
+
+    The same table as runs.csv, for a spreadsheet, and as runs.parquet, with the types of its
+    columns; index.html needs nothing else and no network. Each is written whole or not at all.
+
+    Raises
+    ------
+    BadValue
+        There is no such folder, or it holds no executed notebook.
+    """
+    runs = executed(folder)
+    if not runs:
+        told = f"needs some: kit run NOTEBOOK --out {folder / 'NAME.ipynb'}"
+        raise BadValue(f"{folder}: no executed notebooks in it; {told}.")
+    table, decided = with_units(runs), _ledger(runs, folder)
+    name = folder.resolve().name
+    files: dict[str, Callable[[Path], object]] = {
+        # With the mark that tells a spreadsheet that × and µ are UTF-8.
+        "runs.csv": lambda path: table.to_csv(path, index=False, encoding="utf-8-sig"),
+        "runs.parquet": lambda path: table.to_parquet(path, index=False),
+        "index.html": lambda path: path.write_text(page(name, runs, decided), encoding="utf-8"),
+    }
+    paths = tuple(_whole(folder / "report" / name, write) for name, write in files.items())
+    return Report(decided, counted(runs), paths)
+
+
+def _whole(path: Path, write: Callable[[Path], object]) -> Path:
+    """Write a file beside its place, then move it there."""
+    path.parent.mkdir(exist_ok=True)
+    draft = path.with_name(f".{os.getpid()}-{path.name}")
+    try:
+        write(draft)
+        os.replace(draft, path)
+    finally:
+        draft.unlink(missing_ok=True)
+    return path
+
+
+def with_units(runs: Sequence[Executed]) -> pd.DataFrame:
+    """One row per run, with the unit in the name of each column that has one: `a.value [s]`.
+
+    Where the rows of an estimate have unlike units, these stay in a column, `a.unit`. A share
+    is a number from 0 to 1, so its unit is called "share", not "%".
+    """
     import pandas as pd
 
-    return pd.json_normalize(list(records(Path(folder), kind)))
+    rows = [run.row() for run in runs]
+    units: dict[str, set[str]] = {}
+    for run, row in zip(runs, rows, strict=True):
+        for name in run.parameters:
+            units.setdefault(f"parameter.{name}", set()).add(run.units.get(name, ""))
+        for name in [name for name in row if name.endswith(".unit")]:
+            for end in ("unit", "value", "low", "high"):
+                units.setdefault(name.removesuffix("unit") + end, set()).add(row[name])
+    agreed = {name: found.pop() for name, found in units.items() if len(found) == 1}
+    names = [n for n in ordered(rows) if not (n.endswith(".unit") and n in agreed)]
+    called = {n: f"{n} [{'share' if u == '%' else u}]" for n, u in agreed.items() if u}
+    columns = {n: _typed([row.get(n) for row in rows]) for n in names}
+    return pd.DataFrame({called.get(name, name): column for name, column in columns.items()})
+
+
+def _typed(values: list[Any]) -> pd.Series[Any]:
+    """A column of one type: whole numbers stay whole beside missing ones; a mixture is words."""
+    import pandas as pd
+
+    kinds = {type(value) for value in values if value is not None}
+    if not kinds:
+        return pd.Series(values, dtype=object)
+    if kinds == {int} and all(value is None or abs(value) < 2**63 for value in values):
+        return pd.Series(values, dtype="Int64")
+    if kinds <= {int, float}:
+        return pd.Series(values, dtype="Float64")
+    if kinds == {bool}:
+        return pd.Series(values, dtype="boolean")
+    return pd.Series([None if v is None else str(v) for v in values], dtype="string")
 
 
 def ledger_table(folder: Path) -> Table:
     """All claims: those decided by the notebooks of the folder, and those that are still open."""
+    return _ledger(executed(folder), folder)
+
+
+def _ledger(runs: Iterable[Executed], folder: Path) -> Table:
     decided: dict[str, list[str]] = {}
-    for record in records(folder, "Verdict"):
+    verdicts = (record for run in runs for record in run.records if record["kind"] == "Verdict")
+    for record in verdicts:
         told = decided.setdefault(record["claim_id"], [])
         if record["verdict"] not in told:
             told.append(record["verdict"])

@@ -6,6 +6,7 @@ for the gradients, and moves each weight a little against its gradient.
 
 from kit.training.history import History
 from kit.training.loop import step, train
+from kit.training.optimizers import muon
 from kit.training.run import PRECISIONS
 
-__all__ = ["PRECISIONS", "History", "step", "train"]
+__all__ = ["PRECISIONS", "History", "muon", "step", "train"]

@@ -15,7 +15,7 @@ from kit.units import words
 class History(Result):
     """What happened while a model was trained."""
 
-    losses: tuple[float, ...] = field(repr=False)  # one per step, nats
+    losses: tuple[float, ...] = field(repr=False)  # one per step
     scores: tuple[tuple[int, Score], ...] = field(repr=False)  # (step, score on validation)
     train_s: float  # in training steps alone, validation and drawing apart
     batch_size: int
@@ -69,6 +69,8 @@ class History(Result):
     def seconds_to(self, target: float) -> float | None:
         """Training time until then, at the mean pace; None if the target was not reached."""
         steps = self.steps_to(target)
+        if steps == 0:
+            return 0.0  # it was that good before
         return None if steps is None or self.step_s is None else steps * self.step_s
 
     def table(self) -> Table:

@@ -13,8 +13,9 @@ from torch import Tensor, nn
 
 from kit.data import Task
 from kit.errors import ShapeMismatch
+from kit.training.ends import Ends, total_steps
 from kit.training.history import History
-from kit.training.run import Ends, Run, total_steps
+from kit.training.run import Run
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 
@@ -101,7 +102,7 @@ def train(
     budget_s
         Stop when the steps have taken this many seconds; None: make all of them.
     target
-        Stop at the first score on the validation split that reaches it; None: go on.
+        Stop at the first score (0 to 1) on the validation split that reaches it; None: go on.
     evaluate_every
         Steps between scores on the validation split; None: ten times in all, at
         least an epoch apart.

@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from copy import deepcopy
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from itertools import islice, takewhile
 from typing import Any
 
@@ -17,32 +17,11 @@ from kit.data import Task
 from kit.errors import BadValue, NonFiniteLoss, UnknownName
 from kit.figures import Live
 from kit.inference import Score, device_of, evaluate
+from kit.training.ends import Ends, positive, whole
 from kit.training.history import History
 
 LOOK_S = 0.1  # how often the loop reads its losses; each reading waits for the device
-
-
 PRECISIONS = {"fp32": None, "bf16": torch.bfloat16}  # name -> what autocast computes in
-
-
-@dataclass(frozen=True)
-class Ends:
-    """What ends a training before its last step."""
-
-    budget_s: float | None = None
-    target: float | None = None
-
-    def __post_init__(self) -> None:
-        if self.budget_s is not None:
-            _positive("budget_s", self.budget_s)
-        if self.target is not None and not isinstance(self.target, (int, float)):
-            raise BadValue(f"target={self.target!r}: needs a score, such as 0.97.")
-
-    def reached(self, train_s: float, score: Score | None) -> str:
-        """Why to stop now; nothing if there is no reason to."""
-        if self.target is not None and score and score.mean.value >= self.target:
-            return "target reached"
-        return "budget spent" if self.budget_s is not None and train_s >= self.budget_s else ""
 
 
 class Run:
@@ -62,9 +41,9 @@ class Run:
         live: bool,
     ):
         self.model, self.workload = model, workload
-        self.batch_size = _whole("batch_size", batch_size, workload.size("train"))
-        self.lr, self.seed, self.live = _positive("lr", lr), _whole("seed", seed, least=0), live
-        self.every = None if evaluate_every is None else _whole("evaluate_every", evaluate_every)
+        self.batch_size = whole("batch_size", batch_size, workload.size("train"))
+        self.lr, self.seed, self.live = positive("lr", lr), whole("seed", seed, least=0), live
+        self.every = None if evaluate_every is None else whole("evaluate_every", evaluate_every)
         self.device = device_of(model)
         if not callable(optimizer):
             told = "needs a class to call with parameters and lr, such as torch.optim.AdamW"
@@ -94,11 +73,12 @@ class Run:
         self.model.train()
         self.curve = Live(total, shown=self.live)
         self.tick = time.perf_counter()
+        self.stopped = self.ends.reached(self.train_s, self._score_now())
 
     def batches(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Shuffled batches up to the last step; the order depends on seed and epoch alone."""
         done = len(self.losses)
-        while done < self.total:
+        while done < self.total and not self.stopped:
             epoch, offset = divmod(done, self.steps_per_epoch)
             order = self.seed * 100_003 + epoch
             batches = self.workload.batches("train", self.batch_size, self.device, order)
@@ -125,7 +105,7 @@ class Run:
         self._read()
         if self.steps % self.every == 0 or self.steps == self.total:  # type: ignore[operator]
             self._score()
-        score = self.scores[-1][1] if self.scores[-1][0] == self.steps else None
+        score = self._score_now()
         self.stopped = self.ends.reached(self.train_s, score)
         if self.stopped and score is None:
             self._score()  # a training that ends says how good it has become
@@ -136,6 +116,11 @@ class Run:
 
     def _score(self) -> None:
         self.scores.append((self.steps, evaluate(self.model, self.workload, "validation")))
+
+    def _score_now(self) -> Score | None:
+        """The score of the weights as they are, if there is one."""
+        at, score = self.scores[-1]
+        return score if at == self.steps else None
 
     def _read(self) -> None:
         """Move the losses off the device; this is where the loop waits for it."""
@@ -207,11 +192,12 @@ class Run:
     def _restore(self, state: dict[str, Any], total: int) -> None:
         if not isinstance(state, dict):
             raise BadValue(f"resume={type(state).__name__}: give the `.state` of a history.")
+        settings = {"precision": "fp32", **state["settings"]}  # older ones had no other
         for name, given in self._settings().items():
-            if given != state["settings"][name]:
+            if given != settings[name]:
                 raise BadValue(
                     f"cannot resume with {name}={given!r}: the run to go on with has "
-                    f"{name}={state['settings'][name]!r}. Use that, or start without resume."
+                    f"{name}={settings[name]!r}. Use that, or start without resume."
                 )
         done = len(state["losses"])
         if total <= done:
@@ -220,29 +206,15 @@ class Run:
                 f"Give the total that you want to reach."
             )
         self.losses = list(state["losses"])
-        self.scores = [(at, Score(**score)) for at, score in state["scores"]]
+        self.scores = [(at, _score_from(kept)) for at, kept in state["scores"]]
         self.train_s = state["train_s"]
         self.optimizer.load_state_dict(deepcopy(state["optimizer"]))
         torch.set_rng_state(state["rng"])
 
 
-def total_steps(steps: int | None, epochs: float | None, per_epoch: int) -> int:
-    """Whichever of steps and epochs is given, in steps."""
-    if (steps is None) == (epochs is None):
-        raise BadValue(f"given steps={steps!r} and epochs={epochs!r}: give one of them.")
-    if steps is not None:
-        return _whole("steps", steps)
-    return max(1, round(_positive("epochs", epochs) * per_epoch))
-
-
-def _whole(name: str, value: Any, most: float = math.inf, least: int = 1) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
-        limit = f"of at least {least}" if most == math.inf else f"from {least} to {most:,}"
-        raise BadValue(f"{name}={value!r}: needs a whole number {limit}.")
-    return value
-
-
-def _positive(name: str, value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < math.inf:
-        raise BadValue(f"{name}={value!r}: needs a number above 0.")
-    return value
+def _score_from(kept: dict[str, Any]) -> Score:
+    """A score as a state keeps it; older ones keep a number of right answers."""
+    if "right" not in kept:
+        return Score(**kept)
+    rest = {name: value for name, value in kept.items() if name != "right"}
+    return Score(total=kept["right"], squares=kept["right"], **rest)

@@ -7,12 +7,24 @@ To add a workload: a function that returns a `Workload` in the file of its kind,
 from collections.abc import Callable
 
 from kit.errors import UnknownName
+from kit.workloads.driving import control, drive
 from kit.workloads.images import vision
+from kit.workloads.numbers import alarm_precision, forecast, fraud
 from kit.workloads.scoring import is_right
+from kit.workloads.shopping import recommendation
+from kit.workloads.sound import speech
+from kit.workloads.text import language, translation
 from kit.workloads.workload import Workload
 
 SHELF: dict[str, Callable[[], Workload]] = {
     "vision": vision,
+    "language": language,
+    "speech": speech,
+    "recommendation": recommendation,
+    "translation": translation,
+    "forecast": forecast,
+    "fraud": fraud,
+    "control": control,
 }
 
 
@@ -23,4 +35,19 @@ def get(name: str) -> Workload:
     return SHELF[name]()
 
 
-__all__ = ["SHELF", "Workload", "get", "is_right", "vision"]
+__all__ = [
+    "SHELF",
+    "Workload",
+    "alarm_precision",
+    "control",
+    "drive",
+    "forecast",
+    "fraud",
+    "get",
+    "is_right",
+    "language",
+    "recommendation",
+    "speech",
+    "translation",
+    "vision",
+]

@@ -13,10 +13,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import mse_loss
 
 from kit.data import Dataset, Split
 from kit.data.dataset import example_like
 from kit.errors import NotInstalled, ShapeMismatch, UnknownName
+from kit.models import Autoencoder
+from kit.workloads.scoring import variance_explained
 
 Predict = Callable[[Tensor], Tensor]
 
@@ -87,6 +90,25 @@ class Workload:
         """The same work with other examples in one split: fewer, spoilt, or otherwise written."""
         data = replace(self.data, splits={**self.data.splits, split: examples})
         return replace(self, load=lambda: data)
+
+    def unlabelled(self) -> Workload:
+        """The same images without their labels: each is its own target, to be drawn again.
+
+        Explained in lesson 06.
+        """
+        given = self.data.splits.items()
+        splits = {name: Split(part.inputs, part.inputs) for name, part in given}
+        data = replace(self.data, splits=splits, classes=())
+        return replace(
+            self,
+            name=f"{self.name} without labels",
+            load=lambda: data,
+            models={"autoencoder": lambda _: Autoencoder()},
+            loss=mse_loss,
+            score=variance_explained,
+            measure="of the variance explained",
+            target=0.7,
+        )
 
     def size(self, split: str) -> int:
         """How many examples the split has."""

@@ -14,7 +14,16 @@ from typing import Any
 
 import torch
 
-from kit.course.exercises import lesson_00, lesson_01, lesson_02, lesson_03, lesson_04, lesson_05
+from kit.course.exercises import (
+    lesson_00,
+    lesson_01,
+    lesson_02,
+    lesson_03,
+    lesson_04,
+    lesson_05,
+    lesson_06,
+    lesson_07,
+)
 from kit.errors import UnknownName
 
 EXERCISES: dict[str, Callable[..., str | None]] = {
@@ -24,6 +33,8 @@ EXERCISES: dict[str, Callable[..., str | None]] = {
     **lesson_03.EXERCISES,
     **lesson_04.EXERCISES,
     **lesson_05.EXERCISES,
+    **lesson_06.EXERCISES,
+    **lesson_07.EXERCISES,
 }
 
 
@@ -46,8 +57,10 @@ class Checked:
         )
 
 
-def check(id: str, answer: Any) -> Checked:
+def check(id: str, answer: Any, **measured: Any) -> Checked:
     """Whether the answer to an exercise is right; if not, a hint that names the likely mistake.
+
+    Where the right answer depends on what was measured, that is given by name.
 
     >>> check("00-flops", 64 * 128 * 10)
     00-flops: not yet. That counts the multiplications. Each comes with an addition.
@@ -58,7 +71,7 @@ def check(id: str, answer: Any) -> Checked:
         return Checked(id, False, (EXERCISES[id].__doc__ or "").strip())
     try:
         with torch.random.fork_rng():  # checking changes nothing that comes after it
-            hint = EXERCISES[id](answer)
+            hint = EXERCISES[id](answer, **measured)
     except Exception as error:  # an answer may be any code at all
         return Checked(id, False, f"It raised {type(error).__name__}: {error}")
     return Checked(id, hint is None, hint or "")

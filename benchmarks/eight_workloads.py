@@ -1,0 +1,46 @@
+"""The README's table of workloads: from the kept runs of the experiment, with their machine.
+
+    kit sweep train-versus-infer notebooks/experiments/all-workloads.yaml --out runs/eight
+    kit record runs/eight
+    python benchmarks/eight_workloads.py
+"""
+
+from kit.runs import collect
+from kit.runs.folders import RECORDED
+from kit.units import span, words
+from kit.workloads import SHELF
+
+HEADER = (
+    "workload", "score on test (target)", "training", "one prediction", "a step ÷ a prediction",
+    "its FLOPs", "the training ÷ one prediction (FLOPs)",
+)  # fmt: skip
+
+
+def table() -> str:
+    """The kept runs with default parameters, a row per workload, as Markdown."""
+    bills = collect(RECORDED / "eight", "TwoBills")
+    plain = bills[(bills["technique"] == "none") & (bills["parameter.model"] == "default")]
+    runs = {run["workload"]: run for _, run in plain.iterrows()}
+    rows = [_row(name, runs[name]) for name in SHELF]
+    lines = [HEADER, ["---"] * len(HEADER), *rows]
+    told = f"{plain['machine.cpu'].iloc[0]}, {plain['conditions'].iloc[0]}"
+    day = plain["date"].max()[:10]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + f"\n\nMeasured on {told}, {day}."
+
+
+def _row(name: str, run: dict) -> tuple[str, ...]:
+    ratio = [run[f"ratio.step_time.{end}"] for end in ("value", "low", "high")]
+    return (
+        name,
+        f"{words(run['score_share.value'], '%')} {run['score_measure']} "
+        f"({words(run['target_share'], '%')})",
+        words(run["training.seconds_s"], "s"),
+        words(run["inference.one_example_s.value"], "s"),
+        f"{words(ratio[0], '×')} [{span(*ratio[1:], '×')}]",
+        words(run["ratio.step_flops"], "×"),
+        words(run["ratio.whole_run_flops"], "×"),
+    )
+
+
+if __name__ == "__main__":
+    print(table())

@@ -1,0 +1,65 @@
+"""An autoencoder: it learns to draw an image again from a few numbers, and needs no labels.
+
+Shapes: B batch, H height, W width, K numbers of the code.
+"""
+
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+from torch.nn.functional import relu
+
+from kit.models.checks import describe, positive
+from kit.models.cnn import CNN, CNNConfig
+
+
+@dataclass(frozen=True)
+class AutoencoderConfig:
+    """What an autoencoder is made of."""
+
+    code: int = 32  # K: few enough that it cannot copy, enough to tell the images apart
+    filters: int = 16
+    hidden: int = 48
+    channels: int = 1
+    height: int = 8
+    width: int = 8
+
+    def __post_init__(self) -> None:
+        positive(self)
+        self.encoder()  # which refuses images that are too small for it
+
+    def encoder(self) -> CNNConfig:
+        """The CNN that writes the code: where a classifier has a class, it has a number."""
+        return CNNConfig(
+            self.filters, self.hidden, self.channels, self.height, self.width, classes=self.code
+        )
+
+
+class Autoencoder(nn.Module):
+    """A CNN that writes a code, and a small network that draws from it: images -> images.
+
+    Hinton & Salakhutdinov, "Reducing the Dimensionality of Data with Neural Networks", 2006.
+    """
+
+    def __init__(self, config: AutoencoderConfig | None = None):
+        super().__init__()
+        self.config = config = config or AutoencoderConfig()
+        self.encoder = CNN(config.encoder())
+        self.drawing = nn.Linear(config.code, 2 * config.hidden)
+        self.head = nn.Linear(2 * config.hidden, config.channels * config.height * config.width)
+
+    def encode(self, images: Tensor) -> Tensor:
+        """The code of each image: (B, channels, H, W) -> (B, K)."""
+        return self.encoder(images)
+
+    def decode(self, code: Tensor) -> Tensor:
+        """The image that each code stands for: (B, K) -> (B, channels, H, W), 0 to 1."""
+        c = self.config
+        pixels = self.head(relu(self.drawing(code))).sigmoid()  # (B, channels·H·W)
+        return pixels.unflatten(1, (c.channels, c.height, c.width))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """The images drawn again from their codes."""
+        return self.decode(self.encode(images))
+
+    def __repr__(self) -> str:
+        return describe(self, "code", "hidden")

@@ -1,0 +1,81 @@
+"""Folders of executed notebooks: those that one names, and those that came with the kit.
+
+The kit brings two, so that a report can be read before anything has run:
+
+eight      every workload with its defaults, one of them in other forms
+class      one workload several times, under conditions that differ, as on a class's laptops
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from kit.errors import BadValue
+from kit.results import RECORD
+from kit.runs.execution import NOTEBOOKS
+from kit.runs.records import DRAFT_END, FAILED_END
+
+RECORDED = NOTEBOOKS / "experiments" / "recorded"
+KEPT = ("Machine", "Peaks", "TwoBills", "Verdict")  # kinds of record that reports read
+
+
+def experiment_folder(folder: str, recorded: str = "eight") -> Path:
+    """The folder of that name: here, or in the project's root; "recorded": the kit's own.
+
+    Raises
+    ------
+    BadValue
+        There is no such folder: where it was looked for.
+    """
+    if folder == "recorded":
+        return RECORDED / recorded
+    tried = [Path(folder), NOTEBOOKS.parent / folder]
+    for path in tried:
+        if path.is_dir():
+            return path
+    places = " or ".join(str(path.resolve()) for path in dict.fromkeys(tried))
+    raise BadValue(f"folder={folder!r}: no such folder ({places}). Make one with kit sweep.")
+
+
+def keep_runs(folder: Path, kept: Path) -> list[Path]:
+    """Keep the records of a folder's runs in another one, without pictures, widgets and prose.
+
+    What is kept is still an executed notebook each: code, parameters and the records. A run that
+    failed stays out.
+    """
+    paths = [
+        p for p in sorted(folder.glob("*.ipynb")) if not p.name.endswith((FAILED_END, DRAFT_END))
+    ]
+    if not paths:
+        raise BadValue(f"{folder}: holds no executed notebook to keep.")
+    kept.mkdir(parents=True, exist_ok=True)
+    for old in kept.glob("*.ipynb"):
+        old.unlink()
+    return [_write(_thin(json.loads(path.read_bytes())), kept / path.name) for path in paths]
+
+
+def _thin(notebook: dict[str, Any]) -> dict[str, Any]:
+    """The code cells of a notebook, each with no other output than the records that are read."""
+    cells = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    for cell in cells:
+        records = [output.get("data", {}).get(RECORD, {}) for output in cell["outputs"]]
+        cell["outputs"] = [
+            {
+                "output_type": "display_data",
+                "metadata": {},
+                "data": {"text/plain": record["kind"], RECORD: record},
+            }
+            for record in records
+            if record.get("kind") in KEPT
+        ]
+    return {**notebook, "cells": cells}
+
+
+def _write(notebook: dict[str, Any], path: Path) -> Path:
+    draft = path.with_suffix(".part")
+    draft.write_text(json.dumps(notebook, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    os.replace(draft, path)
+    return path

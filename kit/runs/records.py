@@ -1,0 +1,211 @@
+"""Executed notebooks, read as rows: what was asked, how it ended, what was measured.
+
+A notebook is JSON, and what it measured lies in its outputs under the kit's own kind. So it is
+read as JSON, not as a notebook: a thousand of them in seconds. What cannot be read is a row, too.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kit.errors import BadValue
+from kit.results import RECORD
+from kit.runs.parameters import parameters_in
+from kit.runs.recording import STAMP
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+DONE, FAILED, UNREADABLE = "done", "failed", "unreadable"
+FAILED_END, DRAFT_END = ".failed.ipynb", ".part.ipynb"
+RUN = ("run", "notebook", "status", "error", "seconds", "date")  # what is known of every run
+BESIDE = ("Machine", "Peaks", "Verdict")  # kinds of record that are never what a notebook is about
+
+
+@dataclass(frozen=True)
+class Executed:
+    """What one executed notebook tells of itself."""
+
+    run: str  # its name in the folder, without the ending
+    notebook: str  # the file that was executed; "" if that cannot be read
+    status: str
+    error: str = ""
+    seconds: float | None = None
+    date: str = ""  # when it began, UTC: 2026-11-22 10:00:00
+    parameters: dict[str, Any] = field(default_factory=dict)  # its defaults, and what it was given
+    units: dict[str, str] = field(default_factory=dict)  # of those parameters that have one
+    records: tuple[dict[str, Any], ...] = ()
+
+    @property
+    def main(self) -> dict[str, Any]:
+        """The record that it is about: the last that is no machine and no verdict."""
+        rest = [record for record in self.records if record["kind"] not in BESIDE]
+        return rest[-1] if rest else {}
+
+    def conditions(self) -> dict[str, Any]:
+        """Which run it was, what it was asked, and on which machine: one value per column."""
+        machine = next((r for r in self.records if r["kind"] == "Machine"), {})
+        return {
+            **{name: getattr(self, name) for name in RUN},
+            **{f"parameter.{name}": value for name, value in self.parameters.items()},
+            **{f"machine.{name}": value for name, value in scalars(machine) if name != "kind"},
+        }
+
+    def row(self) -> dict[str, Any]:
+        """The conditions, and the single values of the main record."""
+        return {**self.conditions(), **_beside(dict(scalars(self.main)))}
+
+
+def flat(record: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Each value of a record with its name, `a.b` if nested; lists stay lists."""
+    if {"value", "low", "high"} <= record.keys():  # a notebook's file sorts all names
+        record = {key: record[key] for key in ("value", "low", "high")} | record
+    for key, value in record.items():
+        if isinstance(value, dict):
+            yield from flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def scalars(record: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Each single value of a record with its name; words in a list as one, other lists left."""
+    for name, value in flat(record):
+        if not isinstance(value, list):
+            yield name, value
+        elif value and all(isinstance(item, str) for item in value):
+            yield name, "; ".join(value)
+
+
+def collect(folder: Path | str, kind: str | None = None) -> pd.DataFrame:
+    """The executed notebooks of a folder as a table: one row each, or one per record of a kind.
+
+    Parameters
+    ----------
+    folder
+        With executed notebooks, also in folders inside it; drafts are left out.
+    kind
+        Of the records, such as "Verdict" or "TwoBills". None: a row per notebook, with the
+        single values of its main record.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns `run`, `notebook`, `status` (done, failed, unreadable), `error`, `seconds`,
+        `date` (UTC), `parameter.*`, then the record's `kind` and values (nested ones as `a.b`,
+        numbers as they were measured), then `machine.*`.
+
+    Raises
+    ------
+    BadValue
+        There is no such folder.
+    """
+    runs = executed(folder)
+    if kind is None:
+        return _table([run.row() for run in runs])
+    found = ((run, record) for run in runs for record in run.records if record["kind"] == kind)
+    return _table([{**run.conditions(), **_beside(dict(flat(record)))} for run, record in found])
+
+
+def _table(rows: list[dict[str, Any]]) -> pd.DataFrame:
+    """Rows as a table, its columns in the order of `ordered`."""
+    import pandas as pd
+
+    return pd.DataFrame(rows, columns=ordered(rows))
+
+
+def ordered(rows: Iterable[dict[str, Any]]) -> list[str]:
+    """The columns of these rows: the run, what it was asked, what it measured, the machine."""
+    rank = {**dict.fromkeys(RUN, 0), "parameter": 1, "kind": 2, "machine": 4}
+    names = dict.fromkeys(name for row in rows for name in row)
+    return sorted(names, key=lambda name: rank.get(name.split(".")[0], 3))
+
+
+def _beside(record: dict[str, Any]) -> dict[str, Any]:
+    """The record's values; those whose names the run has taken, with their kind before them."""
+    return {f"{record['kind']}.{k}" if k in RUN else k: v for k, v in record.items()}
+
+
+def executed(folder: Path | str) -> list[Executed]:
+    """What each executed notebook of a folder tells, in the order of their names.
+
+    Raises
+    ------
+    BadValue
+        There is no such folder.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise BadValue(f"{folder}: no such folder; needs one with executed notebooks.")
+    paths = sorted(folder.rglob("*.ipynb"))
+    wanted = (p for p in paths if ".ipynb_checkpoints" not in p.parts)
+    read = (_read(p, folder) for p in wanted if not p.name.endswith(DRAFT_END))
+    return [run for run in read if run is not None]
+
+
+def _read(path: Path, folder: Path) -> Executed | None:
+    """What a notebook tells; None if it was never executed."""
+    name = path.relative_to(folder).as_posix()
+    run = name.removesuffix(FAILED_END).removesuffix(".ipynb")
+    try:
+        return _told(path, run, json.loads(path.read_bytes()))
+    except (OSError, ValueError) as error:
+        return Executed(run, "", UNREADABLE, f"cannot be read: {error}")
+    except (AttributeError, KeyError, TypeError, RecursionError) as error:
+        return Executed(run, "", UNREADABLE, f"no notebook of format 4: {error!r}")
+
+
+def _told(path: Path, run: str, notebook: dict[str, Any]) -> Executed | None:
+    metadata, cells = notebook["metadata"], notebook["cells"]
+    mill = metadata.get("papermill", {})
+    outputs = [output for cell in cells for output in cell.get("outputs", [])]
+    if not outputs and not mill.get("start_time") and STAMP not in metadata:
+        return None
+    error = _error(path, mill, cells)
+    asked = next((c for c in cells if "parameters" in c["metadata"].get("tags", [])), None)
+    declared = _declared("".join(asked["source"])) if asked else {}
+    began = mill.get("start_time") or metadata.get(STAMP, {}).get("date", "")
+    kept = (output["data"][RECORD] for output in outputs if RECORD in output.get("data", {}))
+    return Executed(
+        run=run,
+        notebook=Path(mill.get("input_path") or path).name,
+        status=FAILED if error else DONE,
+        error=error,
+        seconds=mill.get("duration"),
+        date=began[:19].replace("T", " "),
+        parameters={n: p.default for n, p in declared.items()} | mill.get("parameters", {}),
+        units={name: p.unit for name, p in declared.items() if p.unit},
+        records=tuple(record for record in kept if isinstance(record, dict) and "kind" in record),
+    )
+
+
+def _declared(source: str) -> dict[str, Any]:
+    """The parameters of a cell; none if it was not written for the kit."""
+    try:
+        return parameters_in(source)
+    except BadValue:
+        return {}
+
+
+def _error(path: Path, mill: dict[str, Any], cells: list[dict[str, Any]]) -> str:
+    """What ended the notebook before its last cell; nothing if nothing did."""
+    for cell in cells:
+        meant = "raises-exception" in cell["metadata"].get("tags", [])
+        for output in cell.get("outputs", []):
+            if output["output_type"] == "error" and not (meant or _left(output)):
+                return " ".join(f"{output['ename']}: {output['evalue']}".split())
+    if mill.get("start_time") and not mill.get("end_time"):
+        return "unfinished: it ended, or is still running, before its last cell"
+    return "it did not come to its end" if mill.get("exception") or _is_failed(path) else ""
+
+
+def _left(output: dict[str, Any]) -> bool:
+    """Whether the cell ended the notebook by `exit()`, which is no failure."""
+    return output["ename"] == "SystemExit" and output["evalue"] in ("", "0")
+
+
+def _is_failed(path: Path) -> bool:
+    return path.name.endswith(FAILED_END)

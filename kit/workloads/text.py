@@ -1,0 +1,109 @@
+"""Work on text.
+
+Shapes: N examples, T places, V symbols or characters.
+"""
+
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from kit.data import Dataset, documentation, numerals
+from kit.data.bilingual import PADDING, SOURCE, TARGET
+from kit.models import GPT, GPTConfig, Seq2Seq, Seq2SeqConfig
+from kit.training import muon
+from kit.workloads.workload import Workload
+
+# --- What comes next -----------------------------------------------------------------------------
+
+
+def language() -> Workload:
+    """Say what comes next in Python's documentation, by characters: stands for chatbots.
+
+    Always saying a space is right for 18 % of the characters of the test, the commonest one after
+    the one before for 29 %, after the two before for 45 %. A text cannot be foreseen entirely, so
+    nobody is right always.
+
+    >>> language().model().config.context
+    128
+    """
+    return Workload(
+        name="language",
+        stands_for="chatbots, assistants, language processing",
+        differs="one small book, by characters, looking back 128 of them; a chatbot reads a good "
+        "part of all books, in pieces of words, looks back many pages, and is taught to answer",
+        load=documentation,
+        models={"gpt": _gpt, "gpt-small": _small_gpt},
+        loss=mean_per_character,
+        score=share_foreseen,
+        measure="of the next characters right",
+        target=0.57,
+        # 2.2 characters read per character of the text, and 1.4 nats each at the end.
+        recipe={
+            "steps": 1_000,
+            "batch_size": 16,
+            "lr": 3e-3,
+            "optimizer": muon,
+            "evaluate_every": 100,
+        },
+    )
+
+
+def mean_per_character(logits: Tensor, targets: Tensor) -> Tensor:
+    """Cross-entropy of logits (N, T, V), mean over all targets (N, T): nats per character."""
+    return cross_entropy(logits.flatten(0, 1), targets.flatten())
+
+
+def share_foreseen(logits: Tensor, targets: Tensor) -> Tensor:
+    """(N,) the share of a window's characters (N, T) to which the logits (N, T, V) gave most."""
+    return (logits.argmax(-1) == targets).float().mean(1)
+
+
+def _gpt(data: Dataset) -> nn.Module:
+    return GPT(GPTConfig(vocab_size=len(data.classes), context=data["train"].inputs.shape[1]))
+
+
+def _small_gpt(data: Dataset) -> nn.Module:
+    context = data["train"].inputs.shape[1]
+    return GPT(GPTConfig(vocab_size=len(data.classes), context=context, d_model=48, n_heads=2))
+
+
+# --- From one language to another ----------------------------------------------------------------
+
+
+def translation() -> Workload:
+    """Translate German number words into English ones: stands for real-time translation.
+
+    No number of the test is in the training, so that what is known by heart is never right. All
+    can be right, since both languages have rules.
+    """
+    return Workload(
+        name="translation",
+        stands_for="real-time translation",
+        differs="number words, of which each has one right translation, by characters; people "
+        "speak of everything, in many right ways, and a product translates whole sentences",
+        load=numerals,
+        models={"seq2seq": _seq2seq},
+        loss=mean_per_symbol,
+        score=is_translated_exactly,
+        measure="translated exactly",
+        target=0.97,
+        recipe={"epochs": 1.5, "batch_size": 32, "lr": 5e-3},
+    )
+
+
+def mean_per_symbol(logits: Tensor, targets: Tensor) -> Tensor:
+    """Cross-entropy of logits (N, T, V), mean over the targets (N, T) that are no padding."""
+    return cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=PADDING)
+
+
+def is_translated_exactly(logits: Tensor, targets: Tensor) -> Tensor:
+    """(N,) whether every symbol up to the end is right: logits (N, T, V), targets (N, T).
+
+    Here the model is shown the right translation up to each place, in use only what it has written
+    itself. Both count the same: as long as all is right they are the same symbols, and a
+    translation with one wrong symbol is wrong in both.
+    """
+    return ((logits.argmax(-1) == targets) | (targets == PADDING)).all(1)
+
+
+def _seq2seq(data: Dataset) -> nn.Module:
+    return Seq2Seq(Seq2SeqConfig(symbols=len(data.classes), source=SOURCE, longest=TARGET))

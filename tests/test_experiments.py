@@ -1,0 +1,231 @@
+"""The experiments: parameters, runs by plain papermill, and the runs that come with the kit."""
+
+import json
+import subprocess
+import sys
+
+import nbformat
+import pytest
+
+from kit.errors import BadValue
+from kit.results import RECORD
+from kit.runs import class_results, collect, declared, experiment_folder
+from kit.runs.classroom import SAME, spread
+from kit.runs.execution import NOTEBOOKS
+from kit.runs.folders import RECORDED, keep_runs
+from kit.workloads import SHELF
+
+FOLDER = NOTEBOOKS / "experiments"
+EXPERIMENTS = sorted(FOLDER.glob("*.ipynb"))
+IDS = [path.stem for path in EXPERIMENTS]
+HERE = FOLDER / "train-versus-infer.ipynb"
+KEPT = sorted(RECORDED.rglob("*.ipynb"))
+
+experiment = pytest.mark.parametrize("path", EXPERIMENTS, ids=IDS)
+
+
+def code(path) -> list[str]:
+    """The code cells of a notebook, without what papermill put in."""
+    cells = nbformat.read(path, as_version=4).cells
+    own = [c for c in cells if "injected-parameters" not in c.metadata.get("tags", [])]
+    return [cell.source for cell in own if cell.cell_type == "code"]
+
+
+def papermill(path, executed, **parameters):
+    options = [word for name, value in parameters.items() for word in ("-p", name, str(value))]
+    command = [sys.executable, "-m", "papermill", str(path), str(executed), *options]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=executed.parent)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return nbformat.read(executed, as_version=4)
+
+
+def records(notebook, kind):
+    outputs = [out for cell in notebook.cells for out in cell.get("outputs", [])]
+    found = [out.get("data", {}).get(RECORD, {}) for out in outputs]
+    return [record for record in found if record.get("kind") == kind]
+
+
+# --- Form ----------------------------------------------------------------------------------------
+
+
+def test_there_are_the_three():
+    assert IDS == ["class-results", "sweep-report", "train-versus-infer"]
+
+
+@experiment
+def test_parameters_say_what_they_mean_and_may_be(path):
+    assert declared(path)
+    for parameter in declared(path).values():
+        assert parameter.meaning, parameter
+        assert parameter.choices or parameter.low is not None or parameter.type is str, parameter
+        assert parameter.value(parameter.default) == parameter.default
+
+
+@experiment
+def test_the_choice_of_workloads_is_the_shelf(path):
+    for name in ("workload", "front_of"):
+        if name in declared(path):
+            assert declared(path)[name].choices == tuple(SHELF)
+
+
+@experiment
+def test_papermill_shows_the_parameters_too(path):
+    command = [sys.executable, "-m", "papermill", "--help-notebook", str(path)]
+    told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    for parameter in declared(path).values():
+        assert parameter.name in told and parameter.meaning[:20] in told
+
+
+@experiment
+def test_it_asks_for_a_kernel_by_name_and_has_no_old_outputs(path):
+    notebook = nbformat.read(path, as_version=4)
+    nbformat.validate(notebook)
+    assert notebook.metadata.kernelspec.name == "python3"
+    assert not any(cell.get("outputs") for cell in notebook.cells)
+    assert all(len(source.splitlines()) <= 16 for source in code(path))
+
+
+# --- Runs ----------------------------------------------------------------------------------------
+
+QUICK = {"workload": "control", "batch_size": 64, "seed": 3, "threads": 1, "budget_s": 0.3}
+
+
+def test_an_experiment_leaves_one_record_of_both_bills(tmp_path):
+    options = {**QUICK, "precision": "bf16", "technique": "half"}
+    executed = papermill(HERE, tmp_path / "run.ipynb", **options)
+    (bills,) = records(executed, "TwoBills")
+    same = ("workload", "batch_size", "seed", "precision", "technique")
+    assert [bills[name] for name in same] == [options[name] for name in same]
+    assert bills["training"]["steps"] > 0 and bills["inference"]["one_example_s"]["value"] > 0
+    assert bills["ratio"]["step_time"]["low"] <= bills["ratio"]["step_time"]["high"]
+    assert {record["claim_id"] for record in records(executed, "Verdict")} == {"11", "13", "22"}
+    row = collect(tmp_path).iloc[0]
+    assert row["status"] == "done" and row["training.steps"] == bills["training"]["steps"]
+
+
+def test_fraud_has_a_claim_of_its_own(tmp_path):
+    executed = papermill(HERE, tmp_path / "run.ipynb", **{**QUICK, "workload": "fraud"})
+    (card,) = [r for r in records(executed, "Verdict") if r["claim_id"] == "30"]
+    assert 0 < card["measured"]["fraud_recall"]["value"] <= 1
+
+
+@pytest.mark.parametrize("name", ["sweep-report", "class-results"])
+def test_a_report_reads_what_came_with_the_kit(name, tmp_path):
+    executed = papermill(FOLDER / f"{name}.ipynb", tmp_path / "run.ipynb")
+    html = [
+        out["data"]["text/html"]
+        for cell in executed.cells
+        for out in cell.get("outputs", [])
+        if "text/html" in out.get("data", {})
+    ]
+    assert sum("<img alt=" in text for text in html) >= 3
+
+
+def test_one_command_sweeps_and_one_shows_the_table(tmp_path):
+    grid = tmp_path / "grid.yaml"
+    grid.write_text("grid: {workload: [vision, control]}\nfixed: {budget_s: 0.2, threads: 1}\n")
+    out = tmp_path / "runs"
+    command = [sys.executable, "-m", "kit", "sweep", "train-versus-infer", str(grid)]
+    done = subprocess.run([*command, "--out", str(out)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    told = subprocess.run(
+        [sys.executable, "-m", "kit", "report", str(out)], capture_output=True, text=True
+    )
+    assert told.returncode == 0, told.stderr
+    table = collect(out, "TwoBills")
+    assert sorted(table["workload"]) == ["control", "vision"]
+    assert table["ratio.step_time.low"].notna().all()
+    executed = papermill(FOLDER / "sweep-report.ipynb", tmp_path / "report.ipynb", folder=out)
+    (card,) = [r for r in records(executed, "Verdict") if r["claim_id"] == "28"]
+    assert card["verdict"] == "cannot tell"  # three of the five kinds were not run
+
+
+# --- What comes with the kit ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", KEPT, ids=lambda path: path.stem)
+def test_a_kept_run_is_of_the_cells_that_are_there(path):
+    assert code(path) == code(HERE), "run the sweeps anew and keep them: see CONTRIBUTING"
+    assert path.stat().st_size < 100_000
+
+
+def test_each_workload_has_a_kept_run_that_reached_its_target():
+    bills = collect(RECORDED / "eight", "TwoBills")
+    plain = bills[(bills["technique"] == "none") & (bills["parameter.model"] == "default")]
+    assert sorted(plain["workload"]) == sorted(SHELF)
+    assert plain["reached"].all()
+    assert (plain["ratio.step_time.low"] > 0).all()
+    assert (plain["target_share"] == [SHELF[name]().target for name in plain["workload"]]).all()
+
+
+def test_keeping_leaves_records_and_nothing_to_look_at(tmp_path):
+    kept = keep_runs(RECORDED / "class", tmp_path / "kept")
+    assert [path.name for path in kept] == [p.name for p in sorted((RECORDED / "class").iterdir())]
+    for path in kept:
+        outputs = [o for c in json.loads(path.read_text())["cells"] for o in c["outputs"]]
+        assert outputs and all(set(o["data"]) == {"text/plain", RECORD} for o in outputs)
+        nbformat.validate(nbformat.read(path, as_version=4))
+    with pytest.raises(BadValue, match="holds no executed notebook"):
+        keep_runs(tmp_path, tmp_path / "nothing")
+
+
+# --- A class -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def submitted(tmp_path):
+    """The kept records, handed in by people whose names are in files, folders and metadata."""
+    for i, path in enumerate(sorted((RECORDED / "class").glob("*.ipynb"))):
+        home = tmp_path / f"Ada-Lovelace-{i}"
+        home.mkdir()
+        notebook = json.loads(path.read_text())
+        notebook["metadata"]["papermill"]["output_path"] = "/home/ada/runs/Ada.ipynb"
+        (home / f"lovelace_{i}.ipynb").write_text(json.dumps(notebook))
+    return tmp_path
+
+
+def test_nobodys_name_gets_through(submitted):
+    ours = class_results(submitted, "vision")
+    assert list(ours.index) == ["A", "B", "C", "D", "E"][: len(ours)]
+    assert ours["training.step_s"].is_monotonic_increasing
+    told = ours.to_json() + repr(ours.attrs)
+    assert not [name for name in ("ada", "lovelace") if name in told.lower()]
+
+
+def test_only_equal_work_is_compared(submitted):
+    path = next(submitted.rglob("*.ipynb"))
+    notebook = json.loads(path.read_text())
+    for cell in notebook["cells"]:
+        for output in cell["outputs"]:
+            if output["data"][RECORD]["kind"] == "TwoBills":
+                output["data"][RECORD]["batch_size"] = 7
+    path.write_text(json.dumps(notebook))
+    ours = class_results(submitted, "vision")
+    assert ours.attrs["left_out"] == 1
+    assert all(ours[name].nunique() == 1 for name in SAME)
+
+
+def test_a_workload_that_nobody_ran_is_refused(submitted):
+    with pytest.raises(BadValue, match=r"no record of 'fraud' in .*there are vision"):
+        class_results(submitted, "fraud")
+
+
+def test_the_spread_is_largest_over_smallest():
+    ours = class_results(RECORDED / "class", "vision")
+    assert (
+        spread(ours["training.step_s"])
+        == ours["training.step_s"].iloc[-1] / (ours["training.step_s"].iloc[0])
+    )
+
+
+# --- Folders -------------------------------------------------------------------------------------
+
+
+def test_a_folder_is_found_from_here_or_from_the_root(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine").mkdir()
+    assert experiment_folder("mine").samefile(tmp_path / "mine")
+    assert experiment_folder("notebooks").samefile(NOTEBOOKS)
+    assert experiment_folder("recorded") == RECORDED / "eight"
+    with pytest.raises(BadValue, match=r"folder='gone': no such folder .*Make one with kit sweep"):
+        experiment_folder("gone")
