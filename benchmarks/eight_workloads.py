@@ -1,8 +1,8 @@
 """The README's table of workloads: from the kept runs of the experiment, with their machine.
 
-    kit sweep train-versus-infer notebooks/experiments/all-workloads.yaml --out runs/eight
-    kit record runs/eight
-    python benchmarks/eight_workloads.py
+kit sweep train-versus-infer notebooks/experiments/all-workloads.yaml --out runs/eight
+kit record runs/eight
+python benchmarks/eight_workloads.py
 """
 
 from kit.runs import collect
@@ -24,8 +24,8 @@ def table() -> str:
     rows = [_row(name, runs[name]) for name in SHELF]
     lines = [HEADER, ["---"] * len(HEADER), *rows]
     told = f"{plain['machine.cpu'].iloc[0]}, {plain['conditions'].iloc[0]}"
-    day = plain["date"].max()[:10]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + f"\n\nMeasured on {told}, {day}."
+    measured = f"Measured on {told}, {plain['date'].max()[:10]}."
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + f"\n\n{measured}"
 
 
 def _row(name: str, run: dict) -> tuple[str, ...]:

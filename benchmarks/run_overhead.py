@@ -24,7 +24,6 @@ import numpy as np
 from keeping import keep
 from nbclient import NotebookClient
 
-import kit
 from kit.estimates import bootstrap
 from kit.runs import run
 
@@ -97,8 +96,8 @@ def main():
         nbclient_s=float(np.median(calls[:, 1])),
         kit_command_s=float(np.median(commands[:, 0])),
         nbclient_command_s=float(np.median(commands[:, 1])),
-        versions={name: version(name) for name in ("nbclient", "papermill", "ipykernel")},
-        conditions=f"{PAIRS} pairs; {CELLS} cells that sleep {CELL_S} s each; kit {kit.__version__}",
+        versions={name: version(name) for name in ("ipykernel", "nbclient", "papermill")},
+        conditions=f"{PAIRS} pairs of a notebook of {CELLS} cells that sleep {CELL_S} s each",
     )
 
 

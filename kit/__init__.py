@@ -24,25 +24,24 @@ errors                           what can go wrong
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from kit import data, errors, figures, models, scenarios, techniques, units, workloads
-from kit.checkpoints import load, save
-from kit.comparison import agree, compare
-from kit.counting import count
-from kit.devices import device, machine, metered, seed
-from kit.estimates import Estimate
-from kit.inference import evaluate, predict
-from kit.measurement import measure, measure_parts
-from kit.training import step, train
-
 if TYPE_CHECKING:
+    from kit import data, errors, figures, models, scenarios, techniques, units, workloads
+    from kit.checkpoints import load, save
+    from kit.comparison import agree, compare
     from kit.costs import bill, bills, energy_per_call, two_bills
+    from kit.counting import count
     from kit.course.claims import verdict
     from kit.course.drawing import draw
     from kit.course.elsewhere import recorded
     from kit.course.exercises import check
     from kit.course.panels import explore, guess
+    from kit.devices import device, machine, metered, seed
+    from kit.estimates import Estimate
+    from kit.inference import evaluate, predict
     from kit.limits import layer_point, peaks
+    from kit.measurement import measure, measure_parts
     from kit.sweeps import sweep
+    from kit.training import step, train
 
 __version__ = "0.1.0"
 
@@ -86,28 +85,57 @@ __all__ = [
     "workloads",
 ]
 
-# What most programs never ask for is fetched when first asked for: widgets take half a second.
-_LATER = {
+# Name -> the room that it is fetched from when first asked for; None: it is a room itself. So
+# `import kit` costs nothing, and the command line needs no PyTorch to read a notebook.
+_FROM: dict[str, str | None] = {
+    "Estimate": "estimates",
+    "agree": "comparison",
     "bill": "costs",
     "bills": "costs",
     "check": "course.exercises",
+    "compare": "comparison",
+    "count": "counting",
+    "data": None,
+    "device": "devices",
     "draw": "course.drawing",
     "energy_per_call": "costs",
+    "errors": None,
+    "evaluate": "inference",
     "explore": "course.panels",
+    "figures": None,
     "guess": "course.panels",
     "layer_point": "limits",
+    "load": "checkpoints",
+    "machine": "devices",
+    "measure": "measurement",
+    "measure_parts": "measurement",
+    "metered": "devices",
+    "models": None,
     "peaks": "limits",
+    "predict": "inference",
     "recorded": "course.elsewhere",
+    "save": "checkpoints",
+    "scenarios": None,
+    "seed": "devices",
+    "step": "training",
     "sweep": "sweeps",
+    "techniques": None,
+    "train": "training",
     "two_bills": "costs",
+    "units": None,
     "verdict": "course.claims",
+    "workloads": None,
 }
 
 
 def __getattr__(name: str) -> Any:
-    if name in _LATER:
-        return getattr(import_module(f"kit.{_LATER[name]}"), name)
-    raise AttributeError(f"kit has no {name!r}; it has {', '.join(__all__)}.")
+    if name not in _FROM:
+        raise AttributeError(f"kit has no {name!r}; it has {', '.join(__all__)}.")
+    room = _FROM[name]
+    if room is None:
+        return import_module(f"kit.{name}")
+    found = globals()[name] = getattr(import_module(f"kit.{room}"), name)
+    return found
 
 
 def __dir__() -> list[str]:

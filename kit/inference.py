@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -91,7 +91,8 @@ class Score(Result):
         """The share; Wilson's 95 % interval for right and wrong, Student's for shares."""
         if self.squares == self.total and float(self.total).is_integer():  # x² = x: all 0 or 1
             return proportion(int(self.total), self.n)
-        return average(self.total, self.squares, self.n, "%")
+        mean = average(self.total, self.squares, self.n, "%")  # which knows of no limits
+        return replace(mean, low=max(0.0, mean.low), high=min(1.0, mean.high))
 
     @property
     def accuracy(self) -> Estimate:
@@ -155,7 +156,8 @@ def evaluate(
     if workload.trial is None:
         worth = workload.score(outputs, targets)
     else:
-        worth = workload.trial(lambda inputs: predict(model, inputs), split)
-    worth = worth.double()
+        home = device_of(model)
+        worth = workload.trial(lambda inputs: predict(model, inputs.to(home)), split)
+    worth = worth.cpu().double()
     total, squares = float(worth.sum()), float(worth.square().sum())
     return Score(total, squares, len(worth), split, loss, workload.measure)

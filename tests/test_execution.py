@@ -73,6 +73,11 @@ def test_a_notebook_is_found_by_number_or_path(shelf):
     assert find_notebook(str(shelf / "notes.ipynb"), shelf) == shelf / "notes.ipynb"
 
 
+def test_an_experiment_is_found_by_its_name(shelf):
+    path = notebook(shelf / "experiments" / "what-if.ipynb")
+    assert find_notebook("what-if", shelf) == path
+
+
 @pytest.mark.parametrize("name", ["7", "03", "first"])
 def test_an_unknown_notebook_lists_those_there_are(shelf, name):
     with pytest.raises(UnknownName, match=r"no notebook is called .* 00, 01, 00-first"):

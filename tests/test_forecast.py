@@ -94,6 +94,23 @@ def test_a_steady_rise_and_a_regular_year_are_forecast_without_error():
         np.testing.assert_allclose(told[0], coming, atol=1e-9)
 
 
+def rise_of(recent):
+    """The naive forecast, but with the rise of so many weeks."""
+    return lambda x: x[:, :8, 0] + (x[..., 0] - x[..., 1])[:, -recent:].mean(1, keepdim=True)
+
+
+def test_no_other_naive_rise_does_better_in_training_or_reaches_the_target(work):
+    def reached(split, method):
+        inputs, targets = work.data[split]
+        return float(work.score(method(inputs), targets).mean())
+
+    others = (1, 2, 8, 13, 26, 52)
+    assert reached("train", as_last_year) > max(reached("train", rise_of(n)) for n in others)
+    assert work.target > 0.04 + max(reached("test", rise_of(n)) for n in others)
+    # Of validation that is not true: a training that stops there at the target may stop too soon.
+    assert work.target < max(reached("validation", rise_of(n)) for n in others)
+
+
 def linear(work):
     """The straight line with the least squared error on the training examples."""
     from sklearn.linear_model import LinearRegression

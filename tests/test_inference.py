@@ -170,14 +170,23 @@ def test_a_score_of_right_and_wrong_carries_wilsons_interval():
 
 
 def test_a_score_of_shares_carries_students_interval():
-    shares = [0.5, 0.625, 0.625, 0.75]
+    shares = [0.625, 0.75, 0.75, 0.875]  # together 3.0, as three right answers would be
     total, squares = sum(shares), sum(share**2 for share in shares)
     score = Score(total, squares, 4, "test", 0.05, "of the pole's time")
     assert score.mean == average(total, squares, 4, "%")
-    assert (score.mean.value, score.mean.unit) == (0.625, "%")
-    assert repr(score).startswith("62.5 % [")
+    assert (score.mean.value, score.mean.unit) == (0.75, "%")
+    assert repr(score).startswith("75.0 % [")
     assert "] of the pole's time on 4 test examples" in repr(score)
     assert "Student's" in score.table().caption
+
+
+@pytest.mark.parametrize(
+    ("values", "low", "high"),
+    [([0.5], 0.0, 1.0), ([0.9, 0.9, 0.1], 0.0, 1.0), ([0.5, 0.5], 0.5, 0.5)],
+)
+def test_the_interval_of_a_share_stays_between_nothing_and_all(values, low, high):
+    score = Score(sum(values), sum(value**2 for value in values), len(values), "test", 0.05, "up")
+    assert (score.mean.low, score.mean.high) == (low, high)
 
 
 def test_only_a_share_of_right_answers_is_an_accuracy():

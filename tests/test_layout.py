@@ -25,19 +25,20 @@ BASICS = {"errors", "units", "estimates", "figures", "results"}
 MAY_IMPORT = {
     "errors": set(),
     "units": set(),
+    "places": set(),
     "estimates": {"errors", "units"},
     "figures": {"units"},  # it receives labels and numbers, never a result
     "results": {"figures"},
     "devices": {"errors", "units", "figures", "results"},
-    "data": {"errors", "units"},
+    "data": {"errors", "units", "places"},
     "models": {"errors", "units"},  # no devices: the caller moves tensors
-    "workloads": {"data", "models", "training", "errors"},  # a recipe names its optimizer
+    "workloads": {"data", "models", "errors"},
     "counting": {"models", *BASICS},
     "inference": {"data", "devices", *BASICS},
     "training": {"inference", "devices", "data", *BASICS},
     "checkpoints": {"models", "errors"},
     "measurement": {"devices", *BASICS},
-    "limits": {"devices", "measurement", *BASICS},
+    "limits": {"devices", "measurement", "places", *BASICS},
     "sweeps": {"devices", "limits", "measurement", *BASICS},
     "scenarios": {"measurement", *BASICS},
     "comparison": {"measurement", *BASICS},
@@ -193,6 +194,8 @@ t0 = time.perf_counter()
 import torch
 t1 = time.perf_counter()
 import kit
+for name in ("device", "workloads", "count", "predict", "train", "save", "measure", "compare"):
+    getattr(kit, name)
 t2 = time.perf_counter()
 print(json.dumps({"torch_s": t1 - t0, "kit_s": t2 - t1, "modules": sorted(sys.modules)}))
 """
@@ -225,6 +228,13 @@ def imports() -> list[dict]:
 def test_importing_the_kit_adds_little_to_importing_torch(imports):
     shares = [run["kit_s"] / run["torch_s"] for run in imports]
     assert statistics.median(shares) < 0.15  # aimed at is 0.05; a busy machine must not decide
+
+
+def test_importing_the_kit_alone_needs_no_torch():
+    """The command line checks a notebook's parameters in a third of a second."""
+    told = "import sys, kit, kit.runs.command_line, kit.runs; print('torch' in sys.modules)"
+    run = subprocess.run([sys.executable, "-c", told], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "False"
 
 
 @pytest.mark.parametrize("heavy", HEAVY)

@@ -9,8 +9,9 @@ import torch
 
 from kit import devices
 from kit.errors import BadValue, UnknownName
-from kit.limits import Peaks, cache_folder, layer_point, peaks, probing
+from kit.limits import Peaks, layer_point, peaks, probing
 from kit.measurement import Conditions, Observer
+from kit.places import cache_folder
 
 MADE_UP = Peaks({"float32": 1e11, "bfloat16": 4e11}, 4e10, {"float16": 1e9}, "cpu", 1)
 CACHED = replace(MADE_UP, cache_bytes_per_s=2e11)

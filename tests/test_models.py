@@ -78,9 +78,9 @@ def test_a_wrong_size_is_refused_by_name(family, value):
 
 
 def spoilt(inputs: torch.Tensor) -> dict[str, torch.Tensor]:
-    """The inputs with one dimension more, or twice as wide; tokens may be as many as one likes."""
+    """Inputs with a dimension more or less, or twice as wide; tokens may be ever so many."""
     wide = {"wide": torch.cat([inputs, inputs], -1)} if inputs.is_floating_point() else {}
-    return {"deep": inputs.unsqueeze(0), **wide}
+    return {"deep": inputs.unsqueeze(0), "lone": inputs[0], **wide}
 
 
 def test_inputs_of_another_shape_are_refused_with_both_shapes(family):

@@ -4,10 +4,12 @@ import json
 import os
 import random
 import signal
+import struct
 import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 
 import nbformat
 import psutil
@@ -17,8 +19,8 @@ from test_execution import notebook, shown
 
 from kit.errors import BadValue
 from kit.runs import collect, execution, run
-from kit.runs.command_line import main
-from kit.runs.sweeping import alone_in
+from kit.runs.command_line import _follow, main
+from kit.runs.sweeping import Outcome, alone_in
 from kit.runs.turns import WITHIN, turn
 
 # A run tells in a file when it begins and ends, and whether others compute at that moment.
@@ -204,6 +206,8 @@ for line in sys.stdin:
 
 @pytest.fixture(scope="module")
 def starter():
+    if not hasattr(os, "fork"):
+        pytest.skip("this system has no SIGKILL")
     process = subprocess.Popen(
         [sys.executable, "-c", STARTER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
@@ -295,6 +299,26 @@ def test_whoever_comes_next_ends_a_kernel_that_cannot_end_itself(source, starter
     assert psutil.pid_exists(kernel["pid"])
     with turn():
         assert not psutil.pid_exists(kernel["pid"])
+
+
+# --- What is shown -------------------------------------------------------------------------------
+
+
+def test_where_somebody_watches_there_is_a_bar_with_the_time_left(tmp_path, monkeypatch):
+    fcntl, termios = pytest.importorskip("fcntl"), pytest.importorskip("termios")
+    ours, theirs = os.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 100, 0, 0))
+    ended = [Outcome(None, tmp_path / name, 1.0, error) for name, error in [("a", ""), ("b", "no")]]
+    with os.fdopen(theirs, "w") as terminal, monkeypatch.context() as patch:
+        patch.setattr(sys, "stderr", terminal)
+        _follow((outcome for outcome in ended), 2)
+    drawn = ""
+    with suppress(OSError):  # how a terminal says that there is no more
+        while more := os.read(ours, 4096):
+            drawn += more.decode(errors="replace")
+    os.close(ours)
+    assert "2/2 [00:00<00:00" in drawn  # done of all, time taken < time left
+    assert f"failed: {tmp_path / 'b'}: no" in drawn and "left:" not in drawn
 
 
 # --- Several at once -----------------------------------------------------------------------------

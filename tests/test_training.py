@@ -606,6 +606,20 @@ def test_an_error_of_the_loss_is_not_swallowed(vision):
 # --- Said clearly --------------------------------------------------------------------------------
 
 
+def test_an_optimizer_may_be_named(vision):
+    one, two = fresh(), fresh()
+    run(one, vision, optimizer="adamw")
+    run(two, vision, optimizer=torch.optim.AdamW)
+    assert same(one, two)
+    run(two, vision, optimizer="muon")
+    assert not same(one, two)
+
+
+def test_an_unknown_optimizer_lists_those_there_are(vision):
+    with pytest.raises(UnknownName, match="no optimizer is called 'adam'; did you mean 'adamw'"):
+        run(fresh(), vision, optimizer="adam")
+
+
 @pytest.mark.parametrize(
     ("given", "told"),
     [
@@ -626,7 +640,7 @@ def test_an_error_of_the_loss_is_not_swallowed(vision):
         ({"steps": 1, "evaluate_every": 0}, r"evaluate_every=0: needs a whole number"),
         ({"steps": 1, "seed": 1.5}, r"seed=1\.5: needs"),
         ({"steps": 1, "seed": "a"}, r"seed='a': needs"),
-        ({"steps": 1, "optimizer": "adam"}, r"optimizer='adam'"),
+        ({"steps": 1, "optimizer": 3}, r"optimizer=3: needs a name, or a class"),
         ({"steps": 1, "budget_s": 0}, r"budget_s=0: needs a number above 0"),
         ({"steps": 1, "budget_s": math.nan}, r"budget_s=nan: needs a number above 0"),
         ({"steps": 1, "budget_s": "1"}, r"budget_s='1': needs"),

@@ -5,7 +5,6 @@ Counted (FLOPs, bytes) and timed, on the same batch, in the same rounds.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from copy import deepcopy
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ from kit.figures import Picture, Table, bars
 from kit.inference import device_of, predict
 from kit.measurement import Parts, measure_parts
 from kit.results import Result
-from kit.training import PRECISIONS, step
+from kit.training import PRECISIONS, Optimizer, optimizer_for, step
 from kit.units import words
 from kit.workloads import Workload
 
@@ -176,7 +175,7 @@ def bill(
     batch_size: int = 32,
     budget_s: float = 1.0,
     device: torch.device | str = "cpu",
-    optimizer: Callable[..., torch.optim.Optimizer] = torch.optim.AdamW,
+    optimizer: Optimizer = "adamw",
     precision: str = "fp32",
     served: nn.Module | None = None,
 ) -> Bill:
@@ -197,7 +196,7 @@ def bill(
     device
         Where to compute, if the model is made here.
     optimizer
-        Called with the named parameters and `lr`; the count assumes AdamW's two moments.
+        A name or a class, see `kit.train`; the count assumes AdamW's two moments.
     precision
         "fp32" or "bf16", for the prediction and the step alike; see `kit.train`.
     served
@@ -212,7 +211,7 @@ def bill(
     learner = deepcopy(model).train()
     server = deepcopy(model).eval() if served is None else served
     inputs, targets = workload.example(batch_size, device_of(model))
-    update = optimizer(learner.named_parameters(), lr=1e-4)
+    update = optimizer_for(learner, optimizer, lr=1e-4)
     narrow = PRECISIONS[precision]
 
     def cast() -> AbstractContextManager[Any]:

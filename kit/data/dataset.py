@@ -69,7 +69,8 @@ class Dataset:
 
     def __repr__(self) -> str:
         sizes = ", ".join(f"{name} {len(part.inputs):,}" for name, part in self.splits.items())
-        return f"Dataset {self.name}: {sizes}; {len(self.classes)} classes; {self.origin}"
+        classes = f"{len(self.classes):,} classes; " if self.classes else ""
+        return f"Dataset {self.name}: {sizes}; {classes}{self.origin}"
 
 
 class Task(Protocol):

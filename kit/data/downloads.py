@@ -26,8 +26,8 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
 
-from kit.data.keeping import cache_folder
 from kit.errors import BadValue, DownloadFailed
+from kit.places import cache_folder
 from kit.units import words
 
 # Why not pooch: it does most of this well, but a download that broke off begins again from

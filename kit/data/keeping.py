@@ -1,4 +1,4 @@
-"""Where the kit keeps what it need not fetch, make or measure twice."""
+"""Data that take long to make, kept in the user's cache after the first time."""
 
 from __future__ import annotations
 
@@ -13,12 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-
-def cache_folder() -> Path:
-    """The kit's folder in the user's cache; `KIT_CACHE` names another place."""
-    import platformdirs
-
-    return Path(os.environ.get("KIT_CACHE") or platformdirs.user_cache_path("train-infer-kit"))
+from kit.places import cache_folder
 
 
 def kept(name: str, make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:

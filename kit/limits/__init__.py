@@ -5,8 +5,7 @@ Peaks         the roofline they make: limits, shares, a picture with points on i
 layer_point   a square layer as such a point
 """
 
-from kit.limits.keeping import cache_folder
 from kit.limits.probing import layer_point, peaks
 from kit.limits.roofline import Peaks
 
-__all__ = ["Peaks", "cache_folder", "layer_point", "peaks"]
+__all__ = ["Peaks", "layer_point", "peaks"]

@@ -11,13 +11,7 @@ from pathlib import Path
 import torch
 
 from kit.limits.roofline import Peaks
-
-
-def cache_folder() -> Path:
-    """Where the kit keeps what it need not measure twice; `KIT_CACHE` names another place."""
-    import platformdirs
-
-    return Path(os.environ.get("KIT_CACHE") or platformdirs.user_cache_path("train-infer-kit"))
+from kit.places import cache_folder
 
 
 def kept(processor: str, device: torch.device) -> Peaks | None:

@@ -19,7 +19,7 @@ class GPTConfig:
 
     vocab_size: int = 103  # V: the characters of the documentation in Python 3.11
     context: int = 128  # the longest text that it can look back on
-    d_model: int = 96  # wide and shallow: of equal work, it learnt more in a minute than 64 × 4
+    d_model: int = 96  # wide and shallow: in equal time it learnt more than 64 × 4 layers
     n_layers: int = 2
     n_heads: int = 3
 

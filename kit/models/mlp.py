@@ -40,12 +40,14 @@ class MLP(nn.Module):
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Logits (B, C), one per class."""
-        x = inputs.flatten(1)  # (B, F): an MLP does not know which pixels are neighbours
-        if x.shape[1] != self.config.features:
+        numbers = inputs.shape[1:].numel() if inputs.ndim > 1 else 1  # of one example
+        if inputs.ndim < 2 or numbers != self.config.features:
+            hint = " Use inputs.unsqueeze(0) for a single example." if inputs.ndim == 1 else ""
             raise ShapeMismatch(
-                f"given inputs of shape {tuple(inputs.shape)}, {x.shape[1]:,} numbers per "
-                f"example; needed are {self.config.features:,}."
+                f"given inputs of shape {tuple(inputs.shape)}, {numbers:,} numbers per "
+                f"example; needed are {self.config.features:,}.{hint}"
             )
+        x = inputs.flatten(1)  # (B, F): an MLP does not know which pixels are neighbours
         x = self.hidden(x)  # (B, H)
         return self.head(x)  # (B, C)
 

@@ -14,9 +14,6 @@ from functools import cache
 from itertools import chain
 from typing import Any
 
-import torch
-
-from kit import devices, techniques, workloads
 from kit.errors import BadValue, UnknownName
 
 DEFAULT = "default"  # as a model: the workload's first
@@ -43,18 +40,18 @@ def check_together(values: Mapping[str, Any], here: bool = True) -> None:
 
 
 def _model_of_workload(workload: str, model: str) -> None:
-    known = workloads.get(workload).models
+    known = _workload(workload).models
     if model not in (DEFAULT, *known):
         raise UnknownName(f"model of the workload {workload!r}", model, [*known, DEFAULT])
 
 
 def _installed_workload(workload: str, _: str) -> None:
-    workloads.get(workload).check_installed()
+    _workload(workload).check_installed()
 
 
 def _batch_of_workload(workload: str, batch_size: int, _: str) -> None:
     # What its recipe takes it has; only a larger batch is worth the seconds of making the data.
-    if batch_size > workloads.get(workload).recipe.get("batch_size", 0):
+    if batch_size > _workload(workload).recipe.get("batch_size", 0):
         most = _train_size(workload)
         if batch_size > most:
             raise BadValue(
@@ -65,13 +62,28 @@ def _batch_of_workload(workload: str, batch_size: int, _: str) -> None:
 
 @cache
 def _train_size(workload: str) -> int:
-    return workloads.get(workload).size("train")
+    return _workload(workload).size("train")
+
+
+def _workload(name: str) -> Any:
+    from kit import workloads  # here: a notebook that does not ask for one needs no PyTorch
+
+    return workloads.get(name)
 
 
 @cache  # an Apple GPU is tried for a second, which a sweep should not pay in each of its runs
-def _present(device: str) -> torch.device:
+def _present(device: str) -> Any:
     """The device that the notebook will get; the number of threads stays as it is."""
+    import torch
+
+    from kit import devices
+
     return devices.device(device, threads=torch.get_num_threads())
+
+
+def _device_is_here(device: str) -> None:
+    if device not in ("auto", "cpu"):  # these are everywhere
+        _present(device)
 
 
 def _precision_of_device(precision: str, device: str) -> None:
@@ -86,18 +98,24 @@ def _precision_of_device(precision: str, device: str) -> None:
 
 
 def _technique_on_device(technique: str, device: str) -> None:
-    techniques.get(technique).check(_present(device))
+    _technique(technique).check(_present(device))
+
+
+def _technique(name: str) -> Any:
+    from kit import techniques
+
+    return techniques.get(name)
 
 
 ANYWHERE: dict[tuple[str, ...], Callable[..., object]] = {
-    ("workload",): workloads.get,
+    ("workload",): _workload,
     ("workload", "model"): _model_of_workload,
     ("workload", "model_name"): _model_of_workload,
-    ("technique",): techniques.get,
+    ("technique",): _technique,
 }
 HERE: dict[tuple[str, ...], Callable[..., object]] = {
     ("workload", "device"): _installed_workload,  # one without a device only reads of it
-    ("device",): _present,
+    ("device",): _device_is_here,
     ("workload", "batch_size", "device"): _batch_of_workload,
     ("precision", "device"): _precision_of_device,
     ("technique", "device"): _technique_on_device,

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from kit.course import elsewhere
-from kit.devices import machine
 from kit.errors import KitError, LessonFailed
 from kit.results import RECORD
 from kit.runs.execution import CELL_TIMEOUT_S, KERNEL, strip_widgets
@@ -58,6 +57,8 @@ def record(path: Path) -> None:
         client.execute()
     except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
         raise LessonFailed(f"{path.name} is not recorded: {error}") from error
+    from kit.devices import machine  # here: reading a stamp needs no PyTorch
+
     strip_widgets(notebook)
     notebook.metadata["kernelspec"] = {
         "name": KERNEL,
@@ -92,6 +93,8 @@ def keep_for_others(executed: Path, lesson: str, folder: Path = elsewhere.FOLDER
     KitError
         They measured nothing here, as on a computer without an accelerator.
     """
+    from kit.devices import machine
+
     kept = {
         name: output["data"][RECORD]
         for name, cell in recorded_cells(executed).items()

@@ -16,8 +16,7 @@ from pathlib import Path
 
 from filelock import BaseFileLock, FileLock, Timeout
 
-from kit.devices.surroundings import PARALLEL
-from kit.limits import cache_folder
+from kit.places import cache_folder
 
 Say = Callable[[str], object]
 WITHIN = "KIT_TURN"  # set for a notebook that runs in a turn: what it starts belongs to it
@@ -42,7 +41,11 @@ def turn(
         Whether to take one of `at_once` places that others may take, too, as the workers of a
         cluster do; else the machine is taken as a whole.
     """
-    told = {WITHIN: "1", **({PARALLEL: str(at_once)} if at_once > 1 else {})}
+    told = {WITHIN: "1"}
+    if at_once > 1:
+        from kit.devices.surroundings import PARALLEL  # here: it comes with PyTorch
+
+        told[PARALLEL] = str(at_once)
     if WITHIN in os.environ:  # this is a notebook that was given the machine
         yield told
         return

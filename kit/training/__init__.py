@@ -6,7 +6,16 @@ for the gradients, and moves each weight a little against its gradient.
 
 from kit.training.history import History
 from kit.training.loop import step, train
-from kit.training.optimizers import muon
+from kit.training.optimizers import OPTIMIZERS, Optimizer, muon, optimizer_for
 from kit.training.run import PRECISIONS
 
-__all__ = ["PRECISIONS", "History", "muon", "step", "train"]
+__all__ = [
+    "OPTIMIZERS",
+    "PRECISIONS",
+    "History",
+    "Optimizer",
+    "muon",
+    "optimizer_for",
+    "step",
+    "train",
+]

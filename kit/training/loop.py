@@ -15,6 +15,7 @@ from kit.data import Task
 from kit.errors import ShapeMismatch
 from kit.training.ends import Ends, total_steps
 from kit.training.history import History
+from kit.training.optimizers import Optimizer
 from kit.training.run import Run
 
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -69,7 +70,7 @@ def train(
     epochs: float | None = None,
     batch_size: int = 32,
     lr: float = 3e-3,
-    optimizer: Callable[..., torch.optim.Optimizer] = torch.optim.AdamW,
+    optimizer: Optimizer = "adamw",
     precision: str = "fp32",
     budget_s: float | None = None,
     target: float | None = None,
@@ -96,7 +97,7 @@ def train(
     lr
         Learning rate. 3e-3 suits AdamW on models as small as the kit's.
     optimizer
-        Called with the named parameters and `lr`.
+        "adamw", "muon" (see `kit.training.muon`), or a class such as `torch.optim.SGD`.
     precision
         "fp32", or "bf16": matmuls and convolutions in bfloat16, weights and sums in float32.
     budget_s

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from copy import deepcopy
 from dataclasses import asdict
 from itertools import islice, takewhile
@@ -19,6 +19,7 @@ from kit.figures import Live
 from kit.inference import Score, device_of, evaluate
 from kit.training.ends import Ends, positive, whole
 from kit.training.history import History
+from kit.training.optimizers import Optimizer, optimizer_for
 
 LOOK_S = 0.1  # how often the loop reads its losses; each reading waits for the device
 PRECISIONS = {"fp32": None, "bf16": torch.bfloat16}  # name -> what autocast computes in
@@ -33,7 +34,7 @@ class Run:
         workload: Task,
         batch_size: int,
         lr: float,
-        optimizer: Callable[..., torch.optim.Optimizer],
+        optimizer: Optimizer,
         precision: str,
         ends: Ends,
         evaluate_every: int | None,
@@ -45,13 +46,10 @@ class Run:
         self.lr, self.seed, self.live = positive("lr", lr), whole("seed", seed, least=0), live
         self.every = None if evaluate_every is None else whole("evaluate_every", evaluate_every)
         self.device = device_of(model)
-        if not callable(optimizer):
-            told = "needs a class to call with parameters and lr, such as torch.optim.AdamW"
-            raise BadValue(f"optimizer={optimizer!r}: {told}.")
         if precision not in PRECISIONS:
             raise UnknownName("precision", precision, PRECISIONS)
         self.precision, self.autocast = precision, PRECISIONS[precision]
-        self.optimizer = optimizer(model.named_parameters(), lr=lr)
+        self.optimizer = optimizer_for(model, optimizer, lr)
         self.ends, self.stopped = ends, ""
         self.steps_per_epoch = workload.size("train") // batch_size
         self.losses: list[float] = []

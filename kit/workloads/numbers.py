@@ -38,7 +38,7 @@ def forecast() -> Workload:
         loss=l1_loss,  # ppm; its best answer is the median, which large surprises do not move
         score=is_near,
         measure=f"of the weeks within {NEAR_PPM} ppm",
-        target=0.65,
+        target=0.65,  # on the test; validation is six easier years, in which naive ones reach it
         recipe={"epochs": 15, "batch_size": 32, "lr": 2e-3},
     )
 

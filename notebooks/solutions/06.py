@@ -8,7 +8,11 @@ found = dict(codes=codes, centres=centres, groups=groups, digits=digits)
 kit.check("06-named-clusters", answer, **found)
 
 # %% 06-label-budget
-enough = [n for n, share in zip(labels, middle["fresh"]) if share > middle["fresh"][-1] - 0.05]
+enough = [
+    n
+    for n, share in zip(labels, middle["fresh"], strict=True)
+    if share > middle["fresh"][-1] - 0.05
+]
 answer = enough[0]
 kit.check("06-label-budget", answer, labels=labels, shares=middle["fresh"])
 
