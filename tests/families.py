@@ -64,7 +64,6 @@ INPUTS: dict[str, Callable[[Any, int], Tensor]] = {
 # be had. Others keep to a tenth.
 MEMORY_WITHIN = {
     "CNN1d": 0.5,  # oneDNN convolves over time in scratch memory of its own, which is not seen
-    "RNN": 0.25,  # watched, PyTorch adds the biases out of place: the gates are there twice
 }
 
 

@@ -184,3 +184,26 @@ def test_a_wrong_batch_size_says_what_is_needed(ten, batch_size):
 @pytest.mark.parametrize("n", [1, 3, 4, 10])
 def test_examples_are_repeated_until_there_are_enough(n):
     assert example_like(torch.arange(3), n).tolist() == [i % 3 for i in range(n)]
+
+
+# --- Spelled digits ------------------------------------------------------------------------------
+
+
+def test_a_line_holds_one_number_word_and_its_last_digit_is_the_target():
+    from num2words import num2words
+
+    from kit.data.spelled import CHARACTERS, LARGEST
+
+    digit_of = {num2words(n, lang="de"): n % 10 for n in range(LARGEST + 1)}
+    split = kit.data.spelled_digits()["test"]
+    begins = []
+    for line, digit in zip(split.inputs, split.targets.tolist(), strict=True):
+        written = line.sum(1)
+        places = written.nonzero().flatten()
+        assert set(written.tolist()) <= {0.0, 1.0} and torch.equal(
+            places, torch.arange(places[0], places[-1] + 1)
+        )
+        word = "".join(CHARACTERS[i] for i in line[places].argmax(1).tolist())
+        assert digit_of[word] == digit
+        begins.append(int(places[0]))
+    assert len(set(begins)) > 20, "words begin anywhere"

@@ -5,6 +5,7 @@ Shapes: B batch, N windows, T places, F features, d width, A heads, V tokens in 
 
 import copy
 import math
+from collections import Counter, defaultdict
 from itertools import pairwise
 
 import pytest
@@ -71,7 +72,7 @@ def passages(parts: list[str], length: int) -> set[str]:
 
 
 def test_the_test_is_not_known_by_heart_from_the_training(data, text):
-    """Of all passages as long as a sentence, nearly none is in both; of the raw text, most are."""
+    """Of all passages as long as a sentence, nearly none is in both."""
     places = data.encode(text)
     train, test = (
         passages([data.decode(part) for part in topics._stretches(places, name)], 60)
@@ -247,7 +248,7 @@ def test_the_order_of_tokens_matters():
 def test_a_fresh_gpt_holds_all_tokens_about_equally_likely():
     model = fresh("GPT")
     tokens = inputs_for(model, 8)
-    loss = cross_entropy(model(tokens).flatten(0, 1), tokens.flatten())
+    loss = cross_entropy(predict(model, tokens).flatten(0, 1), tokens.flatten())
     assert float(loss) == pytest.approx(math.log(model.config.vocab_size), rel=0.1)
 
 
@@ -481,10 +482,29 @@ def foreseen_by_counting(work, before: int) -> float:
     return float((best[key(test.inputs)] == test.targets[:, 1:]).double().mean())
 
 
+def test_looking_up_the_longest_piece_that_is_known_is_better_still(work, text):
+    """The commonest character after as many as eight, or fewer where those were never seen."""
+    data, seen = work.data, [defaultdict(Counter) for _ in range(9)]
+    for part in topics._stretches(data.encode(text), "train"):
+        read = data.decode(part)
+        for before, table in enumerate(seen):
+            for i in range(before, len(read)):
+                table[read[i - before : i]][read[i]] += 1
+    right = []
+    for inputs, targets in zip(*data["test"], strict=True):
+        read = data.decode(inputs)
+        for i, target in enumerate(data.decode(targets), start=1):
+            known = next(k for k in range(min(8, i), -1, -1) if read[i - k : i] in seen[k])
+            right.append(seen[known][read[i - known : i]].most_common(1)[0][0] == target)
+    assert sum(right) / len(right) == pytest.approx(0.67, abs=0.06)
+    assert sum(right) / len(right) > work.target
+    assert sum(map(len, seen)) > len(text)
+
+
 def test_the_target_is_far_from_what_counting_reaches(work):
-    """And counting reaches what the workload's docstring says, in whatever Python this is."""
+    """And counting reaches about what the workload's docstring says, whatever Python this is."""
     commonest, bigram, trigram = (foreseen_by_counting(work, before) for before in range(3))
-    assert [commonest, bigram, trigram] == pytest.approx([0.18, 0.29, 0.45], abs=0.03)
+    assert [commonest, bigram, trigram] == pytest.approx([0.18, 0.29, 0.45], abs=0.05)
     assert work.target > bigram + 0.2 and work.target > trigram + 0.05
 
 
@@ -497,15 +517,14 @@ def test_a_short_training_beats_the_commonest_character(work):
     assert " of the next characters right on " in repr(score)
 
 
-def test_with_muon_fewer_steps_reach_as_much(work):
-    """At the same learning rate, which is the one that suits AdamW alone."""
-    losses = []
-    for optimizer in (muon, torch.optim.AdamW):
+def test_with_muon_as_many_steps_learn_more(work):
+    """At a learning rate that suits AdamW alone as well: there, twice as much is worse."""
+    losses = {}
+    for optimizer in ("muon", "adamw"):
         torch.manual_seed(0)
-        options = {**work.recipe, "steps": 150, "optimizer": optimizer}
-        history = train(work.model("gpt-small"), work, **options, live=False)
-        losses.append(history.scores[-1][1].loss)
-    assert losses[0] < losses[1] - 0.1
+        options = {**work.recipe, "steps": 200, "optimizer": optimizer, "evaluate_every": 200}
+        losses[optimizer] = train(work.model(), work, **options, live=False).scores[-1][1].loss
+    assert losses["muon"] < losses["adamw"] - 0.1
 
 
 def test_a_prompt_can_be_typed(work):

@@ -19,7 +19,7 @@ import pytest
 import torch
 
 from kit.counting import count
-from kit.data import Split, keeping, spoken, spoken_digits
+from kit.data import keeping, spoken, spoken_digits
 from kit.data.keeping import is_kept, kept
 from kit.data.spoken import (
     ACCENTS,
@@ -46,6 +46,8 @@ from kit.inference import evaluate
 from kit.models import CNN1d, CNN1dConfig
 from kit.training import train
 from kit.workloads import Workload, is_right, speech
+
+pytest.importorskip("espeakng_loader", reason="needs the extra `speech`")
 
 
 def seconds(waveform: torch.Tensor) -> float:
@@ -324,6 +326,12 @@ def test_a_word_stands_where_it_is_put(before):
     heard = steps_heard(as_input(tone(500, 0.3), before))
     assert heard == list(range(heard[0], heard[-1] + 1))
     assert heard[0] == round(before * (STEPS - len(heard)))
+
+
+@pytest.mark.parametrize("before", [-0.1, 1.01, math.nan])
+def test_a_word_cannot_stand_outside(before):
+    with pytest.raises(BadValue, match=rf"before={before!r}: needs a share from 0 to 1"):
+        as_input(tone(500), before)
 
 
 def test_the_words_of_a_split_stand_anywhere(work):
@@ -623,7 +631,3 @@ def test_a_trained_model_understands_what_is_said_now(work):
     voice = f"en-us+{who_speaks()['test'][0]}"
     heard = model(torch.stack([as_input(say(word, voice)) for word in WORDS]))
     assert is_right(heard, torch.arange(10)).sum() >= 8
-
-
-def test_a_split_of_speech_is_a_split(work):
-    assert isinstance(work.data["test"], Split)

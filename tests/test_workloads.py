@@ -15,6 +15,7 @@ from kit.errors import NotInstalled, ShapeMismatch, UnknownName
 from kit.inference import Score, evaluate, predict
 from kit.training import train
 from kit.workloads import SHELF, Workload, get, is_right
+from kit.workloads.scoring import variance_explained
 
 
 @pytest.fixture(scope="module", params=SHELF)
@@ -185,3 +186,31 @@ def test_other_examples_change_one_split_alone(vision):
     again = fewer.with_split("test", Split(inputs[:7], targets[:7]))
     assert (again.size("train"), again.size("test")) == (50, 7)
     assert train(again.model("mlp"), again, epochs=1, batch_size=10, live=False).steps == 5
+
+
+# --- Without labels ------------------------------------------------------------------------------
+
+
+def test_without_labels_each_image_is_its_own_target():
+    work = get("vision")
+    plain = work.unlabelled()
+    for inputs, targets in plain.batches("validation", 64):
+        assert torch.equal(inputs, targets)
+    assert plain.data.classes == () and work.data.classes
+    torch.manual_seed(0)
+    model = plain.model()
+    before = evaluate(model, plain).mean.value
+    train(model, plain, epochs=8, live=False)
+    after = evaluate(model, plain)
+    assert before < 0.2 < plain.target < after.mean.value
+    assert after.measure == "of the variance explained"
+
+
+def test_the_variance_explained_is_none_for_the_mean_and_all_for_a_copy():
+    targets = torch.rand(50, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    mean = targets.mean(0, keepdim=True).expand_as(targets)
+    assert torch.allclose(variance_explained(mean, targets), torch.zeros(50), atol=1e-5)
+    assert torch.equal(variance_explained(targets, targets), torch.ones(50))
+    half = variance_explained((targets + mean) / 2, targets)
+    assert torch.allclose(half, torch.full((50,), 0.75))
+    assert torch.equal(variance_explained(mean - 5, targets), torch.zeros(50))  # never below 0

@@ -16,7 +16,7 @@ from torch.nn.functional import pad
 from kit.data.dataset import Dataset, Split
 from kit.data.keeping import kept
 from kit.data.synthesis import RATE_HZ, say, speakers
-from kit.errors import ShapeMismatch
+from kit.errors import BadValue, ShapeMismatch
 
 KEPT_AS = "spoken-digits-1"  # raise the number when anything below changes what is made
 WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
@@ -129,6 +129,8 @@ def as_input(waveform: Tensor, before: float = 0.5) -> Tensor:
     before
         Which share of the new silence comes before the word, 0 to 1; a half: as much as after it.
     """
+    if not 0 <= before <= 1:
+        raise BadValue(f"before={before!r}: needs a share from 0 to 1.")
     frames = log_mel(waveform)  # (T, F)
     heard = (frames.amax(1) > 1 - TRIM_DB / RANGE_DB).nonzero().flatten()
     word = frames[heard[0] : heard[-1] + 1][:STEPS] if len(heard) else frames[:0]
@@ -147,6 +149,11 @@ def log_mel(waveform: Tensor) -> Tensor:
     ------
     ShapeMismatch
         No clip of one channel, or a clip shorter than one window.
+
+    Examples
+    --------
+    >>> log_mel(torch.zeros(RATE_HZ)).shape  # a second of silence
+    torch.Size([85, 32])
     """
     if waveform.ndim != 1 or len(waveform) < WINDOW:
         raise ShapeMismatch(

@@ -59,11 +59,6 @@ def say(text: str, voice: str = "en-us", *, words_per_minute: int = 175, pitch: 
         There is no such voice: near ones.
     BadValue
         A pace or pitch out of range, or a text without a sound.
-
-    Examples
-    --------
-    >>> 0.3 < len(say("seven")) / RATE_HZ < 0.6  # seconds
-    True
     """
     _within("words_per_minute", words_per_minute, PACE)
     _within("pitch", pitch, PITCH)

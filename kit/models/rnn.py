@@ -44,7 +44,8 @@ class RNN(nn.Module):
                 f"given sequences of shape {tuple(sequences.shape)}; "
                 f"needed (B, T, {self.config.features})."
             )
-        memories, _ = self.memory(sequences.transpose(0, 1))  # (T, B, H): one after each step
+        in_time = sequences.transpose(0, 1).contiguous()  # (T, B, F): each step lies together
+        memories, _ = self.memory(in_time)  # (T, B, H): one after each step
         return self.head(memories[-1])  # the last has seen everything
 
     def __repr__(self) -> str:

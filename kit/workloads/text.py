@@ -17,9 +17,11 @@ from kit.workloads.workload import Workload
 def language() -> Workload:
     """Say what comes next in Python's documentation, by characters: stands for chatbots.
 
-    Always saying a space is right for 18 % of the characters of the test, the commonest one after
-    the one before for 29 %, after the two before for 45 %. A text cannot be foreseen entirely, so
-    nobody is right always.
+    With Python 3.11, always saying a space is right for 18 % of the characters of the test, the
+    commonest one after the one before for 29 %, after the two before for 45 %; with others, a few
+    more or less. After as many as eight before that the training text has, it is 67 %, more than a
+    GPT so small and so briefly trained; but that table is larger than the text. Nobody can be
+    right always.
 
     >>> language().model().config.context
     128
@@ -34,7 +36,7 @@ def language() -> Workload:
         loss=mean_per_character,
         score=share_foreseen,
         measure="of the next characters right",
-        target=0.57,
+        target=0.56,
         # The text is read five times over; at the end a character costs about 1.4 nats.
         recipe={
             "steps": 800,
