@@ -46,7 +46,7 @@ def test_the_command_line_knows_the_words(line):
         from kit.runs import check_parameters, find_notebook
 
         given = dict(zip(words[3::3], words[4::3], strict=True))
-        check_parameters(find_notebook(words[1]), given)
+        check_parameters(find_notebook(words[1]), given, here=False)
     run([sys.executable, "-m", "kit", words[0], "--help"])
 
 
@@ -110,7 +110,7 @@ def test_the_table_of_workloads_is_of_the_kept_runs():
 
 
 def test_every_file_it_names_is_there():
-    for name in re.findall(r"\]\((?!http)([^)]+)\)", README) + re.findall(
+    for name in re.findall(r"\]\((?!http|#)([^)]+)\)", README) + re.findall(
         r"`((?:kit|tests|notebooks|tools)/[\w./-]+)`", README
     ):
         assert (ROOT / name).exists(), name

@@ -19,9 +19,9 @@ from kit.workloads.workload import Workload
 SHELF: dict[str, Callable[[], Workload]] = {
     "vision": vision,
     "language": language,
+    "translation": translation,
     "speech": speech,
     "recommendation": recommendation,
-    "translation": translation,
     "forecast": forecast,
     "fraud": fraud,
     "control": control,
