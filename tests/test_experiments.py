@@ -82,7 +82,7 @@ def test_it_asks_for_a_kernel_by_name_and_has_no_old_outputs(path):
     nbformat.validate(notebook)
     assert notebook.metadata.kernelspec.name == "python3"
     assert not any(cell.get("outputs") for cell in notebook.cells)
-    assert all(len(source.splitlines()) <= 18 for source in code(path))
+    assert all(len(source.splitlines()) <= 17 for source in code(path))
 
 
 # --- Runs ----------------------------------------------------------------------------------------
