@@ -2,6 +2,7 @@
 
 import gc
 import random
+import signal
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -22,6 +23,13 @@ def _calm():
     torch.set_num_threads(threads)
     torch.set_rng_state(state)
     random.setstate(python)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _ctrl_c():
+    """Tests that were started in the background may have it ignored, and their children, too."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -31,7 +31,7 @@ def speech() -> Workload:
         loss=cross_entropy,
         score=is_right,
         measure="right",
-        target=0.95,  # the worst of many trainings and synthesisings was right 97 times in 100
+        target=0.97,  # the worst of 27 trainings on four synthesisings was right in 98.3 %
         recipe={"epochs": 20, "batch_size": 64, "lr": 2e-3},
         # Once spoken and kept, the clips are there without the engine that spoke them.
         needs=() if is_kept(KEPT_AS) else ("espeakng_loader",),
