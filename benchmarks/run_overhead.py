@@ -8,7 +8,7 @@ the executed notebook, in interleaved pairs in random order:
 per_run     the call alone, `kit.runs.run` ÷ nbclient's, in this process: what each run of a
             sweep or a course costs; it checks parameters, waits for its turn, keeps a record
 command     the whole command, `kit run` ÷ a script of nbclient, with Python's start and all
-            imports: what is paid once (PyTorch is imported to know devices and workloads)
+            imports: what is paid once
 """
 
 import random
