@@ -165,6 +165,8 @@ def test_keeping_leaves_records_and_nothing_to_look_at(tmp_path):
         outputs = [o for c in json.loads(path.read_text())["cells"] for o in c["outputs"]]
         assert outputs and all(set(o["data"]) == {"text/plain", RECORD} for o in outputs)
         nbformat.validate(nbformat.read(path, as_version=4))
+        mill = json.loads(path.read_text())["metadata"]["papermill"]
+        assert "/" not in mill["input_path"] + mill.get("output_path", ""), "nobody's folders"
     with pytest.raises(BadValue, match="holds no executed notebook"):
         keep_runs(tmp_path, tmp_path / "nothing")
 

@@ -51,10 +51,11 @@ def keep_runs(folder: Path, kept: Path) -> list[Path]:
     ]
     if not paths:
         raise BadValue(f"{folder}: holds no executed notebook to keep.")
+    thin = [_thin(json.loads(path.read_bytes())) for path in paths]  # before the old ones go
     kept.mkdir(parents=True, exist_ok=True)
     for old in kept.glob("*.ipynb"):
         old.unlink()
-    return [_write(_thin(json.loads(path.read_bytes())), kept / path.name) for path in paths]
+    return [_write(each, kept / path.name) for each, path in zip(thin, paths, strict=True)]
 
 
 def _thin(notebook: dict[str, Any]) -> dict[str, Any]:
@@ -71,7 +72,10 @@ def _thin(notebook: dict[str, Any]) -> dict[str, Any]:
             for record in records
             if record.get("kind") in KEPT
         ]
-    return {**notebook, "cells": cells}
+    mill = dict(notebook["metadata"]["papermill"])
+    for name in {"input_path", "output_path"} & set(mill):  # folders tell whose computer it was
+        mill[name] = Path(mill[name] or "").name
+    return {**notebook, "cells": cells, "metadata": {**notebook["metadata"], "papermill": mill}}
 
 
 def _write(notebook: dict[str, Any], path: Path) -> Path:
