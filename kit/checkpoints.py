@@ -17,8 +17,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import uuid
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +26,7 @@ from torch import Tensor, nn
 
 from kit.errors import BadValue, CheckpointRefused, KitError
 from kit.models import FAMILIES, build
+from kit.places import whole
 
 VERSION = 1
 MOST_HEADER = 100_000_000  # bytes: safetensors' own limit
@@ -73,7 +72,9 @@ def save(path: str | Path, model: nn.Module, history: Any = None) -> Path:
     about = {"version": VERSION, "family": family, "config": config, "state": state}
     text = json.dumps(about, sort_keys=True)
     data = pack(tensors, {"kit": text, "digest": _digest(tensors, text)})
-    return _write_whole(Path(path), data)
+    with whole(Path(path)) as draft:
+        draft.write_bytes(data)
+    return Path(path)
 
 
 def load(path: str | Path, device: torch.device | str = "cpu") -> Checkpoint:
@@ -146,22 +147,6 @@ def _digest(tensors: dict[str, Tensor], text: str) -> str:
         total.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
         total.update(value.reshape(-1).view(torch.uint8).numpy().tobytes())
     return total.hexdigest()
-
-
-def _write_whole(path: Path, data: bytes) -> Path:
-    """Write beside the place, flush to the disk, move: the place never holds half a file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f"{path.name}.{uuid.uuid4().hex}.part")
-    try:
-        with draft.open("xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(draft, path)
-    except BaseException:
-        draft.unlink(missing_ok=True)
-        raise
-    return path
 
 
 def _split(value: Any, place: str, tensors: dict[str, Tensor]) -> Any:

@@ -36,7 +36,7 @@ MAY_IMPORT = {
     "counting": {"models", *BASICS},
     "inference": {"data", "devices", *BASICS},
     "training": {"inference", "devices", "data", *BASICS},
-    "checkpoints": {"models", "errors"},
+    "checkpoints": {"models", "errors", "places"},
     "measurement": {"devices", *BASICS},
     "limits": {"devices", "measurement", "places", *BASICS},
     "sweeps": {"devices", "limits", "measurement", *BASICS},

@@ -13,11 +13,12 @@ from click.testing import CliRunner
 from kit import Estimate, machine
 from kit.course.claims import ledger, verdict
 from kit.errors import BadValue
+from kit.places import whole
 from kit.results import RECORD
 from kit.runs import write_report
 from kit.runs.command_line import main
 from kit.runs.execution import NOTEBOOKS
-from kit.runs.report import _whole, ledger_table
+from kit.runs.report import ledger_table
 
 
 def notebook(path, *results):
@@ -141,12 +142,9 @@ def test_a_file_that_cannot_be_written_leaves_the_old_one_and_no_draft(mixed):
     path = write_report(mixed).paths[0]
     before = path.read_bytes()
 
-    def breaks(draft):
+    with pytest.raises(OSError, match="disk full"), whole(path) as draft:
         draft.write_text("half")
         raise OSError("disk full")
-
-    with pytest.raises(OSError, match="disk full"):
-        _whole(path, breaks)
     assert path.read_bytes() == before
     assert len(list(path.parent.iterdir())) == 3
 

@@ -19,8 +19,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from kit import places
 from kit.counting import count
-from kit.data import keeping, spoken, spoken_digits
+from kit.data import spoken, spoken_digits
 from kit.data.keeping import is_kept, kept
 from kit.data.spoken import (
     ACCENTS,
@@ -424,7 +425,7 @@ def test_work_that_was_interrupted_leaves_nothing(cache, monkeypatch):
 
     with pytest.raises(KeyboardInterrupt):
         kept("few", interrupted)  # while it was made
-    monkeypatch.setattr(keeping.os, "replace", interrupted)
+    monkeypatch.setattr(places.os, "replace", interrupted)
     with pytest.raises(KeyboardInterrupt):
         kept("few", Maker())  # while it was written
     assert files(cache) == []

@@ -16,6 +16,7 @@ from typing import Any
 
 from kit.errors import BadValue
 from kit.figures import Table
+from kit.places import whole
 from kit.results import Result
 from kit.units import words
 
@@ -151,10 +152,8 @@ def keep(
         )
     name = re.sub(r"[^a-z0-9]+", "-", (machine["accelerator"] or machine["cpu"]).lower()).strip("-")
     path = folder / f"{lesson}-{name}.json"
-    folder.mkdir(parents=True, exist_ok=True)
-    draft = path.with_suffix(".part")
-    draft.write_text(text, encoding="utf-8")
-    draft.replace(path)
+    with whole(path) as draft:
+        draft.write_text(text, encoding="utf-8")
     return path
 
 

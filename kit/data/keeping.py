@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import uuid
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -13,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from kit.places import cache_folder
+from kit.places import cache_folder, whole
 
 
 def kept(name: str, make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
@@ -53,16 +51,11 @@ def _read(path: Path) -> dict[str, Tensor] | None:
 
 
 def _keep(path: Path, tensors: dict[str, Tensor]) -> None:
-    """Write beside the place, then move: the place never holds half a file."""
+    """Write them down with their digest."""
     from safetensors.torch import save
 
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f"{path.name}.{uuid.uuid4().hex}.part")
-    try:
+    with whole(path) as draft:
         draft.write_bytes(save(tensors, {"digest": _digest(tensors)}))
-        os.replace(draft, path)
-    finally:
-        draft.unlink(missing_ok=True)
 
 
 def _digest(tensors: dict[str, Tensor]) -> str:

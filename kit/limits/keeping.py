@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 from contextlib import suppress
 from pathlib import Path
@@ -11,7 +10,7 @@ from pathlib import Path
 import torch
 
 from kit.limits.roofline import Peaks
-from kit.places import cache_folder
+from kit.places import cache_folder, whole
 
 
 def kept(processor: str, device: torch.device) -> Peaks | None:
@@ -29,11 +28,8 @@ def kept(processor: str, device: torch.device) -> Peaks | None:
 def keep(peaks: Peaks) -> None:
     """Write the peaks down, whole or not at all; where nothing can be written, nothing is kept."""
     path = _path(peaks.processor, peaks.device, peaks.threads, peaks.torch)
-    with suppress(OSError):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        draft = path.with_suffix(f".{os.getpid()}")
+    with suppress(OSError), whole(path) as draft:
         draft.write_text(json.dumps(peaks.to_dict()), encoding="utf-8")
-        os.replace(draft, path)
 
 
 def _path(processor: str, device: str, threads: int, version: str) -> Path:

@@ -9,11 +9,11 @@ class      one workload several times, under conditions that differ, as on a cla
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 from kit.errors import BadValue
+from kit.places import whole
 from kit.results import RECORD
 from kit.runs.execution import NOTEBOOKS
 from kit.runs.records import DRAFT_END, FAILED_END
@@ -79,7 +79,7 @@ def _thin(notebook: dict[str, Any]) -> dict[str, Any]:
 
 
 def _write(notebook: dict[str, Any], path: Path) -> Path:
-    draft = path.with_suffix(".part")
-    draft.write_text(json.dumps(notebook, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    os.replace(draft, path)
+    text = json.dumps(notebook, indent=1, ensure_ascii=False) + "\n"
+    with whole(path) as draft:
+        draft.write_text(text, encoding="utf-8")
     return path

@@ -14,6 +14,7 @@ from typing import Any
 
 from kit.course import elsewhere
 from kit.errors import KitError, LessonFailed
+from kit.places import whole
 from kit.results import RECORD
 from kit.runs.execution import CELL_TIMEOUT_S, KERNEL, strip_widgets
 from kit.runs.parameters import declared
@@ -71,9 +72,8 @@ def record(path: Path) -> None:
         "machine": repr(machine()),
         "date": date.today().isoformat(),
     }
-    draft = path.with_suffix(".part")
-    nbformat.write(notebook, draft)
-    os.replace(draft, path)
+    with whole(path) as draft:
+        nbformat.write(notebook, draft)
 
 
 def recorded_cells(path: Path) -> dict[str, Any]:

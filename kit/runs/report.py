@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from kit.course.claims import ledger
 from kit.errors import BadValue
 from kit.figures import Table
+from kit.places import whole
 from kit.runs.overview import counted, page
 from kit.runs.records import Executed, executed, ordered
 
@@ -50,20 +50,11 @@ def write_report(folder: Path) -> Report:
         "runs.parquet": lambda path: table.to_parquet(path, index=False),
         "index.html": lambda path: path.write_text(page(name, runs, decided), encoding="utf-8"),
     }
-    paths = tuple(_whole(folder / "report" / name, write) for name, write in files.items())
+    paths = tuple(folder / "report" / name for name in files)
+    for path in paths:
+        with whole(path) as draft:
+            files[path.name](draft)
     return Report(decided, counted(runs), paths)
-
-
-def _whole(path: Path, write: Callable[[Path], object]) -> Path:
-    """Write a file beside its place, then move it there."""
-    path.parent.mkdir(exist_ok=True)
-    draft = path.with_name(f".{os.getpid()}-{path.name}")
-    try:
-        write(draft)
-        os.replace(draft, path)
-    finally:
-        draft.unlink(missing_ok=True)
-    return path
 
 
 def with_units(runs: Sequence[Executed]) -> pd.DataFrame:
