@@ -6,7 +6,7 @@ Shapes: N pairs, S characters of the source, T characters of the translation, it
 import torch
 from torch import Tensor
 
-from kit.data.dataset import Dataset, Split
+from kit.data.dataset import Dataset, cut
 from kit.errors import BadValue
 
 SEED = 0
@@ -59,11 +59,9 @@ def numerals() -> Bilingual:
     """
     rows = [_example(number) for number in numbers()]
     inputs, targets = (torch.stack(side) for side in zip(*rows, strict=True))
-    sizes = list(SIZES.values())
-    parts = zip(inputs.split(sizes), targets.split(sizes), strict=True)
     return Bilingual(
         name="numerals",
-        splits={name: Split(*part) for name, part in zip(SIZES, parts, strict=True)},
+        splits=cut(inputs, targets, SIZES),
         classes=SYMBOLS,
         origin="number words by the rules of num2words, German to English",
         licence="made by num2words, which is LGPL-2.1",

@@ -46,6 +46,13 @@ class Split(NamedTuple):
         yield from zip(inputs.split(batch_size), targets.split(batch_size), strict=True)
 
 
+def cut(inputs: Tensor, targets: Tensor, sizes: Mapping[str, int]) -> dict[str, Split]:
+    """The examples in their order, cut into splits of these sizes."""
+    each = list(sizes.values())
+    parts = zip(inputs.split(each), targets.split(each), strict=True)
+    return {name: Split(*part) for name, part in zip(sizes, parts, strict=True)}
+
+
 @dataclass(frozen=True)
 class Dataset:
     """Splits by name, and where the data come from."""

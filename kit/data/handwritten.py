@@ -2,7 +2,7 @@
 
 import torch
 
-from kit.data.dataset import Dataset, Split
+from kit.data.dataset import Dataset, cut
 
 SEED = 0  # of the shuffle before splitting; fixed, so that a test score means the same everywhere
 SIZES = {"train": 1_197, "validation": 300, "test": 300}
@@ -27,11 +27,9 @@ def digits() -> Dataset:
     order = torch.randperm(len(raw.target), generator=torch.Generator().manual_seed(SEED))
     inputs = torch.tensor(raw.images, dtype=torch.float32).div(16).unsqueeze(1)[order]
     targets = torch.tensor(raw.target, dtype=torch.int64)[order]
-    sizes = list(SIZES.values())
-    parts = zip(inputs.split(sizes), targets.split(sizes), strict=True)
     return Dataset(
         name="digits",
-        splits={name: Split(*part) for name, part in zip(SIZES, parts, strict=True)},
+        splits=cut(inputs, targets, SIZES),
         classes=tuple("0123456789"),
         origin="handwritten by 13 people, digitised by NIST's forms (Alpaydın & Kaynak, 1998)",
         licence="CC BY 4.0",

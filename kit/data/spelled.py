@@ -6,7 +6,7 @@ Shapes: N examples, T places of a line, F kinds of character.
 import torch
 from torch import Tensor
 
-from kit.data.dataset import Dataset, Split
+from kit.data.dataset import Dataset, cut
 
 SEED = 0
 SIZES = {"train": 6_000, "validation": 1_000, "test": 1_000}
@@ -35,11 +35,9 @@ def spelled_digits() -> Dataset:
     numbers = torch.randperm(LARGEST + 1, generator=dice)[: sum(SIZES.values())]
     luck = torch.rand(len(numbers), generator=dice).tolist()
     lines = [_line(n, at) for n, at in zip(numbers.tolist(), luck, strict=True)]
-    sizes = list(SIZES.values())
-    parts = zip(torch.stack(lines).split(sizes), (numbers % 10).split(sizes), strict=True)
     return Dataset(
         name="spelled_digits",
-        splits={name: Split(*part) for name, part in zip(SIZES, parts, strict=True)},
+        splits=cut(torch.stack(lines), numbers % 10, SIZES),
         classes=tuple("0123456789"),
         origin="German number words by the rules of num2words, somewhere in a line",
         licence="made by num2words, which is LGPL-2.1",
