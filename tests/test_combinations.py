@@ -3,10 +3,10 @@
 import random
 from dataclasses import replace
 
-import nbformat
 import psutil
 import pytest
 import torch
+from written import asking
 
 from kit import devices, techniques, workloads
 from kit.errors import (
@@ -47,17 +47,7 @@ def shelves():
 @pytest.fixture(scope="module")
 def asked(shelves, tmp_path_factory):
     """A notebook with those parameters, and a cell that would show if a kernel ran."""
-    path = tmp_path_factory.mktemp("asked") / "asked.ipynb"
-    first = nbformat.v4.new_code_cell(LINES.strip(), metadata={"tags": ["parameters"]})
-    marker = nbformat.v4.new_code_cell(f"open({str(path.with_suffix('.ran'))!r}, 'w')")
-    made = nbformat.v4.new_notebook(cells=[first, marker])
-    made.metadata["kernelspec"] = {
-        "name": "python3",
-        "display_name": "Python 3",
-        "language": "python",
-    }
-    nbformat.write(made, path)
-    return path
+    return asking(tmp_path_factory.mktemp("asked") / "asked.ipynb", LINES)
 
 
 # --- One rule at a time --------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import nbformat
 import pytest
 from click.testing import CliRunner
+from written import written
 
 from kit import devices
 from kit.course import elsewhere
@@ -40,13 +41,9 @@ LESSON = {"untagged": SWEEP, f"{NAMED}over-width": SWEEP, f"{NAMED}in-turns": CO
 def notebook(path, cells):
     """A notebook with two parameters and these cells, by tag."""
     all_cells = {"parameters": PARAMETERS, "set-up": SET_UP, **cells}
-    made = nbformat.v4.new_notebook()
-    for tag, source in all_cells.items():
-        made.cells.append(nbformat.v4.new_code_cell(source.strip(), metadata={"tags": [tag]}))
-    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
-    made.metadata["kernelspec"] = kernel
-    nbformat.write(made, path)
-    return path
+    new = nbformat.v4.new_code_cell
+    made = [new(source.strip(), metadata={"tags": [tag]}) for tag, source in all_cells.items()]
+    return written(path, made)
 
 
 @pytest.fixture(scope="module")

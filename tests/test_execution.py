@@ -7,6 +7,7 @@ import shutil
 import nbformat
 import pytest
 from click.testing import CliRunner
+from written import written
 
 from kit.course.claims import ledger
 from kit.errors import LessonFailed, UnknownName
@@ -32,17 +33,7 @@ def notebook(path, *cells: str):
     """A notebook with a title, the parameter n, and these cells."""
     code = [nbformat.v4.new_code_cell(cell.strip()) for cell in (PARAMETERS, *cells)]
     code[0].metadata["tags"] = ["parameters"]
-    made = nbformat.v4.new_notebook(
-        cells=[nbformat.v4.new_markdown_cell(f"# The {path.stem}"), *code]
-    )
-    made.metadata["kernelspec"] = {
-        "name": "python3",
-        "display_name": "Python 3",
-        "language": "python",
-    }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    nbformat.write(made, path)
-    return path
+    return written(path, [nbformat.v4.new_markdown_cell(f"# The {path.stem}"), *code])
 
 
 def outputs(path) -> list[dict]:

@@ -3,8 +3,8 @@
 import subprocess
 import sys
 
-import nbformat
 import pytest
+from written import asking
 
 from kit.errors import BadValue, UnknownName
 from kit.runs import check_parameters, declared, run
@@ -21,23 +21,9 @@ budget_s: float = 30.0  # 0.1..600 s; of training
 """
 
 
-def notebook(path, cell: str = LINES, tags=("parameters",)):
-    """A notebook with that parameters cell, and a cell that would show if a kernel ran."""
-    first = nbformat.v4.new_code_cell(cell.strip(), metadata={"tags": list(tags)})
-    marker = nbformat.v4.new_code_cell(f"open({str(path.with_suffix('.ran'))!r}, 'w')")
-    made = nbformat.v4.new_notebook(cells=[first, marker])
-    made.metadata["kernelspec"] = {
-        "name": "python3",
-        "display_name": "Python 3",
-        "language": "python",
-    }
-    nbformat.write(made, path)
-    return path
-
-
 @pytest.fixture
 def asked(tmp_path):
-    return notebook(tmp_path / "asked.ipynb")
+    return asking(tmp_path / "asked.ipynb", LINES)
 
 
 # --- The grammar ---------------------------------------------------------------------------------
@@ -76,7 +62,7 @@ def test_ranges_choices_and_meanings_are_read(asked):
     ],
 )
 def test_a_unit_may_follow_the_limits(tmp_path, line, unit, told):
-    found = declared(notebook(tmp_path / "a.ipynb", line))["b"]
+    found = declared(asking(tmp_path / "a.ipynb", line))["b"]
     assert found.unit == unit
     assert str(found).endswith(told)
 
@@ -94,7 +80,7 @@ def test_a_unit_may_follow_the_limits(tmp_path, line, unit, told):
 )
 def test_limits_that_cannot_be_read_are_not_taken_for_words(tmp_path, line):
     with pytest.raises(BadValue, match=r"a\.ipynb: b: the limits in .* needs \"LOW\.\.HIGH UNIT"):
-        declared(notebook(tmp_path / "a.ipynb", line))
+        declared(asking(tmp_path / "a.ipynb", line))
 
 
 @pytest.mark.parametrize(
@@ -102,13 +88,13 @@ def test_limits_that_cannot_be_read_are_not_taken_for_words(tmp_path, line):
 )
 def test_a_line_that_papermill_would_lose_is_refused(tmp_path, line):
     with pytest.raises(BadValue, match=r"a\.ipynb: .*(lost on papermill|plain value)"):
-        declared(notebook(tmp_path / "a.ipynb", line))
+        declared(asking(tmp_path / "a.ipynb", line))
 
 
 @pytest.mark.parametrize("line", ['b: str = "#1"', "b: int = (", "b: int ="])
 def test_a_line_that_is_no_plain_value_is_refused(tmp_path, line):
     with pytest.raises(BadValue, match=r"a\.ipynb: .*(plain value|no Python)"):
-        declared(notebook(tmp_path / "a.ipynb", line))
+        declared(asking(tmp_path / "a.ipynb", line))
 
 
 def test_papermill_shows_the_same_lines(asked):
@@ -128,7 +114,7 @@ def test_a_parameter_tells_itself_in_one_line(asked):
 @pytest.mark.parametrize("line", ["steps = 600", "steps: list = [1]"])
 def test_a_parameter_needs_a_type_that_is_known(tmp_path, line):
     with pytest.raises(BadValue, match=r"'steps' is declared as .* int, float, str, bool"):
-        declared(notebook(tmp_path / "a.ipynb", line))
+        declared(asking(tmp_path / "a.ipynb", line))
 
 
 @pytest.mark.parametrize(
@@ -142,7 +128,7 @@ def test_a_parameter_needs_a_type_that_is_known(tmp_path, line):
 )
 def test_a_default_that_cannot_be_is_refused_with_its_line(tmp_path, line):
     with pytest.raises(BadValue, match=line.split(":")[0]):
-        declared(notebook(tmp_path / "a.ipynb", line))
+        declared(asking(tmp_path / "a.ipynb", line))
 
 
 @pytest.mark.parametrize(
@@ -150,11 +136,11 @@ def test_a_default_that_cannot_be_is_refused_with_its_line(tmp_path, line):
     ["steps: int = 600  # 10..20000", "steps: int = 600  # 10 .. 20000; steps; many of them"],
 )
 def test_a_range_is_never_overlooked(tmp_path, line):
-    assert declared(notebook(tmp_path / "a.ipynb", line))["steps"].high == 20_000
+    assert declared(asking(tmp_path / "a.ipynb", line))["steps"].high == 20_000
 
 
 def test_a_notebook_without_parameters_has_none(tmp_path):
-    plain = notebook(tmp_path / "plain.ipynb", "1 + 1", tags=())
+    plain = asking(tmp_path / "plain.ipynb", "1 + 1", tags=())
     assert declared(plain) == {}
     with pytest.raises(UnknownName, match=r"parameter of plain\.ipynb"):
         check_parameters(plain, {"steps": 1})

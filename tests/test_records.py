@@ -12,6 +12,7 @@ from pathlib import Path
 import nbformat
 import psutil
 import pytest
+from written import written
 
 import kit
 from kit.errors import BadValue, LessonFailed
@@ -38,14 +39,7 @@ def notebook(path, *cells: str):
     """A notebook with the parameters and these cells, not executed."""
     code = [nbformat.v4.new_code_cell(cell.strip()) for cell in (PARAMETERS, *cells)]
     code[0].metadata["tags"] = ["parameters"]
-    made = nbformat.v4.new_notebook(cells=code)
-    made.metadata["kernelspec"] = {
-        "name": "python3",
-        "display_name": "Python 3",
-        "language": "python",
-    }
-    nbformat.write(made, path)
-    return path
+    return written(path, code)
 
 
 @pytest.fixture(scope="module")
