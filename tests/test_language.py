@@ -376,7 +376,7 @@ def test_it_is_pytorchs_two_optimizers_side_by_side():
     outer = [p for name, p in two.named_parameters() if name in groups(two)["AdamW"]]
     apart = [
         torch.optim.Muon(inner, lr=lr, adjust_lr_fn="match_rms_adamw"),
-        torch.optim.AdamW(outer, lr=lr),
+        torch.optim.AdamW(outer, lr=lr, fused=True),
     ]
     for _ in range(3):
         step(one, optimizer, inputs, targets, work.loss)

@@ -11,6 +11,7 @@ from kit.devices.allowance import (
     memory_left,
     out_of_memory,
 )
+from kit.devices.collector import collector_held
 from kit.devices.description import Machine, machine, name_of, process_peak_bytes
 from kit.devices.energy import Meter, metered
 from kit.devices.selection import (
@@ -33,6 +34,7 @@ __all__ = [
     "between",
     "calm_threads",
     "check_present",
+    "collector_held",
     "cores_allowed",
     "device",
     "machine",

@@ -148,12 +148,7 @@ def labelled(label: str) -> Iterator[None]:
 
 @contextmanager
 def no_collection() -> Iterator[None]:
-    """Hold Python's garbage collector, which would stop a call now and then, and let it go on."""
-    was_on = gc.isenabled()
+    """Let Python's garbage collector do its work once, and then hold it."""
     gc.collect()
-    gc.disable()
-    try:
+    with devices.collector_held():
         yield
-    finally:
-        if was_on:
-            gc.enable()

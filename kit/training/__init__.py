@@ -4,18 +4,25 @@ A step is what `predict` is not: it keeps what the forward pass computed, goes b
 for the gradients, and moves each weight a little against its gradient.
 """
 
+from kit.training.engine import updates
 from kit.training.history import History
-from kit.training.loop import step, train
-from kit.training.optimizers import OPTIMIZERS, Optimizer, muon, optimizer_for
-from kit.training.run import PRECISIONS
+from kit.training.loop import train
+from kit.training.optimizers import OPTIMIZERS, Optimizer, adamw, muon, optimizer_for
+from kit.training.recipe import PRECISIONS, Recipe
+from kit.training.schedules import SCHEDULES
+from kit.training.steps import step
 
 __all__ = [
     "OPTIMIZERS",
     "PRECISIONS",
+    "SCHEDULES",
     "History",
     "Optimizer",
+    "Recipe",
+    "adamw",
     "muon",
     "optimizer_for",
     "step",
     "train",
+    "updates",
 ]

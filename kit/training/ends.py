@@ -16,17 +16,22 @@ class Ends:
 
     budget_s: float | None = None
     target: float | None = None
+    target_loss: float | None = None
 
     def __post_init__(self) -> None:
         if self.budget_s is not None:
             positive("budget_s", self.budget_s)
         if self.target is not None and not (_is_number(self.target) and 0 <= self.target <= 1):
             raise BadValue(f"target={self.target!r}: needs a score from 0 to 1, such as 0.97.")
+        if self.target_loss is not None:
+            positive("target_loss", self.target_loss)
 
     def reached(self, train_s: float, score: Score | None) -> str:
         """Why to stop now; nothing if there is no reason to."""
         if self.target is not None and score and score.mean.value >= self.target:
             return "target reached"
+        if self.target_loss is not None and score and score.loss <= self.target_loss:
+            return "target loss reached"
         return "budget spent" if self.budget_s is not None and train_s >= self.budget_s else ""
 
 

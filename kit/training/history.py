@@ -27,7 +27,8 @@ class History(Result):
     threads: int
     precision: str = "fp32"
     interrupted: bool = False
-    stopped: str = ""  # why, if before the last step: "target reached", "budget spent"
+    stopped: str = ""  # why, if before the last step: "target reached", "budget spent" …
+    compile_s: float = 0.0  # the wait for the compiler, before the first step
     state: dict[str, Any] = field(default_factory=dict, repr=False)  # what resuming needs
 
     @property
@@ -68,7 +69,18 @@ class History(Result):
 
     def seconds_to(self, target: float) -> float | None:
         """Training time until then, at the mean pace; None if the target was not reached."""
-        steps = self.steps_to(target)
+        return self._seconds(self.steps_to(target))
+
+    def steps_to_loss(self, target: float) -> int | None:
+        """The first step whose loss on validation was at most the target; None if none was."""
+        return next((at for at, score in self.scores if score.loss <= target), None)
+
+    def seconds_to_loss(self, target: float) -> float | None:
+        """Training time until then, at the mean pace; None if the target was not reached."""
+        return self._seconds(self.steps_to_loss(target))
+
+    def _seconds(self, steps: int | None) -> float | None:
+        """The time of so many steps."""
         if steps == 0:
             return 0.0  # it was that good before
         return None if steps is None or self.step_s is None else steps * self.step_s
@@ -110,6 +122,7 @@ class History(Result):
             "precision": self.precision,
             "interrupted": self.interrupted,
             "stopped": self.stopped,
+            "compile_s": self.compile_s,
         }
 
     def plot(self) -> Picture:

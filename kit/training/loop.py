@@ -1,65 +1,19 @@
-"""One step, and the loop around it.
-
-Shapes: B batch.
-"""
+"""The loop: a model, a workload, and steps until the end."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from kit.data import Task
-from kit.errors import ShapeMismatch
 from kit.training.ends import Ends, total_steps
+from kit.training.engine import Engine
 from kit.training.history import History
 from kit.training.optimizers import Optimizer
+from kit.training.recipe import Recipe
 from kit.training.run import Run
-
-Loss = Callable[[Tensor, Tensor], Tensor]
-
-
-def step(
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    inputs: Tensor,
-    targets: Tensor,
-    loss: Loss,
-    autocast: torch.dtype | None = None,
-) -> Tensor:
-    """One update of the weights; the mirror of `predict`.
-
-    With `autocast`, matmuls and convolutions compute in that dtype; weights stay as they are.
-
-    Returns
-    -------
-    Tensor
-        The loss before the update, a scalar still on the device: reading it with `.item()`
-        would wait for the device, so that is left to the caller.
-
-    Raises
-    ------
-    ShapeMismatch
-        As many targets as inputs are needed.
-
-    Explained in lesson 01, taken apart in lesson 02.
-    """
-    if inputs.shape[0] != targets.shape[0]:
-        raise ShapeMismatch(
-            f"given inputs {tuple(inputs.shape)} and targets {tuple(targets.shape)}: "
-            f"the first sizes must be equal, one target per example."
-        )
-    optimizer.zero_grad()
-    if autocast is None:
-        value = loss(model(inputs), targets)  # forward
-    else:  # a block of its own: what it casts, it forgets at its end, before the weights change
-        with torch.autocast(inputs.device.type, autocast):
-            value = loss(model(inputs), targets)
-    value.backward()
-    optimizer.step()
-    return value.detach()
 
 
 def train(
@@ -72,9 +26,17 @@ def train(
     lr: float = 3e-3,
     optimizer: Optimizer = "adamw",
     precision: str = "fp32",
+    compile: bool = False,
+    accumulate: int = 1,
+    clip: float | None = None,
+    schedule: str = "constant",
+    lr_warmup: int = 0,
+    recompute: bool = False,
     budget_s: float | None = None,
     target: float | None = None,
+    target_loss: float | None = None,
     evaluate_every: int | None = None,
+    checkpoint: str | Path | None = None,
     resume: dict[str, Any] | None = None,
     seed: int = 0,
     live: bool = True,
@@ -97,16 +59,36 @@ def train(
     lr
         Learning rate. 3e-3 suits AdamW on models as small as the kit's.
     optimizer
-        "adamw", "muon" (see `kit.training.muon`), or a class such as `torch.optim.SGD`.
+        "adamw", "muon" (see `kit.training.muon`), or what makes one from named parameters and
+        `lr`, such as `torch.optim.SGD`.
     precision
         "fp32", or "bf16": matmuls and convolutions in bfloat16, weights and sums in float32.
+    compile
+        Let PyTorch's compiler make one program of forward pass and loss, and one of the backward
+        pass. It takes seconds to minutes before the first step (`History.compile_s`).
+    accumulate
+        Cut each batch into so many parts and compute them one after the other: the same update
+        within rounding, with the memory of one part.
+    clip
+        Scale the gradient down to this length where it is longer; None: leave it.
+    schedule, lr_warmup
+        How the rate goes over the steps: see `kit.training.schedules`; and over how many steps it
+        rises first.
+    recompute
+        Of layers that repeat keep the inputs alone, and compute the rest again in the backward
+        pass: less memory, about a third more work.
     budget_s
         Stop when the steps have taken this many seconds; None: make all of them.
     target
         Stop at the first score (0 to 1) on the validation split that reaches it; None: go on.
+    target_loss
+        Stop at the first loss on the validation split that is at most that; None: go on.
     evaluate_every
         Steps between scores on the validation split; None: ten times in all, at
         least an epoch apart.
+    checkpoint
+        A file to keep model and training in, at each score and at the end. If it is there
+        already, training goes on from it: so a run that was killed needs to be started again.
     resume
         A history's or a checkpoint's `.state`: go on exactly where it ended. On the CPU the
         result is bit-identical to a run that was never stopped.
@@ -120,21 +102,34 @@ def train(
     NonFiniteLoss
         A loss was NaN or infinite: at which step, with which learning rate, and what to try.
 
-    Explained in lesson 01.
+    Explained in lesson 01; what makes it shorter, in lesson 08.
     """
-    ends = Ends(budget_s, target)
-    run = Run(
-        model, workload, batch_size, lr, optimizer, precision, ends, evaluate_every, seed, live
+    recipe = Recipe(
+        batch_size=batch_size,
+        lr=lr,
+        optimizer=optimizer,
+        precision=precision,
+        compile=compile,
+        accumulate=accumulate,
+        clip=clip,
+        schedule=schedule,
+        lr_warmup=lr_warmup,
+        recompute=recompute,
+        seed=seed,
     )
-    run.begin(total_steps(steps, epochs, run.steps_per_epoch), resume)
-    try:
-        for inputs, targets in run.batches():
-            loss = step(model, run.optimizer, inputs, targets, workload.loss, run.autocast)
-            run.unread.append(loss)
-            if run.due() and run.look():
-                break
-    except KeyboardInterrupt:
-        run.interrupted = True
-    finally:
-        run.end()
-    return run.history()
+    ends = Ends(budget_s, target, target_loss)
+    engine = Engine(model, workload, recipe)
+    run = Run(engine, ends, evaluate_every, checkpoint, live)
+    run.begin(total_steps(steps, epochs, engine.steps_per_epoch), resume)
+    with engine.at_work():
+        run.start()
+        try:
+            for done, (inputs, targets) in run.batches():
+                run.unread.append(engine.update(inputs, targets, done, run.total))
+                if run.due() and run.look():
+                    break
+        except KeyboardInterrupt:
+            run.interrupted = True
+        finally:
+            run.end()
+    return run.kept()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import torch
 from torch import nn
@@ -11,6 +12,7 @@ from kit.errors import BadValue, UnknownName
 
 Named = tuple[str, nn.Parameter]
 Optimizer = str | Callable[..., torch.optim.Optimizer]  # a name, or what makes one
+FUSED_ON = ("cpu", "cuda", "mps", "xpu")  # where PyTorch has an AdamW in one operation
 
 
 def optimizer_for(model: nn.Module, optimizer: Optimizer, lr: float) -> torch.optim.Optimizer:
@@ -28,6 +30,20 @@ def optimizer_for(model: nn.Module, optimizer: Optimizer, lr: float) -> torch.op
         told = "needs a name, or a class to call with parameters and lr, as torch.optim.AdamW is"
         raise BadValue(f"optimizer={optimizer!r}: {told}.")
     return make(model.named_parameters(), lr=lr)
+
+
+def adamw(named_parameters: Iterable[Named | nn.Parameter], lr: float = 3e-3) -> torch.optim.AdamW:
+    """PyTorch's AdamW, all weights in one operation ("fused") where the device can.
+
+    The plain one is a dozen small operations for each weight tensor: on a small model their
+    starting takes longer than the forward pass.
+
+    Loshchilov & Hutter, "Decoupled Weight Decay Regularization", 2019. Explained in lesson 08.
+    """
+    parameters: list[Any] = list(named_parameters)
+    weights = [each[1] if isinstance(each, tuple) else each for each in parameters]
+    fused = all(w.device.type in FUSED_ON and w.is_floating_point() for w in weights)
+    return torch.optim.AdamW(parameters, lr=lr, fused=fused)
 
 
 def muon(named_parameters: Iterable[Named], lr: float = 3e-3) -> MuonAndAdamW:
@@ -68,7 +84,7 @@ def muon(named_parameters: Iterable[Named], lr: float = 3e-3) -> MuonAndAdamW:
     if matrices:
         rules.append(torch.optim.Muon(matrices, lr=lr, adjust_lr_fn="match_rms_adamw"))
     if others:
-        rules.append(torch.optim.AdamW(others, lr=lr))
+        rules.append(adamw(others, lr))
     return MuonAndAdamW(rules)
 
 
@@ -100,6 +116,6 @@ class MuonAndAdamW(torch.optim.Optimizer):
 
 
 OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
-    "adamw": torch.optim.AdamW,
+    "adamw": adamw,
     "muon": muon,
 }

@@ -1,4 +1,4 @@
-"""What the loop keeps between two steps: data order, losses, scores, and how to go on."""
+"""What the loop keeps between two steps: losses, scores, and how to go on."""
 
 from __future__ import annotations
 
@@ -7,22 +7,24 @@ import time
 from collections.abc import Iterator
 from copy import deepcopy
 from dataclasses import asdict
-from itertools import islice, takewhile
+from itertools import count, islice, takewhile
+from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from kit.data import Task
-from kit.errors import BadValue, NonFiniteLoss, UnknownName
+from kit.checkpoints import load, save
+from kit.errors import BadValue, NonFiniteLoss
 from kit.figures import Live
-from kit.inference import Score, device_of, evaluate
-from kit.training.ends import Ends, positive, whole
+from kit.inference import Score, evaluate
+from kit.training.ends import Ends, whole
+from kit.training.engine import Engine
 from kit.training.history import History
-from kit.training.optimizers import Optimizer, optimizer_for
+from kit.training.recipe import OLDER
+from kit.units import words
 
 LOOK_S = 0.1  # how often the loop reads its losses; each reading waits for the device
-PRECISIONS = {"fp32": None, "bf16": torch.bfloat16}  # name -> what autocast computes in
 
 
 class Run:
@@ -30,59 +32,51 @@ class Run:
 
     def __init__(
         self,
-        model: nn.Module,
-        workload: Task,
-        batch_size: int,
-        lr: float,
-        optimizer: Optimizer,
-        precision: str,
+        engine: Engine,
         ends: Ends,
         evaluate_every: int | None,
-        seed: int,
+        checkpoint: str | Path | None,
         live: bool,
     ):
-        self.model, self.workload = model, workload
-        self.batch_size = whole("batch_size", batch_size, workload.size("train"))
-        self.lr, self.seed, self.live = positive("lr", lr), whole("seed", seed, least=0), live
+        self.engine, self.model, self.workload = engine, engine.model, engine.workload
         self.every = None if evaluate_every is None else whole("evaluate_every", evaluate_every)
-        self.device = device_of(model)
-        if precision not in PRECISIONS:
-            raise UnknownName("precision", precision, PRECISIONS)
-        self.precision, self.autocast = precision, PRECISIONS[precision]
-        self.optimizer = optimizer_for(model, optimizer, lr)
         self.ends, self.stopped = ends, ""
-        self.steps_per_epoch = workload.size("train") // batch_size
+        self.checkpoint, self.live = checkpoint and Path(checkpoint), live
         self.losses: list[float] = []
         self.unread: list[Tensor] = []  # losses still on the device: reading one waits for it
         self.scores: list[tuple[int, Score]] = []
-        self.train_s = 0.0
+        self.train_s = self.compile_s = 0.0
         self.interrupted = False
 
     def begin(self, total: int, resume: dict[str, Any] | None) -> None:
-        """Start at step 0, or where `resume` ended."""
+        """Be at step 0, or where `resume` or the checkpoint ended."""
+        self.total = total
+        if self.checkpoint and self.checkpoint.exists():
+            resume = self._weights_kept(resume)  # all done already is as good as done now
+        elif resume:
+            self._check(resume, least=1)
         if resume:
-            self._restore(resume, total)
+            self._restore(resume)
         else:
             self.scores.append((0, evaluate(self.model, self.workload, "validation")))
-        self.total = total
+            self._keep()
         # Ten scores a run show the way; more would cost time on small models.
-        self.every = self.every or max(self.steps_per_epoch, total // 10)
-        self.modes = [(part, part.training) for part in self.model.modules()]
-        self.model.train()
-        self.curve = Live(total, shown=self.live)
-        self.tick = time.perf_counter()
+        self.every = self.every or max(self.engine.steps_per_epoch, total // 10)
         self.stopped = self.ends.reached(self.train_s, self._score_now())
+        self.curve = Live(total, shown=self.live)
 
-    def batches(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """Shuffled batches up to the last step; the order depends on seed and epoch alone."""
+    def start(self) -> None:
+        """Compile, if asked for; from here on the time counts."""
+        self.compile_s = self.engine.compile()
+        self.tick = time.perf_counter()
+
+    def batches(self) -> Iterator[tuple[int, tuple[Tensor, Tensor]]]:
+        """(steps made before it, batch) up to the last step."""
         done = len(self.losses)
-        while done < self.total and not self.stopped:
-            epoch, offset = divmod(done, self.steps_per_epoch)
-            order = self.seed * 100_003 + epoch
-            batches = self.workload.batches("train", self.batch_size, self.device, order)
-            for batch in islice(batches, offset, offset + self.total - done):
-                yield batch
-                done += 1
+        if done < self.total and not self.stopped:
+            yield from zip(
+                count(done), islice(self.engine.batches(done), self.total - done), strict=False
+            )
 
     def due(self) -> bool:
         """Whether to look up from the steps: a score is due, or some time has gone by."""
@@ -99,7 +93,7 @@ class Run:
         return len(self.losses) + len(self.unread)
 
     def look(self) -> bool:
-        """Read the losses, score if a score is due, draw; whether it is time to stop."""
+        """Read the losses, score if a score is due, keep and draw; whether it is time to stop."""
         self._read()
         if self.steps % self.every == 0 or self.steps == self.total:  # type: ignore[operator]
             self._score()
@@ -108,12 +102,15 @@ class Run:
         if self.stopped and score is None:
             self._score()  # a training that ends says how good it has become
         if self.curve.due():
-            self.curve.draw(self.losses)
+            rate = self.engine.recipe.batch_size * len(self.losses) / self.train_s
+            self.curve.draw(self.losses, words(rate, "examples/s"))
         self.tick = time.perf_counter()
         return bool(self.stopped)
 
     def _score(self) -> None:
         self.scores.append((self.steps, evaluate(self.model, self.workload, "validation")))
+        if self.steps < self.total:
+            self._keep()
 
     def _score_now(self) -> Score | None:
         """The score of the weights as they are, if there is one."""
@@ -129,46 +126,60 @@ class Run:
         finite = list(takewhile(math.isfinite, values))
         self.losses, self.unread = [*self.losses, *finite], []  # at once: Ctrl-C finds either
         if len(finite) < len(values):
+            lr = self.engine.recipe.lr
             message = (
                 f"the loss was {values[len(finite)]} at step {len(self.losses) + 1} with "
-                f"lr={self.lr:g}: nothing can be learnt from it. Use a smaller lr (try "
-                f"{self.lr / 10:g}) and look for NaN or infinity in the inputs."
+                f"lr={lr:g}: nothing can be learnt from it. Use a smaller lr (try "
+                f"{lr / 10:g}) and look for NaN or infinity in the inputs."
             )
             raise NonFiniteLoss(message, self.history())
 
     def end(self) -> None:
-        """Read what is left, put the model's mode back, draw the last curve."""
-        for part, mode in self.modes:
-            part.training = mode
+        """Read what is left, draw the last curve."""
         self._read()
         if self.losses:
             score = self.scores[-1][1]
             note = f"{score.mean} {score.measure} on validation"
             self.curve.draw(self.losses, note, last=True)
 
+    def kept(self) -> History:
+        """What has happened, in the checkpoint too if there is to be one."""
+        self._keep()
+        return self.history()
+
+    def _keep(self) -> None:
+        if self.checkpoint:
+            try:
+                save(self.checkpoint, self.model, self.history())
+            except OSError as error:
+                told = f"checkpoint={str(self.checkpoint)!r} cannot be written"
+                raise BadValue(f"{told}: {error}. Give a file in a folder of yours.") from error
+
     def history(self) -> History:
         """What has happened so far."""
+        recipe = self.engine.recipe
         return History(
             losses=tuple(self.losses),
             scores=tuple(self.scores),
             train_s=self.train_s,
-            batch_size=self.batch_size,
-            lr=self.lr,
-            steps_per_epoch=self.steps_per_epoch,
-            seed=self.seed,
+            batch_size=recipe.batch_size,
+            lr=recipe.lr,
+            steps_per_epoch=self.engine.steps_per_epoch,
+            seed=recipe.seed,
             workload=self.workload.name,
-            device=str(self.device),
+            device=str(self.engine.device),
             threads=torch.get_num_threads(),
-            precision=self.precision,
+            precision=recipe.precision,
             interrupted=self.interrupted,
             stopped=self.stopped if len(self.losses) < self.total else "",
+            compile_s=self.compile_s,
             state=self._state(),
         )
 
     def _state(self) -> dict[str, Any]:
         """Everything but the weights that the next step depends on."""
         return {
-            "optimizer": deepcopy(self.optimizer.state_dict()),
+            "optimizer": deepcopy(self.engine.optimizer.state_dict()),
             "rng": torch.get_rng_state(),  # dropout draws from it
             "losses": list(self.losses),
             "scores": [[at, asdict(score)] for at, score in self.scores],
@@ -180,33 +191,45 @@ class Run:
         return {
             "model": repr(self.model).splitlines()[0],
             "workload": self.workload.name,
-            "batch_size": self.batch_size,
-            "lr": self.lr,
-            "seed": self.seed,
-            "optimizer": type(self.optimizer).__name__,
-            "precision": self.precision,
+            "optimizer": type(self.engine.optimizer).__name__,
+            **self.engine.recipe.settings(self.total),
         }
 
-    def _restore(self, state: dict[str, Any], total: int) -> None:
+    def _weights_kept(self, resume: dict[str, Any] | None) -> dict[str, Any]:
+        """Take over the weights in the checkpoint; what else the training needs to go on."""
+        kept = load(self.checkpoint, self.engine.device)  # type: ignore[arg-type]
+        if resume is not None or kept.state is None:
+            told = "resume is given too" if resume is not None else "it holds no training"
+            raise BadValue(
+                f"checkpoint={str(self.checkpoint)!r} is there, but {told}. "
+                f"Use another file, or only one of the two."
+            )
+        self._check(kept.state, least=0)
+        self.model.load_state_dict(kept.model.state_dict())
+        return kept.state
+
+    def _check(self, state: dict[str, Any], least: int) -> None:
+        """Refuse a state of another training, or one with fewer steps left than `least`."""
         if not isinstance(state, dict):
             raise BadValue(f"resume={type(state).__name__}: give the `.state` of a history.")
-        settings = {"precision": "fp32", **state["settings"]}  # older ones had no other
+        settings = {**OLDER, **state["settings"]}
         for name, given in self._settings().items():
-            if given != settings[name]:
+            if given != settings.get(name):
                 raise BadValue(
                     f"cannot resume with {name}={given!r}: the run to go on with has "
-                    f"{name}={settings[name]!r}. Use that, or start without resume."
+                    f"{name}={settings.get(name)!r}. Use that, or start anew."
                 )
-        done = len(state["losses"])
-        if total <= done:
+        if self.total - (done := len(state["losses"])) < least:
             raise BadValue(
-                f"nothing left to do: asked for {total:,} steps in all, {done:,} are done. "
+                f"nothing left to do: asked for {self.total:,} steps in all, {done:,} are done. "
                 f"Give the total that you want to reach."
             )
+
+    def _restore(self, state: dict[str, Any]) -> None:
         self.losses = list(state["losses"])
         self.scores = [(at, _score_from(kept)) for at, kept in state["scores"]]
         self.train_s = state["train_s"]
-        self.optimizer.load_state_dict(deepcopy(state["optimizer"]))
+        self.engine.optimizer.load_state_dict(deepcopy(state["optimizer"]))
         torch.set_rng_state(state["rng"])
 
 

@@ -1,0 +1,153 @@
+"""The processes that train together: one on a laptop, many under `torchrun`.
+
+Each has all the weights ("data-parallel": DDP) or its share of them (FSDP2, see `sharding`), and
+computes its own part of each batch. Their gradients are averaged before the weights move, so all
+make the update that one process would have made of the whole batch.
+
+rank          which of them this is, from 0
+world_size    how many there are
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from datetime import timedelta
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from kit.errors import BadValue, DeviceUnavailable
+from kit.places import whole
+from kit.training import sharding
+
+PATIENCE = timedelta(minutes=10)  # how long one waits for the others: one may be writing a file
+
+
+class Processes:
+    """The processes that train together, seen from one of them; alone, all of it costs nothing."""
+
+    def __init__(self, device: torch.device, rank: int = 0, world_size: int = 1):
+        self.device, self.rank, self.world_size = device, rank, world_size
+        self.many = world_size > 1
+        # One process of each machine keeps files and talks: the machines may share no folder.
+        self.keeps = not self.many or dist.get_node_local_rank(fallback_rank=rank) == 0
+
+    @classmethod
+    def here(cls, device: torch.device) -> Processes:
+        """Those that `torchrun` started with this one, joined at the first call; else this one.
+
+        On accelerators each takes one of its own: `device` with its number on this machine.
+
+        Raises
+        ------
+        DeviceUnavailable
+            More processes on this machine than accelerators.
+        """
+        if not dist.is_initialized():
+            if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+                return cls(device)
+            device = _own(device)
+            # No backend named: gloo between CPUs, NCCL between NVIDIA GPUs.
+            dist.init_process_group(timeout=PATIENCE)
+            atexit.register(dist.destroy_process_group)  # not before: it cannot be joined twice
+        return cls(_own(device), dist.get_rank(), dist.get_world_size())
+
+    def check(self, batch_size: int, accumulate: int) -> None:
+        """Refuse a batch that does not divide into equal parts."""
+        parts = self.world_size * accumulate
+        if batch_size % parts:
+            of_each = f" of {accumulate} parts each" if accumulate > 1 else ""
+            raise BadValue(
+                f"batch_size={batch_size} on {self.world_size} processes{of_each}: needs a "
+                f"multiple of {parts}, so that all parts weigh the same."
+            )
+
+    def prepare(self, model: nn.Module, sharded: bool = False) -> nn.Module:
+        """What to compute with: gradients of its weights are those of the whole batch.
+
+        DDP: the model's own weights, which are made equal to those of process 0 first. FSDP2
+        (`sharded`): a twin, of whose weights each process holds a part.
+        """
+        if not self.many:
+            return model
+        model.to("cpu" if sharded else self.device)
+        self._equalise(model)
+        if sharded:
+            return sharding.twin(model, self.device)
+        return DistributedDataParallel(model)
+
+    def _equalise(self, model: nn.Module) -> None:
+        """Give all processes the weights of process 0."""
+        for value in model.state_dict().values():
+            dist.broadcast(value, src=0)
+
+    def share(self, *batch: Tensor) -> Iterator[Tensor]:
+        """This process's part of a batch: (B, …) -> (B / world_size, …) of each tensor."""
+        return (each.chunk(self.world_size)[self.rank] for each in batch)
+
+    @contextmanager
+    def _silent(self, net: sharding.FSDP) -> Iterator[None]:
+        net.set_requires_gradient_sync(False)
+        yield
+        net.set_requires_gradient_sync(True)
+
+    def silent(self, net: nn.Module) -> AbstractContextManager[None]:
+        """Within, gradients are added up here and not sent: more parts of the batch are to come."""
+        if isinstance(net, DistributedDataParallel):
+            return net.no_sync()
+        return self._silent(net) if self.many else nullcontext()
+
+    def mean(self, values: Tensor) -> Tensor:
+        """The mean over all processes of each value: (N,) -> (N,)."""
+        if self.many:
+            dist.all_reduce(values)
+            values /= self.world_size
+        return values
+
+    def agreed(self, value: Any) -> Any:
+        """The value that process 0 has: for what depends on a clock, and must be the same."""
+        if not self.many:
+            return value
+        values = [value]
+        dist.broadcast_object_list(values)
+        return values[0]
+
+    def bring(self, path: Path) -> None:
+        """Make a file the same on all machines: as the first process that has it knows it.
+
+        Machines need no common folder then, and one that was replaced gets what the others kept.
+        """
+        if not self.many:
+            return
+        data = path.read_bytes() if path.is_file() else None
+        digests: list[str | None] = [None] * self.world_size
+        dist.all_gather_object(digests, data and sha256(data).hexdigest())
+        if len(set(digests)) == 1:
+            return
+        values = [data]
+        dist.broadcast_object_list(values, src=next(i for i, one in enumerate(digests) if one))
+        if values[0] is not None and values[0] != data:
+            with whole(path) as draft:
+                draft.write_bytes(values[0])
+
+
+def _own(device: torch.device) -> torch.device:
+    """The accelerator of this process's number on its machine; the CPU is everybody's."""
+    if device.type == "cpu":
+        return device
+    number, count = dist.get_node_local_rank(fallback_rank=0), torch.accelerator.device_count()
+    if number >= count:
+        raise DeviceUnavailable(
+            f"process {number} of this machine, numbered from 0, finds {count} of "
+            f"{device.type!r}: start as many processes as there are, or use the CPU."
+        )
+    torch.accelerator.set_device_index(number)
+    return torch.device(device.type, number)

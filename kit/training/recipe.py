@@ -1,0 +1,72 @@
+"""What a training is made with: everything that decides how its weights move."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+
+from kit.errors import BadValue, UnknownName
+from kit.training.ends import positive, whole
+from kit.training.optimizers import Optimizer
+from kit.training.schedules import SCHEDULES
+
+PRECISIONS = {"fp32": None, "bf16": torch.bfloat16}  # name -> what autocast computes in
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What decides how the weights move; `kit.train` says what each means."""
+
+    batch_size: int = 32
+    lr: float = 3e-3
+    optimizer: Optimizer = "adamw"
+    precision: str = "fp32"
+    compile: bool = False
+    accumulate: int = 1
+    clip: float | None = None
+    schedule: str = "constant"
+    lr_warmup: int = 0
+    recompute: bool = False
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        whole("accumulate", self.accumulate)
+        whole("lr_warmup", self.lr_warmup, least=0)
+        whole("seed", self.seed, least=0)
+        positive("lr", self.lr)
+        if self.clip is not None:
+            positive("clip", self.clip)
+        if self.precision not in PRECISIONS:
+            raise UnknownName("precision", self.precision, PRECISIONS)
+        if self.schedule not in SCHEDULES:
+            raise UnknownName("schedule", self.schedule, SCHEDULES)
+
+    def check_batch(self, examples: int) -> None:
+        """Refuse a batch larger than what there is, or one that does not fall into its parts."""
+        whole("batch_size", self.batch_size, examples)
+        if self.batch_size % self.accumulate:
+            raise BadValue(
+                f"accumulate={self.accumulate} with batch_size={self.batch_size}: needs a number "
+                f"that divides the batch into equal parts."
+            )
+
+    @property
+    def autocast(self) -> torch.dtype | None:
+        """What matmuls compute in; None: in what the weights are."""
+        return PRECISIONS[self.precision]
+
+    @property
+    def constant_rate(self) -> bool:
+        """Whether `lr` is the learning rate of every step."""
+        return self.schedule == "constant" and not self.lr_warmup
+
+    def settings(self, total: int) -> dict[str, Any]:
+        """What a training that goes on must have as it had: others would give other weights."""
+        kept = asdict(self)
+        del kept["optimizer"], kept["recompute"]  # kept by its class's name; gives equal numbers
+        return kept if self.constant_rate else {**kept, "steps": total}
+
+
+OLDER = Recipe().settings(0)  # what states of older kits had where they say nothing
