@@ -45,7 +45,7 @@ MAY_IMPORT = {
     "techniques": {"errors"},  # model -> model: who measures or compares them is above
     "costs": {
         *("counting", "inference", "training", "workloads"),
-        *("devices", "limits", "measurement"),
+        *("devices", "limits", "measurement", "comparison"),
         *BASICS,
     },
 }

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
+from kit.estimates import Estimate, median
 from kit.figures import Picture, Table, lines
 from kit.inference import Score
 from kit.results import Result
@@ -29,6 +31,7 @@ class History(Result):
     interrupted: bool = False
     stopped: str = ""  # why, if before the last step: "target reached", "budget spent" …
     compile_s: float = 0.0  # the wait for the compiler, before the first step
+    reads: tuple[tuple[int, float], ...] = field(default=(), repr=False)  # (steps, their seconds)
     state: dict[str, Any] = field(default_factory=dict, repr=False)  # what resuming needs
 
     @property
@@ -40,6 +43,12 @@ class History(Result):
     def step_s(self) -> float | None:
         """Mean seconds per step."""
         return self.train_s / self.steps if self.steps and self.train_s else None
+
+    @property
+    def pace(self) -> Estimate:
+        """Median seconds per step, each time that the loop looked up; with its interval."""
+        each = [seconds / steps for steps, seconds in self.reads if steps]
+        return median(each, "s") if each else Estimate(math.nan, math.nan, math.nan, "s")
 
     @property
     def examples_per_s(self) -> float | None:
@@ -112,6 +121,7 @@ class History(Result):
             "losses": [round(loss, 6) for loss in self.losses],
             "scores": [{"step": at, **score.to_dict()} for at, score in self.scores],
             "train_s": self.train_s,
+            "reads": [[steps, round(seconds, 6)] for steps, seconds in self.reads],
             "batch_size": self.batch_size,
             "lr": self.lr,
             "steps_per_epoch": self.steps_per_epoch,

@@ -45,6 +45,7 @@ class Run:
         self.losses: list[float] = []
         self.unread: list[Tensor] = []  # losses still on the device: reading one waits for it
         self.scores: list[tuple[int, Score]] = []
+        self.reads: list[tuple[int, float]] = []  # how many losses at a time, and their seconds
         self.train_s = self.compile_s = 0.0
         self.interrupted = False
 
@@ -122,7 +123,9 @@ class Run:
         if not self.unread:
             return
         values = torch.stack(self.unread).tolist()
-        self.train_s += time.perf_counter() - self.tick
+        taken_s = time.perf_counter() - self.tick
+        self.train_s += taken_s
+        self.reads.append((len(values), taken_s))
         finite = list(takewhile(math.isfinite, values))
         self.losses, self.unread = [*self.losses, *finite], []  # at once: Ctrl-C finds either
         if len(finite) < len(values):
@@ -173,6 +176,7 @@ class Run:
             interrupted=self.interrupted,
             stopped=self.stopped if len(self.losses) < self.total else "",
             compile_s=self.compile_s,
+            reads=tuple(self.reads),
             state=self._state(),
         )
 

@@ -1,0 +1,250 @@
+"""A ladder of ways to train a model: one change per rung, held against the best rung below.
+
+What counts is the time to the same loss: seconds per step × steps, and the wait for a compiler.
+Seconds per step are timed in turns with the best rung's. The steps are counted by training to that
+loss, unless the first losses equal the best rung's: then only the speed differs.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from itertools import islice
+from typing import Any
+
+import torch
+
+from kit.comparison import compare
+from kit.costs.rungs import Loop, Make, Rung, Way
+from kit.errors import BadValue, KitError
+from kit.estimates import Estimate
+from kit.figures import Picture, Table, bars
+from kit.inference import device_of
+from kit.limits import Peaks
+from kit.measurement import measure
+from kit.measurement.memory import peak_bytes
+from kit.results import Result
+from kit.training import History
+from kit.units import words
+from kit.workloads import Workload
+
+FIRST = 8  # losses that two ways of the same learning have in common …
+ALIKE = 1e-3  # … within rounding
+UNKNOWN = Estimate(float("nan"), float("nan"), float("nan"), "s")
+HEADER = ("rung", "per step", "steps", "time to the loss", "memory", "of peak", "verdict")
+
+
+@dataclass(frozen=True)
+class Ladder(Result):
+    """Ways to train one model to one loss, in the order in which they were tried."""
+
+    workload: Workload
+    make: Make = field(repr=False)
+    target_loss: float
+    most_steps: int
+    evaluate_every: int
+    budget_s: float
+    device: torch.device
+    peaks: Peaks | None = None
+    rungs: tuple[Rung, ...] = ()
+
+    @property
+    def best(self) -> Rung:
+        """What the next rung is held against: the last that was surely faster."""
+        return [self.rungs[0], *(rung for rung in self.rungs if rung.faster)][-1]
+
+    @property
+    def gain(self) -> float | None:
+        """Time to the loss on the first rung ÷ on the best."""
+        first, best = self.rungs[0].seconds, self.best.seconds
+        return first / best if first and best else None
+
+    def then(self, name: str, loop: Loop | None = None, **change: Any) -> Ladder:
+        """The ladder with one rung more: the best so far with a change.
+
+        Parameters
+        ----------
+        name
+            What changes.
+        loop
+            Instead of the kit's: from model and workload to an iterator that makes one step at
+            each `next` and gives its loss.
+        change
+            Options of `kit.train`, for a schedule `steps` too; `threads`; or `make`, which makes
+            another model. What the kit refuses here becomes a rung that is "not here".
+
+        Raises
+        ------
+        BadValue
+            There is a rung of that name already.
+        """
+        way = (self.best.way if self.rungs else Way(self.make)).changed(change, loop)
+        try:
+            with _threads_kept():
+                return self._with(self._measured(name, way))
+        except KitError as refusal:
+            return self._with(Rung(name, way, UNKNOWN, absent=str(refusal)))
+
+    def observed(self, name: str, history: History) -> Ladder:
+        """The ladder with a rung that was trained elsewhere with the same losses: by processes.
+
+        It did not take turns with the best rung, so its ratio is as wide as both intervals.
+        """
+        best, step = self.best, history.pace
+        ratio = Estimate(
+            step.value / best.step.value,
+            step.low / best.step.high,
+            step.high / best.step.low,
+            "×",
+        )
+        rung = Rung(name, best.way, step, best.steps, against=best.name, ratio=ratio)
+        return self._with(rung)
+
+    def _with(self, rung: Rung) -> Ladder:
+        if rung.name in {each.name for each in self.rungs}:
+            raise BadValue(f"name={rung.name!r}: there is such a rung; each needs its own.")
+        return replace(self, rungs=(*self.rungs, rung))
+
+    def _measured(self, name: str, way: Way) -> Rung:
+        steps = way.start(self.workload)
+        turn, started = way.turn(steps), time.perf_counter()
+        losses = [float(next(steps))]
+        first_s = time.perf_counter() - started
+        losses += map(float, islice(steps, FIRST - 1))
+        best = self.best if self.rungs else None
+        if best is None:
+            step = measure(turn, budget_s=self.budget_s / 2, device=self.device).median
+        else:
+            old = best.way.turn(best.way.start(self.workload))
+            turns = {best.name: old, name: turn}
+            timed = compare(turns, varied="work", budget_s=self.budget_s, device=self.device)
+            step = timed.measurements[name].median
+        compiled = way.options.get("compile") and not (best and best.way.options.get("compile"))
+        rung = Rung(
+            name,
+            way,
+            step,
+            best.steps if best and _alike(losses, best.losses) else self._steps(way),
+            first_s - step.value if compiled else best.compile_s if best else 0.0,
+            peak_bytes(turn, self.device),
+            way.share(step.value, self.workload, self.peaks),
+            tuple(losses),
+        )
+        if best is None:
+            return rung
+        ratio = _to_the_loss(timed.ratio(), rung, best)
+        return replace(rung, against=best.name, ratio=ratio, noise_floor=timed.noise_floor)
+
+    def _steps(self, way: Way) -> int | None:
+        return way.steps_to(self.target_loss, self.workload, self.most_steps, self.evaluate_every)
+
+    def __repr__(self) -> str:
+        return f"{self.rungs[-1].name}: {self.rungs[-1].verdict}"
+
+    def table(self) -> Table:
+        """What people see: a row per rung."""
+        caption = (
+            f"{self.make()!r} on {self.workload.name!r}, to a validation loss of "
+            f"{self.target_loss:g}, on {self.device}. A rung is the best below it ({self._path()}) "
+            f"with one change. Seconds per step in turns with that one's; one training each, so "
+            f"another seed may need some more steps or fewer. Memory: of a step, beyond weights "
+            f"and optimizer."
+        )
+        return Table(HEADER, [rung.row() for rung in self.rungs], caption)
+
+    def _path(self) -> str:
+        taken = [self.rungs[0], *(rung for rung in self.rungs if rung.faster)]
+        return " → ".join(rung.name for rung in taken)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The raw numbers of each rung."""
+        return {
+            "workload": self.workload.name,
+            "model": repr(self.make()),
+            "target_loss": self.target_loss,
+            "device": str(self.device),
+            "best": self.best.name,
+            "gain_ratio": self.gain,
+            "rungs": [rung.to_dict() for rung in self.rungs],
+        }
+
+    def plot(self) -> Picture:
+        """The time to the loss on each rung that reached it, as a bar."""
+        known = {r.name: s for r in self.rungs if (s := r.seconds) is not None}
+        stacks = {name: {"time": seconds} for name, seconds in known.items()}
+        told = ", ".join(f"{name} {words(seconds, 's')}" for name, seconds in known.items())
+        caption = f"Time to a validation loss of {self.target_loss:g}: {told}."
+        return bars(stacks, "time to the loss", caption=caption, unit="s")
+
+
+def ladder(
+    name: str,
+    workload: Workload,
+    make: Make,
+    loop: Loop | None = None,
+    *,
+    target_loss: float,
+    most_steps: int = 2_000,
+    evaluate_every: int = 20,
+    budget_s: float = 1.0,
+    peaks: Peaks | None = None,
+    **options: Any,
+) -> Ladder:
+    """A ladder with its first rung; `Ladder.then` adds the next.
+
+    Parameters
+    ----------
+    name
+        Of the first rung.
+    workload
+        Gives batches, loss and the validation split.
+    make
+        Makes a fresh model, always the same.
+    loop
+        The first rung's own loop, see `Ladder.then`; None: the kit's.
+    target_loss
+        Mean per target, nats, on the validation split: what each rung is trained to.
+    most_steps
+        Where a rung is given up.
+    evaluate_every
+        Steps between looks at the validation loss; they are not counted in the time.
+    budget_s
+        Seconds for timing a rung in turns with the best below it.
+    peaks
+        From `kit.peaks`, for the share of the machine's limit.
+    options
+        Of the first rung, as for `kit.train`.
+
+    Explained in lesson 08.
+    """
+    device = device_of(make())
+    bare = Ladder(workload, make, target_loss, most_steps, evaluate_every, budget_s, device, peaks)
+    return bare.then(name, loop, **options)
+
+
+def _alike(losses: list[float], others: tuple[float, ...]) -> bool:
+    pairs = zip(losses, others, strict=True)
+    return all(abs(a - b) <= ALIKE * abs(b) for a, b in pairs)
+
+
+def _to_the_loss(step_ratio: Estimate, rung: Rung, best: Rung) -> Estimate | None:
+    """Time to the loss ÷ the best rung's, from the ratio of their steps' times."""
+    if rung.steps is None or best.seconds is None:
+        return None
+    scale = rung.steps * best.step.value / best.seconds
+    waiting = rung.compile_s / best.seconds
+    value, low, high = (
+        waiting + scale * r for r in (step_ratio.value, step_ratio.low, step_ratio.high)
+    )
+    return Estimate(value, low, high, "×")
+
+
+@contextmanager
+def _threads_kept() -> Iterator[None]:
+    before = torch.get_num_threads()
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
