@@ -13,8 +13,9 @@ agree, compare                   the same? better, and can we tell?
 techniques                       other ways to run what was learnt
 bill, bills                      a prediction beside a training step, counted and timed
 two_bills                        a whole training beside a prediction of what it made
+ladder                           ways to train one model, each held against the best before it
 metered, energy_per_call         joules, where a counter can be read
-guess, explore, draw             things to move by hand
+guess, order, explore, draw      things to move by hand
 verdict, check                   the ledger's card for a claim; is the exercise right?
 recorded                         what a lesson measured on other machines
 Estimate, units, figures         a number with its interval; in words; as tables and pictures
@@ -28,12 +29,13 @@ if TYPE_CHECKING:
     from kit import data, errors, figures, models, scenarios, techniques, units, workloads
     from kit.checkpoints import load, save
     from kit.comparison import agree, compare
-    from kit.costs import bill, bills, energy_per_call, two_bills
+    from kit.costs import bill, bills, energy_per_call, ladder, two_bills
     from kit.counting import count
     from kit.course.claims import verdict
     from kit.course.drawing import draw
     from kit.course.elsewhere import recorded
     from kit.course.exercises import check
+    from kit.course.ordering import order
     from kit.course.panels import explore, guess
     from kit.devices import device, machine, metered, seed
     from kit.estimates import Estimate
@@ -62,6 +64,7 @@ __all__ = [
     "explore",
     "figures",
     "guess",
+    "ladder",
     "layer_point",
     "load",
     "machine",
@@ -69,6 +72,7 @@ __all__ = [
     "measure_parts",
     "metered",
     "models",
+    "order",
     "peaks",
     "predict",
     "recorded",
@@ -104,6 +108,7 @@ _FROM: dict[str, str | None] = {
     "explore": "course.panels",
     "figures": None,
     "guess": "course.panels",
+    "ladder": "costs",
     "layer_point": "limits",
     "load": "checkpoints",
     "machine": "devices",
@@ -111,6 +116,7 @@ _FROM: dict[str, str | None] = {
     "measure_parts": "measurement",
     "metered": "devices",
     "models": None,
+    "order": "course.ordering",
     "peaks": "limits",
     "predict": "inference",
     "recorded": "course.elsewhere",

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 DONE, FAILED, UNREADABLE = "done", "failed", "unreadable"
 FAILED_END, DRAFT_END = ".failed.ipynb", ".part.ipynb"
 RUN = ("run", "notebook", "status", "error", "seconds", "date")  # what is known of every run
-BESIDE = ("Machine", "Peaks", "Verdict")  # kinds of record that are never what a notebook is about
+BESIDE = ("GuessedOrder", "Machine", "Peaks", "Verdict")  # records never what a notebook is about
 
 
 @dataclass(frozen=True)
