@@ -31,7 +31,7 @@ from kit.units import words
 from kit.workloads import Workload
 
 FIRST = 8  # losses that two ways of the same learning have in common …
-ALIKE = 1e-3  # … within rounding
+ALIKE = 5e-3  # … within rounding, of bfloat16 too
 UNKNOWN = Estimate(float("nan"), float("nan"), float("nan"), "s")
 HEADER = ("rung", "per step", "steps", "time to the loss", "memory", "of peak", "verdict")
 
@@ -126,7 +126,7 @@ class Ladder(Result):
             name,
             way,
             step,
-            best.steps if best and _alike(losses, best.losses) else self._steps(way),
+            best.steps if best and _alike(way, losses, best) else self._steps(way),
             first_s - step.value if compiled else best.compile_s if best else 0.0,
             peak_bytes(turn, self.device),
             way.share(step.value, self.workload, self.peaks),
@@ -224,9 +224,10 @@ def ladder(
     return bare.then(name, loop, **options)
 
 
-def _alike(losses: list[float], others: tuple[float, ...]) -> bool:
-    pairs = zip(losses, others, strict=True)
-    return all(abs(a - b) <= ALIKE * abs(b) for a, b in pairs)
+def _alike(way: Way, losses: list[float], best: Rung) -> bool:
+    """Whether it learns as the best rung does, and only the speed can differ."""
+    pairs = zip(losses, best.losses, strict=True)
+    return way.ending == best.way.ending and all(abs(a - b) <= ALIKE * abs(b) for a, b in pairs)
 
 
 def _to_the_loss(step_ratio: Estimate, rung: Rung, best: Rung) -> Estimate | None:

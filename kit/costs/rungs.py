@@ -44,6 +44,11 @@ class Way:
         """What its matmuls compute in."""
         return str(self.options.get("precision", "fp32"))
 
+    @property
+    def ending(self) -> dict[str, Any]:
+        """What it does because it has an end; the first losses do not show it."""
+        return {name: value for name, value in self.options.items() if name in ENDING}
+
     def start(self, work: Workload) -> Iterator[Any]:
         """Its steps, without an end; what needs one, a schedule, costs nothing."""
         if self.loop:
