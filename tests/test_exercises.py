@@ -18,6 +18,7 @@ from kit.measurement import Conditions
 from kit.models import MLP
 from kit.scenarios import ServerRun
 from kit.training import History
+from kit.training.schedules import rate_at
 
 
 def history(*right: int) -> History:
@@ -186,6 +187,11 @@ RIGHT = {
     "07-shuffle-pixels": one_order,
     "07-really-wrong": 0.36,
     "07-standardise": standardise,
+    "08-parts": 16,
+    "08-rate": lambda step, total, warmup: (
+        (step + 1) / warmup if step < warmup else 0.1 + 0.9 * rate_at(step, total, "cosine", warmup)
+    ),
+    "08-spend": {"optimizer": "muon", "lr": 6e-3, "batch_size": 8},
 }
 WRONG = [  # id, answer, what its hint says
     ("00-flops", 81_920, "counts the multiplications"),
@@ -326,6 +332,21 @@ WRONG = [  # id, answer, what its hint says
         lambda a, b: ((a - a.mean(0)) / a.std(0), (b - a.mean(0)) / a.std(0)),
         "never varies",
     ),
+    ("08-parts", 8.0, "Give a whole number"),
+    ("08-parts", 11, "does not fall into 11 equal parts"),
+    ("08-parts", 8, "would have 64 windows"),
+    ("08-parts", 32, "fewer and larger parts fit too"),
+    ("08-rate", 0.1, "without calling it"),
+    ("08-rate", lambda step, total, warmup: None, "return a number"),
+    ("08-rate", lambda step, total, warmup: step / max(warmup, 1), "a rate of 0"),
+    ("08-rate", lambda step, total, warmup: 1.0, "While it warms up"),
+    ("08-rate", lambda s, t, w: (s + 1) / w if s < w else 0.5, "with the whole rate, yours 0.5"),
+    ("08-rate", lambda s, t, w: rate_at(s, t, "cosine", w), "end at a tenth of the rate"),
+    ("08-rate", lambda s, t, w: rate_at(s, t, "constant", w), "is wanted; yours gives 1.000"),
+    ("08-spend", "muon", "as a dictionary"),
+    ("08-spend", {"budget_s": 60}, "budget_s: these are the same for all"),
+    ("08-spend", {"optimizer": "mon"}, "refuses that: no optimizer is called 'mon'"),
+    ("08-spend", {"lr": 1e-5}, "not clearly better"),
 ]
 each_exercise = pytest.mark.parametrize("id", EXERCISES)
 

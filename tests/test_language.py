@@ -17,7 +17,7 @@ from torch.nn.functional import cross_entropy, gelu, scaled_dot_product_attentio
 import kit
 from kit.counting import count
 from kit.data import topics
-from kit.data.topics import CONTEXT, HELD_OUT, STRETCH, STRIDE, TURN
+from kit.data.topics import CONTEXT, HELD_OUT, OVERLAP, STRETCH, TURN
 from kit.errors import BadValue, ShapeMismatch
 from kit.inference import evaluate, predict
 from kit.models import FAMILIES, GPT, GPTConfig, Transformer, TransformerConfig
@@ -101,13 +101,32 @@ def test_each_target_is_the_character_after(data):
 
 
 def test_windows_of_training_overlap_and_the_others_follow_each_other(data, text):
-    assert all(torch.equal(a[STRIDE:], b[:-STRIDE]) for a, b in pairwise(data["train"].inputs[:9]))
+    shared = CONTEXT - CONTEXT // OVERLAP
+    pairs = pairwise(data["train"].inputs[:9])
+    assert all(torch.equal(a[-shared:], b[:shared]) for a, b in pairs)
     for name in HELD_OUT.values():
         inputs, targets = data[name]
         assert len(inputs) % 20 == 0 and 100 <= len(inputs) <= 300
         for i in range(0, len(inputs), 20):  # a stretch of the text
             whole = data.decode(torch.cat([*inputs[i : i + 20], targets[i + 19, -1:]]))
             assert len(whole) == STRETCH and whole in text
+
+
+@pytest.mark.parametrize("context", [1, 64, 500])
+def test_windows_of_another_length_have_the_same_text(context):
+    usual, other = topics.documentation(), topics.documentation(context=context)
+    assert other["train"].inputs.shape[1] == context
+    assert other.classes == usual.classes
+    if CONTEXT % context == 0:  # cut finer, the held-out text is the same
+        for split in HELD_OUT.values():
+            one, two = usual[split].inputs.flatten(), other[split].inputs.flatten()
+            assert torch.equal(one, two[: len(one)])
+
+
+@pytest.mark.parametrize("context", [0, 2_561, 64.0, True])
+def test_a_context_that_no_stretch_holds_is_refused(context):
+    with pytest.raises(BadValue, match=r"context=.*: needs a whole number from 1 to 2,560"):
+        topics.documentation(context=context)
 
 
 def test_the_classes_are_the_characters_of_the_text(data, text):

@@ -1,5 +1,7 @@
 """What goes in: one file per dataset; seeded; all but those of `public` embedded.
 
+A file of one's own becomes one by `text_file`; `feeding` brings them all to the device.
+
 Shapes: N examples, C channels, H height, W width.
 
 To add a dataset: a file here whose function returns a `Dataset`, and its name in `__all__` and,
@@ -16,6 +18,7 @@ from kit.data.series import co2
 from kit.data.spelled import spelled_digits
 from kit.data.spoken import spoken_digits
 from kit.data.tastes import clicks
+from kit.data.textfile import text_file
 from kit.data.topics import Text, documentation
 
 # What is made or read without a network.
@@ -50,4 +53,5 @@ __all__ = [
     "poles",
     "spelled_digits",
     "spoken_digits",
+    "text_file",
 ]

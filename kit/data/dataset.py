@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
+from kit.data.feeding import as_tokens, feed
 from kit.errors import BadValue, UnknownName
 
 
@@ -23,8 +24,10 @@ class Split(NamedTuple):
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """The split in batches, each (B, …) and (B, …), on the device.
 
-        The tensors are in memory, so there is no loader: a batch is a view, which costs about a
-        microsecond.
+        There is no loader: some batches at a time are gathered into a chunk of a few megabytes,
+        and a batch is a view of it, which costs about a microsecond. On CUDA nothing waits: small
+        data stay on the GPU, of others the next chunk is copied while one is computed on. Bytes
+        (uint8) are tokens of a text: their batches are int64.
 
         Parameters
         ----------
@@ -34,16 +37,16 @@ class Split(NamedTuple):
             None: as stored, the last batch may be smaller (to look at each example once).
             A seed: shuffled by it, the rest that does not fill a batch left out (for training:
             all steps do equal work, and the same seed always gives the same batches).
+
+        Raises
+        ------
+        BadValue
+            The batch is larger than the split, or no whole number.
         """
         n = len(self.inputs)
         if not isinstance(batch_size, int) or not 1 <= batch_size <= n:
             raise BadValue(f"batch_size={batch_size!r}: needs a whole number from 1 to {n}.")
-        inputs, targets = self.inputs.to(device), self.targets.to(device)
-        if order is not None:
-            shuffle = torch.Generator().manual_seed(order)
-            kept = torch.randperm(n, generator=shuffle)[: n - n % batch_size].to(device)
-            inputs, targets = inputs.index_select(0, kept), targets.index_select(0, kept)
-        yield from zip(inputs.split(batch_size), targets.split(batch_size), strict=True)
+        return feed(self, batch_size, torch.device(device), order)
 
 
 def cut(inputs: Tensor, targets: Tensor, sizes: Mapping[str, int]) -> dict[str, Split]:
@@ -115,9 +118,10 @@ class Task(Protocol):
 
 
 def example_like(inputs: Tensor, batch_size: int) -> Tensor:
-    """The first examples, repeated until there are `batch_size`: (B, …)."""
+    """The first examples, repeated until there are `batch_size`: (B, …), as batches have them."""
     repeats = -(-batch_size // len(inputs))
-    return torch.cat([inputs] * repeats)[:batch_size] if repeats > 1 else inputs[:batch_size]
+    few = torch.cat([inputs] * repeats)[:batch_size] if repeats > 1 else inputs[:batch_size]
+    return as_tokens(few)
 
 
 __all__: list[Any] = ["Dataset", "Split", "Task", "example_like"]

@@ -88,8 +88,7 @@ def mnist(limit: int | None = None) -> Dataset:
     """70,000 handwritten digits as grey images of 28×28, with labels 0 to 9.
 
     Inputs are (N, 1, 28, 28) float32 from 0 (paper) to 1 (ink); targets are (N,) int64. There are
-    11.6 MB to fetch, once; in memory it is 220 MB, and while the training split is shuffled for an
-    epoch that much of it again.
+    11.6 MB to fetch, once; in memory it is 220 MB.
 
     Parameters
     ----------

@@ -12,7 +12,7 @@ from kit.data.dataset import Dataset, Split
 from kit.errors import BadValue
 
 CONTEXT = 128  # T: about two lines, enough to see which kind of text this is
-STRIDE = 32  # characters from one training window to the next: each is read at four places
+OVERLAP = 4  # training windows begin a quarter of the context apart: each is read at four places
 STRETCH = 20 * CONTEXT + 1  # characters that go to one split: 20 windows, and a last target
 TURN = 16  # of so many stretches, one is for validation and one for the test
 HELD_OUT = {5: "validation", 13: "test"}  # which ones; far apart, so that both see all parts
@@ -47,16 +47,26 @@ class Text(Dataset):
         return "".join(self.classes[int(token)] for token in tokens)
 
 
-def documentation() -> Text:
-    """The topics of Python's `help()` in windows of 128 characters, and the character after each.
+def documentation(*, context: int = CONTEXT) -> Text:
+    """The topics of Python's `help()` in windows of characters, and the character after each.
 
-    Inputs are (N, 128) int64, targets (N, 128) int64: the input moved on by one, so that each
+    Inputs are (N, T) int64, targets (N, T) int64: the input moved on by one, so that each
     place asks for its next character. The vocabulary is made from the text, which grows with
     Python's version: 3.11 has about 370,000 characters of 103 kinds.
 
     Many topics repeat others word for word; a paragraph is kept where it comes first and nowhere
     else, so that no model can know the test by heart. Of every 16 stretches of 2,561 characters
     one is for validation and one for the test. Windows of training overlap; the others do not.
+
+    Parameters
+    ----------
+    context
+        T: how many characters a window has. The split of the text does not depend on it.
+
+    Raises
+    ------
+    BadValue
+        A context that does not fit into a stretch.
 
     Notes
     -----
@@ -65,6 +75,8 @@ def documentation() -> Text:
 
     Seen first in lesson 08.
     """
+    if isinstance(context, bool) or not isinstance(context, int) or not 1 <= context < STRETCH:
+        raise BadValue(f"context={context!r}: needs a whole number from 1 to {STRETCH - 1:,}.")
     text = _without_repeats(_topics())
     characters = tuple(sorted(set(text)))
     place = {character: i for i, character in enumerate(characters)}
@@ -72,9 +84,9 @@ def documentation() -> Text:
     return Text(
         name="documentation",
         splits={
-            "train": _windows(_stretches(tokens, "train"), STRIDE),
-            "validation": _windows(_stretches(tokens, "validation"), CONTEXT),
-            "test": _windows(_stretches(tokens, "test"), CONTEXT),
+            "train": _windows(_stretches(tokens, "train"), context, max(1, context // OVERLAP)),
+            "validation": _windows(_stretches(tokens, "validation"), context, context),
+            "test": _windows(_stretches(tokens, "test"), context, context),
         },
         classes=characters,
         origin="the documentation in the running Python, by its authors (pydoc_data.topics)",
@@ -108,10 +120,11 @@ def _stretches(tokens: Tensor, split: str) -> list[Tensor]:
         elif parts[-1]:
             parts.append([])
     whole = [torch.cat(part) for part in parts if part]
-    return [part for part in whole if len(part) > CONTEXT]  # a window needs one character more
+    return [part for part in whole if len(part) > CONTEXT]  # the text's end may be shorter
 
 
-def _windows(stretches: list[Tensor], stride: int) -> Split:
+def _windows(stretches: list[Tensor], context: int, stride: int) -> Split:
     """Windows that begin `stride` characters apart, and the same moved on by one."""
-    windows = torch.cat([part.unfold(0, CONTEXT + 1, stride) for part in stretches])  # (N, T + 1)
+    long = [part for part in stretches if len(part) > context]  # a window needs one more
+    windows = torch.cat([part.unfold(0, context + 1, stride) for part in long])  # (N, T + 1)
     return Split(windows[:, :-1].contiguous(), windows[:, 1:].contiguous())

@@ -23,6 +23,7 @@ from kit.course.exercises import (
     lesson_05,
     lesson_06,
     lesson_07,
+    lesson_08,
 )
 from kit.errors import UnknownName
 
@@ -35,6 +36,7 @@ EXERCISES: dict[str, Callable[..., str | None]] = {
     **lesson_05.EXERCISES,
     **lesson_06.EXERCISES,
     **lesson_07.EXERCISES,
+    **lesson_08.EXERCISES,
 }
 
 
