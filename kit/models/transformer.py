@@ -66,6 +66,11 @@ class Attention(nn.Module):
 
     def look(self, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
         """The mean of the values, weighed by how well their keys fit each query: (B, A, T, d/A)."""
+        if queries.is_cpu and queries.dtype == torch.bfloat16 and queries.requires_grad:
+            # On CPUs, PyTorch 2.13 goes back through this in bfloat16 slower than through all else.
+            with torch.autocast("cpu", enabled=False):
+                wide = (queries.float(), keys.float(), values.float())
+                return scaled_dot_product_attention(*wide, is_causal=self.causal).bfloat16()
         return scaled_dot_product_attention(queries, keys, values, is_causal=self.causal)
 
     def gather(self, found: Tensor) -> Tensor:
