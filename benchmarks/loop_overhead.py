@@ -1,29 +1,51 @@
-"""What kit.train costs beyond a hand-written loop, and what its live curve costs in a notebook.
+"""What a training loop costs per step: by hand, by kit.train, and by the loops of others.
 
-    python benchmarks/loop_overhead.py
+    python3 -m venv ../peers && . ../peers/bin/activate   # apart: the kit needs none of them
+    pip install torch==2.13.0                             # or as your computer needs it
+    pip install -c constraints.txt -e ".[lab]" -r benchmarks/requirements-loops.txt
+    pip install --no-deps "fastai>=2.8"                   # its requirements name torchvision
+    python benchmarks/loop_overhead.py                    # ten minutes, on a machine left alone
+    python benchmarks/loop_overhead.py --table            # the kept figures
 
-The bare loop goes over batches that were cut beforehand; kit.train shuffles, checks the loss,
-keeps the history. Both make the same steps on the same tiny MLP, in interleaved pairs in random
-order. `per_step` is the time of the training steps alone (`History.train_s`); `whole_call` also
-holds the two looks at the validation split and the making of the history. The live curve is
-tried in a real Jupyter kernel, with and without, in pairs too.
+All train the same tiny MLP on the same batches in the same order with the same fused AdamW; only
+the tutorial loop has the plain one, as tutorials do. First each must end with the weights of the
+bare loop; one that does not is refused, not timed. What is not installed is left out, and named.
+
+A fit is timed whole, from outside, at two lengths; the difference of the two divided by the
+difference in steps is the time of a step. So work that a loop puts off to its end is still counted,
+and what it does once per fit (its set-up) falls out; that is told apart. The feed is one long
+epoch, so what others do between epochs falls out too; kit.train shuffles every 37 steps and that is
+counted. Each fit stands beside one of the bare loop on ready batches, all four in random order, and
+the ratio is taken within such a quartet.
+
+Before each fit Python's garbage is collected, and modules that were loaded are left out of later
+collections: nobody pays for another's. During a fit the collector does what the loop lets it do;
+kit.train holds it.
+
+The live curve is tried in a real Jupyter kernel, with and without, in pairs too.
 """
 
+import argparse
+import gc
+import json
+import logging
 import random
 import sys
 import time
+import warnings
 
 import nbformat
 import numpy as np
 import torch
-from keeping import keep
+from keeping import RESULTS, keep
+from loops import BATCH, FEEDS, LOOPS, PEERS, admitted, fresh, version_of
 from nbclient import NotebookClient
 
 import kit
-from kit.estimates import bootstrap
+from kit.estimates import median
 
-PAIRS, STEPS, BATCH = 120, 222, 32  # short runs, so that both of a pair meet the same weather
-MODEL = kit.models.MLPConfig()  # the kit's tiny MLP: any overhead shows
+ROUNDS, SHORT, LONG = 60, 111, 444  # steps: 3 and 12 of the kit's epochs
+BARE, KIT, TUTORIAL = ("bare loop", "ready"), ("kit.train", "ready"), ("tutorial loop", "loader")
 
 LIVE = """
 import random, time, kit
@@ -48,42 +70,59 @@ print(estimate.value, estimate.low, estimate.high)
 """
 
 
-def bare_s(work, batches):
-    """Seconds per step of the loop that one would write by hand."""
-    model = kit.models.MLP(MODEL)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
-    model.train()
+def fit_s(which, feed, work):
+    """Seconds of one fit, from outside."""
+    model = fresh()
+    gc.collect()
     started = time.perf_counter()
-    for i in range(STEPS):
-        inputs, targets = batches[i % len(batches)]
-        optimizer.zero_grad()
-        loss = work.loss(model(inputs), targets)
-        loss.backward()
-        optimizer.step()
-    return (time.perf_counter() - started) / STEPS
+    LOOPS[which](model, feed, work)
+    return time.perf_counter() - started
 
 
-def kit_s(work):
-    """Seconds per step of kit.train: in its steps, and in the whole call."""
-    model = kit.models.MLP(MODEL)
-    started = time.perf_counter()
-    history = kit.train(
-        model, work, steps=STEPS, batch_size=BATCH, evaluate_every=STEPS, live=False
-    )
-    return history.step_s, (time.perf_counter() - started) / STEPS
+def quartet(which, feeds, work):
+    """A loop beside the bare one, both short and long: (2, 2) seconds; the order is drawn."""
+    fits = [(loop, steps) for loop in (0, 1) for steps in (0, 1)]
+    taken = np.empty((2, 2))
+    for loop, steps in random.sample(fits, 4):
+        name = (which, BARE)[loop]
+        taken[loop, steps] = fit_s(name, feeds[name[1]][steps], work)
+    return taken
 
 
-def pairs(work):
-    """Interleaved pairs: (bare, kit's steps, kit's whole call), each in seconds per step."""
-    batches = list(work.batches("train", BATCH, order=0))
-    for _ in range(PAIRS):
-        if random.random() < 0.5:
-            bare = bare_s(work, batches)
-            steps, whole = kit_s(work)
-        else:
-            steps, whole = kit_s(work)
-            bare = bare_s(work, batches)
-        yield bare, steps, whole
+def rounds(loops, n):
+    """Loop -> (n, 2, 2) seconds of it and of the bare one, short and long; loops in turns."""
+    work = kit.workloads.vision()
+    feeds = {name: [make(work, steps) for steps in (SHORT, LONG)] for name, make in FEEDS.items()}
+    gc.collect()
+    gc.freeze()
+    taken = {which: [] for which in loops}
+    for _ in range(n):
+        for which in random.sample(list(loops), len(loops)):
+            taken[which].append(quartet(which, feeds, work))
+    gc.unfreeze()
+    return {which: np.array(quartets) for which, quartets in taken.items()}
+
+
+def steps_s(seconds):
+    """Seconds per step of the loop and of the bare one: (n, 2)."""
+    return (seconds[..., 1] - seconds[..., 0]) / (LONG - SHORT)
+
+
+def figures(seconds):
+    """What the quartets of one loop tell."""
+    steps = steps_s(seconds)
+    return {
+        "step_s": median(steps[:, 0], "s").to_dict(),
+        "to_bare": median(steps[:, 0] / steps[:, 1], "×").to_dict(),
+        "setup_s": median(seconds[:, 0, 0] - SHORT * steps[:, 0], "s").to_dict(),
+        "whole_fit_to_bare": median(seconds[:, 0, 1] / seconds[:, 1, 1], "×").to_dict(),
+    }
+
+
+def tutorial_to_kit(taken):
+    """How many times as long a step of the tutorial loop takes, both in units of the bare one's."""
+    units = [np.divide(*steps_s(taken[which]).T) for which in (TUTORIAL, KIT)]
+    return median(units[0] / units[1], "×")
 
 
 def live_ratio():
@@ -94,20 +133,54 @@ def live_ratio():
     return kit.Estimate(*map(float, text.split()), "×")
 
 
-def main():
+def measure(n):
+    differs, refused = admitted(SHORT)
+    if KIT in refused:
+        sys.exit(f"kit.train is refused: {refused[KIT]}")
+    taken = rounds(differs, n)
+    loops = [
+        {"loop": which[0], "feed": which[1], "weights_differ_by": apart, **figures(taken[which])}
+        for which, apart in differs.items()
+    ]
+    distributions = {it for _, it in PEERS.values() if version_of(it)}
+    return {
+        "loops": loops,
+        "tutorial_to_kit": tutorial_to_kit(taken),
+        "refused": {f"{name}, {feed}": why for (name, feed), why in refused.items()},
+        "versions": {it: version_of(it) for it in sorted(distributions)},
+    }
+
+
+def markdown():
+    """The kept figures as a table."""
+    kept = json.loads((RESULTS / "loop_overhead.json").read_text(encoding="utf-8"))
+    told = lambda figure: repr(kit.Estimate(**figure))  # noqa: E731
+    lines = ["| loop | fed by | a step | ÷ bare loop | once per fit |", "|" + " --- |" * 5]
+    lines += [
+        f"| {row['loop']} | {row['feed']} | {told(row['step_s'])} | {told(row['to_bare'])} "
+        f"| {told(row['setup_s'])} |"
+        for row in kept["loops"]
+    ]
+    return "\n".join(lines)
+
+
+def main(n):
+    logging.disable(logging.WARNING)  # what others say at each fit
+    warnings.simplefilter("ignore")
     kit.device("cpu")
-    work = kit.workloads.vision()
-    list(pairs(work))[:2]  # warm up
-    taken = np.array(list(pairs(work)))
+    torch.set_num_threads(1)  # a layer this small is done before a second thread has woken up
     keep(
         "loop_overhead",
-        bare_step_s=bootstrap(taken[:, 0], unit="s"),
-        per_step=bootstrap(taken[:, 1] / taken[:, 0], unit="×"),
-        whole_call=bootstrap(taken[:, 2] / taken[:, 0], unit="×"),
+        **measure(n),
         live_curve=live_ratio(),
-        conditions=f"{PAIRS} pairs of {STEPS} steps, batch {BATCH}, {kit.models.MLP(MODEL)!r}",
+        conditions=f"{n} rounds; {SHORT} and {LONG} steps, batch {BATCH}, {fresh()!r}",
     )
+    print(markdown())
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--rounds", type=int, default=ROUNDS, help="of all loops, in turns")
+    parser.add_argument("--table", action="store_true", help="print the kept figures, no more")
+    asked = parser.parse_args()
+    sys.exit(print(markdown()) if asked.table else main(asked.rounds))
