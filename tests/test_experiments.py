@@ -48,8 +48,8 @@ def records(notebook, kind):
 # --- Form ----------------------------------------------------------------------------------------
 
 
-def test_there_are_the_three():
-    assert IDS == ["class-results", "sweep-report", "train-versus-infer"]
+def test_there_are_the_four():
+    assert IDS == ["class-results", "sweep-report", "train-versus-infer", "training-ladder"]
 
 
 @experiment
@@ -107,6 +107,19 @@ def test_fraud_has_a_claim_of_its_own(tmp_path):
     executed = papermill(HERE, tmp_path / "run.ipynb", **{**QUICK, "workload": "fraud"})
     (card,) = [r for r in records(executed, "Verdict") if r["claim_id"] == "30"]
     assert 0 < card["measured"]["fraud_recall"]["value"] <= 1
+
+
+def test_the_training_ladder_climbs_on_a_text_of_ones_own(tmp_path):
+    """A tiny GPT to a loss that it soon reaches: every rung is there, with a verdict."""
+    text = tmp_path / "mine.txt"
+    text.write_text("To climb a ladder, take one rung at a time. " * 200)
+    tiny = {"d_model": 16, "n_layers": 1, "context": 16, "batch_size": 4, "lr": 1e-2}
+    limits = {"target_loss": 3.0, "budget_s": 0.2, "threads": 1, "text": text}
+    ladder = FOLDER / "training-ladder.ipynb"
+    executed = papermill(ladder, tmp_path / "run.ipynb", **tiny, **limits)
+    rungs = records(executed, "Ladder")[-1]["rungs"]
+    assert len(rungs) == 12 and all(rung["verdict"] for rung in rungs)
+    assert rungs[0]["name"] == "the tutorial's loop" and rungs[0]["seconds_to_loss"] > 0
 
 
 @pytest.mark.parametrize("name", ["sweep-report", "class-results"])

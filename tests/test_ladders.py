@@ -99,7 +99,9 @@ def test_a_surely_faster_rung_is_what_the_next_is_held_against(work):
     climbed = start(work, loop=wasteful, batch_size=32).then("each loss once")
     assert climbed.best.name == "each loss once"
     assert climbed.rungs[1].verdict.startswith("real: ") and "faster" in climbed.rungs[1].verdict
-    assert climbed.gain > 2
+    assert climbed.gain.low > 2
+    first, best = climbed.rungs[0].seconds, climbed.best.seconds
+    assert climbed.gain.value == pytest.approx(first / best)
     back = climbed.then("by hand again", loop=wasteful)
     assert back.rungs[2].against == "each loss once" and back.best.name == "each loss once"
     assert "slower" in back.rungs[2].verdict
@@ -199,5 +201,5 @@ def test_it_is_a_table_a_picture_and_a_record(first):
     assert "to a validation loss of 1" in table.caption
     record = climbed._repr_mimebundle_()[RECORD]
     assert record["kind"] == "Ladder" and record["rungs"][0]["seconds_to_loss"] > 0
-    assert math.isfinite(record["gain_ratio"])
+    assert math.isfinite(record["gain_ratio"]["value"])
     assert climbed.plot().png() and "where it begins" in climbed.plot().caption

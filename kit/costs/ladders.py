@@ -56,10 +56,14 @@ class Ladder(Result):
         return [self.rungs[0], *(rung for rung in self.rungs if rung.faster)][-1]
 
     @property
-    def gain(self) -> float | None:
-        """Time to the loss on the first rung ÷ on the best."""
-        first, best = self.rungs[0].seconds, self.best.seconds
-        return first / best if first and best else None
+    def gain(self) -> Estimate | None:
+        """Time to the loss on the first rung ÷ on the best; None if one of them has none."""
+        first, best = self.rungs[0], self.best
+        if first.seconds is None or best.seconds is None:
+            return None
+        wide = _quotient(first.step, best.step)
+        scale = first.seconds / best.seconds / wide.value
+        return Estimate(scale * wide.value, scale * wide.low, scale * wide.high, "×")
 
     def then(self, name: str, loop: Loop | None = None, **change: Any) -> Ladder:
         """The ladder with one rung more: the best so far with a change.
@@ -93,14 +97,8 @@ class Ladder(Result):
         It did not take turns with the best rung, so its ratio is as wide as both intervals.
         """
         best, step = self.best, history.pace
-        ratio = Estimate(
-            step.value / best.step.value,
-            step.low / best.step.high,
-            step.high / best.step.low,
-            "×",
-        )
-        rung = Rung(name, best.way, step, best.steps, against=best.name, ratio=ratio)
-        return self._with(rung)
+        ratio = _quotient(step, best.step)
+        return self._with(Rung(name, best.way, step, best.steps, against=best.name, ratio=ratio))
 
     def _with(self, rung: Rung) -> Ladder:
         if rung.name in {each.name for each in self.rungs}:
@@ -166,7 +164,7 @@ class Ladder(Result):
             "target_loss": self.target_loss,
             "device": str(self.device),
             "best": self.best.name,
-            "gain_ratio": self.gain,
+            "gain_ratio": self.gain.to_dict() if self.gain else None,
             "rungs": [rung.to_dict() for rung in self.rungs],
         }
 
@@ -222,6 +220,11 @@ def ladder(
     device = device_of(make())
     bare = Ladder(workload, make, target_loss, most_steps, evaluate_every, budget_s, device, peaks)
     return bare.then(name, loop, **options)
+
+
+def _quotient(a: Estimate, b: Estimate) -> Estimate:
+    """Of two that did not take turns: as wide as both."""
+    return Estimate(a.value / b.value, a.low / b.high, a.high / b.low, "×")
 
 
 def _alike(way: Way, losses: list[float], best: Rung) -> bool:
