@@ -9,9 +9,12 @@ more than elementwise work, and has no formula, is named in the result as not co
 
 Attention has two conventions, and both are given:
 
-full       every query meets every key, masked or not: PyTorch's counter, the MFU of PaLM
-           (Chowdhery et al., 2022, appendix B), and every number here that does not say "causal"
+full       every query meets every key, masked or not: PyTorch's counter, and every number here
+           that does not say "causal"
 causal     without the pairs that `is_causal=True` throws away: nearly half of them
+
+Both count what is computed. A fused operation computes the scores again in the backward pass;
+the MFU of PaLM (Chowdhery et al., 2022, appendix B) leaves that out, a few percent of a step.
 
 Only a fused operation says that it is causal. Where the mask is a tensor, or attention is
 written out as matmuls (PyTorch's "math" backend does that), the two conventions give the same.
