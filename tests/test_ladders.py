@@ -196,6 +196,10 @@ def test_the_share_is_of_the_peak_at_as_many_threads(work):
 
 def test_it_is_a_table_a_picture_and_a_record(first):
     climbed = first.then("recomputed", recompute=True)
+    assert repr(climbed) == "2 rungs, the best 'where it begins': 1.00 × in all"
+    assert repr(climbed.newest).startswith("recomputed: not here")
+    faster = first.then("in parts", accumulate=2).newest
+    assert "÷ that of 'where it begins'" in faster.table().caption
     table = climbed.table()
     assert [row[0] for row in table.rows] == ["where it begins", "recomputed"]
     assert "to a validation loss of 1" in table.caption

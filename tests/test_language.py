@@ -537,7 +537,7 @@ def test_a_short_training_beats_the_commonest_character(work):
 
 
 def test_with_muon_as_many_steps_learn_more(work):
-    """At a learning rate that suits AdamW alone as well: there, twice as much is worse."""
+    """At the recipe's learning rate, with which AdamW alone learns too."""
     losses = {}
     for optimizer in ("muon", "adamw"):
         torch.manual_seed(0)

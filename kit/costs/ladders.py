@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from kit.comparison import compare
-from kit.costs.rungs import Loop, Make, Rung, Way
+from kit.costs.rungs import HEADER, Loop, Make, Rung, Way
 from kit.errors import BadValue, KitError
 from kit.estimates import Estimate
 from kit.figures import Picture, Table, bars
@@ -33,7 +33,6 @@ from kit.workloads import Workload
 FIRST = 8  # losses that two ways of the same learning have in common …
 ALIKE = 5e-3  # … within rounding, of bfloat16 too
 UNKNOWN = Estimate(float("nan"), float("nan"), float("nan"), "s")
-HEADER = ("rung", "per step", "steps", "time to the loss", "memory", "of peak", "verdict")
 
 
 @dataclass(frozen=True)
@@ -54,6 +53,11 @@ class Ladder(Result):
     def best(self) -> Rung:
         """What the next rung is held against: the last that was surely faster."""
         return [self.rungs[0], *(rung for rung in self.rungs if rung.faster)][-1]
+
+    @property
+    def newest(self) -> Rung:
+        """The last one tried."""
+        return self.rungs[-1]
 
     @property
     def gain(self) -> Estimate | None:
@@ -139,14 +143,15 @@ class Ladder(Result):
         return way.steps_to(self.target_loss, self.workload, self.most_steps, self.evaluate_every)
 
     def __repr__(self) -> str:
-        return f"{self.rungs[-1].name}: {self.rungs[-1].verdict}"
+        told = f"{words(self.gain.value, '×')} in all" if self.gain else "no time to compare"
+        return f"{len(self.rungs)} rungs, the best {self.best.name!r}: {told}"
 
     def table(self) -> Table:
         """What people see: a row per rung."""
         caption = (
             f"{self.make()!r} on {self.workload.name!r}, to a validation loss of "
-            f"{self.target_loss:g}, on {self.device}. A rung is the best below it ({self._path()}) "
-            f"with one change. Seconds per step in turns with that one's; one training each, so "
+            f"{self.target_loss:g}, on {self.device}. Each rung is the best below it with one "
+            f"change, timed in turns with it; the best were {self._path()}. One training each: "
             f"another seed may need some more steps or fewer. Memory: of a step, beyond weights "
             f"and optimizer."
         )

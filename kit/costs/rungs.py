@@ -12,14 +12,17 @@ from torch import nn
 
 from kit.counting import count
 from kit.estimates import Estimate
+from kit.figures import Table
 from kit.inference import device_of, evaluate
 from kit.limits import Peaks
+from kit.results import Result
 from kit.training import train, updates
 from kit.units import words
 from kit.workloads import Workload
 
 Loop = Callable[[nn.Module, Workload], Iterator[Any]]  # each `next` is a step, and gives its loss
 Make = Callable[[], nn.Module]  # a fresh model, always the same
+HEADER = ("rung", "per step", "steps", "time to the loss", "memory", "of peak", "verdict")
 DTYPES = {"fp32": "float32", "bf16": "bfloat16"}  # precision -> what its matmuls compute in
 ENDING = ("schedule", "lr_warmup", "steps")  # options of a training that has an end
 
@@ -97,7 +100,7 @@ class Way:
 
 
 @dataclass(frozen=True)
-class Rung:
+class Rung(Result):
     """What was measured of one way to train."""
 
     name: str
@@ -138,12 +141,28 @@ class Rung:
             return f"real: {words(self.ratio.value, '×')} slower"
         return "within noise"
 
+    def __repr__(self) -> str:
+        return f"{self.name}: {self.verdict}"
+
+    def table(self) -> Table:
+        """What people see: its row, and what it was held against."""
+        caption = f"To the loss in {self.steps:,} steps." if self.steps else "It has no time."
+        if self.ratio:
+            waiting = (
+                f", {words(self.compile_s, 's')} of waiting included" if self.compile_s else ""
+            )
+            caption = (
+                f"Time to the loss ÷ that of {self.against!r}: {self.ratio}{waiting}. "
+                f"Nearer to 1 than {words(self.noise_floor, '%')} is noise."
+            )
+        return Table(HEADER, [self.row()], caption)
+
     def row(self) -> tuple[str, ...]:
         """Its cells in the ladder's table."""
         return (
             self.name,
             words(self.step.value, "s"),
-            words(self.steps),
+            "—" if self.steps is None else f"{self.steps:,}",
             words(self.seconds, "s"),
             words(self.peak_bytes, "B"),
             words(self.share, "%"),
