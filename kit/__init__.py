@@ -6,7 +6,7 @@ sweep, scenarios                 one thing varied; one at a time, all at once, o
 data, models, workloads          what goes in, what computes, both under one name
 count                            what a model costs on paper
 predict, evaluate                using the weights
-step, train                      changing the weights
+step, train, torchrun            changing the weights, in one process or many
 save, load                       keeping the weights
 measure, measure_parts           how long a call takes
 agree, compare                   the same? better, and can we tell?
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from kit.inference import evaluate, predict
     from kit.limits import layer_point, peaks
     from kit.measurement import measure, measure_parts
+    from kit.runs.launching import torchrun
     from kit.sweeps import sweep
     from kit.training import step, train
 
@@ -82,6 +83,7 @@ __all__ = [
     "step",
     "sweep",
     "techniques",
+    "torchrun",
     "train",
     "two_bills",
     "units",
@@ -126,6 +128,7 @@ _FROM: dict[str, str | None] = {
     "step": "training",
     "sweep": "sweeps",
     "techniques": None,
+    "torchrun": "runs.launching",
     "train": "training",
     "two_bills": "costs",
     "units": None,

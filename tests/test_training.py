@@ -230,7 +230,8 @@ def test_the_loop_hardly_ever_reads_a_loss(vision):
     with Reads() as reads:
         history = run(fresh(), vision, steps=500, evaluate_every=500, optimizer=torch.optim.SGD)
     assert reads.items == len(history.scores) * 3  # of each: the loss, the sum, the squares
-    assert reads.stacks <= history.train_s / LOOK_S + 2
+    first = 5  # after one step, and then it knows the pace better and better
+    assert reads.stacks <= 2 * history.train_s / LOOK_S + first
     assert history.steps == 500
 
 

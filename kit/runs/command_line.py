@@ -9,7 +9,7 @@ from contextlib import ExitStack, closing
 from datetime import datetime
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -83,6 +83,43 @@ def run(
     click.echo(str(output))
     if kept:
         click.echo(str(keep_for_others(output, path.name[:2])))
+
+
+@main.command()
+@click.argument("workload")
+@click.option("--model", metavar="NAME", help="One of the workload's; else its first.")
+@click.option("--steps", type=int, metavar="N", help="How long: in steps,")
+@click.option("--epochs", type=float, metavar="N", help="or in rounds through the examples.")
+@click.option("--batch-size", type=int, metavar="N", help="Examples per step, of all processes.")
+@click.option("--lr", type=float, metavar="X", help="Learning rate.")
+@click.option("--optimizer", metavar="NAME", help="adamw or muon.")
+@click.option("--precision", metavar="NAME", help="fp32 or bf16.")
+@click.option("--schedule", metavar="NAME", help="Of the learning rate: constant, linear, cosine.")
+@click.option("--lr-warmup", type=int, metavar="N", help="Steps in which it rises first.")
+@click.option("--accumulate", type=int, metavar="N", help="Parts of a batch, one after the other.")
+@click.option("--clip", type=float, metavar="X", help="The longest gradient.")
+@click.option("--compile", is_flag=True, help="Let PyTorch's compiler at it first.")
+@click.option("--recompute", is_flag=True, help="Keep less for the backward pass.")
+@click.option("--sharded", is_flag=True, help="Spread the weights over the processes (FSDP2).")
+@click.option("--evaluate-every", type=int, metavar="N", help="Steps between two scores.")
+@click.option("--checkpoint", type=click.Path(path_type=Path), help="Keep it here; go on from it.")
+@click.option("--history", type=click.Path(path_type=Path), help="Write the numbers here, JSON.")
+@click.option("--device", metavar="NAME", help="Where; else the best there is.")
+@click.option("--threads", type=click.IntRange(1), metavar="N", help="Of each process.")
+@click.option("--seed", type=int, default=0, show_default=True, metavar="N")
+def train(workload: str, **options: Any) -> None:
+    """Train on WORKLOAD, by its recipe where no option says otherwise.
+
+    The same under torchrun, by many processes together:
+
+    torchrun --standalone --nproc-per-node 2 -m kit train vision
+    """
+    from kit.runs.training import failure_noted, trained
+
+    with failure_noted():
+        told = trained(workload, **options)
+    if told:
+        click.echo(told)
 
 
 @main.command()

@@ -32,6 +32,7 @@ def train(
     schedule: str = "constant",
     lr_warmup: int = 0,
     recompute: bool = False,
+    sharded: bool = False,
     budget_s: float | None = None,
     target: float | None = None,
     target_loss: float | None = None,
@@ -55,7 +56,8 @@ def train(
     steps, epochs
         How long, counted from the very first step; give one of them.
     batch_size
-        Examples per step. 32: large enough for a smooth loss, small enough for many updates.
+        Examples per step, of all processes together. 32: large enough for a smooth loss, small
+        enough for many updates.
     lr
         Learning rate. 3e-3 suits AdamW on models as small as the kit's.
     optimizer
@@ -77,6 +79,9 @@ def train(
     recompute
         Of layers that repeat keep the inputs alone, and compute the rest again in the backward
         pass: less memory, about a third more work.
+    sharded
+        Under `torchrun`: spread weights, gradients and the optimizer's state over the processes
+        (FSDP2, see `kit.training.sharding`), for models whose training fits no single one.
     budget_s
         Stop when the steps have taken this many seconds; None: make all of them.
     target
@@ -115,6 +120,7 @@ def train(
         schedule=schedule,
         lr_warmup=lr_warmup,
         recompute=recompute,
+        sharded=sharded,
         seed=seed,
     )
     ends = Ends(budget_s, target, target_loss)
@@ -129,6 +135,8 @@ def train(
                 if run.due() and run.look():
                     break
         except KeyboardInterrupt:
+            if not engine.processes.alone:  # not all at the same step: what was kept last stays
+                raise
             run.interrupted = True
         finally:
             run.end()

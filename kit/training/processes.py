@@ -13,7 +13,7 @@ from __future__ import annotations
 import atexit
 import os
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from datetime import timedelta
 from hashlib import sha256
 from pathlib import Path
@@ -34,11 +34,11 @@ PATIENCE = timedelta(minutes=10)  # how long one waits for the others: one may b
 class Processes:
     """The processes that train together, seen from one of them; alone, all of it costs nothing."""
 
-    def __init__(self, device: torch.device, rank: int = 0, world_size: int = 1):
-        self.device, self.rank, self.world_size = device, rank, world_size
-        self.many = world_size > 1
-        # One process of each machine keeps files and talks: the machines may share no folder.
-        self.keeps = not self.many or dist.get_node_local_rank(fallback_rank=rank) == 0
+    def __init__(self, device: torch.device, alone: bool = True):
+        self.device, self.alone = device, alone
+        self.rank, self.world_size = (0, 1) if alone else (dist.get_rank(), dist.get_world_size())
+        # One process of each machine keeps files: the machines may have no folder in common.
+        self.keeps = alone or dist.get_node_local_rank(fallback_rank=self.rank) == 0
 
     @classmethod
     def here(cls, device: torch.device) -> Processes:
@@ -54,11 +54,11 @@ class Processes:
         if not dist.is_initialized():
             if int(os.environ.get("WORLD_SIZE", "1")) == 1:
                 return cls(device)
-            device = _own(device)
+            _own(device)
             # No backend named: gloo between CPUs, NCCL between NVIDIA GPUs.
             dist.init_process_group(timeout=PATIENCE)
             atexit.register(dist.destroy_process_group)  # not before: it cannot be joined twice
-        return cls(_own(device), dist.get_rank(), dist.get_world_size())
+        return cls(_own(device), alone=False)
 
     def check(self, batch_size: int, accumulate: int) -> None:
         """Refuse a batch that does not divide into equal parts."""
@@ -70,51 +70,49 @@ class Processes:
                 f"multiple of {parts}, so that all parts weigh the same."
             )
 
-    def prepare(self, model: nn.Module, sharded: bool = False) -> nn.Module:
-        """What to compute with: gradients of its weights are those of the whole batch.
+    def own(self, model: nn.Module, sharded: bool = False) -> nn.Module:
+        """The model to train: the one given, or a twin of which this process holds a part.
 
-        DDP: the model's own weights, which are made equal to those of process 0 first. FSDP2
-        (`sharded`): a twin, of whose weights each process holds a part.
+        A model that is sharded waits on the CPU meanwhile, whole.
         """
-        if not self.many:
+        if self.alone:
             return model
         model.to("cpu" if sharded else self.device)
-        self._equalise(model)
-        if sharded:
-            return sharding.twin(model, self.device)
-        return DistributedDataParallel(model)
+        return sharding.twin_of(model, self.device) if sharded else model
 
-    def _equalise(self, model: nn.Module) -> None:
-        """Give all processes the weights of process 0."""
-        for value in model.state_dict().values():
-            dist.broadcast(value, src=0)
+    def joined(self, model: nn.Module) -> nn.Module:
+        """What to call instead of the model: gradients are then those of the whole batch.
 
-    def share(self, *batch: Tensor) -> Iterator[Tensor]:
-        """This process's part of a batch: (B, …) -> (B / world_size, …) of each tensor."""
-        return (each.chunk(self.world_size)[self.rank] for each in batch)
+        DDP first gives all processes the weights of process 0, and has each wait, in the backward
+        pass, for the others' gradients. FSDP2 does so by itself.
+        """
+        return model if self.alone or _sharded(model) else DistributedDataParallel(model)
+
+    def share(self, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Of a batch (B, …), (B, …) the part of this process: B / world_size examples."""
+        if self.alone:
+            return inputs, targets
+        return inputs.chunk(self.world_size)[self.rank], targets.chunk(self.world_size)[self.rank]
 
     @contextmanager
-    def _silent(self, net: sharding.FSDP) -> Iterator[None]:
-        net.set_requires_gradient_sync(False)
-        yield
-        net.set_requires_gradient_sync(True)
-
-    def silent(self, net: nn.Module) -> AbstractContextManager[None]:
-        """Within, gradients are added up here and not sent: more parts of the batch are to come."""
-        if isinstance(net, DistributedDataParallel):
-            return net.no_sync()
-        return self._silent(net) if self.many else nullcontext()
+    def silent(self, net: nn.Module) -> Iterator[None]:
+        """Within, gradients add up here and are not sent: more of the same batch is to come."""
+        send = getattr(net, "set_requires_gradient_sync", lambda _: None)  # FSDP2's
+        with net.no_sync() if isinstance(net, DistributedDataParallel) else nullcontext():
+            send(False)
+            yield
+            send(True)
 
     def mean(self, values: Tensor) -> Tensor:
         """The mean over all processes of each value: (N,) -> (N,)."""
-        if self.many:
+        if not self.alone:
             dist.all_reduce(values)
             values /= self.world_size
         return values
 
     def agreed(self, value: Any) -> Any:
         """The value that process 0 has: for what depends on a clock, and must be the same."""
-        if not self.many:
+        if self.alone:
             return value
         values = [value]
         dist.broadcast_object_list(values)
@@ -125,7 +123,7 @@ class Processes:
 
         Machines need no common folder then, and one that was replaced gets what the others kept.
         """
-        if not self.many:
+        if self.alone:
             return
         data = path.read_bytes() if path.is_file() else None
         digests: list[str | None] = [None] * self.world_size
@@ -137,6 +135,10 @@ class Processes:
         if values[0] is not None and values[0] != data:
             with whole(path) as draft:
                 draft.write_bytes(values[0])
+
+
+def _sharded(net: nn.Module) -> bool:
+    return hasattr(net, "set_requires_gradient_sync")
 
 
 def _own(device: torch.device) -> torch.device:

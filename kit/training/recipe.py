@@ -29,6 +29,7 @@ class Recipe:
     schedule: str = "constant"
     lr_warmup: int = 0
     recompute: bool = False
+    sharded: bool = False
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -65,7 +66,8 @@ class Recipe:
     def settings(self, total: int) -> dict[str, Any]:
         """What a training that goes on must have as it had: others would give other weights."""
         kept = asdict(self)
-        del kept["optimizer"], kept["recompute"]  # kept by its class's name; gives equal numbers
+        for name in ("optimizer", "recompute", "sharded"):  # kept by its class; equal numbers
+            del kept[name]
         return kept if self.constant_rate else {**kept, "steps": total}
 
 

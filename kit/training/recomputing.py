@@ -25,7 +25,10 @@ def recomputed(model: nn.Module, wanted: bool) -> Iterator[None]:
     BadValue
         The model has no layers that repeat, as a list.
     """
-    layers: list[Any] = _repeated(model) if wanted else []
+    layers: list[Any] = layers_that_repeat(model) if wanted else []
+    if wanted and not layers:
+        told = f"recompute=True: {type(model).__name__} has no list of layers that repeat"
+        raise BadValue(f"{told}. It helps deep models, such as the GPT; leave it out here.")
     for layer in layers:
         layer.forward = partial(checkpoint, layer.forward, use_reentrant=False)
     try:
@@ -35,9 +38,7 @@ def recomputed(model: nn.Module, wanted: bool) -> Iterator[None]:
             del layer.forward  # the class's own shows again
 
 
-def _repeated(model: nn.Module) -> list[nn.Module]:
+def layers_that_repeat(model: nn.Module) -> list[nn.Module]:
+    """The layers of each list of them in the model; none if it has no list."""
     lists = [part for part in model.modules() if isinstance(part, nn.ModuleList)]
-    if not lists:
-        told = f"recompute=True: {type(model).__name__} has no list of layers that repeat"
-        raise BadValue(f"{told}. It helps deep models, such as the GPT; leave it out here.")
     return [layer for part in lists for layer in part]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator
-from copy import deepcopy
 from dataclasses import asdict
 from itertools import count, islice, takewhile
 from pathlib import Path
@@ -39,9 +38,11 @@ class Run:
         live: bool,
     ):
         self.engine, self.model, self.workload = engine, engine.model, engine.workload
+        self.processes = engine.processes
         self.every = None if evaluate_every is None else whole("evaluate_every", evaluate_every)
         self.ends, self.stopped = ends, ""
-        self.checkpoint, self.live = checkpoint and Path(checkpoint), live
+        self.checkpoint = checkpoint and Path(checkpoint)
+        self.live = live and self.processes.rank == 0
         self.losses: list[float] = []
         self.unread: list[Tensor] = []  # losses still on the device: reading one waits for it
         self.scores: list[tuple[int, Score]] = []
@@ -52,6 +53,8 @@ class Run:
     def begin(self, total: int, resume: dict[str, Any] | None) -> None:
         """Be at step 0, or where `resume` or the checkpoint ended."""
         self.total = total
+        if self.checkpoint:
+            self.processes.bring(self.checkpoint)
         if self.checkpoint and self.checkpoint.exists():
             resume = self._weights_kept(resume)  # all done already is as good as done now
         elif resume:
@@ -69,7 +72,7 @@ class Run:
     def start(self) -> None:
         """Compile, if asked for; from here on the time counts."""
         self.compile_s = self.engine.compile()
-        self.tick = time.perf_counter()
+        self.tick, self.ahead = time.perf_counter(), 1
 
     def batches(self) -> Iterator[tuple[int, tuple[Tensor, Tensor]]]:
         """(steps made before it, batch) up to the last step."""
@@ -81,12 +84,7 @@ class Run:
 
     def due(self) -> bool:
         """Whether to look up from the steps: a score is due, or some time has gone by."""
-        done = self.steps
-        return (
-            done % self.every == 0  # type: ignore[operator]
-            or done == self.total
-            or time.perf_counter() - self.tick > LOOK_S
-        )
+        return len(self.unread) >= self.ahead
 
     @property
     def steps(self) -> int:
@@ -99,7 +97,7 @@ class Run:
         if self.steps % self.every == 0 or self.steps == self.total:  # type: ignore[operator]
             self._score()
         score = self._score_now()
-        self.stopped = self.ends.reached(self.train_s, score)
+        self._agree(self.ends.reached(self.train_s, score))
         if self.stopped and score is None:
             self._score()  # a training that ends says how good it has become
         if self.curve.due():
@@ -107,6 +105,17 @@ class Run:
             self.curve.draw(self.losses, words(rate, "examples/s"))
         self.tick = time.perf_counter()
         return bool(self.stopped)
+
+    def _agree(self, stopped: str) -> None:
+        """All stop for the same reason, and look up at the same step, by the clock of process 0.
+
+        They count steps until then: a clock would be read at each, and each has another.
+        """
+        steps, seconds = self.reads[-1]
+        pace = max(1, round(LOOK_S * steps / seconds))
+        to_score = self.every - self.steps % self.every  # type: ignore[operator]
+        ahead = min(pace, to_score, self.total - self.steps)
+        self.stopped, self.ahead = self.processes.agreed((stopped, ahead))
 
     def _score(self) -> None:
         self.scores.append((self.steps, evaluate(self.model, self.workload, "validation")))
@@ -122,7 +131,7 @@ class Run:
         """Move the losses off the device; this is where the loop waits for it."""
         if not self.unread:
             return
-        values = torch.stack(self.unread).tolist()
+        values = self.processes.mean(torch.stack(self.unread)).tolist()
         taken_s = time.perf_counter() - self.tick
         self.train_s += taken_s
         self.reads.append((len(values), taken_s))
@@ -139,7 +148,8 @@ class Run:
 
     def end(self) -> None:
         """Read what is left, draw the last curve."""
-        self._read()
+        if self.processes.alone:  # else the others may be at another step, or gone
+            self._read()
         if self.losses:
             score = self.scores[-1][1]
             note = f"{score.mean} {score.measure} on validation"
@@ -152,8 +162,10 @@ class Run:
 
     def _keep(self) -> None:
         if self.checkpoint:
+            history = self.history()  # by all: each may hold a part of it
             try:
-                save(self.checkpoint, self.model, self.history())
+                if self.processes.keeps:
+                    save(self.checkpoint, self.engine.whole, history)
             except OSError as error:
                 told = f"checkpoint={str(self.checkpoint)!r} cannot be written"
                 raise BadValue(f"{told}: {error}. Give a file in a folder of yours.") from error
@@ -183,7 +195,7 @@ class Run:
     def _state(self) -> dict[str, Any]:
         """Everything but the weights that the next step depends on."""
         return {
-            "optimizer": deepcopy(self.engine.optimizer.state_dict()),
+            "optimizer": self.engine.state(),
             "rng": torch.get_rng_state(),  # dropout draws from it
             "losses": list(self.losses),
             "scores": [[at, asdict(score)] for at, score in self.scores],
@@ -193,7 +205,7 @@ class Run:
 
     def _settings(self) -> dict[str, Any]:
         return {
-            "model": repr(self.model).splitlines()[0],
+            "model": repr(self.engine.whole).splitlines()[0],
             "workload": self.workload.name,
             "optimizer": type(self.engine.optimizer).__name__,
             **self.engine.recipe.settings(self.total),
@@ -201,7 +213,7 @@ class Run:
 
     def _weights_kept(self, resume: dict[str, Any] | None) -> dict[str, Any]:
         """Take over the weights in the checkpoint; what else the training needs to go on."""
-        kept = load(self.checkpoint, self.engine.device)  # type: ignore[arg-type]
+        kept = load(self.checkpoint)  # type: ignore[arg-type]
         if resume is not None or kept.state is None:
             told = "resume is given too" if resume is not None else "it holds no training"
             raise BadValue(
@@ -209,7 +221,7 @@ class Run:
                 f"Use another file, or only one of the two."
             )
         self._check(kept.state, least=0)
-        self.model.load_state_dict(kept.model.state_dict())
+        self.engine.whole.load_state_dict(kept.model.state_dict())
         return kept.state
 
     def _check(self, state: dict[str, Any], least: int) -> None:
@@ -233,7 +245,7 @@ class Run:
         self.losses = list(state["losses"])
         self.scores = [(at, _score_from(kept)) for at, kept in state["scores"]]
         self.train_s = state["train_s"]
-        self.engine.optimizer.load_state_dict(deepcopy(state["optimizer"]))
+        self.engine.load_state(state["optimizer"])
         torch.set_rng_state(state["rng"])
 
 

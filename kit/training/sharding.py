@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
+from torch import nn
 
 from kit.training.recomputing import layers_that_repeat
 
@@ -59,8 +59,8 @@ def together(value: Any) -> Any:
     return [together(each) for each in value] if isinstance(value, list) else value
 
 
-def apart(value: Any, like: Tensor) -> Any:
-    """This process's part of a tensor of the same shape as one that is spread; else the value."""
+def apart(value: Any, like: Any) -> Any:
+    """The value, spread as `like` is if it is a tensor of the same shape; else as it stands."""
     if not hasattr(like, "placements") or getattr(value, "shape", None) != like.shape:
         return value
     from torch.distributed.tensor import distribute_tensor

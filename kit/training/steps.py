@@ -6,6 +6,7 @@ Shapes: B batch.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -52,18 +53,26 @@ def step(
 
 
 def backward(
-    cost: Loss, inputs: Tensor, targets: Tensor, autocast: torch.dtype | None, parts: int = 1
+    cost: Loss,
+    inputs: Tensor,
+    targets: Tensor,
+    autocast: torch.dtype | None,
+    parts: int = 1,
+    silent: Callable[[], AbstractContextManager[None]] = nullcontext,
 ) -> Tensor:
     """The loss of a batch, its gradient added to what the weights' `.grad` hold.
 
     With `parts`, the batch is cut into so many, one after the other. What the forward pass keeps
     for the backward pass is then kept for one part at a time; the sum of their gradients, each
-    divided by their number, is the gradient of the whole.
+    divided by their number, is the gradient of the whole. All but the last are computed within
+    `silent`: processes that train together send each other the sum alone.
     """
     if parts > 1:
-        each = zip(inputs.chunk(parts), targets.chunk(parts), strict=True)
+        *most, last = zip(inputs.chunk(parts), targets.chunk(parts), strict=True)
         shared = lambda x, y: cost(x, y) / parts  # noqa: E731
-        return torch.stack([backward(shared, x, y, autocast) for x, y in each]).sum()
+        with silent():
+            values = [backward(shared, *part, autocast) for part in most]
+        return torch.stack([*values, backward(shared, *last, autocast)]).sum()
     if autocast is None:
         value = cost(inputs, targets)  # forward
     else:  # a block of its own: what it casts, it forgets at its end, before the weights change
