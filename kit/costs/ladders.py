@@ -1,8 +1,9 @@
 """A ladder of ways to train a model: one change per rung, held against the best rung below.
 
 What counts is the time to the same loss: seconds per step × steps, and the wait for a compiler.
-Seconds per step are timed in turns with the best rung's. The steps are counted by training to that
-loss, unless the first losses equal the best rung's: then only the speed differs.
+A rung's step is timed in turns with the best rung's, and its seconds are that one's × the ratio: so
+a machine that becomes slower meanwhile makes no rung slower. The steps are counted by training to
+that loss, unless the first losses equal the best rung's: then only the speed differs.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import Any
 import torch
 
 from kit.comparison import compare
-from kit.costs.rungs import HEADER, Loop, Make, Rung, Way
+from kit.costs.rungs import HEADER, Loop, Make, Rung, Way, scaled, to_the_loss
 from kit.errors import BadValue, KitError
 from kit.estimates import Estimate
 from kit.figures import Picture, Table, bars
@@ -52,7 +53,7 @@ class Ladder(Result):
     @property
     def best(self) -> Rung:
         """What the next rung is held against: the last that was surely faster."""
-        return [self.rungs[0], *(rung for rung in self.rungs if rung.faster)][-1]
+        return self.path[-1]
 
     @property
     def newest(self) -> Rung:
@@ -60,14 +61,19 @@ class Ladder(Result):
         return self.rungs[-1]
 
     @property
+    def path(self) -> list[Rung]:
+        """The first rung, and those that were surely faster than all below."""
+        return [self.rungs[0], *(rung for rung in self.rungs if rung.faster)]
+
+    @property
     def gain(self) -> Estimate | None:
         """Time to the loss on the first rung ÷ on the best; None if one of them has none."""
-        first, best = self.rungs[0], self.best
-        if first.seconds is None or best.seconds is None:
+        if self.rungs[0].seconds is None:
             return None
-        wide = _quotient(first.step, best.step)
-        scale = first.seconds / best.seconds / wide.value
-        return Estimate(scale * wide.value, scale * wide.low, scale * wide.high, "×")
+        value = low = high = 1.0
+        for ratio in (rung.ratio for rung in self.path if rung.ratio):
+            value, low, high = value / ratio.value, low / ratio.high, high / ratio.low
+        return Estimate(value, low, high, "×")
 
     def then(self, name: str, loop: Loop | None = None, **change: Any) -> Ladder:
         """The ladder with one rung more: the best so far with a change.
@@ -98,11 +104,15 @@ class Ladder(Result):
     def observed(self, name: str, history: History) -> Ladder:
         """The ladder with a rung that was trained elsewhere with the same losses: by processes.
 
-        It did not take turns with the best rung, so its ratio is as wide as both intervals.
+        It did not take turns with the best rung, which is timed right after instead.
         """
         best, step = self.best, history.pace
-        ratio = _quotient(step, best.step)
-        return self._with(Rung(name, best.way, step, best.steps, against=best.name, ratio=ratio))
+        with _threads_kept():
+            turn = best.way.turn(best.way.start(self.workload))
+            own = measure(turn, budget_s=self.budget_s / 2, device=self.device).median
+        ratio = Estimate(step.value / own.value, step.low / own.high, step.high / own.low, "×")
+        rung = Rung(name, best.way, scaled(best.step, ratio), best.steps, against=best.name)
+        return self._with(replace(rung, ratio=ratio))
 
     def _with(self, rung: Rung) -> Ladder:
         if rung.name in {each.name for each in self.rungs}:
@@ -122,7 +132,7 @@ class Ladder(Result):
             old = best.way.turn(best.way.start(self.workload))
             turns = {best.name: old, name: turn}
             timed = compare(turns, varied="work", budget_s=self.budget_s, device=self.device)
-            step = timed.measurements[name].median
+            step = scaled(best.step, timed.ratio())
         compiled = way.options.get("compile") and not (best and best.way.options.get("compile"))
         rung = Rung(
             name,
@@ -136,7 +146,7 @@ class Ladder(Result):
         )
         if best is None:
             return rung
-        ratio = _to_the_loss(timed.ratio(), rung, best)
+        ratio = to_the_loss(timed.ratio(), rung, best)
         return replace(rung, against=best.name, ratio=ratio, noise_floor=timed.noise_floor)
 
     def _steps(self, way: Way) -> int | None:
@@ -148,18 +158,15 @@ class Ladder(Result):
 
     def table(self) -> Table:
         """What people see: a row per rung."""
+        path = " → ".join(rung.name for rung in self.path)
         caption = (
             f"{self.make()!r} on {self.workload.name!r}, to a validation loss of "
             f"{self.target_loss:g}, on {self.device}. Each rung is the best below it with one "
-            f"change, timed in turns with it; the best were {self._path()}. One training each: "
+            f"change, timed in turns with it; the best were {path}. One training each: "
             f"another seed may need some more steps or fewer. Memory: of a step, beyond weights "
             f"and optimizer."
         )
         return Table(HEADER, [rung.row() for rung in self.rungs], caption)
-
-    def _path(self) -> str:
-        taken = [self.rungs[0], *(rung for rung in self.rungs if rung.faster)]
-        return " → ".join(rung.name for rung in taken)
 
     def to_dict(self) -> dict[str, Any]:
         """The raw numbers of each rung."""
@@ -227,27 +234,10 @@ def ladder(
     return bare.then(name, loop, **options)
 
 
-def _quotient(a: Estimate, b: Estimate) -> Estimate:
-    """Of two that did not take turns: as wide as both."""
-    return Estimate(a.value / b.value, a.low / b.high, a.high / b.low, "×")
-
-
 def _alike(way: Way, losses: list[float], best: Rung) -> bool:
     """Whether it learns as the best rung does, and only the speed can differ."""
     pairs = zip(losses, best.losses, strict=True)
     return way.ending == best.way.ending and all(abs(a - b) <= ALIKE * abs(b) for a, b in pairs)
-
-
-def _to_the_loss(step_ratio: Estimate, rung: Rung, best: Rung) -> Estimate | None:
-    """Time to the loss ÷ the best rung's, from the ratio of their steps' times."""
-    if rung.steps is None or best.seconds is None:
-        return None
-    scale = rung.steps * best.step.value / best.seconds
-    waiting = rung.compile_s / best.seconds
-    value, low, high = (
-        waiting + scale * r for r in (step_ratio.value, step_ratio.low, step_ratio.high)
-    )
-    return Estimate(value, low, high, "×")
 
 
 @contextmanager

@@ -188,5 +188,21 @@ class Rung(Result):
         }
 
 
+def scaled(step: Estimate, ratio: Estimate) -> Estimate:
+    """The time of a step, from that of another and their ratio."""
+    t = step.value
+    return Estimate(t * ratio.value, t * ratio.low, t * ratio.high, "s")
+
+
+def to_the_loss(step_ratio: Estimate, rung: Rung, best: Rung) -> Estimate | None:
+    """Time to the loss ÷ the best rung's, from the ratio of their steps' times."""
+    if rung.steps is None or best.seconds is None:
+        return None
+    scale = rung.steps * best.step.value / best.seconds
+    wait = rung.compile_s / best.seconds
+    r = step_ratio
+    return Estimate(wait + scale * r.value, wait + scale * r.low, wait + scale * r.high, "×")
+
+
 def _is_plain(value: Any) -> bool:
     return isinstance(value, (str, int, float, bool, type(None)))
