@@ -394,7 +394,7 @@ def test_it_is_pytorchs_two_optimizers_side_by_side():
     inner = [p for name, p in two.named_parameters() if name in groups(two)["Muon"]]
     outer = [p for name, p in two.named_parameters() if name in groups(two)["AdamW"]]
     apart = [
-        torch.optim.Muon(inner, lr=lr, adjust_lr_fn="match_rms_adamw"),
+        torch.optim.Muon(inner, lr=lr, momentum=0.9, adjust_lr_fn="match_rms_adamw"),
         torch.optim.AdamW(outer, lr=lr, fused=True),
     ]
     for _ in range(3):

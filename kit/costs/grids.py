@@ -12,6 +12,7 @@ from kit.costs.phases import RULE_OF_THREE, STEP, Bill, bill
 from kit.errors import UnknownName
 from kit.figures import Picture, Table, lines
 from kit.results import Result
+from kit.training import Optimizer
 from kit.units import words
 from kit.workloads import Workload
 
@@ -93,14 +94,12 @@ def bills(
     batch_sizes: Iterable[int] = (1, 8, 64, 256),
     budget_s: float = 0.5,
     device: torch.device | str = "cpu",
+    optimizer: Optimizer = "adamw",
 ) -> Bills:
     """A bill per model and batch size of a workload; `budget_s` seconds each."""
+    options: dict[str, Any] = {"budget_s": budget_s, "device": device, "optimizer": optimizer}
     names = list(models or workload.models)
     sizes = list(batch_sizes)
     return Bills(
-        tuple(
-            bill(workload, name, batch_size=size, budget_s=budget_s, device=device)
-            for name in names
-            for size in sizes
-        )
+        tuple(bill(workload, name, batch_size=size, **options) for name in names for size in sizes)
     )

@@ -57,7 +57,7 @@ def torchrun(
     from kit.training.ends import whole
 
     whole("processes", processes)
-    options.setdefault("threads", max(1, int(cores_allowed()) // processes))
+    options["threads"] = options.get("threads") or max(1, int(cores_allowed()) // processes)
     with TemporaryDirectory() as name:
         folder = Path(name)
         kept = Path(checkpoint or folder / "model.kit").absolute()

@@ -46,7 +46,9 @@ def adamw(named_parameters: Iterable[Named | nn.Parameter], lr: float = 3e-3) ->
     return torch.optim.AdamW(parameters, lr=lr, fused=fused)
 
 
-def muon(named_parameters: Iterable[Named], lr: float = 3e-3) -> MuonAndAdamW:
+def muon(
+    named_parameters: Iterable[Named], lr: float = 3e-3, momentum: float = 0.9
+) -> MuonAndAdamW:
     """An optimizer that moves matrices by Muon and all other weights by AdamW.
 
     A gradient matrix is mostly a few strong directions, and a step along it changes little else.
@@ -62,6 +64,9 @@ def muon(named_parameters: Iterable[Named], lr: float = 3e-3) -> MuonAndAdamW:
     lr
         Of both: Muon's steps are scaled to the size of AdamW's (Liu et al., 2025), so that one
         number does, and the same as for AdamW alone.
+    momentum
+        Of Muon's mean of gradients. 0.9, a memory of ten steps: trainings as short as the kit's
+        get there in fewer steps than with the usual 0.95.
 
     Raises
     ------
@@ -82,7 +87,9 @@ def muon(named_parameters: Iterable[Named], lr: float = 3e-3) -> MuonAndAdamW:
     others = [each for each in named if not is_inner_matrix(*each)]
     rules: list[torch.optim.Optimizer] = []
     if matrices:
-        rules.append(torch.optim.Muon(matrices, lr=lr, adjust_lr_fn="match_rms_adamw"))
+        rules.append(
+            torch.optim.Muon(matrices, lr=lr, momentum=momentum, adjust_lr_fn="match_rms_adamw")
+        )
     if others:
         rules.append(adamw(others, lr))
     return MuonAndAdamW(rules)

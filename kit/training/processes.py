@@ -12,16 +12,20 @@ from __future__ import annotations
 
 import atexit
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from datetime import timedelta
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.distributed_c10d import PrefixStore, Store
+from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
 from kit.errors import BadValue, DeviceUnavailable
@@ -55,8 +59,7 @@ class Processes:
             if int(os.environ.get("WORLD_SIZE", "1")) == 1:
                 return cls(device)
             _own(device)
-            # No backend named: gloo between CPUs, NCCL between NVIDIA GPUs.
-            dist.init_process_group(timeout=PATIENCE)
+            _meet()
             atexit.register(dist.destroy_process_group)  # not before: it cannot be joined twice
         return cls(_own(device), alone=False)
 
@@ -135,6 +138,37 @@ class Processes:
         if values[0] is not None and values[0] != data:
             with whole(path) as draft:
                 draft.write_bytes(values[0])
+
+
+def _meet() -> None:
+    """Join the group of all that were started together, and of no others.
+
+    `torchrun` hands out a store, and may keep it when it starts all anew (seen in PyTorch 2.13):
+    it then still holds the addresses of processes that are dead, and who calls them waits in
+    vain. So each time takes a part of the store that is its own.
+    """
+    store, rank, size = next(rendezvous("env://", timeout=PATIENCE))
+    store = PrefixStore(f"group {_round(store, rank, size)}", store)
+    # No backend named: gloo between CPUs, NCCL between NVIDIA GPUs.
+    dist.init_process_group(store=store, rank=rank, world_size=size, timeout=PATIENCE)
+
+
+def _round(store: Store, rank: int, world_size: int) -> int:
+    """How many times there has been a process 0: the same number for all that this one has met."""
+    own = uuid4().hex
+    if rank == 0:
+        number = store.add("round", 1)
+        others = [f"round {number}: {other}" for other in range(1, world_size)]
+        store.wait(others, PATIENCE)
+        store.set(f"round {number}: all", b" ".join(map(store.get, others)).decode())
+        return number
+    while True:  # the number may be of the last time: until process 0 has met this very process
+        number = store.add("round", 0)
+        store.set(f"round {number}: {rank}", own)
+        met = f"round {number}: all"
+        if store.check([met]) and own in store.get(met).decode():
+            return number
+        time.sleep(0.01)
 
 
 def _sharded(net: nn.Module) -> bool:

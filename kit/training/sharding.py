@@ -53,7 +53,7 @@ def spread(model: nn.Module, twin: nn.Module) -> None:
 def together(value: Any) -> Any:
     """The value, each tensor in it that is spread put together; all processes must take part."""
     if hasattr(value, "full_tensor"):
-        return value.full_tensor()
+        return value.full_tensor().cpu()  # one at a time: on the device all may not fit
     if isinstance(value, dict):
         return {key: together(each) for key, each in value.items()}
     return [together(each) for each in value] if isinstance(value, list) else value

@@ -1,0 +1,76 @@
+"""The benchmark of time to a loss runs, small: its figures belong to `benchmarks/results/`."""
+
+import importlib
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+FOLDER = Path(__file__).parents[1] / "benchmarks"
+
+
+@pytest.fixture
+def bench(monkeypatch):
+    """The benchmark with two tiny GPTs, few steps and a loss that both reach."""
+    monkeypatch.syspath_prepend(str(FOLDER))
+    module = importlib.import_module("time_to_loss")
+    tiny = {"n_layers": 1, "n_heads": 1, "d_model": 16}
+    recipe = {**module.RECIPE, "steps": 12, "evaluate_every": 4}
+    for name, value in {
+        "CONTEXT": 16,
+        "NANO": tiny,
+        "KIT": tiny,
+        "SAMPLE": tiny,
+        "NANO_STEPS": 40,
+        "NANO_WARMUP": 4,
+        "NANO_LR": 1e-2,
+        "NANO_EVERY": 20,
+        "RECIPE": recipe,
+        "SAMPLE_RECIPE": recipe,
+        "SAMPLE_CHARACTERS": 30,
+    }.items():
+        monkeypatch.setattr(module, name, value)
+    yield module
+    for name in ("time_to_loss", "keeping"):
+        sys.modules.pop(name, None)
+
+
+def test_both_recipes_are_timed_to_the_same_loss(bench):
+    found = bench.measure(pairs=1, target=4.5)  # chance is 4.6
+    for run in (found["runs"]["kit"][0], found["runs"]["nano"][0]):
+        assert run["loss"] <= 4.5
+        assert run["train_s"] == pytest.approx(run["steps"] * run["step_s"])
+    assert found["runs"]["kit"][0]["steps"] in (4, 8, 12)
+    assert found["nano_to_kit"].value > 0
+
+
+def test_a_run_that_never_gets_there_is_no_measurement(bench):
+    with pytest.raises(SystemExit, match=r"kit: .* nats after 12 steps, needed 0.1"):
+        bench.measure(pairs=1, target=0.1)
+
+
+def test_nanos_rate_rises_and_then_falls_to_its_least(bench):
+    rates = [bench.nano_rate(step) for step in range(41)]
+    assert max(rates) == rates[4] == pytest.approx(1e-2)
+    assert rates[:5] == sorted(rates[:5])
+    assert rates[4:] == sorted(rates[4:], reverse=True)
+    assert rates[40] == pytest.approx(bench.NANO_LEAST_LR)
+
+
+def test_what_is_written_begins_with_the_prompt_and_its_words_are_counted(bench):
+    found = bench.sample(seconds=0.1)
+    assert found["text"].startswith(bench.PROMPT)
+    assert len(found["text"]) == len(bench.PROMPT) + 30
+    assert 0 <= found["known_words_share"] <= 1
+    assert bench.known_share("the qwzrk of it", "The cat of them") == 0.5
+
+
+def test_a_model_sees_no_more_than_its_context_while_it_writes(bench):
+    work = bench.windowed()
+    model = bench.gpt(work, bench.KIT, seed=0)
+    seen = []
+    model.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].shape[1]))
+    torch.manual_seed(0)
+    bench.write(model, work.data, "The ", 20)
+    assert seen == [min(4 + i, 16) for i in range(20)]
