@@ -42,7 +42,6 @@ if TYPE_CHECKING:
     from kit.inference import evaluate, predict
     from kit.limits import layer_point, peaks
     from kit.measurement import measure, measure_parts
-    from kit.runs.launching import torchrun
     from kit.sweeps import sweep
     from kit.training import step, train
 

@@ -135,6 +135,10 @@ def test_a_history_from_elsewhere_is_a_rung_with_its_own_interval(work, first):
     rung = first.observed("by a snail", slow).rungs[1]
     assert rung.step.value == pytest.approx(first.rungs[0].step.value * rung.ratio.value)
     assert 10 < rung.ratio.value < 1000 and "slower" in rung.verdict
+    fast = replace(history, reads=tuple((n, s / 100) for n, s in history.reads))
+    climbed = first.observed("by a hare", fast)
+    assert "faster" in climbed.newest.verdict and climbed.best == first.best
+    assert climbed.then("in parts", accumulate=2).newest.against == "where it begins"
 
 
 def test_another_model_may_be_a_rung(first):

@@ -35,7 +35,7 @@ MAY_IMPORT = {
     "workloads": {"data", "models", "errors"},
     "counting": {"models", *BASICS},
     "inference": {"data", "devices", *BASICS},
-    "training": {"inference", "checkpoints", "devices", "data", *BASICS},
+    "training": {"inference", "checkpoints", "places", "devices", "data", *BASICS},
     "checkpoints": {"models", "errors", "places"},
     "measurement": {"devices", *BASICS},
     "limits": {"devices", "measurement", "places", *BASICS},

@@ -63,7 +63,7 @@ class Ladder(Result):
     @property
     def path(self) -> list[Rung]:
         """The first rung, and those that were surely faster than all below."""
-        return [self.rungs[0], *(rung for rung in self.rungs if rung.faster)]
+        return [self.rungs[0], *(r for r in self.rungs if r.faster and not r.elsewhere)]
 
     @property
     def gain(self) -> Estimate | None:
@@ -104,7 +104,8 @@ class Ladder(Result):
     def observed(self, name: str, history: History) -> Ladder:
         """The ladder with a rung that was trained elsewhere with the same losses: by processes.
 
-        It did not take turns with the best rung, which is timed right after instead.
+        It did not take turns with the best rung, which is timed right after instead; and the next
+        rungs cannot take turns with it, so they are held against the best one still.
         """
         best, step = self.best, history.pace
         with _threads_kept():
@@ -112,7 +113,7 @@ class Ladder(Result):
             own = measure(turn, budget_s=self.budget_s / 2, device=self.device).median
         ratio = Estimate(step.value / own.value, step.low / own.high, step.high / own.low, "×")
         rung = Rung(name, best.way, scaled(best.step, ratio), best.steps, against=best.name)
-        return self._with(replace(rung, ratio=ratio))
+        return self._with(replace(rung, ratio=ratio, elsewhere=True))
 
     def _with(self, rung: Rung) -> Ladder:
         if rung.name in {each.name for each in self.rungs}:

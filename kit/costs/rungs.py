@@ -115,6 +115,7 @@ class Rung(Result):
     ratio: Estimate | None = None  # time to the loss ÷ that rung's; None: one of them has none
     noise_floor: float = 0.0  # how far from 1 the ratio can be without meaning anything
     absent: str = ""  # why it cannot be tried here
+    elsewhere: bool = False  # trained by other processes: nothing here can take turns with it
 
     @property
     def seconds(self) -> float | None:

@@ -15,8 +15,10 @@ report         which claims are decided, and all runs: from executed notebooks
 folders        those one names, those that came with the kit
 classroom      records of many machines, without names
 overview       the page of a folder of runs
+training       `kit train`: a training by a command, alone or under `torchrun`
+launching      many processes from a notebook
 doctor         what will work on this computer, and what will not
-command_line   `kit run`, `kit sweep`, `kit course`, `kit record`, `kit report`, `kit doctor`
+command_line   `kit run`, `kit sweep`, `kit train`, `kit course`, `kit record`, `kit report` …
 """
 
 from kit.runs.classroom import class_results, spread
