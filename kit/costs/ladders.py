@@ -3,7 +3,7 @@
 What counts is the time to the same loss: seconds per step × steps, and the wait for a compiler.
 A rung's step is timed in turns with the best rung's, and its seconds are that one's × the ratio: so
 a machine that becomes slower meanwhile makes no rung slower. The steps are counted by training to
-that loss, unless the first losses equal the best rung's: then only the speed differs.
+that loss, unless the first losses equal those of a rung below: then only the speed differs.
 """
 
 from __future__ import annotations
@@ -139,7 +139,7 @@ class Ladder(Result):
             name,
             way,
             step,
-            best.steps if best and _alike(way, losses, best) else self._steps(way),
+            self._steps(way, losses),
             first_s - step.value if compiled else best.compile_s if best else 0.0,
             peak_bytes(turn, self.device),
             way.share(step.value, self.workload, self.peaks),
@@ -150,7 +150,11 @@ class Ladder(Result):
         ratio = to_the_loss(timed.ratio(), rung, best)
         return replace(rung, against=best.name, ratio=ratio, noise_floor=timed.noise_floor)
 
-    def _steps(self, way: Way) -> int | None:
+    def _steps(self, way: Way, losses: list[float]) -> int | None:
+        """To the loss: those of a rung below that learns as this one does, or counted."""
+        for rung in self.rungs:
+            if _alike(way, losses, rung):
+                return rung.steps
         return way.steps_to(self.target_loss, self.workload, self.most_steps, self.evaluate_every)
 
     def __repr__(self) -> str:
@@ -235,10 +239,12 @@ def ladder(
     return bare.then(name, loop, **options)
 
 
-def _alike(way: Way, losses: list[float], best: Rung) -> bool:
-    """Whether it learns as the best rung does, and only the speed can differ."""
-    pairs = zip(losses, best.losses, strict=True)
-    return way.ending == best.way.ending and all(abs(a - b) <= ALIKE * abs(b) for a, b in pairs)
+def _alike(way: Way, losses: list[float], rung: Rung) -> bool:
+    """Whether it learns as the rung does, and only the speed can differ."""
+    if way.ending != rung.way.ending or len(losses) != len(rung.losses):
+        return False
+    pairs = zip(losses, rung.losses, strict=True)
+    return all(abs(a - b) <= ALIKE * abs(b) for a, b in pairs)
 
 
 @contextmanager
