@@ -18,7 +18,7 @@ from kit import (
     sweeps,
     training,
 )
-from kit.course import claims, elsewhere
+from kit.course import claims, elsewhere, ordering
 from kit.models import MLP, MLPConfig
 from kit.results import RECORD, Result
 
@@ -48,6 +48,10 @@ def trained_and_used(work) -> costs.TwoBills:
     )
 
 
+def climbed(work) -> costs.Ladder:
+    return costs.ladder("first", work, tiny, target_loss=2.2, most_steps=60, **SHORT)
+
+
 # One of each kind. A new kind of result needs a line here.
 MAKERS = {
     "Agreement": lambda work: comparison.agree(torch.zeros(2, 2), torch.zeros(2, 2)),
@@ -55,13 +59,16 @@ MAKERS = {
     "Bills": lambda work: costs.bills(work, models=["mlp"], batch_sizes=[1, 2], **SHORT),
     "Comparison": lambda work: comparison.compare({"a": nothing, "b": nothing}, **SHORT),
     "Count": lambda work: counting.count(tiny(), torch.zeros(2, 1, 8, 8)),
+    "GuessedOrder": lambda work: ordering.order(["a", "b"], "Which?").against({"a": 1.0, "b": 2.0}),
     "HighestRate": lambda work: scenarios.HighestRate((asked_often(),)),
     "History": lambda work: training.train(tiny(), work, steps=3, live=False),
+    "Ladder": climbed,
     "Machine": lambda work: devices.machine(),
     "Measurement": lambda work: measurement.measure(nothing, **SHORT),
     "OfflineRun": lambda work: scenarios.offline(nothing, samples=8, batch_size=4),
     "Parts": lambda work: measurement.measure_parts({"a": nothing}, **SHORT),
     "Peaks": lambda work: limits.Peaks({"float32": 1e11}, 4e10, {}, "cpu", 1),
+    "Rung": lambda work: climbed(work).newest,
     "Score": lambda work: inference.evaluate(tiny(), work),
     "ServerRun": lambda work: asked_often(),
     "StreamRun": lambda work: scenarios.multi_stream(nothing, **SHORT),

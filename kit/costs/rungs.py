@@ -147,15 +147,12 @@ class Rung(Result):
 
     def table(self) -> Table:
         """What people see: its row, and what it was held against."""
-        caption = f"To the loss in {self.steps:,} steps." if self.steps else "It has no time."
+        caption = f"To the loss in {self.steps:,} steps." if self.steps else "Not to the loss."
         if self.ratio:
-            waiting = (
-                f", {words(self.compile_s, 's')} of waiting included" if self.compile_s else ""
-            )
-            caption = (
-                f"Time to the loss ÷ that of {self.against!r}: {self.ratio}{waiting}. "
-                f"Nearer to 1 than {words(self.noise_floor, '%')} is noise."
-            )
+            wait = f", {words(self.compile_s, 's')} of waiting included" if self.compile_s else ""
+            caption = f"Time to the loss ÷ that of {self.against!r}: {self.ratio}{wait}."
+        if self.noise_floor:
+            caption += f" Nearer to 1 than {words(self.noise_floor, '%')} is noise."
         return Table(HEADER, [self.row()], caption)
 
     def row(self) -> tuple[str, ...]:

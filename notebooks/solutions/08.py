@@ -4,6 +4,10 @@
 answer = 16  # of 32 windows each; 8 would be of 64
 kit.check("08-parts", answer)
 
+# %% 08-spend
+options = dict(optimizer="muon", lr=6e-3, batch_size=8)
+kit.check("08-spend", options)
+
 # %% 08-rate
 import math
 
@@ -16,7 +20,3 @@ def rate(step, total, warmup):
 
 
 kit.check("08-rate", rate)
-
-# %% 08-spend
-options = dict(optimizer="muon", lr=6e-3, batch_size=8)
-kit.check("08-spend", options)

@@ -93,6 +93,6 @@ def _short(work: Workload) -> Workload:
 
 EXERCISES: dict[str, Callable[..., str | None]] = {
     "08-parts": parts,
-    "08-rate": rate,
     "08-spend": spend,
+    "08-rate": rate,
 }
