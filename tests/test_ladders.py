@@ -155,6 +155,14 @@ def test_two_rungs_of_one_name_are_refused(first):
         first.then("where it begins", lr=1e-3)
 
 
+def test_a_name_is_refused_before_anything_is_measured(first):
+    def never(model, work):
+        raise AssertionError("it was started")
+
+    with pytest.raises(BadValue, match="there is such a rung"):
+        first.then("where it begins", loop=never)
+
+
 # --- Verdicts, with known numbers ----------------------------------------------------------------
 
 

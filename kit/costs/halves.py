@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from kit.costs.phases import STEP, Bill
+from kit.costs.shares import peak_share
 from kit.devices import Meter, metered
 from kit.estimates import Estimate
 from kit.figures import Picture, Table
@@ -22,8 +23,6 @@ from kit.measurement import Measurement
 from kit.results import Result
 from kit.training import History
 from kit.units import words
-
-DTYPES = {"fp32": "float32", "bf16": "bfloat16"}  # precision -> what its matmuls compute in
 
 
 @dataclass(frozen=True)
@@ -89,22 +88,15 @@ class TwoBills(Result):
     @property
     def step_share(self) -> float | None:
         """Share of the machine's best matmul rate that a training step reaches; None: unknown."""
-        dtype = DTYPES[self.history.precision]
-        return self._share(self.bill.count.step_flops, self.bill.step_s(), dtype)
+        flops, precision = self.bill.count.step_flops, self.history.precision
+        return peak_share(self.peaks, flops, self.bill.step_s(), precision)
 
     @property
     def prediction_share(self) -> float | None:
         """The same for a prediction of a batch."""
-        narrow = self.technique == "half"
-        dtype = DTYPES["bf16" if narrow else self.history.precision]
-        return self._share(
-            self.bill.count.forward_flops, self.bill.parts["predict"].median_s, dtype
-        )
-
-    def _share(self, flops: int, seconds: float, dtype: str) -> float | None:
-        if self.peaks is None or dtype not in self.peaks.matmul_flops_per_s:
-            return None
-        return self.peaks.share(flops, seconds, dtype)
+        precision = "bf16" if self.technique == "half" else self.history.precision
+        flops, seconds = self.bill.count.forward_flops, self.bill.parts["predict"].median_s
+        return peak_share(self.peaks, flops, seconds, precision)
 
     def __repr__(self) -> str:
         h, verb = self.history, "reached" if self.reached else "missed"

@@ -17,14 +17,14 @@ from typing import Any
 
 import torch
 
-from kit.comparison import compare
+from kit.comparison import Comparison, compare
 from kit.costs.rungs import HEADER, Loop, Make, Rung, Way, scaled, to_the_loss
 from kit.errors import BadValue, KitError
 from kit.estimates import Estimate
 from kit.figures import Picture, Table, bars
 from kit.inference import device_of
 from kit.limits import Peaks
-from kit.measurement import measure
+from kit.measurement import Call, measure
 from kit.measurement.memory import peak_bytes
 from kit.results import Result
 from kit.training import History
@@ -94,6 +94,7 @@ class Ladder(Result):
         BadValue
             There is a rung of that name already.
         """
+        self._check_new(name)
         way = (self.best.way if self.rungs else Way(self.make)).changed(change, loop)
         try:
             with _threads_kept():
@@ -107,6 +108,7 @@ class Ladder(Result):
         It did not take turns with the best rung, which is timed right after instead; and the next
         rungs cannot take turns with it, so they are held against the best one still.
         """
+        self._check_new(name)
         best, step = self.best, history.pace
         with _threads_kept():
             turn = best.way.turn(best.way.start(self.workload))
@@ -115,9 +117,11 @@ class Ladder(Result):
         rung = Rung(name, best.way, scaled(best.step, ratio), best.steps, against=best.name)
         return self._with(replace(rung, ratio=ratio, elsewhere=True))
 
+    def _check_new(self, name: str) -> None:
+        if name in {rung.name for rung in self.rungs}:
+            raise BadValue(f"name={name!r}: there is such a rung; each needs its own.")
+
     def _with(self, rung: Rung) -> Ladder:
-        if rung.name in {each.name for each in self.rungs}:
-            raise BadValue(f"name={rung.name!r}: there is such a rung; each needs its own.")
         return replace(self, rungs=(*self.rungs, rung))
 
     def _measured(self, name: str, way: Way) -> Rung:
@@ -126,29 +130,37 @@ class Ladder(Result):
         losses = [float(next(steps))]
         first_s = time.perf_counter() - started
         losses += map(float, islice(steps, FIRST - 1))
-        best = self.best if self.rungs else None
-        if best is None:
-            step = measure(turn, budget_s=self.budget_s / 2, device=self.device).median
-        else:
-            old = best.way.turn(best.way.start(self.workload))
-            turns = {best.name: old, name: turn}
-            timed = compare(turns, varied="work", budget_s=self.budget_s, device=self.device)
-            step = scaled(best.step, timed.ratio())
-        compiled = way.options.get("compile") and not (best and best.way.options.get("compile"))
+        step, timed = self._timed(name, turn)
         rung = Rung(
             name,
             way,
             step,
             self._steps(way, losses),
-            first_s - step.value if compiled else best.compile_s if best else 0.0,
+            self._wait_s(way, first_s - step.value),
             peak_bytes(turn, self.device),
             way.share(step.value, self.workload, self.peaks),
             tuple(losses),
         )
-        if best is None:
+        if timed is None:
             return rung
-        ratio = to_the_loss(timed.ratio(), rung, best)
-        return replace(rung, against=best.name, ratio=ratio, noise_floor=timed.noise_floor)
+        ratio = to_the_loss(timed.ratio(), rung, self.best)
+        return replace(rung, against=self.best.name, ratio=ratio, noise_floor=timed.noise_floor)
+
+    def _timed(self, name: str, turn: Call) -> tuple[Estimate, Comparison | None]:
+        """Seconds of a step: in turns with the best rung's, or alone if it is the first."""
+        if not self.rungs:
+            return measure(turn, budget_s=self.budget_s / 2, device=self.device).median, None
+        best = self.best
+        turns = {best.name: best.way.turn(best.way.start(self.workload)), name: turn}
+        timed = compare(turns, varied="work", budget_s=self.budget_s, device=self.device)
+        return scaled(best.step, timed.ratio()), timed
+
+    def _wait_s(self, way: Way, first_s: float) -> float:
+        """For the compiler: what the first step took beyond the others, or as on the best rung."""
+        best = self.best if self.rungs else None
+        if way.options.get("compile") and not (best and best.way.options.get("compile")):
+            return first_s
+        return best.compile_s if best else 0.0
 
     def _steps(self, way: Way, losses: list[float]) -> int | None:
         """To the loss: those of a rung below that learns as this one does, or counted."""

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from kit.costs.shares import peak_share
 from kit.counting import count
 from kit.estimates import Estimate
 from kit.figures import Table
@@ -23,7 +24,6 @@ from kit.workloads import Workload
 Loop = Callable[[nn.Module, Workload], Iterator[Any]]  # each `next` is a step, and gives its loss
 Make = Callable[[], nn.Module]  # a fresh model, always the same
 HEADER = ("rung", "per step", "steps", "time to the loss", "memory", "of peak", "verdict")
-DTYPES = {"fp32": "float32", "bf16": "bfloat16"}  # precision -> what its matmuls compute in
 ENDING = ("schedule", "lr_warmup", "steps")  # options of a training that has an end
 
 
@@ -88,15 +88,12 @@ class Way:
 
     def share(self, step_s: float, work: Workload, peaks: Peaks | None) -> float | None:
         """The share of the machine's best matmul rate that its steps reach; None: unknown."""
-        dtype = DTYPES[self.precision]
-        if peaks is None or dtype not in peaks.matmul_flops_per_s:
-            return None
-        if peaks.threads != (self.threads or torch.get_num_threads()):
+        if peaks is None or peaks.threads != (self.threads or torch.get_num_threads()):
             return None  # another number of threads has another limit
         model = self.make()
         inputs, targets = work.example(self.options.get("batch_size", 32), device_of(model))
         flops = count(model, inputs, lambda outputs: work.loss(outputs, targets)).step_flops
-        return peaks.share(flops, step_s, dtype)
+        return peak_share(peaks, flops, step_s, self.precision)
 
 
 @dataclass(frozen=True)

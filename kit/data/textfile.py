@@ -13,11 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kit.data.dataset import Split
-from kit.data.topics import Text
+from kit.data.topics import OVERLAP, Text, windows
 from kit.errors import BadValue
 
-OVERLAP = 4  # training windows begin a quarter of the context apart: a byte is read at four places
 SHARE = 16  # of so many bytes one is for validation and one for the test
 HELD_OUT = 2**15  # bytes, the most for each of them: a model scores them in one go, 1 kB per byte
 
@@ -79,15 +77,15 @@ def text_file(path: str | Path, *, context: int = 128) -> Bytes:
         raise BadValue(f"context={context!r}: needs a whole number of at least 1.")
     path = Path(path)
     text = _mapped(path, least=3 * (context + 1), context=context)
-    windows = min(len(text) // SHARE, HELD_OUT) // context
-    held = max(1, windows) * context + 1  # S: whole windows, and a last target
+    fitting = min(len(text) // SHARE, HELD_OUT) // context
+    held = max(1, fitting) * context + 1  # S: whole windows, and a last target
     train, validation, test = text.split([len(text) - 2 * held, held, held])
     return Bytes(
         name=path.name,
         splits={
-            "train": _windows(train, context, max(1, context // OVERLAP)),
-            "validation": _windows(validation, context, context),
-            "test": _windows(test, context, context),
+            "train": windows(train, context, max(1, context // OVERLAP)),
+            "validation": windows(validation, context, context),
+            "test": windows(test, context, context),
         },
         classes=tuple(repr(bytes([byte]))[2:-1] for byte in range(256)),
         origin=f"a file of your own, {len(text):,} bytes",
@@ -109,9 +107,3 @@ def _mapped(path: Path, least: int, context: int) -> Tensor:
     found = np.memmap(path, np.uint8, "r")
     with warnings.catch_warnings(action="ignore"):  # that it cannot be written to: our docs say it
         return torch.from_numpy(found)
-
-
-def _windows(stretch: Tensor, context: int, stride: int) -> Split:
-    """Views of (S,) bytes: windows that begin `stride` apart, and the same moved on by one."""
-    windows = stretch.unfold(0, context + 1, stride)  # (N, T + 1)
-    return Split(windows[:, :-1], windows[:, 1:])

@@ -126,5 +126,11 @@ def _stretches(tokens: Tensor, split: str) -> list[Tensor]:
 def _windows(stretches: list[Tensor], context: int, stride: int) -> Split:
     """Windows that begin `stride` characters apart, and the same moved on by one."""
     long = [part for part in stretches if len(part) > context]  # a window needs one more
-    windows = torch.cat([part.unfold(0, context + 1, stride) for part in long])  # (N, T + 1)
-    return Split(windows[:, :-1].contiguous(), windows[:, 1:].contiguous())
+    parts = [windows(part, context, stride) for part in long]
+    return Split(*(torch.cat(side) for side in zip(*parts, strict=True)))
+
+
+def windows(text: Tensor, context: int, stride: int) -> Split:
+    """Views of a text (S,): windows that begin `stride` apart, and the same moved on by one."""
+    both = text.unfold(0, context + 1, stride)  # (N, T + 1)
+    return Split(both[:, :-1], both[:, 1:])

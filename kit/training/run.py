@@ -157,15 +157,18 @@ class Run:
 
     def kept(self) -> History:
         """What has happened, in the checkpoint too if there is to be one."""
-        self._keep()
-        return self.history()
+        history = self.history()
+        self._save(history)
+        return history
 
     def _keep(self) -> None:
         if self.checkpoint:
-            history = self.history()  # by all: each may hold a part of it
+            self._save(self.history())  # made by all processes: each may hold a part of it
+
+    def _save(self, history: History) -> None:
+        if self.checkpoint and self.processes.keeps:
             try:
-                if self.processes.keeps:
-                    save(self.checkpoint, self.engine.whole, history)
+                save(self.checkpoint, self.engine.whole, history)
             except OSError as error:
                 told = f"checkpoint={str(self.checkpoint)!r} cannot be written"
                 raise BadValue(f"{told}: {error}. Give a file in a folder of yours.") from error

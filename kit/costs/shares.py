@@ -1,0 +1,15 @@
+"""What of this machine's best rate a piece of work reaches."""
+
+from __future__ import annotations
+
+from kit.limits import Peaks
+
+DTYPES = {"fp32": "float32", "bf16": "bfloat16"}  # precision -> what its matmuls compute in
+
+
+def peak_share(peaks: Peaks | None, flops: float, seconds: float, precision: str) -> float | None:
+    """The share of the best matmul rate in that precision; None: the rate is not known."""
+    dtype = DTYPES[precision]
+    if peaks is None or dtype not in peaks.matmul_flops_per_s:
+        return None
+    return peaks.share(flops, seconds, dtype)
