@@ -152,6 +152,22 @@ def test_this_machine_has_peaks():
     assert all(shape in probing.CPU_SHAPES for shape in here.shapes.values())
 
 
+def test_the_peak_is_that_of_the_faster_library(monkeypatch):
+    """A processor on which the library that PyTorch takes by itself is half as fast."""
+    if not torch.backends.mkldnn.is_available():
+        pytest.skip("PyTorch was built without oneDNN")
+    layouts = []
+
+    def best_s(call, watch, budget_s):
+        layouts.append(call().layout)
+        return 0.5 if layouts[-1] == torch._mkldnn else 1.0
+
+    monkeypatch.setattr(probing, "_best_s", best_s)
+    rate = probing._matmul_rate((8, 4, 2), torch.float32, probing.Stopwatch("cpu"), 1.0)
+    assert rate == 2 * 8 * 4 * 2 / 0.5
+    assert layouts == [torch.strided, torch._mkldnn]
+
+
 @pytest.fixture
 def timed(monkeypatch, tmp_path, quiet):
     """What was timed, without timing it: everything takes 1 ms; the cache is empty."""
@@ -169,7 +185,8 @@ def timed(monkeypatch, tmp_path, quiet):
 def test_what_was_measured_is_kept_and_read_the_next_time(timed):
     first = peaks()
     often = len(timed)
-    assert often == 3 + 3 * 5 + 2 * 2  # probes, shapes of each dtype, triad and reading
+    libraries = 3 + torch.backends.mkldnn.is_available()  # float32 is multiplied by two
+    assert often == libraries * (1 + 5) + 2 * 2  # a probe and the shapes; triad and reading
     assert peaks() == first
     assert peaks(budget_s=1.0) == first  # what took longer is good enough
     assert len(timed) == often

@@ -12,6 +12,8 @@ import torch
 from kit.limits.roofline import Peaks
 from kit.places import cache_folder, whole
 
+METHOD = 2  # how they are found; what was found in another way is not read
+
 
 def kept(processor: str, device: torch.device) -> Peaks | None:
     """The peaks kept for this processor, device, threads and PyTorch; None if there are none."""
@@ -33,5 +35,7 @@ def keep(peaks: Peaks) -> None:
 
 
 def _path(processor: str, device: str, threads: int, version: str) -> Path:
-    name = re.sub(r"[^A-Za-z0-9.]+", "-", f"{processor} {device} {threads} torch {version}")
+    name = re.sub(
+        r"[^A-Za-z0-9.]+", "-", f"{processor} {device} {threads} torch {version} {METHOD}"
+    )
     return cache_folder() / "peaks" / f"{name}.json"
