@@ -4,8 +4,9 @@ device, machine, seed            where we are
 peaks, layer_point               what is possible here: the roofline, and a point on it
 sweep, scenarios                 one thing varied; one at a time, all at once, or as they come
 data, models, workloads          what goes in, what computes, both under one name
-count                            what a model costs on paper
+count, count_generation          what a model costs on paper, and what to write a text
 predict, evaluate                using the weights
+generate, stream                 a text, token by token, and when each came
 step, train, torchrun            changing the weights, in one process or many
 save, load                       keeping the weights
 measure, measure_parts           how long a call takes
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from kit.checkpoints import load, save
     from kit.comparison import agree, compare
     from kit.costs import bill, bills, energy_per_call, ladder, two_bills
-    from kit.counting import count
+    from kit.counting import count, count_generation
     from kit.course.claims import verdict
     from kit.course.drawing import draw
     from kit.course.elsewhere import recorded
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
     from kit.course.panels import explore, guess
     from kit.devices import device, machine, metered, seed
     from kit.estimates import Estimate
-    from kit.inference import evaluate, predict
+    from kit.inference import evaluate, generate, predict, stream
     from kit.limits import layer_point, peaks
     from kit.measurement import measure, measure_parts
     from kit.sweeps import sweep
@@ -55,6 +56,7 @@ __all__ = [
     "check",
     "compare",
     "count",
+    "count_generation",
     "data",
     "device",
     "draw",
@@ -63,6 +65,7 @@ __all__ = [
     "evaluate",
     "explore",
     "figures",
+    "generate",
     "guess",
     "ladder",
     "layer_point",
@@ -80,6 +83,7 @@ __all__ = [
     "scenarios",
     "seed",
     "step",
+    "stream",
     "sweep",
     "techniques",
     "torchrun",
@@ -100,6 +104,7 @@ _FROM: dict[str, str | None] = {
     "check": "course.exercises",
     "compare": "comparison",
     "count": "counting",
+    "count_generation": "counting",
     "data": None,
     "device": "devices",
     "draw": "course.drawing",
@@ -108,6 +113,7 @@ _FROM: dict[str, str | None] = {
     "evaluate": "inference",
     "explore": "course.panels",
     "figures": None,
+    "generate": "inference",
     "guess": "course.panels",
     "ladder": "costs",
     "layer_point": "limits",
@@ -125,6 +131,7 @@ _FROM: dict[str, str | None] = {
     "scenarios": None,
     "seed": "devices",
     "step": "training",
+    "stream": "inference",
     "sweep": "sweeps",
     "techniques": None,
     "torchrun": "runs.launching",

@@ -33,5 +33,14 @@ optimizer  weights, gradients and two moments are read; weights and moments are 
 """
 
 from kit.counting.counts import ADAMW_MOMENTS, ADAMW_OPERATIONS, Count, Work, count
+from kit.counting.writing import GenerationCount, count_generation
 
-__all__ = ["ADAMW_MOMENTS", "ADAMW_OPERATIONS", "Count", "Work", "count"]
+__all__ = [
+    "ADAMW_MOMENTS",
+    "ADAMW_OPERATIONS",
+    "Count",
+    "GenerationCount",
+    "Work",
+    "count",
+    "count_generation",
+]

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from kit.errors import BadValue, ShapeMismatch
+from kit.models.cache import Cache, FixedCache
 from kit.models.checks import describe, positive
 from kit.models.transformer import SMALL, Block, heads_fit, within
 
@@ -50,14 +51,52 @@ class GPT(nn.Module):
         # Not the embedding's weights once more ("tied"): those would be saved as one tensor.
         self.head = nn.Linear(d, config.vocab_size, bias=False)
 
-    def forward(self, tokens: Tensor) -> Tensor:
-        """Logits (B, T, V): at each place, of the token that comes after it."""
+    def forward(
+        self, tokens: Tensor, cache: Cache | FixedCache | None = None, last: int | None = None
+    ) -> Tensor:
+        """Logits (B, T, V): at each place, of the token that comes after it.
+
+        Parameters
+        ----------
+        tokens
+            (B, T) int64. With a cache, those that follow what it keeps.
+        cache
+            From `.cache()`: what was read before, and what these tokens are added to.
+        last
+            Logits of so many places at the end alone, (B, last, V). Who writes needs one.
+        """
         self._check(tokens)
+        new = tokens.shape[1]
+        places = slice(new) if cache is None else cache.places(new)
+        pasts = [None] * len(self.blocks) if cache is None else cache.pasts(new)
         x = self.token_embedding(tokens)  # (B, T, d): what it is
-        x = x + self.position_embedding[: x.shape[1]]  # and where
-        for block in self.blocks:
-            x = block(x)  # (B, T, d)
+        x = x + self.position_embedding[places]  # and where
+        for block, past in zip(self.blocks, pasts, strict=True):
+            x = block(x, past)  # (B, T, d)
+        if cache is not None:
+            cache.advance(new)
+        x = x if last is None else x[:, -last:]
         return self.head(self.norm(x))  # (B, T, V)
+
+    def cache(
+        self, batch_size: int = 1, room: int | None = None, padding: Tensor | None = None
+    ) -> Cache:
+        """An empty cache for so many texts of at most `room` places (None: the context).
+
+        Explained in lesson 10.
+        """
+        weights, config = self.token_embedding.weight, self.config
+        room = config.context if room is None else room
+        if not 1 <= room <= config.context:
+            raise BadValue(f"room={room}: needs 1 to {config.context}, the context of the model.")
+        shape = (
+            config.n_layers,
+            batch_size,
+            config.n_heads,
+            room,
+            config.d_model // config.n_heads,
+        )
+        return Cache(*shape, padding, dtype=weights.dtype, device=weights.device)
 
     def _check(self, tokens: Tensor) -> None:
         """Refuse what is no batch of texts; a token that is not in the vocabulary, PyTorch does."""

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import gelu, scaled_dot_product_attention
 
 from kit.errors import BadValue, ShapeMismatch
+from kit.models.cache import Past
 from kit.models.checks import describe, positive
 
 SMALL = 0.02  # spread of fresh embeddings: what a thing is has to be learnt, not unlearnt first
@@ -43,8 +44,7 @@ def heads_fit(config: Any) -> None:
 class Attention(nn.Module):
     """Each place looks at all (if causal: at none after it): (B, T, d) -> (B, T, d).
 
-    Vaswani et al., "Attention Is All You Need", 2017, section 3.2. In three parts: a generation
-    that keeps keys and values of earlier places has its say between the first and the second.
+    Vaswani et al., "Attention Is All You Need", 2017, section 3.2.
     """
 
     def __init__(self, d_model: int, n_heads: int, causal: bool):
@@ -53,10 +53,13 @@ class Attention(nn.Module):
         self.qkv = nn.Linear(d_model, 3 * d_model, bias=False)
         self.out = nn.Linear(d_model, d_model, bias=False)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """What each place found at the others: (B, T, d)."""
+    def forward(self, x: Tensor, past: Past | None = None) -> Tensor:
+        """What each place found at the others, and at those of the past: (B, T, d)."""
         queries, keys, values = self.ask(x)
-        return self.gather(self.look(queries, keys, values))
+        if past is None:
+            return self.gather(self.look(queries, keys, values))
+        keys, values = past.followed_by(keys, values)  # (B, A, S, d/A): of all places so far
+        return self.gather(self.look(queries, keys, values, past.mask))
 
     def ask(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Queries (what I look for), keys (what I offer), values (what I tell): (B, A, T, d/A)."""
@@ -64,14 +67,22 @@ class Attention(nn.Module):
         queries, keys, values = parts.permute(2, 0, 3, 1, 4)
         return queries, keys, values
 
-    def look(self, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-        """The mean of the values, weighed by how well their keys fit each query: (B, A, T, d/A)."""
+    def look(
+        self, queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None = None
+    ) -> Tensor:
+        """The mean of the values, weighed by how well their keys fit each query: (B, A, T, d/A).
+
+        The mask (T, S) says who may look at whom. Without one, as many queries as keys are the
+        same places, and causal if this attention is; a single query behind its past sees all.
+        """
+        # `is_causal` would lay the first query beside the first key, also where there is a past.
+        causal = self.causal and mask is None and queries.shape[2] == keys.shape[2]
         if queries.is_cpu and queries.dtype == torch.bfloat16 and queries.requires_grad:
             # On CPUs, PyTorch 2.13 goes back through this in bfloat16 slower than through all else.
             with torch.autocast("cpu", enabled=False):
                 wide = (queries.float(), keys.float(), values.float())
-                return scaled_dot_product_attention(*wide, is_causal=self.causal).bfloat16()
-        return scaled_dot_product_attention(queries, keys, values, is_causal=self.causal)
+                return scaled_dot_product_attention(*wide, mask, is_causal=causal).bfloat16()
+        return scaled_dot_product_attention(queries, keys, values, mask, is_causal=causal)
 
     def gather(self, found: Tensor) -> Tensor:
         """What the heads found, side by side and mixed: (B, T, d)."""
@@ -93,9 +104,9 @@ class Block(nn.Module):
         self.wide = nn.Linear(d_model, 4 * d_model, bias=False)
         self.narrow = nn.Linear(4 * d_model, d_model, bias=False)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, past: Past | None = None) -> Tensor:
         """The sequence, with what its places found at each other and made of it."""
-        x = x + self.attention(self.attention_norm(x))  # (B, T, d)
+        x = x + self.attention(self.attention_norm(x), past)  # (B, T, d)
         return x + self.think(self.mlp_norm(x))  # (B, T, d)
 
     def think(self, x: Tensor) -> Tensor:

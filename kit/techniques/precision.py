@@ -20,11 +20,18 @@ class Narrow(nn.Module):
         super().__init__()
         self.model, self.dtype = model.to(dtype), dtype
 
-    def forward(self, inputs: Tensor) -> Tensor:
+    def forward(self, inputs: Tensor, *more: Any, **options: Any) -> Tensor:
         """(B, …) as the model takes them -> its outputs, in float32."""
         narrow = inputs.to(self.dtype) if inputs.is_floating_point() else inputs
-        outputs: Any = self.model(narrow)
+        outputs: Any = self.model(narrow, *more, **options)
         return outputs.float()
+
+    def __getattr__(self, name: str) -> Any:
+        """What else the model offers, such as a GPT its cache."""
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            return getattr(super().__getattr__("model"), name)
 
     def __repr__(self) -> str:
         return f"{self.model!r} in {str(self.dtype).removeprefix('torch.')}"

@@ -1,14 +1,10 @@
-"""Using the weights: predict and evaluate. Nothing here can change a weight.
+"""What the outputs for a whole split are worth, with the interval that a finite split leaves.
 
-This room does not know that training exists: a deployed model needs nothing else of the kit.
-
-Shapes: B batch, C classes.
+Shapes: B batch, N examples that count.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,63 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from kit.data import Task
-from kit.errors import BadValue, DeviceMismatch
+from kit.errors import BadValue
 from kit.estimates import Estimate, average, proportion
 from kit.figures import Table
+from kit.inference.prediction import device_of, predict
 from kit.results import Result
 from kit.units import words
-
-
-@contextmanager
-def evaluating(model: nn.Module) -> Iterator[nn.Module]:
-    """The model in evaluation mode; each part's own mode is put back at the end."""
-    parts = [model]
-    for part in parts:  # grows while it is walked; `model.modules()` takes several times as long
-        parts.extend(part.children())
-    learning = [part for part in parts if part.training]
-    for part in learning:
-        part.training = False
-    try:
-        yield model
-    finally:
-        for part in learning:
-            part.training = True
-
-
-def predict(model: nn.Module, inputs: Tensor) -> Tensor:
-    """The model's outputs for the inputs, e.g. (B, 1, 8, 8) -> logits (B, C).
-
-    In evaluation mode (dropout off, running statistics used) and in inference mode: nothing is
-    kept for a backward pass, so no weight can be changed by it. The mode it found is put back.
-
-    Raises
-    ------
-    DeviceMismatch
-        Model and inputs live on different devices: both, and the line that moves one.
-
-    Explained in lesson 01.
-    """
-    with evaluating(model), torch.inference_mode():
-        try:
-            return model(inputs)
-        except RuntimeError:
-            check_same_device(model, inputs)  # asked only now: it would double a tiny call's time
-            raise
-
-
-def device_of(model: nn.Module) -> torch.device:
-    """Where the model's weights are; the CPU for a model without weights."""
-    return next((p.device for p in model.parameters()), torch.device("cpu"))
-
-
-def check_same_device(model: nn.Module, inputs: Tensor) -> None:
-    """Refuse inputs on another device than the model's."""
-    home = device_of(model)
-    if inputs.device.type != home.type:
-        raise DeviceMismatch(
-            f"the model is on {str(home)!r}, the inputs are on {str(inputs.device)!r}: "
-            f"both must be on one device. Use inputs.to({str(home)!r})."
-        )
 
 
 @dataclass(frozen=True)
@@ -146,6 +91,13 @@ def evaluate(
 
     Explained in lesson 01.
     """
+    return judge(model, workload, split, batch_size=batch_size)[0]
+
+
+def judge(
+    model: nn.Module, workload: Task, split: str = "test", *, batch_size: int = 256
+) -> tuple[Score, Tensor]:
+    """The score, and (N,) what each example was worth: to compare two models example by example."""
     n = workload.size(split)
     if n == 0:
         raise BadValue(f"the split {split!r} of {workload.name!r} has no examples to score.")
@@ -160,4 +112,4 @@ def evaluate(
         worth = workload.trial(lambda inputs: predict(model, inputs.to(home)), split)
     worth = worth.cpu().double()
     total, squares = float(worth.sum()), float(worth.square().sum())
-    return Score(total, squares, len(worth), split, loss, workload.measure)
+    return Score(total, squares, len(worth), split, loss, workload.measure), worth

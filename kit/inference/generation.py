@@ -1,0 +1,250 @@
+"""What a model wrote after a prompt, and when each token came.
+
+Shapes: B texts, T tokens.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor, nn
+
+from kit.data import Text
+from kit.errors import BadValue
+from kit.figures import Picture, Table, lines
+from kit.inference.prediction import device_of
+from kit.inference.streaming import NOTHING, stream
+from kit.results import Result
+from kit.units import words
+
+Prompt = str | Sequence[int] | Tensor
+
+
+@dataclass(frozen=True)
+class Generation(Result):
+    """What was written after one or more prompts, and when it came."""
+
+    prompts: tuple[tuple[int, ...], ...] = field(repr=False)
+    tokens: tuple[tuple[int, ...], ...] = field(repr=False)  # the new ones of each text
+    arrivals_s: tuple[float, ...] = field(repr=False)  # since the call began; of what came together
+    arrived: tuple[int, ...] = field(repr=False)  # how many tokens of a text came together
+    way: str  # how it was written: cache, draft, sampling
+    device: str
+    texts: tuple[str, ...] | None = field(default=None, repr=False)  # prompt and new, if decoded
+
+    @property
+    def text(self) -> str:
+        """The first text, its prompt included.
+
+        Raises
+        ------
+        BadValue
+            It was written as tokens alone.
+        """
+        if self.texts is None:
+            raise BadValue("written as tokens: give text=, the data whose vocabulary it is.")
+        return self.texts[0]
+
+    @property
+    def ttft_s(self) -> float:
+        """Time to the first token: the pause before anything is to be seen."""
+        return self.arrivals_s[0]
+
+    @property
+    def latency_s(self) -> float:
+        """Time to the last token."""
+        return self.arrivals_s[-1]
+
+    @property
+    def tpot_s(self) -> float | None:
+        """Time per output token after the first; None if there is only one."""
+        later = sum(self.arrived) - self.arrived[0]
+        return (self.latency_s - self.ttft_s) / later if later else None
+
+    @property
+    def tokens_per_s(self) -> float:
+        """New tokens of all texts together ÷ latency."""
+        return sum(map(len, self.tokens)) / self.latency_s
+
+    @property
+    def confirmed(self) -> float:
+        """Tokens per reading of the model: more than 1 where guesses were confirmed."""
+        return sum(self.arrived) / len(self.arrived)
+
+    def __repr__(self) -> str:
+        new, prompt = sum(self.arrived), max(map(len, self.prompts))
+        return (
+            f"{len(self.tokens)} × {new:,} tokens after {prompt:,}, {self.way}: the first after "
+            f"{words(self.ttft_s, 's')}, then {words(self.tpot_s, 's')} each"
+        )
+
+    def table(self) -> Table:
+        """What people see."""
+        header = ("texts", "prompt", "new tokens", "first token", "each after", "tokens/s")
+        row = (
+            f"{len(self.tokens):,}",
+            f"{max(map(len, self.prompts)):,}",
+            f"{sum(self.arrived):,}",
+            words(self.ttft_s, "s"),
+            words(self.tpot_s, "s"),
+            words(self.tokens_per_s),
+        )
+        caption = f"{self.way[0].upper()}{self.way[1:]}, on {self.device}; one writing each."
+        if self.confirmed > 1:
+            caption += f" {words(self.confirmed)} tokens per reading of the model."
+        return Table(header, [row], caption)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The raw numbers; of the texts, the tokens."""
+        return {
+            "way": self.way,
+            "device": self.device,
+            "texts": len(self.tokens),
+            "prompt_tokens": [len(prompt) for prompt in self.prompts],
+            "new_tokens": [len(new) for new in self.tokens],
+            "tokens": [list(new) for new in self.tokens],
+            "arrivals_s": [round(t, 7) for t in self.arrivals_s],
+            "arrived": list(self.arrived),
+            "ttft_s": self.ttft_s,
+            "tpot_s": self.tpot_s,
+            "latency_s": self.latency_s,
+            "tokens_per_s": self.tokens_per_s,
+            "tokens_per_reading": self.confirmed,
+        }
+
+    def plot(self, reader: float | None = None) -> Picture:
+        """How many tokens of a text were there at which moment.
+
+        Parameters
+        ----------
+        reader
+            Tokens per second that somebody reads: a line to compare with.
+        """
+        return timeline({self.way: self}, reader)
+
+
+def timeline(writings: dict[str, Generation], reader: float | None = None) -> Picture:
+    """Several writings in one picture: tokens of a text over the time since it was asked for."""
+    series: dict[str, tuple[list[float], list[float]]] = {}
+    told = []
+    for name, w in writings.items():
+        counts = [sum(w.arrived[: i + 1]) for i in range(len(w.arrived))]
+        series[name] = ([0.0, *w.arrivals_s], [0, *counts])
+        pause, pace = words(w.ttft_s, "s"), words(w.tpot_s, "s")
+        told.append(f"{name}: the first token after {pause}, then {pace} each")
+    if reader:
+        end = max(w.latency_s for w in writings.values())
+        series["a reader"] = ([0.0, end], [0, reader * end])
+        told.append(f"a reader: {words(reader)} tokens per second")
+    return lines(
+        series, "time since the request (s)", "tokens", caption="; ".join(told) + ".", marks=False
+    )
+
+
+def generate(
+    model: nn.Module,
+    prompt: Prompt | Sequence[Prompt],
+    *,
+    max_new_tokens: int,
+    text: Text | None = None,
+    stop: Prompt | None = None,
+    on_tokens: Callable[[Tensor], object] | None = None,
+    **options: Any,
+) -> Generation:
+    """What the model writes after the prompt, token by token, and when each token came.
+
+    Parameters
+    ----------
+    model
+        A GPT of the kit, or another form of one that can be called like it.
+    prompt
+        A text, or tokens; or a list of such, which are written together.
+    max_new_tokens
+        How many to write at most.
+    text
+        The data with the vocabulary: makes tokens of texts, and texts of tokens.
+    stop
+        What ends a text once it is written.
+    on_tokens
+        Called with each (B, k) new tokens as they come: to show them.
+    options
+        As for `kit.stream`: cache, chunk, draft, drafted; temperature, top_k, top_p, seed.
+
+    Raises
+    ------
+    BadValue
+        A text without `text`, or one with a character that it lacks; and what `kit.stream` says.
+
+    Examples
+    --------
+    >>> import kit
+    >>> work = kit.workloads.language()
+    >>> written = generate(work.model(), "The ", text=work.data, max_new_tokens=8)
+    >>> len(written.text), written.text[:4]
+    (12, 'The ')
+
+    Explained in lesson 10.
+    """
+    config: Any = model.config
+    if text is not None and len(text.classes) != config.vocab_size:
+        words_of = f"{len(text.classes):,} tokens, the model {config.vocab_size:,}"
+        raise BadValue(f"the vocabulary of {text.name!r} has {words_of}: give that of the model.")
+    many = [prompt] if _is_one(prompt) else list(prompt)
+    rows = [_tokens(each, text) for each in many]
+    ending = None if stop is None else _tokens(stop, text)
+    coming = stream(model, rows, max_new_tokens=max_new_tokens, stop=ending, **options)
+    new: list[list[int]] = [[] for _ in rows]
+    arrivals, arrived = [], []
+    began = time.perf_counter()
+    for tokens in coming:
+        arrivals.append(time.perf_counter() - began)
+        arrived.append(tokens.shape[1])
+        for row, each in zip(new, tokens.tolist(), strict=True):
+            row += [token for token in each if token != NOTHING]
+        if on_tokens:
+            on_tokens(tokens)
+    whole = [[*row, *more] for row, more in zip(rows, new, strict=True)]
+    return Generation(
+        prompts=tuple(map(tuple, rows)),
+        tokens=tuple(map(tuple, new)),
+        arrivals_s=tuple(arrivals),
+        arrived=tuple(arrived),
+        way=_way(**options),
+        device=str(device_of(model)),
+        texts=None if text is None else tuple(text.decode(row) for row in whole),
+    )
+
+
+def _is_one(prompt: Any) -> bool:
+    """Whether it is one prompt, and no list of them."""
+    if isinstance(prompt, Tensor):
+        return prompt.ndim == 1
+    return isinstance(prompt, str) or not prompt or isinstance(prompt[0], int)
+
+
+def _tokens(prompt: Any, text: Text | None) -> list[int]:
+    if isinstance(prompt, str):
+        if text is None:
+            raise BadValue("a prompt in characters needs text=, the data that the model learnt.")
+        prompt = text.encode(prompt)
+    return prompt.tolist() if isinstance(prompt, Tensor) else list(prompt)
+
+
+def _way(
+    cache: bool = True,
+    draft: Any = None,
+    temperature: float = 0.0,
+    top_k: int | None = None,
+    top_p: float | None = None,
+    **_: Any,
+) -> str:
+    """How it is written, in words."""
+    told = "with a cache" if cache else "without a cache"
+    if draft is not None:
+        told += f" and guesses by {draft if isinstance(draft, str) else 'a draft'}"
+    told += ", the likeliest" if temperature == 0 else f", drawn at temperature {temperature:g}"
+    limits = {"top_k": top_k, "top_p": top_p}
+    return told + "".join(f", {name} {v:g}" for name, v in limits.items() if v is not None)

@@ -1,0 +1,194 @@
+"""What a model writes after a prompt, as it comes.
+
+Shapes: B texts, P places of the longest prompt, k tokens that come together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from kit.errors import BadValue, UnknownName
+from kit.inference.drafts import Draft, NGrams
+from kit.inference.prediction import device_of, evaluating, explain
+from kit.inference.readers import reader_for
+from kit.inference.sampling import Sampler
+
+NOTHING = -1  # in place of a token: this text has ended
+DRAFTS = {"n-grams": NGrams}
+Tokens = Sequence[int] | Tensor
+
+
+def stream(
+    model: nn.Module,
+    prompts: Sequence[Tokens] | Tensor,
+    *,
+    max_new_tokens: int,
+    cache: bool = True,
+    chunk: int = 512,
+    draft: str | Draft | None = None,
+    drafted: int = 8,
+    stop: Tokens | None = None,
+    **sampling: Any,
+) -> Iterator[Tensor]:
+    """The tokens that follow the prompts, as they come: (B, k) int64 on the CPU each time.
+
+    k is 1, or with a draft how many were confirmed at once, and one more. A text that has ended
+    gets -1. Everything is checked before the first token is asked for.
+
+    Parameters
+    ----------
+    model
+        A GPT of the kit, or another form of one that can be called like it.
+    prompts
+        B texts as tokens; they may differ in length.
+    max_new_tokens
+        How many to write at most.
+    cache
+        Whether keys and values are kept. Without, each token costs reading all of the text again.
+    chunk
+        Tokens of a long prompt that are read at once.
+    draft
+        "n-grams", or a function of the text so far and a number to at most so many guesses. The
+        model reads all guesses at once and confirms those that it would have written: the tokens
+        are the same as without, and where the guesses are good they come sooner (Leviathan,
+        Kalman & Matias, "Fast Inference from Transformers via Speculative Decoding", 2023). For a
+        single text.
+    drafted
+        How many guesses to ask for.
+    stop
+        Tokens in a row after which a text ends.
+    sampling
+        Of `Sampler`: `temperature` (0: the likeliest), `top_k`, `top_p`, `seed`.
+
+    Raises
+    ------
+    BadValue
+        A prompt that is empty or has a token that the model does not know; prompt and new tokens
+        longer than the context (all three numbers); weights that give NaN.
+
+    Explained in lesson 10.
+    """
+    rows = [_row(prompt, model) for prompt in prompts]
+    if not rows:
+        raise BadValue("given no prompt: needs at least one.")
+    _check_room(max(map(len, rows)), max_new_tokens, model)
+    for name, value in (("chunk", chunk), ("drafted", drafted)):
+        if type(value) is not int or value < 1:
+            raise BadValue(f"{name}={value!r}: needs a whole number of at least 1.")
+    if draft is not None and len(rows) > 1:
+        raise BadValue(f"draft with {len(rows)} texts: guesses are confirmed for a single text.")
+    if isinstance(draft, str):
+        if draft not in DRAFTS:
+            raise UnknownName("draft", draft, DRAFTS)
+        draft = DRAFTS[draft]()
+    ending = None if stop is None else _row(stop, model, "stop")
+    limits = (max_new_tokens, drafted, ending)
+    return _written(model, rows, limits, cache, chunk, draft, Sampler(**sampling))
+
+
+def _written(
+    model: nn.Module,
+    rows: list[list[int]],
+    limits: tuple[int, int, list[int] | None],
+    cache: bool,
+    chunk: int,
+    draft: Draft | None,
+    sampler: Sampler,
+) -> Iterator[Tensor]:
+    """Read what is new, draw what comes next, and so on: the loop itself."""
+    most, drafted, ending = limits
+    fresh, padding = _flush_right(rows, device_of(model))  # (B, P)
+    room = fresh.shape[1] + most
+    reader = reader_for(model, len(rows), room, padding, cache, chunk)
+    guesses: list[int] = []
+    written, going = 0, [True] * len(rows)
+    with evaluating(model):
+        while written < most and any(going):
+            unsure = torch.tensor([guesses], dtype=torch.long, device=fresh.device)  # (1, k - 1)
+            asked = torch.cat([fresh, unsure], 1) if guesses else fresh
+            with torch.inference_mode():
+                try:
+                    logits = reader.read(asked, last=1 + len(guesses))  # (B, k, V)
+                except RuntimeError as error:
+                    explain(error, model, asked)
+                    raise
+                if not written and not logits.isfinite().any(-1).all():
+                    raise BadValue(f"the model answers with NaN: {_spoilt(model)}. Train it anew.")
+                drawn = sampler(logits, written)  # (B, k)
+            told = drawn.cpu()  # here a GPU is waited for: somebody reads what it writes
+            right = _agreeing(guesses, told)
+            reader.forget(len(guesses) - right)
+            told = told[:, : right + 1].clone()
+            fresh = drawn[:, right : right + 1]
+            told = _ended(told, rows, going, ending)
+            written += told.shape[1]
+            yield told
+            if draft and going[0] and (left := most - written) > 1:
+                guesses = list(draft(rows[0], min(drafted, left - 1)))[: left - 1]
+
+
+def _agreeing(guesses: list[int], told: Tensor) -> int:
+    """How many of the guesses, from the first on, are what the model itself would have written."""
+    pairs = zip(guesses, told[0].tolist(), strict=False)
+    return next((i for i, (guess, own) in enumerate(pairs) if guess != own), len(guesses))
+
+
+def _ended(
+    told: Tensor, rows: list[list[int]], going: list[bool], ending: list[int] | None
+) -> Tensor:
+    """Add the new tokens to their texts, up to where each ends; those of ended ones are nothing."""
+    for i, row in enumerate(rows):
+        for k, token in enumerate(told[i].tolist()):
+            if not going[i]:
+                told[i, k] = NOTHING
+                continue
+            row.append(token)
+            going[i] = ending is None or row[-len(ending) :] != ending
+    used = (told != NOTHING).any(0).sum()
+    return told[:, : max(1, int(used))]
+
+
+def _flush_right(rows: list[list[int]], device: torch.device) -> tuple[Tensor, Tensor | None]:
+    """The prompts as one tensor (B, P) that ends with each prompt's end, and the padding (B,)."""
+    longest = max(map(len, rows))
+    missing = [longest - len(row) for row in rows]
+    tokens = [[0] * gap + row for gap, row in zip(missing, rows, strict=True)]
+    padding = torch.tensor(missing, device=device) if any(missing) else None
+    return torch.tensor(tokens, device=device), padding
+
+
+def _row(tokens: Tokens, model: nn.Module, what: str = "prompt") -> list[int]:
+    """The tokens as a list of numbers that the model knows."""
+    row = tokens.tolist() if isinstance(tokens, Tensor) else list(tokens)
+    if not row:
+        raise BadValue(f"given an empty {what}: needs at least one token.")
+    config: Any = model.config
+    words = config.vocab_size
+    strange = [token for token in row if type(token) is not int or not 0 <= token < words]
+    if strange:
+        raise BadValue(f"token {strange[0]!r} in a {what}: the model knows 0 to {words - 1:,}.")
+    return row
+
+
+def _check_room(prompt: int, new: int, model: nn.Module) -> None:
+    """Refuse what does not fit into the context, before anything is read."""
+    if type(new) is not int or new < 1:
+        raise BadValue(f"max_new_tokens={new!r}: needs a whole number of at least 1.")
+    config: Any = model.config
+    context = config.context
+    if prompt + new > context:
+        todo = f"ask for at most {context - prompt:,}" if prompt < context else "shorten the prompt"
+        raise BadValue(
+            f"a prompt of {prompt:,} tokens and {new:,} new ones are {prompt + new:,}; the model "
+            f"looks back on {context:,}: {todo}."
+        )
+
+
+def _spoilt(model: nn.Module) -> str:
+    """Which weights are no numbers."""
+    names = [name for name, p in model.named_parameters() if not p.isfinite().all()]
+    return f"{names[0]!r} holds NaN or ∞" if names else "its weights are numbers, its answers not"
