@@ -14,7 +14,8 @@ agree, compare                   the same? better, and can we tell?
 techniques                       other ways to run what was learnt
 bill, bills                      a prediction beside a training step, counted and timed
 two_bills                        a whole training beside a prediction of what it made
-ladder                           ways to train one model, each held against the best before it
+training_ladder                  ways to train one model, each held against the best before it
+inference_ladder, fastest        forms of a trained model: speed, size, score; the fastest allowed
 metered, energy_per_call         joules, where a counter can be read
 guess, order, explore, draw      things to move by hand
 verdict, check                   the ledger's card for a claim; is the exercise right?
@@ -30,7 +31,15 @@ if TYPE_CHECKING:
     from kit import data, errors, figures, models, scenarios, techniques, units, workloads
     from kit.checkpoints import load, save
     from kit.comparison import agree, compare
-    from kit.costs import bill, bills, energy_per_call, ladder, two_bills
+    from kit.costs import (
+        bill,
+        bills,
+        energy_per_call,
+        fastest,
+        inference_ladder,
+        training_ladder,
+        two_bills,
+    )
     from kit.counting import count, count_generation
     from kit.course.claims import verdict
     from kit.course.drawing import draw
@@ -64,10 +73,11 @@ __all__ = [
     "errors",
     "evaluate",
     "explore",
+    "fastest",
     "figures",
     "generate",
     "guess",
-    "ladder",
+    "inference_ladder",
     "layer_point",
     "load",
     "machine",
@@ -88,6 +98,7 @@ __all__ = [
     "techniques",
     "torchrun",
     "train",
+    "training_ladder",
     "two_bills",
     "units",
     "verdict",
@@ -112,10 +123,11 @@ _FROM: dict[str, str | None] = {
     "errors": None,
     "evaluate": "inference",
     "explore": "course.panels",
+    "fastest": "costs",
     "figures": None,
     "generate": "inference",
     "guess": "course.panels",
-    "ladder": "costs",
+    "inference_ladder": "costs",
     "layer_point": "limits",
     "load": "checkpoints",
     "machine": "devices",
@@ -136,6 +148,7 @@ _FROM: dict[str, str | None] = {
     "techniques": None,
     "torchrun": "runs.launching",
     "train": "training",
+    "training_ladder": "costs",
     "two_bills": "costs",
     "units": None,
     "verdict": "course.claims",

@@ -58,13 +58,19 @@ def save(path: str | Path, model: nn.Module, history: Any = None) -> Path:
     Raises
     ------
     BadValue
-        The model is of no family that `load` could make again.
+        The model is of no family that `load` could make again, or other than its config says.
     """
     from safetensors.torch import save as pack
 
     family = type(model).__name__
     if family not in FAMILIES or not hasattr(model, "config"):
         raise BadValue(f"cannot save a {family}: load() makes only {', '.join(FAMILIES)} again.")
+    if not _makes_it_again(model):
+        raise BadValue(
+            f"cannot save this {family}: its weights are not of the sizes in its config, so load() "
+            f"could not make it again. Keep it as an exported model: kit.techniques.onnx(...), "
+            f"then kit.techniques.write(...)."
+        )
     tensors = {MODEL + name: value for name, value in model.state_dict().items()}
     state = _split(history.state, STATE, tensors) if history is not None else None
     tensors = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
@@ -95,6 +101,14 @@ def load(path: str | Path, device: torch.device | str = "cpu") -> Checkpoint:
         raise CheckpointRefused("model", f"{path}: {error}") from error
     state = about["state"] and _join(about["state"], tensors)
     return Checkpoint(model.to(device), state, path)
+
+
+def _makes_it_again(model: Any) -> bool:
+    """Whether its config makes a model with weights of the same names and shapes."""
+    with torch.device("meta"):
+        other = build(type(model).__name__, vars(model.config))
+    mine, its = model.state_dict(), other.state_dict()
+    return mine.keys() == its.keys() and all(mine[n].shape == its[n].shape for n in mine)
 
 
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

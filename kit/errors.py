@@ -87,6 +87,10 @@ python -m pip install -c constraints.txt -e ".[speech]"
 class NotSupported(KitError, RuntimeError):
     """A technique that does not work on this device: which, why, and what works instead."""
 
+    def __init__(self, message: str, reason: str = ""):
+        super().__init__(message)
+        self.reason = reason or message  # why, and no more
+
 
 class DownloadFailed(KitError, RuntimeError):
     """A published file that could not be fetched, or not be kept."""

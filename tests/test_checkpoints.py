@@ -221,10 +221,19 @@ def test_a_model_that_the_kit_no_longer_makes(tmp_path, monkeypatch):
     assert refusal(path) == "model"
 
 
-def test_weights_that_do_not_fit_their_config(tmp_path):
+def test_weights_that_do_not_fit_their_config_are_not_loaded(tmp_path, monkeypatch):
     model = tiny()
     model.config = MLPConfig(hidden=3)
+    monkeypatch.setattr(checkpoints, "_makes_it_again", lambda model: True)  # as if it had slipped
     assert refusal(save(tmp_path / "odd.kit", model)) == "model"
+
+
+def test_weights_that_do_not_fit_their_config_are_not_saved_either(saved):
+    before, model = saved.read_bytes(), tiny()
+    model.config = MLPConfig(hidden=3)
+    with pytest.raises(BadValue, match=r"not of the sizes in its config.*techniques\.write"):
+        save(saved, model)
+    assert saved.read_bytes() == before
 
 
 def test_nothing_in_a_file_is_run(saved, tmp_path):

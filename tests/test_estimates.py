@@ -13,6 +13,7 @@ from kit.estimates import (
     bootstrap,
     difference,
     median,
+    paired_difference,
     percentile,
     proportion,
     samples_needed,
@@ -228,3 +229,46 @@ def test_a_difference_of_shares_has_newcombes_interval():
 
 def test_an_estimate_in_units_of_a_known_number():
     assert Estimate(6, 4, 8, "s") / 2 == Estimate(3, 2, 4)
+
+
+# --- The same examples, before and after ---------------------------------------------------------
+
+
+def test_a_paired_difference_by_hand():
+    """Of 100 examples 3 are lost and 1 is won: Agresti and Min's interval."""
+    before, after = np.ones(100), np.ones(100)
+    after[:3], before[3] = 0, 0
+    found = paired_difference(after, before)
+    assert found.value == pytest.approx(-0.02)
+    half = 1.959964 * np.sqrt(3.5 + 1.5 - 4 / 102) / 102
+    assert (found.low, found.high) == (
+        pytest.approx(-2 / 102 - half),
+        pytest.approx(-2 / 102 + half),
+    )
+
+
+def test_no_example_changed_is_no_proof_that_none_ever_will():
+    same = paired_difference(np.ones(300), np.ones(300))
+    assert same.value == 0 and -0.01 < same.low < 0 < same.high < 0.01
+
+
+def test_a_paired_difference_of_shares_is_the_mean_gain():
+    drawn = np.random.default_rng(0).random((2, 50))
+    found, gain = paired_difference(*drawn), drawn[0] - drawn[1]
+    assert found == average(gain.sum(), (gain**2).sum(), 50, "%")
+
+
+@pytest.mark.parametrize(("lost", "won"), [(0.02, 0.02), (0.05, 0.01), (0.3, 0.1)])
+def test_a_paired_difference_is_in_its_interval_nineteen_times_in_twenty(lost, won):
+    draw, hits = np.random.default_rng(1), 0
+    for _ in range(1000):
+        kind = draw.choice(3, size=300, p=[lost, won, 1 - lost - won])
+        found = paired_difference(kind != 0, kind != 1)
+        hits += found.low <= won - lost <= found.high
+    assert hits >= 930
+
+
+@pytest.mark.parametrize(("after", "before"), [([1, 0], [1]), ([], []), ([[1]], [[1]])])
+def test_examples_come_in_pairs(after, before):
+    with pytest.raises(BadValue, match="two values of each example"):
+        paired_difference(after, before)

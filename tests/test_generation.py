@@ -107,12 +107,12 @@ def test_only_the_last_answers_are_given_if_no_others_are_asked_for(gpt, text):
     torch.testing.assert_close(gpt(text, last=2), gpt(text)[:, -2:])
 
 
-def test_the_cache_is_as_large_as_counted(gpt):
+def test_the_cache_is_as_large_as_counted(gpt, text):
     cache = gpt.cache(batch_size=5, room=17)
     by_hand = 2 * 2 * 5 * 17 * 32 * 4  # keys and values, layers, texts, places, width, bytes
     assert cache.bytes == by_hand
     assert count_generation(gpt, 9, 9, batch_size=5).kv_bytes == by_hand
-    assert half(gpt).cache(5, 17).bytes * 2 == by_hand
+    assert half(gpt, text).cache(5, 17).bytes * 2 == by_hand
 
 
 @pytest.mark.parametrize(
@@ -194,7 +194,8 @@ def test_texts_written_together_are_those_written_alone(gpt, text):
 
 
 def test_half_the_bytes_write_too(gpt, text):
-    served, cache = half(gpt), half(gpt).cache()
+    served = half(gpt, text)
+    cache = served.cache()
     parts = torch.cat([served(text[:1, :20], cache), served(text[:1, 20:], cache)], 1)
     torch.testing.assert_close(parts, served(text[:1]), atol=0.5, rtol=0.1)
     assert len(generate(served, text[0, :12], max_new_tokens=20).tokens[0]) == 20

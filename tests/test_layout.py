@@ -26,6 +26,7 @@ MAY_IMPORT = {
     "errors": set(),
     "units": set(),
     "places": set(),
+    "quiet": set(),
     "estimates": {"errors", "units"},
     "figures": {"units"},  # it receives labels and numbers, never a result
     "results": {"figures"},
@@ -37,14 +38,14 @@ MAY_IMPORT = {
     "inference": {"data", "devices", *BASICS},
     "training": {"inference", "checkpoints", "places", "devices", "data", *BASICS},
     "checkpoints": {"models", "errors", "places"},
-    "measurement": {"devices", *BASICS},
+    "measurement": {"devices", "quiet", *BASICS},
     "limits": {"devices", "measurement", "places", *BASICS},
     "sweeps": {"devices", "limits", "measurement", *BASICS},
     "scenarios": {"measurement", *BASICS},
     "comparison": {"measurement", *BASICS},
-    "techniques": {"errors"},  # model -> model: who measures or compares them is above
+    "techniques": {"data", "models", "inference", "devices", "places", "quiet", *BASICS},
     "costs": {
-        *("counting", "inference", "training", "workloads"),
+        *("counting", "data", "inference", "training", "techniques", "workloads"),
         *("devices", "limits", "measurement", "comparison"),
         *BASICS,
     },

@@ -16,10 +16,11 @@ from kit import (
     measurement,
     scenarios,
     sweeps,
+    techniques,
     training,
 )
 from kit.course import claims, elsewhere, ordering
-from kit.models import MLP, MLPConfig
+from kit.models import GPT, MLP, MLPConfig
 from kit.results import RECORD, Result
 
 SHORT = {"budget_s": 0.01}
@@ -48,8 +49,22 @@ def trained_and_used(work) -> costs.TwoBills:
     )
 
 
-def climbed(work) -> costs.Ladder:
-    return costs.ladder("first", work, tiny, target_loss=2.2, most_steps=60, **SHORT)
+def climbed(work) -> costs.TrainingLadder:
+    return costs.training_ladder("first", work, tiny, target_loss=2.2, most_steps=60, **SHORT)
+
+
+def in_forms(work) -> costs.InferenceLadder:
+    first = costs.inference_ladder(tiny(), work, batch_sizes=(1, 4), **SHORT)
+    return first.then("half", techniques.half).then("channels_last", techniques.channels_last)
+
+
+def chosen(work) -> costs.Fastest:
+    example, _ = work.example(2)
+    return costs.fastest(tiny(), example, workload=work, max_bytes=1e6, techniques=("none", "half"))
+
+
+def written(_: object = None) -> inference.Generation:
+    return inference.generate(GPT(), [1, 2, 3], max_new_tokens=4)
 
 
 # One of each kind. A new kind of result needs a line here.
@@ -57,12 +72,17 @@ MAKERS = {
     "Agreement": lambda work: comparison.agree(torch.zeros(2, 2), torch.zeros(2, 2)),
     "Bill": lambda work: costs.bill(work, tiny(), batch_size=2, **SHORT),
     "Bills": lambda work: costs.bills(work, models=["mlp"], batch_sizes=[1, 2], **SHORT),
+    "Fastest": chosen,
+    "Form": lambda work: in_forms(work)["half"],
+    "Generation": written,
+    "GenerationCount": lambda work: counting.count_generation(GPT(), 3, 4),
+    "InferenceLadder": in_forms,
     "Comparison": lambda work: comparison.compare({"a": nothing, "b": nothing}, **SHORT),
     "Count": lambda work: counting.count(tiny(), torch.zeros(2, 1, 8, 8)),
     "GuessedOrder": lambda work: ordering.order(["a", "b"], "Which?").against({"a": 1.0, "b": 2.0}),
     "HighestRate": lambda work: scenarios.HighestRate((asked_often(),)),
     "History": lambda work: training.train(tiny(), work, steps=3, live=False),
-    "Ladder": climbed,
+    "TrainingLadder": climbed,
     "Machine": lambda work: devices.machine(),
     "Measurement": lambda work: measurement.measure(nothing, **SHORT),
     "OfflineRun": lambda work: scenarios.offline(nothing, samples=8, batch_size=4),

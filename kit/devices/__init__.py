@@ -12,6 +12,7 @@ from kit.devices.allowance import (
     out_of_memory,
 )
 from kit.devices.collector import collector_held
+from kit.devices.compiler import COMPILING, lacks_compiler
 from kit.devices.description import Machine, machine, name_of, process_peak_bytes
 from kit.devices.energy import Meter, metered
 from kit.devices.selection import (
@@ -26,6 +27,7 @@ from kit.devices.selection import (
 from kit.devices.surroundings import Reading, Surroundings, between, reading
 
 __all__ = [
+    "COMPILING",
     "Machine",
     "Meter",
     "Reading",
@@ -37,6 +39,7 @@ __all__ = [
     "collector_held",
     "cores_allowed",
     "device",
+    "lacks_compiler",
     "machine",
     "memory_allowed",
     "memory_guard",

@@ -12,12 +12,13 @@ Picture            a matplotlib figure with its caption
 ├── roofline       work per byte against work per second, under the machine's limit
 ├── dots           one row per name: a value with its interval
 ├── multiples      the same rows in several panes, one quantity each
-└── scatter        points with names, and the front that nothing beats
+├── scatter        points with names, and the front that nothing beats
+└── trade_offs     two costs against each other, and what each point is worth
 Live               a loss curve that grows while a loop runs
 """
 
 from kit.figures.live import Live, curve
-from kit.figures.overviews import dots, multiples, pareto_front, scatter
+from kit.figures.overviews import dots, multiples, pareto_front, scatter, trade_offs
 from kit.figures.pictures import Picture, axes, bars, images, lines, roofline
 from kit.figures.tables import Note, Table
 
@@ -36,4 +37,5 @@ __all__ = [
     "pareto_front",
     "roofline",
     "scatter",
+    "trade_offs",
 ]

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+import math
+from collections.abc import Collection, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from kit.figures.pictures import COLOURS, MARKERS, Picture, axes
 from kit.units import words
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
 
 Interval = tuple[float, float, float]  # a value between its low and its high end
 
@@ -119,6 +121,87 @@ def scatter(
     pane.yaxis.set_major_formatter(lambda value, _: words(value, y_unit))
     pane.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
     return Picture(figure, caption)
+
+
+def trade_offs(
+    points: Mapping[str, tuple[float, float, Interval]],
+    x: str,
+    y: str,
+    worth: str,
+    *,
+    caption: str,
+    x_unit: str = "",
+    y_unit: str = "",
+    front: Collection[str] = (),
+    limits: tuple[float | None, float | None] = (None, None),
+    chosen: str = "",
+) -> Picture:
+    """Two costs against each other, and beside them what each point is worth, by number and name.
+
+    Parameters
+    ----------
+    points
+        Name -> (x, y, (value, low, high)): both costs are better the smaller, what it is worth
+        the larger; drawn in per cent.
+    front
+        Names of those that nothing beats in all three: filled, the others are hollow.
+    limits
+        The most that y may be, and the least that it may be worth: dashed lines.
+    chosen
+        A name to ring.
+    """
+    figure, (plane, scores) = axes(width=9.6, height=max(3.6, 1.1 + 0.24 * len(points)), columns=2)
+    for row, (name, (at, height, (value, low, high))) in enumerate(points.items()):
+        colour = COLOURS[0] if name in front else "#777777"
+        look: Any = {"color": colour, "markerfacecolor": colour if name in front else "white"}
+        plane.plot(at, height, MARKERS[0], markersize=8, **look)
+        error = [[value - low], [high - value]]
+        scores.errorbar(value, row, xerr=error, fmt=MARKERS[0], capsize=3, **look)
+    plane.set(xscale="log", yscale="log", xlabel=x, ylabel=y)
+    plane.margins(0.12)
+    for at, height, label in _numbered([(at, height) for at, height, _ in points.values()]):
+        plane.annotate(
+            label, (at, height), (0, 7), textcoords="offset points", ha="center", fontsize=8
+        )
+    if chosen:
+        at, height, _ = points[chosen]
+        plane.plot(at, height, "o", markersize=17, markerfacecolor="none", color=COLOURS[1])
+    most, least = limits
+    if most is not None:
+        plane.axhline(most, color=COLOURS[1], linestyle="--", linewidth=1)
+    if least is not None:
+        scores.axvline(least, color=COLOURS[1], linestyle="--", linewidth=1)
+    for axis, unit in ((plane.xaxis, x_unit), (plane.yaxis, y_unit)):
+        _log_ticks(axis, unit)
+    names = [f"{row + 1} {name}" for row, name in enumerate(points)]
+    scores.set_yticks(range(len(points)), names, fontsize=8)
+    _finish(scores, worth, "%", False, len(points), ticks=4)
+    return Picture(figure, caption)
+
+
+def _numbered(points: Sequence[tuple[float, float]]) -> list[tuple[float, float, str]]:
+    """Where to write which numbers, counted from 1: points that lie together share a place."""
+    xs, ys = zip(*points, strict=True)
+    wide, high = (math.log(max(v) / min(v)) or 1.0 for v in (xs, ys))
+    places: list[tuple[float, float, list[str]]] = []
+    for number, (x, y) in enumerate(points, start=1):
+        for at, height, numbers in places:
+            if abs(math.log(x / at)) < 0.06 * wide and abs(math.log(y / height)) < 0.06 * high:
+                numbers.append(str(number))
+                break
+        else:
+            places.append((x, y, [str(number)]))
+    return [(x, y, ", ".join(numbers)) for x, y, numbers in places]
+
+
+def _log_ticks(axis: Axis, unit: str) -> None:
+    """Ticks at 1, 2 and 5 of each power of ten, in words."""
+    from matplotlib.ticker import LogLocator
+
+    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axis.set_major_formatter(lambda value, _: words(value, unit))
+    axis.set_minor_formatter(lambda value, _: "")
+    axis.set_tick_params(labelsize=8)
 
 
 def pareto_front(points: Mapping[str, tuple[float, float]]) -> list[str]:

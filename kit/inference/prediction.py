@@ -17,17 +17,29 @@ from kit.errors import DeviceMismatch, DeviceUnavailable
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[nn.Module]:
     """The model in evaluation mode; each part's own mode is put back at the end."""
-    parts = [model]
-    for part in parts:  # grows while it is walked; `model.modules()` takes several times as long
-        parts.extend(part.children())
-    learning = [part for part in parts if part.training]
-    for part in learning:
-        part.training = False
+    learning = _put_in_evaluation(model)
     try:
         yield model
     finally:
-        for part in learning:
-            part.training = True
+        _put_back(learning)
+
+
+def _put_in_evaluation(model: nn.Module) -> list[nn.Module]:
+    """Turn training mode off where it is on; where that was."""
+    parts = [model]
+    for part in parts:  # grows while it is walked; `model.modules()` takes several times as long
+        parts.extend(filter(None, part._modules.values()))
+    learning = [part for part in parts if part.training]
+    for part in learning:
+        vars(part)["training"] = (
+            False  # a module's own way to set an attribute takes ten times this
+        )
+    return learning
+
+
+def _put_back(learning: list[nn.Module]) -> None:
+    for part in learning:
+        vars(part)["training"] = True
 
 
 def predict(model: nn.Module, inputs: Tensor) -> Tensor:
@@ -45,17 +57,22 @@ def predict(model: nn.Module, inputs: Tensor) -> Tensor:
 
     Explained in lesson 01.
     """
-    with evaluating(model), torch.inference_mode():
-        try:
+    learning = _put_in_evaluation(model)  # as `evaluating` does, a microsecond sooner
+    try:
+        with torch.inference_mode():
             return model(inputs)
-        except RuntimeError as error:  # asked only now: it would double a tiny call's time
-            explain(error, model, inputs)
-            raise
+    except RuntimeError as error:  # asked only now: it would double a tiny call's time
+        explain(error, model, inputs)
+        raise
+    finally:
+        _put_back(learning)
 
 
 def device_of(model: nn.Module) -> torch.device:
-    """Where the model's weights are; the CPU for a model without weights."""
-    return next((p.device for p in model.parameters()), torch.device("cpu"))
+    """Where the model's weights are; without weights, its `home`, or else the CPU."""
+    for p in model.parameters():
+        return p.device
+    return getattr(model, "home", torch.device("cpu"))
 
 
 def explain(error: RuntimeError, model: nn.Module, inputs: Tensor) -> None:

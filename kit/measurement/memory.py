@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import torch
+
+from kit.quiet import without_stderr
 
 COLD_BYTES = 128_000_000  # as much as a CPU core can hope for of the last cache, and more
 CACHES = Path("/sys/devices/system/cpu/cpu0/cache")
@@ -34,7 +34,8 @@ def peak_bytes(call: Callable[[], Any], device: torch.device) -> int | None:
         return None  # two profilers at once would end the one that somebody has started
     from torch.autograd.profiler import profile
 
-    with _hushed(), profile(profile_memory=True) as profiler:
+    # It writes two lines to the process's stderr, which nobody needs.
+    with without_stderr(), profile(profile_memory=True) as profiler:
         call()
     assert profiler.kineto_results is not None
     now = most = 0
@@ -43,26 +44,6 @@ def peak_bytes(call: Callable[[], Any], device: torch.device) -> int | None:
             now += event.nbytes()
             most = max(most, now)
     return most
-
-
-@contextmanager
-def _hushed() -> Iterator[None]:
-    """PyTorch's profiler writes two lines to the process's stderr; nobody needs them."""
-    if sys.stderr:
-        sys.stderr.flush()
-    try:
-        kept = os.dup(2)
-    except OSError:  # a process without stderr
-        yield
-        return
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 2)
-    try:
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nowhere)
 
 
 class Flush:

@@ -49,6 +49,19 @@ def build(family: str, config: dict[str, Any]) -> nn.Module:
         raise BadValue(f"{family} cannot be built from {config}: {error}.") from error
 
 
+WIDTHS = ("hidden", "filters", "factors", "embedding", "d_model")  # the sizes that say how wide
+
+
+def halved(model: nn.Module) -> nn.Module:
+    """A fresh model of the same family, half as wide: with about a quarter of the weights.
+
+    >>> halved(MLP())
+    MLP(hidden=64, layers=2): 8,970 parameters
+    """
+    family, config = type(model).__name__, vars(model.config)
+    return build(family, {k: max(1, v // 2) if k in WIDTHS else v for k, v in config.items()})
+
+
 __all__ = [
     "CNN",
     "FAMILIES",
@@ -72,4 +85,5 @@ __all__ = [
     "TwoTower",
     "TwoTowerConfig",
     "build",
+    "halved",
 ]

@@ -67,7 +67,8 @@ class Seq2Seq(nn.Module):
         """The encoder's memories (B, S, H) of a source (B, S), and the last, (1, B, H)."""
         memories = self.encoder(self.embed(source.T))[0].transpose(0, 1)  # (B, S, H)
         last = (source != PADDING).sum(1).sub(1).clamp(min=0)  # (B,): what follows is padding
-        return memories, memories[torch.arange(len(source), device=source.device), last][None]
+        place = last[:, None, None].expand(-1, 1, memories.shape[2])  # (B, 1, H)
+        return memories, memories.gather(1, place).transpose(0, 1)
 
     def write(
         self, so_far: Tensor, state: Tensor, memories: Tensor, real: Tensor

@@ -1,30 +1,37 @@
-"""The same model, compiled."""
+"""One program instead of many operations: made when first called, or once and for all."""
 
 from __future__ import annotations
 
-import os
-import shutil
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from kit.techniques.technique import untouched
+from kit.devices import COMPILING
+from kit.quiet import hushed
+from kit.techniques.exporting import program
+from kit.techniques.runtimes import Exported, run_package
 
 
-def compiled(model: nn.Module) -> nn.Module:
-    """A copy that PyTorch's compiler turns into fused kernels at its first call.
+def compiled(model: nn.Module, example: Tensor) -> nn.Module:
+    """PyTorch's compiler turns it into fused kernels at the first call of each shape.
 
-    That call takes seconds (`kit.measure` tells how many); other shapes take them anew.
-    Explained in lesson 09.
+    That call takes seconds (`kit.measure` tells how many).
     """
-    optimised: Any = torch.compile(untouched(model))
+    optimised: Any = torch.compile(model, **COMPILING)
     return optimised
 
 
-def lacks_compiler(device: torch.device) -> str:
-    """Why it cannot compile for that device; nothing if it can."""
-    compilers = (os.environ.get("CXX", "g++"), "clang++")
-    if device.type == "cpu" and not any(map(shutil.which, compilers)):
-        return "it needs a C++ compiler (g++ or clang++), and none is installed"
-    return ""
+def packaged(model: nn.Module, example: Tensor) -> nn.Module:
+    """Compiled ahead of time into one file, which runs without Python and without the model's code.
+
+    AOTInductor: the same compiler, whose kernels are called from C++ instead of from Python.
+    """
+    import tempfile
+    from pathlib import Path
+
+    with hushed(), tempfile.TemporaryDirectory() as folder:
+        path = f"{folder}/model.pt2"
+        torch._inductor.aoti_compile_and_package(program(model, example), package_path=path)
+        data = Path(path).read_bytes()
+    return Exported("aoti", data, run_package, device=example.device)

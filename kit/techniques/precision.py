@@ -1,4 +1,4 @@
-"""Fewer bits per weight.
+"""Fewer bits per weight, in numbers that processors multiply as they are.
 
 Shapes: B batch.
 """
@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from kit.techniques.technique import untouched
+# What processors call their instructions for float16: x86, AMX, ARM.
+FLOAT16 = ("avx512_fp16", "amx_fp16", "fp16_arith")
 
 
 class Narrow(nn.Module):
@@ -37,10 +38,34 @@ class Narrow(nn.Module):
         return f"{self.model!r} in {str(self.dtype).removeprefix('torch.')}"
 
 
-def half(model: nn.Module) -> nn.Module:
-    """A copy in bfloat16: float32's range with 8 bits of precision, in half the bytes.
+def half(model: nn.Module, example: Tensor) -> nn.Module:
+    """float32's range with 8 bits of precision, in half the bytes.
 
     Faster where the hardware multiplies bfloat16 (recent GPUs, CPUs with AMX or AVX512-BF16);
-    elsewhere it computes in float32 with conversions, and is slower. Explained in lesson 09.
+    elsewhere it computes in float32 with conversions, and is slower.
     """
-    return Narrow(untouched(model), torch.bfloat16).eval()
+    return Narrow(model, torch.bfloat16).eval()
+
+
+def float16(model: nn.Module, example: Tensor) -> nn.Module:
+    """11 bits of precision in half the bytes, but nothing above 65,504."""
+    return Narrow(model, torch.float16).eval()
+
+
+def lacks_float16(device: torch.device) -> str:
+    """Why float16 is nothing for that device; nothing if it is."""
+    if device.type != "cpu":
+        return ""
+    known: Any = getattr(torch.cpu, "get_capabilities", dict)()
+    if any(known.get(name) for name in FLOAT16):
+        return ""
+    return "this processor has no instructions for float16, and takes tens of times as long"
+
+
+def channels_last(model: nn.Module, example: Tensor) -> nn.Module:
+    """The numbers of one pixel side by side, as many convolutions read them."""
+    from kit.techniques.technique import Unsuitable
+
+    if not any(isinstance(part, nn.Conv2d) for part in model.modules()):
+        raise Unsuitable("there is no convolution over images in it, and nothing else to reorder")
+    return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

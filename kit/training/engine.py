@@ -9,7 +9,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import deepcopy
-from inspect import signature
 from itertools import count, islice
 from typing import Any
 
@@ -17,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from kit.data import Task
-from kit.devices import collector_held
+from kit.devices import COMPILING, collector_held
 from kit.errors import BadValue
 from kit.inference import device_of, predict
 from kit.training.optimizers import optimizer_for
@@ -27,12 +26,6 @@ from kit.training.recomputing import recomputed
 from kit.training.schedules import rate_at
 from kit.training.sharding import fill, spread, state_apart, together
 from kit.training.steps import backward
-
-# Each training compiles for its own shapes and keeps its programs to itself. Else a second one in
-# the same process would make the first one's programs slower, or after eight not be compiled.
-COMPILING: dict[str, Any] = {"dynamic": False}
-if "isolate_recompiles" in signature(torch.compile).parameters:  # PyTorch 2.13
-    COMPILING["isolate_recompiles"] = True
 
 
 class Engine:
@@ -53,7 +46,9 @@ class Engine:
         self.steps_per_epoch = workload.size("train") // recipe.batch_size
         if recipe.accumulate > 1 or not self.processes.alone:
             self._check_loss_is_a_mean()
-        self.cost = torch.compile(self._cost, **COMPILING) if recipe.compile else self._cost
+        self.cost = self._cost
+        if recipe.compile:  # each training for its own shapes alone
+            self.cost = torch.compile(self._cost, dynamic=False, **COMPILING)
         simple = recipe.autocast is None and recipe.accumulate == 1
         self.backward = self._backward_whole if simple else self._backward
 

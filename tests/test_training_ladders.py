@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from kit import workloads
-from kit.costs import ladder
-from kit.costs.rungs import Rung, Way, to_the_loss
+from kit.costs import training_ladder
+from kit.costs.training_rungs import Rung, Way, to_the_loss
 from kit.errors import BadValue
 from kit.estimates import Estimate
 from kit.limits import Peaks
@@ -29,7 +29,7 @@ def work():
 
 def start(work, **options):
     given = {"target_loss": 1.0, "evaluate_every": 20, "budget_s": 0.1, **options}
-    return ladder("where it begins", work, make, **given)
+    return training_ladder("where it begins", work, make, **given)
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +62,7 @@ def test_the_first_rung_is_trainedto_the_loss(work, first):
 
 
 def test_what_learns_the_same_is_not_trained_again(work, first, monkeypatch):
-    monkeypatch.setattr("kit.costs.rungs.train", lambda *_, **__: pytest.fail("trained"))
+    monkeypatch.setattr("kit.costs.training_rungs.train", lambda *_, **__: pytest.fail("trained"))
     rung = first.then("in parts", accumulate=2).rungs[-1]
     assert rung.steps == first.rungs[0].steps and rung.against == "where it begins"
 
@@ -216,6 +216,6 @@ def test_it_is_a_table_a_picture_and_a_record(first):
     assert [row[0] for row in table.rows] == ["where it begins", "recomputed"]
     assert "to a validation loss of 1" in table.caption
     record = climbed._repr_mimebundle_()[RECORD]
-    assert record["kind"] == "Ladder" and record["rungs"][0]["seconds_to_loss"] > 0
+    assert record["kind"] == "TrainingLadder" and record["rungs"][0]["seconds_to_loss"] > 0
     assert math.isfinite(record["gain_ratio"]["value"])
     assert climbed.plot().png() and "where it begins" in climbed.plot().caption

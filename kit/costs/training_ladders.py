@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 from kit.comparison import Comparison, compare
-from kit.costs.rungs import HEADER, Loop, Make, Rung, Way, scaled, to_the_loss
+from kit.costs.training_rungs import HEADER, Loop, Make, Rung, Way, scaled, to_the_loss
 from kit.errors import BadValue, KitError
 from kit.estimates import Estimate
 from kit.figures import Picture, Table, bars
@@ -37,7 +37,7 @@ UNKNOWN = Estimate(float("nan"), float("nan"), float("nan"), "s")
 
 
 @dataclass(frozen=True)
-class Ladder(Result):
+class TrainingLadder(Result):
     """Ways to train one model to one loss, in the order in which they were tried."""
 
     workload: Workload
@@ -75,7 +75,7 @@ class Ladder(Result):
             value, low, high = value / ratio.value, low / ratio.high, high / ratio.low
         return Estimate(value, low, high, "×")
 
-    def then(self, name: str, loop: Loop | None = None, **change: Any) -> Ladder:
+    def then(self, name: str, loop: Loop | None = None, **change: Any) -> TrainingLadder:
         """The ladder with one rung more: the best so far with a change.
 
         Parameters
@@ -102,7 +102,7 @@ class Ladder(Result):
         except KitError as refusal:
             return self._with(Rung(name, way, UNKNOWN, absent=str(refusal)))
 
-    def observed(self, name: str, history: History) -> Ladder:
+    def observed(self, name: str, history: History) -> TrainingLadder:
         """The ladder with a rung that was trained elsewhere with the same losses: by processes.
 
         It did not take turns with the best rung, which is timed right after instead; and the next
@@ -121,7 +121,7 @@ class Ladder(Result):
         if name in {rung.name for rung in self.rungs}:
             raise BadValue(f"name={name!r}: there is such a rung; each needs its own.")
 
-    def _with(self, rung: Rung) -> Ladder:
+    def _with(self, rung: Rung) -> TrainingLadder:
         return replace(self, rungs=(*self.rungs, rung))
 
     def _measured(self, name: str, way: Way) -> Rung:
@@ -206,7 +206,7 @@ class Ladder(Result):
         return bars(stacks, "time to the loss", caption=caption, unit="s")
 
 
-def ladder(
+def training_ladder(
     name: str,
     workload: Workload,
     make: Make,
@@ -218,8 +218,8 @@ def ladder(
     budget_s: float = 1.0,
     peaks: Peaks | None = None,
     **options: Any,
-) -> Ladder:
-    """A ladder with its first rung; `Ladder.then` adds the next.
+) -> TrainingLadder:
+    """A ladder with its first rung; `TrainingLadder.then` adds the next.
 
     Parameters
     ----------
@@ -230,7 +230,7 @@ def ladder(
     make
         Makes a fresh model, always the same.
     loop
-        The first rung's own loop, see `Ladder.then`; None: the kit's.
+        The first rung's own loop, see `TrainingLadder.then`; None: the kit's.
     target_loss
         Mean per target, nats, on the validation split: what each rung is trained to.
     most_steps
@@ -247,7 +247,9 @@ def ladder(
     Explained in lesson 08.
     """
     device = device_of(make())
-    bare = Ladder(workload, make, target_loss, most_steps, evaluate_every, budget_s, device, peaks)
+    bare = TrainingLadder(
+        workload, make, target_loss, most_steps, evaluate_every, budget_s, device, peaks
+    )
     return bare.then(name, loop, **options)
 
 

@@ -1,0 +1,52 @@
+"""A large matrix as the product of two narrow ones.
+
+Shapes: O outputs, I inputs, r rank.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from kit.errors import BadValue
+from kit.techniques.technique import Unsuitable
+
+
+def low_rank(model: nn.Module, example: Tensor, share: float = 0.5) -> nn.Module:
+    """Linear layers as two thin ones in a row, with `share` of their weights at most.
+
+    The best approximation of a matrix by one of rank r keeps its r largest singular values
+    (Eckart & Young, 1936). Layers that would not become smaller stay as they are.
+    """
+    if not isinstance(share, (int, float)) or not 0 < share < 1:
+        raise BadValue(f"share={share!r}: needs a number between 0 and 1.")
+    changed = 0
+    for parent in list(model.modules()):
+        if isinstance(parent, nn.RNNBase):
+            continue
+        for name, layer in list(parent.named_children()):
+            if isinstance(layer, nn.Linear) and (rank := _rank(layer, share)):
+                setattr(parent, name, _split(layer, rank))
+                changed += 1
+    if not changed:
+        raise Unsuitable("it has no linear layer that two thinner ones could stand for")
+    return model
+
+
+def _rank(layer: nn.Linear, share: float) -> int:
+    """The rank at which two factors hold that share of the weights; 0 if none is worth it."""
+    rows, columns = layer.weight.shape
+    return int(share * rows * columns / (rows + columns))
+
+
+def _split(layer: nn.Linear, rank: int) -> nn.Sequential:
+    """(O, I) ≈ (O, r) · (r, I)."""
+    u, values, v = torch.linalg.svd(layer.weight.detach(), full_matrices=False)
+    root = values[:rank].sqrt()
+    first = nn.Linear(layer.in_features, rank, bias=False)
+    second = nn.Linear(rank, layer.out_features, bias=layer.bias is not None)
+    first.weight.data = root[:, None] * v[:rank]
+    second.weight.data = u[:, :rank] * root
+    if layer.bias is not None:
+        second.bias.data = layer.bias.detach().clone()
+    return nn.Sequential(first, second).to(layer.weight.device).requires_grad_(False)

@@ -1,0 +1,129 @@
+"""Other forms of a model on disk: how large they are, and exported ones kept and read again.
+
+An exported model is kept as its runtime's own file, beside it its SHA-256 in the form that
+`sha256sum -c` reads: any program can check it, and the runtime itself needs neither.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from kit.errors import BadValue, CheckpointRefused, NotSupported
+from kit.places import whole
+from kit.techniques.runtimes import (
+    SUFFIXES,
+    Exported,
+    Load,
+    run_executorch,
+    run_onnxruntime,
+    run_openvino,
+    run_package,
+)
+
+READERS: dict[str, Load] = {
+    "onnxruntime": run_onnxruntime,
+    "openvino": run_openvino("f32"),
+    "aoti": run_package,
+    "executorch": run_executorch,
+}
+
+
+def size_on_disk(model: nn.Module) -> int:
+    """The bytes of its file: the exported one, or its weights as one would save them."""
+    if isinstance(model, Exported):
+        return len(model.data)
+    tensors = getattr(model, "_orig_mod", model).state_dict()
+    if all(type(value.data) is Tensor for value in tensors.values()):
+        from safetensors.torch import save
+
+        plain = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+        return len(save(plain))
+    file = io.BytesIO()  # torchao's weights are several tensors each
+    torch.save(tensors, file)
+    return file.tell()
+
+
+def write(model: nn.Module, path: str | Path) -> Path:
+    """Keep an exported model as a file, and its SHA-256 beside it; returns the path.
+
+    Raises
+    ------
+    BadValue
+        The model is not exported, or the path does not end as files of its runtime do.
+    """
+    if not isinstance(model, Exported):
+        raise BadValue(f"{type(model).__name__} is not exported: keep it by kit.save(path, model).")
+    path = Path(path)
+    if path.suffix != SUFFIXES[model.runtime]:
+        needed = SUFFIXES[model.runtime]
+        raise BadValue(f"{path.name}: a model for {model.runtime} needs a name in {needed}.")
+    digest = hashlib.sha256(model.data).hexdigest()
+    with whole(path) as draft:
+        draft.write_bytes(model.data)
+    with whole(_sum_of(path)) as draft:
+        draft.write_text(f"{digest}  {path.name}\n", encoding="utf-8")
+    return path
+
+
+def read(path: str | Path, runtime: str | None = None) -> Exported:
+    """An exported model from its file, after its bytes were checked; ready for `kit.predict`.
+
+    Parameters
+    ----------
+    path
+        A file that `write` made; it may have been moved, together with the one beside it.
+    runtime
+        "onnxruntime", "openvino", "aoti" or "executorch"; None: the first that reads such files.
+
+    Raises
+    ------
+    CheckpointRefused
+        A check failed; `.check` names it: "exists", "format", "digest", or "runtime".
+    NotSupported
+        The file was made for a device that is not here.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise CheckpointRefused("exists", f"{path}: no such file. Write one with techniques.write.")
+    fitting = [name for name, suffix in SUFFIXES.items() if suffix == path.suffix]
+    if not fitting or (runtime and runtime not in fitting):
+        known = ", ".join(f"{name} {suffix}" for name, suffix in SUFFIXES.items())
+        told = f"for {runtime}" if runtime else "of an exported model"
+        raise CheckpointRefused("format", f"{path}: no file {told}; there are {known}.")
+    data = path.read_bytes()
+    _check_digest(path, data)
+    name = runtime or fitting[0]
+    try:
+        return Exported(name, data, READERS[name], device=_device_of_file(name, data))
+    except NotSupported:
+        raise
+    except Exception as error:
+        told = f"{path}: {name} cannot run it: {str(error).strip().splitlines()[0][:200]}"
+        raise CheckpointRefused("runtime", told) from error
+
+
+def _sum_of(path: Path) -> Path:
+    return path.with_name(path.name + ".sha256")
+
+
+def _check_digest(path: Path, data: bytes) -> None:
+    beside = _sum_of(path)
+    if not beside.is_file():
+        told = f"no {beside.name} beside it, so nobody can tell whether it is whole"
+        raise CheckpointRefused("digest", f"{path}: {told}. Copy both, or write it anew.")
+    wanted = beside.read_text(encoding="utf-8").split()
+    if not wanted or wanted[0] != hashlib.sha256(data).hexdigest():
+        told = f"{len(data):,} bytes that are not those which were written"
+        raise CheckpointRefused("digest", f"{path}: {told}: cut short, or altered. Copy it anew.")
+
+
+def _device_of_file(runtime: str, data: bytes) -> str:
+    """Where a package of AOTInductor computes; the others compute on the CPU."""
+    if runtime != "aoti":
+        return "cpu"
+    return "cuda" if b"AOTI_DEVICE_KEY" in data and b'"cuda"' in data else "cpu"

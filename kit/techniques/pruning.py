@@ -1,0 +1,98 @@
+"""Less to keep: weights set to zero one by one, or whole channels taken out.
+
+Shapes: B batch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+from itertools import product
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import prune
+
+from kit.errors import BadValue
+from kit.models import build
+from kit.models.transformer import Attention
+from kit.quiet import hushed
+from kit.techniques.technique import Unsuitable
+
+# Whose outputs have a meaning place by place: heads, gates, what is added up along the model.
+WHOLE = (nn.Embedding, nn.LayerNorm, nn.GRU, nn.LSTM, Attention)
+
+
+def zeroed(model: nn.Module, example: Tensor, share: float = 0.8) -> nn.Module:
+    """The smallest weights of all layers become zeros ("unstructured"): as many as `share` says.
+
+    They are multiplied like all others, and take as many bytes. LeCun, Denker & Solla, "Optimal
+    Brain Damage", 1989; by magnitude: Han et al., "Learning both Weights and Connections for
+    Efficient Neural Networks", 2015.
+    """
+    _check_share(share)
+    weights = [
+        (part, "weight")
+        for part in model.modules()
+        if isinstance(part, (nn.Linear, nn.Conv1d, nn.Conv2d))
+    ]
+    if not weights:
+        raise Unsuitable("it has no linear layer and no convolution")
+    prune.global_unstructured(weights, prune.L1Unstructured, amount=share)
+    for part, name in weights:
+        prune.remove(part, name)  # leaves the zeros, as weights like others
+    return model
+
+
+def pruned(model: nn.Module, example: Tensor, share: float = 0.5) -> nn.Module:
+    """Whole channels and units are taken out ("structured"), of each layer as many as `share` says.
+
+    Those with the smallest weights go, and with them what the next layer had for them: the model
+    is smaller and does less work. Fang et al., "DepGraph: Towards Any Structural Pruning", 2023.
+    """
+    _check_share(share)
+    with hushed():
+        return _without_channels(model, example, share)
+
+
+def _without_channels(model: nn.Module, example: Tensor, share: float) -> nn.Module:
+    import torch_pruning as tp
+
+    layers = [part for part in model.modules() if isinstance(part, nn.Linear)]
+    before = sum(p.numel() for p in model.parameters())
+    pruner = tp.pruner.BasePruner(
+        model.requires_grad_(True),  # it follows the graph of gradients
+        example[:2],
+        importance=tp.importance.GroupMagnitudeImportance(p=2),
+        pruning_ratio=share,
+        ignored_layers=[p for p in model.modules() if isinstance(p, WHOLE)] + layers[-1:],
+    )
+    pruner.step()
+    if sum(p.numel() for p in model.parameters()) == before:
+        raise Unsuitable("none of its layers has channels that could go alone")
+    _tell_config(model, share)
+    return model.requires_grad_(False)
+
+
+def _check_share(share: float) -> None:
+    if not isinstance(share, (int, float)) or not 0 < share < 1:
+        raise BadValue(f"share={share!r}: needs a number between 0 and 1.")
+
+
+def _tell_config(model: Any, share: float) -> None:
+    """A config of its new sizes, if there is one: with it the model can be saved and loaded."""
+    if not hasattr(model, "config"):
+        return
+    wanted = {name: value.shape for name, value in model.state_dict().items()}
+    sizes = {f.name: getattr(model.config, f.name) for f in fields(model.config)}
+    choices = [{v, v - int(v * share)} for v in sizes.values()]
+    for values in product(*choices):
+        config = replace(model.config, **dict(zip(sizes, values, strict=True)))
+        try:
+            with torch.device("meta"):
+                other = build(type(model).__name__, vars(config))
+        except BadValue:
+            continue
+        if {name: value.shape for name, value in other.state_dict().items()} == wanted:
+            model.config = config
+            return

@@ -1,0 +1,110 @@
+"""What runs a model that was written down: other runtimes, behind the same `kit.predict`.
+
+onnxruntime   ONNX Runtime                 .onnx
+openvino      OpenVINO                     .onnx
+aoti          PyTorch's AOTInductor        .pt2
+executorch    PyTorch's ExecuTorch         .pte
+
+Shapes: B batch.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from kit.quiet import hushed, without_stderr
+
+Run = Callable[[Tensor], Tensor]
+Load = Callable[[bytes], Run]
+SUFFIXES = {"onnxruntime": ".onnx", "openvino": ".onnx", "aoti": ".pt2", "executorch": ".pte"}
+
+
+class Exported(nn.Module):
+    """A model that another runtime runs: it predicts like any other, and that is all it does.
+
+    It has as many threads as PyTorch had when it was made.
+    """
+
+    def __init__(self, runtime: str, data: bytes, load: Load, device: torch.device | str = "cpu"):
+        super().__init__()
+        self.runtime, self.data, self.home = runtime, data, torch.device(device)
+        with hushed():
+            self._run = load(data)
+        self.eval()
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """(B, …) as the model takes them -> its outputs."""
+        return self._run(inputs.contiguous())  # AOTInductor would misread others, and say nothing
+
+    def __repr__(self) -> str:
+        return f"{len(self.data):,} bytes for {self.runtime}"
+
+
+def run_onnxruntime(data: bytes) -> Run:
+    """A session of ONNX Runtime on the CPU."""
+    import onnxruntime as ort
+
+    ort.disable_telemetry_events()
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3  # errors
+    session = ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+    name, run = session.get_inputs()[0].name, session.run
+    return lambda inputs: torch.from_numpy(run(None, {name: inputs.numpy()})[0])
+
+
+def run_openvino(precision: str) -> Load:
+    """A request of OpenVINO on the CPU, in that precision."""
+
+    def load(data: bytes) -> Run:
+        # At its import it would report to a server of its maker; without this module it does not.
+        sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+        import openvino as ov
+
+        core = ov.Core()
+        hints = {
+            "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+            "INFERENCE_PRECISION_HINT": precision,
+            "PERFORMANCE_HINT": "LATENCY",
+            "NUM_STREAMS": 1,
+        }
+        request = core.compile_model(core.read_model(data), "CPU", hints).create_infer_request()
+        infer = request.infer
+        return lambda inputs: torch.from_numpy(infer([inputs.numpy()], share_inputs=True)[0])
+
+    return load
+
+
+def run_package(data: bytes) -> Run:
+    """A package of AOTInductor; its kernels are for the device that it was made on."""
+    with tempfile.TemporaryDirectory() as folder:  # what it needs, it unpacks elsewhere
+        path = Path(folder) / "model.pt2"
+        path.write_bytes(data)
+        package: Any = torch._inductor.aoti_load_package(str(path))
+    return package
+
+
+def run_executorch(data: bytes) -> Run:
+    """A program of ExecuTorch, made for one example at a time."""
+    with without_stderr():  # it tells what it reads of the processor
+        from executorch.extension.pybindings import portable_lib
+        from executorch.runtime import Runtime
+
+        portable_lib._unsafe_reset_threadpool(torch.get_num_threads())
+        method = Runtime.get().load_program(data).load_method("forward")
+    execute = method.execute
+
+    def run(inputs: Tensor) -> Tensor:
+        if len(inputs) == 1:
+            return execute([inputs])[0].clone()  # else the next call would write over it
+        return torch.cat([execute([one])[0].clone() for one in inputs.split(1)])
+
+    return run
