@@ -49,4 +49,4 @@ def _split(layer: nn.Linear, rank: int) -> nn.Sequential:
     second.weight.data = u[:, :rank] * root
     if layer.bias is not None:
         second.bias.data = layer.bias.detach().clone()
-    return nn.Sequential(first, second).to(layer.weight.device).requires_grad_(False)
+    return nn.Sequential(first, second).to(layer.weight.device).eval().requires_grad_(False)

@@ -13,7 +13,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from kit.errors import BadValue, CheckpointRefused, NotSupported
+from kit.devices import present_devices
+from kit.errors import BadValue, CheckpointRefused, DeviceUnavailable
 from kit.places import whole
 from kit.techniques.runtimes import (
     SUFFIXES,
@@ -66,7 +67,7 @@ def write(model: nn.Module, path: str | Path) -> Path:
     with whole(path) as draft:
         draft.write_bytes(model.data)
     with whole(_sum_of(path)) as draft:
-        draft.write_text(f"{digest}  {path.name}\n", encoding="utf-8")
+        draft.write_text(f"{digest}  {path.name}\n# for {model.home.type}\n", encoding="utf-8")
     return path
 
 
@@ -84,7 +85,7 @@ def read(path: str | Path, runtime: str | None = None) -> Exported:
     ------
     CheckpointRefused
         A check failed; `.check` names it: "exists", "format", "digest", or "runtime".
-    NotSupported
+    DeviceUnavailable
         The file was made for a device that is not here.
     """
     path = Path(path)
@@ -96,12 +97,16 @@ def read(path: str | Path, runtime: str | None = None) -> Exported:
         told = f"for {runtime}" if runtime else "of an exported model"
         raise CheckpointRefused("format", f"{path}: no file {told}; there are {known}.")
     data = path.read_bytes()
-    _check_digest(path, data)
+    home = _checked(path, data)
+    present = [device.type for device in present_devices()]
+    if home.type not in present:
+        raise DeviceUnavailable(
+            f"{path}: made for {home.type!r}, which is not here or went away; present here: "
+            f"{', '.join(present)}. Make the form anew from the model, on this computer."
+        )
     name = runtime or fitting[0]
     try:
-        return Exported(name, data, READERS[name], device=_device_of_file(name, data))
-    except NotSupported:
-        raise
+        return Exported(name, data, READERS[name], device=home)
     except Exception as error:
         told = f"{path}: {name} cannot run it: {str(error).strip().splitlines()[0][:200]}"
         raise CheckpointRefused("runtime", told) from error
@@ -111,19 +116,14 @@ def _sum_of(path: Path) -> Path:
     return path.with_name(path.name + ".sha256")
 
 
-def _check_digest(path: Path, data: bytes) -> None:
+def _checked(path: Path, data: bytes) -> torch.device:
+    """The device that the file is for, after its bytes were found to be those that were written."""
     beside = _sum_of(path)
     if not beside.is_file():
         told = f"no {beside.name} beside it, so nobody can tell whether it is whole"
         raise CheckpointRefused("digest", f"{path}: {told}. Copy both, or write it anew.")
-    wanted = beside.read_text(encoding="utf-8").split()
-    if not wanted or wanted[0] != hashlib.sha256(data).hexdigest():
+    words = beside.read_text(encoding="utf-8").split()
+    if not words or words[0] != hashlib.sha256(data).hexdigest():
         told = f"{len(data):,} bytes that are not those which were written"
         raise CheckpointRefused("digest", f"{path}: {told}: cut short, or altered. Copy it anew.")
-
-
-def _device_of_file(runtime: str, data: bytes) -> str:
-    """Where a package of AOTInductor computes; the others compute on the CPU."""
-    if runtime != "aoti":
-        return "cpu"
-    return "cuda" if b"AOTI_DEVICE_KEY" in data and b'"cuda"' in data else "cpu"
+    return torch.device(words[-1] if "for" in words[2:] else "cpu")

@@ -46,7 +46,7 @@ def int4_weights(model: nn.Module, example: Tensor) -> nn.Module:
     with hushed():
         from torchao.prototype.quantization.int4 import PrototypeInt4WeightOnlyConfig
 
-        narrow = Narrow(model, torch.bfloat16)
+        narrow = Narrow(model, torch.bfloat16).eval()
         return _quantised(narrow, PrototypeInt4WeightOnlyConfig(group_size=GROUP), _fits_int4)
 
 
@@ -83,6 +83,8 @@ class Static(nn.Module):
     def __init__(self, graph: nn.Module):
         super().__init__()
         self.graph = graph
+        for part in self.modules():  # an exported graph has no modes, and refuses `eval()`
+            part.training = False
 
         # Of a function, since a compiled module would be a second child with the same weights.
         def run(inputs: Tensor) -> Any:
@@ -102,8 +104,7 @@ class Static(nn.Module):
         return outputs
 
     def train(self, mode: bool = True) -> Static:
-        """An exported graph has no modes."""
-        self.training = mode
+        """It stays as it is."""
         return self
 
 

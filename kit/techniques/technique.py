@@ -19,6 +19,7 @@ from kit.errors import BadValue, KitError, NotInstalled, NotSupported
 from kit.inference import device_of, predict
 from kit.techniques.runtimes import Exported
 
+COLOUR = re.compile(r"\x1b\[\d*m")  # of a terminal
 OPERATOR = re.compile(r"(?:aten|prims?|torchvision|torchao)(?:::|\.)\w+(?:\.\w+)?")
 
 
@@ -140,14 +141,14 @@ def _check_numbers(model: nn.Module) -> None:
 
 
 def _told(error: BaseException) -> str:
-    """An error of a library in one line: the operator that it lacks, if it names one."""
-    text = " ".join(f"{e}" for e in _chain(error))
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    told = f"{type(error).__name__}: {lines[0][:160] if lines else ''}"
-    if operator := OPERATOR.search(text):
-        return f"it lacks the operator {operator[0]} ({told})"
-    return told
+    """An error of a library in a line: the operator that is lacking, or else its root's words."""
+    chain = _chain(error)
+    if operator := OPERATOR.search(" ".join(map(str, chain))):
+        return f"it lacks the operator {operator[0]}"
+    lines = [line.strip() for line in str(chain[-1]).splitlines() if line.strip()]
+    return f"{type(chain[-1]).__name__}: {COLOUR.sub('', lines[0])[:160] if lines else ''}"
 
 
 def _chain(error: BaseException | None) -> list[BaseException]:
+    """The error, what caused it, what caused that, and so on."""
     return [] if error is None else [error, *_chain(error.__cause__ or error.__context__)]
