@@ -27,7 +27,7 @@ from kit.inference import device_of, judge, predict
 from kit.limits import Peaks
 from kit.measurement import measure
 from kit.results import Result
-from kit.techniques import size_on_disk
+from kit.techniques import Technique, size_on_disk, untouched
 from kit.units import words
 from kit.workloads import Workload
 
@@ -110,7 +110,8 @@ class InferenceLadder(Result):
             if from_form.model is None:
                 raise NotSupported(f"{of!r} could not be made: {from_form.absent}")
             source = from_form.model
-        return make(source, self.example, **options)
+        own = source if isinstance(make, Technique) else untouched(source)  # others may change it
+        return make(own, self.example, **options)
 
     def _with(self, form: Form) -> InferenceLadder:
         return replace(self, forms=(*self.forms, form))
