@@ -155,6 +155,22 @@ def flat_scale(train, other):
     return (train - train.mean()) / train.std(), (other - train.mean()) / train.std()
 
 
+def rounded(weights, bits, scale=None):
+    most = 2 ** (bits - 1) - 1
+    rows = weights.abs().amax(1, keepdim=True).clamp(min=1e-12) / most
+    return (weights / (rows if scale is None else scale)).round() * (
+        rows if scale is None else scale
+    )
+
+
+def draft(tokens, most, guesses=None):
+    """What stood behind the last two tokens the last time."""
+    for at in range(len(tokens) - 2, 1, -1):
+        if tokens[at - 2 : at] == tokens[-2:]:
+            return tokens[at : at + (guesses or most)]
+    return []
+
+
 def asked(id, answer):
     """The check of a lesson: with what was measured there, where the answer depends on it."""
     return check(id, answer, **MEASURED.get(id, {}))
@@ -192,6 +208,12 @@ RIGHT = {
         (step + 1) / warmup if step < warmup else 0.1 + 0.9 * rate_at(step, total, "cosine", warmup)
     ),
     "08-spend": {"optimizer": "muon", "lr": 6e-3, "batch_size": 8},
+    "09-gigabytes": 4.5,
+    "09-prune": 0.5,
+    "09-rounding": rounded,
+    "10-memory": 1.05,
+    "10-bound": 7.14,
+    "10-draft": draft,
 }
 WRONG = [  # id, answer, what its hint says
     ("00-flops", 81_920, "counts the multiplications"),
@@ -347,6 +369,48 @@ WRONG = [  # id, answer, what its hint says
     ("08-spend", {"budget_s": 60}, "budget_s: these are the same for all"),
     ("08-spend", {"optimizer": "mon"}, "refuses that: no optimizer is called 'mon'"),
     ("08-spend", {"lr": 1e-5}, "not clearly better"),
+    ("09-gigabytes", "4.5 GB", "Give a number"),
+    ("09-gigabytes", 4.0, "the weights alone"),
+    ("09-gigabytes", 36.0, "gigabits"),
+    ("09-gigabytes", 4.5e9, "in bytes"),
+    ("09-gigabytes", 4.5e9 / 2**30, "units of 2³⁰"),
+    ("09-gigabytes", 32.0, "Bits per weight"),
+    ("09-prune", 50, "a share between 0 and 1"),
+    ("09-prune", 0.1, "Take more"),
+    ("09-prune", 0.9, "too much of the score"),
+    ("09-rounding", 3, "without calling it"),
+    ("09-rounding", lambda w, b: None, "return a tensor"),
+    ("09-rounding", lambda w, b: w, "Nothing was rounded"),
+    ("09-rounding", lambda w, b: rounded(w, b, w.abs().max() / (2 ** (b - 1) - 1)), "loud row"),
+    (
+        "09-rounding",
+        lambda w, b: rounded(w, b, w.abs().amax(1, keepdim=True) / (2 ** (b - 1) - 1)),
+        "zeros gives NaN",
+    ),
+    ("09-rounding", lambda w, b: rounded(w, b + 1), "from −127 to 127"),
+    ("09-rounding", lambda w, b: rounded(w, b - 1), "no more and no less"),
+    (
+        "09-rounding",
+        lambda w, b: (
+            w / w.abs().amax(1, keepdim=True).clamp(min=1e-12) * (2 ** (b - 1) - 1)
+        ).round(),
+        "the whole numbers",
+    ),
+    ("10-memory", "a GB", "Give a number"),
+    ("10-memory", 1.048576 / 2, "keys or values"),
+    ("10-memory", 1.048576 / 32, "one layer"),
+    ("10-memory", 1.048576e9, "in bytes"),
+    ("10-memory", 33.0, "Per token"),
+    ("10-bound", "fast", "Give a number"),
+    ("10-bound", 0.14, "seconds per token"),
+    ("10-bound", 100 / 7, "has 2 bytes"),
+    ("10-bound", 1e3, "all weights, once"),
+    ("10-draft", [1], "without calling it"),
+    ("10-draft", lambda tokens, most: draft(tokens, most, 9), "at most 4 guesses and made 8"),
+    ("10-draft", lambda tokens, most: [], "nothing to say"),
+    ("10-draft", lambda tokens, most: [1], "it guesses 1"),
+    ("10-draft", lambda tokens, most: draft(tokens, most) or [1], "only costs"),
+    ("10-draft", lambda tokens, most: draft(tokens, 1), "not one token"),
 ]
 each_exercise = pytest.mark.parametrize("id", EXERCISES)
 

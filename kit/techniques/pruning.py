@@ -87,8 +87,8 @@ def _tell_config(model: Any, share: float) -> None:
     sizes = {f.name: getattr(model.config, f.name) for f in fields(model.config)}
     choices = [{v, v - int(v * share)} for v in sizes.values()]
     for values in product(*choices):
-        config = replace(model.config, **dict(zip(sizes, values, strict=True)))
         try:
+            config = replace(model.config, **dict(zip(sizes, values, strict=True)))
             with torch.device("meta"):
                 other = build(type(model).__name__, vars(config))
         except BadValue:

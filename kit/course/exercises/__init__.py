@@ -24,6 +24,8 @@ from kit.course.exercises import (
     lesson_06,
     lesson_07,
     lesson_08,
+    lesson_09,
+    lesson_10,
 )
 from kit.errors import UnknownName
 
@@ -37,6 +39,8 @@ EXERCISES: dict[str, Callable[..., str | None]] = {
     **lesson_06.EXERCISES,
     **lesson_07.EXERCISES,
     **lesson_08.EXERCISES,
+    **lesson_09.EXERCISES,
+    **lesson_10.EXERCISES,
 }
 
 

@@ -1,0 +1,238 @@
+"""Six trained models in every form that there is: latency, throughput, size on disk, score.
+
+    python benchmarks/inference_ladder.py                  # half an hour, on a machine left alone
+    python benchmarks/inference_ladder.py --only vision    # one workload; keeps nothing
+    python benchmarks/inference_ladder.py table            # what was kept, as Markdown
+
+The models are those of six workloads, one of each family that answers in one pass: a CNN, a GPT, a
+CNN over time, two towers, an RNN, an MLP. Each is trained by its recipe, and then run in every form
+of `kit.techniques`, and in some that need a training of their own:
+
+pruned      half of the channels taken out, then trained on with half of the rate
+zeroed      four fifths of the weights set to zero; they stay zero while it is trained on
+low_rank    matrices as two thin ones, then trained on
+small       a model half as wide, trained from scratch by the same recipe
+distilled   the same small model, taught by the large one
+
+One thread. "As in training" is what one gets who calls the model without more ado: training mode,
+with gradients recorded. Every form is timed in turns with it, through `kit.predict`, for one
+example and for 64 at once. A form is legal if it loses at most half a point of the score on the
+validation split; the fastest legal one is then judged on the test split, which had no say.
+
+Regret: the time of what `kit.fastest` picks in its own time budget ÷ that of the fastest legal form
+among all that need no training, both timed in turns at the end.
+"""
+
+import argparse
+import json
+import math
+
+import torch
+from keeping import RESULTS, keep
+
+import kit
+from kit import techniques
+from kit.costs.choice import TRIED
+from kit.estimates import Estimate, paired_difference
+from kit.inference import judge
+from kit.models import halved
+from kit.units import words
+
+SIX = ("vision", "language", "speech", "recommendation", "forecast", "fraud")
+BATCHES = (1, 64)
+MOST_LOST = 0.005  # half a point
+BUDGET_S = 1.0
+FURTHER = ("onnx", "onnx_int8", "openvino", "openvino_bf16", "openvino_int8")
+FASTEST_S = 120.0
+
+
+# --- Forms that need a training ------------------------------------------------------------------
+
+
+def trained(model, work, seed=0, share_of_rate=1.0):
+    """The model, trained by the workload's recipe."""
+    kit.seed(seed)
+    recipe = {**work.recipe, "lr": share_of_rate * work.recipe["lr"]}
+    kit.train(model.requires_grad_(True), work, live=False, seed=seed, **recipe)
+    return model.eval().requires_grad_(False)
+
+
+def trained_on(technique, work, **options):
+    """A technique that is followed by a training with half of the rate."""
+
+    def make(model, example):
+        return trained(technique(model, example, **options), work, share_of_rate=0.5)
+
+    return make
+
+
+def zeroed(work, share=0.8):
+    """Zeros that stay zeros: after each update they are put back."""
+
+    def make(model, example):
+        form = techniques.zeroed(model, example, share=share)
+        masks = {p: (p != 0).float() for p in form.parameters() if p.ndim > 1}
+        for p, mask in masks.items():  # the gradient of a zero is held at zero
+            p.requires_grad_(True).register_hook(lambda grad, mask=mask: grad * mask)
+        trained(form, work, share_of_rate=0.5)
+        with torch.no_grad():
+            for p, mask in masks.items():
+                p.mul_(mask)
+        return form
+
+    return make
+
+
+def distilled(work):
+    def make(model, example):
+        return trained(halved(model), techniques.taught_by(model, work))
+
+    return make
+
+
+def forms(ladder, work):
+    """All of them, in order."""
+    for name, make in TRIED.items():
+        if name != "none":
+            ladder = ladder.then(name, make)
+    further = {
+        "zeroed, trained on": zeroed(work),
+        "pruned, trained on": trained_on(techniques.pruned, work),
+        "low rank, trained on": trained_on(techniques.low_rank, work),
+        "small from scratch": lambda model, example: trained(halved(model), work),
+        "distilled": distilled(work),
+    }
+    for name, make in further.items():
+        ladder = ladder.then(name, make)
+        if name.startswith("zeroed"):  # the same file, the same speed
+            continue
+        for runtime in FURTHER:
+            ladder = ladder.then(f"{name}, {runtime}", techniques.get(runtime), of=name)
+    return ladder
+
+
+# --- One model -----------------------------------------------------------------------------------
+
+
+def measured(name):
+    """A workload's model in all forms: its record."""
+    work = kit.workloads.get(name)
+    kit.seed(0)
+    model = trained(work.model(), work)
+    options = {"batch_sizes": BATCHES, "split": "validation", "budget_s": BUDGET_S}
+    ladder = kit.inference_ladder(model, work, peaks=kit.peaks("cpu"), **options)
+    ladder = forms(ladder.then("none", techniques.none), work)
+    _, worth = judge(model, work, "test")
+    rows = []
+    for form in ladder.forms:
+        row = form.to_dict()
+        if not form.absent:
+            score, own = judge(form.model, work, "test")
+            lost = paired_difference(after=worth.numpy(), before=own.numpy())
+            row |= {"test_score": score.to_dict(), "test_score_lost_share": lost.to_dict()}
+            row["examples_per_s"] = {n: form.throughput(n) for n in BATCHES}
+        rows.append(row)
+    chosen = {n: ladder.best(max_score_loss=MOST_LOST, batch_size=n) for n in BATCHES}
+    for n, form in chosen.items():
+        print(f"{name}, {n}: {form.name}, {form.speedup(n)} as fast as in training", flush=True)
+    return {
+        "workload": name,
+        "model": repr(model),
+        "forms": rows,
+        "bound_s": {n: ladder.bound_s(n) for n in BATCHES},
+        "fastest_legal": {n: form.name for n, form in chosen.items()},
+        "speedup": {n: form.speedup(n).to_dict() for n, form in chosen.items()},
+        "regret": {n: regret(model, work, ladder, n) for n in BATCHES},
+    }
+
+
+def regret(model, work, ladder, n):
+    """What `kit.fastest` finds, held against the best of all that it could have found."""
+    example, _ = work.example(n)
+    found = kit.fastest(model, example, workload=work, max_score_loss=MOST_LOST, budget_s=FASTEST_S)
+    known = [f for f in ladder.present if f.name in ("as in training", *TRIED)]
+    legal = [f for f in known if f.lost is None or f.lost.value <= MOST_LOST]
+    best = min(legal, key=lambda form: form.times[n].value)
+    told = {"picked": found.name, "best": best.name, "spent_s": found.spent_s}
+    if found.name == best.name:
+        return told | {"ratio": Estimate(1.0, 1.0, 1.0, "×").to_dict()}
+    calls = {
+        "best": lambda: kit.predict(best.model, example),
+        "picked": lambda: kit.predict(found.model, example),
+    }
+    timed = kit.compare(calls, varied=("answer", "dtype"), budget_s=4.0)
+    return told | {"ratio": timed.ratio("picked").to_dict()}
+
+
+# --- All six -------------------------------------------------------------------------------------
+
+
+def mean(estimates):
+    """The geometric mean; its ends are those of the ends, which is wider than need be."""
+    ends = zip(*((e["value"], e["low"], e["high"]) for e in estimates), strict=True)
+    return Estimate(*(math.exp(sum(map(math.log, end)) / len(end)) for end in ends), "×")
+
+
+def summary(models):
+    """Speed-ups over the six, and the largest regret."""
+    told = {}
+    for n in BATCHES:
+        gains = [model["speedup"][n] for model in models]
+        told[f"mean_speedup_batch_{n}"] = mean(gains)
+        told[f"least_speedup_batch_{n}"] = min(gain["value"] for gain in gains)
+    regrets = [each["ratio"]["value"] for model in models for each in model["regret"].values()]
+    told["largest_regret"] = max(regrets)
+    return told
+
+
+def table():
+    """The six in Markdown: as in training, and the fastest that loses at most half a point."""
+    kept = json.loads((RESULTS / "inference_ladder.json").read_text(encoding="utf-8"))
+    head = "| model | one example | fastest form | × | 64 at once | fastest form | × | score lost |"
+    lines = [head, "| --- " * 8 + "|"]
+    for model in kept["models"]:
+        by_name = {form["name"]: form for form in model["forms"]}
+        cells = [f"{model['workload']}, {model['model'].split('(')[0]}"]
+        for n in map(str, BATCHES):
+            best = model["fastest_legal"][n]
+            first, last = (by_name[x]["time_s"][n]["value"] for x in ("as in training", best))
+            gain = Estimate(**model["speedup"][n])
+            cells += [f"{words(first, 's')} → {words(last, 's')}", best, words(gain.value)]
+        lost = [by_name[name]["test_score_lost_share"] for name in model["fastest_legal"].values()]
+        cells.append(" / ".join(words(max(0.0, each["value"]), "%") for each in lost))
+        lines.append(f"| {' | '.join(cells)} |")
+    means = [Estimate(**kept[f"mean_speedup_batch_{n}"]) for n in BATCHES]
+    machine = kept["machine"]["cpu"]
+    lines += [
+        "",
+        f"Geometric means: {means[0]} for one example, {means[1]} for 64. Measured on {machine}, "
+        f"1 thread, {kept['date']}; `kit.predict` against the model as in training, in turns.",
+    ]
+    return "\n".join(lines)
+
+
+def main(only):
+    kit.device("cpu")
+    torch.set_num_threads(1)
+    models = [measured(name) for name in only or SIX]
+    if only:
+        print(json.dumps(models, indent=1, ensure_ascii=False))
+        return
+    keep(
+        "inference_ladder",
+        **summary(models),
+        models=models,
+        conditions=f"1 thread; {BUDGET_S} s per form and batch; legal: at most {MOST_LOST} of the "
+        f"validation score lost",
+    )
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("what", nargs="?", choices=["table"])
+    parser.add_argument("--only", choices=kit.workloads.SHELF, action="append")
+    asked = parser.parse_args()
+    if asked.what:
+        print(table())
+    else:
+        main(asked.only)
