@@ -184,6 +184,16 @@ def test_no_draft_can_change_what_is_written(gpt, text, kind, way):
         assert written.arrived == (1,) * 40
 
 
+@pytest.mark.parametrize("new", range(1, 14))
+def test_guesses_never_write_more_than_was_asked_for(gpt, text, new):
+    prompt = text[0, :12].tolist()
+    known = [*prompt, *generate(gpt, prompt, max_new_tokens=30).tokens[0]]
+    for right in (30, new - 1):  # guesses that are right to the end, or up to the last but one
+        draft = lambda tokens, most: (known[: 12 + right] + [0] * 9)[len(tokens) :][:most]  # noqa: E731, B023
+        written = generate(gpt, prompt, max_new_tokens=new, draft=draft, drafted=4)
+        assert written.tokens[0] == tuple(known[12 : 12 + new])
+
+
 def test_texts_written_together_are_those_written_alone(gpt, text):
     prompts = [text[0, :12], text[1, :3], text[2, :30]]
     together = generate(gpt, prompts, max_new_tokens=20)

@@ -102,8 +102,7 @@ def _written(
     """Read what is new, draw what comes next, and so on: the loop itself."""
     most, drafted, ending = limits
     fresh, padding = _flush_right(rows, device_of(model))  # (B, P)
-    room = fresh.shape[1] + most
-    reader = reader_for(model, len(rows), room, padding, cache, chunk)
+    reader = reader_for(model, len(rows), fresh.shape[1] + most, padding, cache, chunk)
     guesses: list[int] = []
     written, going = 0, [True] * len(rows)
     with evaluating(model):
@@ -127,8 +126,8 @@ def _written(
             told = _ended(told, rows, going, ending)
             written += told.shape[1]
             yield told
-            if draft and going[0] and (left := most - written) > 1:
-                guesses = list(draft(rows[0], min(drafted, left - 1)))[: left - 1]
+            room = min(drafted, most - written - 1)  # the model itself adds one
+            guesses = list(draft(rows[0], room))[:room] if draft and room > 0 else []
 
 
 def _agreeing(guesses: list[int], told: Tensor) -> int:
