@@ -9,7 +9,8 @@ from torch.nn.functional import scaled_dot_product_attention
 import kit
 from kit.counting import count_generation
 from kit.data import documentation
-from kit.errors import BadValue, DeviceUnavailable, ShapeMismatch, UnknownName
+from kit.devices import lacks_compiler
+from kit.errors import BadValue, DeviceUnavailable, NotSupported, ShapeMismatch, UnknownName
 from kit.inference import Generation, generate, stream
 from kit.inference.drafts import NGrams
 from kit.inference.generation import timeline
@@ -509,6 +510,24 @@ def test_what_cannot_be_counted_is_refused(model, prompt, new, match):
 
 
 # --- On a GPU ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("draft", [None, "n-grams"])
+def test_a_compiled_step_writes_the_same(gpt, text, draft):
+    """On a fixed cache, whose place is a tensor: what a CUDA graph replays."""
+    if reason := lacks_compiler(torch.device("cpu")):
+        pytest.skip(reason)
+    prompt = text[0, :12]
+    written = generate(gpt, prompt, max_new_tokens=40, compile=True, draft=draft)
+    assert written.tokens == generate(gpt, prompt, max_new_tokens=40).tokens
+    assert "compiled" in written.way
+
+
+def test_without_a_compiler_no_step_can_be_compiled(gpt, monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CXX", raising=False)
+    with pytest.raises(NotSupported, match="compile=True on cpu: it needs a C"):
+        generate(gpt, [1], max_new_tokens=2, compile=True)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")

@@ -35,7 +35,7 @@ MAY_IMPORT = {
     "models": {"errors", "units"},  # no devices: the caller moves tensors
     "workloads": {"data", "models", "errors"},
     "counting": {"models", *BASICS},
-    "inference": {"data", "devices", *BASICS},
+    "inference": {"data", "devices", "models", *BASICS},
     "training": {"inference", "checkpoints", "places", "devices", "data", *BASICS},
     "checkpoints": {"models", "errors", "places"},
     "measurement": {"devices", "quiet", *BASICS},

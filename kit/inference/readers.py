@@ -2,7 +2,7 @@
 
 Rereading    all of the text anew for each token, as one does who keeps nothing
 Cached       each place once: its keys and values are kept
-Replayed     the same, with each step of one token replayed as a CUDA graph
+Stepping     the same, with each step of one token compiled, or replayed as a CUDA graph
 
 Shapes: B texts, T new places, V tokens of the vocabulary.
 """
@@ -13,6 +13,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from kit.devices import COMPILING
+from kit.inference.prediction import device_of
+from kit.models.cache import FixedCache
 
 
 class Rereading:
@@ -63,61 +67,96 @@ class Cached:
             self.cache.back_to(self.cache.length - n)
 
 
-class Replayed(Cached):
-    """A step of one token is some hundred small operations, which Python starts one by one.
+class Stepping(Cached):
+    """Reads each further token by a step that is always the same: the same shapes and addresses.
 
-    A GPU does each of them in less time than starting it takes. A CUDA graph notes them once, and
-    then starts them all together.
+    A step is some hundred small operations, which Python starts one by one. A GPU does each of
+    them in less time than starting it takes. So the step is compiled, which makes few operations
+    of many, or replayed as a CUDA graph, which starts them all at once, or both.
     """
 
-    graph: Any = None
+    def __init__(
+        self,
+        model: Any,
+        texts: int,
+        room: int,
+        padding: Tensor | None,
+        chunk: int,
+        compile: bool = False,
+    ):
+        super().__init__(model, texts, room, padding, chunk)
+        self.fixed: FixedCache | None = None  # from the first step on
+        self.compile, self.graph = compile, None
 
     def read(self, tokens: Tensor, last: int) -> Tensor:
-        """As `Cached`; what it returns is overwritten by the next call."""
+        """As `Cached`; what it returns may be overwritten by the next call."""
         if tokens.shape[1] > 1 or not self.cache.length:
             logits = super().read(tokens, last)
             self._catch_up()
             return logits
-        if self.graph is None:
-            self._record(tokens)
+        if self.fixed is None:
+            self._prepare(tokens)
         self.token.copy_(tokens)
-        self.graph.replay()  # it moves its own place on
-        self.cache.advance(1)
+        if self.graph is None:
+            self.logits = self.step()
+        else:
+            self.graph.replay()
+        self.cache.advance(1)  # the fixed one moved its own place on
         return self.logits
 
     def forget(self, n: int) -> None:
         """Take back the last n tokens."""
         super().forget(n)
-        self._catch_up()
+        if n:
+            self._catch_up()
 
     def _catch_up(self) -> None:
-        """Tell the graph where the next place is."""
-        if self.graph is not None:
+        """Tell the step where the next place is, after something else has read."""
+        if self.fixed is not None:
             self.fixed.place.fill_(self.cache.length)
 
-    def _record(self, tokens: Tensor) -> None:
-        self.token, self.fixed = tokens.clone(), self.cache.fixed()
+    def _prepare(self, tokens: Tensor) -> None:
+        """Make the step: compile it if asked to, and record it where there is CUDA."""
+        self.token = tokens.clone()
+        self.fixed = fixed = self.cache.fixed()
+
+        def step() -> Tensor:
+            return self.model(self.token, fixed, last=1)
+
+        self.step = torch.compile(step, dynamic=False, **COMPILING) if self.compile else step
+        if tokens.is_cuda:
+            self._record()
+
+    def _record(self) -> None:
+        """The step as a CUDA graph."""
         aside = torch.cuda.Stream()
         aside.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(aside):  # libraries set themselves up, which no graph may hold
             for _ in range(3):
-                self.model(self.token, self.fixed, last=1)
-                self.fixed.place.fill_(self.cache.length)  # there may be room for one more only
+                self.step()
+                self._catch_up()  # there may be room for one more token only
         torch.cuda.current_stream().wait_stream(aside)
         self.graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(self.graph):
-            self.logits = self.model(self.token, self.fixed, last=1)
+            self.logits = self.step()
 
 
 Reader = Rereading | Cached
 
 
 def reader_for(
-    model: nn.Module, texts: int, room: int, padding: Tensor | None, cache: bool, chunk: int
+    model: nn.Module,
+    texts: int,
+    room: int,
+    padding: Tensor | None,
+    *,
+    cache: bool,
+    chunk: int,
+    compile: bool,
 ) -> Reader:
     """The quickest reader for the model's device, or the one that keeps nothing."""
     if not cache:
         return Rereading(model, padding)
-    home = next(model.parameters()).device
-    kind = Replayed if home.type == "cuda" else Cached
-    return kind(model, texts, room, padding, chunk)
+    if compile or device_of(model).type == "cuda":
+        return Stepping(model, texts, room, padding, chunk, compile)
+    return Cached(model, texts, room, padding, chunk)

@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from kit.errors import BadValue, UnknownName
+from kit.devices import lacks_compiler
+from kit.errors import BadValue, NotSupported, UnknownName
 from kit.inference.drafts import Draft, NGrams
 from kit.inference.prediction import device_of, evaluating, explain
 from kit.inference.readers import reader_for
@@ -29,6 +30,7 @@ def stream(
     max_new_tokens: int,
     cache: bool = True,
     chunk: int = 512,
+    compile: bool = False,
     draft: str | Draft | None = None,
     drafted: int = 8,
     stop: Tokens | None = None,
@@ -51,6 +53,9 @@ def stream(
         Whether keys and values are kept. Without, each token costs reading all of the text again.
     chunk
         Tokens of a long prompt that are read at once.
+    compile
+        Whether the step of one token is compiled before the second token: that takes many
+        seconds, and pays for a large model on a GPU. On CUDA a step is replayed as a graph anyway.
     draft
         "n-grams", or a function of the text so far and a number to at most so many guesses. The
         model reads all guesses at once and confirms those that it would have written: the tokens
@@ -66,6 +71,8 @@ def stream(
 
     Raises
     ------
+    NotSupported
+        `compile` without a compiler.
     BadValue
         A prompt that is empty or has a token that the model does not know; prompt and new tokens
         longer than the context (all three numbers); weights that give NaN.
@@ -86,23 +93,25 @@ def stream(
             raise UnknownName("draft", draft, DRAFTS)
         draft = DRAFTS[draft]()
     ending = None if stop is None else _row(stop, model, "stop")
+    if compile and (reason := lacks_compiler(device_of(model))):
+        raise NotSupported(f"compile=True on {device_of(model)}: {reason}. Leave it out.", reason)
     limits = (max_new_tokens, drafted, ending)
-    return _written(model, rows, limits, cache, chunk, draft, Sampler(**sampling))
+    reading = {"cache": cache, "chunk": chunk, "compile": compile}
+    return _written(model, rows, limits, reading, draft, Sampler(**sampling))
 
 
 def _written(
     model: nn.Module,
     rows: list[list[int]],
     limits: tuple[int, int, list[int] | None],
-    cache: bool,
-    chunk: int,
+    reading: dict[str, Any],
     draft: Draft | None,
     sampler: Sampler,
 ) -> Iterator[Tensor]:
     """Read what is new, draw what comes next, and so on: the loop itself."""
     most, drafted, ending = limits
     fresh, padding = _flush_right(rows, device_of(model))  # (B, P)
-    reader = reader_for(model, len(rows), fresh.shape[1] + most, padding, cache, chunk)
+    reader = reader_for(model, len(rows), fresh.shape[1] + most, padding, **reading)
     guesses: list[int] = []
     written, going = 0, [True] * len(rows)
     with evaluating(model):
@@ -118,9 +127,9 @@ def _written(
                 if not written and not logits.isfinite().any(-1).all():
                     raise BadValue(f"the model answers with NaN: {_spoilt(model)}. Train it anew.")
                 drawn = sampler(logits, written)  # (B, k)
-            told = drawn.cpu()  # here a GPU is waited for: somebody reads what it writes
-            right = _agreeing(guesses, told)
-            reader.forget(len(guesses) - right)
+                told = drawn.cpu()  # here a GPU is waited for: somebody reads what it writes
+                right = _agreeing(guesses, told)
+                reader.forget(len(guesses) - right)
             told = told[:, : right + 1].clone()
             fresh = drawn[:, right : right + 1]
             told = _ended(told, rows, going, ending)

@@ -16,7 +16,7 @@ from kit.workloads import vision
 WEIGHTS, BITS, GROUP, SCALE_BITS = 8e9, 4, 32, 16  # of the model asked for
 GB = WEIGHTS * (BITS + SCALE_BITS / GROUP) / 8 / 1e9
 SMALLER, MOST_LOST = 3.0, 0.02  # of the digits' CNN: so many times, and so much of the score
-AFTER = {"epochs": 5, "batch_size": 32, "lr": 1.5e-3}  # how it is trained on
+AFTER: dict[str, Any] = {"epochs": 5, "batch_size": 32, "lr": 1.5e-3}  # how it is trained on
 
 
 def gigabytes(answer: Any) -> str | None:
