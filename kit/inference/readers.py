@@ -86,7 +86,8 @@ class Stepping(Cached):
     ):
         super().__init__(model, texts, room, padding, chunk)
         self.fixed: FixedCache | None = None  # from the first step on
-        self.compile, self.graph = compile, None
+        self.compile = compile
+        self.graph: torch.cuda.CUDAGraph | None = None
 
     def read(self, tokens: Tensor, last: int) -> Tensor:
         """As `Cached`; what it returns may be overwritten by the next call."""

@@ -36,12 +36,14 @@ class Exported(nn.Module):
         super().__init__()
         self.runtime, self.data, self.home = runtime, data, torch.device(device)
         with hushed():
-            self._run = load(data)
+            run = load(data)
+        # AOTInductor would misread what lies otherwise in memory, and say nothing.
+        self.answer: Run = lambda inputs: run(inputs.contiguous())  # what `kit.predict` calls
         self.eval()
 
     def forward(self, inputs: Tensor) -> Tensor:
         """(B, …) as the model takes them -> its outputs."""
-        return self._run(inputs.contiguous())  # AOTInductor would misread others, and say nothing
+        return self.answer(inputs)
 
     def __repr__(self) -> str:
         return f"{len(self.data):,} bytes for {self.runtime}"
@@ -89,7 +91,12 @@ def run_package(data: bytes) -> Run:
         path = Path(folder) / "model.pt2"
         path.write_bytes(data)
         package: Any = torch._inductor.aoti_load_package(str(path))
-    return package
+
+    def run(inputs: Tensor) -> Tensor:
+        with torch.inference_mode():
+            return package(inputs)
+
+    return run
 
 
 def run_executorch(data: bytes) -> Run:
