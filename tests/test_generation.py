@@ -518,16 +518,28 @@ def test_a_compiled_step_writes_the_same(gpt, text, draft):
     if reason := lacks_compiler(torch.device("cpu")):
         pytest.skip(reason)
     prompt = text[0, :12]
-    written = generate(gpt, prompt, max_new_tokens=40, compile=True, draft=draft)
+    written = generate(gpt, prompt, max_new_tokens=40, step="compiled", draft=draft)
     assert written.tokens == generate(gpt, prompt, max_new_tokens=40).tokens
     assert "compiled" in written.way
 
 
-def test_without_a_compiler_no_step_can_be_compiled(gpt, monkeypatch, tmp_path):
+def test_a_step_that_cannot_be_made_here_is_refused(gpt, monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv("CXX", raising=False)
-    with pytest.raises(NotSupported, match="compile=True on cpu: it needs a C"):
-        generate(gpt, [1], max_new_tokens=2, compile=True)
+    with pytest.raises(NotSupported, match="step='compiled' on cpu: it needs a C"):
+        generate(gpt, [1], max_new_tokens=2, step="compiled")
+    with pytest.raises(NotSupported, match="step='graph' on cpu: CUDA graphs are for CUDA"):
+        generate(gpt, [1], max_new_tokens=2, step="graph")
+    with pytest.raises(UnknownName, match="no step is called 'quick'"):
+        generate(gpt, [1], max_new_tokens=2, step="quick")
+
+
+def test_a_step_is_compiled_once_for_a_model(gpt, text, monkeypatch):
+    if reason := lacks_compiler(torch.device("cpu")):
+        pytest.skip(reason)
+    generate(gpt, text[0, :12], max_new_tokens=4, step="compiled")
+    with torch.compiler.set_stance("fail_on_recompile"):
+        generate(gpt, text[0, :9], max_new_tokens=9, step="compiled")
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")

@@ -171,7 +171,7 @@ def generate(
     on_tokens
         Called with each (B, k) new tokens as they come: to show them.
     options
-        As for `kit.stream`: cache, chunk, compile, draft, drafted; temperature, top_k, top_p, seed.
+        As for `kit.stream`: cache, chunk, step, draft, drafted; temperature, top_k, top_p, seed.
 
     Raises
     ------
@@ -235,7 +235,7 @@ def _tokens(prompt: Any, text: Text | None) -> list[int]:
 
 def _way(
     cache: bool = True,
-    compile: bool = False,
+    step: str = "auto",
     draft: Any = None,
     temperature: float = 0.0,
     top_k: int | None = None,
@@ -244,8 +244,8 @@ def _way(
 ) -> str:
     """How it is written, in words."""
     told = "with a cache" if cache else "without a cache"
-    if compile and cache:
-        told += ", compiled"
+    if step != "auto" and cache:
+        told += f", {step}"
     if draft is not None:
         told += f" and guesses by {draft if isinstance(draft, str) else 'a draft'}"
     told += ", the likeliest" if temperature == 0 else f", drawn at temperature {temperature:g}"

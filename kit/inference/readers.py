@@ -10,13 +10,17 @@ Shapes: B texts, T new places, V tokens of the vocabulary.
 from __future__ import annotations
 
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
 
-from kit.devices import COMPILING
-from kit.inference.prediction import device_of
+from kit.devices import COMPILING, lacks_compiler
+from kit.errors import NotSupported, UnknownName
 from kit.models.cache import FixedCache
+
+STEPS = ("auto", "plain", "graph", "compiled")
+ROOM = 128  # places by which a fixed cache grows from one size to the next
 
 
 class Rereading:
@@ -76,17 +80,12 @@ class Stepping(Cached):
     """
 
     def __init__(
-        self,
-        model: Any,
-        texts: int,
-        room: int,
-        padding: Tensor | None,
-        chunk: int,
-        compile: bool = False,
+        self, model: Any, texts: int, room: int, padding: Tensor | None, chunk: int, compile: bool
     ):
+        room = min(-(-room // ROOM) * ROOM, model.config.context)  # few sizes: compiled once each
         super().__init__(model, texts, room, padding, chunk)
+        self.step = _compiled_for(model) if compile else _step
         self.fixed: FixedCache | None = None  # from the first step on
-        self.compile = compile
         self.graph: torch.cuda.CUDAGraph | None = None
 
     def read(self, tokens: Tensor, last: int) -> Tensor:
@@ -96,10 +95,12 @@ class Stepping(Cached):
             self._catch_up()
             return logits
         if self.fixed is None:
-            self._prepare(tokens)
+            self.token, self.fixed = tokens.clone(), self.cache.fixed()
+            if tokens.is_cuda:
+                self._record(self.fixed)
         self.token.copy_(tokens)
         if self.graph is None:
-            self.logits = self.step()
+            self.logits = self.step(self.model, self.token, self.fixed)
         else:
             self.graph.replay()
         self.cache.advance(1)  # the fixed one moved its own place on
@@ -116,32 +117,32 @@ class Stepping(Cached):
         if self.fixed is not None:
             self.fixed.place.fill_(self.cache.length)
 
-    def _prepare(self, tokens: Tensor) -> None:
-        """Make the step: compile it if asked to, and record it where there is CUDA."""
-        self.token = tokens.clone()
-        self.fixed = fixed = self.cache.fixed()
-
-        def step() -> Tensor:
-            return self.model(self.token, fixed, last=1)
-
-        self.step = torch.compile(step, dynamic=False, **COMPILING) if self.compile else step
-        if tokens.is_cuda:
-            self._record()
-
-    def _record(self) -> None:
+    def _record(self, fixed: FixedCache) -> None:
         """The step as a CUDA graph."""
         aside = torch.cuda.Stream()
         aside.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(aside):  # libraries set themselves up, which no graph may hold
             for _ in range(3):
-                self.step()
+                self.step(self.model, self.token, fixed)
                 self._catch_up()  # there may be room for one more token only
         torch.cuda.current_stream().wait_stream(aside)
         self.graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(self.graph):
-            self.logits = self.step()
+            self.logits = self.step(self.model, self.token, fixed)
 
 
+def _step(model: Any, token: Tensor, cache: FixedCache) -> Tensor:
+    return model(token, cache, last=1)
+
+
+def _compiled_for(model: nn.Module) -> Any:
+    """The step compiled for that model: the same one each time, so that it compiles once."""
+    if model not in _COMPILED:
+        _COMPILED[model] = torch.compile(_step, dynamic=False, **COMPILING)
+    return _COMPILED[model]
+
+
+_COMPILED: WeakKeyDictionary[nn.Module, Any] = WeakKeyDictionary()
 Reader = Rereading | Cached
 
 
@@ -153,11 +154,33 @@ def reader_for(
     *,
     cache: bool,
     chunk: int,
-    compile: bool,
+    step: str,
 ) -> Reader:
-    """The quickest reader for the model's device, or the one that keeps nothing."""
+    """The reader that keeps nothing, or the one whose further steps are made in that way."""
     if not cache:
         return Rereading(model, padding)
-    if compile or device_of(model).type == "cuda":
-        return Stepping(model, texts, room, padding, chunk, compile)
-    return Cached(model, texts, room, padding, chunk)
+    if step == "plain":
+        return Cached(model, texts, room, padding, chunk)
+    return Stepping(model, texts, room, padding, chunk, compile=step == "compiled")
+
+
+def step_for(step: str, device: torch.device) -> str:
+    """One of `STEPS` for that device.
+
+    Raises
+    ------
+    UnknownName
+        There is no such way.
+    NotSupported
+        It cannot be had on that device: why, and what can.
+    """
+    if step not in STEPS:
+        raise UnknownName("step", step, STEPS)
+    if step == "auto":
+        return "graph" if device.type == "cuda" else "plain"
+    reason = lacks_compiler(device) if step == "compiled" else ""
+    if step == "graph" and device.type != "cuda":
+        reason = "CUDA graphs are for CUDA"
+    if reason:
+        raise NotSupported(f"step={step!r} on {device}: {reason}. step='auto' works.", reason)
+    return step

@@ -11,11 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from kit.devices import lacks_compiler
-from kit.errors import BadValue, NotSupported, UnknownName
+from kit.errors import BadValue, UnknownName
 from kit.inference.drafts import Draft, NGrams
 from kit.inference.prediction import device_of, evaluating, explain
-from kit.inference.readers import reader_for
+from kit.inference.readers import reader_for, step_for
 from kit.inference.sampling import Sampler
 
 NOTHING = -1  # in place of a token: this text has ended
@@ -30,7 +29,7 @@ def stream(
     max_new_tokens: int,
     cache: bool = True,
     chunk: int = 512,
-    compile: bool = False,
+    step: str = "auto",
     draft: str | Draft | None = None,
     drafted: int = 8,
     stop: Tokens | None = None,
@@ -53,9 +52,11 @@ def stream(
         Whether keys and values are kept. Without, each token costs reading all of the text again.
     chunk
         Tokens of a long prompt that are read at once.
-    compile
-        Whether the step of one token is compiled before the second token: that takes many
-        seconds, and pays for a large model on a GPU. On CUDA a step is replayed as a graph anyway.
+    step
+        How one further token is read. "plain": one operation after another. "graph": the same,
+        replayed as a CUDA graph. "compiled": made into few operations first, which takes many
+        seconds once and pays for a large model on a GPU (there it is replayed as well). "auto":
+        a graph on CUDA, plain elsewhere.
     draft
         "n-grams", or a function of the text so far and a number to at most so many guesses. The
         model reads all guesses at once and confirms those that it would have written: the tokens
@@ -72,7 +73,7 @@ def stream(
     Raises
     ------
     NotSupported
-        `compile` without a compiler.
+        A step that the device does not allow.
     BadValue
         A prompt that is empty or has a token that the model does not know; prompt and new tokens
         longer than the context (all three numbers); weights that give NaN.
@@ -93,10 +94,8 @@ def stream(
             raise UnknownName("draft", draft, DRAFTS)
         draft = DRAFTS[draft]()
     ending = None if stop is None else _row(stop, model, "stop")
-    if compile and (reason := lacks_compiler(device_of(model))):
-        raise NotSupported(f"compile=True on {device_of(model)}: {reason}. Leave it out.", reason)
     limits = (max_new_tokens, drafted, ending)
-    reading = {"cache": cache, "chunk": chunk, "compile": compile}
+    reading = {"cache": cache, "chunk": chunk, "step": step_for(step, device_of(model))}
     return _written(model, rows, limits, reading, draft, Sampler(**sampling))
 
 
