@@ -17,7 +17,7 @@ from kit.estimates import Estimate
 from kit.figures import Picture, Table
 from kit.inference import device_of, predict
 from kit.results import Result
-from kit.techniques import SHELF, compiled, half
+from kit.techniques import SHELF, Technique
 from kit.units import words
 from kit.workloads import Workload
 
@@ -26,14 +26,9 @@ NEAR = 1.3  # forms up to so many times as slow as the best look are timed again
 FINAL_S = 2.0  # seconds for that
 
 
-def _half_compiled(model: nn.Module, example: Tensor) -> nn.Module:
-    return compiled(half(model, example), example)
-
-
-# Those that need no training afterwards, and one pair that is more than its parts.
-TRIED: dict[str, Any] = {
-    **{name: technique for name, technique in SHELF.items() if technique.tolerance is not None},
-    "half, compiled": _half_compiled,
+# Those that need no training afterwards.
+TRIED: dict[str, Technique] = {
+    name: technique for name, technique in SHELF.items() if technique.tolerance is not None
 }
 
 

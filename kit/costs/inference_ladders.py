@@ -210,23 +210,30 @@ class InferenceLadder(Result):
 
     def table(self) -> Table:
         """What people see: a row per form."""
-        header, rows = rows_of(list(self.forms), self.first)
-        n = self.batch_sizes[0]
-        caption = (
+        return Table(*rows_of(list(self.forms), self.first), self._conditions())
+
+    def _conditions(self) -> str:
+        """How its forms were timed and judged, and the machine's limit."""
+        told = (
             f"{self.model!r} on {device_of(self.model)}. Times: those of {self.first.name!r} × the "
             f"median ratio of rounds in turns with it."
         )
         if self.workload and self.first.score:
-            caption += (
+            told += (
                 f" Scores on {self.first.score.n:,} {self.split} examples of "
                 f"{self.workload.name!r}; lost: on the same examples, with its 95 % interval."
             )
+        n = self.batch_sizes[0]
         if bound := self.bound_s(n):
-            caption += (
+            told += (
                 f" In float32 this machine could not answer {n:,} sooner than in "
                 f"{words(bound, 's')}."
             )
-        return Table(header, rows, caption)
+        return told
+
+    def last(self, n: int) -> Table:
+        """The first form and the last n, as a table."""
+        return Table(*rows_of([self.first, *self.forms[1:][-n:]], self.first), self._conditions())
 
     def bound_s(self, batch_size: int) -> float | None:
         """The least seconds of a call in float32, by the roofline; None without peaks."""

@@ -1,7 +1,8 @@
 """Model -> model: other ways to run what was learnt. The model given stays as it is.
 
 In the same bytes            none, channels_last, compiled, packaged
-In fewer bits                half, float16, int8_weights, int8_dynamic, int8_static, int4_weights
+In fewer bits                half, half_compiled, float16, int8_weights, int8_dynamic,
+                             int8_static, int4_weights
 In another runtime           onnx, onnx_int8, onnx_int8_dynamic, openvino, openvino_bf16,
                              openvino_int8, executorch
 With less to compute         zeroed, pruned, low_rank: train them on afterwards;
@@ -49,6 +50,10 @@ float16 = Technique(
     lacks=precision.lacks_float16, instead="half",
 )  # fmt: skip
 compiled = Technique("compiled", "PyTorch's compiler", compiling.compiled, 1e-3, lacks_compiler)
+half_compiled = Technique(
+    "half_compiled", "bfloat16, and PyTorch's compiler", compiling.half_compiled, 0.1,
+    lacks_compiler, instead="half",
+)  # fmt: skip
 packaged = Technique(
     "packaged", "PyTorch's compiler, ahead of time", compiling.packaged, 1e-3, lacks_compiler,
     instead="compiled",
@@ -108,7 +113,16 @@ SHELF: dict[str, Technique] = {
     technique.name: technique
     for technique in (
         *(none, half, onnx, onnx_int8, onnx_int8_dynamic, openvino, openvino_bf16, openvino_int8),
-        *(channels_last, float16, compiled, packaged, int8_static, int8_dynamic, int8_weights),
+        *(
+            channels_last,
+            float16,
+            compiled,
+            half_compiled,
+            packaged,
+            int8_static,
+            int8_dynamic,
+            int8_weights,
+        ),
         *(int4_weights, executorch, zeroed, pruned, low_rank),
     )
 }
@@ -150,6 +164,7 @@ __all__ = [
     "float16",
     "get",
     "half",
+    "half_compiled",
     "int4_weights",
     "int8_dynamic",
     "int8_static",

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from kit.devices import COMPILING
 from kit.quiet import hushed
 from kit.techniques.exporting import program
+from kit.techniques.precision import Narrow
 from kit.techniques.runtimes import Exported, run_package
 
 
@@ -20,6 +21,11 @@ def compiled(model: nn.Module, example: Tensor) -> nn.Module:
     """
     optimised: Any = torch.compile(model, **COMPILING)
     return optimised
+
+
+def half_compiled(model: nn.Module, example: Tensor) -> nn.Module:
+    """In bfloat16 and compiled: the conversions around each operation become part of it."""
+    return compiled(Narrow(model, torch.bfloat16).eval(), example)
 
 
 def packaged(model: nn.Module, example: Tensor) -> nn.Module:
