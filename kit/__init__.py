@@ -17,7 +17,8 @@ two_bills                        a whole training beside a prediction of what it
 training_ladder                  ways to train one model, each held against the best before it
 inference_ladder, fastest        forms of a trained model: speed, size, score; the fastest allowed
 metered, energy_per_call         joules, where a counter can be read
-guess, order, explore, draw      things to move by hand
+guess, order                     what you expect, said before it is measured
+explore, draw, chat              things to move by hand
 verdict, check                   the ledger's card for a claim; is the exercise right?
 recorded                         what a lesson measured on other machines
 Estimate, units, figures         a number with its interval; in words; as tables and pictures
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
         two_bills,
     )
     from kit.counting import count, count_generation
+    from kit.course.chatting import chat
     from kit.course.claims import verdict
     from kit.course.drawing import draw
     from kit.course.elsewhere import recorded
@@ -62,6 +64,7 @@ __all__ = [
     "agree",
     "bill",
     "bills",
+    "chat",
     "check",
     "compare",
     "count",
@@ -112,6 +115,7 @@ _FROM: dict[str, str | None] = {
     "agree": "comparison",
     "bill": "costs",
     "bills": "costs",
+    "chat": "course.chatting",
     "check": "course.exercises",
     "compare": "comparison",
     "count": "counting",

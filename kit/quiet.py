@@ -7,7 +7,8 @@ import os
 import sys
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, redirect_stderr
+from io import StringIO
 
 
 @contextmanager
@@ -16,7 +17,10 @@ def hushed() -> Iterator[None]:
     before = logging.root.manager.disable
     logging.disable(logging.ERROR)
     try:
-        with warnings.catch_warnings(action="ignore"), without_stderr():
+        with ExitStack() as stack:
+            stack.enter_context(warnings.catch_warnings(action="ignore"))
+            stack.enter_context(redirect_stderr(StringIO()))  # a notebook's is not the process's
+            stack.enter_context(without_stderr())
             yield
     finally:
         logging.disable(before)

@@ -4,6 +4,7 @@ import os
 import re
 from pathlib import Path
 
+import nbformat
 import pytest
 
 playwright = pytest.importorskip("playwright.sync_api")
@@ -18,6 +19,7 @@ from browser import (  # noqa: E402
     running_lab,
 )
 from strokes import DIGITS  # noqa: E402
+from written import written  # noqa: E402
 
 expect = playwright.expect
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
@@ -133,4 +135,69 @@ def test_guess_slide_and_do_an_exercise(lab, page, screenshots):
         page.keyboard.type(f'answer = {answer}\nkit.check("00-flops", answer)')
         page.keyboard.press("Shift+Enter")
         expect(exercise).to_contain_text(told)
+    watch.check()
+
+
+CHAT = """import time, torch, kit
+kit.device(), torch.manual_seed(0)
+text = kit.data.documentation()
+model = kit.models.GPT(kit.models.GPTConfig(vocab_size=len(text.classes)))
+model.register_forward_pre_hook(lambda *_: time.sleep(0.02))  # long enough to see it wait
+kit.chat({"untrained": model}, text, max_new_tokens=60)"""
+
+
+def test_watch_a_text_being_written(lab, page, screenshots):
+    watch = Watch(page)
+    cell = nbformat.v4.new_code_cell(CHAT)
+    notebook = written(lab.folder / "notebooks" / "watch-a-text.ipynb", [cell])
+    open_notebook(page, lab, notebook)
+    run_all(page, notebook)
+    panel = page.locator(".kit-chat")
+    prompt, text = panel.get_by_label("Prompt"), panel.get_by_role("region", name="The text")
+    write, told = panel.get_by_role("button", name="Write"), panel.get_by_role("status")
+    expect(panel.get_by_label("Model")).to_be_hidden()  # there is only one
+    size = panel.bounding_box()
+    page.screenshot(path=screenshots / "chat-start.png")
+
+    write.click()
+    numbers = re.compile(r"after .*s, then one every .*s; 1\.00 per reading .* characters/s: .* ×")
+    expect(told).to_have_text(numbers, timeout=60_000)
+    shown = text.text_content()
+    assert shown.startswith("The ") and len(shown) == 64
+    expect(panel.locator("svg")).to_contain_text("60 written")
+    page.screenshot(path=screenshots / "chat-written.png")
+
+    panel.get_by_label("Show it").select_option("100 × slower")
+    write.press("Enter")
+    expect(text).to_contain_text("waiting … 0.0")
+    expect(write).to_have_attribute("aria-disabled", "true")
+    expect(write).to_be_focused()
+    page.screenshot(path=screenshots / "chat-waiting.png")
+    panel.get_by_role("button", name="Show all").click(timeout=60_000)
+    expect(told).to_have_text(numbers)
+    assert text.text_content() == shown  # the same settings, the same text
+
+    prompt.fill("Café")
+    write.click()
+    expect(told).to_contain_text("✎ Not written: given the unknown 'é'")
+    page.screenshot(path=screenshots / "chat-refused.png")
+
+    prompt.fill("def ")
+    panel.get_by_label("guess ahead").press("Space")
+    panel.get_by_label("Temperature").press("Home")
+    expect(panel).to_contain_text("0, the likeliest")
+    panel.get_by_label("Show it").select_option("as fast as it comes")
+    write.press("Enter")
+    expect(told).to_contain_text("per reading of the model", timeout=60_000)
+    expect(panel.locator("svg")).to_contain_text("taller: several at once")
+    assert text.text_content().startswith("def ")
+    page.screenshot(path=screenshots / "chat-guessed-ahead.png")
+
+    prompt.fill("if ")
+    panel.get_by_label("guess ahead").press("Space")
+    panel.get_by_label("New characters").fill("120")
+    write.press("Enter")
+    panel.get_by_role("button", name="Stop").press("Enter")
+    expect(told).to_contain_text(re.compile(r"Stopped after \d+ of 120 characters\."))
+    assert panel.bounding_box() == size  # nothing jumps
     watch.check()

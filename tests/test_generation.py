@@ -302,9 +302,18 @@ def test_the_first_token_comes_before_the_second_is_computed(gpt, text):
 
 def test_they_are_shown_as_they_come_and_kept_with_their_time(gpt, text):
     shown = []
-    written = generate(gpt, text[0, :12], max_new_tokens=9, on_tokens=shown.append)
-    assert [int(tokens) for tokens in shown] == list(written.tokens[0])
+    written = generate(gpt, text[0, :12], max_new_tokens=9, on_tokens=lambda *t: shown.append(t))
+    assert [int(tokens) for tokens, _ in shown] == list(written.tokens[0])
+    assert tuple(at for _, at in shown) == written.arrivals_s
     assert len(written.arrivals_s) == 9 and list(written.arrivals_s) == sorted(written.arrivals_s)
+
+
+def test_who_is_shown_the_tokens_may_say_that_it_is_enough(gpt, text):
+    shown = []
+    written = generate(
+        gpt, text[0, :12], max_new_tokens=30, on_tokens=lambda *t: shown.append(t) or len(shown) < 4
+    )
+    assert len(written.tokens[0]) == len(shown) == 4
 
 
 def test_a_text_ends_where_it_is_to_stop(gpt, text):

@@ -151,7 +151,7 @@ def generate(
     max_new_tokens: int,
     text: Text | None = None,
     stop: Prompt | None = None,
-    on_tokens: Callable[[Tensor], object] | None = None,
+    on_tokens: Callable[[Tensor, float], object] | None = None,
     **options: Any,
 ) -> Generation:
     """What the model writes after the prompt, token by token, and when each token came.
@@ -169,7 +169,8 @@ def generate(
     stop
         What ends a text once it is written.
     on_tokens
-        Called with each (B, k) new tokens as they come: to show them.
+        Called with each (B, k) new tokens as they come, and the seconds since the request: to
+        show them. If it returns False, these were the last.
     options
         As for `kit.stream`: cache, chunk, step, draft, drafted; temperature, top_k, top_p, seed.
 
@@ -204,8 +205,9 @@ def generate(
         arrived.append(tokens.shape[1])
         for row, each in zip(new, tokens.tolist(), strict=True):
             row += [token for token in each if token != NOTHING]
-        if on_tokens:
-            on_tokens(tokens)
+        if on_tokens and on_tokens(tokens, arrivals[-1]) is False:
+            coming.close()
+            break
     whole = [[*row, *more] for row, more in zip(rows, new, strict=True)]
     return Generation(
         prompts=tuple(map(tuple, rows)),

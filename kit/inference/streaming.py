@@ -5,7 +5,7 @@ Shapes: B texts, P places of the longest prompt, k tokens that come together.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from typing import Any
 
 import torch
@@ -34,7 +34,7 @@ def stream(
     drafted: int = 8,
     stop: Tokens | None = None,
     **sampling: Any,
-) -> Iterator[Tensor]:
+) -> Generator[Tensor, None, None]:
     """The tokens that follow the prompts, as they come: (B, k) int64 on the CPU each time.
 
     k is 1, or with a draft how many were confirmed at once, and one more. A text that has ended
@@ -106,7 +106,7 @@ def _written(
     reading: dict[str, Any],
     draft: Draft | None,
     sampler: Sampler,
-) -> Iterator[Tensor]:
+) -> Generator[Tensor, None, None]:
     """Read what is new, draw what comes next, and so on: the loop itself."""
     most, drafted, ending = limits
     fresh, padding = _flush_right(rows, device_of(model))  # (B, P)
