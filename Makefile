@@ -11,26 +11,26 @@ lab:      ## the environment, then JupyterLab at the first lesson
 	@$(PYTHON) tools/environment.py lab
 
 test:     ## the environment, then every check: style, types, tests
-	@$(INSTALL) lab speech cluster test
+	@$(INSTALL) lab edge openvino executorch speech cluster test
 	$(BIN)/python -m ruff check .
 	$(BIN)/python -m ruff format --check .
 	$(BIN)/python -m mypy
 	$(BIN)/python -m pytest
 
 course:   ## run every lesson headless: notebooks and pages in runs/
-	@$(INSTALL) lab
+	@$(INSTALL) lab edge
 	$(BIN)/kit course
 
 record:   ## run every lesson and keep its outputs in notebooks/
-	@$(INSTALL) lab
+	@$(INSTALL) lab edge
 	$(BIN)/kit record
 
 doctor:   ## what this computer is, what is installed, what will not work
-	@$(INSTALL) lab
+	@$(INSTALL) lab edge
 	$(BIN)/kit doctor
 
 lock:     ## renew constraints.txt: the newest versions that fit together
-	@$(INSTALL) lab speech cluster test
+	@$(INSTALL) lab edge openvino executorch speech cluster test
 	$(BIN)/python tools/environment.py lock
 
 clean:    ## remove the environment and what tools left behind; notebooks and runs/ stay

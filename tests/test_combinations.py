@@ -62,7 +62,7 @@ def asked(shelves, tmp_path_factory):
         ({"workload": "lacking", "device": "cpu"}, NotInstalled, r'pip install .* ".\[speech\]"'),
         ({"device": ABSENT[0]}, DeviceUnavailable, f"present here: {PRESENT[0]}"),
         ({"precision": "fp16", "device": "cpu"}, BadValue, "on the CPU take fp32 or bf16"),
-        ({"technique": "prune"}, UnknownName, "There are: none, half, compile"),
+        ({"technique": "prune"}, UnknownName, "There are: none, half, onnx"),
         ({"technique": "int1", "device": "cpu"}, NotSupported, "does not work on cpu: no bits"),
         (
             {"workload": "vision", "batch_size": 1198, "device": "cpu"},
@@ -170,3 +170,19 @@ def test_a_possible_combination_runs(asked, tmp_path):
     assert not asked.with_suffix(".ran").exists()
     run(asked, tmp_path / "out.ipynb", {"model": "mlp", "batch_size": "64", "technique": "half"})
     assert asked.with_suffix(".ran").exists()  # so no kernel had run before
+
+
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        ({"d_model": 64, "n_heads": 3}, "d_model=64 with n_heads=3: needs a width"),
+        (
+            {"prompt_tokens": 400, "new_tokens": 200, "context": 512},
+            "prompt_tokens=400 and new_tokens=200 with context=512: 600 tokens do not fit",
+        ),
+    ],
+)
+def test_what_no_model_could_do_is_refused_before_a_kernel_starts(values, told):
+    with pytest.raises(BadValue, match=told):
+        check_together(values)
+    check_together({**values, **{"n_heads": 4, "new_tokens": 100}})

@@ -13,6 +13,7 @@ from kit.runs import class_results, collect, declared, experiment_folder
 from kit.runs.classroom import SAME, spread
 from kit.runs.execution import NOTEBOOKS
 from kit.runs.folders import RECORDED, keep_runs
+from kit.techniques import SHELF as TECHNIQUES
 from kit.workloads import SHELF
 
 FOLDER = NOTEBOOKS / "experiments"
@@ -48,8 +49,10 @@ def records(notebook, kind):
 # --- Form ----------------------------------------------------------------------------------------
 
 
-def test_there_are_the_four():
-    assert IDS == ["class-results", "sweep-report", "train-versus-infer", "training-ladder"]
+def test_there_are_the_six():
+    ladders = ["generate-ladder", "inference-ladder"]
+    reports = ["class-results", "sweep-report"]
+    assert sorted(IDS) == sorted([*ladders, *reports, "train-versus-infer", "training-ladder"])
 
 
 @experiment
@@ -57,7 +60,7 @@ def test_parameters_say_what_they_mean_and_may_be(path):
     assert declared(path)
     for parameter in declared(path).values():
         assert parameter.meaning, parameter
-        assert parameter.choices or parameter.low is not None or parameter.type is str, parameter
+        assert parameter.choices or parameter.low is not None or parameter.type in (str, bool)
         assert parameter.value(parameter.default) == parameter.default
 
 
@@ -66,6 +69,11 @@ def test_the_choice_of_workloads_is_the_shelf(path):
     for name in ("workload", "front_of"):
         if name in declared(path):
             assert declared(path)[name].choices == tuple(SHELF)
+
+
+def test_the_choice_of_techniques_is_the_shelf():
+    ready = tuple(name for name, each in TECHNIQUES.items() if each.tolerance is not None)
+    assert declared(HERE)["technique"].choices == ready
 
 
 @experiment
@@ -120,6 +128,50 @@ def test_the_training_ladder_climbs_on_a_text_of_ones_own(tmp_path):
     rungs = records(executed, "TrainingLadder")[-1]["rungs"]
     assert len(rungs) == 12 and all(rung["verdict"] for rung in rungs)
     assert rungs[0]["name"] == "the tutorial's loop" and rungs[0]["seconds_to_loss"] > 0
+
+
+@pytest.mark.timeout(600)
+def test_the_inference_ladder_weighs_every_form(tmp_path):
+    quick = {"workload": "control", "batch_size": 8, "budget_s": 0.05, "threads": 1}
+    ladder = FOLDER / "inference-ladder.ipynb"
+    executed = papermill(ladder, tmp_path / "run.ipynb", **quick)
+    forms = {form["name"]: form for form in records(executed, "InferenceLadder")[-1]["forms"]}
+    ready = {name for name, each in TECHNIQUES.items() if each.tolerance is not None}
+    assert ready < set(forms) and "pruned, trained on" in forms
+    for form in forms.values():
+        assert form["absent"] or (form["bytes"] > 0 and set(form["time_s"]) == {"1", "8"})
+    assert not forms["onnx"]["absent"] or "not installed" in forms["onnx"]["absent"]
+
+
+def test_the_inference_ladder_takes_a_gpt_of_any_size(tmp_path):
+    """Random weights: nothing is trained, and no score is wanted."""
+    shape = {"d_model": 16, "n_layers": 1, "n_heads": 1, "context": 16, "batch_size": 2}
+    ladder = FOLDER / "inference-ladder.ipynb"
+    few = ladder.read_text().replace(
+        "techniques.SHELF.items()", "[('half', techniques.half), ('none', techniques.none)]"
+    )
+    (tmp_path / "few.ipynb").write_text(few)
+    executed = papermill(tmp_path / "few.ipynb", tmp_path / "run.ipynb", budget_s=0.05, **shape)
+    (record,) = records(executed, "InferenceLadder")[-1:]
+    assert record["model"].startswith("GPT(d_model=16") and len(record["forms"]) == 3
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_the_generate_ladder_writes_the_same_in_every_way(precision, tmp_path):
+    tiny = {"d_model": 16, "n_layers": 1, "n_heads": 1, "vocab_size": 20, "context": 64}
+    asked = {"prompt_tokens": 12, "new_tokens": 20, "texts": 2, "threads": 1}
+    executed = papermill(
+        FOLDER / "generate-ladder.ipynb",
+        tmp_path / "run.ipynb",
+        precision=precision,
+        **tiny,
+        **asked,
+    )
+    written = records(executed, "Generation")
+    assert [w["new_tokens"] for w in written] == [[20], [20], [20], [20, 20]]
+    assert written[0]["way"].startswith("without a cache")
+    (counted,) = records(executed, "GenerationCount")
+    assert counted["kv_bytes_per_token"] == 2 * 16 * (4 if precision == "fp32" else 2)
 
 
 @pytest.mark.parametrize("name", ["sweep-report", "class-results"])

@@ -8,6 +8,7 @@ import torch
 import kit
 from kit.costs import Bill, TwoBills
 from kit.devices import Meter
+from kit.limits import Peaks
 from kit.results import RECORD
 
 
@@ -17,8 +18,8 @@ def parts():
     torch.manual_seed(0)
     model = work.model("mlp")
     history = kit.train(model, work, epochs=2, live=False)
-    served = kit.techniques.half(model)
     inputs, _ = work.example(1)
+    served = kit.techniques.half(model, inputs)
     return {
         "history": history,
         "score": kit.evaluate(served, work),
@@ -64,6 +65,33 @@ def test_a_narrow_model_is_counted_as_it_is_used(parts, account):
     assert record["training"]["memory_bytes"] == account.bill.count.training_bytes
     plain = Bill("mlp", 32, parts["bill"].count, parts["bill"].parts)
     assert plain.memory_ratio < parts["bill"].memory_ratio
+
+
+@pytest.mark.parametrize(
+    ("technique", "rate"),
+    [("half", "bfloat16"), ("none", "float32"), ("onnx", "float32"), ("onnx_int8", None)],
+)
+def test_a_prediction_is_held_against_the_rate_of_what_it_multiplies(parts, technique, rate):
+    peaks = Peaks({"float32": 1e13, "bfloat16": 2e13}, 1e11, {}, "cpu", 1)
+    told = kit.two_bills(**parts, technique=technique, peaks=peaks)
+    if rate is None:  # no peak is known of integers
+        assert told.prediction_share is None
+        return
+    seconds = parts["bill"].parts["predict"].median_s
+    limit = peaks.matmul_flops_per_s[rate]
+    assert told.prediction_share == pytest.approx(told.bill.count.forward_flops / seconds / limit)
+
+
+def test_what_cannot_be_taken_apart_is_counted_as_the_model(parts):
+    work = kit.workloads.vision()
+    model = work.model("mlp")
+    try:
+        served = kit.techniques.onnx(model, work.example(8)[0])
+    except kit.errors.NotInstalled as error:
+        pytest.skip(str(error))
+    assert not kit.techniques.is_open(served) and kit.techniques.is_open(model)
+    bill = kit.bill(work, model, batch_size=8, budget_s=0.02, served=served)
+    assert bill.used == bill.count
 
 
 def test_unknown_energy_and_limits_are_none_and_a_dash(account):

@@ -197,7 +197,8 @@ t0 = time.perf_counter()
 import torch
 t1 = time.perf_counter()
 import kit
-for name in ("device", "workloads", "count", "predict", "train", "save", "measure", "compare"):
+for name in ("device", "workloads", "count", "predict", "generate", "train", "save", "measure",
+             "compare", "techniques", "fastest"):
     getattr(kit, name)
 t2 = time.perf_counter()
 print(json.dumps({"torch_s": t1 - t0, "kit_s": t2 - t1, "modules": sorted(sys.modules)}))
@@ -217,6 +218,12 @@ HEAVY = [
     "papermill",
     "IPython",
     "nbformat",
+    "onnx",
+    "onnxruntime",
+    "openvino",
+    "executorch",
+    "torchao",
+    "torch_pruning",
 ]
 
 

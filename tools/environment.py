@@ -257,7 +257,7 @@ def main():
         parser.error(f"unknown: {' '.join(more)}")
 
     if arguments.command == "lab":
-        ensure(["lab"])
+        ensure(["lab", "edge"])
         open_lab(*more)
     elif arguments.command == "install":
         ensure(arguments.extras)

@@ -23,7 +23,7 @@ from kit.workloads import Workload
 
 LOOK_S = 0.25  # seconds for a first look at a form, in turns with the model as in training
 NEAR = 1.3  # forms up to so many times as slow as the best look are timed against each other
-FINAL_S = 2.0  # seconds for that
+FINAL_S = 1.0  # seconds for that
 
 
 # Those that need no training afterwards.

@@ -21,6 +21,7 @@ from kit.inference import Score
 from kit.limits import Peaks
 from kit.measurement import Measurement
 from kit.results import Result
+from kit.techniques import SHELF
 from kit.training import History
 from kit.units import words
 
@@ -94,9 +95,10 @@ class TwoBills(Result):
     @property
     def prediction_share(self) -> float | None:
         """The same for a prediction of a batch."""
-        precision = "bf16" if self.technique == "half" else self.history.precision
+        form = SHELF.get(self.technique)
+        computes = form.computes if form and form.computes != "fp32" else self.history.precision
         flops, seconds = self.bill.count.forward_flops, self.bill.parts["predict"].median_s
-        return peak_share(self.peaks, flops, seconds, precision)
+        return peak_share(self.peaks, flops, seconds, computes)
 
     def __repr__(self) -> str:
         h, verb = self.history, "reached" if self.reached else "missed"

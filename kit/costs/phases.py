@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from kit import techniques
 from kit.counting import Count, count
 from kit.estimates import Estimate, median
 from kit.figures import Picture, Table, bars
@@ -249,5 +250,7 @@ def bill(
 
 
 def _counted(served: nn.Module | None, inputs: Tensor) -> Count | None:
-    """The count of another form of the model; a compiled one costs on paper what it was."""
-    return None if served is None else count(getattr(served, "_orig_mod", served), inputs)
+    """The count of another form of the model, if it can be taken apart; else the model's stands."""
+    if served is None or not techniques.is_open(served):
+        return None
+    return count(getattr(served, "_orig_mod", served), inputs)

@@ -6,12 +6,11 @@ import math
 from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from kit.figures.pictures import COLOURS, MARKERS, Picture, axes
+from kit.figures.pictures import COLOURS, MARKERS, Picture, axes, log_ticks
 from kit.units import words
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.axis import Axis
 
 Interval = tuple[float, float, float]  # a value between its low and its high end
 
@@ -172,7 +171,8 @@ def trade_offs(
     if least is not None:
         scores.axvline(least, color=COLOURS[1], linestyle="--", linewidth=1)
     for axis, unit in ((plane.xaxis, x_unit), (plane.yaxis, y_unit)):
-        _log_ticks(axis, unit)
+        log_ticks(axis, unit)
+        axis.set_tick_params(labelsize=8)
     names = [f"{row + 1} {name}" for row, name in enumerate(points)]
     scores.set_yticks(range(len(points)), names, fontsize=8)
     _finish(scores, worth, "%", False, len(points), ticks=4)
@@ -192,16 +192,6 @@ def _numbered(points: Sequence[tuple[float, float]]) -> list[tuple[float, float,
         else:
             places.append((x, y, [str(number)]))
     return [(x, y, ", ".join(numbers)) for x, y, numbers in places]
-
-
-def _log_ticks(axis: Axis, unit: str) -> None:
-    """Ticks at 1, 2 and 5 of each power of ten, in words."""
-    from matplotlib.ticker import LogLocator
-
-    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-    axis.set_major_formatter(lambda value, _: words(value, unit))
-    axis.set_minor_formatter(lambda value, _: "")
-    axis.set_tick_params(labelsize=8)
 
 
 def pareto_front(points: Mapping[str, tuple[float, float]]) -> list[str]:

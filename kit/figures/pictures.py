@@ -13,6 +13,7 @@ from kit.units import words
 
 if TYPE_CHECKING:  # matplotlib costs a third of a second: wait until something is drawn
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
 # Okabe & Ito's colours, told apart by people with any kind of colour vision; markers say it again.
@@ -106,10 +107,11 @@ def lines(
     if all(isinstance(v, int) for xs, _ in series.values() for v in xs):
         pane.xaxis.set_major_locator(_few_ticks(whole=True))  # steps and batches have no halves
     if "x" in log:
-        _log_ticks(pane, sorted({v for xs, _ in series.values() for v in xs}))
+        _ticks_at(pane, sorted({v for xs, _ in series.values() for v in xs}))
     if "y" in log:
         pane.set_yscale("log")
-    if unit:  # after the scale, which brings a formatter of its own
+        log_ticks(pane.yaxis, unit)
+    elif unit:
         pane.yaxis.set_major_formatter(lambda value, _: words(value, unit))
     pane.set(xlabel=x, ylabel=y)
     if len(series) > 1 or level:
@@ -117,7 +119,16 @@ def lines(
     return Picture(figure, caption)
 
 
-def _log_ticks(pane: Axes, values: Sequence[float]) -> None:
+def log_ticks(axis: Axis, unit: str) -> None:
+    """Ticks of a logarithmic axis in words, at 1, 2 and 5 of each power of ten."""
+    from matplotlib.ticker import LogLocator
+
+    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axis.set_major_formatter(lambda value, _: words(value, unit))
+    axis.set_minor_formatter(lambda value, _: "")
+
+
+def _ticks_at(pane: Axes, values: Sequence[float]) -> None:
     """A logarithmic x axis whose ticks are the values that were tried."""
     pane.set_xscale("log")
     if len(values) <= 12:

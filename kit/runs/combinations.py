@@ -107,11 +107,26 @@ def _technique(name: str) -> Any:
     return techniques.get(name)
 
 
+def _heads_fit(d_model: int, n_heads: int) -> None:
+    if d_model % n_heads:
+        raise BadValue(f"d_model={d_model} with n_heads={n_heads}: needs a width that they divide.")
+
+
+def _text_fits(prompt_tokens: int, new_tokens: int, context: int) -> None:
+    if prompt_tokens + new_tokens > context:
+        raise BadValue(
+            f"prompt_tokens={prompt_tokens} and new_tokens={new_tokens} with context={context}: "
+            f"{prompt_tokens + new_tokens} tokens do not fit; raise context, or ask for fewer."
+        )
+
+
 ANYWHERE: dict[tuple[str, ...], Callable[..., object]] = {
     ("workload",): _workload,
     ("workload", "model"): _model_of_workload,
     ("workload", "model_name"): _model_of_workload,
     ("technique",): _technique,
+    ("d_model", "n_heads"): _heads_fit,
+    ("prompt_tokens", "new_tokens", "context"): _text_fits,
 }
 HERE: dict[tuple[str, ...], Callable[..., object]] = {
     ("workload", "device"): _installed_workload,  # one without a device only reads of it

@@ -11,6 +11,7 @@ from kit.devices import machine, memory_allowed, present_devices
 from kit.units import words
 
 DISTRIBUTION = "train-infer-kit"
+DOORS = ("edge", "openvino", "executorch", "serve", "cluster", "teach", "test")
 LESSON_BYTES = 1.5 * 2**30  # what a lesson may take, plus room for JupyterLab below
 LAB_BYTES = 0.5e9
 
@@ -108,8 +109,8 @@ def _lessons() -> Finding:
 
 
 def _doors() -> Finding:
-    closed = [door for door in ("edge", "serve", "cluster", "teach", "test") if _missing_of(door)]
-    opened = [door for door in ("edge", "serve", "cluster", "teach", "test") if door not in closed]
+    closed = [door for door in DOORS if _missing_of(door)]
+    opened = [door for door in DOORS if door not in closed]
     todo = f"pip install -c constraints.txt -e '.[{','.join(closed)}]' for the rest, if wanted"
     found = f"open: {', '.join(opened) or 'none'}; closed: {', '.join(closed) or 'none'}"
     return Finding("other doors", found, not closed, todo if closed else "")

@@ -25,7 +25,7 @@ from kit.errors import KitError, UnknownName
 from kit.figures import Table
 from kit.techniques import compiling, exporting, factors, precision, pruning, quantisation
 from kit.techniques.distillation import taught_by
-from kit.techniques.files import read, size_on_disk, write
+from kit.techniques.files import is_open, read, size_on_disk, write
 from kit.techniques.runtimes import Exported
 from kit.techniques.technique import Technique, untouched
 
@@ -44,15 +44,15 @@ none = Technique("none", "the model as it was trained", untouched, 0.0)
 channels_last = Technique(
     "channels_last", "the numbers of a pixel side by side", precision.channels_last, 1e-3
 )
-half = Technique("half", "weights and arithmetic in bfloat16", precision.half, 0.1)
+half = Technique("half", "weights and arithmetic in bfloat16", precision.half, 0.1, computes="bf16")
 float16 = Technique(
     "float16", "weights and arithmetic in float16", precision.float16, 0.02,
-    lacks=precision.lacks_float16, instead="half",
+    lacks=precision.lacks_float16, instead="half", computes="fp16",
 )  # fmt: skip
 compiled = Technique("compiled", "PyTorch's compiler", compiling.compiled, 1e-3, lacks_compiler)
 half_compiled = Technique(
     "half_compiled", "bfloat16, and PyTorch's compiler", compiling.half_compiled, 0.1,
-    lacks_compiler, instead="half",
+    lacks_compiler, instead="half", computes="bf16",
 )  # fmt: skip
 packaged = Technique(
     "packaged", "PyTorch's compiler, ahead of time", compiling.packaged, 1e-3, lacks_compiler,
@@ -64,26 +64,26 @@ int8_weights = Technique(
 )  # fmt: skip
 int8_dynamic = Technique(
     "int8_dynamic", "8-bit integers, scaled at each call", quantisation.int8_dynamic, 0.15,
-    needs=SHRINK, extra="edge", instead="half",
+    needs=SHRINK, extra="edge", instead="half", computes="int8",
 )  # fmt: skip
 int8_static = Technique(
     "int8_static", "8-bit integers, compiled", quantisation.int8_static, 0.25,
-    quantisation.lacks_x86, SHRINK, "edge", instead="onnx_int8",
+    quantisation.lacks_x86, SHRINK, "edge", instead="onnx_int8", computes="int8",
 )  # fmt: skip
 int4_weights = Technique(
     "int4_weights", "weights as 4-bit integers", quantisation.int4_weights, 0.5,
-    _cpu_only, SHRINK, "edge", instead="int8_weights",
+    _cpu_only, SHRINK, "edge", instead="int8_weights", computes="bf16",
 )  # fmt: skip
 onnx = Technique(
     "onnx", "ONNX Runtime", exporting.onnx, 1e-3, _cpu_only, ONNX, "edge", instead="compiled"
 )
 onnx_int8 = Technique(
     "onnx_int8", "ONNX Runtime, 8-bit integers", exporting.onnx_int8, 0.25,
-    _cpu_only, ONNX, "edge", instead="half",
+    _cpu_only, ONNX, "edge", instead="half", computes="int8",
 )  # fmt: skip
 onnx_int8_dynamic = Technique(
     "onnx_int8_dynamic", "ONNX Runtime, 8-bit, scaled at each call", exporting.onnx_int8_dynamic,
-    0.25, _cpu_only, ONNX, "edge", instead="half",
+    0.25, _cpu_only, ONNX, "edge", instead="half", computes="int8",
 )  # fmt: skip
 openvino = Technique(
     "openvino", "OpenVINO", exporting.openvino, 1e-3,
@@ -91,11 +91,11 @@ openvino = Technique(
 )  # fmt: skip
 openvino_bf16 = Technique(
     "openvino_bf16", "OpenVINO, bfloat16", exporting.openvino_bf16, 0.1,
-    _cpu_only, (*ONNX, "openvino"), "openvino", instead="half",
+    _cpu_only, (*ONNX, "openvino"), "openvino", instead="half", computes="bf16",
 )  # fmt: skip
 openvino_int8 = Technique(
     "openvino_int8", "OpenVINO, 8-bit integers", exporting.openvino_int8, 0.25,
-    _cpu_only, (*ONNX, "openvino"), "openvino", instead="onnx_int8",
+    _cpu_only, (*ONNX, "openvino"), "openvino", instead="onnx_int8", computes="int8",
 )  # fmt: skip
 executorch = Technique(
     "executorch", "ExecuTorch, one at a time", exporting.executorch, 1e-3,
@@ -169,6 +169,7 @@ __all__ = [
     "int8_dynamic",
     "int8_static",
     "int8_weights",
+    "is_open",
     "low_rank",
     "none",
     "onnx",

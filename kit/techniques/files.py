@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from kit.devices import present_devices
 from kit.errors import BadValue, CheckpointRefused, DeviceUnavailable
 from kit.places import whole
+from kit.techniques.quantisation import Static
 from kit.techniques.runtimes import (
     SUFFIXES,
     Exported,
@@ -39,7 +40,7 @@ def size_on_disk(model: nn.Module) -> int:
     if isinstance(model, Exported):
         return len(model.data)
     tensors = getattr(model, "_orig_mod", model).state_dict()
-    if all(type(value.data) is Tensor for value in tensors.values()):
+    if _plain(tensors):
         from safetensors.torch import save
 
         plain = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
@@ -47,6 +48,17 @@ def size_on_disk(model: nn.Module) -> int:
     file = io.BytesIO()  # torchao's weights are several tensors each
     torch.save(tensors, file)
     return file.tell()
+
+
+def is_open(model: nn.Module) -> bool:
+    """Whether it can be copied and counted: it is made of PyTorch's own layers and tensors."""
+    if isinstance(model, (Exported, Static)):
+        return False
+    return _plain(getattr(model, "_orig_mod", model).state_dict())
+
+
+def _plain(tensors: dict[str, Tensor]) -> bool:
+    return all(type(value.data) is Tensor for value in tensors.values())
 
 
 def write(model: nn.Module, path: str | Path) -> Path:

@@ -43,6 +43,7 @@ class Technique:
     needs: tuple[str, ...] = ()  # modules of an optional extra
     extra: str = ""  # the extra that brings them
     instead: str = "none"  # the technique to take where this one does not work
+    computes: str = "fp32"  # what it multiplies in; "fp32": as the model does
 
     def __post_init__(self) -> None:
         end = "train it on afterwards" if self.tolerance is None else f"within {self.tolerance:g}"
