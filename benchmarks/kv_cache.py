@@ -2,6 +2,7 @@
 
     python benchmarks/kv_cache.py          # two minutes, on a machine left alone
     python benchmarks/kv_cache.py --pairs 1
+    python benchmarks/kv_cache.py table    # what was kept, in a sentence
 
 A GPT of 6 layers, 256 wide, writes 480 tokens after a prompt of 32, on one thread: once with
 `kit.generate` as it is, once with `cache=False`, in turns. Both write the same tokens, which is
@@ -18,13 +19,15 @@ than the memory does. `speedup_predicted_from_cache` takes that rate for the lim
 """
 
 import argparse
+import json
 
 import torch
-from keeping import keep
+from keeping import RESULTS, keep
 
 import kit
-from kit.estimates import median
+from kit.estimates import Estimate, median
 from kit.models import GPT, GPTConfig
+from kit.units import digits
 
 CONFIG = GPTConfig(vocab_size=103, context=512, d_model=256, n_layers=6, n_heads=4)
 PROMPT, NEW = 32, 480
@@ -89,6 +92,20 @@ def measure(pairs):
     return told
 
 
+def sentence():
+    """What was kept, in words."""
+    kept = json.loads((RESULTS / "kv_cache.json").read_text(encoding="utf-8"))
+    speedup, share = (Estimate(**kept[name]) for name in ("speedup", "measured_to_predicted"))
+    return (
+        f"{kept['new_tokens']} tokens of a GPT with {kept['gpt'].split(': ')[1]}: "
+        f"{digits(kept['tokens_per_s_without_cache'])} tokens/s without a cache, "
+        f"{digits(kept['tokens_per_s_with_cache'])} with one, {speedup} as fast: "
+        f"{digits(share.value)} [{digits(share.low)} to {digits(share.high)}] of what the roofline "
+        f"of the processor and its memory predicts. Measured on {kept['machine']['cpu']}, "
+        f"1 thread, {kept['date']} (`benchmarks/kv_cache.py`)."
+    )
+
+
 def main(pairs):
     kit.device("cpu")
     torch.set_num_threads(1)
@@ -97,5 +114,7 @@ def main(pairs):
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("what", nargs="?", choices=["table"])
     parser.add_argument("--pairs", type=int, default=PAIRS, help="of runs, one of each kind")
-    main(parser.parse_args().pairs)
+    asked = parser.parse_args()
+    print(sentence()) if asked.what else main(asked.pairs)

@@ -402,12 +402,13 @@ def test_the_vocabulary_of_another_text_is_refused(gpt, library):
         generate(gpt, "The ", text=library, max_new_tokens=2)
 
 
-def test_weights_that_are_no_numbers_are_named():
+@pytest.mark.parametrize("name", ["blocks.1.wide.weight", "head.weight"])
+def test_weights_that_are_no_numbers_are_named(name):
     torch.manual_seed(0)
     model = GPT(SMALL)
     with torch.no_grad():
-        model.blocks[1].wide.weight[3, 3] = float("nan")
-    with pytest.raises(BadValue, match=r"NaN: 'blocks\.1\.wide\.weight' holds NaN"):
+        model.get_parameter(name)[3, 3] = float("nan")  # in the head, of one token's logit alone
+    with pytest.raises(BadValue, match=rf"NaN: '{name}' holds NaN"):
         generate(model, [1, 2], max_new_tokens=2)
 
 

@@ -73,7 +73,7 @@ def test_the_code_runs(code, tmp_path):
         [sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path
     )
     assert done.returncode == 0, done.stderr
-    assert "right on 300 test examples" in done.stdout
+    assert re.search(r"right on 300 test examples|100 tokens after 4", done.stdout)
 
 
 def test_the_tree_is_the_tree():
@@ -107,6 +107,12 @@ def test_the_figures_on_trust_are_the_measured_ones():
 def test_the_table_of_workloads_is_of_the_kept_runs():
     script = ROOT / "benchmarks" / "eight_workloads.py"
     assert run([sys.executable, str(script)]).strip() in README
+
+
+@pytest.mark.parametrize("name", ["inference_ladder", "kv_cache"])
+def test_the_figures_on_inference_are_the_measured_ones(name):
+    script = ROOT / "benchmarks" / f"{name}.py"
+    assert run([sys.executable, str(script), "table"]).strip() in README
 
 
 def test_every_file_it_names_is_there():

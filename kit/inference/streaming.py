@@ -123,7 +123,7 @@ def _written(
                 except RuntimeError as error:
                     explain(error, model, asked)
                     raise
-                if not written and not logits.isfinite().any(-1).all():
+                if not written and logits.isnan().any():
                     raise BadValue(f"the model answers with NaN: {_spoilt(model)}. Train it anew.")
                 drawn = sampler(logits, written)  # (B, k)
                 told = drawn.cpu()  # here a GPU is waited for: somebody reads what it writes

@@ -33,7 +33,7 @@ SHRINK, ONNX = ("torchao",), ("onnx", "onnxscript", "onnxruntime")
 
 
 def _cpu_only(device: torch.device) -> str:
-    return "" if device.type == "cpu" else "this runtime is installed for CPUs"
+    return "" if device.type == "cpu" else "it is made for CPUs here"
 
 
 def _cpu_compiler(device: torch.device) -> str:
