@@ -243,9 +243,7 @@ def sweep(
                 )
         except (MemoryError, RuntimeError) as error:
             # Not kept under a name: an error holds on to everything that its call had made.
-            if not devices.out_of_memory(
-                error.__cause__ if isinstance(error, CallFailed) else error
-            ):
+            if not devices.out_of_memory(error):
                 raise
             failed[value] = "out of memory"
             gc.collect()  # what it took must not be missing for the next one

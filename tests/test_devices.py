@@ -13,7 +13,7 @@ import torch
 
 from kit import devices
 from kit.devices import allowance, selection
-from kit.errors import BadValue, DeviceUnavailable
+from kit.errors import BadValue, CallFailed, DeviceUnavailable
 
 CGROUPS = Path("/sys/fs/cgroup")
 needs_linux = pytest.mark.skipif(sys.platform != "linux", reason="control groups are Linux's")
@@ -360,6 +360,9 @@ def test_where_the_system_does_not_tell_nothing_is_guarded(monkeypatch, little):
 )
 def test_which_errors_mean_that_memory_ran_out(error, is_it):
     assert devices.out_of_memory(error) is is_it
+    failed = CallFailed("a call raised it")
+    failed.__cause__ = error
+    assert devices.out_of_memory(failed) is is_it
 
 
 @pytest.mark.parametrize("take", [torch.empty, np.empty, lambda n: [0] * n])

@@ -40,6 +40,11 @@ def silenced(model, example):
     return model
 
 
+def broken(model, example):
+    """No form: a technique with a fault."""
+    raise RuntimeError("broken on purpose")
+
+
 # --- What is measured ----------------------------------------------------------------------------
 
 
@@ -97,7 +102,22 @@ def test_what_does_not_work_here_stands_there_with_its_reason(ladder):
     assert more.to_dict()["forms"][3]["absent"] == "it is lame"
 
 
+class Greedy(nn.Module):
+    """A model that asks for more memory than there is."""
+
+    def forward(self, inputs):
+        return torch.empty(10**15)
+
+
+def test_a_form_for_which_memory_does_not_suffice_stands_there_too(ladder):
+    more = ladder.then("made in vain", lambda *_: torch.empty(10**15)).then("greedy", Greedy())
+    assert [f.absent for f in more.forms[-2:]] == ["out of memory"] * 2
+    assert more.present == ladder.present
+
+
 def test_bad_input_is_no_row_but_an_error(ladder):
+    with pytest.raises(RuntimeError, match="broken on purpose"):
+        ladder.then("broken", broken)
     with pytest.raises(BadValue, match="share=2"):
         ladder.then("wrong", zeroed, share=2)
     with pytest.raises(UnknownName, match="no form is called 'nobody'"):

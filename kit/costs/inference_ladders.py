@@ -20,6 +20,7 @@ from kit.costs.forms import Form, is_legal, loss_of, rows_of
 from kit.costs.training_rungs import scaled
 from kit.counting import count
 from kit.data.dataset import example_like
+from kit.devices import out_of_memory
 from kit.errors import BadValue, NotInstalled, NotSupported, UnknownName
 from kit.estimates import paired_difference
 from kit.figures import Picture, Table, trade_offs
@@ -92,16 +93,21 @@ class InferenceLadder(Result):
         BadValue
             There is a form of that name already; and what the technique refuses.
 
-        Where a technique does not work here, the form is there with the reason.
+        Where a technique does not work here, or memory runs out, the form is there with the reason.
         """
         if name in {form.name for form in self.forms}:
             raise BadValue(f"name={name!r}: there is such a form; each needs its own.")
         started = time.perf_counter()
         try:
             made = make if isinstance(make, nn.Module) else self._made(make, of, options)
+            form = Form(name, made, made_s=time.perf_counter() - started)
+            return self._with(self._measured(form))
         except (NotSupported, NotInstalled) as error:
             return self._with(Form(name, absent=getattr(error, "reason", str(error))))
-        return self._with(self._measured(Form(name, made, made_s=time.perf_counter() - started)))
+        except (MemoryError, RuntimeError) as error:
+            if not out_of_memory(error):
+                raise
+            return self._with(Form(name, absent="out of memory"))
 
     def _made(self, make: Make, of: str | None, options: dict[str, Any]) -> nn.Module:
         source = self.model

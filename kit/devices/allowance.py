@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from kit.errors import CallFailed
+
 CGROUPS = Path("/sys/fs/cgroup")
 
 
@@ -80,9 +82,11 @@ def _data_bytes() -> int | None:
 
 
 def out_of_memory(error: BaseException | None) -> bool:
-    """Whether an error means that memory ran out, on any device."""
+    """Whether an error, or what made a call fail, means that memory ran out, on any device."""
     import torch
 
+    if isinstance(error, CallFailed):
+        return out_of_memory(error.__cause__)
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
         return True
     return isinstance(error, RuntimeError) and any(

@@ -30,10 +30,8 @@ def _put_in_evaluation(model: nn.Module) -> list[nn.Module]:
     for part in parts:  # grows while it is walked; `model.modules()` takes several times as long
         parts.extend(filter(None, part._modules.values()))
     learning = [part for part in parts if part.training]
-    for part in learning:
-        vars(part)["training"] = (
-            False  # a module's own way to set an attribute takes ten times this
-        )
+    for part in learning:  # a module's own way to set an attribute takes ten times as long
+        vars(part)["training"] = False
     return learning
 
 

@@ -112,20 +112,11 @@ low_rank = Technique("low_rank", "matrices as products of thin ones", factors.lo
 SHELF: dict[str, Technique] = {
     technique.name: technique
     for technique in (
-        *(none, half, onnx, onnx_int8, onnx_int8_dynamic, openvino, openvino_bf16, openvino_int8),
-        *(
-            channels_last,
-            float16,
-            compiled,
-            half_compiled,
-            packaged,
-            int8_static,
-            int8_dynamic,
-            int8_weights,
-        ),
-        *(int4_weights, executorch, zeroed, pruned, low_rank),
+        none, half, onnx, onnx_int8, onnx_int8_dynamic, openvino, openvino_bf16, openvino_int8,
+        channels_last, float16, compiled, half_compiled, packaged, int8_static, int8_dynamic,
+        int8_weights, int4_weights, executorch, zeroed, pruned, low_rank,
     )
-}
+}  # fmt: skip
 
 
 def get(name: str) -> Technique:
