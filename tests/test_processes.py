@@ -22,10 +22,10 @@ from kit.training.processes import Processes
 
 TOGETHER = Path(together.__file__)
 ONE_STEP = 3e-3  # how far AdamW moves a weight at most, at the learning rate of all these
-WITHIN = {"weights": 0.01 * ONE_STEP, "losses": 1e-5}
+WITHIN = {"weights": 0.003 * ONE_STEP, "losses": 1e-5}
 # Muon computes in bfloat16: in one process, too, a gradient of 1.001 times the length (which
 # should change nothing) moves some matrices by a fifth of a step elsewhere.
-COARSE = {"weights": 6 * ONE_STEP, "losses": 1e-3}
+COARSE = {"weights": 0.5 * ONE_STEP, "losses": 1e-3}
 FORM = ["--standalone", "--nproc-per-node"]
 
 
@@ -69,11 +69,15 @@ def found(two):
 
 
 def furthest(one, other):
-    """The largest difference between weights, and between losses."""
+    """How far the tensor of weights that is furthest parts, and the loss that is.
+
+    Of a tensor, the root mean square: AdamW divides each gradient by its own size, so where one
+    is all but zero the rounding alone says how far that single weight goes.
+    """
     weights = (one["weights"][name] - other["weights"][name] for name in one["weights"])
     losses = zip(one["losses"], other["losses"], strict=True)
     return {
-        "weights": max(float(difference.abs().max()) for difference in weights),
+        "weights": max(float(difference.square().mean().sqrt()) for difference in weights),
         "losses": max(abs(a - b) / a for a, b in losses),
     }
 
