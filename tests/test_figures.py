@@ -26,6 +26,7 @@ from kit.figures import (
     pareto_front,
     roofline,
     scatter,
+    trade_offs,
 )
 
 
@@ -149,6 +150,17 @@ def test_small_multiples_leave_out_what_is_unknown():
     assert (len(time_.lines), len(score.lines)) == (1, 2)
     assert time_.get_ylim() == score.get_ylim()
     assert (time_.get_xscale(), score.get_xscale()) == ("log", "linear")  # shares end at 100 %
+
+
+def test_numbers_of_points_side_by_side_share_a_place():
+    row = [(cost, 100, (0.9, 0.8, 0.95)) for cost in (52, 47, 45, 59, 81, 46)]
+    points = dict(zip("abcdef", row, strict=True)) | {"g": (3, 100, row[0][2])}
+    figure = trade_offs(points, "time", "size", "score", caption="").figure
+    figure.canvas.draw()
+    texts = figure.axes[0].texts
+    assert [text.get_text() for text in texts] == ["1, 2, 3, 4, 5, 6", "7"]
+    one, other = (text.get_window_extent() for text in texts)
+    assert not one.overlaps(other)
 
 
 @pytest.mark.parametrize(
