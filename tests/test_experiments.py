@@ -174,6 +174,11 @@ def test_the_generate_ladder_writes_the_same_in_every_way(precision, tmp_path):
     assert counted["kv_bytes_per_token"] == 2 * 16 * (4 if precision == "fp32" else 2)
 
 
+def test_the_generate_ladder_refuses_a_precision_that_it_does_not_have(tmp_path):
+    with pytest.raises(AssertionError, match=r"no precision is called 'int8'.* fp32, bf16"):
+        papermill(FOLDER / "generate-ladder.ipynb", tmp_path / "run.ipynb", precision="int8")
+
+
 @pytest.mark.parametrize("name", ["sweep-report", "class-results"])
 def test_a_report_reads_what_came_with_the_kit(name, tmp_path):
     executed = papermill(FOLDER / f"{name}.ipynb", tmp_path / "run.ipynb")

@@ -509,7 +509,7 @@ def test_a_model_of_any_size_is_counted_without_its_numbers():
     ("model", "prompt", "new", "match"),
     [
         (MLP(), 1, 1, "MLP writes no text"),
-        (GPT(SMALL), 60, 5, "60 tokens and 5 new ones; the model looks back on 64"),
+        (GPT(SMALL), 60, 5, "60 tokens and 5 new ones are 65; the model looks back on 64: ask"),
         (GPT(SMALL), 0, 5, "prompt_tokens=0"),
         (GPT(SMALL), 1, None, "new_tokens=None"),
     ],

@@ -18,6 +18,7 @@ from kit.counting.counts import Work
 from kit.counting.operations import Flops
 from kit.errors import BadValue
 from kit.figures import Table
+from kit.models.checks import room_to_write
 from kit.results import Result
 from kit.units import words
 
@@ -132,10 +133,8 @@ def count_generation(
     for name, value in (("prompt_tokens", prompt_tokens), ("new_tokens", new_tokens)):
         if type(value) is not int or value < 1:
             raise BadValue(f"{name}={value!r}: needs a whole number of at least 1.")
+    room_to_write(prompt_tokens, new_tokens, model.config.context)
     blank: Any = deepcopy(model).to("meta").eval()
-    if prompt_tokens + new_tokens > model.config.context:
-        told = f"{prompt_tokens:,} tokens and {new_tokens:,} new ones"
-        raise BadValue(f"{told}; the model looks back on {model.config.context:,}.")
     per_token = blank.cache(1, 1).bytes
     weights = _weight_bytes(blank)
 

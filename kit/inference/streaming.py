@@ -16,6 +16,7 @@ from kit.inference.drafts import Draft, NGrams
 from kit.inference.prediction import device_of, evaluating, explain
 from kit.inference.readers import reader_for, step_for
 from kit.inference.sampling import Sampler
+from kit.models.checks import room_to_write
 
 NOTHING = -1  # in place of a token: this text has ended
 DRAFTS = {"n-grams": NGrams}
@@ -83,10 +84,12 @@ def stream(
     rows = [_row(prompt, model) for prompt in prompts]
     if not rows:
         raise BadValue("given no prompt: needs at least one.")
-    _check_room(max(map(len, rows)), max_new_tokens, model)
-    for name, value in (("chunk", chunk), ("drafted", drafted)):
+    sizes = {"max_new_tokens": max_new_tokens, "chunk": chunk, "drafted": drafted}
+    for name, value in sizes.items():
         if type(value) is not int or value < 1:
             raise BadValue(f"{name}={value!r}: needs a whole number of at least 1.")
+    config: Any = model.config
+    room_to_write(max(map(len, rows)), max_new_tokens, config.context)
     if draft is not None and len(rows) > 1:
         raise BadValue(f"draft with {len(rows)} texts: guesses are confirmed for a single text.")
     if isinstance(draft, str):
@@ -179,20 +182,6 @@ def _row(tokens: Tokens, model: nn.Module, what: str = "prompt") -> list[int]:
     if strange:
         raise BadValue(f"token {strange[0]!r} in a {what}: the model knows 0 to {words - 1:,}.")
     return row
-
-
-def _check_room(prompt: int, new: int, model: nn.Module) -> None:
-    """Refuse what does not fit into the context, before anything is read."""
-    if type(new) is not int or new < 1:
-        raise BadValue(f"max_new_tokens={new!r}: needs a whole number of at least 1.")
-    config: Any = model.config
-    context = config.context
-    if prompt + new > context:
-        todo = f"ask for at most {context - prompt:,}" if prompt < context else "shorten the prompt"
-        raise BadValue(
-            f"a prompt of {prompt:,} tokens and {new:,} new ones are {prompt + new:,}; the model "
-            f"looks back on {context:,}: {todo}."
-        )
 
 
 def _spoilt(model: nn.Module) -> str:

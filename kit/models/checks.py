@@ -28,6 +28,16 @@ def image_shape(images: Tensor, config: Any) -> None:
         )
 
 
+def room_to_write(prompt: int, new: int, context: int) -> None:
+    """Refuse so many tokens of a prompt, and new ones, that a model cannot look back on all."""
+    if prompt + new > context:
+        todo = f"ask for at most {context - prompt:,}" if prompt < context else "shorten the prompt"
+        raise BadValue(
+            f"a prompt of {prompt:,} tokens and {new:,} new ones are {prompt + new:,}; the model "
+            f"looks back on {context:,}: {todo}."
+        )
+
+
 def describe(model: nn.Module, *options: str) -> str:
     """One line: family, the options that matter, number of parameters."""
     told = ", ".join(f"{name}={getattr(model.config, name)}" for name in options)
