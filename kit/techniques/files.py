@@ -91,7 +91,8 @@ def read(path: str | Path, runtime: str | None = None) -> Exported:
     path
         A file that `write` made; it may have been moved, together with the one beside it.
     runtime
-        "onnxruntime", "openvino", "aoti" or "executorch"; None: the first that reads such files.
+        "onnxruntime", "openvino" (in float32), "aoti" or "executorch"; None: the first that
+        reads such files.
 
     Raises
     ------
