@@ -102,9 +102,10 @@ def test_the_parameter_reaches_the_notebook(executed):
 def test_no_kernel_warns_over_the_result(tmp_path, capfd):
     """That it would speak in plain text to whoever listens on this computer."""
     source = notebook(tmp_path / "a.ipynb", "import sys; print('I am here', file=sys.__stderr__)")
-    run(source, tmp_path / "run.ipynb")
-    said = capfd.readouterr().err  # the kernel's, too
-    assert "I am here" in said and "WARNING" not in said
+    for write in (lambda: run(source, tmp_path / "run.ipynb"), lambda: record(source)):
+        write()
+        said = capfd.readouterr().err  # the kernel's, too
+        assert "I am here" in said and "WARNING" not in said
 
 
 def test_nothing_is_left_beside_the_result(executed):

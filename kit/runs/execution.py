@@ -92,17 +92,17 @@ def execute(
     from nbclient.exceptions import CellTimeoutError, DeadKernelError
     from papermill.clientwrap import PapermillNotebookClient
     from papermill.engines import NotebookExecutionManager
-    from traitlets.config import Config
-    from zmq import has
 
     notebook = prepared(source, name, values)
     progress = {"desc": Path(name).stem, "leave": True} if bar else False
     manager = NotebookExecutionManager(notebook, progress_bar=progress)
     resources = {"metadata": {"path": str(folder)}}
-    # A kernel that listens in plain text warns of it above every notebook's output.
-    talk = Config({"KernelManager": {"transport_encryption": "auto"}}) if has("curve") else None
     client = PapermillNotebookClient(
-        manager, timeout=CELL_TIMEOUT_S, kernel_name=KERNEL, resources=resources, config=talk
+        manager,
+        timeout=CELL_TIMEOUT_S,
+        kernel_name=KERNEL,
+        resources=resources,
+        config=kernel_settings(),
     )
     os.environ["JUPYTER_PREFER_ENV_PATH"] = "1"  # this environment's kernel before the user's
     manager.notebook_start()
@@ -117,6 +117,15 @@ def execute(
     if gave_up:
         note_error(notebook, gave_up)
     return notebook, _raised(notebook)
+
+
+def kernel_settings() -> Any:
+    """For nbclient: a kernel that listens in plain text warns of it above what a notebook says."""
+    from traitlets.config import Config
+    from zmq import has
+
+    policy = "auto" if has("curve") else "disabled"
+    return Config({"KernelManager": {"transport_encryption": policy}})
 
 
 def prepared(source: str, name: str, values: Mapping[str, Any]) -> Any:

@@ -16,7 +16,7 @@ from kit.course import elsewhere
 from kit.errors import KitError, LessonFailed
 from kit.places import whole
 from kit.results import RECORD
-from kit.runs.execution import CELL_TIMEOUT_S, KERNEL, strip_widgets
+from kit.runs.execution import CELL_TIMEOUT_S, KERNEL, kernel_settings, strip_widgets
 from kit.runs.parameters import declared
 
 STAMP = "kit_recording"
@@ -53,6 +53,7 @@ def record(path: Path) -> None:
         resources=resources,
         store_widget_state=False,
         record_timing=False,
+        config=kernel_settings(),
     )
     try:
         client.execute()
