@@ -17,14 +17,12 @@ The sizes are GPT-2's, and one that is wide and shallow, as large as two of them
 operations.
 """
 
-import argparse
 import gc
-import re
 import sys
 import time
 
 import torch
-from keeping import keep
+from keeping import keep_of_gpu, sizes_asked
 
 import kit
 from kit.estimates import median
@@ -124,10 +122,8 @@ def main(sizes):
         rows[size] = shares(figures(SIZES[size], device), RATES.get(name), measured)
         gc.collect()
         torch.cuda.empty_cache()
-        keep(  # after each: a later one may break
-            "gpu_decode_" + re.sub(r"[^a-z0-9]+", "-", name.lower()),
-            gpu=name,
-            cuda=torch.version.cuda,
+        keep_of_gpu(  # after each: a later one may break
+            "gpu_decode",
             data_sheet_bytes_per_s=RATES.get(name),
             measured_bytes_per_s=measured,
             prompt_tokens=PROMPT,
@@ -146,11 +142,5 @@ def small(ways=("plain", "compiled")):
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--size", choices=SIZES, action="append", help="may be given again")
-    parser.add_argument("--small", action="store_true", help="tiny, on the CPU; keeps nothing")
-    asked = parser.parse_args()
-    if asked.small:
-        small()
-    else:
-        main(asked.size or SIZES)
+    names, only_small = sizes_asked(__doc__, SIZES)
+    small() if only_small else main(names)

@@ -22,14 +22,12 @@ The sizes are GPT-2's; "124M" has 124 million weights that multiply, as GPT-2 ha
 does not use the embedding again as its head, so in all it has 163 million.
 """
 
-import argparse
 import gc
-import re
 import sys
 import time
 
 import torch
-from keeping import keep
+from keeping import keep_of_gpu, sizes_asked
 
 import kit
 from kit.data import Dataset, Split
@@ -193,10 +191,8 @@ def main(sizes):
     name, matmul, rows = name_of(device), best_matmul(device, 10.0), {}
     for size in sizes:
         rows[size] = told(fitting(*SIZES[size], device, matmul))
-        keep(  # after each: a later one may break
-            "gpu_training_" + re.sub(r"[^a-z0-9]+", "-", name.lower()),
-            gpu=name,
-            cuda=torch.version.cuda,
+        keep_of_gpu(  # after each: a later one may break
+            "gpu_training",
             dense_peak_flops_per_s=PEAKS.get(name),
             best_matmul_flops_per_s=matmul,
             sizes=rows,
@@ -214,11 +210,5 @@ def small(compile=True):
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--size", choices=SIZES, action="append", help="may be given again")
-    parser.add_argument("--small", action="store_true", help="tiny, on the CPU; keeps nothing")
-    asked = parser.parse_args()
-    if asked.small:
-        small()
-    else:
-        main(asked.size or SIZES)
+    names, only_small = sizes_asked(__doc__, SIZES)
+    small() if only_small else main(names)
