@@ -34,6 +34,7 @@ from keeping import RESULTS, keep
 import kit
 from kit import techniques
 from kit.costs.choice import TRIED
+from kit.costs.forms import is_legal
 from kit.data import Split
 from kit.estimates import Estimate
 from kit.models import halved
@@ -68,18 +69,12 @@ def trained_on(technique, work, **options):
 
 
 def zeroed(work, share=0.8):
-    """Zeros that stay zeros: after each update they are put back."""
+    """Zeros that stay zeros while the others are trained on."""
 
     def make(model, example):
         form = techniques.zeroed(model, example, share=share)
-        masks = {p: (p != 0).float() for p in form.parameters() if p.ndim > 1}
-        for p, mask in masks.items():  # the gradient of a zero is held at zero
-            p.requires_grad_(True).register_hook(lambda grad, mask=mask: grad * mask)
-        trained(form, work, share_of_rate=0.5)
-        with torch.no_grad():
-            for p, mask in masks.items():
-                p.mul_(mask)
-        return form
+        with techniques.zeros_kept(form):
+            return trained(form, work, share_of_rate=0.5)
 
     return make
 
@@ -154,7 +149,7 @@ def regret(model, work, ladder, n):
     example, _ = work.example(n)
     found = kit.fastest(model, example, workload=work, max_score_loss=MOST_LOST, budget_s=FASTEST_S)
     known = [f for f in ladder.present if f.name in ("as in training", *TRIED)]
-    legal = [f for f in known if f.lost is None or f.lost.value <= MOST_LOST]
+    legal = [form for form in known if is_legal(form, None, MOST_LOST)]
     best = min(legal, key=lambda form: form.times[n].value)
     told = {"picked": found.name, "best": best.name, "spent_s": found.spent_s}
     if found.name == best.name:

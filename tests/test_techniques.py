@@ -233,6 +233,28 @@ def test_zeros_are_as_many_as_asked_for_and_take_as_many_bytes(share):
     assert kept.abs().min() >= gone.abs().max()
 
 
+@pytest.mark.parametrize("optimizer", ["adamw", "muon", torch.optim.SGD])
+def test_zeros_stay_and_the_others_learn_by_any_optimizer(optimizer, vision):
+    """Muon's step at a place depends on all of the gradient, so zeros would come back."""
+    model, inputs = fresh("MLP"), inputs_for(fresh("MLP"), 8)
+    form = techniques.zeroed(model, inputs, share=0.8).requires_grad_(True)
+    before = {name: p.detach().clone() for name, p in form.named_parameters() if p.ndim > 1}
+    with techniques.zeros_kept(form) as same:
+        kit.train(same, vision, steps=5, optimizer=optimizer, live=False)
+    after = dict(form.named_parameters())
+    assert set(after) == set(dict(model.named_parameters()))  # no mask is left
+    for name, weights in before.items():
+        assert (after[name][weights == 0] == 0).all()
+        assert (after[name][weights != 0] != weights[weights != 0]).any()
+
+
+def test_zeros_are_kept_where_the_training_breaks_off():
+    form = fresh("MLP")
+    with pytest.raises(KeyboardInterrupt), techniques.zeros_kept(form):
+        raise KeyboardInterrupt
+    assert set(form.state_dict()) == set(fresh("MLP").state_dict())
+
+
 @installed("torch_pruning")
 @pytest.mark.parametrize("family", ["CNN", "MLP", "CNN1d", "Policy"])
 def test_channels_that_are_gone_are_gone(family, tmp_path):

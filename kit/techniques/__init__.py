@@ -5,8 +5,8 @@ In fewer bits                half, half_compiled, float16, int8_weights, int8_dy
                              int8_static, int4_weights
 In another runtime           onnx, onnx_int8, onnx_int8_dynamic, openvino, openvino_bf16,
                              openvino_int8, executorch
-With less to compute         zeroed, pruned, low_rank: train them on afterwards;
-                             taught_by: a small model learns from a large one
+With less to compute         zeroed, pruned, low_rank: train them on afterwards, the first
+                             within zeros_kept; taught_by: a small model learns from a large one
 On disk                      size_on_disk, write, read
 
 Each is called with a model and a batch of real inputs, `kit.techniques.half(model, example)`, and
@@ -26,6 +26,7 @@ from kit.figures import Table
 from kit.techniques import compiling, exporting, factors, precision, pruning, quantisation
 from kit.techniques.distillation import taught_by
 from kit.techniques.files import is_open, read, size_on_disk, write
+from kit.techniques.pruning import zeros_kept
 from kit.techniques.runtimes import Exported
 from kit.techniques.technique import Technique, untouched
 
@@ -178,4 +179,5 @@ __all__ = [
     "untouched",
     "write",
     "zeroed",
+    "zeros_kept",
 ]

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from kit.devices import COMPILING
 from kit.quiet import hushed
 from kit.techniques.exporting import program
-from kit.techniques.precision import Narrow
+from kit.techniques.precision import half
 from kit.techniques.runtimes import Exported, run_package
 
 
@@ -25,7 +25,7 @@ def compiled(model: nn.Module, example: Tensor) -> nn.Module:
 
 def half_compiled(model: nn.Module, example: Tensor) -> nn.Module:
     """In bfloat16 and compiled: the conversions around each operation become part of it."""
-    return compiled(Narrow(model, torch.bfloat16).eval(), example)
+    return compiled(half(model, example), example)
 
 
 def packaged(model: nn.Module, example: Tensor) -> nn.Module:

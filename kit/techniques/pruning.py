@@ -5,6 +5,8 @@ Shapes: B batch.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import fields, replace
 from itertools import product
 from typing import Any
@@ -31,17 +33,36 @@ def zeroed(model: nn.Module, example: Tensor, share: float = 0.8) -> nn.Module:
     Efficient Neural Networks", 2015.
     """
     _check_share(share)
-    weights = [
-        (part, "weight")
-        for part in model.modules()
-        if isinstance(part, (nn.Linear, nn.Conv1d, nn.Conv2d))
-    ]
+    weights = _weights(model)
     if not weights:
         raise Unsuitable("it has no linear layer and no convolution")
     prune.global_unstructured(weights, prune.L1Unstructured, amount=share)
     for part, name in weights:
         prune.remove(part, name)  # leaves the zeros, as weights like others
     return model
+
+
+@contextmanager
+def zeros_kept(model: nn.Module) -> Iterator[nn.Module]:
+    """While it is trained on in here, its weights that are zero stay so, and the others learn.
+
+    Each layer multiplies its weights by a mask before it uses them. To hold the gradients of the
+    zeros at zero would not do: Muon makes each part of a step of all parts of the gradient.
+    """
+    weights = _weights(model)
+    for part, name in weights:
+        prune.custom_from_mask(part, name, getattr(part, name) != 0)
+    try:
+        yield model
+    finally:
+        for part, name in weights:
+            prune.remove(part, name)
+
+
+def _weights(model: nn.Module) -> list[tuple[nn.Module, str]]:
+    """The layers whose weights may become zeros, and what these are called there."""
+    layers = (nn.Linear, nn.Conv1d, nn.Conv2d)
+    return [(part, "weight") for part in model.modules() if isinstance(part, layers)]
 
 
 def pruned(model: nn.Module, example: Tensor, share: float = 0.5) -> nn.Module:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from kit.devices import COMPILING, lacks_compiler
 from kit.quiet import hushed
 from kit.techniques.exporting import check_calibration, program
-from kit.techniques.precision import Narrow
+from kit.techniques.precision import half
 from kit.techniques.technique import Unsuitable
 
 ROWS, GROUP = 16, 32  # a matrix of 4-bit weights has multiples of these as its sizes
@@ -46,8 +46,8 @@ def int4_weights(model: nn.Module, example: Tensor) -> nn.Module:
     with hushed():
         from torchao.prototype.quantization.int4 import PrototypeInt4WeightOnlyConfig
 
-        narrow = Narrow(model, torch.bfloat16).eval()
-        return _quantised(narrow, PrototypeInt4WeightOnlyConfig(group_size=GROUP), _fits_int4)
+        config = PrototypeInt4WeightOnlyConfig(group_size=GROUP)
+        return _quantised(half(model, example), config, _fits_int4)
 
 
 def int8_static(model: nn.Module, example: Tensor) -> nn.Module:
