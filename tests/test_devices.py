@@ -4,6 +4,8 @@ import os
 import random
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +16,7 @@ import torch
 from kit import devices
 from kit.devices import allowance, selection
 from kit.errors import BadValue, CallFailed, DeviceUnavailable
+from kit.measurement import measure
 
 CGROUPS = Path("/sys/fs/cgroup")
 needs_linux = pytest.mark.skipif(sys.platform != "linux", reason="control groups are Linux's")
@@ -95,6 +98,39 @@ def test_a_device_known_to_be_wrong_is_asked_for_in_vain(monkeypatch):
 def test_threads_are_set_as_asked(threads):
     devices.device("cpu", threads=threads)
     assert torch.get_num_threads() == threads
+
+
+def cores_kept_busy() -> float:
+    """Processor time ÷ wall time of matmuls in the thread that calls this."""
+    a = torch.rand(768, 768)
+    a @ a
+    began_s, own_s = time.perf_counter(), time.process_time()
+    for _ in range(10):
+        a @ a
+    return (time.process_time() - own_s) / (time.perf_counter() - began_s)
+
+
+def test_a_worker_computes_with_the_threads_that_were_set():
+    """Without the kit's helper its matmuls take every core, under a caption that says one."""
+    torch.set_num_threads(1)
+    with devices.worker() as one:
+        assert one.submit(cores_kept_busy).result() < 1.4
+
+
+def test_what_is_measured_in_a_new_thread_computes_with_its_threads():
+    torch.set_num_threads(1)
+    found = []
+
+    def measured():
+        a = torch.rand(768, 768)
+        taken = measure(lambda: a @ a, budget_s=0.6)
+        found.append((taken.conditions.threads, taken.conditions.surroundings.busy_here))
+
+    new = threading.Thread(target=measured)
+    new.start()
+    new.join()
+    ((threads, busy),) = found
+    assert threads == 1 and busy < 1.4
 
 
 def test_calm_threads_leave_a_core_free():

@@ -38,6 +38,11 @@ def _two_cores(monkeypatch):
         ({"clock_hz_after": 2.4e9}, "the clock fell from 3.0 to 2.4 GHz"),
         ({"busy_elsewhere": None, "load": 2.6}, "this machine was busy before (load 2.6)"),
         ({"runs_at_once": 4}, "4 runs at once on this machine, as asked"),
+        (
+            {"busy_here": 2.0},
+            "this process kept 2.0 cores busy, more than its 1 thread: other threads of it "
+            "computed as well",
+        ),
     ],
 )
 def test_each_disturbance_is_told_alone(changes, doubt):
@@ -58,6 +63,8 @@ def test_all_disturbances_are_told_together():
     ("changes", "threads"),
     [
         ({}, 2),
+        ({"busy_here": 2.0}, 2),
+        ({"busy_here": 1.25}, 1),  # Python's own threads
         ({"busy_elsewhere": 0.75}, 1),  # two cores have room for both
         ({"busy_elsewhere": 0.25}, 2),  # the system itself
         ({"busy_elsewhere": 0.2, "load": 9.0}, 2),  # what was seen goes before what was before
@@ -106,6 +113,7 @@ def later(wall_s: float, **more: float) -> Reading:
 def test_what_others_did_is_what_this_process_did_not(busy_s, own_s, elsewhere):
     found = between(START, later(4.0, busy_s=busy_s, own_s=own_s))
     assert found.busy_elsewhere == elsewhere
+    assert found.busy_here == own_s / 4.0
     assert (found.cores, found.cores_present, found.load) == (1.5, 2, 0.5)
 
 
@@ -127,7 +135,7 @@ def test_a_sweep_tells_how_many_runs_go_at_once(told, runs, monkeypatch):
 
 def test_in_a_moment_the_ticking_counters_say_nothing():
     found = between(START, later(0.4, busy_s=0.8, stolen_s=0.4, throttled_s=0.1))
-    assert found.busy_elsewhere is None and found.stolen_share is None
+    assert found.busy_elsewhere is found.busy_here is found.stolen_share is None
     assert found.throttled_share == pytest.approx(0.25)  # this one is exact
 
 

@@ -19,6 +19,7 @@ import anywidget
 import traitlets
 from torch import Tensor, nn
 
+from kit import devices
 from kit.course.panels import shown_with
 from kit.data import Text
 from kit.errors import BadValue, KitError, UnknownName
@@ -124,6 +125,7 @@ class Chat(anywidget.AnyWidget):
         return True
 
     def _try(self, settings: dict[str, Any]) -> None:
+        devices.threads_here()  # this thread is a new one
         with suppress(Exception):  # the panel has shown it
             self._write(settings)
 

@@ -23,6 +23,8 @@ from kit.devices.selection import (
     present_devices,
     seed,
     synchronise,
+    threads_here,
+    worker,
 )
 from kit.devices.surroundings import Reading, Surroundings, between, reading
 
@@ -52,4 +54,6 @@ __all__ = [
     "reading",
     "seed",
     "synchronise",
+    "threads_here",
+    "worker",
 ]

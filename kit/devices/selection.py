@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
@@ -128,6 +129,26 @@ def seed(n: int) -> None:
     random.seed(n)
     torch.manual_seed(n)
     np.random.seed(n)
+
+
+def threads_here() -> int:
+    """How many CPU threads PyTorch computes with when this thread calls it.
+
+    Call it first in every thread that computes: `torch.set_num_threads` does not reach a thread
+    that is started later. Until that thread asks for the number, its matmuls use every core.
+    """
+    return torch.get_num_threads()  # asking applies the setting to the calling thread
+
+
+def worker() -> ThreadPoolExecutor:
+    """An executor with one thread, which computes with as many CPU threads as it was set to.
+
+    >>> worker().submit(torch.get_num_threads).result() == torch.get_num_threads()
+    True
+
+    Explained in lesson 03.
+    """
+    return ThreadPoolExecutor(1, thread_name_prefix="kit", initializer=threads_here)
 
 
 def calm_threads() -> int:

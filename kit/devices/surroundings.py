@@ -48,6 +48,7 @@ class Surroundings:
     clock_hz_before: float | None
     clock_hz_after: float | None
     runs_at_once: int = 1  # of a sweep on this machine, as its user asked
+    busy_here: float | None = None  # cores that this process kept busy, all its threads together
 
     def doubts(self, threads: int) -> tuple[str, ...]:
         """What of it may have disturbed a timing with that many threads."""
@@ -56,6 +57,11 @@ class Surroundings:
             found.append(f"{self.runs_at_once} runs at once on this machine, as asked")
         if threads > self.cores:
             found.append(f"{threads} threads wait for each other on {self.cores:g} cores")
+        if (self.busy_here or 0) > threads + 0.25:
+            found.append(
+                f"this process kept {self.busy_here:.1f} cores busy, more than its {threads} "
+                f"thread{'s' * (threads > 1)}: other threads of it computed as well"
+            )
         if (elsewhere := self.busy_elsewhere) is None:
             if (self.load or 0) > self.cores + 0.5:
                 found.append(f"this machine was busy before (load {self.load:.1f})")
@@ -104,7 +110,8 @@ def between(before: Reading, after: Reading) -> Surroundings:
     """What else happened between the two."""
     wall = after.wall_s - before.wall_s
     present = os.cpu_count() or 1
-    others = (after.busy_s - before.busy_s) - (after.own_s - before.own_s)
+    own = after.own_s - before.own_s
+    others = (after.busy_s - before.busy_s) - own
     stolen, throttled = _gone(before.stolen_s, after.stolen_s), None
     if (gone := _gone(before.throttled_s, after.throttled_s)) is not None and wall > 0:
         throttled = min(1.0, gone / wall)
@@ -120,6 +127,7 @@ def between(before: Reading, after: Reading) -> Surroundings:
         clock_hz_before=before.clock_hz,
         clock_hz_after=after.clock_hz,
         runs_at_once=_runs_at_once(),
+        busy_here=own / wall if wall > 0.5 else None,
     )
 
 

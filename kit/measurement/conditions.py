@@ -18,7 +18,7 @@ class Conditions:
     """Device, threads, versions, clock, and what else the machine did meanwhile."""
 
     device: str
-    threads: int
+    threads: int  # of the thread that was timed, asked for there
     torch: str
     resolution_s: float  # the smallest step of the clock
     surroundings: devices.Surroundings | None = None  # None where nobody looked
@@ -37,6 +37,7 @@ class Observer:
     """Reads the machine's counters when made, and again when asked for the conditions."""
 
     def __init__(self, watch: Stopwatch):
+        devices.threads_here()  # before anything is timed: this thread may be a new one
         self.watch = watch
         self.before = devices.reading(watch.device)
 
@@ -45,7 +46,7 @@ class Observer:
         after = devices.reading(self.watch.device)
         return Conditions(
             device=str(self.watch.device),
-            threads=torch.get_num_threads(),
+            threads=devices.threads_here(),
             torch=torch.__version__,
             resolution_s=self.watch.resolution_s(),
             surroundings=devices.between(self.before, after),

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from kit import devices
 from kit.checkpoints import load, save
 from kit.errors import BadValue, NonFiniteLoss
 from kit.figures import Live
@@ -52,6 +53,7 @@ class Run:
 
     def begin(self, total: int, resume: dict[str, Any] | None) -> None:
         """Be at step 0, or where `resume` or the checkpoint ended."""
+        devices.threads_here()  # this thread may be a new one, which would take every core
         self.total = total
         if self.checkpoint:
             self.processes.bring(self.checkpoint)

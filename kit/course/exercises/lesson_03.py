@@ -2,8 +2,9 @@
 
 import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 
+from kit import devices
 from kit.course.exercises.lesson_00 import near
 
 MISTAKES = {"A": "no repeats", "B": "no waiting", "C": "no warm-up", "D": "not in turns"}
@@ -50,7 +51,7 @@ class _Queue:
     """A device that notes its work and does it in order."""
 
     def __init__(self) -> None:
-        self._worker = ThreadPoolExecutor(max_workers=1)
+        self._worker = devices.worker()
         self._last: Future[None] | None = None
 
     def note(self, seconds: float) -> None:
