@@ -100,6 +100,16 @@ def test_threads_are_set_as_asked(threads):
     assert torch.get_num_threads() == threads
 
 
+def test_the_largest_cache_is_the_last(tmp_path):
+    for index, size in {"cpu0/cache/index0": "32K", "cpu0/cache/index3": "307200K"}.items():
+        (tmp_path / index).mkdir(parents=True)
+        (tmp_path / index / "size").write_text(f"{size}\n")
+    (tmp_path / "cpu1/cache/index3").mkdir(parents=True)
+    (tmp_path / "cpu1/cache/index3/size").write_text("unknown\n")
+    assert devices.last_cache_bytes(tmp_path) == 307_200 * 1024
+    assert devices.last_cache_bytes(tmp_path / "nothing") is None
+
+
 def cores_kept_busy() -> float:
     """Processor time ÷ wall time of matmuls in the thread that calls this."""
     a = torch.rand(768, 768)

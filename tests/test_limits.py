@@ -12,6 +12,7 @@ from kit.errors import BadValue, UnknownName
 from kit.limits import Peaks, layer_point, peaks, probing
 from kit.measurement import Conditions, Observer
 from kit.places import cache_folder
+from kit.units import words
 
 MADE_UP = Peaks({"float32": 1e11, "bfloat16": 4e11}, 4e10, {"float16": 1e9}, "cpu", 1)
 CACHED = replace(MADE_UP, cache_bytes_per_s=2e11)
@@ -137,6 +138,23 @@ def test_points_are_placed_by_their_work_and_time():
     assert (line.get_xdata()[0], line.get_ydata()[0]) == pytest.approx((2, 2e10))
 
 
+def test_cached_work_has_a_roof_of_its_own():
+    """Twenty megabytes stay in the last cache: over the memory's roof, under the cache's."""
+    points = {"cached": (1e7, 2e7, 2e7 / 1.5e11), "tiny": (1e4, 1e4, 1e-7)}
+    picture = CACHED.plot(points)
+    lines = {each.get_label(): each for each in picture.figure.axes[0].get_lines()}
+    (roof,) = [line for label, line in lines.items() if label.startswith("last cache: 200 GB/s")]
+    xs, ys = roof.get_data()
+    assert ys[0] / xs[0] == pytest.approx(2e11) and ys[-1] == pytest.approx(4e11)
+    x, y = (float(v[0]) for v in lines["cached"].get_data())
+    assert 4e10 * x < y < 2e11 * x
+    assert lines["tiny"].get_markerfacecolor() == "none" != lines["cached"].get_markerfacecolor()
+    assert "Hollow: fewer than 16.0 MB" in picture.caption
+    assert not any(
+        "cache" in line.get_label() for line in MADE_UP.plot().figure.axes[0].get_lines()
+    )
+
+
 # --- Measured, and kept --------------------------------------------------------------------------
 
 
@@ -179,6 +197,7 @@ def timed(monkeypatch, tmp_path, quiet):
 
     monkeypatch.setattr(probing, "_best_s", best_s)
     monkeypatch.setenv("KIT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(probing, "_asked", set())
     return found
 
 
@@ -186,11 +205,83 @@ def test_what_was_measured_is_kept_and_read_the_next_time(timed):
     first = peaks()
     often = len(timed)
     libraries = 3 + torch.backends.mkldnn.is_available()  # float32 is multiplied by two
-    assert often == libraries * (1 + 5) + 2 * 2  # a probe and the shapes; triad and reading
+    # A probe; in each pass all shapes, and triad and reading of two sizes.
+    assert often == libraries + probing.PASSES * (libraries * 5 + 2 * 2)
     assert peaks() == first
     assert peaks(budget_s=1.0) == first  # what took longer is good enough
     assert len(timed) == often
     assert len(list((cache_folder() / "peaks").iterdir())) == 1
+
+
+def new_process():
+    """Forget that this process has measured already."""
+    probing._asked.clear()
+
+
+def test_the_best_of_the_first_sessions_is_kept(timed, monkeypatch):
+    """One session on a slow moment must not decide what the machine can do."""
+    rates = [1e9, 4e9, 2e9, 3e9, 1e9]
+    measured = []
+
+    def measure_once(watch, name, budget_s):
+        measured.append(rates[len(measured)])
+        return replace(
+            MADE_UP,
+            bandwidth_bytes_per_s=measured[-1],
+            processor=name,
+            torch=torch.__version__,
+            shapes={"float32": (1, 1, 1), "bfloat16": (1, 1, 1)},
+            budget_s=budget_s,
+        )
+
+    monkeypatch.setattr(probing, "_measured", measure_once)
+    best = []
+    for _ in range(8):
+        new_process()
+        found = peaks()
+        assert peaks() == found  # one process measures once
+        best.append(found.bandwidth_bytes_per_s)
+    assert best == [1e9, 4e9, 4e9, 4e9, 4e9, 4e9, 4e9, 4e9]
+    assert len(measured) == probing.SESSIONS and found.sessions == probing.SESSIONS
+
+
+def test_asked_again_it_rises_and_never_falls(timed, monkeypatch):
+    first = peaks()
+    monkeypatch.setattr(probing, "_best_s", lambda call, watch, budget_s: 2e-3)
+    slower = peaks(again=True)
+    assert slower.matmul_flops_per_s == first.matmul_flops_per_s
+    assert slower.bandwidth_bytes_per_s == first.bandwidth_bytes_per_s
+    assert "found less: float32" in slower.table().caption
+    assert f"memory {words(first.bandwidth_bytes_per_s / 2, 'B/s')}" in slower.table().caption
+    monkeypatch.setattr(probing, "_best_s", lambda call, watch, budget_s: 5e-4)
+    faster = peaks(again=True)
+    assert faster.bandwidth_bytes_per_s == 2 * first.bandwidth_bytes_per_s
+    assert "found less" not in faster.table().caption
+    assert peaks() == faster
+
+
+def test_a_busy_moment_can_raise_what_is_kept_but_is_no_calm_session(timed, monkeypatch):
+    first = peaks()
+    monkeypatch.setattr(probing, "_best_s", lambda call, watch, budget_s: 5e-4)
+    throttled = devices.Surroundings(1, 1, 0, 0, 0, 0.5, 0, None, None)
+    doubted = Conditions("cpu", 1, "2", 0.0, throttled)
+    monkeypatch.setattr(Observer, "conditions", lambda self: doubted)
+    raised = peaks(again=True)
+    assert raised.bandwidth_bytes_per_s == 2 * first.bandwidth_bytes_per_s
+    assert raised.sessions == first.sessions and not raised.doubts
+    assert peaks() == raised
+
+
+def test_the_far_array_is_larger_than_the_last_cache(monkeypatch):
+    """A server's last cache can hold 300 MB: an array of 192 MB would be read from there."""
+    monkeypatch.setattr(devices, "memory_left", lambda: 10**11)
+    for cache, far in [(None, 192_000_000), (32 << 20, 192_000_000), (300_000_000, 900_000_000)]:
+        monkeypatch.setattr(devices, "last_cache_bytes", lambda cache=cache: cache)
+        assert probing._far_bytes() == far
+    monkeypatch.setattr(devices, "memory_left", lambda: 2_000_000_000)
+    assert probing._far_bytes() == 500_000_000  # no more than a quarter of what is left
+    big = replace(CACHED, far_bytes=900_000_000)
+    assert big.bandwidth_for(899_999_999) == 2e11 and big.bandwidth_for(900_000_000) == 4e10
 
 
 def test_what_a_busy_machine_can_do_is_not_kept(timed, monkeypatch):

@@ -13,7 +13,7 @@ from kit.devices.allowance import (
 )
 from kit.devices.collector import collector_held
 from kit.devices.compiler import COMPILING, lacks_compiler
-from kit.devices.description import Machine, machine, name_of, process_peak_bytes
+from kit.devices.description import Machine, last_cache_bytes, machine, name_of, process_peak_bytes
 from kit.devices.energy import Meter, metered
 from kit.devices.selection import (
     agrees_with_cpu,
@@ -42,6 +42,7 @@ __all__ = [
     "cores_allowed",
     "device",
     "lacks_compiler",
+    "last_cache_bytes",
     "machine",
     "memory_allowed",
     "memory_guard",

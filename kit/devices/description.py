@@ -116,6 +116,15 @@ def process_peak_bytes() -> int:
     return most if sys.platform == "darwin" else 1024 * most  # others tell kilobytes
 
 
+def last_cache_bytes(root: Path = Path("/sys/devices/system/cpu")) -> int | None:
+    """Bytes of the processor's largest cache; None where the system does not tell."""
+    sizes = []
+    for file in root.glob("cpu*/cache/index*/size"):
+        with suppress(OSError, ValueError):
+            sizes.append(1024 * int(file.read_text().strip().removesuffix("K")))
+    return max(sizes, default=None)
+
+
 def _cpu_model() -> str:
     with suppress(OSError):  # Linux
         for line in Path("/proc/cpuinfo").read_text().splitlines():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import html
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -206,6 +206,8 @@ def roofline(
     bandwidth: float,
     points: Mapping[str, tuple[float, float]],
     *,
+    cache: float | None = None,
+    hollow: Collection[str] = (),
     caption: str,
 ) -> Picture:
     """Work per byte against work per second, under the limits of the machine.
@@ -218,6 +220,10 @@ def roofline(
         Bytes/s of the memory.
     points
         Name -> (FLOP per byte, FLOP/s).
+    cache
+        Bytes/s of the last cache: a second, dashed roof over the memory's.
+    hollow
+        Names of points to which no slanting roof applies.
 
     Notes
     -----
@@ -229,12 +235,20 @@ def roofline(
         roof = [min(peak, bandwidth * x) for x in xs]
         label = f"{name}: {words(peak, 'FLOP/s')}"
         pane.plot(xs, roof, color=COLOURS[-1 - i], linewidth=1.5, label=label)
+    if cache and cache > bandwidth:
+        highest = max(peaks.values())
+        ends = [xs[0], highest / cache]
+        label = f"last cache: {words(cache, 'B/s')}"
+        pane.plot(
+            ends, [cache * x for x in ends], "--", color="#555555", linewidth=1.2, label=label
+        )
     for i, (name, (intensity, rate)) in enumerate(points.items()):
         pane.plot(
             intensity,
             rate,
             MARKERS[i % len(MARKERS)],
             color=COLOURS[i % len(COLOURS)],
+            markerfacecolor="none" if name in hollow else None,
             markersize=8,
             linestyle="none",
             label=name,

@@ -12,7 +12,7 @@ import torch
 from kit.limits.roofline import Peaks
 from kit.places import cache_folder, whole
 
-METHOD = 2  # how they are found; what was found in another way is not read
+METHOD = 3  # how they are found; what was found in another way is not read
 
 
 def kept(processor: str, device: torch.device) -> Peaks | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from kit.errors import BadValue, UnknownName
@@ -13,7 +13,8 @@ from kit.results import Result
 from kit.units import words
 
 NEAR_BYTES = 16_000_000  # fewer may stay in caches near a core: no limit is known for them
-FAR_BYTES = 192_000_000  # more surely come from memory
+LOWER = 0.9  # of the best rate: less than that is worth a sentence
+FAR_BYTES = 192_000_000  # more come from memory, unless the last cache is larger than most
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,42 @@ class Peaks(Result):
     measured: str = ""  # the day
     budget_s: float = 0.0
     doubts: tuple[str, ...] = ()  # of that moment
+    far_bytes: int = FAR_BYTES  # work on more than this finds nothing in the last cache
+    sessions: int = 1  # calm measurements, in different processes, that this is the best of
+    lower: str = ""  # what the newest measurement found, where that was less
+
+    def best_of(self, newer: Peaks) -> Peaks:
+        """The best rates of both: what a machine could do once, it can do."""
+        flops, shapes = dict(self.matmul_flops_per_s), dict(self.shapes)
+        for dtype, rate in newer.matmul_flops_per_s.items():
+            if rate > flops.get(dtype, 0.0):
+                flops[dtype], shapes[dtype] = rate, newer.shapes[dtype]
+        return replace(
+            newer,
+            matmul_flops_per_s=flops,
+            bandwidth_bytes_per_s=max(self.bandwidth_bytes_per_s, newer.bandwidth_bytes_per_s),
+            cache_bytes_per_s=max(self.cache_bytes_per_s or 0, newer.cache_bytes_per_s or 0)
+            or None,
+            emulated={n: rate for n, rate in newer.emulated.items() if n not in flops},
+            shapes=shapes,
+            budget_s=max(self.budget_s, newer.budget_s),
+            doubts=(),  # a disturbance makes a rate lower, never higher
+            sessions=self.sessions + (not newer.doubts),
+            lower=self._lower_in(newer),
+        )
+
+    def _lower_in(self, newer: Peaks) -> str:
+        """The rates that the newer measurement found clearly lower, in words."""
+        pairs = {
+            name: (rate, newer.matmul_flops_per_s.get(name), "FLOP/s")
+            for name, rate in self.matmul_flops_per_s.items()
+        }
+        pairs["memory"] = (self.bandwidth_bytes_per_s, newer.bandwidth_bytes_per_s, "B/s")
+        return ", ".join(
+            f"{name} {words(found, unit)}"
+            for name, (best, found, unit) in pairs.items()
+            if found is not None and found < LOWER * best
+        )
 
     def ridge(self, dtype: str = "float32") -> float:
         """FLOPs per byte from which the processor, not the memory, is the limit."""
@@ -71,11 +108,11 @@ class Peaks(Result):
         """The most bytes/s that so many bytes can move at, again and again.
 
         A loop finds what it read before in a cache if there is room: fewer than 16 MB may stay
-        next to the core (no limit is known: infinity), fewer than 192 MB in the last cache.
+        next to the core (no limit is known: infinity), fewer than `far_bytes` in the last cache.
         """
         if moved_bytes < NEAR_BYTES:
             return math.inf
-        if moved_bytes < FAR_BYTES:
+        if moved_bytes < self.far_bytes:
             cache = self.cache_bytes_per_s
             return max(cache, self.bandwidth_bytes_per_s) if cache else math.inf
         return self.bandwidth_bytes_per_s
@@ -121,6 +158,10 @@ class Peaks(Result):
             f"thread{'s' * (self.threads > 1)}{self.measured and f', {self.measured}'}. Ridge: the "
             "work per byte from which the processor, not the memory, is the limit."
         )
+        if self.sessions > 1:
+            caption += f" The best of {self.sessions} sessions."
+        if self.lower:
+            caption += f" The newest measurement found less: {self.lower}; the best is kept."
         if self.doubts:
             caption += f" Doubts: {'; '.join(self.doubts)}."
         return Table(("at best", "rate", "ridge"), rows, caption)
@@ -132,17 +173,33 @@ class Peaks(Result):
     def plot(self, points: Mapping[str, tuple[float, float, float]] | None = None) -> Picture:
         """The roofline, with points on it.
 
+        Data that stay in the last cache move faster than memory allows: they have a roof of
+        their own, drawn dashed. For fewer bytes yet, which may stay next to a core, no slanting
+        roof is known: such a point is hollow, and only the flat roof limits it.
+
         Parameters
         ----------
         points
             Name -> (FLOPs, bytes moved, seconds).
         """
-        placed = {n: (flops / moved, flops / s) for n, (flops, moved, s) in (points or {}).items()}
+        given = points or {}
+        placed = {name: (flops / moved, flops / s) for name, (flops, moved, s) in given.items()}
+        near = {name for name, (_, moved, _) in given.items() if moved < NEAR_BYTES}
         told = "; ".join(
             f"{name} at {words(x)} FLOP/byte does {words(y, 'FLOP/s')}"
             for name, (x, y) in placed.items()
         )
         caption = f"Roofline of {self.device}: {self!r}. {told}".strip().rstrip(".") + "."
+        if near:
+            caption += (
+                f" Hollow: fewer than {words(NEAR_BYTES, 'B')}, which may stay next to a core; "
+                f"neither memory nor the last cache limits them."
+            )
         return roofline(
-            self.matmul_flops_per_s, self.bandwidth_bytes_per_s, placed, caption=caption
+            self.matmul_flops_per_s,
+            self.bandwidth_bytes_per_s,
+            placed,
+            cache=self.cache_bytes_per_s,
+            hollow=near,
+            caption=caption,
         )
