@@ -27,10 +27,18 @@ def number(rule: str, meets: bool) -> float:
     return good if meets else bad
 
 
-def measured(id: str, *broken: str) -> dict[str, float]:
+def around(value: float, id: str, name: str) -> float | Estimate:
+    """The value as the rule wants it: with a narrow interval, unless it is a count."""
+    if not ledger()[id].needs_interval(name):
+        return value
+    return Estimate(value, value - 1e-9 * abs(value) - 1e-9, value + 1e-9 * abs(value) + 1e-9)
+
+
+def measured(id: str, *broken: str) -> dict[str, float | Estimate]:
     """Quantities that meet all conditions of a claim but the broken ones."""
     return {
-        name: number(rule, name not in broken) for name, rule in ledger()[id].conditions.items()
+        name: around(number(rule, name not in broken), id, name)
+        for name, rule in ledger()[id].conditions.items()
     }
 
 
@@ -103,6 +111,7 @@ def test_nobody_can_tell_what_was_not_measured(id):
 @pytest.mark.parametrize("unknown", [math.nan, Estimate(math.nan, math.nan, math.nan)])
 def test_what_is_not_a_number_was_not_measured(unknown):
     card = verdict("01", weights_moved=1.0, loss_ratio=unknown)
+    assert card.to_dict()
     assert card.word == CANNOT_TELL
     assert card.table()
 
@@ -119,8 +128,56 @@ def test_nobody_can_tell_where_the_interval_straddles_the_limit(id):
 def test_an_interval_beyond_the_limit_decides(id):
     for name, rule in ledger()[id].holds.items():
         good, bad = number(rule, True), number(rule, False)
-        assert verdict(id, **{**measured(id), name: Estimate(good, good, good)}).word == HOLDS
-        assert verdict(id, **{**measured(id), name: Estimate(bad, bad, bad)}).word == DOES_NOT
+        if rule.startswith("=="):
+            continue  # an interval around the very number leaves others open
+        near = [Estimate(x, x - 1e-6 * abs(x), x + 1e-6 * abs(x) + 1e-9) for x in (good, bad)]
+        assert verdict(id, **{**measured(id), name: near[0]}).word == HOLDS
+        assert verdict(id, **{**measured(id), name: near[1]}).word == DOES_NOT
+
+
+@each_claim
+def test_an_interval_without_width_decides_nothing(id):
+    """One sample: a median of it, with both ends at the same place."""
+    for name, rule in ledger()[id].conditions.items():
+        good = number(rule, True)
+        card = verdict(id, **{**measured(id), name: Estimate(good, good, good)})
+        assert card.word == CANNOT_TELL
+
+
+@pytest.mark.parametrize("end", [-math.inf, math.inf])
+def test_a_bound_from_one_side_decides_in_one_direction(end):
+    """A least time per token: above the limit it refutes for sure, below it nobody can tell."""
+    slow, quick = (Estimate(s, *sorted((s, end))) for s in (4.0, 0.05))
+    slow_word, quick_word = (
+        verdict("21", **{**measured("21"), "large_model_tpot_s": s}).word for s in (slow, quick)
+    )
+    assert (slow_word, quick_word) == ((HOLDS, CANNOT_TELL) if end > 0 else (CANNOT_TELL, DOES_NOT))
+
+
+@each_claim
+def test_what_varies_is_not_taken_as_a_bare_number(id):
+    for name, rule in ledger()[id].conditions.items():
+        bare = {**measured(id), name: number(rule, True)}
+        if ledger()[id].needs_interval(name):
+            with pytest.raises(BadValue, match=rf"{name}=.* needs an Estimate with its interval"):
+                verdict(id, **bare)
+        else:
+            assert verdict(id, **bare).word == HOLDS
+
+
+@each_claim
+def test_times_scores_and_costs_need_an_interval(id):
+    """What a clock, a sample of examples or a price decides is no count."""
+    exact = re.compile(r"^(share of|FLOPs|bytes|least bytes|size on disk|weight bits|how many)")
+    for name, meaning in ledger()[id].measures.items():
+        if re.search(r"latency|_time_|_s$|cost|excess|tpot|goodput", name):
+            assert ledger()[id].needs_interval(name) or exact.match(meaning), (name, meaning)
+
+
+@each_claim
+def test_no_two_quantities_of_a_rule_mean_the_same(id):
+    meanings = list(ledger()[id].measures.values())
+    assert len(set(meanings)) == len(meanings)
 
 
 def test_what_is_unknown_does_not_save_a_core_that_is_broken():
@@ -141,7 +198,10 @@ def test_the_card_shows_claim_measurement_rule_verdict_and_where_it_stops(id):
         assert html.escape(text) in shown
     assert repr(card) == f"Claim {id}, “{claim.claim}”: holds here"
     assert card.to_dict()["verdict"] == HOLDS
-    assert card.to_dict()["measured"] == measured(id)
+    assert card.to_dict()["measured"] == {
+        name: value.to_dict() if isinstance(value, Estimate) else value
+        for name, value in measured(id).items()
+    }
 
 
 @pytest.mark.parametrize("wrong", ["1", "39", "claim 01", 1, ""])

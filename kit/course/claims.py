@@ -5,9 +5,11 @@ from __future__ import annotations
 import html
 import math
 import operator
+import re
 import tomllib
 from dataclasses import dataclass
 from functools import cache
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,7 @@ HOLDS, ONLY_IF, DOES_NOT, CANNOT_TELL = (
     "cannot tell",
 )
 COLOURS = {HOLDS: "#009E73", ONLY_IF: "#E69F00", DOES_NOT: "#D55E00", CANNOT_TELL: "#888888"}
+INTERVAL = re.compile(r"\bwith (its|an) interval\b")
 OPERATORS = {
     ">": operator.gt,
     ">=": operator.ge,
@@ -51,6 +54,10 @@ class Claim:
     def conditions(self) -> dict[str, str]:
         """All conditions of the rule: quantity -> "<op> <number>"."""
         return {**self.holds, **self.everywhere}
+
+    def needs_interval(self, name: str) -> bool:
+        """Whether a quantity varies from one measurement to the next, as its meaning says."""
+        return INTERVAL.search(self.measures[name]) is not None
 
 
 @cache
@@ -153,8 +160,9 @@ def verdict(id: str, *, on: str = "", **measured: float | Estimate | None) -> Ve
     on
         What was measured: model, batch, device. A verdict is about that, not about the world.
     measured
-        Each quantity of the rule: a number, an `Estimate` with its interval, or None where it
-        could not be measured (then nobody can tell).
+        Each quantity of the rule: an `Estimate` with its interval, the plain number where it is a
+        count, or None where it could not be measured (then nobody can tell). An interval without
+        width, as of a single sample, decides nothing.
 
     Raises
     ------
@@ -170,8 +178,13 @@ def verdict(id: str, *, on: str = "", **measured: float | Estimate | None) -> Ve
         needed = "; ".join(f"{name} ({claim.measures[name]})" for name in claim.conditions)
         raise BadValue(f"claim {id} given {sorted(measured)}: its rule needs {needed}.")
     for name, value in measured.items():
-        if not isinstance(value, (int, float, Estimate, type(None))):
+        if isinstance(value, bool) or not isinstance(value, (Real, Estimate, type(None))):
             raise BadValue(f"{name}={value!r}: needs a number, an Estimate, or None if unknown.")
+        if claim.needs_interval(name) and isinstance(value, Real) and not math.isnan(value):
+            raise BadValue(
+                f"claim {id}: {name}={value:g} is one number, which may be luck. It needs an "
+                f"Estimate with its interval, from several measurements or examples."
+            )
     return Verdict(claim, measured, on)
 
 
@@ -182,6 +195,8 @@ def _met(value: float | Estimate | None, rule: str) -> bool | None:
         return None
     if not isinstance(value, Estimate):
         return bool(holds(value, float(limit)))
+    if value.low == value.high:  # one sample: nobody knows how far the next would be
+        return None
     ends = {bool(holds(value.low, float(limit))), bool(holds(value.high, float(limit)))}
     inside = value.low < float(limit) < value.high  # "==" is false at both ends, but may be true
     return ends.pop() if len(ends) == 1 and not inside else None
@@ -189,7 +204,9 @@ def _met(value: float | Estimate | None, rule: str) -> bool | None:
 
 def _unknown(value: float | Estimate | None) -> bool:
     """Whether it was not measured, or came out as NaN."""
-    return value is None or math.isnan(value.value if isinstance(value, Estimate) else value)
+    if isinstance(value, Estimate):
+        return any(math.isnan(end) for end in (value.value, value.low, value.high))
+    return value is None or math.isnan(value)
 
 
 def _shown(value: float | Estimate | None) -> str:
