@@ -16,7 +16,9 @@ from kit.estimates import (
     paired_difference,
     percentile,
     proportion,
+    quotient,
     samples_needed,
+    smallest,
 )
 
 # --- Medians and percentiles ---------------------------------------------------------------------
@@ -272,3 +274,34 @@ def test_a_paired_difference_is_in_its_interval_nineteen_times_in_twenty(lost, w
 def test_examples_come_in_pairs(after, before):
     with pytest.raises(BadValue, match="two values of each example"):
         paired_difference(after, before)
+
+
+# --- Ratios and extremes of estimates ------------------------------------------------------------
+
+
+def test_the_quotient_of_independent_estimates_covers_the_truth():
+    """Two medians of independent samples: the interval of their ratio holds it 95 times in 100."""
+    rng = np.random.default_rng(0)
+    inside = 0
+    for _ in range(1_000):
+        above, below = rng.lognormal(0.0, 0.3, 40), rng.lognormal(1.0, 0.2, 40)
+        found = quotient(median(above), median(below))
+        inside += found.low <= math.exp(-1) <= found.high
+    assert 0.93 <= inside / 1_000 <= 0.995
+
+
+@pytest.mark.parametrize("low", [0.0, -1.0, -math.inf])
+def test_a_quotient_of_what_may_be_nothing_is_open(low):
+    found = quotient(Estimate(1.0, 0.9, 1.1), Estimate(2.0, low, 3.0))
+    assert (found.value, found.low, found.high) == (0.5, 0.0, math.inf)
+
+
+def test_a_number_over_an_estimate_turns_its_ends():
+    found = 24 / Estimate(2.0, 1.0, 4.0, "s")
+    assert (found.value, found.low, found.high) == (12.0, 6.0, 24.0)
+    assert (24 / Estimate(2.0, 0.0, 4.0)).high == math.inf
+
+
+def test_the_smallest_has_the_lowest_end_of_all():
+    found = smallest([Estimate(2.0, 1.2, 2.8, "×"), Estimate(1.8, 1.7, 1.9, "×")])
+    assert (found.value, found.low, found.high, found.unit) == (1.8, 1.2, 1.9, "×")
