@@ -147,7 +147,7 @@ def told(form):
 def regret(model, work, ladder, n):
     """What `kit.fastest` finds, held against the best of all that it could have found."""
     example, _ = work.example(n)
-    found = kit.fastest(model, example, workload=work, max_score_loss=MOST_LOST, budget_s=FASTEST_S)
+    found = kit.fastest(model, work, batch_size=n, max_score_loss=MOST_LOST, budget_s=FASTEST_S)
     known = [f for f in ladder.present if f.name in ("as in training", *TRIED)]
     legal = [form for form in known if is_legal(form, None, MOST_LOST)]
     best = min(legal, key=lambda form: form.times[n].value)

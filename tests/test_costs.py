@@ -93,7 +93,7 @@ def test_a_bill_that_is_not_there_is_named(made_up):
 
 @pytest.mark.parametrize("name", ["mlp", "cnn"])
 def test_a_bill_counts_what_count_counts(vision, name):
-    real = bill(vision, name, batch_size=8, budget_s=0.02)
+    real = bill(name, vision, batch_size=8, budget_s=0.02)
     inputs, targets = vision.example(8)
     wanted = count(vision.model(name), inputs, lambda outputs: vision.loss(outputs, targets))
     assert (real.name, real.batch_size) == (name, 8)
@@ -101,7 +101,7 @@ def test_a_bill_counts_what_count_counts(vision, name):
 
 
 def test_a_training_step_takes_longer_than_a_prediction(vision):
-    real = bill(vision, "mlp", batch_size=32, budget_s=0.05)
+    real = bill("mlp", vision, batch_size=32, budget_s=0.05)
     assert real.time_ratio.value > 1.5  # about nine times on most machines
     assert all(real.parts[name].median_s > 0 for name in MADE_UP_S)
 
@@ -109,7 +109,7 @@ def test_a_training_step_takes_longer_than_a_prediction(vision):
 def test_the_model_given_stays_as_it_is(vision):
     model = MLP(MLPConfig(hidden=8, layers=1)).eval()
     before = copy.deepcopy(model.state_dict())
-    real = bill(vision, model, batch_size=2, budget_s=0.01)
+    real = bill(model, vision, batch_size=2, budget_s=0.01)
     assert real.name == "mlp"
     assert all(torch.equal(now, before[name]) for name, now in model.state_dict().items())
     assert all(p.grad is None for p in model.parameters())
@@ -117,7 +117,7 @@ def test_the_model_given_stays_as_it_is(vision):
 
 
 def test_bills_of_all_models_and_sizes(vision):
-    both = bills(vision, batch_sizes=(1, 2), budget_s=0.01)
+    both = bills(vision.models, vision, batch_sizes=(1, 2), budget_s=0.01)
     assert [(b.name, b.batch_size) for b in both] == [
         ("cnn", 1),
         ("cnn", 2),

@@ -251,9 +251,7 @@ def quick(monkeypatch):
 def test_the_limits_choose(quick, model, vision):
     example, _ = vision.example(1)
     size = kit.techniques.size_on_disk(model)
-    found = kit.fastest(
-        model, example, workload=vision, max_bytes=size - 1, techniques=("none", "half")
-    )
+    found = kit.fastest(model, vision, max_bytes=size - 1, techniques=("none", "half"))
     assert found.name == "half" and found.form.bytes < size
     assert kit.predict(found.model, example).shape == (1, 10)
     assert found.ladder.split == "validation"
@@ -269,18 +267,14 @@ def test_what_loses_too_much_is_not_taken_however_quick(quick, monkeypatch, mode
             return torch.zeros(len(inputs), 10)
 
     monkeypatch.setitem(choice.TRIED, "instant", lambda model, example: Instant())
-    given = {"workload": vision, "techniques": ("none", "instant")}
-    example, _ = vision.example(64)
-    assert kit.fastest(model, example, **given).name == "instant"
-    assert kit.fastest(model, example, max_score_loss=0.05, **given).name != "instant"
+    given = {"batch_size": 64, "techniques": ("none", "instant")}
+    assert kit.fastest(model, vision, **given).name == "instant"
+    assert kit.fastest(model, vision, max_score_loss=0.05, **given).name != "instant"
 
 
 def test_when_the_time_is_over_the_others_are_named(quick, monkeypatch, model, vision):
     monkeypatch.setitem(choice.TRIED, "never", lambda *_: pytest.fail("it was begun"))
-    example, _ = vision.example(1)
-    found = kit.fastest(
-        model, example, workload=vision, budget_s=1e-6, techniques=("none", "never")
-    )
+    found = kit.fastest(model, vision, budget_s=1e-6, techniques=("none", "never"))
     assert found.untried == ("never",) and "time was over: never" in found.table().caption
     assert found.name in ("none", "as in training")
 
@@ -303,7 +297,7 @@ def test_the_model_stays_as_it_is(quick, model, vision):
 @pytest.mark.parametrize(
     ("options", "match"),
     [
-        ({"max_score_loss": 0.01}, "needs workload="),
+        ({"max_score_loss": 0.01}, "needs a workload"),
         ({"max_score_loss": 5}, "max_score_loss=5: needs a share from 0 to 1"),
         ({"max_bytes": 0}, "max_bytes=0"),
         ({"max_bytes": "small"}, "max_bytes='small'"),

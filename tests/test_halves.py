@@ -24,7 +24,7 @@ def parts():
         "history": history,
         "score": kit.evaluate(served, work),
         "target": 0.9,
-        "bill": kit.bill(work, model, batch_size=32, budget_s=0.05, served=served),
+        "bill": kit.bill(model, work, batch_size=32, budget_s=0.05, served=served),
         "latency": kit.measure(lambda: kit.predict(served, inputs), budget_s=0.05),
     }
 
@@ -90,7 +90,7 @@ def test_what_cannot_be_taken_apart_is_counted_as_the_model(parts):
     except kit.errors.NotInstalled as error:
         pytest.skip(str(error))
     assert not kit.techniques.is_open(served) and kit.techniques.is_open(model)
-    bill = kit.bill(work, model, batch_size=8, budget_s=0.02, served=served)
+    bill = kit.bill(model, work, batch_size=8, budget_s=0.02, served=served)
     assert bill.used == bill.count
 
 
@@ -135,5 +135,5 @@ def test_a_bill_in_bfloat16_computes_in_bfloat16():
     model = work.model("mlp")
     seen = []
     model.head.register_forward_hook(lambda m, i, outputs: seen.append(outputs.dtype))
-    kit.bill(work, model, batch_size=4, budget_s=0.02, precision="bf16")
+    kit.bill(model, work, batch_size=4, budget_s=0.02, precision="bf16")
     assert set(seen) == {torch.bfloat16}

@@ -165,7 +165,7 @@ def test_the_two_bills_are_one_tidy_row(tmp_path, vision):
     model = vision.model("mlp")
     inputs, _ = vision.example(1)
     history = kit.train(model, vision, steps=5, batch_size=32, live=False)
-    bill = kit.bill(vision, model, batch_size=32, budget_s=0.05)
+    bill = kit.bill(model, vision, batch_size=32, budget_s=0.05)
     latency = kit.measure(lambda: kit.predict(model, inputs), budget_s=0.05)
     both = kit.two_bills(history, kit.evaluate(model, vision), vision.target, bill, latency)
     shown(tmp_path / "a.ipynb", both._repr_mimebundle_()[RECORD])

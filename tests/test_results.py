@@ -44,13 +44,13 @@ def trained_and_used(work) -> costs.TwoBills:
         history=training.train(model, work, steps=3, live=False),
         score=inference.evaluate(model, work),
         target=work.target,
-        bill=costs.bill(work, model, batch_size=32, **SHORT),
+        bill=costs.bill(model, work, batch_size=32, **SHORT),
         latency=measurement.measure(nothing, **SHORT),
     )
 
 
 def climbed(work) -> costs.TrainingLadder:
-    return costs.training_ladder("first", work, tiny, target_loss=2.2, most_steps=60, **SHORT)
+    return costs.training_ladder(tiny, work, target_loss=2.2, most_steps=60, **SHORT)
 
 
 def in_forms(work) -> costs.InferenceLadder:
@@ -59,8 +59,7 @@ def in_forms(work) -> costs.InferenceLadder:
 
 
 def chosen(work) -> costs.Fastest:
-    example, _ = work.example(2)
-    return costs.fastest(tiny(), example, workload=work, max_bytes=1e6, techniques=("none", "half"))
+    return costs.fastest(tiny(), work, max_bytes=1e6, techniques=("none", "half"))
 
 
 def written(_: object = None) -> inference.Generation:
@@ -70,8 +69,8 @@ def written(_: object = None) -> inference.Generation:
 # One of each kind. A new kind of result needs a line here.
 MAKERS = {
     "Agreement": lambda work: comparison.agree(torch.zeros(2, 2), torch.zeros(2, 2)),
-    "Bill": lambda work: costs.bill(work, tiny(), batch_size=2, **SHORT),
-    "Bills": lambda work: costs.bills(work, models=["mlp"], batch_sizes=[1, 2], **SHORT),
+    "Bill": lambda work: costs.bill(tiny(), work, batch_size=2, **SHORT),
+    "Bills": lambda work: costs.bills(["mlp"], work, batch_sizes=[1, 2], **SHORT),
     "Fastest": chosen,
     "Form": lambda work: in_forms(work)["half"],
     "Generation": written,

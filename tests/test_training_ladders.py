@@ -29,7 +29,7 @@ def work():
 
 def start(work, **options):
     given = {"target_loss": 1.0, "evaluate_every": 20, "budget_s": 0.1, **options}
-    return training_ladder("where it begins", work, make, **given)
+    return training_ladder(make, work, name="where it begins", **given)
 
 
 @pytest.fixture(scope="module")

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from kit.comparison import Comparison, compare
 from kit.costs.forms import Form, is_legal
 from kit.costs.inference_ladders import CALIBRATION, InferenceLadder
+from kit.data.asked import check_pair
 from kit.errors import BadValue, UnknownName
 from kit.estimates import Estimate
 from kit.figures import Picture, Table
@@ -97,16 +98,16 @@ class Fastest(Result):
 
 def fastest(
     model: nn.Module,
-    example: Tensor,
+    workload: Workload | Tensor,
     *,
-    workload: Workload | None = None,
+    batch_size: int = 1,
     max_score_loss: float | None = None,
     max_bytes: float | None = None,
     split: str = "validation",
     budget_s: float = 60.0,
     techniques: tuple[str, ...] | None = None,
 ) -> Fastest:
-    """The fastest form of a trained model for batches like the example, within limits.
+    """The fastest form of a trained model for one batch size, within limits.
 
     Each technique that works here makes a form, which is timed in turns with the model as it was
     in training, weighed, and judged. Those that come near the fastest are then timed in turns
@@ -116,13 +117,14 @@ def fastest(
     ----------
     model
         A trained one; it stays as it is.
-    example
-        (B, …) real inputs, as many as will be asked for at once, on the model's device.
     workload
-        Judges the forms, and gives int8 its examples.
+        Gives real inputs, and judges the forms. Or inputs alone, (B, …) on the model's device, as
+        many as will be asked for at once: then nobody judges.
+    batch_size
+        How many examples will be asked for at once, where a workload gives them.
     max_score_loss
         How much of the score may be lost, a share: 0.005 is half a point. As measured, on the
-        split's examples; needs the workload.
+        split's examples; needs a workload.
     max_bytes
         How large the form may be on disk.
     split
@@ -141,13 +143,20 @@ def fastest(
 
     Explained in lesson 09.
     """
-    _check(max_score_loss, max_bytes, budget_s, workload)
+    if not isinstance(model, nn.Module) or not isinstance(workload, Tensor):
+        check_pair("kit.fastest", model, workload)
+    judge: Workload | None = None if isinstance(workload, Tensor) else workload
+    _check(max_score_loss, max_bytes, budget_s, judge)
     began, names = time.perf_counter(), tuple(TRIED if techniques is None else techniques)
     for name in names:
         if name not in TRIED:
             raise UnknownName("technique to try", name, TRIED)
-    real = workload.example(CALIBRATION, device_of(model))[0] if workload else example
-    bare = InferenceLadder(model, real, workload, (len(example),), split, LOOK_S)
+    if isinstance(workload, Tensor):
+        real = example = workload
+    else:
+        sizes = (CALIBRATION, batch_size)
+        real, example = (workload.example(n, device_of(model))[0] for n in sizes)
+    bare = InferenceLadder(model, real, judge, (len(example),), split, LOOK_S)
     ladder = bare.begun("as in training").then("none", SHELF["none"])
     untried = []
     for name in names:
@@ -195,7 +204,7 @@ def _check(
                 f"point of a hundred."
             )
         if workload is None:
-            raise BadValue("max_score_loss needs workload=, which knows what an answer is worth.")
+            raise BadValue("max_score_loss needs a workload, which knows what an answer is worth.")
     if max_bytes is not None and not (isinstance(max_bytes, (int, float)) and max_bytes > 0):
         raise BadValue(f"max_bytes={max_bytes!r}: needs a number above 0.")
     if not isinstance(budget_s, (int, float)) or not 0 < budget_s < math.inf:

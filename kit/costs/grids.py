@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 import torch
+from torch import nn
 
 from kit.costs.phases import RULE_OF_THREE, STEP, Bill, bill
-from kit.errors import UnknownName
+from kit.data.asked import described
+from kit.errors import BadValue, UnknownName
 from kit.figures import Picture, Table, lines
 from kit.results import Result
 from kit.training import Optimizer
@@ -88,18 +91,26 @@ class Bills(Result):
 
 
 def bills(
+    models: Iterable[str | nn.Module],
     workload: Workload,
     *,
-    models: Iterable[str] | None = None,
     batch_sizes: Iterable[int] = (1, 8, 64, 256),
     budget_s: float = 0.5,
     device: torch.device | str = "cpu",
     optimizer: Optimizer = "adamw",
 ) -> Bills:
-    """A bill per model and batch size of a workload; `budget_s` seconds each."""
+    """A bill per model and batch size of a workload; `budget_s` seconds each.
+
+    `models` are names of the workload's, such as all of its `work.models`, or models.
+
+    Raises
+    ------
+    BadValue
+        What is given first is one model, or the workload.
+    """
+    if isinstance(models, (str, nn.Module)) or not isinstance(models, Iterable):
+        one = "needs several models first: kit.bills(work.models, work). Of one: kit.bill."
+        raise BadValue(f"kit.bills: given {described(models)} first; {one}")
     options: dict[str, Any] = {"budget_s": budget_s, "device": device, "optimizer": optimizer}
-    names = list(models or workload.models)
-    sizes = list(batch_sizes)
-    return Bills(
-        tuple(bill(workload, name, batch_size=size, **options) for name in names for size in sizes)
-    )
+    pairs = product(models, list(batch_sizes))
+    return Bills(tuple(bill(model, workload, batch_size=n, **options) for model, n in pairs))

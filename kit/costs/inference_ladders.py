@@ -19,6 +19,7 @@ from kit.comparison import compare
 from kit.costs.forms import Form, is_legal, loss_of, rows_of
 from kit.costs.training_rungs import scaled
 from kit.counting import count
+from kit.data.asked import check_pair
 from kit.data.dataset import example_like
 from kit.devices import out_of_memory
 from kit.errors import BadValue, NotInstalled, NotSupported, UnknownName
@@ -355,6 +356,7 @@ def inference_ladder(
 
     Explained in lesson 09.
     """
+    check_pair("kit.inference_ladder", model, workload)
     if not batch_sizes or any(type(n) is not int or n < 1 for n in batch_sizes):
         raise BadValue(f"batch_sizes={batch_sizes!r}: needs whole numbers of at least 1.")
     example, _ = workload.example(CALIBRATION, device_of(model))

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from kit import techniques
 from kit.counting import Count, count
+from kit.data.asked import check_pair, is_workload
 from kit.estimates import Estimate, median
 from kit.figures import Picture, Table, bars
 from kit.inference import device_of, predict
@@ -170,8 +171,8 @@ class Bill(Result):
 
 
 def bill(
+    model: nn.Module | str,
     workload: Workload,
-    model: str | nn.Module | None = None,
     *,
     batch_size: int = 32,
     budget_s: float = 1.0,
@@ -186,10 +187,10 @@ def bill(
 
     Parameters
     ----------
+    model
+        Any model, or the name of one of the workload's.
     workload
         Gives the batch and the loss.
-    model
-        The workload's model of that name, or any model; None: its default one.
     batch_size
         Examples per batch, for the prediction and the step alike.
     budget_s
@@ -205,10 +206,11 @@ def bill(
 
     Explained in lesson 02.
     """
-    if not isinstance(model, nn.Module):
-        name, model = model or next(iter(workload.models)), workload.model(model).to(device)
-    else:
-        name = type(model).__name__.lower()
+    name = model if isinstance(model, str) else type(model).__name__.lower()
+    if isinstance(model, str) and is_workload(workload):
+        model = workload.model(model).to(device)
+    check_pair("kit.bill", model, workload)
+    assert isinstance(model, nn.Module)
     learner = deepcopy(model).train()
     server = deepcopy(model).eval() if served is None else served
     inputs, targets = workload.example(batch_size, device_of(model))

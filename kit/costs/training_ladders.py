@@ -19,6 +19,7 @@ import torch
 
 from kit.comparison import Comparison, compare
 from kit.costs.training_rungs import HEADER, Loop, Make, Rung, Way, scaled, to_the_loss
+from kit.data.asked import MAKER, check_pair
 from kit.errors import BadValue, KitError
 from kit.estimates import Estimate
 from kit.figures import Picture, Table, bars
@@ -207,11 +208,11 @@ class TrainingLadder(Result):
 
 
 def training_ladder(
-    name: str,
-    workload: Workload,
     make: Make,
-    loop: Loop | None = None,
+    workload: Workload,
     *,
+    name: str = "as given",
+    loop: Loop | None = None,
     target_loss: float,
     most_steps: int = 2_000,
     evaluate_every: int = 20,
@@ -223,12 +224,12 @@ def training_ladder(
 
     Parameters
     ----------
-    name
-        Of the first rung.
-    workload
-        Gives batches, loss and the validation split.
     make
         Makes a fresh model, always the same.
+    workload
+        Gives batches, loss and the validation split.
+    name
+        Of the first rung.
     loop
         The first rung's own loop, see `TrainingLadder.then`; None: the kit's.
     target_loss
@@ -246,6 +247,7 @@ def training_ladder(
 
     Explained in lesson 08.
     """
+    check_pair("kit.training_ladder", make, workload, MAKER)
     device = device_of(make())
     bare = TrainingLadder(
         workload, make, target_loss, most_steps, evaluate_every, budget_s, device, peaks

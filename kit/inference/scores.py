@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from kit.data import Task
+from kit.data.asked import check_pair
 from kit.errors import BadValue
 from kit.estimates import Estimate, average, proportion
 from kit.figures import Table
@@ -98,6 +99,7 @@ def judge(
     model: nn.Module, workload: Task, split: str = "test", *, batch_size: int = 256
 ) -> tuple[Score, Tensor]:
     """The score, and (N,) what each example was worth: to compare two models example by example."""
+    check_pair("kit.evaluate", model, workload)
     n = workload.size(split)
     if n == 0:
         raise BadValue(f"the split {split!r} of {workload.name!r} has no examples to score.")

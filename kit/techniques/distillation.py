@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from kit.data import Task
+from kit.data.asked import check_pair
 from kit.errors import BadValue, NotSupported
 from kit.inference import device_of, predict
 
@@ -50,6 +51,7 @@ def taught_by(
 
     Explained in lesson 09.
     """
+    check_pair("kit.techniques.taught_by", teacher, workload)
     if not isinstance(weight, (int, float)) or not 0 <= weight <= 1:
         raise BadValue(f"weight={weight!r}: needs a number from 0 to 1.")
     if not isinstance(temperature, (int, float)) or not temperature > 0:

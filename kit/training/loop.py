@@ -8,6 +8,7 @@ from typing import Any
 from torch import nn
 
 from kit.data import Task
+from kit.data.asked import check_pair
 from kit.training.ends import Ends, total_steps
 from kit.training.engine import Engine
 from kit.training.history import History
@@ -109,6 +110,7 @@ def train(
 
     Explained in lesson 01; what makes it shorter, in lesson 08.
     """
+    check_pair("kit.train", model, workload)
     recipe = Recipe(
         batch_size=batch_size,
         lr=lr,
