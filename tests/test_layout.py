@@ -30,7 +30,7 @@ MAY_IMPORT = {
     "estimates": {"errors", "units"},
     "figures": {"units"},  # it receives labels and numbers, never a result
     "results": {"figures"},
-    "devices": {"errors", "units", "figures", "results"},
+    "devices": {"errors", "units", "figures", "results", "places"},
     "data": {"errors", "units", "places"},
     "models": {"errors", "units"},  # no devices: the caller moves tensors
     "workloads": {"data", "models", "errors"},

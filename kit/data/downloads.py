@@ -27,7 +27,7 @@ from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
 
 from kit.errors import BadValue, DownloadFailed
-from kit.places import cache_folder
+from kit.places import cache_folder, made, unfollowed
 from kit.units import words
 
 # Why not pooch: it does most of this well, but a download that broke off begins again from
@@ -70,7 +70,7 @@ def fetch(file: File, instead: str = "kit.data.digits()") -> Path:
     try:
         if not _right(path, file):  # before the lock: a shared cache may be one we cannot write to
             urls = _urls(file)
-            path.parent.mkdir(parents=True, exist_ok=True)
+            made(path.parent)
             with FileLock(f"{path}.lock"):
                 if not _right(path, file):  # another process may have been quicker
                     _fetch(urls, file, path, instead)
@@ -118,8 +118,8 @@ def _receive(url: str, file: File, part: Path) -> None:
     if had < file.size_bytes:
         with _ask(url, part, had) as answer:
             if answer.status != 206:  # not the rest, but the whole
-                part.write_bytes(b"")
-                _mark(part).write_text(_validator(answer), encoding="latin-1")
+                _write(part, b"")
+                _write(_mark(part), _validator(answer).encode("latin-1"))
             _append(answer, file, part)
     if not _right(part, file):
         _forget(part)
@@ -150,7 +150,7 @@ def _ask(url: str, part: Path, had: int) -> Any:
 def _append(answer: Any, file: File, part: Path) -> None:
     from tqdm.auto import tqdm
 
-    with part.open("ab") as kept:
+    with open(part, "ab", opener=unfollowed) as kept:
         had = kept.tell()
         with tqdm(
             desc=part.stem,
@@ -166,6 +166,11 @@ def _append(answer: Any, file: File, part: Path) -> None:
                 bar.update(len(block))
         kept.flush()
         os.fsync(kept.fileno())  # once in its place, the file must survive a power cut
+
+
+def _write(path: Path, content: bytes) -> None:
+    with open(path, "wb", opener=unfollowed) as file:
+        file.write(content)
 
 
 def _blocks(answer: Any, missing_bytes: int) -> Iterator[bytes]:

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from kit.places import cache_folder, whole
+from kit.places import cache_folder, contents, whole
 
 
 def kept(name: str, make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
@@ -42,7 +42,7 @@ def _read(path: Path) -> dict[str, Tensor] | None:
 
     # Not there, cut short, or not what was written:
     with suppress(OSError, ValueError, LookupError, TypeError, SafetensorError):
-        data = path.read_bytes()
+        data = contents(path)
         header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
         tensors = load(data)
         if header["__metadata__"]["digest"] == _digest(tensors):

@@ -12,7 +12,7 @@ from kit.devices.allowance import (
     out_of_memory,
 )
 from kit.devices.collector import collector_held
-from kit.devices.compiler import COMPILING, lacks_compiler
+from kit.devices.compiler import compiling, keep_programs, lacks_compiler
 from kit.devices.description import Machine, last_cache_bytes, machine, name_of, process_peak_bytes
 from kit.devices.energy import Meter, metered
 from kit.devices.selection import (
@@ -29,7 +29,6 @@ from kit.devices.selection import (
 from kit.devices.surroundings import Reading, Surroundings, between, reading
 
 __all__ = [
-    "COMPILING",
     "Machine",
     "Meter",
     "Reading",
@@ -39,8 +38,10 @@ __all__ = [
     "calm_threads",
     "check_present",
     "collector_held",
+    "compiling",
     "cores_allowed",
     "device",
+    "keep_programs",
     "lacks_compiler",
     "last_cache_bytes",
     "machine",

@@ -15,7 +15,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
-from kit.devices import COMPILING, lacks_compiler
+from kit.devices import compiling, lacks_compiler
 from kit.errors import NotSupported, UnknownName
 from kit.models.cache import FixedCache
 
@@ -138,7 +138,7 @@ def _step(model: Any, token: Tensor, cache: FixedCache) -> Tensor:
 def _compiled_for(model: nn.Module) -> Any:
     """The step compiled for that model: the same one each time, so that it compiles once."""
     if model not in _COMPILED:
-        _COMPILED[model] = torch.compile(_step, dynamic=False, **COMPILING)
+        _COMPILED[model] = torch.compile(_step, dynamic=False, **compiling())
     return _COMPILED[model]
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from kit.limits.roofline import Peaks
-from kit.places import cache_folder, whole
+from kit.places import cache_folder, contents, whole
 
 METHOD = 3  # how they are found; what was found in another way is not read
 
@@ -20,7 +20,7 @@ def kept(processor: str, device: torch.device) -> Peaks | None:
     path = _path(processor, str(device), torch.get_num_threads(), torch.__version__)
     # Not there, damaged, or by another version of the kit:
     with suppress(OSError, ValueError, TypeError, LookupError, AttributeError):
-        raw = json.loads(path.read_text(encoding="utf-8"))
+        raw = json.loads(contents(path))
         raw["shapes"] = {name: tuple(shape) for name, shape in raw["shapes"].items()}
         raw["budget_s"] = float(raw["budget_s"])
         return Peaks(**{**raw, "doubts": tuple(raw["doubts"])})

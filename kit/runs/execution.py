@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from kit.errors import LessonFailed, UnknownName
 from kit.runs.parameters import check_parameters
@@ -173,9 +174,10 @@ def keep(notebook: Any, output: Path) -> Path:
     import nbformat
 
     strip_widgets(notebook)
-    draft = output.with_name(f".{output.stem}.part.ipynb")
+    draft = output.with_name(f".{output.stem}.{uuid4().hex}.part.ipynb")  # nobody can guess it
     try:
-        nbformat.write(notebook, draft)
+        with draft.open("x", encoding="utf-8") as file:  # never through a link
+            nbformat.write(notebook, file)
         os.replace(draft, output)
     finally:
         draft.unlink(missing_ok=True)

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from kit.devices import COMPILING
+from kit.devices import compiling, keep_programs
 from kit.quiet import hushed
 from kit.techniques.exporting import program
 from kit.techniques.precision import half
@@ -19,7 +19,7 @@ def compiled(model: nn.Module, example: Tensor) -> nn.Module:
 
     That call takes seconds (`kit.measure` tells how many).
     """
-    optimised: Any = torch.compile(model, **COMPILING)
+    optimised: Any = torch.compile(model, **compiling())
     return optimised
 
 
@@ -36,6 +36,7 @@ def packaged(model: nn.Module, example: Tensor) -> nn.Module:
     import tempfile
     from pathlib import Path
 
+    keep_programs()
     with hushed(), tempfile.TemporaryDirectory() as folder:
         path = f"{folder}/model.pt2"
         torch._inductor.aoti_compile_and_package(program(model, example), package_path=path)

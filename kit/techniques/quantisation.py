@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from kit.devices import COMPILING, lacks_compiler
+from kit.devices import compiling, lacks_compiler
 from kit.quiet import hushed
 from kit.techniques.exporting import check_calibration, program
 from kit.techniques.precision import half
@@ -90,7 +90,7 @@ class Static(nn.Module):
         def run(inputs: Tensor) -> Any:
             return graph(inputs)
 
-        self._compiled: Any = torch.compile(run, dynamic=False, **COMPILING)
+        self._compiled: Any = torch.compile(run, dynamic=False, **compiling())
         self._shapes: set[torch.Size] = set()  # of inputs that it is compiled for
 
     def forward(self, inputs: Tensor) -> Tensor:

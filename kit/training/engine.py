@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from kit.data import Task
-from kit.devices import COMPILING, collector_held
+from kit.devices import collector_held, compiling
 from kit.errors import BadValue
 from kit.inference import device_of, predict
 from kit.training.optimizers import optimizer_for
@@ -48,7 +48,7 @@ class Engine:
             self._check_loss_is_a_mean()
         self.cost = self._cost
         if recipe.compile:  # each training for its own shapes alone
-            self.cost = torch.compile(self._cost, dynamic=False, **COMPILING)
+            self.cost = torch.compile(self._cost, dynamic=False, **compiling())
         simple = recipe.autocast is None and recipe.accumulate == 1
         self.backward = self._backward_whole if simple else self._backward
 
