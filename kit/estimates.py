@@ -42,6 +42,12 @@ class Estimate:
         """The estimate in units of an exactly known number."""
         return Estimate(self.value / number, self.low / number, self.high / number)
 
+    def __mul__(self, number: float) -> Estimate:
+        """So many times the estimate, in its unit; the number is known exactly and not below 0."""
+        return Estimate(self.value * number, self.low * number, self.high * number, self.unit)
+
+    __rmul__ = __mul__
+
     def __rtruediv__(self, number: float) -> Estimate:
         """An exactly known number above zero ÷ an estimate above zero: seconds become a rate."""
         return Estimate(
@@ -247,7 +253,7 @@ def quotient(above: Estimate, below: Estimate) -> Estimate:
     Timed in turns, two calls have a ratio of their own (`kit.compare`), which is far narrower.
 
     >>> quotient(Estimate(8.0, 7.0, 9.0, "s"), Estimate(2.0, 1.9, 2.1, "s"))
-    4 × [3.47 to 4.53 ×]
+    4.00 × [3.47 to 4.55 ×]
     """
     value = above.value / below.value
     if min(above.low, below.low) <= 0:

@@ -302,6 +302,10 @@ def test_a_number_over_an_estimate_turns_its_ends():
     assert (24 / Estimate(2.0, 0.0, 4.0)).high == math.inf
 
 
+def test_so_many_times_an_estimate_keeps_its_unit():
+    assert 3 * Estimate(2.0, 1.0, 4.0, "s") == Estimate(6.0, 3.0, 12.0, "s")
+
+
 def test_the_smallest_has_the_lowest_end_of_all():
     found = smallest([Estimate(2.0, 1.2, 2.8, "×"), Estimate(1.8, 1.7, 1.9, "×")])
     assert (found.value, found.low, found.high, found.unit) == (1.8, 1.2, 1.9, "×")
