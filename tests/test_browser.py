@@ -110,19 +110,20 @@ def test_guess_slide_and_do_an_exercise(lab, page, screenshots):
     open_notebook(page, lab, notebook)
     run_all(page, notebook)
 
-    slider = page.locator(".jp-OutputArea-output .widget-slider [role=slider]").first
+    slider = page.get_by_role("slider", name="your guess").first
     slider.focus()
     page.keyboard.press("End")  # the largest guess there is
+    expect(slider).to_have_attribute("aria-valuetext", "1.00 EFLOP/s")
     beside = page.locator(".jp-Cell:has-text('guess.beside(rate)')").last
     beside.click()
     page.keyboard.press("Shift+Enter")
     expect(beside).to_contain_text("Your guess: 1.00 EFLOP/s; measured:")
     expect(beside).to_contain_text("Off by a factor of")
 
-    panel = page.locator(".jp-OutputArea-output:has(.widget-slider):has(img)").last
+    panel = page.locator(".kit-panel:has(img)").last
     picture = panel.locator("img").last
     before = picture.get_attribute("alt")
-    panel.locator("[role=slider]").first.focus()
+    panel.get_by_role("slider").first.focus()
     page.keyboard.press("ArrowRight")
     expect(picture).not_to_have_attribute("alt", before)
     panel.scroll_into_view_if_needed()
@@ -200,4 +201,73 @@ def test_watch_a_text_being_written(lab, page, screenshots):
     panel.get_by_role("button", name="Stop").press("Enter")
     expect(told).to_contain_text(re.compile(r"Stopped after \d+ of 120 characters\."))
     assert panel.bounding_box() == size  # nothing jumps
+    watch.check()
+
+
+PANELS = [
+    "import kit\nguess = kit.guess('How fast?', 0.1, 1_000, '×')\nguess",
+    "def show(batch, waits):\n    shown = ((f'{batch:,} {waits}', ''),)\n"
+    "    return kit.figures.Table(('batch', ''), shown)\n"
+    "kit.explore(show, batch=[1, 64, 4096], waits=[False, True])",
+    "kit.device()\nwork = kit.workloads.vision()\n"
+    "kit.train(work.model(), work, steps=300, live=False)\nmodel = work.model()\n"
+    "kit.train(model, work, steps=300, live=False)\n"
+    "kit.draw({'trained': model}, work.data['test'].inputs[0], int(work.data['test'].targets[0]))",
+    "kit.order(['b', 'a', 'c'], 'Which first?')",
+    "text = kit.data.documentation()\n"
+    "gpt = kit.models.GPT(kit.models.GPTConfig(vocab_size=len(text.classes)))\n"
+    "kit.chat({'untrained': gpt}, text, max_new_tokens=5)",
+    "guess.value",
+]
+
+
+def test_panels_take_keys_speak_values_and_have_no_known_barrier(lab, page, screenshots):
+    """Each panel by keyboard alone: no key reaches JupyterLab, where an x would cut the cell."""
+    watch = Watch(page)
+    cells = [nbformat.v4.new_code_cell(source) for source in PANELS]
+    notebook = written(lab.folder / "notebooks" / "all-panels.ipynb", cells)
+    open_notebook(page, lab, notebook)
+    run_all(page, notebook)
+    count = page.locator(".jp-Notebook .jp-Cell").count()
+
+    guess = page.get_by_role("slider", name="your guess")
+    guess.focus()
+    expect(guess).to_have_attribute("aria-valuetext", "no guess yet")
+    for _ in range(31):
+        page.keyboard.press("ArrowRight")
+    expect(guess).to_have_attribute("aria-valuetext", "10.0 ×")
+
+    explorer = page.locator(".kit-panel", has_text="batch")
+    batch = explorer.get_by_role("slider", name="batch")
+    expect(batch).to_have_attribute("aria-valuetext", "64")
+    batch.press("End")
+    expect(batch).to_have_attribute("aria-valuetext", "4,096")
+    expect(explorer).to_contain_text("4,096 False")
+    explorer.get_by_role("checkbox", name="waits").press("Space")
+    expect(explorer).to_contain_text("4,096 True")
+
+    pad = page.get_by_role("application", name="Drawing pad")
+    pad.focus()
+    for key, times in {"ArrowUp": 10, " ": 1, "ArrowDown": 20}.items():
+        for _ in range(times):
+            page.keyboard.press(key)
+    drawn = page.locator(".kit-pad").get_by_role("status")
+    expect(drawn).to_have_text(re.compile(r"trained reads 1, "))  # a line downwards, heard as well
+    page.screenshot(path=screenshots / "pad-by-keys.png")
+    page.keyboard.press("Delete")
+    expect(drawn).to_have_text("trained waits for ink")
+
+    panels = {
+        ".kit-panel": ["slider", "checkbox"],
+        ".kit-pad": ["application", "button"],
+        ".kit-order": ["button"],
+        ".kit-chat": ["button", "slider", "checkbox", "textbox"],
+    }
+    for panel, roles in panels.items():
+        for role in roles:
+            for control in page.locator(panel).get_by_role(role).all():
+                control.focus()
+                for key in ("x", "d", "d", "a", "z", "Escape", "Shift+M"):
+                    page.keyboard.press(key)
+    expect(page.locator(".jp-Notebook .jp-Cell")).to_have_count(count)
     watch.check()

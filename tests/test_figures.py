@@ -89,7 +89,14 @@ def picture(request) -> Picture:
 
 def test_a_picture_is_html_with_its_caption_as_alt_text(picture):
     shown = picture._repr_html_()
-    assert 'alt="c &lt; d"' in shown and "<figcaption" in shown
+    details = f" {html.escape(picture.details)}" if picture.details else ""
+    assert f'alt="c &lt; d{details}"' in shown and "<figcaption" in shown
+
+
+def test_what_stands_over_small_images_is_in_their_alt_text():
+    """A reader who does not see the digits hears which they are."""
+    shown = images([[[0, 1], [1, 0]]] * 2, ["a 5", "a <0>"], caption="Two digits.")._repr_html_()
+    assert 'alt="Two digits. From left to right: a 5; a &lt;0&gt;."' in shown
     data = re.search(r'src="data:image/png;base64,([^"]+)"', shown)[1]
     assert base64.b64decode(data).startswith(b"\x89PNG")
 

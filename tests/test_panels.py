@@ -2,7 +2,6 @@
 
 from itertools import pairwise
 
-import ipywidgets
 import pytest
 
 from kit.course.panels import explore, guess
@@ -12,8 +11,16 @@ from kit.figures import Table
 WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
-def slider(panel, name: str | None = None):
-    return panel._slider if name is None else panel._sliders[name]
+def move(panel, index: int, name: str | None = None) -> None:
+    """What the browser does when a control is moved: another index for it."""
+    chosen = list(panel.panel.chosen)
+    chosen[0 if name is None else list(panel.choices).index(name)] = index
+    panel.panel.set_state({"chosen": chosen})
+
+
+def texts(panel, control: int = 0) -> list[str]:
+    """What a control shows and speaks at each place."""
+    return panel.panel.controls[control]["texts"]
 
 
 @pytest.fixture
@@ -28,15 +35,14 @@ def test_nobody_has_guessed_before_the_slider_moves(question):
 
 
 def test_a_moved_slider_is_a_guess(question):
-    text, value = slider(question).options[31]
-    slider(question).value = value
-    assert question.value == value == pytest.approx(10, rel=1e-6)  # the middle of 0.1 to 1,000
-    assert text == "10.0 ×"
+    move(question, 31)
+    assert question.value == pytest.approx(10, rel=1e-6)  # the middle of 0.1 to 1,000
+    assert texts(question)[31] == "10.0 ×"
 
 
 @pytest.mark.parametrize(("measured", "factor"), [(10, "1.00"), (30, "3.00"), (2.5, "4.00")])
 def test_the_guess_stands_beside_the_measurement_with_its_factor(question, measured, factor):
-    slider(question).value = slider(question).options[31][1]
+    move(question, 31)
     told = str(question.beside(measured))
     assert told.startswith("Your guess: 10.0 ×; measured:")
     assert told.endswith(f"factor of {factor}.")
@@ -44,18 +50,19 @@ def test_the_guess_stands_beside_the_measurement_with_its_factor(question, measu
 
 @pytest.mark.parametrize("measured", [0, -1])
 def test_there_is_no_factor_to_nothing(question, measured):
-    slider(question).value = slider(question).options[31][1]
+    move(question, 31)
     assert "factor" not in str(question.beside(measured))
 
 
 def test_a_guess_can_be_taken_back(question):
-    slider(question).value = slider(question).options[31][1]
-    slider(question).index = 0
+    move(question, 31)
+    move(question, 0)
     assert question.value is None
 
 
 def test_the_slider_goes_from_end_to_end_in_even_factors(question):
-    values = [value for _, value in slider(question).options[1:]]
+    values = question.values[1:]
+    assert texts(question)[0] == "no guess yet" and len(texts(question)) == len(question.values)
     assert (values[0], values[-1]) == (pytest.approx(0.1), pytest.approx(1_000))
     factors = [b / a for a, b in pairwise(values)]
     assert factors == pytest.approx([factors[0]] * len(factors))
@@ -95,29 +102,29 @@ def panel(calls):
 
 def test_it_starts_in_the_middle_with_the_functions_own_picture(panel, calls):
     assert calls == [(8, 16)]
-    assert "<td" in panel._shown.value and ">16<" in panel._shown.value
+    assert "<td" in panel.panel.picture and ">16<" in panel.panel.picture
 
 
 def test_each_move_shows_what_the_function_returns(panel, calls):
-    slider(panel, "batch").value = 64
+    move(panel, 2, "batch")
     assert calls[-1] == (64, 16)
-    assert ">64<" in panel._shown.value
-    assert panel._shown.layout.opacity == "1"
+    assert ">64<" in panel.panel.picture
+    assert not panel.panel.busy
 
 
 def test_an_error_of_the_function_leaves_the_picture_visible(panel):
-    before = panel._shown.value
+    before = panel.panel.picture
     with pytest.raises(ZeroDivisionError):
-        slider(panel, "width").value = 13
-    assert panel._shown.value == before
-    assert panel._shown.layout.opacity == "1"
+        move(panel, 2, "width")
+    assert panel.panel.picture == before
+    assert not panel.panel.busy
 
 
 def test_a_panel_is_a_widget_and_its_picture(panel):
-    slider(panel, "batch").value = 1
+    move(panel, 0, "batch")
     bundle = panel._repr_mimebundle_()
     assert WIDGET in bundle
-    assert bundle["text/html"].startswith(panel._shown.value)
+    assert bundle["text/html"].startswith(panel.panel.picture)
     assert bundle["text/plain"] == "A panel to set batch, width."
 
 
@@ -129,12 +136,23 @@ def test_a_panel_needs_something_to_move(choices):
 
 def test_choices_may_be_words():
     shown = explore(lambda model: Table(("model",), [(model,)]), model=["cnn", "mlp"])
-    assert ">mlp<" in shown._shown.value
+    assert ">mlp<" in shown.panel.picture
 
 
 def test_true_and_false_are_a_box_to_tick():
     shown = explore(lambda waits: Table(("waits",), [(str(waits),)]), waits=[True, False])
-    box = slider(shown, "waits")
-    assert isinstance(box, ipywidgets.Checkbox) and box.value is True
-    box.value = False
-    assert ">False<" in shown._shown.value
+    assert shown.panel.controls[0]["box"] and shown.chosen == {"waits": True}
+    move(shown, 1, "waits")
+    assert ">False<" in shown.panel.picture
+
+
+def test_while_the_picture_is_made_the_old_one_is_said_to_be_old():
+    panels, busy = [], []
+
+    def picture(n):
+        busy.extend(shown.panel.busy for shown in panels)
+        return Table(("n",), [(str(n),)])
+
+    panels.append(explore(picture, n=[1, 2, 3]))
+    move(panels[0], 2, "n")
+    assert busy == [True] and not panels[0].panel.busy

@@ -101,7 +101,8 @@ function controls(model, el) {
 
 function render({ model, el }) {
   el.classList.add("kit-chat");
-  el.dataset.lmSuppressShortcuts = "true"; // keys are for the panel, not for JupyterLab's cells
+  // A key is for the panel: JupyterLab would take an x for "cut this cell".
+  el.addEventListener("keydown", (event) => event.stopPropagation());
   el.innerHTML = FACE;
   const [write, stop, text, given, fresh, cursor, wait, strip, told] = [
     ...["write", "stop", "text", "given", "new", "cursor", "wait", "strip", "told"],

@@ -3,6 +3,9 @@ const CANVAS = 224; // CSS pixels
 const BITMAP = 128; // pixels a side of what Python gets, one bit each; NIST's scans of digits were as fine
 const PEN = 1 / 14; // of a side; kit.course.drawing makes it thicker or thinner, as the data need
 const EVERY_MS = 100;
+const STILL_MS = 600; // without a change: then the answer is read out, not at every step of a stroke
+const STEP = 1 / 28; // of a side: how far an arrow key moves the pen
+const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
 
 // A square sheet that takes strokes in 0..1 on both axes, whatever its number of pixels.
 function sheet(canvas, pixels) {
@@ -32,12 +35,21 @@ function sheet(canvas, pixels) {
 }
 
 function render({ model, el }) {
+  const help = `kit-${Math.random().toString(36).slice(2)}`; // no other pad has it
   el.classList.add("kit-pad");
   el.innerHTML = `
     <div class="kit-pad-title">Draw a digit</div>
-    <canvas tabindex="0" role="img" aria-label="Drawing pad: draw a digit with mouse, pen or finger"
-            style="width: ${CANVAS}px; height: ${CANVAS}px"></canvas>
-    <button type="button" aria-label="Clear the drawing">Clear</button>`;
+    <div class="kit-pad-paper">
+      <canvas tabindex="0" role="application" aria-label="Drawing pad" aria-describedby="${help}"
+              style="width: ${CANVAS}px; height: ${CANVAS}px"></canvas>
+      <div class="kit-pad-pen" hidden></div>
+    </div>
+    <div class="kit-pad-help" id="${help}">With mouse, pen or finger; or by keys: arrows move, Space
+      puts the pen down or lifts it, Delete clears.</div>
+    <button type="button" aria-label="Clear the drawing">Clear</button>
+    <div class="kit-pad-told" role="status"></div>`;
+  // A key is for the panel: JupyterLab would take an x for "cut this cell".
+  el.addEventListener("keydown", (event) => event.stopPropagation());
   const canvas = el.querySelector("canvas");
   const shown = sheet(canvas, CANVAS * Math.ceil(window.devicePixelRatio || 1));
   const sent = sheet(document.createElement("canvas"), BITMAP);
@@ -82,15 +94,58 @@ function render({ model, el }) {
   canvas.addEventListener("pointerup", lift);
   canvas.addEventListener("pointercancel", lift);
 
+  const pen = { at: [0.5, 0.5], down: false, mark: el.querySelector(".kit-pad-pen") };
+  const status = el.querySelector(".kit-pad-told");
+  const say = (words) => (status.textContent = words);
+  const showPen = () => {
+    pen.mark.hidden = false;
+    pen.mark.classList.toggle("down", pen.down);
+    [pen.mark.style.left, pen.mark.style.top] = pen.at.map((part) => `${CANVAS * part}px`);
+  };
+  const movePen = (way) => {
+    const from = pen.at;
+    pen.at = from.map((part, i) => Math.min(1, Math.max(0, part + STEP * way[i])));
+    showPen();
+    if (!pen.down) return;
+    for (const paper of [shown, sent]) paper.line(from, pen.at);
+    sendSoon();
+  };
+  const turnPen = (down) => {
+    pen.down = down;
+    say(down ? "Pen down." : "Pen up.");
+    movePen([0, 0]); // a dot, if it is down
+  };
   const clear = () => {
+    pen.down = false;
+    pen.mark.classList.remove("down");
     for (const paper of [shown, sent]) paper.clear();
     send();
   };
   el.querySelector("button").addEventListener("click", clear);
   canvas.addEventListener("keydown", (event) => {
-    if (event.key === "Delete" || event.key === "Backspace") clear();
+    const { key } = event;
+    if (key in ARROWS) movePen(ARROWS[key]);
+    else if (key === " " || key === "Enter") turnPen(!pen.down);
+    else if (key === "Delete" || key === "Backspace") clear();
+    else return;
+    event.preventDefault(); // else the page would scroll
   });
-  return () => clearTimeout(timer);
+  canvas.addEventListener("blur", () => {
+    pen.down = false;
+    pen.mark.hidden = true;
+  });
+
+  let still = null;
+  const tell = () => {
+    clearTimeout(still);
+    still = setTimeout(() => say(model.get("told")), STILL_MS);
+  };
+  model.on("change:told", tell);
+  return () => {
+    clearTimeout(timer);
+    clearTimeout(still);
+    model.off("change:told", tell);
+  };
 }
 
 export default { render };

@@ -200,6 +200,7 @@ class Pad(anywidget.AnyWidget):
     bitmap = traitlets.Bytes(bytes(BITMAP * BITMAP // 8)).tag(
         sync=True, from_json=lambda sent, _: bytes(sent)
     )
+    told = traitlets.Unicode().tag(sync=True)  # how it is read, for those who hear the page
 
     @property
     def drawing(self) -> NDArray[np.bool_]:
@@ -211,17 +212,19 @@ class Pad(anywidget.AnyWidget):
 class Panel(ipywidgets.HBox):
     """The pad, and beside it what the models see and how they read it."""
 
-    def __init__(self, models: Mapping[str, nn.Module], example: Tensor):
+    def __init__(self, models: Mapping[str, nn.Module], example: Tensor, label: str):
         self.models = dict(models)
         self.pad = Pad()
         self.picture = ipywidgets.HTML()
         layout = ipywidgets.Layout(flex_flow="row wrap", grid_gap="24px", align_items="flex-start")
         super().__init__([self.pad, self.picture], layout=layout)
-        self._show(example, "an example from the data")
+        self._show(example, f"an example from the data{label and f', {label}'}")
         self.pad.observe(self._follow, names="bitmap")
 
     def _show(self, image: Tensor, note: str) -> None:
-        self.picture.value = picture_html(image, probabilities(self.models, image), note)
+        answers = probabilities(self.models, image)
+        self.picture.value = picture_html(image, answers, note)
+        self.pad.told = "; ".join(f"{name} {reads(shares)}" for name, shares in answers.items())
 
     def _follow(self, change: Any) -> None:
         self._show(to_image(self.pad.drawing), "your drawing")
@@ -231,7 +234,7 @@ class Panel(ipywidgets.HBox):
         return {**super()._repr_mimebundle_(**options), "text/html": self.picture.value}
 
 
-def draw(models: Mapping[str, nn.Module], example: Tensor) -> Panel:
+def draw(models: Mapping[str, nn.Module], example: Tensor, label: object = None) -> Panel:
     """A panel on which one draws a digit and sees each model's probabilities move.
 
     Parameters
@@ -240,7 +243,9 @@ def draw(models: Mapping[str, nn.Module], example: Tensor) -> Panel:
         Name -> model with logits (B, 10) for images (B, 1, 8, 8).
     example
         (1, 8, 8): the image that is read before the first stroke, and on pages without a kernel.
+    label
+        The digit on it, named beside it for those who do not see it.
 
     Seen first in lesson 01.
     """
-    return Panel(models, example)
+    return Panel(models, example, "" if label is None else f"a {label}")

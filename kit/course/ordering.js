@@ -23,6 +23,8 @@ function render({ model, el }) {
   const foot = make("div", { className: "foot" });
   foot.append(confirm, status);
   el.classList.add("kit-order");
+  // A key is for the panel: JupyterLab would take an x for "cut this cell".
+  el.addEventListener("keydown", (event) => event.stopPropagation());
   el.append(
     make("div", { className: "question", textContent: question }),
     make("div", { textContent: "Drag, press ▲ or ▼, or use the arrow keys on them." }),
@@ -59,7 +61,7 @@ function render({ model, el }) {
   });
   list.addEventListener("keydown", (event) => {
     if (!["ArrowUp", "ArrowDown"].includes(event.key)) return;
-    event.preventDefault(); // else JupyterLab would go to the next cell
+    event.preventDefault(); // else the page would scroll
     move(event.target.parentNode, event.key === "ArrowUp");
   });
   confirm.addEventListener("click", () => keep());

@@ -7,21 +7,38 @@ its output, and the web page of an executed notebook shows the latter.
 from __future__ import annotations
 
 import html
+import pathlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import ipywidgets as w
+import anywidget
+import traitlets
+from ipywidgets import DOMWidget
 
 from kit.errors import BadValue
 from kit.figures import Note
 from kit.units import digits, words
 
 
-def shown_with(widget: w.Widget, fallback: str, text: str) -> dict[str, Any]:
+def shown_with(widget: DOMWidget, fallback: str, text: str) -> dict[str, Any]:
     """The output of a widget, with the HTML to show where no kernel is behind it."""
-    bundle = w.DOMWidget._repr_mimebundle_(widget) or {}
+    bundle = DOMWidget._repr_mimebundle_(widget) or {}
     view = {k: v for k, v in bundle.items() if k.startswith("application/vnd.jupyter.widget")}
     return {**view, "text/html": fallback, "text/plain": text}
+
+
+class Sliders(anywidget.AnyWidget):
+    """Native sliders and boxes under a question, above a picture."""
+
+    _esm = pathlib.Path(__file__).with_suffix(".js")
+    _css = pathlib.Path(__file__).with_suffix(".css")
+    question = traitlets.Unicode().tag(sync=True)
+    controls: traitlets.List[dict[str, Any]] = traitlets.List().tag(
+        sync=True
+    )  # of label, texts of the values, and whether a box
+    chosen = traitlets.List(traitlets.Int()).tag(sync=True)  # which value of each
+    picture = traitlets.Unicode().tag(sync=True)  # HTML
+    busy = traitlets.Bool(False).tag(sync=True)  # the picture is being made
 
 
 class Guess:
@@ -31,21 +48,17 @@ class Guess:
         if not 0 < low < high:
             raise BadValue(f"a guess from {low!r} to {high!r}: needs 0 < low < high.")
         self.question, self.unit = question, unit
-        self.value: float | None = None
         ratio = (high / low) ** (1 / 60)
-        steps = [low * ratio**i for i in range(61)]  # even factors give no hint
-        options = [("no guess yet", -1.0), *((words(v, unit), v) for v in steps)]
-        self._slider = w.SelectionSlider(
-            options=options,
-            continuous_update=False,
-            layout=w.Layout(width="32em"),
-            description="your guess",
-            style={"description_width": "initial"},
-        )
-        self._slider.observe(self._moved, "value")
+        # Even factors give no hint, and neither does where the slider starts.
+        self.values = [None, *(low * ratio**i for i in range(61))]
+        texts = ["no guess yet", *(words(value, unit) for value in self.values[1:])]
+        controls = [{"label": "your guess", "texts": texts, "box": False}]
+        self.panel = Sliders(question=question, controls=controls, chosen=[0])
 
-    def _moved(self, change: dict[str, Any]) -> None:
-        self.value = change["new"] if change["new"] > 0 else None
+    @property
+    def value(self) -> float | None:
+        """What the slider stands at; None where nobody has moved it."""
+        return self.values[self.panel.chosen[0]]
 
     def __repr__(self) -> str:
         told = "no guess yet" if self.value is None else words(self.value, self.unit)
@@ -63,10 +76,8 @@ class Guess:
         return Note(told)
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
-        question = w.HTML(f"<b>{html.escape(self.question)}</b>")
-        box = w.VBox([question, self._slider])
         fallback = f"<p><b>{html.escape(self.question)}</b> <i>(a slider, in JupyterLab)</i></p>"
-        return shown_with(box, fallback, repr(self))
+        return shown_with(self.panel, fallback, repr(self))
 
 
 def guess(question: str, low: float, high: float, unit: str = "") -> Guess:
@@ -78,42 +89,44 @@ class Explorer:
     """Sliders and boxes above a picture; each move calls the function and shows what it returns."""
 
     def __init__(self, picture: Callable[..., Any], choices: dict[str, Sequence[Any]]):
-        self._picture = picture
-        self._sliders = {name: _control(name, values) for name, values in choices.items()}
-        self._shown = w.HTML(self._now()._repr_html_())
-        for slider in self._sliders.values():
-            slider.observe(self._update, "value")
+        self._picture, self.choices = picture, choices
+        self.panel = Sliders(
+            controls=[_control(name, values) for name, values in choices.items()],
+            chosen=[0 if _is_box(v) else len(v) // 2 for v in choices.values()],
+        )
+        self.panel.picture = self._now()._repr_html_()
+        self.panel.observe(self._update, "chosen")
+
+    @property
+    def chosen(self) -> dict[str, Any]:
+        """What each control stands at."""
+        pairs = zip(self.choices.items(), self.panel.chosen, strict=True)
+        return {name: values[index] for (name, values), index in pairs}
 
     def _now(self) -> Any:
-        return self._picture(**{name: slider.value for name, slider in self._sliders.items()})
+        return self._picture(**self.chosen)
 
     def _update(self, _: Any = None) -> None:
-        self._shown.layout.opacity = "0.4"  # measuring: the old picture fades, nothing jumps
+        self.panel.busy = True
         try:
-            self._shown.value = self._now()._repr_html_()
+            self.panel.picture = self._now()._repr_html_()
         finally:
-            self._shown.layout.opacity = "1"
+            self.panel.busy = False
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
-        box = w.VBox([*self._sliders.values(), self._shown])
-        text = f"A panel to set {', '.join(n.replace('_', ' ') for n in self._sliders)}."
-        fallback = f"{self._shown.value}<p><i>In JupyterLab: {text[0].lower()}{text[1:]}</i></p>"
-        return shown_with(box, fallback, text)
+        text = f"A panel to set {', '.join(name.replace('_', ' ') for name in self.choices)}."
+        fallback = f"{self.panel.picture}<p><i>In JupyterLab: {text[0].lower()}{text[1:]}</i></p>"
+        return shown_with(self.panel, fallback, text)
 
 
-def _control(name: str, values: Sequence[Any]) -> w.SelectionSlider | w.Checkbox:
+def _is_box(values: Sequence[Any]) -> bool:
+    return {type(value) for value in values} == {bool}
+
+
+def _control(name: str, values: Sequence[Any]) -> dict[str, Any]:
     """A slider over the values; a box to tick if they are True and False."""
-    label = name.replace("_", " ")
-    if {type(v) for v in values} == {bool}:
-        return w.Checkbox(value=values[0], description=label, indent=False)
-    return w.SelectionSlider(
-        options=[(f"{v:,}" if isinstance(v, int) else str(v), v) for v in values],
-        value=values[len(values) // 2],
-        description=label,
-        continuous_update=False,
-        style={"description_width": "7em"},
-        layout=w.Layout(width="30em"),
-    )
+    texts = [f"{v:,}" if isinstance(v, int) and not isinstance(v, bool) else str(v) for v in values]
+    return {"label": name.replace("_", " "), "texts": texts, "box": _is_box(values)}
 
 
 def explore(picture: Callable[..., Any], **choices: Sequence[Any]) -> Explorer:

@@ -27,6 +27,7 @@ class Picture:
 
     figure: Figure = field(repr=False)
     caption: str
+    details: str = ""  # more of the alt text: what a reader sees on it beside the caption
 
     def png(self) -> bytes:
         """The picture as PNG."""
@@ -37,8 +38,9 @@ class Picture:
     def _repr_html_(self) -> str:
         data = base64.b64encode(self.png()).decode()
         caption = html.escape(self.caption)
+        alt = html.escape(f"{self.caption} {self.details}".strip())
         return (
-            f'<figure style="margin:.4em 0"><img alt="{caption}" '
+            f'<figure style="margin:.4em 0"><img alt="{alt}" '
             f'style="max-width:100%" src="data:image/png;base64,{data}">'
             f'<figcaption style="font-size:90%;opacity:.8;max-width:46em">{caption}</figcaption>'
             "</figure>"
@@ -198,7 +200,7 @@ def images(pixels: Sequence[Any], titles: Sequence[str], *, caption: str) -> Pic
         pane.imshow(image, cmap="gray_r", vmin=0, vmax=1)
         pane.set_title(title, fontsize=9)
         pane.axis("off")
-    return Picture(figure, caption)
+    return Picture(figure, caption, f"From left to right: {'; '.join(titles)}.")
 
 
 def roofline(
