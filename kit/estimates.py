@@ -21,8 +21,10 @@ RESAMPLES = 2_000  # the ends of a 95 % interval then wander by about 3 % of its
 class Estimate:
     """A value with a 95 % confidence interval from `low` to `high`, all in the same unit.
 
-    >>> Estimate(3.1, 2.9, 3.3, "×")
-    3.10 × [2.90 to 3.30 ×]
+    An end that nobody knows is infinite (or 0 for what cannot be negative); records keep None.
+
+    >>> Estimate(3.1, 2.9, 3.3, "×"), Estimate(3.1, 0.0, math.inf, "×")
+    (3.10 × [2.90 to 3.30 ×], 3.10 × [unknown])
     """
 
     value: float
@@ -30,12 +32,25 @@ class Estimate:
     high: float
     unit: str = ""
 
+    def __post_init__(self) -> None:
+        for end, unknown in (("low", -math.inf), ("high", math.inf)):
+            if getattr(self, end) is None:  # as `to_dict` writes it
+                object.__setattr__(self, end, unknown)
+
     def __repr__(self) -> str:
         return f"{words(self.value, self.unit)} [{self.interval}]"
 
     @property
     def interval(self) -> str:
         """From `low` to `high`, in words."""
+        if self.high == math.inf:
+            return (
+                "unknown"
+                if self.low in (0, -math.inf)
+                else f"at least {words(self.low, self.unit)}"
+            )
+        if self.low == -math.inf:
+            return f"at most {words(self.high, self.unit)}"
         return span(self.low, self.high, self.unit)
 
     def __truediv__(self, number: float) -> Estimate:
@@ -56,12 +71,15 @@ class Estimate:
             number / self.low if self.low > 0 else math.inf,
         )
 
-    def to_dict(self) -> dict[str, float | str]:
-        """The value and its interval, with the unit."""
-        return {"value": self.value, "low": self.low, "high": self.high, "unit": self.unit}
+    def to_dict(self) -> dict[str, float | str | None]:
+        """The value and its interval, with the unit; an infinite end, which JSON lacks, is None."""
+        low, high = (None if math.isinf(end) else end for end in (self.low, self.high))
+        return {"value": self.value, "low": low, "high": high, "unit": self.unit}
 
 
-def median(samples: Sequence[float] | np.ndarray, unit: str = "") -> Estimate:
+def median(
+    samples: Sequence[float] | np.ndarray, unit: str = "", *, confidence: float = CONFIDENCE
+) -> Estimate:
     """The median of the samples with its 95 % interval, right for any distribution.
 
     Half of what one draws lies below the true median, so how many of n samples do is a matter of
@@ -76,12 +94,21 @@ def median(samples: Sequence[float] | np.ndarray, unit: str = "") -> Estimate:
     -----
     Thompson, "On confidence ranges for the median", Annals of Mathematical Statistics 7 (1936);
     for the bootstrap of a median, Efron, *The Jackknife, the Bootstrap and Other Resampling
-    Plans* (1982), chapter 10. With fewer than six samples no interval is sure enough: it is then
-    all of them, and whoever shows it says how few there are.
+    Plans* (1982), chapter 10. With fewer than six samples not even all of them are sure enough:
+    the interval is then unknown.
     """
     if not len(samples):
         raise NotEnoughSamples("the median of no samples: needs at least one.")
-    return _between(np.sort(np.asarray(samples, dtype=float)), 50, unit)
+    return _between(np.asarray(samples, dtype=float), 50, unit, confidence)
+
+
+def samples_of_a_median(confidence: float = CONFIDENCE) -> int:
+    """How many samples the interval of a median needs: both ends are off half of the time.
+
+    >>> samples_of_a_median()
+    6
+    """
+    return math.ceil(1 - math.log2(1 - confidence))
 
 
 def percentile(samples: Sequence[float] | np.ndarray, p: float, unit: str = "") -> Estimate:
@@ -95,28 +122,32 @@ def percentile(samples: Sequence[float] | np.ndarray, p: float, unit: str = "") 
     needed = samples_needed(p)
     if len(samples) < needed:
         raise NotEnoughSamples(f"p{p:g} of {len(samples):,} samples: needs {needed:,}.")
-    return _between(np.sort(np.asarray(samples, dtype=float)), p, unit)
+    return _between(np.asarray(samples, dtype=float), p, unit, CONFIDENCE)
 
 
-def _between(ordered: np.ndarray, p: float, unit: str) -> Estimate:
+def _between(samples: np.ndarray, p: float, unit: str, confidence: float) -> Estimate:
     """The p-th percentile between two of the ordered samples, counted in from both ends."""
-    n, tail = len(ordered), (1 - CONFIDENCE) / 2
-    low, high = _rank(n, p / 100, tail), n - 1 - _rank(n, 1 - p / 100, tail)
-    value = float(np.percentile(ordered, p))
-    return Estimate(value, float(ordered[low]), float(ordered[high]), unit)
+    ordered, n, tail = np.sort(samples), len(samples), (1 - confidence) / 2
+    low, high = _rank(n, p / 100, tail), _rank(n, 1 - p / 100, tail)
+    return Estimate(
+        float(np.percentile(ordered, p)),
+        float(ordered[low]) if low >= 0 else (0.0 if ordered[0] >= 0 else -math.inf),
+        float(ordered[n - 1 - high]) if high >= 0 else math.inf,
+        unit,
+    )
 
 
 def _rank(n: int, share: float, tail: float) -> int:
     """How many of n samples can be left out below, if the truth may be there `tail` of the time.
 
-    The largest k with P(at most k of n lie below the truth) ≤ tail.
+    The largest k with P(at most k of n lie below the truth) ≤ tail; -1 if not even all will do.
     """
     from scipy.special import bdtr, bdtrik  # here: it would double the time of `import kit`
 
     k = int(np.ceil(bdtrik(tail, n, share)))
     while k >= 0 and bdtr(k, n, share) > tail:
         k -= 1
-    return max(k, 0)
+    return k
 
 
 def samples_needed(p: float) -> int:

@@ -1,6 +1,7 @@
 """Comparison: verdicts from times made up for them, and turns taken in earnest."""
 
 import gc
+import json
 import math
 import time
 from collections import Counter
@@ -10,7 +11,7 @@ from itertools import count, islice
 import numpy as np
 import pytest
 import torch
-from conftest import taken as measured
+from conftest import taken
 
 from kit.comparison import Comparison, agree, compare
 from kit.comparison.pairs import _orders
@@ -75,10 +76,14 @@ def test_shapes_that_differ_are_named():
 STEADY = [1.0, 1.01, 0.99, 1.0, 1.02, 0.98] * 5
 
 
-def made(other, control=STEADY, **options) -> Comparison:
+def measured(times, again=1.0):
+    """Two turns in each round; the second takes `again` times as long."""
+    return taken([turn for t in times for turn in (t, again * t)])
+
+
+def made(other, again=1.0, **options) -> Comparison:
     """A comparison of something with steady calls of a second."""
-    calls = {"base": measured(STEADY), "other": measured(other)}
-    return Comparison(calls, measured(control), **options)
+    return Comparison({"base": measured(STEADY, again), "other": measured(other)}, **options)
 
 
 def scaled(factor: float) -> list[float]:
@@ -105,18 +110,75 @@ def test_the_ratio_is_taken_within_rounds():
     """A machine that becomes ten times slower half-way moves both calls alike."""
     drift = [1.0] * 15 + [10.0] * 15
     base, other = ([f * d for d in drift] for f in (1.0, 0.8))
-    compared = Comparison({"base": measured(base), "other": measured(other)}, measured(base))
+    compared = Comparison({"base": measured(base), "other": measured(other)})
     assert compared.ratio().value == pytest.approx(0.8)
     assert compared.verdict() == "faster"
 
 
-def test_a_noisy_machine_does_not_call_a_small_difference():
-    """Against itself the first call came out up to 30 % apart: 1.2 says nothing then."""
-    noisy = made(scaled(1.2), control=scaled(1.3))
-    assert noisy.noise_floor == pytest.approx(0.3)
-    assert noisy.verdict() == "same within 30.0 %"
+@pytest.mark.parametrize("noisy", ["base", "other"])
+def test_a_noisy_machine_does_not_call_a_small_difference(noisy):
+    """One of the calls came out 30 % apart from itself: a ratio near that says nothing."""
+    calls = {
+        name: measured(scaled(t), 1.3 if name == noisy else 1.0)
+        for name, t in {"base": 1.0, "other": 1.1}.items()
+    }
+    compared = Comparison(calls)
+    assert compared.noise_floor == pytest.approx(0.3)
+    assert compared.verdict() == "same within 30.0 %"
     assert made(scaled(1.2)).verdict() == "slower"
-    assert made(scaled(1.35), control=scaled(1.3)).verdict() == "slower"
+    assert made(scaled(1.6), again=1.3).verdict() == "slower"
+
+
+@pytest.mark.parametrize("n", range(1, 6))
+def test_fewer_than_six_rounds_tell_nothing(n):
+    few = Comparison({"base": measured(STEADY[:n]), "other": measured(scaled(3)[:n])})
+    assert (few.ratio().low, few.ratio().high) == (0, math.inf)
+    assert few.verdict() == "cannot tell"
+    assert repr(few) == "other: 3.00 × [unknown] of base, cannot tell"
+    assert "unknown" in few._repr_html_() and "inf" not in str(few.table())
+    assert "A verdict needs 6 rounds: raise budget_s." in few.table().caption
+    ratio = json.loads(json.dumps(few.to_dict(), allow_nan=False))["ratio"]["other"]
+    assert (ratio["low"], ratio["high"]) == (0, None)
+    six = Comparison({"base": measured(STEADY[:6]), "other": measured(scaled(3)[:6])})
+    assert six.verdict() == "slower" and "needs" not in six.table().caption
+
+
+def test_five_calls_need_eight_rounds_and_their_intervals_hold_together():
+    names = ["base", *"abcd"]
+    for n, verdict in [(7, "cannot tell"), (8, "slower")]:
+        calls = {name: measured(scaled(1 + (name != "base"))[:n]) for name in names}
+        five = Comparison(calls)
+        assert {five.verdict(name) for name in "abcd"} == {verdict}
+        assert five.needed == 8 and five.confidence == pytest.approx(0.9875)
+        assert "95 % interval for all ratios together" in five.table().caption
+
+
+def called_different(n_calls, rounds, trials=150):
+    """How often at least one of several equal calls is called different; seeded."""
+    draw, hits = np.random.default_rng(0), 0
+    for _ in range(trials):
+        slow = draw.lognormal(0, 0.1, (rounds, 1))  # moments that touch all calls alike
+        times = slow * draw.lognormal(0, 0.03, (n_calls, rounds, 2))
+        calls = {str(i): taken(each.ravel()) for i, each in enumerate(times)}
+        compared = Comparison(calls)
+        hits += any(compared.verdict(n) in ("faster", "slower") for n in list(calls)[1:])
+    return hits / trials
+
+
+@pytest.mark.parametrize("n_calls", [2, 5])
+@pytest.mark.parametrize("rounds", [1, 2, 3, 6, 10, 50])
+def test_equal_calls_are_rarely_called_different(n_calls, rounds):
+    """The level is 5 % for all calls together; before, five calls had 84 % at one round."""
+    assert called_different(n_calls, rounds) <= 0.05
+
+
+def test_the_ratio_of_calls_with_two_typical_times_is_noted():
+    """In two rounds of three both take 1 s or both 2 s; in the third only one of them is slow."""
+    a, b = [1.0, 2.0, 2.0] * 40, [1.0, 2.0, 1.0] * 40
+    both = Comparison({"a": measured(a), "b": measured(b)})
+    assert both.ratio().value == 1 and both.ratio_of_medians("b") == 0.5
+    assert "b: the medians of all its times and of 'a' differ by 0.500 ×" in both.table().caption
+    assert "differ by" not in made(scaled(1.5)).table().caption
 
 
 def test_just_beyond_the_margin_nobody_can_tell():
@@ -330,6 +392,35 @@ def test_three_calls_are_compared_with_the_first(clock, stopwatch):
     assert repr(compared).count(";") == 1
 
 
+def warm_calls(clock, seconds, gain=0.1):
+    """Equal calls, each faster the more recently it ran: its data are still in the cache."""
+    order: list[str] = []
+
+    def call(name):
+        def work():
+            since = order[::-1].index(name) if name in order else 20
+            order.append(name)
+            clock.advance(seconds * (1 - gain / (1 + since)))
+
+        return work
+
+    return call
+
+
+@pytest.mark.parametrize("seconds", [0.01, 0.5])  # each turn after a call untimed, or without one
+@pytest.mark.parametrize("names", ["ab", "abcde"])
+def test_caches_that_stay_warm_do_not_favour_the_first(clock, stopwatch, names, seconds):
+    """The first used to run twice as often as the others, and so came out faster."""
+    call = warm_calls(clock, seconds)
+    budget_s = 400 * seconds
+    compared = compare({n: call(n) for n in names}, budget_s=budget_s, stopwatch=stopwatch)
+    assert len({m.n for m in compared.measurements.values()}) == 1
+    for name in names[1:]:
+        assert compared.ratio(name).low <= 1 <= compared.ratio(name).high
+        assert compared.ratio(name).value == pytest.approx(1, abs=0.01)
+        assert compared.verdict(name) not in ("faster", "slower")
+
+
 def turns_of(clock, stopwatch, names: str) -> list[list[str]]:
     """Who had a turn in each round, in order; a turn is one call untimed and one timed."""
     events = []
@@ -342,15 +433,15 @@ def turns_of(clock, stopwatch, names: str) -> list[list[str]]:
         return work
 
     compared = compare({name: call(name) for name in names}, budget_s=4, stopwatch=stopwatch)
-    width = len(names) + 1  # the first has two turns
-    turns = events[-2 * width * compared.control.n :][::2]
+    width = 2 * len(names)  # each has two turns
+    turns = events[-2 * width * compared.rounds :][::2]
     return [turns[i : i + width] for i in range(0, len(turns), width)]
 
 
-def test_every_call_has_its_turn_in_each_round_and_the_first_has_two(clock, stopwatch):
+def test_every_call_has_two_turns_in_each_round(clock, stopwatch):
     rounds = turns_of(clock, stopwatch, "abc")
     assert len(rounds) >= 10
-    assert all(Counter(turns) == {"a": 2, "b": 1, "c": 1} for turns in rounds)
+    assert all(Counter(turns) == {"a": 2, "b": 2, "c": 2} for turns in rounds)
 
 
 def test_nobody_is_earlier_more_often_than_later():
@@ -366,7 +457,7 @@ def test_a_first_turn_that_costs_more_does_not_favour_anybody(clock, stopwatch):
     turn = count()
 
     def call():
-        clock.advance(0.11 if next(turn) % 6 < 2 else 0.1)  # two calls a turn, three turns a round
+        clock.advance(0.11 if next(turn) % 8 < 2 else 0.1)  # two calls a turn, four turns a round
 
     compared = compare({"a": call, "b": call}, budget_s=60, stopwatch=stopwatch)
     assert compared.ratio().low <= 1 <= compared.ratio().high
@@ -415,21 +506,38 @@ def test_two_sleeps_of_ratio_two_are_told_apart():
 def test_warm_up_and_rounds_stay_within_the_budget(clock, stopwatch, each_s):
     calls = {"a": clock.taking(each_s), "b": clock.taking(2 * each_s)}
     compared = compare(calls, budget_s=3.0, stopwatch=stopwatch)
-    firsts, a_round = 3 * each_s, 2 * 4 * each_s  # each turn is an untimed call and a timed one
-    assert 2.9 < clock.now - firsts <= 3.0 + a_round
-    assert compared.control.n >= 10
+    firsts, a_round = 3 * each_s, 4 * 3 * each_s  # each turn is an untimed call and a timed one
+    assert 2.8 < clock.now - firsts <= 3.0 + a_round
+    assert compared.rounds >= 10
 
 
 def test_slow_calls_have_ten_rounds(clock, stopwatch):
     compared = compare({"a": clock.taking(0.1), "b": clock.taking(0.1)}, stopwatch=stopwatch)
-    assert [m.n for m in compared.measurements.values()] == [10, 10]
+    assert compared.rounds == 10
+    assert [m.n for m in compared.measurements.values()] == [20, 20]
+
+
+def test_very_slow_calls_are_warmed_up_twice_and_the_time_goes_into_rounds(clock, stopwatch):
+    """Calls of 0.4 s in a budget of 2 s, of which up to ten may be used."""
+    compared = compare({"a": clock.taking(0.4), "b": clock.taking(0.8)}, stopwatch=stopwatch)
+    assert [m.warmup_s for m in compared.measurements.values()] == pytest.approx([0.8, 1.6])
+    assert compared.rounds >= 6
+    untimed = 1.2 + 2.4  # the first calls and the warm-up: in the rounds there are none
+    timed = sum(sum(m.times_s) for m in compared.measurements.values())
+    assert clock.now == pytest.approx(untimed + timed)
+    assert compared.verdict() == "slower"
+
+
+def test_calls_slower_than_that_are_not_judged(clock, stopwatch):
+    compared = compare({"a": clock.taking(4), "b": clock.taking(8)}, stopwatch=stopwatch)
+    assert compared.rounds == 1 and compared.verdict() == "cannot tell"
 
 
 def test_a_long_warm_up_leaves_half_the_budget_for_the_rounds(clock, stopwatch):
-    slow_at_first = clock.taking(9.0, *[0.5] * 5, 0.01)
+    slow_at_first = clock.taking(9.0, *(0.9**i * 0.09 for i in range(20)), 0.01)
     compared = compare({"a": slow_at_first, "b": clock.taking(0.01)}, stopwatch=stopwatch)
-    assert compared.measurements["a"].warmup_s == pytest.approx(2.5)  # budgets 2.0
-    assert compared.control.n * 6 * 0.01 == pytest.approx(1.0, rel=0.1)
+    assert compared.measurements["a"].warmup_s > 0.5
+    assert compared.rounds * 8 * 0.01 >= 1.0
 
 
 @pytest.mark.parametrize("budget_s", [0, -1, math.inf, math.nan, "1", None])
@@ -465,7 +573,7 @@ def test_the_guess_stands_beside_the_answer(clock, stopwatch, predicted, shown):
 
 
 def test_the_caption_tells_rounds_noise_and_doubts():
-    caption = made(scaled(1.2), control=scaled(1.3)).table().caption
+    caption = made(scaled(1.2), again=1.3).table().caption
     assert "30 rounds in random order" in caption and "noise floor 30.0 %" in caption
     wild = made(WILD).table().caption
     assert "Doubts: other: half of the timings spread" in wild

@@ -1,5 +1,6 @@
 """Estimates: intervals with known answers, and as wide as they say."""
 
+import json
 import math
 
 import numpy as np
@@ -18,6 +19,7 @@ from kit.estimates import (
     proportion,
     quotient,
     samples_needed,
+    samples_of_a_median,
     smallest,
 )
 
@@ -48,9 +50,25 @@ def test_no_narrower_interval_would_do(n, low, high):
 
 
 @pytest.mark.parametrize("n", range(1, 6))
-def test_fewer_than_six_samples_are_all_in_the_interval(n):
-    few = median(range(n))
-    assert (few.value, few.low, few.high) == ((n - 1) / 2, 0, n - 1)
+def test_fewer_than_six_samples_say_nothing_of_where_the_median_is(n):
+    few, below = median(range(n), "s"), median(range(-n, 0))
+    assert few == Estimate((n - 1) / 2, 0, math.inf, "s")  # no time is negative
+    assert below == Estimate(-(n + 1) / 2, -math.inf, math.inf)
+    assert few.interval == below.interval == "unknown"
+    assert Estimate(**few.to_dict()) == few and Estimate(**below.to_dict()) == below
+    assert json.loads(json.dumps(below.to_dict(), allow_nan=False))["low"] is None
+
+
+def test_a_surer_interval_needs_more_samples():
+    """Of several intervals that are to hold together, each must be surer."""
+    assert median(range(7), confidence=0.9875).high == math.inf
+    assert median(range(8), confidence=0.9875) == Estimate(3.5, 0, 7)
+    assert [samples_of_a_median(c) for c in (0.95, 0.975, 0.9875)] == [6, 7, 8]
+
+
+def test_an_interval_with_one_end_says_so():
+    assert Estimate(2.0, 1.0, math.inf, "s").interval == "at least 1.00 s"
+    assert Estimate(2.0, -math.inf, 3.0, "s").interval == "at most 3.00 s"
 
 
 def test_no_samples_have_no_median():

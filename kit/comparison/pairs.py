@@ -12,7 +12,7 @@ import torch
 
 from kit.comparison.agreement import Agreement, check_equal_work, tensors_of, varied_names
 from kit.errors import BadValue, UnknownName
-from kit.estimates import Estimate, median
+from kit.estimates import CONFIDENCE, Estimate, median, samples_of_a_median
 from kit.figures import Picture, Table, bars
 from kit.measurement import (
     Call,
@@ -32,14 +32,14 @@ from kit.units import words
 SAME = 0.05  # two calls whose ratio surely lies within 5 % of 1 are the same for a reader
 PLACEMENT = 0.005  # equal programs differ by this much for where they lie in memory
 HARDLY_SAME = 0.5  # nobody would call that the same, however noisy the machine
+TURNS = 2  # of each call in a round: one against the other shows the noise
 
 
 @dataclass(frozen=True)
 class Comparison(Result):
     """Calls that took turns; the first is the one that the others are compared with."""
 
-    measurements: dict[str, Measurement]
-    control: Measurement  # the first call once more: what differs from it is noise
+    measurements: dict[str, Measurement]  # two timings of each call in each round
     agreement: Agreement | None = None  # of their answers; None: not looked at
     varied: tuple[str, ...] = ()  # what differs on purpose
     predicted: float | None = None
@@ -49,26 +49,68 @@ class Comparison(Result):
         """The name of the first call."""
         return next(iter(self.measurements))
 
+    @property
+    def rounds(self) -> int:
+        """How many rounds there were."""
+        return self.measurements[self.baseline].n // TURNS
+
+    @property
+    def needed(self) -> int:
+        """How many rounds a verdict needs: 6 for two calls, 8 for five."""
+        return samples_of_a_median(self.confidence)
+
+    @property
+    def confidence(self) -> float:
+        """Of each interval, so that all of them together hold the truth 95 % of the time.
+
+        Four ratios at 95 % would call equal calls different four times as often: Bonferroni's
+        correction gives each a fourth of the doubt (Dunn, "Multiple comparisons among means",
+        Journal of the American Statistical Association 56, 1961).
+        """
+        return 1 - (1 - CONFIDENCE) / max(1, len(self.measurements) - 1)
+
     def ratio(self, name: str | None = None) -> Estimate:
-        """Time of a call ÷ time of the first one, median over the rounds, with its interval."""
+        """Time of a call ÷ time of the first one, with an interval that holds for all together.
+
+        In each round it is the geometric mean of two quotients; of these, the median over the
+        rounds. A slow moment of the machine touches both calls of a round and cancels. Where a
+        call has several typical times (say, 1 ms or 2 ms), the median of quotients is another
+        number than the quotient of medians, `ratio_of_medians`: it tells what you would see most
+        often when the two calls stand side by side. The table notes where they differ.
+
+        With fewer rounds than `needed` the interval is unknown: 0 to infinity.
+        """
         name = name or list(self.measurements)[-1]
         if name not in self.measurements:
             raise UnknownName("call", name, self.measurements)
-        return _ratio(self.measurements[name], self.measurements[self.baseline])
+        apart = np.log(self._turns(name)) - np.log(self._turns(self.baseline))
+        return median(np.exp(apart.mean(axis=1)), "×", confidence=self.confidence)
+
+    def ratio_of_medians(self, name: str) -> float:
+        """Median time of a call ÷ median time of the first one: does not know of rounds."""
+        return self.measurements[name].median_s / self.measurements[self.baseline].median_s
+
+    def _turns(self, name: str) -> np.ndarray:
+        """(rounds, 2) seconds."""
+        return np.array(self.measurements[name].times_s).reshape(-1, TURNS)
 
     @property
     def noise_floor(self) -> float:
         """How far from 1 a ratio can be without meaning anything, here and now.
 
-        It is how far from 1 the ratio of the first call to itself came out, and at least half a
-        percent: as much can come from where in memory a program and its data happen to lie
-        (Mytkowicz et al., "Producing wrong data without doing anything obviously wrong!", 2009).
+        It is how far from 1 the ratio of a call to itself came out, of that call which strayed
+        furthest, and at least half a percent: as much can come from where in memory a program
+        and its data happen to lie (Mytkowicz et al., "Producing wrong data without doing anything
+        obviously wrong!", 2009).
         """
-        itself = _ratio(self.control, self.measurements[self.baseline]).value
-        return max(abs(itself - 1), PLACEMENT)
+        apart = [np.diff(np.log(self._turns(name)), axis=1) for name in self.measurements]
+        return float(max(*(np.expm1(abs(np.median(each))) for each in apart), PLACEMENT))
 
     def verdict(self, name: str | None = None) -> str:
-        """*faster*, *slower*, *same within …* or *cannot tell*, against the first call."""
+        """*faster*, *slower*, *same within …* or *cannot tell*, against the first call.
+
+        With fewer rounds than `needed` nobody can tell.
+        """
         ratio, floor = self.ratio(name), self.noise_floor
         if ratio.low > 1 + floor:
             return "slower"
@@ -100,13 +142,15 @@ class Comparison(Result):
             )
         one = self.measurements[self.baseline]
         where = one.conditions.device if "threads" in self.varied else one.conditions
+        together = " for all ratios together" if len(self.measurements) > 2 else ""
         caption = (
-            f"{one.n:,} rounds in random order; median ratio within a round, 95 % interval; "
-            f"noise floor {words(self.noise_floor, '%')}, from {self.baseline!r} against itself. "
-            f"{where}. {self._same_told()}"
+            f"{self.rounds:,} rounds in random order; median ratio within a round, "
+            f"95 % interval{together}; noise floor {words(self.noise_floor, '%')}, from each call "
+            f"against itself. {where}. {self._same_told()}"
         )
         if self.predicted is not None:
             caption += f" Your guess: {words(self.predicted, '×')}."
+        caption += self._notes()
         caption += doubts_told({name: m.doubts for name, m in self.measurements.items()})
         return Table(("", "median", "ratio", "interval", "verdict"), rows, caption)
 
@@ -119,13 +163,29 @@ class Comparison(Result):
             told += "They return no numbers, so nobody looked whether they do the same."
         return told.rstrip()
 
+    def _notes(self) -> str:
+        """What stands in the way of a verdict, and what of a ratio may mislead."""
+        told = ""
+        if self.rounds < self.needed:
+            told += f" A verdict needs {self.needed} rounds: raise budget_s."
+        for name in list(self.measurements)[1:]:
+            ratio, other = self.ratio(name), self.ratio_of_medians(name)
+            floor = 1 + max(self.noise_floor, SAME)
+            if other > ratio.high * floor or other < ratio.low / floor:
+                told += (
+                    f" {name}: the medians of all its times and of {self.baseline!r} differ by "
+                    f"{words(other, '×')}, not {words(ratio.value, '×')}: look at the single times."
+                )
+        return told
+
     def to_dict(self) -> dict[str, Any]:
         """The raw times and what follows from them."""
         others = list(self.measurements)[1:]
         return {
             "measurements": {name: m.to_dict() for name, m in self.measurements.items()},
-            "control": self.control.to_dict(),
+            "rounds": self.rounds,
             "ratio": {name: self.ratio(name).to_dict() for name in others},
+            "ratio_of_medians": {name: self.ratio_of_medians(name) for name in others},
             "verdict": {name: self.verdict(name) for name in others},
             "noise_floor_share": self.noise_floor,
             "predicted_ratio": self.predicted,
@@ -139,10 +199,6 @@ class Comparison(Result):
         caption = "Median time: " + ", ".join(f"{n} {words(s, 's')}" for n, s in medians.items())
         stacks = {name: {"median": value} for name, value in medians.items()}
         return bars(stacks, "time per call", caption=caption + ".", unit="s")
-
-
-def _ratio(a: Measurement, b: Measurement) -> Estimate:
-    return median(np.array(a.times_s) / np.array(b.times_s), "×")
 
 
 def _orders(n: int) -> Iterator[list[int]]:
@@ -170,9 +226,9 @@ def compare(
     """Time calls in turns and say which is faster, as far as can be told.
 
     First each is called once and their answers are held side by side: two ways of computing the
-    same thing must compute the same thing. Then, in each round, every call is timed once, in an
-    order drawn at random and in the next round reversed, and the first one twice: the second
-    time is the control that shows this machine's noise.
+    same thing must compute the same thing. Then, in each round, every call is timed twice, in an
+    order drawn at random and in the next round reversed. All calls are treated alike, and the two
+    times of a call, held against each other, show this machine's noise.
 
     Parameters
     ----------
@@ -186,7 +242,8 @@ def compare(
         The reader's guess of the last one's ratio (a number, or a `kit.guess`), shown beside.
     budget_s
         Seconds for warm-up and rounds together; the first calls, and half the budget for the
-        rounds if warming up takes long, come on top.
+        rounds if warming up takes long, come on top. Slow calls get ten rounds, as far as these
+        fit into ten budgets; a verdict needs six (eight for five calls).
     device
         Where the calls compute.
 
@@ -204,8 +261,7 @@ def compare(
     check_budget(budget_s)
     varied = varied_names(varied)
     watch = stopwatch or Stopwatch(device)
-    turns = list(calls.items())
-    turns.append(turns[0])  # the control
+    turns = [*calls.items()] * TURNS
     taken: list[list[float]] = [[] for _ in turns]
     observer = Observer(watch)
     with no_collection():
@@ -220,25 +276,21 @@ def compare(
         for name, call in calls.items():
             with labelled(name):
                 warm.append(warm_up(call, watch, budget_s / len(calls)))
-        left_s = budget_s - sum(spent for _, spent, _ in warm)
-        # The control warmed up with the first, and that time was spent only once.
-        firsts, warm = [*firsts, firsts[0]], [*warm, warm[0]]
-        for _, order in zip(
-            rounds(max(left_s, budget_s / 2), watch), _orders(len(turns)), strict=False
-        ):
+        left_s = max(budget_s - sum(each.spent_s for each in warm), budget_s / 2)
+        # Each is called once untimed before it is timed, since the call before was another and
+        # left its own caches; not where that would cost slow calls half of their rounds.
+        settle = 2 * TURNS * sum(each.call_s for each in warm) < budget_s
+        for _, order in zip(rounds(left_s, watch, budget_s), _orders(len(turns)), strict=False):
             for i in order:
-                name, call = turns[i]
-                block = warm[i][0]
+                (name, call), block = turns[i], warm[i % len(calls)].block
                 with labelled(name):
-                    call()  # not timed: the call before was another, and left its own caches
+                    if settle:
+                        call()
                     taken[i].append(watch.time(call, block) / block)
     conditions = observer.conditions()
-    measured = [
-        Measurement(name, tuple(times), block, first, warmup_s, steady, conditions)
-        for (name, _), times, first, (block, warmup_s, steady) in zip(
-            turns, taken, firsts, warm, strict=True
-        )
-    ]
+    together = {}
+    for i, (name, (block, warmup_s, steady, _)) in enumerate(zip(calls, warm, strict=True)):
+        times = tuple(np.transpose(taken[i :: len(calls)]).ravel().tolist())
+        together[name] = Measurement(name, times, block, firsts[i], warmup_s, steady, conditions)
     guess = getattr(predicted, "value", predicted)
-    together = dict(zip(calls, measured, strict=False))
-    return Comparison(together, measured[-1], agreement, varied, guess)
+    return Comparison(together, agreement, varied, guess)

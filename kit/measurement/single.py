@@ -230,8 +230,10 @@ def measure(
     label
         Its name in tables.
     budget_s
-        Seconds for the timings; warm-up may take as much again, a slow call more. One more call
-        follows, in which memory is watched, if a call takes less than the budget.
+        Seconds for the timings; warm-up may take as much again. A slow call is warmed up twice
+        and has ten timings, as far as these fit into ten budgets; below six its interval is
+        unknown. One more call follows, in which memory is watched, if a call takes less than the
+        budget.
     device
         Where the call computes: that device is waited for.
     cache
@@ -254,7 +256,7 @@ def measure(
     with labelled(label), no_collection():
         with compile_time(watch) as compiling:
             first = watch.time(call)
-            block, warmup_s, steady = warm_up(call, watch, budget_s)
+            block, warmup_s, steady, _ = warm_up(call, watch, budget_s)
         times = []
         for _ in rounds(budget_s, watch):
             if flush:

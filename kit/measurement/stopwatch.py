@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import repeat
 from numbers import Real
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -21,6 +21,7 @@ LEAST_TIMING_S = 50e-6  # a shorter call is timed in blocks …
 LEAST_EMPTY_TIMINGS = 200  # … and so is one that does not outlast this many empty timings
 LEAST_REPEATS = 10
 WINDOW = 5  # timings whose medians decide whether it is still getting faster
+SETTLED = 0.95  # of the time before: what takes more is no longer getting faster
 Call = Callable[[], Any]
 
 
@@ -101,32 +102,46 @@ def _nothing() -> None:
     pass
 
 
-def warm_up(call: Call, watch: Stopwatch, budget_s: float) -> tuple[int, float, bool]:
-    """Call until it is no longer getting faster.
+class WarmedUp(NamedTuple):
+    """What warming up found out."""
 
-    Returns the calls per timing that outlast the clock, the seconds spent, and whether times had
-    settled before the budget was gone.
+    block: int  # calls per timing that outlast the clock
+    spent_s: float
+    steady: bool  # whether times had settled
+    call_s: float  # of one call, at the end
+
+
+def warm_up(call: Call, watch: Stopwatch, budget_s: float) -> WarmedUp:
+    """Call until it is no longer getting faster, or the budget is gone.
+
+    Of a call so slow that ten would take more than the budget there are two: the time is better
+    spent on rounds.
     """
     least_s = max(LEAST_TIMING_S, LEAST_EMPTY_TIMINGS * watch.empty_s())
-    block, spent, before = 1, 0.0, math.inf
+    block, spent, before, times = 1, 0.0, math.inf, [watch.time(call)]
+    if 2 * WINDOW * times[0] > budget_s:
+        again = watch.time(call)
+        return WarmedUp(block, times[0] + again, again > SETTLED * times[0], again)
     while True:
-        times = [watch.time(call, block) for _ in range(WINDOW)]
+        times += [watch.time(call, block) for _ in range(WINDOW - len(times))]
         spent += sum(times)
-        now = float(np.median(times))
+        now, times = float(np.median(times)), []
         if now < least_s:
             block = max(2 * block, math.ceil(block * least_s / max(now, 1e-9)))
             continue
-        if now > 0.95 * before:
-            return block, spent, True
-        if spent > budget_s:
-            return block, spent, False
+        if (steady := now > SETTLED * before) or spent > budget_s:
+            return WarmedUp(block, spent, steady, now / block)
         before = now
 
 
-def rounds(budget_s: float, watch: Stopwatch) -> Iterator[int]:
-    """Numbers of rounds until the budget is spent: at least ten, unless those take ten budgets."""
+def rounds(left_s: float, watch: Stopwatch, budget_s: float | None = None) -> Iterator[int]:
+    """Numbers of rounds until what is left of the budget is spent: at least ten, if they fit.
+
+    Slow calls take up to ten whole budgets for them, and the round that is then running.
+    """
+    most_s = LEAST_REPEATS * (left_s if budget_s is None else budget_s)
     began, n, spent = watch.clock(), 0, 0.0
-    while spent < (budget_s if n >= LEAST_REPEATS else LEAST_REPEATS * budget_s):
+    while spent < (left_s if n >= LEAST_REPEATS else most_s):
         yield n
         n, spent = n + 1, watch.clock() - began
 
