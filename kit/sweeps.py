@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import random
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from numbers import Real
 from typing import Any
 
@@ -54,8 +54,7 @@ class Sweep(Result):
         """Items per second at the median, by value."""
         rates = {}
         for value, time in self.latency_s.items():
-            n = self.items[value]
-            rates[value] = Estimate(n / time.value, n / time.high, n / time.low, f"{self.unit}/s")
+            rates[value] = replace(self.items[value] / time, unit=f"{self.unit}/s")
         return rates
 
     def share(self, value: Any) -> float | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from torch import nn
@@ -50,7 +50,7 @@ class Form(Result):
         """How many times as fast as the first form; None for the first itself."""
         n = self.batch_size if batch_size is None else batch_size
         ratio = self.ratios.get(n)
-        return ratio and Estimate(1 / ratio.value, 1 / ratio.high, 1 / ratio.low, "×")
+        return ratio and replace(1 / ratio, unit="×")
 
     def pace(self, batch_size: int | None = None) -> str:
         """*faster*, *slower*, or *as fast* as far as can be told."""

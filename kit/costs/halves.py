@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -74,9 +74,7 @@ class TwoBills(Result):
     @property
     def whole_run_time_ratio(self) -> Estimate:
         """Time of the whole training ÷ time of predicting one example alone."""
-        one = self.latency.median
-        t = self.history.train_s
-        return Estimate(t / one.value, t / one.high, t / one.low, "×")
+        return replace(self.history.train_s / self.latency.median, unit="×")
 
     @property
     def whole_run_flops_ratio(self) -> float:
