@@ -22,6 +22,14 @@ def cache_folder() -> Path:
     return Path(os.environ.get("KIT_CACHE") or platformdirs.user_cache_path("train-infer-kit"))
 
 
+FOLDER = "KIT_FOLDER"  # in a kernel's environment: where the command was given
+
+
+def from_here(path: str | Path) -> Path:
+    """A path that the user gave, from the folder in which they gave it; kernels work elsewhere."""
+    return Path(os.environ.get(FOLDER, "")) / path
+
+
 def made(folder: Path) -> Path:
     """The folder, made if it is missing; the kit's cache is made for its user alone.
 

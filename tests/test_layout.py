@@ -33,7 +33,7 @@ MAY_IMPORT = {
     "devices": {"errors", "units", "figures", "results", "places"},
     "data": {"errors", "units", "places"},
     "models": {"errors", "units"},  # no devices: the caller moves tensors
-    "workloads": {"data", "models", "errors"},
+    "workloads": {"data", "models", "errors", "places"},
     "counting": {"models", *BASICS},
     "inference": {"data", "devices", "models", *BASICS},
     "training": {"inference", "checkpoints", "places", "devices", "data", *BASICS},

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from kit.data import Task
+from kit.data.answers import check_worth, loss_of, worth_of
 from kit.data.asked import check_pair
 from kit.errors import BadValue
 from kit.estimates import Estimate, average, proportion
@@ -88,7 +89,8 @@ def evaluate(
     UnknownName
         There is no such split.
     BadValue
-        The split is empty.
+        The split is empty; or loss or score gave something else than one number and one value
+        from 0 to 1 per example.
 
     Explained in lesson 01.
     """
@@ -106,12 +108,12 @@ def judge(
     batches = list(workload.batches(split, min(batch_size, n), device_of(model)))
     outputs = torch.cat([predict(model, inputs) for inputs, _ in batches])
     targets = torch.cat([targets for _, targets in batches])
-    loss = float(workload.loss(outputs, targets))
+    loss = float(loss_of(workload.loss, outputs, targets))
     if workload.trial is None:
-        worth = workload.score(outputs, targets)
+        worth = worth_of(workload.score, outputs, targets)
     else:
         home = device_of(model)
-        worth = workload.trial(lambda inputs: predict(model, inputs.to(home)), split)
-    worth = worth.cpu().double()
+        tried = workload.trial(lambda inputs: predict(model, inputs.to(home)), split)
+        worth = check_worth(tried)
     total, squares = float(worth.sum()), float(worth.square().sum())
     return Score(total, squares, len(worth), split, loss, workload.measure), worth

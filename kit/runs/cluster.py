@@ -18,6 +18,7 @@ from uuid import uuid4
 
 import kit
 from kit.errors import BadValue, KitError, NotInstalled
+from kit.runs.combinations import own_file
 from kit.runs.execution import SWEEP, end_kernels, execute, note_error, prepared
 from kit.runs.plans import Plan, Run
 from kit.runs.sweeping import Outcome, keep_outcome
@@ -115,6 +116,7 @@ def carry_out_there(
     """
     from distributed import as_completed
 
+    _check_files(client, runs)
     mark, origin = uuid4().hex, str(plan.notebook)
     asked = (at_once, mark, kit.__version__)
     begun = {
@@ -128,6 +130,21 @@ def carry_out_there(
             future.release()  # or Dask would run it again if the worker that holds it is lost
     finally:
         _stop(client, [future for future in begun if not future.done()], mark)
+
+
+def _check_files(client: Any, runs: Sequence[Run]) -> None:
+    """Refuse runs of a workload file of the user's own that the workers lack, or have otherwise."""
+    from kit.workloads.files import digest_of
+
+    for file in dict.fromkeys(filter(None, (own_file(run.parameters) for run in runs))):
+        answers = client.run(digest_of, file.given, on_error="return")
+        for worker, has in answers.items():
+            if has != file.digest:
+                told = "has another content" if isinstance(has, str) else str(has)
+                raise KitError(
+                    f"workload={file.given!r}: {worker}: {told}. Each worker needs the same file "
+                    f"there: copy it, or give a path that all machines share."
+                )
 
 
 def _there(

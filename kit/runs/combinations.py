@@ -10,6 +10,7 @@ HERE        what this computer cannot do; another one might
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import cache
 from itertools import chain
 from typing import Any
@@ -58,6 +59,24 @@ def _batch_of_workload(workload: str, batch_size: int, _: str) -> None:
                 f"batch_size={batch_size} with workload={workload!r}: there are {most:,} examples "
                 f"to train on; needs at most so many."
             )
+
+
+@dataclass(frozen=True)
+class OwnFile:
+    """A file of the user's own that a parameter names, and the digest of what it holds here."""
+
+    given: str  # FILE.py:NAME
+    digest: str
+
+
+def own_file(values: Mapping[str, Any]) -> OwnFile | None:
+    """The file of the user's own among these parameters; None if there is none."""
+    given = values.get("workload", "")
+    if ".py:" not in given:
+        return None
+    from kit.workloads.files import digest_of
+
+    return OwnFile(given, digest_of(given))
 
 
 @cache

@@ -10,6 +10,7 @@ from typing import Any
 from uuid import uuid4
 
 from kit.errors import LessonFailed, UnknownName
+from kit.places import FOLDER
 from kit.runs.parameters import check_parameters
 from kit.runs.turns import Say, turn
 
@@ -109,7 +110,7 @@ def execute(
     manager.notebook_start()
     gave_up: Exception | None = None
     try:
-        client.execute(env={**os.environ, **told})
+        client.execute(env={**os.environ, FOLDER: os.getcwd(), **told})
     except (CellTimeoutError, DeadKernelError, RuntimeError) as error:  # the last: no start
         gave_up = error
     finally:

@@ -26,6 +26,7 @@ from kit.runs.combinations import check_together
 TYPES: dict[str, type] = {"int": int, "float": float, "str": str, "bool": bool}
 NUMBER = r"(-?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?)"
 RANGE = re.compile(rf"{NUMBER}\s*\.\.\s*{NUMBER}(?:\s+(\S+))?")
+OWN = re.compile(r".+\.py:[^\W\d]\w*")  # a workload of the user's own: FILE.py:NAME
 FORMS = '"LOW..HIGH UNIT; MEANING" or "A | B | C UNIT; MEANING", the unit (one word) if it has one'
 
 
@@ -43,7 +44,7 @@ class Parameter:
     unit: str = ""
 
     def __str__(self) -> str:
-        limits = " | ".join(self.choices)
+        limits = " | ".join((*self.choices, "FILE.py:NAME") if self._may_be_own else self.choices)
         if self.low is not None and self.high is not None:
             limits = f"{_plain(self.low)} to {_plain(self.high)}"
         told = f" ({limits}{f' {self.unit}' if self.unit else ''})" if limits else ""
@@ -61,12 +62,19 @@ class Parameter:
         value = _typed(given, self.type)
         if value is None:
             raise BadValue(f"{self.name}={given!r}: needs {_article(self.type)}. {self}")
+        if self._may_be_own and OWN.fullmatch(value):
+            return value
         outside = (
             self.low is not None and self.high is not None and not (self.low <= value <= self.high)
         )
         if outside or (self.choices and value not in map(self._choice, self.choices)):
             raise BadValue(f"{self.name}={given!r}: not possible. {self}")
         return value
+
+    @property
+    def _may_be_own(self) -> bool:
+        """Whether it can also be a workload in a file of the user's own."""
+        return self.name == "workload" and bool(self.choices)
 
     def _choice(self, choice: str) -> Any:
         """A choice as a value: 4, not "4", where whole numbers are chosen from."""

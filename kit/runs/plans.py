@@ -17,6 +17,7 @@ from statistics import median
 from typing import Any
 
 from kit.errors import BadValue, KitError
+from kit.runs.combinations import own_file
 from kit.runs.grids import read_grid
 from kit.runs.parameters import check_parameters, declared
 from kit.runs.recording import cells_hash
@@ -95,6 +96,8 @@ def _run(
     stem: str, row: dict[str, Any], given: dict[str, Any], parameters: dict[str, Any], code: str
 ) -> Run:
     identity = f"{code} {json.dumps(parameters, sort_keys=True)}"
+    if file := own_file(parameters):  # another content makes another run
+        identity += f" {file.digest}"
     id = hashlib.sha256(identity.encode()).hexdigest()[:DIGITS]
     readable = re.sub(r"[^A-Za-z0-9._+=-]+", "_", f"{stem}-{_shown(row, '-')}")
     return Run(given, parameters, id, f"{readable[:LONGEST]}-{id}")

@@ -1,15 +1,20 @@
 """Data + model + loss + score + target, by one name: a thing one can train and use.
 
-To add a workload: a function that returns a `Workload` in the file of its kind, and its name in
-`SHELF`; the tests of this room then train it to its target.
+from_data    your own data and model as a workload, in one call
+get          one of the eight below by name, or "mine.py:shapes" from a file of your own
+
+To add a workload to the kit: a function that returns a `Workload` in the file of its kind, and its
+name in `SHELF`; the tests of this room then train it to its target.
 """
 
 from collections.abc import Callable
 
 from kit.errors import UnknownName
 from kit.workloads.driving import control, drive
+from kit.workloads.files import from_file
 from kit.workloads.images import vision
 from kit.workloads.numbers import alarm_precision, forecast, fraud
+from kit.workloads.own import from_data
 from kit.workloads.scoring import is_right
 from kit.workloads.shopping import recommendation
 from kit.workloads.sound import speech
@@ -29,7 +34,12 @@ SHELF: dict[str, Callable[[], Workload]] = {
 
 
 def get(name: str) -> Workload:
-    """The workload of that name, as a notebook's parameter gives it."""
+    """The workload of that name, as a notebook's parameter gives it; or FILE.py:NAME of your own.
+
+    A file of your own is a program: this runs it.
+    """
+    if ".py" in name:
+        return from_file(name)
     if name not in SHELF:
         raise UnknownName("workload", name, SHELF)
     return SHELF[name]()
@@ -43,6 +53,7 @@ __all__ = [
     "drive",
     "forecast",
     "fraud",
+    "from_data",
     "get",
     "is_right",
     "language",

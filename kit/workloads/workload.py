@@ -17,7 +17,7 @@ from torch.nn.functional import mse_loss
 
 from kit.data import Dataset, Split
 from kit.data.dataset import example_like
-from kit.errors import NotInstalled, ShapeMismatch, UnknownName
+from kit.errors import BadValue, NotInstalled, ShapeMismatch, UnknownName
 from kit.models import Autoencoder
 from kit.workloads.scoring import variance_explained
 
@@ -88,6 +88,10 @@ class Workload:
 
     def with_split(self, split: str, examples: Split) -> Workload:
         """The same work with other examples in one split: fewer, spoilt, or otherwise written."""
+        for what, part in zip(("inputs", "targets"), examples, strict=True):
+            if not isinstance(part, Tensor):
+                kind = type(part).__name__
+                raise BadValue(f"given {what} as {kind}; needs a tensor: torch.as_tensor(…).")
         data = replace(self.data, splits={**self.data.splits, split: examples})
         return replace(self, load=lambda: data)
 
