@@ -2,6 +2,7 @@
 
 phases               one training step beside one prediction on the same batch, phase by phase
 grids                the same for several models and batch sizes
+chains               ratios multiplied along a ladder, and several that hold at once
 shares               what of the machine's best rate a piece of work reaches
 halves               a whole training beside one prediction of the trained model
 training_ladders     ways to train one model, each held against the best before it

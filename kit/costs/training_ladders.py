@@ -3,11 +3,14 @@
 What counts is the time to the same loss: seconds per step × steps, and the wait for a compiler.
 A rung's step is timed in turns with the best rung's, and its seconds are that one's × the ratio: so
 a machine that becomes slower meanwhile makes no rung slower. The steps are counted by training to
-that loss, unless the first losses equal those of a rung below: then only the speed differs.
+that loss with several seeds, the same for each rung: what another seed would change is no merit of
+the rung. Where a change cannot alter what is learnt, and the first losses show that it does not,
+the steps are those of the rung below, and only the speed decides.
 """
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,13 +18,17 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any
 
+import numpy as np
 import torch
 
 from kit.comparison import Comparison, compare
-from kit.costs.training_rungs import HEADER, Loop, Make, Rung, Way, scaled, to_the_loss
+from kit.comparison.pairs import PLACEMENT
+from kit.costs.chains import SEVERAL, product
+from kit.costs.shares import peak_share
+from kit.costs.training_rungs import HEADER, Loop, Make, Rung, Way, to_the_loss
 from kit.data.asked import MAKER, check_pair
 from kit.errors import BadValue, KitError
-from kit.estimates import Estimate
+from kit.estimates import Estimate, quotient
 from kit.figures import Picture, Table, bars
 from kit.inference import device_of
 from kit.limits import Peaks
@@ -32,8 +39,8 @@ from kit.training import History
 from kit.units import words
 from kit.workloads import Workload
 
-FIRST = 8  # losses that two ways of the same learning have in common …
-ALIKE = 5e-3  # … within rounding, of bfloat16 too
+FIRST = 8  # losses that two ways of the same learning have in common
+SEEDS = 5  # trainings per rung: with 3, Student's interval would be more than twice as wide
 UNKNOWN = Estimate(float("nan"), float("nan"), float("nan"), "s")
 
 
@@ -47,13 +54,16 @@ class TrainingLadder(Result):
     most_steps: int
     evaluate_every: int
     budget_s: float
+    seeds: int
+    model: str  # in words
     device: torch.device
+    same_start: bool = False  # whether another seed changes none of the first weights
     peaks: Peaks | None = None
     rungs: tuple[Rung, ...] = ()
 
     @property
     def best(self) -> Rung:
-        """What the next rung is held against: the last that was surely faster."""
+        """What the next rung is held against: the last that was faster beyond noise and seeds."""
         return self.path[-1]
 
     @property
@@ -63,18 +73,35 @@ class TrainingLadder(Result):
 
     @property
     def path(self) -> list[Rung]:
-        """The first rung, and those that were surely faster than all below."""
-        return [self.rungs[0], *(r for r in self.rungs if r.faster and not r.elsewhere)]
+        """The first rung, and those that were faster than all below.
+
+        Where no rung had reached the loss, the first that reaches it with every seed is on it.
+        """
+        found = [self.rungs[0]]
+        for rung in self.rungs[1:]:
+            arrives = rung.reached and len(rung.crossings) > 2 and not any(found[-1].crossings)
+            if not rung.elsewhere and (rung.faster or arrives):
+                found.append(rung)
+        return found
 
     @property
     def gain(self) -> Estimate | None:
-        """Time to the loss on the first rung ÷ on the best; None if one of them has none."""
-        if self.rungs[0].seconds is None:
-            return None
-        value = low = high = 1.0
-        for ratio in (rung.ratio for rung in self.path if rung.ratio):
-            value, low, high = value / ratio.value, low / ratio.high, high / ratio.low
-        return Estimate(value, low, high, "×")
+        """Time to the loss on the first rung ÷ on the best; None if one of them has none.
+
+        With the steps of these two alone, and the ratios of all steps' times in between.
+        """
+        first, best, step = self.rungs[0], self.best, Estimate(1.0, 1.0, 1.0, "×")
+        if best is first:
+            return step if first.reached else None
+        for rung in self.path[1:]:
+            step = product(step, rung.step_ratio or step)
+        ratio = to_the_loss(step, best, first, self._several)
+        return quotient(Estimate(1.0, 1.0, 1.0), ratio) if ratio and ratio.low > 0 else None
+
+    @property
+    def _several(self) -> int:
+        """How many ratios are to hold at once: as many as there are, and at least a dozen."""
+        return max(SEVERAL, len(self.rungs))
 
     def then(self, name: str, loop: Loop | None = None, **change: Any) -> TrainingLadder:
         """The ladder with one rung more: the best so far with a change.
@@ -93,30 +120,50 @@ class TrainingLadder(Result):
         Raises
         ------
         BadValue
-            There is a rung of that name already.
+            There is a rung of that name already; or a step would reach more than 100 % of the
+            machine's peak.
         """
         self._check_new(name)
         way = (self.best.way if self.rungs else Way(self.make)).changed(change, loop)
         try:
-            with _threads_kept():
-                return self._with(self._measured(name, way))
+            with _as_before():
+                rung, flops = self._measured(name, way)
         except KitError as refusal:
             return self._with(Rung(name, way, UNKNOWN, absent=str(refusal)))
+        if flops:  # a share over 100 % is an error, not a rung that is not here
+            share = peak_share(self.peaks, flops, rung.step.value, way.precision)
+            rung = replace(rung, share=share)
+        return self._with(rung)
 
     def observed(self, name: str, history: History) -> TrainingLadder:
         """The ladder with a rung that was trained elsewhere with the same losses: by processes.
 
-        It did not take turns with the best rung, which is timed right after instead; and the next
-        rungs cannot take turns with it, so they are held against the best one still.
+        It did not take turns with the best rung, which is timed right after instead. How far that
+        time lies from what it was in turns is how far the machine has drifted, and so the noise
+        floor. The next rungs cannot take turns with it, and are held against the best one still.
         """
         self._check_new(name)
         best, step = self.best, history.pace
-        with _threads_kept():
+        with _as_before():
             turn = best.way.turn(best.way.start(self.workload))
             own = measure(turn, budget_s=self.budget_s / 2, device=self.device).median
-        ratio = Estimate(step.value / own.value, step.low / own.high, step.high / own.low, "×")
-        rung = Rung(name, best.way, scaled(best.step, ratio), best.steps, against=best.name)
-        return self._with(replace(rung, ratio=ratio, elsewhere=True))
+        ratio = quotient(step, own)
+        drift = max(own.value / best.step.value, best.step.value / own.value) - 1
+        rung = replace(
+            best,
+            name=name,
+            step=product(best.step, ratio, "s"),
+            learns_as=best.learns_as or best.name,
+            compile_s=history.compile_s,
+            share=None,
+            peak_bytes=None,
+            losses=(),
+            against=best.name,
+            step_ratio=ratio,
+            noise_floor=max(drift, PLACEMENT),
+            elsewhere=True,
+        )
+        return self._with(replace(rung, ratio=to_the_loss(ratio, rung, best, self._several)))
 
     def _check_new(self, name: str) -> None:
         if name in {rung.name for rung in self.rungs}:
@@ -125,27 +172,33 @@ class TrainingLadder(Result):
     def _with(self, rung: Rung) -> TrainingLadder:
         return replace(self, rungs=(*self.rungs, rung))
 
-    def _measured(self, name: str, way: Way) -> Rung:
-        steps = way.start(self.workload)
-        turn, started = way.turn(steps), time.perf_counter()
-        losses = [float(next(steps))]
-        first_s = time.perf_counter() - started
-        losses += map(float, islice(steps, FIRST - 1))
-        step, timed = self._timed(name, turn)
+    def _measured(self, name: str, way: Way) -> tuple[Rung, float | None]:
+        """The rung, and the FLOPs of its step if they are to be held against the peaks."""
+        with _as_before():
+            steps = way.start(self.workload)
+            turn, started = way.turn(steps), time.perf_counter()
+            losses = [float(next(steps))]
+            first_s = time.perf_counter() - started
+            losses += map(float, islice(steps, FIRST - 1))
+            step, timed = self._timed(name, turn)
+            peak = peak_bytes(turn, self.device)
         rung = Rung(
             name,
             way,
             step,
-            self._steps(way, losses),
-            self._wait_s(way, first_s - step.value),
-            peak_bytes(turn, self.device),
-            way.share(step.value, self.workload, self.peaks),
-            tuple(losses),
+            compile_s=self._wait_s(way, max(0.0, first_s - step.value)),
+            peak_bytes=peak,
+            losses=tuple(losses),
         )
+        rung = self._counted(rung)
+        # Another number of threads has another limit.
+        known = self.peaks and self.peaks.threads == (way.threads or torch.get_num_threads())
+        flops = way.flops(self.workload) if known else None
         if timed is None:
-            return rung
-        ratio = to_the_loss(timed.ratio(), rung, self.best)
-        return replace(rung, against=self.best.name, ratio=ratio, noise_floor=timed.noise_floor)
+            return rung, flops
+        rung = replace(rung, against=self.best.name, step_ratio=timed.ratio())
+        ratio = to_the_loss(timed.ratio(), rung, self.best, self._several)
+        return replace(rung, ratio=ratio, noise_floor=timed.noise_floor), flops
 
     def _timed(self, name: str, turn: Call) -> tuple[Estimate, Comparison | None]:
         """Seconds of a step: in turns with the best rung's, or alone if it is the first."""
@@ -154,7 +207,7 @@ class TrainingLadder(Result):
         best = self.best
         turns = {best.name: best.way.turn(best.way.start(self.workload)), name: turn}
         timed = compare(turns, varied="work", budget_s=self.budget_s, device=self.device)
-        return scaled(best.step, timed.ratio()), timed
+        return product(best.step, timed.ratio(), "s"), timed
 
     def _wait_s(self, way: Way, first_s: float) -> float:
         """For the compiler: what the first step took beyond the others, or as on the best rung."""
@@ -163,12 +216,14 @@ class TrainingLadder(Result):
             return first_s
         return best.compile_s if best else 0.0
 
-    def _steps(self, way: Way, losses: list[float]) -> int | None:
-        """To the loss: those of a rung below that learns as this one does, or counted."""
-        for rung in self.rungs:
-            if _alike(way, losses, rung):
-                return rung.steps
-        return way.steps_to(self.target_loss, self.workload, self.most_steps, self.evaluate_every)
+    def _counted(self, rung: Rung) -> Rung:
+        """With its steps to the loss: those of a rung below that learns the same, or counted."""
+        for below in self.rungs:
+            if rung.way.learns_as(below.way, rung.losses, below.losses):
+                same = below.learns_as or below.name
+                return replace(rung, crossings=below.crossings, learns_as=same)
+        given = (self.target_loss, self.workload, self.most_steps, self.evaluate_every, self.seeds)
+        return replace(rung, crossings=rung.way.steps_to(*given))
 
     def __repr__(self) -> str:
         told = f"{words(self.gain.value, '×')} in all" if self.gain else "no time to compare"
@@ -177,21 +232,33 @@ class TrainingLadder(Result):
     def table(self) -> Table:
         """What people see: a row per rung."""
         path = " → ".join(rung.name for rung in self.path)
+        trained = f"{self.seeds} seeds" if self.seeds > 1 else "one seed"
         caption = (
-            f"{self.make()!r} on {self.workload.name!r}, to a validation loss of "
+            f"{self.model} on {self.workload.name!r}, to a validation loss of "
             f"{self.target_loss:g}, on {self.device}. Each rung is the best below it with one "
-            f"change, timed in turns with it; the best were {path}. One training each: "
-            f"another seed may need some more steps or fewer. Memory: of a step, beyond weights "
-            f"and optimizer."
+            f"change, timed in turns with it, and trained with {trained}, the same for all; the "
+            f"best were {path}. Intervals: of the step's time and the seeds together, 95 % for all "
+            f"rungs at once."
         )
+        if shared := [rung.name for rung in self.rungs if rung.learns_as]:
+            caption += f" Only the speed differs, not what is learnt: {', '.join(shared)}."
+        if any(rung.compile_s for rung in self.rungs):
+            caption += " The wait for the compiler was timed once."
+        if self.same_start and self.seeds > 1:
+            caption += (
+                " All seeds begin with the same weights, since `make` returns these each time: the "
+                "intervals are for this beginning alone."
+            )
+        caption += " Memory: of a step, beyond weights and optimizer."
         return Table(HEADER, [rung.row() for rung in self.rungs], caption)
 
     def to_dict(self) -> dict[str, Any]:
         """The raw numbers of each rung."""
         return {
             "workload": self.workload.name,
-            "model": repr(self.make()),
+            "model": self.model,
             "target_loss": self.target_loss,
+            "seeds": self.seeds,
             "device": str(self.device),
             "best": self.best.name,
             "gain_ratio": self.gain.to_dict() if self.gain else None,
@@ -216,6 +283,7 @@ def training_ladder(
     target_loss: float,
     most_steps: int = 2_000,
     evaluate_every: int = 20,
+    seeds: int = SEEDS,
     budget_s: float = 1.0,
     peaks: Peaks | None = None,
     **options: Any,
@@ -225,7 +293,8 @@ def training_ladder(
     Parameters
     ----------
     make
-        Makes a fresh model, always the same.
+        Makes a fresh model from PyTorch's random numbers, which are seeded before; so it sets no
+        seed itself.
     workload
         Gives batches, loss and the validation split.
     name
@@ -237,7 +306,11 @@ def training_ladder(
     most_steps
         Where a rung is given up.
     evaluate_every
-        Steps between looks at the validation loss; they are not counted in the time.
+        Steps between looks at the validation loss; they are not counted in the time. When the
+        loss was reached between two of them is read off the line between both.
+    seeds
+        Trainings per rung, with the seeds 0, 1, …, or from `seed=` among the options on. With one
+        there is no verdict, unless the change cannot alter what is learnt.
     budget_s
         Seconds for timing a rung in turns with the best below it.
     peaks
@@ -245,28 +318,33 @@ def training_ladder(
     options
         Of the first rung, as for `kit.train`.
 
+    Raises
+    ------
+    BadValue
+        Seeds that are no whole number of at least 1.
+
     Explained in lesson 08.
     """
     check_pair("kit.training_ladder", make, workload, MAKER)
-    device = device_of(make())
-    bare = TrainingLadder(
-        workload, make, target_loss, most_steps, evaluate_every, budget_s, device, peaks
-    )
+    if type(seeds) is not int or seeds < 1:
+        raise BadValue(f"seeds={seeds!r}: needs a whole number of at least 1.")
+    with _as_before():
+        one, other = (Way(make).model(k) for k in (0, 1))
+    both = zip(one.parameters(), other.parameters(), strict=True)
+    same = all(torch.equal(x, y) for x, y in both)
+    limits = (target_loss, most_steps, evaluate_every, budget_s, seeds)
+    bare = TrainingLadder(workload, make, *limits, repr(one), device_of(one), same, peaks)
     return bare.then(name, loop, **options)
 
 
-def _alike(way: Way, losses: list[float], rung: Rung) -> bool:
-    """Whether it learns as the rung does, and only the speed can differ."""
-    if way.ending != rung.way.ending or len(losses) != len(rung.losses):
-        return False
-    pairs = zip(losses, rung.losses, strict=True)
-    return all(abs(a - b) <= ALIKE * abs(b) for a, b in pairs)
-
-
 @contextmanager
-def _threads_kept() -> Iterator[None]:
-    before = torch.get_num_threads()
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
+def _as_before() -> Iterator[None]:
+    """Puts back the number of threads, and the random numbers that the reader's code draws."""
+    threads, python, numpy = torch.get_num_threads(), random.getstate(), np.random.get_state()
+    with torch.random.fork_rng():
+        try:
+            yield
+        finally:
+            torch.set_num_threads(threads)
+            random.setstate(python)
+            np.random.set_state(numpy)
