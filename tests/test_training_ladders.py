@@ -2,13 +2,17 @@
 
 import math
 from dataclasses import replace
+from functools import partial
 
+import numpy as np
 import pytest
 import torch
+from torch import nn
 
-from kit import workloads
-from kit.costs import training_ladder
-from kit.costs.training_rungs import Rung, Way, to_the_loss
+from kit import comparison, measurement, workloads
+from kit.costs import training_ladder, training_ladders, training_rungs
+from kit.costs.chains import product
+from kit.costs.training_rungs import Rung, Way, crossing, to_the_loss
 from kit.errors import BadValue
 from kit.estimates import Estimate
 from kit.limits import Peaks
@@ -18,7 +22,6 @@ from kit.training import train
 
 
 def make() -> MLP:
-    torch.manual_seed(0)
     return MLP(MLPConfig(hidden=16, layers=1))
 
 
@@ -28,7 +31,7 @@ def work():
 
 
 def start(work, **options):
-    given = {"target_loss": 1.0, "evaluate_every": 20, "budget_s": 0.1, **options}
+    given = {"target_loss": 1.0, "evaluate_every": 20, "budget_s": 0.1, "seeds": 2, **options}
     return training_ladder(make, work, name="where it begins", **given)
 
 
@@ -53,35 +56,91 @@ def wasteful(model, work):
 # --- Steps to the loss ---------------------------------------------------------------------------
 
 
-def test_the_first_rung_is_trainedto_the_loss(work, first):
-    history = train(make(), work, steps=500, evaluate_every=20, live=False)
+def test_each_seed_is_trained_to_the_loss(work, first):
     (rung,) = first.rungs
-    assert rung.steps == history.steps_to_loss(1.0)
-    assert rung.seconds == pytest.approx(rung.steps * rung.step.value)
+    assert len(rung.crossings) == 2 and len(set(rung.crossings)) == 2
+    for seed, found in enumerate(rung.crossings):
+        torch.manual_seed(seed)
+        history = train(make(), work, steps=500, evaluate_every=20, live=False, seed=seed)
+        assert history.steps_to_loss(1.0) - 20 < found <= history.steps_to_loss(1.0)
+    assert rung.exact_steps == pytest.approx(math.sqrt(math.prod(rung.crossings)))
+    assert rung.seconds == pytest.approx(rung.exact_steps * rung.step.value)
     assert (rung.verdict, first.best) == ("where we start", rung)
+
+
+@pytest.mark.parametrize(
+    ("looks", "steps"),
+    [
+        ([(0, 4.0), (20, 3.0), (40, 2.0)], 30.0),  # the loss asked for is 2.5
+        ([(0, 4.0), (20, 2.5), (40, 2.0)], 20.0),
+        ([(0, 4.5), (20, 0.5)], 10.0),
+        ([(0, 4.0), (20, 3.0), (40, 2.6)], None),
+        ([(0, 2.0), (20, 1.0)], 1.0),  # it was that good before
+        ([(0, 4.0), (20, float("nan"))], None),
+        ([(0, 4.0), (20, 2.0), (40, 3.0), (60, 2.0)], 15.0),  # the first time counts
+    ],
+)
+def test_the_crossing_lies_on_the_line_between_two_looks(looks, steps):
+    assert crossing(looks, 2.5) == steps
 
 
 def test_what_learns_the_same_is_not_trained_again(work, first, monkeypatch):
     monkeypatch.setattr("kit.costs.training_rungs.train", lambda *_, **__: pytest.fail("trained"))
     rung = first.then("in parts", accumulate=2).rungs[-1]
-    assert rung.steps == first.rungs[0].steps and rung.against == "where it begins"
+    assert rung.crossings == first.rungs[0].crossings and rung.against == "where it begins"
+    assert rung.learns_as == "where it begins"
+    assert "learnt: in parts" in replace(first, rungs=(*first.rungs, rung)).table().caption
 
 
-def test_what_learns_otherwise_is_trainedto_the_loss(work, first):
+@pytest.mark.parametrize(
+    ("change", "same"),
+    [
+        ({"accumulate": 2}, True),
+        ({"threads": 2}, True),
+        ({"optimizer": torch.optim.AdamW}, True),  # the kit's is the same, fused
+        ({"lr": 3.0003e-3}, False),  # the first losses hardly differ
+        ({"clip": 1e6}, False),  # it may bite later
+        ({"seed": 1}, False),
+        ({"schedule": "linear", "steps": 10_000}, False),
+        ({"optimizer": lambda named, lr: torch.optim.AdamW([w for _, w in named], lr, (0.9, 0.98))},
+         False),
+    ],
+)  # fmt: skip
+def test_only_a_change_that_cannot_alter_what_is_learnt_shares_the_steps(work, change, same):
+    before = Way(make)
+    after = before.changed(change, None)
+    losses = [
+        [float(loss) for _, loss in zip(range(8), way.start(work), strict=False)]
+        for way in (before, after)
+    ]
+    assert after.learns_as(before, losses[1], losses[0]) is same
+    assert not after.learns_as(before, [], [])  # nobody looked
+
+
+def test_what_learns_otherwise_is_trained_to_the_loss(work, first):
     slower = first.then("a smaller rate", lr=1e-3).rungs[-1]
-    assert slower.steps > first.rungs[0].steps
-    scheduled = first.then("a schedule", schedule="linear", steps=160).rungs[-1]
-    history = train(make(), work, steps=160, schedule="linear", evaluate_every=20, live=False)
-    assert scheduled.steps == history.steps_to_loss(1.0)
+    assert slower.steps > first.rungs[0].steps and not slower.learns_as
+    scheduled = first.then("a schedule", schedule="linear", steps=400).rungs[-1]
+    torch.manual_seed(1)
+    history = train(
+        make(), work, steps=400, schedule="linear", evaluate_every=20, live=False, seed=1
+    )
+    looked = history.steps_to_loss(1.0)
+    assert looked - 20 < scheduled.crossings[1] <= looked
 
 
 def test_a_loss_that_is_not_reached_has_no_time(work, first):
     rung = start(work, most_steps=40, lr=1e-5).rungs[0]
     assert rung.steps is None is rung.seconds
+    assert rung.verdict == "does not reach the target loss"
     late = replace(first, most_steps=40).then("hardly moves", lr=1e-5)
-    assert late.rungs[-1].verdict == "real: it does not get there"
+    assert late.newest.verdict == "does not reach the target loss"
     assert late.best == first.rungs[0]
-    assert "—" in late.rungs[-1].row()
+    assert "—" in late.newest.row()
+
+
+def test_a_training_that_diverges_does_not_reach_the_loss(first):
+    assert first.then("too far", lr=1e30).newest.verdict == "does not reach the target loss"
 
 
 def test_a_loop_of_ones_own_is_stepped_and_looked_at(work):
@@ -90,22 +149,51 @@ def test_a_loop_of_ones_own_is_stepped_and_looked_at(work):
     assert by_hand.rungs[0].steps == pytest.approx(own.rungs[0].steps, abs=40)
 
 
+def test_readers_random_numbers_stay_as_they_are(first):
+    torch.manual_seed(3)
+    wanted = torch.rand(2)
+    torch.manual_seed(3)
+    first.then("clipped", clip=1.0)
+    assert torch.equal(torch.rand(2), wanted)
+
+
+def test_a_model_that_always_begins_the_same_is_said(work, first):
+    def fixed():
+        torch.manual_seed(0)
+        return make()
+
+    told = "All seeds begin with the same weights"
+    assert told in training_ladder(fixed, work, target_loss=2.2, budget_s=0.01).table().caption
+    assert told not in first.table().caption
+
+
+@pytest.mark.parametrize("seeds", [0, 1.5, True])
+def test_seeds_are_a_whole_number(work, seeds):
+    with pytest.raises(BadValue, match="seeds="):
+        start(work, seeds=seeds)
+
+
 # --- What is held against what -------------------------------------------------------------------
 
 
-def test_a_surely_faster_rung_is_what_the_next_is_held_against(work):
-    """Ten backward passes against one: a factor that no noise hides."""
-    climbed = start(work, loop=wasteful, batch_size=32).then("each loss once")
-    assert climbed.best.name == "each loss once"
-    assert climbed.rungs[1].verdict.startswith("real: ") and "faster" in climbed.rungs[1].verdict
-    assert climbed.gain.low > 2
+def test_a_faster_rung_is_what_the_next_is_held_against(pretended):
+    begin, loop = pretended
+    climbed = begin().then("half", loop(0.005))
+    assert climbed.best.name == "half" and climbed.newest.verdict == "2.00 × faster"
     first, best = climbed.rungs[0].seconds, climbed.best.seconds
-    assert climbed.gain.value == pytest.approx(first / best)
-    assert climbed.gain.value == pytest.approx(1 / climbed.rungs[1].ratio.value)
-    back = climbed.then("by hand again", loop=wasteful)
-    assert back.rungs[2].against == "each loss once" and back.best.name == "each loss once"
-    assert "slower" in back.rungs[2].verdict
-    assert "where it begins → each loss once" in back.table().caption
+    assert climbed.gain.value == pytest.approx(first / best) == pytest.approx(2)
+    back = climbed.then("as before", loop(0.01)).then("a quarter", loop(0.0025))
+    assert [rung.against for rung in back.rungs] == ["", "first", "half", "half"]
+    assert back.rungs[2].verdict == "2.00 × slower"
+    assert back.gain.value == pytest.approx(4)
+    assert "first → half → a quarter" in back.table().caption
+
+
+def test_ten_backward_passes_take_longer_than_one(work):
+    """In earnest: how long exactly, this machine must not decide."""
+    climbed = start(work, loop=wasteful, batch_size=32).then("each loss once")
+    assert climbed.newest.step_ratio.value < 0.5 and "slower" not in climbed.newest.verdict
+    assert climbed.newest.learns_as == "where it begins"  # the same batches in the same order
 
 
 def test_a_change_stays_only_if_it_was_faster(first):
@@ -129,16 +217,30 @@ def test_the_number_of_threads_is_put_back(first):
     assert torch.get_num_threads() == before
 
 
-def test_a_history_from_elsewhere_is_a_rung_with_its_own_interval(work, first):
-    history = train(make(), work, steps=300, evaluate_every=300, live=False)
-    slow = replace(history, reads=tuple((n, 100 * s) for n, s in history.reads))
-    rung = first.observed("by a snail", slow).rungs[1]
-    assert rung.step.value == pytest.approx(first.rungs[0].step.value * rung.ratio.value)
-    assert 10 < rung.ratio.value < 1000 and "slower" in rung.verdict
-    fast = replace(history, reads=tuple((n, s / 100) for n, s in history.reads))
-    climbed = first.observed("by a hare", fast)
-    assert "faster" in climbed.newest.verdict and climbed.best == first.best
-    assert climbed.then("in parts", accumulate=2).newest.against == "where it begins"
+def test_a_history_from_elsewhere_is_a_rung_with_its_own_interval(work, pretended):
+    begin, loop = pretended
+    first = begin()
+    history = train(make(), work, steps=20, evaluate_every=20, live=False)
+
+    def taking(step_s):
+        return replace(history, reads=((10, 10 * step_s),) * 30)
+
+    rung = first.observed("by a snail", taking(0.2)).newest
+    assert rung.ratio.value == pytest.approx(20) and rung.verdict == "20.0 × slower"
+    assert rung.step.value == pytest.approx(0.2) and rung.learns_as == "first"
+    climbed = first.observed("by a hare", taking(0.001))
+    assert climbed.newest.verdict == "10.0 × faster" and climbed.best == first.best
+    assert climbed.then("half", loop(0.005)).newest.against == "first"
+
+
+def test_a_machine_that_has_drifted_meanwhile_makes_no_verdict(work, pretended):
+    """The best rung's step takes 1.3 × the time that it took in turns: 20 % faster is nothing."""
+    begin, _ = pretended
+    first = begin()
+    history = train(make(), work, steps=20, evaluate_every=20, live=False)
+    drifted = replace(first, rungs=(replace(first.best, step=first.best.step / 1.3),))
+    rung = drifted.observed("elsewhere", replace(history, reads=((10, 0.08),) * 30)).newest
+    assert rung.noise_floor == pytest.approx(0.3) and rung.verdict == "same within 30.0 %"
 
 
 def test_another_model_may_be_a_rung(first):
@@ -148,6 +250,7 @@ def test_another_model_may_be_a_rung(first):
 
     rung = first.then("wider", make=wider).rungs[1]
     assert rung.way.make is wider and rung.steps <= first.rungs[0].steps
+    assert not rung.learns_as
 
 
 def test_two_rungs_of_one_name_are_refused(first):
@@ -166,25 +269,88 @@ def test_a_name_is_refused_before_anything_is_measured(first):
 # --- Verdicts, with known numbers ----------------------------------------------------------------
 
 
-def rung(seconds=1.0, steps=100, wait=0.0, ratio=None, **options) -> Rung:
+def rung(seconds=1.0, steps=(100, 100, 100), wait=0.0, ratio=None, name="it", **options) -> Rung:
     step = Estimate(seconds, seconds, seconds, "s")
-    return Rung("it", Way(make), step, steps, wait, ratio=ratio, **options)
+    return Rung(name, Way(make), step, steps, compile_s=wait, ratio=ratio, **options)
 
 
 def test_the_ratio_is_of_the_time_to_the_loss_with_the_wait():
     """Half the time per step, a fifth more steps, and 20 s of compiling: (20 + 60) ÷ 100."""
-    step_ratio = Estimate(0.5, 0.4, 0.6, "×")
-    found = to_the_loss(step_ratio, rung(0.5, steps=120, wait=20.0), rung(1.0, steps=100))
-    assert (found.value, found.low, found.high) == pytest.approx((0.8, 0.68, 0.92))
+    exact = Estimate(0.5, 0.5, 0.5, "×")
+    mine = rung(0.5, steps=(120,) * 3, wait=20.0)
+    found = to_the_loss(exact, mine, rung(1.0, steps=(100,) * 3, name="best"))
+    assert (found.value, found.low, found.high) == pytest.approx((0.8, 0.8, 0.8))
+
+
+def test_the_interval_holds_both_the_steps_time_and_the_seeds():
+    """By hand: five log-ratios with a mean of 0 and a spread of 0.1; t₄ at 0.05 ÷ 12 is 5.8853."""
+    logs = np.array([-1.0, -1.0, 0.0, 1.0, 1.0]) * 0.1
+    best = rung(steps=(100.0,) * 5, name="best")
+    mine = rung(steps=tuple(100 * np.exp(logs)))
+    seeds = 5.8853 * 0.1 / math.sqrt(5)
+    exact, spread = Estimate(1.0, 1.0, 1.0, "×"), Estimate(1.0, 1 / 1.1, 1.1, "×")
+    found = to_the_loss(exact, mine, best)
+    assert math.log(found.high) == pytest.approx(seeds, rel=1e-3) == -math.log(found.low)
+    step = math.log(1.1) * 2.8653 / 1.96  # of a normal one, at 0.05 ÷ 12 instead of 0.05
+    both = to_the_loss(spread, mine, best)
+    assert math.log(both.high) == pytest.approx(math.hypot(seeds, step), rel=1e-3)
+    alike = replace(mine, learns_as="best", crossings=best.crossings)
+    assert math.log(to_the_loss(spread, alike, best).high) == pytest.approx(step, rel=1e-3)
+    twice = to_the_loss(exact, mine, best, 24)
+    assert twice.high > found.high  # more rungs, less haste
+
+
+def test_one_seed_gives_no_verdict_unless_only_the_speed_differs():
+    best, exact = rung(steps=(300.0,), name="best"), Estimate(0.3, 0.3, 0.3, "×")
+    mine = rung(steps=(100.0,), against="best")
+    mine = replace(mine, ratio=to_the_loss(exact, mine, best))
+    assert mine.verdict == "cannot tell: one seed" and not mine.faster
+    assert mine.row()[4] == "—" and mine.to_dict()["ratio"] is None
+    alike = rung(steps=(300.0,), learns_as="best", against="best")
+    alike = replace(alike, ratio=to_the_loss(exact, alike, best))
+    assert alike.verdict == "3.33 × faster"
+
+
+def test_a_step_without_an_interval_gives_no_verdict():
+    endless = Estimate(0.5, 0.0, math.inf, "×")
+    mine = rung(against="best")
+    assert replace(mine, ratio=to_the_loss(endless, mine, rung(name="best"))).verdict == (
+        "cannot tell"
+    )
+
+
+@pytest.mark.parametrize(
+    ("crossings", "verdict"),
+    [
+        ((None, None), "does not reach the target loss"),
+        ((100.0, None, 90.0), "reaches the target loss with 2 of 3 seeds"),
+        ((100.0, 90.0, 80.0), "reaches the target loss, unlike 'best'"),
+    ],
+)
+def test_seeds_that_do_not_reach_the_loss_are_said(crossings, verdict):
+    best = rung(steps=(None, None), name="best")
+    mine = rung(steps=crossings, against="best")
+    assert to_the_loss(Estimate(1.0, 1.0, 1.0, "×"), mine, best) is None
+    assert mine.verdict == verdict and not mine.faster
+
+
+def test_the_first_rung_that_reaches_the_loss_is_what_the_next_is_held_against(first):
+    never = rung(steps=(None, None), name="never")
+    some = rung(steps=(90.0, None, 80.0), name="some", against="never")
+    arrives = rung(steps=(90.0, 85.0, 80.0), name="arrives", against="never")
+    climbed = replace(first, rungs=(never, some, arrives))
+    assert [r.name for r in climbed.path] == ["never", "arrives"]
+    assert climbed.gain is None and "no time to compare" in repr(climbed)
 
 
 @pytest.mark.parametrize(
     ("low", "value", "high", "verdict"),
     [
-        (0.4, 0.5, 0.6, "real: 2.00 × faster"),
-        (1.5, 2.0, 2.5, "real: 2.00 × slower"),
-        (0.9, 0.95, 1.01, "within noise"),
-        (0.9, 0.95, 0.985, "within noise"),  # the floor is 2 %
+        (0.4, 0.5, 0.6, "2.00 × faster"),
+        (1.5, 2.0, 2.5, "2.00 × slower"),
+        (0.9, 0.95, 1.01, "cannot tell"),
+        (0.9, 0.95, 0.985, "cannot tell"),  # the floor is 2 %
+        (0.97, 0.99, 1.01, "same within 5.00 %"),
     ],
 )
 def test_a_verdict_needs_the_interval_beyond_the_noise(low, value, high, verdict):
@@ -192,15 +358,156 @@ def test_a_verdict_needs_the_interval_beyond_the_noise(low, value, high, verdict
     assert rung(ratio=ratio, against="x", noise_floor=0.02).verdict == verdict
 
 
+# --- Many ladders, simulated ---------------------------------------------------------------------
+
+
+def climbed_ladder(draw, factors, spread=0.1, seeds=5):
+    """Verdicts of rungs whose true times to the loss are these, each against the first."""
+    best, said = rung(steps=tuple(100 * np.exp(spread * draw.standard_normal(seeds)))), []
+    for k, factor in enumerate(factors):
+        steps = tuple(100 * factor * np.exp(spread * draw.standard_normal(seeds)))
+        mine, noise = rung(steps=steps, name=f"{k}", against="it"), 0.01 * draw.standard_normal()
+        timed = Estimate(*(math.exp(noise + d) for d in (0.0, -0.0196, 0.0196)), "×")
+        said.append(replace(mine, ratio=to_the_loss(timed, mine, best), noise_floor=0.005).verdict)
+    return said
+
+
+def test_ladders_of_nothing_but_seeds_hardly_ever_have_a_verdict():
+    """With one seed and no interval for it, 12 of 12 had one."""
+    draw = np.random.default_rng(0)
+    ladders = [climbed_ladder(draw, [1.0] * 5) for _ in range(1_000)]
+    wrong = sum(any("faster" in v or "slower" in v for v in said) for said in ladders)
+    assert wrong <= 50  # of 1,000: 5 %
+
+
+def test_a_factor_of_one_and_a_half_is_found():
+    draw = np.random.default_rng(0)
+    for factor, word in ((1 / 1.5, "faster"), (1.5, "slower")):
+        found = [climbed_ladder(draw, [factor], spread=0.06)[0] for _ in range(200)]
+        assert sum(word in verdict for verdict in found) > 180
+
+
+def test_a_chain_of_five_ratios_is_where_it_seems_to_be():
+    """95 % intervals, multiplied: the last ratio's alone would hold the truth in 64 %."""
+    draw, hits, alone = np.random.default_rng(0), 0, 0
+    for _ in range(2_000):
+        errors = 0.02 * draw.standard_normal(6)
+        parts = [Estimate(*(math.exp(e + d) for d in (0.0, -0.0392, 0.0392))) for e in errors]
+        chain = parts[0]
+        for part in parts[1:]:
+            chain = product(chain, part)
+        hits += chain.low <= 1 <= chain.high
+        off = math.log(chain.value)
+        alone += abs(off) <= 0.0392
+    assert 0.93 < hits / 2_000 < 0.97 and alone / 2_000 < 0.7
+
+
+# --- A ladder on a made-up clock -----------------------------------------------------------------
+
+
+class Learner(nn.Module):
+    """Its validation loss is 4 at first and falls by a share per step that its weight says."""
+
+    def __init__(self, spread=0.05):
+        super().__init__()
+        self.rate = nn.Parameter(0.01 * torch.exp(spread * torch.randn(())))
+        self.done = 0
+
+    @property
+    def loss(self):
+        return 4 * math.exp(-self.rate.item() * self.done)
+
+
+@pytest.fixture
+def pretended(monkeypatch, work, clock, stopwatch):
+    """A ladder of loops that take a made-up time per step and learn at a made-up speed."""
+
+    class Look:
+        def __init__(self, model, *_):
+            self.loss = model.loss
+
+    monkeypatch.setattr(training_rungs, "evaluate", Look)
+    monkeypatch.setattr(
+        training_ladders, "measure", partial(measurement.measure, stopwatch=stopwatch)
+    )
+    monkeypatch.setattr(
+        training_ladders, "compare", partial(comparison.compare, stopwatch=stopwatch)
+    )
+
+    def loop(step_s, speed=1.0):
+        def steps(model, work):
+            while True:
+                clock.advance(step_s)
+                model.done += speed
+                yield model.loss
+
+        return steps
+
+    def begin(step_s=0.01, speed=1.0, **options):
+        given = {"target_loss": 2.0, "name": "first", "budget_s": 1.0, **options}
+        return training_ladder(Learner, work, loop=loop(step_s, speed), **given)
+
+    return begin, loop
+
+
+def test_a_step_of_half_the_time_is_found_exactly(pretended):
+    begin, loop = pretended
+    climbed = begin().then("half", loop(0.005))
+    assert climbed.newest.learns_as == "first"
+    ratio = climbed.newest.ratio
+    assert (ratio.value, ratio.low, ratio.high) == pytest.approx((0.5, 0.5, 0.5))
+
+
+def test_learning_twice_as_fast_is_found_with_the_same_seeds(pretended):
+    """Pairs of the same seed differ by the factor alone, though the seeds differ by 5 %."""
+    begin, loop = pretended
+    climbed = begin(evaluate_every=1).then("learns twice as fast", loop(0.01, speed=2.0))
+    new = climbed.newest
+    assert not new.learns_as and len(set(new.crossings)) == 5
+    assert new.ratio.value == pytest.approx(0.5, rel=0.01)
+    assert new.verdict.endswith("× faster") and new.ratio.high < 0.52
+
+
+def test_another_seed_is_no_verdict(pretended):
+    begin, loop = pretended
+    ladder = begin()
+    for k in range(1, 6):
+        ladder = ladder.then(f"seed {100 * k}", loop(0.01), seed=100 * k)
+    assert {rung.verdict for rung in ladder.rungs[1:]} <= {"cannot tell", "same within 5.00 %"}
+    assert ladder.best.name == "first" and ladder.gain.value == 1
+    assert len({rung.crossings for rung in ladder.rungs}) == 6
+
+
+def test_with_one_seed_another_speed_of_learning_is_no_verdict(pretended):
+    begin, loop = pretended
+    climbed = begin(seeds=1).then("learns twice as fast", loop(0.01, speed=2.0))
+    assert climbed.newest.verdict == "cannot tell: one seed" and climbed.best.name == "first"
+
+
+def test_after_two_seeds_that_miss_the_loss_it_is_given_up(pretended):
+    begin, loop = pretended
+    climbed = begin(most_steps=100).then("learns ten times as slowly", loop(0.01, speed=0.1))
+    assert climbed.newest.crossings == (None, None)
+
+
+def test_a_share_of_more_than_the_peak_is_an_error_and_no_rung(work):
+    peaks = Peaks({"float32": 1.0}, 1e9, {}, "cpu", torch.get_num_threads())
+    with pytest.raises(BadValue, match="of this machine's peak"):
+        start(work, peaks=peaks)
+
+
 def test_the_share_is_of_the_peak_at_as_many_threads(work):
     threads = torch.get_num_threads()
     peaks = Peaks({"float32": 1e15}, 1e9, {}, "cpu", threads)
     way = Way(make, options={"batch_size": 64})
-    assert 0 < way.share(1e-3, work, peaks) < 1e-3
-    assert way.share(2e-3, work, peaks) == pytest.approx(way.share(1e-3, work, peaks) / 2)
-    assert way.share(1e-3, work, replace(peaks, threads=threads + 1)) is None
-    assert replace(way, options={"precision": "bf16"}).share(1e-3, work, peaks) is None
-    assert way.share(1e-3, work, None) is None
+    flops = way.flops(work)
+    ladder = start(work, peaks=peaks, batch_size=64)
+    rung = ladder.newest
+    assert rung.share == pytest.approx(flops / rung.step.value / 1e15)
+    assert replace(ladder, peaks=None).then("unknown", accumulate=2).newest.share is None
+    other = replace(ladder, peaks=replace(peaks, threads=threads + 1))
+    assert other.then("other threads", accumulate=2).newest.share is None
+    assert ladder.then("in bfloat16", precision="bf16").newest.share is None
 
 
 # --- Shown ---------------------------------------------------------------------------------------

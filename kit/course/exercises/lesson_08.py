@@ -71,7 +71,7 @@ def spend(answer: Mapping[str, Any]) -> str | None:
     naive = _loss(NAIVE)
     if yours > naive - CLEARLY:
         told = f"Yours ends at {yours:.2f} nats, the tutorial's at {naive:.2f}"
-        return f"{told}: that is not clearly better. Which rungs were real?"
+        return f"{told}: that is not clearly better. Which rungs were faster?"
     return None
 
 
