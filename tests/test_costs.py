@@ -31,6 +31,7 @@ def made_up() -> Bill:
 def test_the_ratios_of_time_by_hand(made_up):
     assert made_up.step_s() == 4.0
     assert made_up.time_ratio.value == 4.0
+    assert made_up.step.value == pytest.approx(made_up.step_s())
     assert made_up.adjusting_share.value == pytest.approx(2.5 / 3.0)  # of what a step takes beyond
     assert made_up.optimizer_share_of_extra.value == pytest.approx(0.5 / 3.0)
 

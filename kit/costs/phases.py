@@ -85,6 +85,11 @@ class Bill(Result):
         """Median seconds of each phase of a training step."""
         return {name: self.parts[name].median_s for name in STEP}
 
+    @property
+    def step(self) -> Estimate:
+        """Median seconds of a training step, its phases added up within each round."""
+        return median(np.sum([self.parts[name].times_s for name in STEP], axis=0), "s")
+
     def step_s(self) -> float:
         """Median seconds of a training step: the sum of its phases' medians."""
         return sum(self.phases_s().values())
