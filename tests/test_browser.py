@@ -204,6 +204,7 @@ def test_watch_a_text_being_written(lab, page, screenshots):
     watch.check()
 
 
+PAGE_RULES = ("region",)  # of whole pages; this one is JupyterLab's
 PANELS = [
     "import kit\nguess = kit.guess('How fast?', 0.1, 1_000, '×')\nguess",
     "def show(batch, waits):\n    shown = ((f'{batch:,} {waits}', ''),)\n"
@@ -223,6 +224,8 @@ PANELS = [
 
 def test_panels_take_keys_speak_values_and_have_no_known_barrier(lab, page, screenshots):
     """Each panel by keyboard alone: no key reaches JupyterLab, where an x would cut the cell."""
+    from axe import violations
+
     watch = Watch(page)
     cells = [nbformat.v4.new_code_cell(source) for source in PANELS]
     notebook = written(lab.folder / "notebooks" / "all-panels.ipynb", cells)
@@ -270,4 +273,15 @@ def test_panels_take_keys_speak_values_and_have_no_known_barrier(lab, page, scre
                 for key in ("x", "d", "d", "a", "z", "Escape", "Shift+M"):
                     page.keyboard.press(key)
     expect(page.locator(".jp-Notebook .jp-Cell")).to_have_count(count)
+
+    for theme in ("JupyterLab Light", "JupyterLab Dark"):
+        page.get_by_role("menubar").get_by_text("Settings", exact=True).click()
+        page.get_by_text("Theme", exact=True).hover()
+        page.get_by_text(theme, exact=True).click()
+        expect(page.locator(f"body[data-jp-theme-name='{theme}']")).to_have_count(1)
+        for panel in panels:
+            page.locator(panel).first.scroll_into_view_if_needed()
+            output = f".jp-OutputArea-output:has({panel})"
+            assert violations(page, output, PAGE_RULES) == []
+            page.screenshot(path=screenshots / f"panel-{panel[5:]}-{theme[11:].lower()}.png")
     watch.check()

@@ -36,9 +36,11 @@ class Table:
     def _repr_html_(self) -> str:
         numbers = [self._column(i)[1] for i in range(len(self.header))]
 
-        def row(cells: Sequence[str], tag: str) -> str:
+        def row(cells: Sequence[str], kind: str) -> str:
+            # A column without a name has no header: screen readers would read an empty one.
             return "".join(
-                f'<{tag} style="text-align:{"right" if right else "left"};padding:.15em .6em;'
+                f'<{(tag := kind if cell else "td")} style="padding:.15em .6em;'
+                f"text-align:{'right' if right else 'left'};"
                 f'white-space:{"nowrap" if len(cell) < 32 else "normal"}">'
                 f"{html.escape(cell)}</{tag}>"
                 for cell, right in zip(cells, numbers, strict=True)
