@@ -1,13 +1,18 @@
 """Forms of one model: what each is held against, what is beaten, and which one is chosen."""
 
+import math
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
+from conftest import taken
 from torch import nn
 
 import kit
-from kit.costs import choice
+from kit.comparison import Comparison
+from kit.costs import choice, inference_ladders
+from kit.costs.chains import at_once
 from kit.costs.forms import Form, is_legal
 from kit.costs.inference_ladders import InferenceLadder, inference_ladder
 from kit.errors import BadValue, UnknownName
@@ -207,11 +212,13 @@ def test_the_best_is_the_fastest_within_the_limits(many, limits, name):
         (2.0, 50, 0.0, "smaller but slower"),
         (2.0, 150, 0.0, "larger and slower"),
         (1.003, 97, 0.0, "as large and as fast"),
+        (0.99, 50, 0.0, "smaller, cannot tell if faster"),
         (0.5, 50, 0.1, "smaller and faster, and worse"),
     ],
 )
 def test_the_verdict_in_words(vision, seconds, size, lost, verdict):
-    told = known(vision, form("it", seconds, size, lost)).table()
+    spread = 0.1 if "cannot tell" in verdict else 0.01
+    told = known(vision, form("it", seconds, size, lost, spread)).table()
     assert told.rows[1][-1] == verdict
     assert told.rows[0][-1] == "where we start"
 
@@ -232,10 +239,95 @@ def test_the_limit_of_the_machine_stands_beside(model, vision):
     assert "could not answer 1 sooner" in climbed.table().caption
 
 
+def test_more_than_the_peak_is_an_error(model, vision):
+    from kit.limits import Peaks
+
+    with pytest.raises(BadValue, match="of this machine's peak"):
+        inference_ladder(model, vision, peaks=Peaks({"float32": 1e3}, 1e9, {}, "cpu", 1), **SHORT)
+
+
+def test_forms_within_the_interval_are_tied(vision):
+    found = known(vision, form("a", 0.5, 100), form("b", 0.505, 100), form("c", 0.6, 100))
+    assert found.tied_with(found["a"]) == ["b"] and repr(found).endswith("; tied with it: b")
+    assert found.tied_with(found["c"]) == []
+
+
+def test_a_form_without_an_interval_has_no_verdict(vision):
+    few = replace(form("few rounds", 0.5, 50), ratios={1: Estimate(0.5, 0.0, math.inf, "×")})
+    told = known(vision, few)
+    assert told.table().rows[1][-1] == "smaller, cannot tell if faster"
+    assert few.speedup().high == math.inf
+
+
+def test_a_forms_time_has_the_error_of_both(ladder, monkeypatch):
+    """The first form's error and the ratio's add in squares; ratios hold for 48 at once."""
+    first = replace(
+        ladder.first, times={n: Estimate(1.0, 1 / 1.1, 1.1, "s") for n in ladder.batch_sizes}
+    )
+
+    class Timed:
+        noise_floor = 0.005
+
+        def ratio(self):
+            return Estimate(0.5, 0.5 / 1.02, 0.5 * 1.02, "×")
+
+    monkeypatch.setattr(inference_ladders, "compare", lambda *_, **__: Timed())
+    made = replace(ladder, forms=(first,)).then("half", half).newest
+    wide = math.log(1.02) * 3.2788 / 1.95996  # of a normal one, at 0.05 ÷ 48 instead of 0.05
+    assert math.log(made.ratios[1].high / 0.5) == pytest.approx(wide, rel=1e-3)
+    assert math.log(made.latency.high / 0.5) == pytest.approx(
+        math.hypot(wide, math.log(1.1)), rel=1e-3
+    )
+
+
+def test_equal_forms_hardly_ever_seem_faster():
+    """Twenty equal forms, 95 % intervals each: together they hold, and none is called faster."""
+    draw, wrong = np.random.default_rng(0), 0
+    for _ in range(1_000):
+        errors = 0.02 * draw.standard_normal(20)
+        ends = np.array([0, -0.0392, 0.0392])
+        ratios = [at_once(Estimate(*np.exp(e + ends)), 24) for e in errors]
+        wrong += any(not r.low <= 1 <= r.high for r in ratios)
+    assert wrong <= 50
+
+
 def test_a_form_is_legal_within_both_limits():
     it = form("it", 1.0, 100, lost=0.01)
     assert is_legal(it, None, None) and is_legal(it, 100, 0.01)
     assert not is_legal(it, 99, None) and not is_legal(it, None, 0.009)
+
+
+# --- Ties ----------------------------------------------------------------------------------------
+
+
+def timed(**times):
+    """Calls that took turns: their times in each round, twice each."""
+    return Comparison({name: taken(list(seconds)) for name, seconds in times.items()})
+
+
+def test_finals_within_the_interval_are_tied():
+    draw = np.random.default_rng(0)
+    a, b = (1 + 0.05 * draw.standard_normal((2, 60))).clip(0.5)
+    name, tied = choice.winners(timed(a=a, b=b, c=2 * a))
+    assert name in "ab" and tied == tuple(set("ab") - {name})
+    assert choice.winners(timed(a=a, b=a / 2, c=2 * a)) == ("b", ())
+
+
+def test_equal_finals_are_hardly_ever_told_apart():
+    draw, wrong = np.random.default_rng(0), 0
+    for _ in range(200):
+        calls = dict(zip("abcd", 1 + 0.05 * draw.standard_normal((4, 40)), strict=True))
+        wrong += len(choice.winners(timed(**calls))[1]) < 3
+    assert wrong <= 10  # of 200: 5 %
+
+
+def test_ties_are_told(quick, model, vision, monkeypatch):
+    monkeypatch.setattr(choice, "winners", lambda timed: ("none", ("as in training",)))
+    monkeypatch.setattr(choice, "NEAR", 1e9)
+    found = kit.fastest(model, vision, techniques=("none",))
+    assert found.tied == ("as in training",) and "tied with as in training" in repr(found)
+    assert "Tied, since the difference is within the interval" in found.table().caption
+    assert found.to_dict()["tied"] == ["as in training"]
 
 
 # --- The fastest ---------------------------------------------------------------------------------

@@ -41,6 +41,7 @@ class Fastest(Result):
     model: nn.Module = field(repr=False)
     ladder: InferenceLadder
     finals: Comparison | None  # the nearest ones against each other; None: there was one
+    tied: tuple[str, ...]  # finals that may be as fast, as far as can be told
     untried: tuple[str, ...]  # because the time was over
     max_score_loss: float | None
     max_bytes: float | None
@@ -60,6 +61,8 @@ class Fastest(Result):
         told = f"{self.name}: {words(self.form.latency.value, 's')}"
         if self.speedup:
             told += f", {self.speedup} as fast as in training"
+        if self.tied:
+            told += f"; tied with {', '.join(self.tied)}"
         return f"{told}; {len(self.ladder.present)} forms tried in {words(self.spent_s, 's')}"
 
     def table(self) -> Table:
@@ -75,6 +78,10 @@ class Fastest(Result):
                 f"{name} {words(m.median_s, 's')}" for name, m in self.finals.measurements.items()
             )
             caption += f" The nearest, timed in turns with each other: {near}."
+        if self.tied:
+            caption += (
+                f" Tied, since the difference is within the interval: {', '.join(self.tied)}."
+            )
         if self.untried:
             caption += f" Not tried, since the time was over: {', '.join(self.untried)}."
         return Table(whole.header, whole.rows, caption)
@@ -86,6 +93,7 @@ class Fastest(Result):
             "max_score_loss_share": self.max_score_loss,
             "max_bytes": self.max_bytes,
             "spent_s": self.spent_s,
+            "tied": list(self.tied),
             "untried": list(self.untried),
             "finals": self.finals and self.finals.to_dict(),
             "ladder": self.ladder.to_dict(),
@@ -169,23 +177,37 @@ def fastest(
     legal = [form for form in ladder.present if is_legal(form, max_bytes, max_score_loss)]
     if not legal:
         raise _none_is_legal(ladder, max_bytes, max_score_loss)
-    finals, name = _finals(legal, example)
+    name, tied, finals = _finals(legal, example)
     chosen = ladder[name].model
     assert chosen is not None
     spent_s = time.perf_counter() - began
     limits = (max_score_loss, max_bytes)
-    return Fastest(name, chosen, ladder, finals, tuple(untried), *limits, spent_s)
+    return Fastest(name, chosen, ladder, finals, tied, tuple(untried), *limits, spent_s)
 
 
-def _finals(legal: list[Form], example: Tensor) -> tuple[Comparison | None, str]:
-    """Those nearest to the fastest, timed in turns with each other, and the name of the fastest."""
-    least = min(form.latency.value for form in legal)
-    near = [form for form in legal if form.latency.value <= NEAR * least]
+def _finals(legal: list[Form], example: Tensor) -> tuple[str, tuple[str, ...], Comparison | None]:
+    """The fastest, those tied with it, and the nearest ones timed in turns with each other."""
+    near = sorted(legal, key=lambda form: form.latency.value)
+    near = [form for form in near if form.latency.value <= NEAR * near[0].latency.value]
     if len(near) == 1:
-        return None, near[0].name
+        return near[0].name, (), None
     calls = {form.name: _call(form.model, example) for form in near}
     timed = compare(calls, varied=("answer", "dtype"), budget_s=FINAL_S, device=example.device)
-    return timed, min(timed.measurements, key=lambda name: timed.measurements[name].median_s)
+    return *winners(timed), timed
+
+
+def winners(timed: Comparison) -> tuple[str, tuple[str, ...]]:
+    """The fastest of calls that took turns, and those that are not slower beyond the noise.
+
+    Their ratios to the first call hold all at once. A call is tied with the fastest if its ratio
+    could be as low as the fastest one's could be high.
+    """
+    names = list(timed.measurements)
+    ratios = {name: timed.ratio(name) for name in names[1:]}
+    ratios[names[0]] = Estimate(1.0, 1.0, 1.0, "×")
+    name = min(names, key=lambda each: ratios[each].value)
+    most = ratios[name].high * (1 + timed.noise_floor)
+    return name, tuple(n for n in names if n != name and ratios[n].low <= most)
 
 
 def _call(model: nn.Module | None, example: Tensor) -> Any:

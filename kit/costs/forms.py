@@ -7,7 +7,8 @@ from typing import Any
 
 from torch import nn
 
-from kit.estimates import Estimate
+from kit.comparison.pairs import SAME
+from kit.estimates import Estimate, quotient
 from kit.figures import Table
 from kit.inference import Score
 from kit.results import Result
@@ -24,7 +25,8 @@ class Form(Result):
     model: nn.Module | None = field(default=None, repr=False)
     bytes: int | None = None  # on disk
     times: dict[int, Estimate] = field(default_factory=dict)  # batch size -> seconds per call
-    ratios: dict[int, Estimate] = field(default_factory=dict)  # time ÷ that of the first form
+    # Time ÷ that of the first form, with intervals that hold for all forms at once.
+    ratios: dict[int, Estimate] = field(default_factory=dict)
     noise: dict[int, float] = field(default_factory=dict)  # how far from 1 a ratio means nothing
     score: Score | None = None
     lost: Estimate | None = None  # of the first form's score, on the same examples; a share
@@ -53,12 +55,15 @@ class Form(Result):
         return ratio and replace(1 / ratio, unit="×")
 
     def pace(self, batch_size: int | None = None) -> str:
-        """*faster*, *slower*, or *as fast* as far as can be told."""
+        """*faster*, *slower*, *as fast* within 5 %, or *cannot tell*: against the first form."""
         n = self.batch_size if batch_size is None else batch_size
         ratio, floor = self.ratios[n], self.noise[n]
         if ratio.high < 1 / (1 + floor):
             return "faster"
-        return "slower" if ratio.low > 1 + floor else "as fast"
+        if ratio.low > 1 + floor:
+            return "slower"
+        margin = max(SAME, floor)
+        return "as fast" if 1 - margin <= ratio.low and ratio.high <= 1 + margin else "cannot tell"
 
     @property
     def worse(self) -> bool:
@@ -151,4 +156,5 @@ def _verdict(form: Form, first: Form | None) -> str:
     small = share < SMALLER
     size = "smaller" if small else "larger" if share > 1 / SMALLER else "as large"
     joint = "and" if small == (pace == "faster") else "but"
-    return f"{size} {joint} {pace}{', and worse' if form.worse else ''}"
+    told = f"{size}, cannot tell if faster" if pace == "cannot tell" else f"{size} {joint} {pace}"
+    return f"{told}{', and worse' if form.worse else ''}"

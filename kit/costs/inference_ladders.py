@@ -13,17 +13,19 @@ from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from kit.comparison import compare
 from kit.costs.chains import at_once, product
 from kit.costs.forms import Form, is_legal, loss_of, rows_of
+from kit.costs.shares import peak_share
 from kit.counting import count
 from kit.data.asked import check_pair
 from kit.data.dataset import example_like
 from kit.devices import out_of_memory
 from kit.errors import BadValue, NotInstalled, NotSupported, UnknownName
-from kit.estimates import paired_difference
+from kit.estimates import Estimate, paired_difference
 from kit.figures import Picture, Table, trade_offs
 from kit.inference import device_of, judge, predict
 from kit.limits import Peaks
@@ -170,9 +172,19 @@ class InferenceLadder(Result):
             ).median
             for n in self.batch_sizes
         }
+        for n, taken in times.items():
+            self._check_possible(n, taken.value)
         size = size_on_disk(self.model)
         first = Form(name, self.model, size, times, score=score)
         return replace(self, worth=worth)._with(first)
+
+    def _check_possible(self, n: int, seconds: float) -> None:
+        """Refuse a time in which the machine's peak does not allow the model's FLOPs."""
+        weights = next(self.model.parameters(), None)
+        if self.peaks is None or weights is None or weights.dtype != torch.float32:
+            return
+        flops = count(self.model, self._inputs(n)).phases["predict"].flops
+        peak_share(self.peaks, flops, seconds, "fp32")
 
     # --- What follows from it --------------------------------------------------------------------
 
@@ -209,12 +221,25 @@ class InferenceLadder(Result):
         legal = [f for f in self.present if is_legal(f, max_bytes, max_score_loss)]
         return min(legal, key=lambda form: form.times[n].value, default=None)
 
+    def tied_with(self, form: Form, batch_size: int | None = None) -> list[str]:
+        """Names of the slower forms that may be as fast as this one, as far as can be told."""
+        n = self.batch_sizes[0] if batch_size is None else batch_size
+        ratios = {f.name: f.ratios.get(n, Estimate(1.0, 1.0, 1.0, "×")) for f in self.present}
+        mine = ratios[form.name]
+        return [
+            name
+            for name, other in ratios.items()
+            if name != form.name and other.value >= mine.value and other.low <= mine.high
+        ]
+
     def __repr__(self) -> str:
         best = self.best()
         told = f"{len(self.present)} forms of {self.model!r}"
         if best is None or best is self.first:
             return f"{told}, none faster than as in training"
-        return f"{told}, the fastest {best.name!r}: {best.speedup()} as fast as in training"
+        told += f", the fastest {best.name!r}: {best.speedup()} as fast as in training"
+        tied = self.tied_with(best)
+        return told + (f"; tied with it: {', '.join(tied)}" if tied else "")
 
     def table(self) -> Table:
         """What people see: a row per form."""
@@ -359,7 +384,8 @@ def inference_ladder(
     Raises
     ------
     BadValue
-        No batch size, or one that is no whole number of at least 1.
+        No batch size, or one that is no whole number of at least 1; or the model was faster than
+        the machine's peak allows.
 
     Explained in lesson 09.
     """
