@@ -17,11 +17,24 @@ from kit.errors import BadValue, CallFailed
 from kit.estimates import Estimate
 from kit.figures import Picture, Table, lines
 from kit.limits import Peaks
-from kit.measurement import Call, Measurement, Stopwatch, measure
+from kit.measurement import (
+    Call,
+    Measurement,
+    Observer,
+    Stopwatch,
+    check_budget,
+    compile_time,
+    labelled,
+    measure,
+    no_collection,
+    peak_bytes,
+    warm_up,
+)
 from kit.results import Result
 from kit.units import words
 
 Work = tuple[float, float]  # FLOPs, bytes that must move
+ROUNDS = 10  # turns of each value; between two of them all others have theirs
 
 
 @dataclass(frozen=True)
@@ -35,6 +48,7 @@ class Sweep(Result):
     failed: dict[Any, str] = field(default_factory=dict)  # value -> why it could not be measured
     bounds_s: dict[Any, float] = field(default_factory=dict)  # least seconds, by the peaks
     tried: tuple[Any, ...] = ()  # all values, in the order given
+    alone: tuple[Any, ...] = ()  # measured after the others: memory did not hold all at once
 
     def __getitem__(self, value: Any) -> Measurement:
         return self.measurements[value]
@@ -112,6 +126,11 @@ class Sweep(Result):
         caption = f"Median time of a call, 95 % interval. {one.conditions}."
         if self.bounds_s:
             caption += " Share: the least time that the machine's peaks allow ÷ the time taken."
+        if self.alone:
+            caption += (
+                f" Measured after the others, since memory did not hold all at once: "
+                f"{', '.join(map(str, self.alone))}."
+            )
         caption += impossible + self._doubts_told()
         header = (self.varied, "latency", "interval", "throughput", "share of the limit")
         return Table(header, rows, caption)
@@ -133,6 +152,7 @@ class Sweep(Result):
             "items_per_call": [self.items[value] for value in self.values],
             "item": self.unit,
             "bound_s": [self.bounds_s.get(value) for value in self.values],
+            "alone": list(self.alone),
             "failed": {str(value): why for value, why in self.failed.items()},
         }
 
@@ -178,13 +198,17 @@ def sweep(
     peaks: Peaks | None = None,
     dtype: str = "float32",
     budget_s: float = 0.3,
+    in_turns: bool = True,
     device: torch.device | str = "cpu",
     stopwatch: Stopwatch | None = None,
 ) -> Sweep:
     """Measure a call for each value of one thing.
 
-    The values have their turns in random order, so that a machine that becomes slower does not
-    look like an effect of the value. One that needs more memory than there is becomes a row.
+    The values take turns: in each of ten rounds every value is timed for a tenth of its budget,
+    in an order drawn at random and in the next round reversed. So a machine that becomes slower
+    does not look like an effect of the value. For that all calls are held in memory at once. A
+    value for which there is no room beside the others is measured after them, alone, and the
+    table says so; one that needs more memory than there is becomes a row.
 
     Parameters
     ----------
@@ -201,6 +225,9 @@ def sweep(
         they give the limit.
     budget_s
         Seconds for each value.
+    in_turns
+        False: one value after the other, and each call is freed before the next is made. For
+        calls that fill the memory; the machine's drift then looks like an effect of the value.
     device
         Where the calls compute.
 
@@ -208,6 +235,8 @@ def sweep(
     ------
     CallFailed
         A call raised something else than want of memory, or no value could be measured.
+    BadValue
+        A call took less time than the peaks allow for its FLOPs: more than 100 % of them.
 
     Explained in lesson 04.
     """
@@ -224,32 +253,35 @@ def sweep(
                 f"items({value!r}) gave {n!r}: needs the number of {unit} that a call handles; "
                 f"say items=lambda value: 1 if each handles one."
             )
-    bounds = (
-        {value: peaks.bound_s(*work(value), dtype) for value in tried} if work and peaks else {}
-    )
+    check_budget(budget_s)
+    needed = {value: work(value) for value in tried} if work else {}
+    bounds = {value: peaks.bound_s(*each, dtype) for value, each in needed.items() if peaks}
+    order = random.Random(0).sample(tried, len(tried))
+    watch = stopwatch or Stopwatch(device)
     measured: dict[Any, Measurement] = {}
-    failed: dict[Any, str] = {}
-    for value in random.Random(0).sample(tried, len(tried)):
-        label = f"{varied} {value}"
-        try:
-            with devices.memory_guard():
-                measured[value] = measure(
-                    make_call(value),
-                    label=label,
-                    budget_s=budget_s,
-                    device=device,
-                    stopwatch=stopwatch,
-                )
-        except (MemoryError, RuntimeError) as error:
-            # Not kept under a name: an error holds on to everything that its call had made.
-            if not devices.out_of_memory(error):
-                raise
+    if in_turns:
+        measured = _in_turns(make_call, order, varied, budget_s, watch)
+    left, failed = [value for value in order if value not in measured], {}
+    for value in left:
+        timed = _if_there_is_memory(
+            lambda: measure(
+                make_call(value),  # noqa: B023
+                label=f"{varied} {value}",  # noqa: B023
+                budget_s=budget_s,
+                device=device,
+                stopwatch=stopwatch,
+            )
+        )
+        if timed is None:
             failed[value] = "out of memory"
-            gc.collect()  # what it took must not be missing for the next one
-        if torch.device(device).type == "cuda":
-            torch.cuda.empty_cache()
+        else:
+            measured[value] = timed
+        _free(watch)
     if not measured:
         raise CallFailed(f"{varied}: no value could be measured: {failed}")
+    for value, (flops, _) in needed.items():
+        if peaks and value in measured:  # over 100 % is an error
+            peaks.share(flops, measured[value].median_s, dtype)
     there = [value for value in tried if value in measured]
     return Sweep(
         varied,
@@ -259,4 +291,97 @@ def sweep(
         {value: failed[value] for value in tried if value in failed},
         {value: bounds[value] for value in there} if bounds else {},
         tried,
+        tuple(value for value in there if in_turns and value in left),
     )
+
+
+class _Turns:
+    """A call that is timed for a while whenever it has its turn."""
+
+    def __init__(self, call: Call, label: str, budget_s: float, watch: Stopwatch):
+        self.call, self.label, self.budget_s, self.watch = call, label, budget_s, watch
+        self.times_s: list[float] = []
+        self.spent_s = 0.0
+        with labelled(label), compile_time(watch) as compiling:
+            self.first_s = watch.time(call)
+            self.warm = warm_up(call, watch, budget_s)
+        self.compile_s = compiling.seconds
+        # As many in each turn: a slow moment must not count for less than a fast one.
+        timing_s = self.warm.call_s * self.warm.block
+        self.each = max(1, round(budget_s / ROUNDS / timing_s))
+
+    def turn(self) -> bool:
+        """Time it for a tenth of its budget, and once at least; slow ones take ten budgets."""
+        if self.times_s and self.spent_s >= ROUNDS * self.budget_s:
+            return True
+        with labelled(self.label):
+            if self.each > 1:
+                self.call()  # not timed: the call before was another, and left its own caches
+            for _ in range(self.each):
+                taken = self.watch.time(self.call, self.warm.block)
+                self.times_s.append(taken / self.warm.block)
+                self.spent_s += taken
+        return True
+
+    def peak(self) -> int | None:
+        """The most bytes that a call has allocated; None for slow ones, which are not repeated."""
+        if np.median(self.times_s) >= self.budget_s:
+            return None
+        return peak_bytes(self.call, self.watch.device)
+
+    def measured(self, observer: Observer, peak: int | None) -> Measurement:
+        """All its times as a measurement."""
+        block, spent_s, steady, _ = self.warm
+        times = (tuple(self.times_s), block, self.first_s, spent_s, steady)
+        found = Measurement(self.label, *times, observer.conditions())
+        return replace(found, compile_s=self.compile_s, peak_bytes=peak)
+
+
+def _in_turns(
+    make_call: Callable[[Any], Call],
+    order: list[Any],
+    varied: str,
+    budget_s: float,
+    watch: Stopwatch,
+) -> dict[Any, Measurement]:
+    """Measurements of the values whose calls the memory holds at once."""
+    held: dict[Any, _Turns] = {}
+    observer = Observer(watch)
+    with no_collection():
+        for value in order:
+            made = _if_there_is_memory(
+                lambda: _Turns(make_call(value), f"{varied} {value}", budget_s, watch)  # noqa: B023
+            )
+            if made:
+                held[value] = made
+        del made
+        for n in range(ROUNDS):
+            if n % 2 == 0:
+                order = random.Random(n).sample(list(held), len(held))
+            for value in order if n % 2 == 0 else order[::-1]:
+                if value in held and not _if_there_is_memory(held[value].turn):
+                    del held[value]
+        peaks = {value: _if_there_is_memory(each.peak) for value, each in held.items()}
+    found = {value: each.measured(observer, peaks[value]) for value, each in held.items()}
+    held.clear()
+    _free(watch)
+    return found
+
+
+def _if_there_is_memory(do: Callable[[], Any]) -> Any:
+    """What it returns; None if memory does not suffice."""
+    try:
+        with devices.memory_guard():
+            return do()
+    except (MemoryError, RuntimeError) as error:
+        # Not kept under a name: an error holds on to everything that its call had made.
+        if not devices.out_of_memory(error):
+            raise
+    gc.collect()  # what it took must not be missing for the next one
+    return None
+
+
+def _free(watch: Stopwatch) -> None:
+    """Give memory back that only the allocator holds."""
+    if watch.device.type == "cuda":
+        torch.cuda.empty_cache()

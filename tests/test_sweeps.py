@@ -7,6 +7,7 @@ import random
 import re
 import weakref
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -64,11 +65,40 @@ def test_turns_are_in_random_order_and_rows_in_the_order_given(clock, stopwatch,
         order.append(value)
         return clock.taking(0.1)
 
-    found = sweep(make_call, values, stopwatch=stopwatch)
+    found = sweep(make_call, values, stopwatch=stopwatch, in_turns=False)
     assert sorted(order) == sorted(values)
     assert order not in (values, values[::-1])
     assert found.values == values
     assert [row[0] for row in found.table().rows] == [str(value) for value in values]
+
+
+def test_values_take_turns_and_the_next_round_is_reversed(clock, stopwatch):
+    """Each call takes longer than its share of the budget: one timing per turn."""
+    happened = []
+
+    def make_call(value):
+        return lambda: (happened.append(value), clock.advance(0.1))
+
+    found = sweep(make_call, [1, 2, 3, 4, 5], stopwatch=stopwatch, budget_s=0.3)
+    turns = happened[-55:-5]  # the last call of each watched the memory
+    rounds = [turns[i : i + 5] for i in range(0, 50, 5)]
+    assert all(sorted(each) == [1, 2, 3, 4, 5] for each in rounds)
+    assert all(a == b[::-1] for a, b in zip(rounds[::2], rounds[1::2], strict=True))
+    assert len({tuple(each) for each in rounds}) > 4
+    assert {m.n for m in found.measurements.values()} == {10}
+
+
+@pytest.mark.parametrize(("in_turns", "near"), [(True, True), (False, False)])
+def test_a_machine_that_becomes_slower_is_no_effect(clock, stopwatch, in_turns, near):
+    """It takes some times as long in the end; 8 takes 4 × the time of 2, on any machine."""
+
+    def make_call(value):
+        return lambda: clock.advance(0.001 * value * (1 + clock.now / 20))
+
+    values = [1, 2, 4, 8]
+    found = sweep(make_call, values, stopwatch=stopwatch, budget_s=10, in_turns=in_turns)
+    ratios = [found[b].median_s / found[a].median_s for a, b in pairwise(values)]
+    assert (ratios == pytest.approx([2, 2, 2], rel=0.02)) is near
 
 
 def test_the_random_numbers_of_the_reader_stay_as_they_are(sweeping):
@@ -134,6 +164,47 @@ def test_want_of_memory_is_a_row():
     assert found.plot().caption and found.plot_throughput().caption
 
 
+def test_a_value_without_room_beside_the_others_is_measured_after_them():
+    """Room for two calls: the third is measured alone, and the table says so."""
+
+    class Room:
+        taken = 0
+
+        def __init__(self):
+            if Room.taken == 2:
+                raise MemoryError
+            Room.taken += 1
+
+        def __del__(self):
+            Room.taken -= hasattr(self, "whole")
+
+    def make_call(value):
+        room = Room()
+        room.whole = True
+        return lambda: room.whole
+
+    found = sweep(make_call, [1, 2, 3], **SHORT)
+    assert found.values == [1, 2, 3] and not found.failed
+    assert len(found.alone) == 1 and found.to_dict()["alone"] == list(found.alone)
+    told = f"since memory did not hold all at once: {found.alone[0]}."
+    assert told in found.table().caption
+
+
+def test_want_of_memory_in_a_later_turn_is_measured_alone():
+    calls = {1: 0, 2: 0}
+
+    def make_call(value):
+        def call():
+            calls[value] += 1
+            if value == 2 and calls[2] == 40:
+                raise MemoryError
+
+        return call
+
+    found = sweep(make_call, [1, 2], **SHORT)
+    assert found.values == [1, 2] and found.alone == (2,)
+
+
 def test_want_of_memory_while_the_call_is_made_is_a_row_too():
     def make_call(value):
         room = np.empty(value)
@@ -166,7 +237,7 @@ def test_what_a_failed_call_had_taken_is_given_back():
         return call if value else lambda: None
 
     sweep(make_call, [0, 1, 2, 3], items=lambda value: 1, **SHORT)
-    assert len(taken_before) == 3 and alive == [[]] * 4
+    assert len(taken_before) == 6 and alive == [[]] * 7  # in turns, and then alone
 
 
 @pytest.mark.parametrize("error", [RuntimeError("shapes do not fit"), ValueError("no such size")])
@@ -225,7 +296,7 @@ def test_memory_is_guarded_while_measuring(monkeypatch, sweeping):
 
     monkeypatch.setattr(devices, "memory_guard", guard)
     sweeping([1, 2])
-    assert happened == ["in", "out"] * 2
+    assert happened == ["in", "out"] * (len(happened) // 2) and len(happened) >= 24
 
 
 # --- The limit -----------------------------------------------------------------------------------
@@ -273,6 +344,12 @@ def test_faster_than_the_limit_is_an_error_that_says_what_to_check():
         impossible.share(8)
     shown = impossible.table()  # what was measured is still shown, with the error beside it
     assert shown.rows[0][-1] == "over 100 %" and re.search(told, shown.caption)
+
+
+def test_more_flops_than_the_peak_allows_raise(sweeping):
+    """A call of 110 ms with 2e8 FLOPs, at a peak of 1e9 a second."""
+    with pytest.raises(BadValue, match="182 % of this machine's peak"):
+        sweeping([1], work=lambda v: (2e8, 0), peaks=PEAKS)
 
 
 def test_work_without_peaks_is_refused(sweeping):

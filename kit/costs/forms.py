@@ -8,7 +8,7 @@ from typing import Any
 from torch import nn
 
 from kit.comparison.pairs import SAME
-from kit.estimates import Estimate, quotient
+from kit.estimates import Estimate
 from kit.figures import Table
 from kit.inference import Score
 from kit.results import Result
