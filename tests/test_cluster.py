@@ -15,6 +15,7 @@ import psutil
 import pytest
 from click.testing import CliRunner
 from test_execution import notebook
+from test_plans import MINE
 
 import kit
 from kit.runs import collect
@@ -219,6 +220,25 @@ def test_workers_without_the_kit_are_refused(cluster, source):
     assert "1 of 2 workers cannot run this sweep" in line and "has no kit: " in line
     bare.kill()
     bare.wait()
+
+
+def test_a_workload_file_that_the_workers_lack_is_refused_and_one_that_they_have_is_run(
+    cluster, source, monkeypatch
+):
+    made = nbformat.read(source, as_version=4)
+    made.cells[1].source += '\nworkload: str = "vision"  # vision | language; what is learnt'
+    made.cells[-1].source = "import kit\ntell(kit.workloads.get(workload).name)"
+    nbformat.write(made, source)
+    (source.parent / "mine.py").write_text(MINE, encoding="utf-8")
+    monkeypatch.chdir(source.parent)  # where the workers are not
+    answer = sweep(source, cluster.address, "list: [{n: 1, workload: 'mine.py:work'}]")
+    assert answer.exit_code == 1 and not begun(source)
+    assert "workload='mine.py:work': tcp://" in answer.stderr
+    assert "Each worker needs the same file there" in answer.stderr
+    there = source.parent / "mine.py"
+    answer = sweep(source, cluster.address, f"list: [{{n: 1, workload: '{there}:work'}}]")
+    assert answer.exit_code == 0, answer.output
+    assert told(source)[-1][0].startswith("mine.py:work@")
 
 
 def test_where_nobody_listens_is_one_line_and_quick(source):

@@ -26,6 +26,18 @@ def asked(tmp_path):
     return asking(tmp_path / "asked.ipynb", LINES)
 
 
+def test_a_workload_may_be_in_a_file_of_ones_own_and_nothing_else_may(tmp_path):
+    lines = 'workload: str = "vision"  # vision | language; what\nkind: str = "a"  # a | b; which'
+    found = declared(asking(tmp_path / "own.ipynb", lines))
+    assert found["workload"].value("mine.py:shapes") == "mine.py:shapes"
+    assert "| FILE.py:NAME)" in str(found["workload"]) and "FILE" not in str(found["kind"])
+    for wrong in ("mine.py", "mine.py:", "mine.txt:x", "mine.py:a b"):
+        with pytest.raises(BadValue, match=r"not possible.*FILE\.py:NAME"):
+            found["workload"].value(wrong)
+    with pytest.raises(BadValue, match="not possible"):
+        found["kind"].value("mine.py:shapes")
+
+
 # --- The grammar ---------------------------------------------------------------------------------
 
 

@@ -21,6 +21,13 @@ kind: str = "mlp"  # mlp | cnn; which
 live: bool = False  # whether to draw
 """
 
+MINE = """
+import torch, kit
+work = kit.workloads.from_data(
+    (torch.rand(20, 2), torch.arange(20) % 2), model=lambda: torch.nn.Linear(2, 2)
+)
+"""
+
 
 @pytest.fixture
 def asked(tmp_path):
@@ -265,6 +272,22 @@ def test_a_run_stays_the_same_if_prose_or_outputs_change(asked):
     change(asked, 2, outputs=[nbformat.v4.new_output("stream", text="seen")], execution_count=3)
     assert ids(asked) == before
     assert "seen" not in make_plan(asked, grid(asked.parent, "grid: {n: [1]}")).source
+
+
+def test_a_run_is_another_when_the_users_own_file_is_another(asked, monkeypatch):
+    line = 'workload: str = "vision"  # vision | language; what is learnt'
+    change(asked, 1, source=line)
+    mine = asked.parent / "mine.py"
+    mine.write_text(MINE, encoding="utf-8")
+    monkeypatch.chdir(asked.parent)
+    text = "grid: {workload: [vision, 'mine.py:work']}"
+    before = ids(asked, text)
+    assert len(set(before)) == 2 and before == ids(asked, text)
+    mine.write_text(f"{MINE}\n", encoding="utf-8")
+    after = ids(asked, text)
+    assert after[0] == before[0] and after[1] != before[1]
+    with pytest.raises(BadValue, match=r"nope\.py cannot be read"):
+        ids(asked, "grid: {workload: ['nope.py:work']}")
 
 
 def test_files_are_named_for_people_and_for_every_system(asked):
