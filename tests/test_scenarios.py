@@ -10,8 +10,18 @@ import pytest
 
 from kit import scenarios
 from kit.errors import BadValue, CallFailed, NotEnoughSamples
-from kit.scenarios import highest_rate, multi_stream, offline, server, single_stream, tolerated
+from kit.measurement import Conditions
+from kit.scenarios import (
+    ServerRun,
+    highest_rate,
+    multi_stream,
+    offline,
+    server,
+    single_stream,
+    tolerated,
+)
 from kit.scenarios.arrivals import poisson
+from kit.scenarios.dependence import inflation, mean_of, of_a_queue, percentile_of, ranks
 from kit.scenarios.traffic import WARM_UP, sleep_until
 
 
@@ -72,15 +82,94 @@ def test_the_numbers_of_mlperf(percentile, none_late, one_late):
 
 def test_a_percentile_is_above_the_plain_one_and_comes_nearer_with_more_queries(clock, stopwatch):
     def estimate(n):
-        call = clock.taking(*[0.0] * WARM_UP, *(1e-3 * (1 + 7 * i % n) for i in range(n)), 1e9)
+        call = clock.taking(*[0.0] * WARM_UP, *(1e-3 * (1 + 37 * i % n) for i in range(n)), 1e9)
         budget_s = 1e-3 * (n * (n + 1) / 2 - 0.5)  # all of them, and none more
         run = single_stream(lambda _: call(), budget_s=budget_s, stopwatch=stopwatch)
-        assert run.n == n
+        assert run.n == n and run.inflation == 1
         return run.tail_latency_s / (1e-3 * n)  # latencies 1, 2 … n ms, in some order
 
-    assert estimate(64) == pytest.approx(1.0)  # t = 1: the slowest of all
+    assert estimate(65) == pytest.approx(1.0)  # t = 1: the slowest of all
     assert estimate(1_000) == pytest.approx((1_000 - tolerated(1_000, 90) + 1) / 1_000)
     assert 0.9 < estimate(1_000) < 0.93
+
+
+# --- What queries that depend on each other allow one to say -------------------------------------
+
+
+def correlated(rho, n, seed):
+    """(n,) log-normal times whose logarithm is an autoregressive process of first order."""
+    noise = np.random.default_rng(seed).standard_normal(n)
+    values = [noise[0]]
+    for each in noise[1:]:
+        values.append(rho * values[-1] + math.sqrt(1 - rho**2) * each)
+    return np.exp(0.1 * np.array(values))
+
+
+@pytest.mark.parametrize("rho", [0.0, 0.5, 0.9])
+def test_inflation_is_what_theory_says_of_an_autoregressive_process(rho):
+    """(1 + ρ) ÷ (1 − ρ), and never below: each time the larger of two noisy estimates."""
+    found = [inflation(np.log(correlated(rho, 4_000, seed))) for seed in range(40)]
+    truth = (1 + rho) / (1 - rho)
+    assert 0.9 * truth < np.mean(found) < 1.6 * truth + 0.2
+
+
+def test_equal_times_are_independent_and_a_clocks_rounding_is_no_difference():
+    assert inflation([0.01] * 1_000) == 1
+    drifting = 0.01 + 1e-14 * np.arange(1_000)
+    assert len(set(ranks(drifting))) == 1 and inflation(ranks(drifting)) == 1
+    assert ranks([3.0, 1.0, 3.0, math.inf]).tolist() == [2.0, 0.5, 2.0, 3.5]
+
+
+@pytest.mark.parametrize("rho", [0.0, 0.5, 0.9])
+@pytest.mark.parametrize("percentile", [50, 90])
+def test_an_upper_limit_holds_for_times_that_depend_on_each_other(rho, percentile):
+    truth = {50: 1.0, 90: math.exp(0.1 * 1.2815516)}[percentile]
+    below, covered = 0, 0
+    for seed in range(100):
+        run = streamed(correlated(rho, 5_000, seed), percentile)
+        below += run.tail_latency_s < truth
+        told = run.latency_estimate(percentile)
+        covered += told.low <= truth <= told.high
+    assert below <= 5 and covered >= 90
+
+
+def streamed(times_s, percentile=90):
+    """A single stream that took these times."""
+    ends = np.cumsum(times_s)
+    return scenarios.StreamRun(
+        scenario="single stream",
+        arrivals_s=tuple(ends - times_s),
+        starts_s=tuple(ends - times_s),
+        ends_s=tuple(ends),
+        batch_sizes=(1,) * len(ends),
+        percentile=percentile,
+        conditions=Conditions("cpu", 1, "2.0", 0.0),
+    )
+
+
+def test_the_mean_of_dependent_times_has_an_interval_that_holds():
+    truth, covered = math.exp(0.1**2 / 2), 0
+    for seed in range(100):
+        told = streamed(correlated(0.9, 2_000, seed)).mean_latency
+        covered += told.low <= truth <= told.high
+    assert covered >= 90
+    assert mean_of([1.0, 2.0], inflation=2.0).high == math.inf  # one independent value: no interval
+    assert percentile_of([1.0, 2.0], 90, inflation=1.0).high == math.inf
+
+
+def test_too_few_independent_queries_refuse_the_percentile():
+    run = streamed(correlated(0.98, 300, 0))
+    with pytest.raises(NotEnoughSamples, match=r"300 queries, worth \d+ independent ones, needs"):
+        run.latency_at(90)
+    assert run.latency_in_words(90) == "—"
+
+
+def test_a_stream_goes_on_where_its_times_depend_on_each_other(clock, stopwatch):
+    """Slow and fast in turns of 50: the 64 queries that p90 needs of independent ones are few."""
+    turns = ([1e-3] * 50 + [2e-3] * 50) * 40
+    call = clock.taking(*[0.0] * WARM_UP, *turns, 1e9)
+    run = single_stream(lambda _: call(), budget_s=0.1, stopwatch=stopwatch)
+    assert run.n > 400 and run.inflation > 5
 
 
 # --- Streams -------------------------------------------------------------------------------------
@@ -115,7 +204,7 @@ def test_multi_stream_asks_for_eight_at_once(clock, stopwatch):
     ("call_s", "n"),
     [
         (0.01, 100),  # as many as fit in a budget of 1 s
-        (0.1, 64),  # as many as p90 needs …
+        (0.1, 64),  # as many as p90 needs of independent ones …
         (1.0, 10),  # … unless those take ten budgets
     ],
 )
@@ -226,11 +315,12 @@ def test_a_server_that_falls_behind_cannot_hide_it(clock, serving):
 
 def test_batching_keeps_up_where_one_at_a_time_does_not(clock, serving):
     """10 ms a call and 0.1 ms a sample: 100 queries/s one by one, thousands in batches."""
-    given = {"rate": 300, "target_s": 0.05, "queries": 1_000}
+    given = {"rate": 300, "target_s": 0.05, "queries": 4_000}
     alone = serving(taking(clock, 0.010, 0.0001), **given)
     together = serving(taking(clock, 0.010, 0.0001), max_batch=32, **given)
-    assert not alone.valid and alone.unanswered > 0
-    assert together.valid and together.late == 0
+    assert alone.says == "no" and alone.unanswered > 0
+    assert alone.load.value == pytest.approx(300 * 0.0101)
+    assert together.valid and together.late == 0 and together.load is None
     assert 2 < together.mean_batch < 32
 
 
@@ -291,27 +381,133 @@ def test_an_overload_ends_and_says_how_many_were_left(clock, serving):
     assert "never answered" in run.plot().caption
 
 
-def test_a_burst_with_a_patient_target_is_answered_to_the_end(clock, serving):
-    """All come at once, but each has a second: the run is not ended before that."""
+def test_more_than_can_be_answered_is_never_valid_however_patient_the_target(clock, serving):
+    """All come at once, and each has a second: all are answered in time, but in the long run?"""
     run = serving(taking(clock, 0.001), rate=1e6, target_s=1.0, queries=700)
-    assert run.valid and run.unanswered == 0
+    assert run.unanswered == 0 and run.late == 0
+    assert run.says == "no" and run.load.value == pytest.approx(1_000)
     assert any("no time to grow" in doubt for doubt in run.doubts)
 
 
-@pytest.mark.parametrize(("slow", "valid"), [(0, True), (1, True), (2, False)])
-def test_one_late_of_662_is_tolerated_and_two_are_not(clock, serving, slow, valid):
-    call = clock.taking(*[0.001] * WARM_UP, *[5.0] * slow, 0.001)
-    due = np.arange(1, 663) * 10.0
+@pytest.mark.parametrize(("slow", "says"), [(0, "yes"), (1, "yes"), (2, "cannot tell")])
+def test_one_late_of_700_is_tolerated_and_two_are_not(clock, serving, slow, says):
+    """Hardly any load: the rule is MLPerf's."""
+    call = clock.taking(*[1e-9] * WARM_UP, *[5.0] * slow, 1e-9)
+    due = np.arange(1, 701) * 10.0
     with pytest.MonkeyPatch.context() as patch:
-        run = serving(lambda _: call(), due=due, target_s=1.0, monkeypatch=patch)
-    assert (run.late, run.valid) == (slow, valid)
+        run = serving(lambda _: call(), due=due, rate=1e-3, target_s=1.0, monkeypatch=patch)
+    assert (run.late, run.says) == (slow, says)
+    assert run.valid == (says == "yes")
 
 
-@pytest.mark.parametrize(("n", "valid"), [(458, False), (459, True)])
-def test_too_few_queries_are_never_valid(clock, serving, n, valid):
-    run = serving(taking(clock, 0.001), rate=1, target_s=1.0, queries=n)
-    assert run.late == 0 and run.valid == valid
-    assert f"{n} queries are few: needs 662" in run.doubts
+@pytest.mark.parametrize(("n", "says"), [(458, "cannot tell"), (460, "yes")])
+def test_too_few_queries_are_never_valid(clock, serving, n, says):
+    run = serving(taking(clock, 1e-9), rate=1, target_s=1.0, queries=n)
+    assert run.late == 0 and run.says == says
+    few = "458 queries, are few: needs 662, 662 s"
+    assert run.doubts == ((few,) if says == "cannot tell" else ())
+
+
+# --- Server: queries that wait for each other ----------------------------------------------------
+# M/D/1: Poisson arrivals, one server, each answer takes 1 s. The percentiles of the latency are
+# of 200 simulated runs of 20,000 to 400,000 queries; from P(late) they can be held against theory.
+
+TAILS_S = {0.5: {90: 2.51, 99: 4.33}, 0.8: {90: 6.0, 99: 11.32}, 0.95: {90: 23.3, 99: 46.1}}
+
+
+def md1(load, target_s, percentile, queries, seed):
+    """A run of such a server, by the reflected random walk that Lindley's waits are."""
+    due = poisson(load, queries, seed)
+    walk = np.cumsum(np.concatenate([[0.0], 1.0 - np.diff(due)]))
+    starts = due + walk - np.minimum.accumulate(walk)
+    return ServerRun(
+        scenario="server",
+        arrivals_s=tuple(due.tolist()),
+        starts_s=tuple(starts.tolist()),
+        ends_s=tuple((starts + 1.0).tolist()),
+        batch_sizes=(1,) * queries,
+        rate=load,
+        target_s=target_s,
+        percentile=percentile,
+        max_batch=1,
+        seed=seed,
+        conditions=Conditions("cpu", 1, "2.0", 0.0),
+    )
+
+
+def said(load, times, percentile, queries, seeds=40):
+    """How often it says what, with a target of so many times the true percentile."""
+    target_s = times * TAILS_S[load][percentile]
+    runs = (md1(load, target_s, percentile, queries, seed) for seed in range(seeds))
+    told = [run.says for run in runs]
+    return {says: told.count(says) / seeds for says in ("yes", "no", "cannot tell")}
+
+
+def test_the_made_up_run_is_the_one_that_the_server_makes(clock, serving):
+    made = md1(0.8, 5.0, 90, 300, seed=3)
+    run = serving(taking(clock, 1.0), rate=0.8, target_s=5.0, percentile=90, queries=300, seed=3)
+    assert run.latencies_s == pytest.approx(made.latencies_s)
+    assert (run.says, run.queries_needed) == (made.says, made.queries_needed)
+
+
+@pytest.mark.parametrize("percentile", [90, 99])
+@pytest.mark.parametrize("load", TAILS_S)
+def test_a_target_at_the_true_percentile_or_below_is_not_called_valid(load, percentile):
+    """By the rule for independent queries, half of the runs at 95 % load were."""
+    for times in (1.0, 0.8):
+        assert said(load, times, percentile, 5_394)["yes"] <= 0.05
+
+
+@pytest.mark.parametrize(("load", "queries"), [(0.5, 2_000), (0.8, 15_000), (0.95, 150_000)])
+def test_a_run_as_long_as_needed_tells_what_is_well_within_and_what_is_too_late(load, queries):
+    seeds = 5 if load == 0.95 else 30
+    assert said(load, 1.0, 90, queries, seeds)["yes"] <= 0.05
+    assert said(load, 1.0, 90, queries, seeds)["no"] <= 0.1
+    assert said(load, 2.0, 90, queries, seeds)["yes"] >= 0.8
+    assert said(load, 0.5, 90, queries, seeds)["no"] >= 0.8
+
+
+@pytest.mark.parametrize("load", [1.0, 1.003, 1.2])
+def test_a_rate_at_or_above_the_capacity_is_never_valid(load):
+    for seed in range(20):
+        run = md1(load, 1e4, 90, 5_394, seed)
+        assert run.late == 0  # the target is so patient that nothing shows in this run
+        assert run.says == ("no" if load > 1 else run.says) and not run.valid
+
+
+def test_a_run_that_is_too_short_says_how_many_queries_the_load_needs():
+    run = md1(0.95, 1e3, 90, 5_394, seed=0)
+    assert run.says == "cannot tell" and run.queries_needed >= 64 * of_a_queue(0.95) - 1
+    assert of_a_queue(0.95) == pytest.approx(761)
+    (doubt,) = (d for d in run.doubts if "few" in d)
+    assert doubt.startswith("5,394 queries, worth 7 independent ones, are few: needs 48,7")
+    assert "may be valid or not" in repr(run)
+    assert run.table().rows[0][-1] == "cannot tell"
+    assert json.loads(json.dumps(run.verdict()))["says"] == "cannot tell"
+    assert of_a_queue(1.0) == math.inf
+
+
+@pytest.mark.parametrize("load", [0.5, 0.8])
+def test_means_and_percentiles_of_a_queue_have_intervals_that_hold(load):
+    mean_s = 1 + load / (2 * (1 - load))
+    found = [md1(load, 10.0, 90, 5_394, seed) for seed in range(150)]
+    told = [(run.mean_latency, run.latency_estimate(90)) for run in found]
+    tail_s = TAILS_S[load][90]
+    assert np.mean([mean.low <= mean_s <= mean.high for mean, _ in told]) >= 0.9
+    assert np.mean([tail.low <= tail_s <= tail.high for _, tail in told]) >= 0.9
+    assert np.mean([run.latency_at(90) >= tail_s for run in found]) >= 0.95
+
+
+def test_calls_that_slow_down_together_are_worth_less(clock, serving):
+    """Two in ten calls are slow: alone, or a hundred of them in a row."""
+    single = ([1e-3] * 8 + [5e-3] * 2) * 200
+    rows = ([1e-3] * 400 + [5e-3] * 100) * 4
+    worth = []
+    for times in (single, rows):
+        call = clock.taking(*[1e-3] * WARM_UP, *times)
+        run = serving(lambda _, call=call: call(), rate=50, target_s=0.1, queries=2_000)
+        worth.append(run.n / run.inflation)
+    assert worth[1] < worth[0] / 10
 
 
 @pytest.mark.parametrize(("given", "n"), [({"rate": 10}, 662), ({"rate": 5_000}, 5_000)])
@@ -323,20 +519,30 @@ def test_as_many_queries_as_the_percentile_needs_and_the_budget_holds(clock, ser
 
 
 def test_the_highest_rate_lies_where_queueing_theory_puts_it(clock, stopwatch, wait_until):
-    """With a fixed 10 ms and 100 ms of patience the limit is below, and not far below, 100/s."""
-    given = {"target_s": 0.1, "budget_s": 20.0, "stopwatch": stopwatch, "wait_until": wait_until}
-    found = highest_rate(taking(clock, 0.010), **given)
-    assert 75 < found.rate < 100
+    """With a fixed 10 ms and 100 ms of patience p90 is in time up to 87 queries/s."""
+    given = {"target_s": 0.1, "percentile": 90, "stopwatch": stopwatch, "wait_until": wait_until}
+    found = highest_rate(taking(clock, 0.010), budget_s=60.0, **given)
+    assert 70 < found.rate < 87.5 < found.too_high <= 101
     assert found.best.valid and not found.best.doubts
-    above = min(t.rate for t in found.trials if not t.valid)
+    above = min(t.rate for t in found.trials if t.rate > found.rate)
     assert found.rate < above <= 1.06 * found.rate  # rates are rounded to three digits
-    batched = highest_rate(taking(clock, 0.010, 0.0001), max_batch=32, **given)
+    assert all(t.says == "no" for t in found.trials if t.rate >= found.too_high)
+    batched = highest_rate(taking(clock, 0.010, 0.0001), max_batch=32, budget_s=5.0, **given)
     assert batched.rate > 5 * found.rate
     assert found.rate == found.to_dict()["rate_queries_per_s"]
-    assert repr(found).startswith("highest rate: ") and "99 % within 100 ms" in repr(found)
+    assert repr(found).startswith("highest rate: ") and "90 % within 100 ms; " in repr(found)
     assert len(found.table().rows) == len(found.trials) == len(found.to_dict()["trials"])
     assert "Late: 0 % at" in found.plot().caption
     json.dumps(found.to_dict(), allow_nan=False)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_no_rate_above_the_capacity_is_ever_the_highest(clock, stopwatch, wait_until, seed):
+    """A target of a minute lets no overload show in a run of seconds."""
+    given = {"stopwatch": stopwatch, "wait_until": wait_until, "percentile": 90, "seed": seed}
+    found = highest_rate(taking(clock, 0.010), target_s=1.0, budget_s=5.0, **given)
+    assert found.rate < 100
+    assert all(t.says != "yes" for t in found.trials if t.rate >= 100)
 
 
 def test_a_target_below_the_service_time_has_no_rate(clock, stopwatch, wait_until):
@@ -352,8 +558,8 @@ def test_a_low_rate_is_found_by_halving(clock, stopwatch, wait_until):
     """A target just below two services. M/D/1: P(wait ≤ t) = (1 − ρ)·exp(λ·t) up to one service."""
     given = {"target_s": 0.019, "percentile": 90, "budget_s": 60.0, "stopwatch": stopwatch}
     found = highest_rate(taking(clock, 0.010), wait_until=wait_until, **given)
-    in_time = (1 - 0.010 * found.rate) * math.exp(0.009 * found.rate)
-    assert in_time == pytest.approx(0.91, abs=0.015)  # 90 %, and some for being sure
+    in_time = [(1 - 0.010 * rate) * math.exp(0.009 * rate) for rate in (found.rate, found.too_high)]
+    assert in_time[1] < 0.9 < in_time[0] < 0.93  # 90 %, and some for being sure
 
 
 def test_the_search_ends_where_nothing_is_too_much(stopwatch, wait_until):
@@ -471,9 +677,9 @@ def test_a_real_clock_is_read_too():
         time.sleep(0.001)
 
     alone = single_stream(serve, budget_s=0.02)
-    assert alone.n >= 64 and 0.001 <= min(alone.latencies_s) <= alone.tail_latency_s < 1
+    assert alone.n >= 64 and 0.001 <= min(alone.latencies_s) <= max(alone.latencies_s) < 1
     run = server(serve, rate=200, target_s=1.0, percentile=90, queries=64)
-    assert run.valid and run.unanswered == 0
+    assert run.says != "no" and run.unanswered == 0
     assert min(run.latencies_s) >= 0.001
     assert 64 / 200 / 2 < run.duration_s < 3
     assert run.mean_in_system == pytest.approx(run.arrival_rate * run.mean_latency_s, rel=1e-6)

@@ -17,7 +17,8 @@ and by its own LoadGen: a number from here teaches, and is no MLPerf result.
 """
 
 from kit.scenarios.arrivals import ServerRun, server
-from kit.scenarios.outcomes import Run, tolerated
+from kit.scenarios.dependence import tolerated
+from kit.scenarios.outcomes import Run
 from kit.scenarios.search import HighestRate, highest_rate
 from kit.scenarios.streams import OfflineRun, StreamRun, multi_stream, offline, single_stream
 

@@ -11,33 +11,23 @@ from typing import Any, ClassVar
 import numpy as np
 
 from kit.errors import NotEnoughSamples
+from kit.estimates import Estimate
 from kit.figures import Table
-from kit.measurement import Conditions, doubts_told, samples_needed
+from kit.measurement import Conditions, doubts_told
 from kit.results import Result
+from kit.scenarios.dependence import (
+    independent_needed,
+    inflation,
+    mean_of,
+    of_a_percentile,
+    of_a_share,
+    percentile_of,
+    ranks,
+    tolerated,
+)
 from kit.units import words
 
-RISK = 0.01  # of being wrong about a percentile: MLPerf's confidence is 99 %
 KEPT = 2_000  # raw values in a record or a picture
-
-
-def tolerated(n: int, percentile: float) -> int:
-    """How many of n queries may be late if p % are to be in time for certain; -1: n is too few.
-
-    Suppose the system can do p % and no more. Then t or fewer of n queries are late with the
-    probability Σ (n choose k)·(1 − p)^k·p^(n − k), k = 0 … t. The answer is the largest t for which
-    that is at most 1 %: so few would be late so seldom that the system must be better.
-
-    >>> tolerated(64, 90), tolerated(662, 99), tolerated(10_000, 99), tolerated(100, 99)
-    (1, 1, 77, -1)
-
-    Notes
-    -----
-    MLPerf Inference Rules, appendix "Early stopping", with their confidence and no tolerance.
-    """
-    from scipy.special import bdtr  # that sum; scipy takes too long to come with the kit
-
-    odds = bdtr(np.arange(n + 1), n, 1 - percentile / 100)
-    return int(np.searchsorted(odds, RISK, side="right")) - 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,28 +104,67 @@ class Run(Result):
         lasting = np.diff(moments[order], append=self.duration_s)
         return float(in_system @ lasting / self.duration_s)
 
-    def latency_at(self, percentile: float) -> float:
-        """The latency that p % of the queries stay below, with 99 % confidence.
+    @cached_property
+    def inflation(self) -> float:
+        """How many of the queries, one after the other, say as much as one independent query."""
+        return inflation(ranks(self.latencies_s))
 
-        MLPerf's rule: of the n queries, t may be `tolerated` above it; the t − 1 slowest are set
-        aside and the slowest of the rest is named. With few queries that is well above the plain
-        percentile: the price of being sure.
+    def inflation_beyond(self, latency_s: float) -> float:
+        """The same for the share of queries that take longer."""
+        return max(self.inflation, of_a_share(self.latencies_s, latency_s))
+
+    @property
+    def mean_latency(self) -> Estimate:
+        """`mean_latency_s` with its 95 % interval, which holds for queries that wait, too."""
+        return mean_of(self.latencies_s, self.inflation)
+
+    def latency_estimate(self, percentile: float) -> Estimate:
+        """The latency that p % of these queries stay below, with its 95 % interval.
+
+        The interval goes to infinity where the run is too short for an end.
+        """
+        beyond = max(self.inflation, of_a_percentile(self.latencies_s, percentile))
+        return percentile_of(self.latencies_s, percentile, beyond)
+
+    def latency_at(self, percentile: float) -> float:
+        """The latency that p % of all such queries surely (95 % confidence) stay below.
+
+        MLPerf's rule for as many queries as are independent: of n, t may be `tolerated` above it;
+        the t − 1 slowest are set aside and the slowest of the rest is named. With few queries that
+        is well above the plain percentile: the price of being sure.
 
         Raises
         ------
         NotEnoughSamples
-            There are fewer queries than such a statement needs: 64 for p90, 662 for p99.
+            The queries are worth fewer independent ones than such a statement needs: 64 for p90,
+            662 for p99.
         """
-        if self.n < (needed := samples_needed(percentile)):
+        if (needed := self.needed(percentile)) is None or self.n < needed:
+            at_least = "more than any run has" if needed is None else f"{needed:,}"
             raise NotEnoughSamples(
-                f"p{percentile:g} of {self.scenario!r}: {self.n:,} queries, needs {needed:,}; "
-                f"raise budget_s."
+                f"p{percentile:g} of {self.scenario!r}: {self.n:,} queries{self.in_truth}, "
+                f"needs {at_least}; raise budget_s."
             )
-        return sorted(self.latencies_s)[self.n - tolerated(self.n, percentile)]
+        beyond = max(self.inflation, of_a_percentile(self.latencies_s, percentile))
+        return sorted(self.latencies_s)[self.n - tolerated(self.n, percentile, beyond)]
+
+    def needed(self, percentile: float) -> int | None:
+        """Queries that `latency_at` needs, dependent as these are; None: no run is enough."""
+        needed = independent_needed(percentile)  # refuses what is no percentile
+        beyond = max(self.inflation, of_a_percentile(self.latencies_s, percentile))
+        return math.ceil(needed * beyond - 1e-3) if math.isfinite(beyond) else None
+
+    @property
+    def in_truth(self) -> str:
+        """What dependent queries are worth, in words; nothing where they are independent."""
+        worth = f"{self.n / self.inflation:,.0f}"
+        return "" if worth == f"{self.n:,}" else f", worth {worth} independent ones"
 
     def latency_in_words(self, percentile: float) -> str:
         """`latency_at` for people: a dash where there are too few queries."""
-        few = self.n < samples_needed(percentile)
+        if float(np.percentile(self.latencies_s, percentile, method="lower")) == math.inf:
+            return in_words(math.inf)
+        few = (needed := self.needed(percentile)) is None or self.n < needed
         return in_words(None if few else self.latency_at(percentile))
 
     @property
@@ -170,6 +199,7 @@ class Run(Result):
             "throughput_samples_per_s": self.throughput,
             "arrival_rate_queries_per_s": self.arrival_rate,
             "mean_latency_s": finite(self.mean_latency_s),
+            "independent_queries": self.n / self.inflation,
             "mean_in_system_queries": self.mean_in_system,
             "busy_share": self.busy_share,
             "latencies_s": [finite(round(s, 9)) for s in evenly(self.latencies_s)],

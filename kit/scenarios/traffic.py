@@ -13,6 +13,7 @@ import numpy as np
 
 from kit.errors import BadValue
 from kit.measurement import Stopwatch, labelled, no_collection
+from kit.scenarios.dependence import independent_needed, of_a_percentile
 
 Serve = Callable[[int], Any]
 Wait = Callable[[Callable[[], float], float], None]
@@ -33,15 +34,16 @@ def warmed_up(
 
 
 def one_after_another(
-    serve: Serve, samples: int, needed: int, budget_s: float, watch: Stopwatch
+    serve: Serve, samples: int, percentile: float, budget_s: float, watch: Stopwatch
 ) -> dict[str, Any]:
     """Send the next query when the last one is answered, until the budget is spent.
 
-    It goes on to the queries that are needed, unless those would take ten budgets.
+    It goes on to the queries that the percentile needs, more of them if they depend on each other,
+    unless those would take ten budgets.
     """
     starts: list[float] = []
     ends: list[float] = []
-    now = 0.0
+    now, needed = 0.0, (least := independent_needed(percentile))
     began = watch.clock()
     while now < (budget_s if len(ends) >= needed else 10 * budget_s):
         starts.append(now)
@@ -49,6 +51,10 @@ def one_after_another(
         watch.wait()
         now = watch.clock() - began
         ends.append(now)
+        if len(ends) == needed:
+            if needed < least * of_a_percentile(np.subtract(ends, starts), percentile):
+                needed = math.ceil(1.5 * needed)
+            now = watch.clock() - began  # nobody waits for our sums
     return _noted(starts, starts, ends, [1] * len(ends))
 
 
