@@ -12,9 +12,14 @@ import json
 import sys
 from datetime import date
 
+import numpy as np
 from keeping import RESULTS, keep
 
 import kit
+from kit.estimates import proportion
+from kit.measurement import Conditions
+from kit.scenarios import tolerated
+from kit.scenarios.arrivals import poisson
 
 NAME = "interval_quality"
 SECTIONS = {}  # name -> (what it asks, the function)
@@ -40,6 +45,77 @@ def section(asks):
 
 
 # --- queues: M/D/1, whose mean wait is known -----------------------------------------------------
+
+
+def queued(load, queries, seed):
+    """When each query is due, and when its answer of 1 s begins."""
+    due = poisson(load, queries, seed)
+    walk = np.cumsum(np.concatenate([[0.0], 1.0 - np.diff(due)]))
+    return due, due + walk - np.minimum.accumulate(walk)
+
+
+def md1(load, target_s, percentile, queries, seed):
+    """A server with Poisson arrivals and answers of 1 s, by Lindley's waits: no time passes."""
+    due, starts = queued(load, queries, seed)
+    return kit.scenarios.ServerRun(
+        scenario="server",
+        arrivals_s=tuple(due.tolist()),
+        starts_s=tuple(starts.tolist()),
+        ends_s=tuple((starts + 1.0).tolist()),
+        batch_sizes=(1,) * queries,
+        rate=load,
+        target_s=target_s,
+        percentile=percentile,
+        max_batch=1,
+        seed=seed,
+        conditions=Conditions("cpu", 1, "2.0", 0.0),
+    )
+
+
+def true_tail_s(load, percentile):
+    """The percentile in the long run: of 100 runs of 200,000 queries, the first tenth left out."""
+    runs = (queued(load, 200_000, seed) for seed in range(10_000, 10_100))
+    return float(np.mean([np.percentile(s[20_000:] - d[20_000:], percentile) for d, s in runs])) + 1
+
+
+@section("M/D/1: what a run says of a target, and whether its intervals hold the truth")
+def queues():
+    """At the true percentile and around it; 5,394 queries, and as many as the load needs."""
+    rows = []
+    for load, percentile, queries, seeds in (
+        (0.5, 90, 5_394, 200),
+        (0.5, 99, 5_394, 200),
+        (0.8, 90, 5_394, 200),
+        (0.8, 99, 40_000, 100),
+        (0.95, 90, 5_394, 200),
+        (0.95, 90, 120_000, 40),
+        (1.003, 90, 5_394, 100),
+    ):
+        tail_s = true_tail_s(load, percentile) if load < 1 else true_tail_s(0.95, percentile)
+        mean_s = 1 + load / (2 * (1 - load)) if load < 1 else np.nan
+        for times in (0.67, 1.0, 1.5, 2.0):
+            runs = [md1(load, times * tail_s, percentile, queries, seed) for seed in range(seeds)]
+            told = [run.says for run in runs]
+            independent = [r.late <= tolerated(r.n, percentile) for r in runs]
+            means = [run.mean_latency for run in runs]
+            tails = [run.latency_estimate(percentile) for run in runs]
+            held = [m.low <= mean_s <= m.high for m in means]
+            tails_held = [t.low <= tail_s <= t.high for t in tails]
+            rows.append(
+                {
+                    "load": f"{load:.1%}",
+                    "percentile": f"p{percentile}",
+                    "queries": f"{queries:,}",
+                    "target ÷ true percentile": f"{times:g}",
+                    "valid": proportion(told.count("yes"), seeds),
+                    "not valid": proportion(told.count("no"), seeds),
+                    "valid if queries were independent": proportion(sum(independent), seeds),
+                    "mean's interval holds": proportion(sum(held), seeds) if load < 1 else "—",
+                    "percentile's holds": proportion(sum(tails_held), seeds) if load < 1 else "—",
+                    "queries needed": f"{runs[0].queries_needed or np.inf:,.0f}",
+                }
+            )
+    return rows
 
 
 def read_back():

@@ -487,10 +487,19 @@ def test_a_run_that_is_too_short_says_how_many_queries_the_load_needs():
     assert of_a_queue(1.0) == math.inf
 
 
+def test_the_late_share_has_an_interval_that_is_as_wide_as_the_queue_remembers():
+    runs = [md1(0.8, TAILS_S[0.8][90], 90, 12_000, seed) for seed in range(60)]
+    told = [run.late_estimate for run in runs]
+    assert np.mean([each.low <= 0.1 <= each.high for each in told]) >= 0.9
+    assert told[0].value == pytest.approx(runs[0].late_share)
+    unknown = md1(1.2, 10.0, 90, 1_000, seed=0).late_estimate
+    assert (unknown.low, unknown.high) == (0, 1)
+
+
 @pytest.mark.parametrize("load", [0.5, 0.8])
 def test_means_and_percentiles_of_a_queue_have_intervals_that_hold(load):
     mean_s = 1 + load / (2 * (1 - load))
-    found = [md1(load, 10.0, 90, 5_394, seed) for seed in range(150)]
+    found = [md1(load, 10.0, 90, 12_000, seed) for seed in range(100)]
     told = [(run.mean_latency, run.latency_estimate(90)) for run in found]
     tail_s = TAILS_S[load][90]
     assert np.mean([mean.low <= mean_s <= mean.high for mean, _ in told]) >= 0.9

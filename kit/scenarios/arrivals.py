@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from kit.errors import BadValue
-from kit.estimates import Estimate
+from kit.estimates import Estimate, proportion
 from kit.figures import Picture, lines
 from kit.measurement import Observer, Stopwatch, check_budget, samples_needed
 from kit.scenarios.dependence import (
@@ -64,6 +64,14 @@ class ServerRun(Run):
     def late_share(self) -> float:
         """The late ones among all."""
         return self.late / self.n
+
+    @property
+    def late_estimate(self) -> Estimate:
+        """Their share with Wilson's 95 % interval, for as many as are independent."""
+        beyond = self.inflation_beyond(self.target_s)
+        if beyond == math.inf:
+            return Estimate(self.late_share, 0.0, 1.0, "%")
+        return proportion(self.late / beyond, self.n / beyond)  # type: ignore[arg-type]  # fractions
 
     @cached_property
     def load(self) -> Estimate | None:
