@@ -686,7 +686,7 @@ def test_a_real_clock_is_read_too():
         time.sleep(0.001)
 
     alone = single_stream(serve, budget_s=0.02)
-    assert alone.n >= 64 and 0.001 <= min(alone.latencies_s) <= max(alone.latencies_s) < 1
+    assert alone.n > 1 and 0.001 <= min(alone.latencies_s) <= max(alone.latencies_s) < 1
     run = server(serve, rate=200, target_s=1.0, percentile=90, queries=64)
     assert run.says != "no" and run.unanswered == 0
     assert min(run.latencies_s) >= 0.001
