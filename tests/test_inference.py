@@ -173,7 +173,7 @@ def test_a_score_of_shares_carries_students_interval():
     shares = [0.625, 0.75, 0.75, 0.875]  # together 3.0, as three right answers would be
     total, squares = sum(shares), sum(share**2 for share in shares)
     score = Score(total, squares, 4, "test", 0.05, "of the pole's time")
-    assert score.mean == average(total, squares, 4, "%")
+    assert score.mean == average(total, squares, 4, "%", limits=(0, 1))
     assert (score.mean.value, score.mean.unit) == (0.75, "%")
     assert repr(score).startswith("75.0 % [")
     assert "] of the pole's time on 4 test examples" in repr(score)

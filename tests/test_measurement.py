@@ -362,7 +362,8 @@ def test_the_garbage_collector_is_held_and_put_back_as_it_was(clock, stopwatch, 
 
 @pytest.mark.parametrize(("p", "needed"), [(90, 64), (99, 662)])
 def test_a_percentile_without_its_samples_is_refused(p, needed):
-    few, enough = taken(range(1, needed)), taken(range(1, needed + 1))
+    mixed = np.random.default_rng(0).permutation(needed) + 1.0
+    few, enough = taken(mixed[:-1]), taken(mixed)
     with pytest.raises(
         NotEnoughSamples,
         match=rf"'call': p{p} of {needed - 1} samples: needs {needed}. Raise budget_s",
@@ -385,7 +386,7 @@ def test_a_percentile_lies_between_0_and_100(p):
 
 
 def test_the_median_stands_first_with_its_interval():
-    measured = taken([1.0] * 10 + [2.0] * 10 + [300.0])
+    measured = taken([1.0, 2.0] * 10 + [300.0])
     assert measured.median_s == measured.median.value == 2.0
     assert 1.0 <= measured.median.low <= 2.0 <= measured.median.high < 300.0
     assert measured.spread == 0.5  # from 1 to 2 lies the middle half, in medians
@@ -401,9 +402,16 @@ COARSE = Conditions("cpu", 1, "2.0", resolution_s=0.02)
     [
         ({"steady": False}, "had not settled"),
         ({"times_s": (1.0,) * 9}, "only 9 timings"),
-        ({"times_s": (1.0, 2.0) * 10}, "half of the timings spread over 66.7 % of the median"),
-        ({"times_s": tuple(np.linspace(1, 1.2, 30))}, "the last third took 1.13 × the time"),
-        ({"times_s": (1.0, 1.01) * 10 + (9.0,) * 2}, "2 of 22 timings very slow"),
+        ({"times_s": (1.0, 2.0) * 15}, "half of the timings spread over 66.7 % of the median"),
+        ({"times_s": (*(9.0,) * 2, *(1.0, 1.01) * 15)}, "2 of 32 timings very slow"),
+        (
+            {"times_s": (1.0,) * 40 + (1.05,) * 40},
+            "follow each other (lag-1 correlation 0.96): 80 of them tell too little",
+        ),
+        (
+            {"times_s": (1.0, 1.0, 1.0, 1.05, 1.05, 1.05) * 25},
+            "follow each other (lag-1 correlation 0.34): 150 of them tell as much as 71",
+        ),
         ({"conditions": COARSE}, "the clock's steps of 20.0 ms are coarse for this call"),
         (
             {"conditions": replace(COARSE, resolution_s=0.0, surroundings=SOMEBODY_ELSE)},
@@ -416,7 +424,7 @@ COARSE = Conditions("cpu", 1, "2.0", resolution_s=0.02)
     ],
 )
 def test_a_doubt_travels_with_the_number(changes, doubt):
-    doubted = taken([1.0] * 20, **changes)
+    doubted = taken([1.0] * 30, **changes)
     assert len(doubted.doubts) == 1 and doubt in doubted.doubts[0]
     assert doubt in doubted.table().caption
     assert doubted.to_dict()["doubts"] == list(doubted.doubts)
@@ -425,23 +433,38 @@ def test_a_doubt_travels_with_the_number(changes, doubt):
 @pytest.mark.parametrize(
     "changes",
     [
-        {"times_s": (1.0,) * 10},
-        {"times_s": (1.0, 1.15) * 10},
-        {"times_s": tuple(np.linspace(1, 1.1, 30))},
-        {"times_s": (1.0, 1.2, 1.4) * 9},  # too few to speak of a drift, but they spread
+        {"times_s": (1.0,) * 30},
+        {"times_s": (1.0, 1.15) * 15},
+        {"times_s": (1.0, 1.2, 1.4) * 10},  # they spread, but each differs from the one before
         {"times_s": (1.0, 1.01) * 20 + (9.0,) * 2},
         {"conditions": replace(COARSE, resolution_s=0.01)},
         {"conditions": COARSE, "block": 2},  # two seconds between two readings of the clock
     ],
 )
 def test_just_below_its_threshold_nothing_is_doubted(changes):
-    doubts = taken([1.0] * 20, **changes).doubts
+    doubts = taken([1.0] * 30, **changes).doubts
     assert not [d for d in doubts if "spread" not in d]
 
 
+def test_a_drift_is_doubted_and_leaves_the_interval_unknown():
+    drifting = taken(np.linspace(1, 1.2, 30))
+    assert any("the last third took 1.13 × the time" in doubt for doubt in drifting.doubts)
+    assert drifting.median.interval == "unknown" and "unknown" in drifting._repr_html_()
+
+
 def test_a_good_measurement_has_no_doubts():
-    assert taken([1.0] * 20).doubts == ()
-    assert "Doubts" not in taken([1.0] * 20).table().caption
+    assert taken([1.0] * 30).doubts == ()
+    assert "Doubts" not in taken([1.0] * 30).table().caption
+
+
+def test_the_caption_says_what_an_interval_of_one_moment_promises():
+    assert "median in this run; another may differ" in taken([1.0] * 30).table().caption
+
+
+def test_the_median_is_computed_once():
+    """Live tables ask for it again and again."""
+    one = taken([1.0, 2.0, 3.0] * 20)
+    assert one.median is one.median and one == taken([1.0, 2.0, 3.0] * 20)
 
 
 def test_every_raw_time_is_kept():

@@ -5,7 +5,7 @@ Shapes: B batch, N examples that count.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -38,8 +38,7 @@ class Score(Result):
         """The share; Wilson's 95 % interval for right and wrong, Student's for shares."""
         if self.squares == self.total and float(self.total).is_integer():  # x² = x: all 0 or 1
             return proportion(int(self.total), self.n)
-        mean = average(self.total, self.squares, self.n, "%")  # which knows of no limits
-        return replace(mean, low=max(0.0, mean.low), high=min(1.0, mean.high))
+        return average(self.total, self.squares, self.n, "%", limits=(0, 1))
 
     @property
     def accuracy(self) -> Estimate:

@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import torch
 
 from kit.errors import BadValue, NotEnoughSamples
-from kit.estimates import Estimate, median, percentile, samples_needed
+from kit.estimates import (
+    SHOWS_ORDER,
+    Estimate,
+    autocorrelation,
+    independent,
+    median,
+    percentile,
+    samples_needed,
+)
 from kit.figures import Picture, Table, lines
 from kit.measurement.conditions import Conditions, Observer, compile_time
 from kit.measurement.memory import Flush, peak_bytes
@@ -50,9 +59,13 @@ class Measurement(Result):
         """How many timings there are."""
         return len(self.times_s)
 
-    @property
+    @cached_property
     def median(self) -> Estimate:
-        """Median seconds per call, with its interval."""
+        """Median seconds per call, with its interval.
+
+        The interval is about this moment: where the median would settle if the call were timed
+        for longer while the machine does what it does now. Another run meets another moment.
+        """
         return median(self.times_s, "s")
 
     @property
@@ -92,7 +105,7 @@ class Measurement(Result):
         }
 
     def percentile(self, p: float) -> Estimate:
-        """The time that p % of the calls stay below, with its interval.
+        """The time that p % of the calls in this moment stay below, with its interval.
 
         Raises
         ------
@@ -116,8 +129,14 @@ class Measurement(Result):
         found = []
         if not self.steady:
             found.append("times had not settled when the warm-up ended")
-        if self.n < LEAST_REPEATS:
-            found.append(f"only {self.n} timings")
+        if self.n < SHOWS_ORDER:
+            found.append(f"only {self.n} timings: too few to show whether they follow each other")
+        elif (m := independent(self.times_s)) < self.n / 2:
+            worth = f"tell as much as {m:,}" if m else "tell too little for an interval"
+            found.append(
+                f"timings follow each other (lag-1 correlation "
+                f"{autocorrelation(self.times_s)[1]:.2f}): {self.n:,} of them {worth}"
+            )
         if self.spread > 0.2:
             found.append(f"half of the timings spread over {words(self.spread, '%')} of the median")
         if self.n >= 3 * LEAST_REPEATS and abs(self.drift - 1) > 0.1:
@@ -188,7 +207,7 @@ def measurements_table(measured: list[Measurement]) -> Table:
         for m in measured
     ]
     one = measured[0]
-    caption = f"95 % interval of the median. {one.conditions}."
+    caption = f"95 % interval of the median in this run; another may differ. {one.conditions}."
     for m in measured:
         of = f"{m.label}: " if len(measured) > 1 else ""
         if m.compile_s:
