@@ -6,31 +6,38 @@ stranger's file cannot run anything. It is written beside its place and moved th
 A file is loaded only after every check has passed, in this order:
 
 exists     there is such a file
-format     it is a safetensors file of this kit, not somebody else's
-version    it is not from a newer kit
+format     it is a safetensors file of this kit, and makes sense (see `kit.tensorfiles`)
 complete   no byte is missing at the end
+version    it is not from a newer kit
 digest     no byte has changed since it was written
-model      the kit still makes a model of that family, config and these shapes
+training   the state of the training is one that training can go on from
+model      names, shapes, dtypes and shared weights are those of the model to be filled
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
-from kit.errors import BadValue, CheckpointRefused, KitError
+from kit import tensorfiles
+from kit.errors import BadValue, CheckpointRefused
 from kit.models import FAMILIES, build
 from kit.places import whole
+from kit.tensorfiles import ODD, brief
 
-VERSION = 1
-MOST_HEADER = 100_000_000  # bytes: safetensors' own limit
+VERSION = 2  # 1: models of the kit's own families alone, in which no two weights are shared
 MODEL, STATE = "model.", "state."  # what the names of tensors begin with
+LAYERS = ("layers", "n_layers")  # of a config: how many times something is made
+MOST_TOLD = 3  # differences
+FEW = 64  # numbers that may stand in the header; longer lists are kept as tensors
 
 
 @dataclass(frozen=True)
@@ -42,6 +49,48 @@ class Checkpoint:
     path: Path
 
 
+@dataclass(frozen=True)
+class Contents:
+    """What a file holds, after every check but the last: no model has been touched yet."""
+
+    path: Path
+    about: dict[str, Any]
+    weights: dict[str, Tensor]  # by name; shared ones under their first name
+    state: dict[str, Any] | None
+
+    def make(self) -> nn.Module:
+        """The model, made by the kit."""
+        if self.about["family"] is None:
+            told = f"{self.path} holds the weights of {self.about['class']}, which you have to make"
+            raise CheckpointRefused("model", f"{told}: kit.load(path, model=your_model).")
+        try:
+            model = _on_meta(self.about["family"], self.about["config"], most=len(self.weights))
+            if told := _differences(self, model, dtypes=False):
+                raise ValueError(told)
+            model.load_state_dict(self.weights, assign=True)  # in the dtype they were saved in
+        except ODD as error:  # a config of nonsense, too
+            raise CheckpointRefused("model", f"{self.path}: {brief(error)}") from error
+        return model
+
+    def fill(self, model: nn.Module) -> None:
+        """Put the weights into a model that fits; the dtypes and the device stay its own.
+
+        Raises
+        ------
+        CheckpointRefused
+            "model": it does not fit; the first differences. The model is as it was.
+        """
+        model = _plain(model)
+        kind, told = type(model).__name__, _differences(self, model)
+        if told:
+            raise CheckpointRefused("model", f"{self.path} does not fit this {kind}: {told}")
+        others = {name: self.weights[first] for name, first in self.about["shared"].items()}
+        try:
+            model.load_state_dict({**self.weights, **others})
+        except ODD as error:  # by a hook of its own
+            raise CheckpointRefused("model", f"{self.path}: {kind}: {brief(error)}") from error
+
+
 def save(path: str | Path, model: nn.Module, history: Any = None) -> Path:
     """Write the model, and where training stands if a history is given; returns the path.
 
@@ -51,116 +100,190 @@ def save(path: str | Path, model: nn.Module, history: Any = None) -> Path:
         Where to; missing folders are made. A file that is there is replaced at the very end, in
         one move: an interrupted save leaves the old one whole.
     model
-        Of one of the kit's families.
+        Any module whose state is tensors: its parameters and persistent buffers. Weights that
+        are shared are kept once. One of the kit's families can be made again by `load(path)`;
+        for another you make it, and `load(path, model=...)` fills it.
     history
         What `kit.train` returned; its `.state` is kept, so that training can go on.
 
     Raises
     ------
     BadValue
-        The model is of no family that `load` could make again, or other than its config says.
+        Part of its state is not a plain tensor, or is made at its first call only.
     """
-    from safetensors.torch import save as pack
-
-    family = type(model).__name__
-    if family not in FAMILIES or not hasattr(model, "config"):
-        raise BadValue(f"cannot save a {family}: load() makes only {', '.join(FAMILIES)} again.")
-    if not _makes_it_again(model):
-        raise BadValue(
-            f"cannot save this {family}: its weights are not of the sizes in its config, so load() "
-            f"could not make it again. Keep it as an exported model: kit.techniques.onnx(...), "
-            f"then kit.techniques.write(...)."
-        )
-    tensors = {MODEL + name: value for name, value in model.state_dict().items()}
-    state = _split(history.state, STATE, tensors) if history is not None else None
-    tensors = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-    config = vars(model.config)
-    about = {"version": VERSION, "family": family, "config": config, "state": state}
+    model = _plain(model)
+    weights, shared = weights_of(model)
+    family = _family(model)
+    tensors = {MODEL + name: value for name, value in weights.items()}
+    state = _split(history.state, STATE, tensors) if history is not None and history.state else None
+    about = {
+        "version": VERSION,
+        "family": family,
+        "config": vars(model.config) if family else None,
+        "class": f"{type(model).__module__}.{type(model).__qualname__}",
+        "shared": shared,
+        "state": state,
+    }
     text = json.dumps(about, sort_keys=True)
-    data = pack(tensors, {"kit": text, "digest": _digest(tensors, text)})
+    data = tensorfiles.pack(tensors, text, kit=text)
     with whole(Path(path)) as draft:
         draft.write_bytes(data)
     return Path(path)
 
 
-def load(path: str | Path, device: torch.device | str = "cpu") -> Checkpoint:
+def load(
+    path: str | Path, device: torch.device | str | None = None, *, model: nn.Module | None = None
+) -> Checkpoint:
     """Read a model, and where its training stood, after checking the whole file.
+
+    Parameters
+    ----------
+    path
+        A file that `save` or `kit.train(checkpoint=...)` wrote.
+    device
+        Where the model is to be; None: the CPU, or where the given model is.
+    model
+        A module that you made as the saved one was made: its weights become those of the file.
+        If it makes tensors at its first call, call it once on an example before. None: the kit
+        makes the model again, which it can for its own families.
 
     Raises
     ------
     CheckpointRefused
         A check failed; `.check` is its name, see the top of this file. Nothing is half-loaded.
     """
+    found = contents(path)
+    if model is None:
+        return Checkpoint(found.make().to(device or "cpu"), found.state, found.path)
+    found.fill(model)
+    return Checkpoint(model if device is None else model.to(device), found.state, found.path)
+
+
+def contents(path: str | Path) -> Contents:
+    """What a file holds, checked; see `load`."""
     path = Path(path)
-    tensors, about = _read(path)
+    data = tensorfiles.read(path)
     try:
-        model = build(about["family"], about["config"])
-        own = {name[len(MODEL) :]: v for name, v in tensors.items() if name.startswith(MODEL)}
-        model.load_state_dict(own, assign=True)  # keeps the dtype they were saved in
-    except (KitError, KeyError, RuntimeError) as error:
-        raise CheckpointRefused("model", f"{path}: {error}") from error
-    state = about["state"] and _join(about["state"], tensors)
-    return Checkpoint(model.to(device), state, path)
-
-
-def _makes_it_again(model: Any) -> bool:
-    """Whether its config makes a model with weights of the same names and shapes."""
-    with torch.device("meta"):
-        other = build(type(model).__name__, vars(model.config))
-    mine, its = model.state_dict(), other.state_dict()
-    return mine.keys() == its.keys() and all(mine[n].shape == its[n].shape for n in mine)
-
-
-def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The tensors and the JSON of a file that has passed every check but the last."""
-    from safetensors import SafetensorError
-    from safetensors.torch import load as unpack
-
-    if not path.is_file():
-        raise CheckpointRefused("exists", f"{path}: no such file. Save one with kit.save(...).")
-    data = path.read_bytes()
-    size = int.from_bytes(data[:8], "little")
-    header = _json(data[8 : 8 + size])
-    if header is None:
-        cut = len(data) <= 8 or (len(data) < 8 + size < MOST_HEADER and data[8:9] == b"{")
-        check = "complete" if cut else "format"
-        raise CheckpointRefused(check, f"{path}: {len(data):,} bytes that have no readable header.")
+        text = tensorfiles.header(path, data)["__metadata__"]["kit"]
+        about = {"shared": {}, "class": "", **tensorfiles.parsed(text)}
+        version, family = about["version"], about["family"]
+        if type(version) is not int or not isinstance(family, str | None):
+            raise ValueError("no version, or no family")
+    except CheckpointRefused:
+        raise
+    except (*ODD, RecursionError) as error:
+        told = f"{path}: not a checkpoint of this kit ({brief(error)})."
+        raise CheckpointRefused("format", told) from error
+    if version > VERSION:
+        told = f"format {version}, this kit reads {VERSION}. Upgrade it."
+        raise CheckpointRefused("version", f"{path}: {brief(told)}")
+    tensors = tensorfiles.unpack(path, data, text)
     try:
-        note = header.pop("__metadata__")
-        about, digest = json.loads(note["kit"]), note["digest"]
-        needed = 8 + size + max((entry["data_offsets"][1] for entry in header.values()), default=0)
-        newer, complete = about["version"] > VERSION, len(data) == needed
-    except (AttributeError, KeyError, TypeError, ValueError, IndexError) as error:
-        raise CheckpointRefused("format", f"{path}: not a checkpoint of this kit.") from error
-    if newer:
-        told = f"format {about['version']}, this kit reads {VERSION}. Upgrade it."
-        raise CheckpointRefused("version", f"{path}: {told}")
-    if not complete:
-        raise CheckpointRefused("complete", f"{path}: {len(data):,} bytes, needs {needed:,}.")
-    try:
-        tensors = unpack(data)
-    except SafetensorError as error:
-        raise CheckpointRefused("format", f"{path}: {error}.") from error
-    if _digest(tensors, note["kit"]) != digest:
-        raise CheckpointRefused("digest", f"{path}: its content was altered after it was saved.")
-    return tensors, about
+        weights = {k.removeprefix(MODEL): v for k, v in tensors.items() if k.startswith(MODEL)}
+        about["class"] = brief(about["class"])
+        if not set(about["shared"].values()) <= set(weights) or set(about["shared"]) & set(weights):
+            raise ValueError("shared weights that are not there")
+        state = (about["state"] and _join(about["state"], tensors)) or None
+        if state is not None:
+            _check_state(state)
+    except (*ODD, RecursionError) as error:
+        told = f"{path}: nothing that training could go on from ({brief(error)})."
+        raise CheckpointRefused("training", told) from error
+    return Contents(path, about, weights, state)
 
 
-def _json(text: bytes) -> Any:
-    try:
-        return json.loads(text)
-    except ValueError:
+# --- Models --------------------------------------------------------------------------------------
+
+
+def weights_of(model: nn.Module) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Its parameters and persistent buffers by name, each once; further name -> first name."""
+    weights: dict[str, Tensor] = {}
+    shared: dict[str, str] = {}
+    first: dict[Any, str] = {}
+    for name, value in model.state_dict().items():
+        _check_kept(model, name, value)
+        place = (value.data_ptr(), value.shape, value.stride(), value.dtype, value.device)
+        if value.numel() and first.setdefault(place, name) != name:
+            shared[name] = first[place]
+        else:
+            weights[name] = value
+    return weights, shared
+
+
+def _check_kept(model: nn.Module, name: str, value: Any) -> None:
+    """Refuse what a file of tensors cannot hold."""
+    told = f"cannot save this {type(model).__name__}: its {name!r} "
+    if not isinstance(value, Tensor):
+        kind = type(value).__name__
+        raise BadValue(f"{told}is a {kind}; needs tensors alone. Have get_extra_state return one.")
+    if is_lazy(value):
+        raise BadValue(f"{told}is made at the first call. Call the model once on an example.")
+    if value.is_meta:
+        raise BadValue(f"{told}has a shape and no numbers (device 'meta'). Load its weights first.")
+    if type(value.data) is not Tensor or value.layout != torch.strided:
+        kind = type(value.data).__name__ if value.layout == torch.strided else str(value.layout)
+        raise BadValue(f"{told}is a {kind}. Save the model that it was made from.")
+    if value.dtype not in tensorfiles.DTYPES.values():
+        raise BadValue(f"{told}is of {value.dtype}, which safetensors lacks. Convert it.")
+
+
+def _plain(model: nn.Module) -> nn.Module:
+    """The module that was compiled, if it was."""
+    return getattr(model, "_orig_mod", model)
+
+
+def _family(model: Any) -> str | None:
+    """Its family, if the kit can make the like of it; a class of the same name is another."""
+    family, kind = type(model).__name__, type(model)
+    if family not in FAMILIES or FAMILIES[family][0] is not kind:
         return None
+    other = _on_meta(family, vars(model.config)).state_dict()
+    mine = model.state_dict()
+    fits = mine.keys() == other.keys() and all(mine[n].shape == other[n].shape for n in mine)
+    return family if fits else None  # pruned ones do not
 
 
-def _digest(tensors: dict[str, Tensor], text: str) -> str:
-    """SHA-256 of the JSON and of each tensor's name, dtype, shape and bytes."""
-    total = hashlib.sha256(text.encode())
-    for name in sorted(tensors):
-        value = tensors[name]
-        total.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
-        total.update(value.reshape(-1).view(torch.uint8).numpy().tobytes())
-    return total.hexdigest()
+def _on_meta(family: str, config: Any, most: int | None = None) -> nn.Module:
+    """A model without numbers, which costs no memory: of at most so many layers."""
+    for name, value in config.items():
+        if type(value) is int and value >= 2**31:
+            raise BadValue(f"{name} is too large")
+        if most is not None and name in LAYERS and not (type(value) is int and value <= most):
+            raise BadValue(f"more {name} than there are weights")
+    with torch.device("meta"):
+        return build(family, config)
+
+
+def _differences(found: Contents, model: nn.Module, dtypes: bool = True) -> str:
+    """How the weights in the file differ from the model's, in a line; nothing if they fit."""
+    mine, shared = model.state_dict(), found.about["shared"]
+    told = [f"the file has no {name!r}" for name in mine if name not in {*found.weights, *shared}]
+    told += [f"the model has no {name!r}" for name in (*found.weights, *shared) if name not in mine]
+    for name, own in mine.items():
+        kept = found.weights.get(shared.get(name, name))
+        if kept is None or not isinstance(own, Tensor) or is_lazy(own):
+            continue
+        if kept.shape != own.shape:
+            told.append(f"{name!r} is {tuple(kept.shape)} in the file, {tuple(own.shape)} in it")
+        elif dtypes and kept.dtype != own.dtype:
+            told.append(f"{name!r} is {kept.dtype} in the file, {own.dtype} in it")
+    if not told and dtypes and not any(map(is_lazy, mine.values())):
+        ours, theirs = _groups(shared), _groups(weights_of(model)[1])
+        told += [f"the file shares {sorted(group)}, the model does not" for group in ours - theirs]
+        told += [f"the model shares {sorted(group)}, the file does not" for group in theirs - ours]
+    more = f", and {len(told) - MOST_TOLD:,} more" if len(told) > MOST_TOLD else ""
+    return brief("; ".join(told[:MOST_TOLD])) + more + "." if told else ""
+
+
+def _groups(shared: Mapping[str, str]) -> set[frozenset[str]]:
+    """Which names are names of one tensor."""
+    found: dict[str, set[str]] = {}
+    for name, first in shared.items():
+        found.setdefault(first, {first}).add(name)
+    return set(map(frozenset, found.values()))
+
+
+# --- Where the training stands -------------------------------------------------------------------
 
 
 def _split(value: Any, place: str, tensors: dict[str, Tensor]) -> Any:
@@ -170,6 +293,9 @@ def _split(value: Any, place: str, tensors: dict[str, Tensor]) -> Any:
         return {"tensor": place}
     if isinstance(value, dict):  # as pairs, since JSON would turn the optimizer's 0 into "0"
         return {"pairs": [[k, _split(v, f"{place}.{k}", tensors)] for k, v in value.items()]}
+    if isinstance(value, list) and len(value) > FEW and all(type(v) is float for v in value):
+        tensors[place] = torch.tensor(value, dtype=torch.float64)
+        return {"floats": place}
     if isinstance(value, (list, tuple)):
         return [_split(v, f"{place}.{i}", tensors) for i, v in enumerate(value)]
     return value
@@ -182,5 +308,35 @@ def _join(value: Any, tensors: dict[str, Tensor]) -> Any:
     if isinstance(value, dict):
         if "tensor" in value:
             return tensors[value["tensor"]]
+        if "floats" in value:
+            return tensors[value["floats"]].tolist()
         return {k: _join(v, tensors) for k, v in value["pairs"]}
     return value
+
+
+def _check_state(state: Any) -> None:
+    """Raise ValueError, TypeError … if it is not as `kit.train` keeps it."""
+    losses, scores, groups = state["losses"], state["scores"], state["optimizer"]["param_groups"]
+    if not isinstance(losses, list) or not all(_is_number(loss) for loss in losses):
+        raise ValueError("losses that are not numbers")
+    if not _is_number(state["train_s"]) or state["train_s"] < 0:
+        raise ValueError(f"train_s={state['train_s']!r}")
+    for at, score in scores:
+        if type(at) is not int or not 0 <= at <= len(losses):
+            raise ValueError("a score at no step")
+        if not all(isinstance(value, int | float | str | None) for value in score.values()):
+            raise ValueError("a score that is not numbers")
+    for index, kept in state["optimizer"]["state"].items():
+        if type(index) is not int or not all(isinstance(name, str) for name in kept):
+            raise ValueError("an optimizer's state without names")
+    if not isinstance(groups, list) or not all(
+        isinstance(group["params"], list) for group in groups
+    ):
+        raise ValueError("an optimizer without weights")
+    if not all(isinstance(name, str) for name in state["settings"]):
+        raise ValueError("settings without names")
+    torch.Generator().set_state(state["rng"])  # which says what is wrong with it
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and math.isfinite(value)

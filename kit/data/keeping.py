@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
+from kit import tensorfiles
+from kit.errors import CheckpointRefused
 from kit.places import cache_folder, contents, whole
 
 
@@ -22,8 +21,8 @@ def kept(name: str, make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
     tensors = _read(_path(name))
     if tensors is None:
         tensors = make()
-        with suppress(OSError):
-            _keep(_path(name), tensors)
+        with suppress(OSError), whole(_path(name)) as draft:
+            draft.write_bytes(tensorfiles.pack(tensors))
     return tensors
 
 
@@ -37,31 +36,6 @@ def _path(name: str) -> Path:
 
 
 def _read(path: Path) -> dict[str, Tensor] | None:
-    from safetensors import SafetensorError
-    from safetensors.torch import load
-
-    # Not there, cut short, or not what was written:
-    with suppress(OSError, ValueError, LookupError, TypeError, SafetensorError):
-        data = contents(path)
-        header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
-        tensors = load(data)
-        if header["__metadata__"]["digest"] == _digest(tensors):
-            return tensors
+    with suppress(OSError, CheckpointRefused):  # not there, cut short, or not what was written
+        return tensorfiles.unpack(path, contents(path))
     return None
-
-
-def _keep(path: Path, tensors: dict[str, Tensor]) -> None:
-    """Write them down with their digest."""
-    from safetensors.torch import save
-
-    with whole(path) as draft:
-        draft.write_bytes(save(tensors, {"digest": _digest(tensors)}))
-
-
-def _digest(tensors: dict[str, Tensor]) -> str:
-    """SHA-256 of each tensor's name, dtype, shape and bytes."""
-    total = hashlib.sha256()
-    for name, value in sorted(tensors.items()):
-        total.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
-        total.update(value.reshape(-1).view(torch.uint8).numpy().data)
-    return total.hexdigest()

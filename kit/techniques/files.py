@@ -187,11 +187,10 @@ def _check_onnx(path: Path, data: bytes) -> None:
     if find_spec("onnx") is None:
         raise NotInstalled(f"reading {path.name}", ["onnx"], "edge")
     import onnx
-    from google.protobuf.message import DecodeError
 
     try:
         model = onnx.load_from_string(data)
-    except DecodeError as error:
+    except Exception as error:  # protobuf's own
         raise CheckpointRefused("format", f"{path}: not an ONNX file.") from error
     if not model.graph.node:  # as what is none may be read, too
         raise CheckpointRefused("format", f"{path}: not an ONNX file, or one without a graph.")
@@ -202,10 +201,11 @@ def _check_onnx(path: Path, data: bytes) -> None:
                 told = "it keeps weights in other files, and could name any file of yours"
                 todo = "Ask for it as one file (torch.onnx.export(..., external_data=False))"
                 raise CheckpointRefused("external", f"{path}: {told}. {todo}.")
-        elif isinstance(part, onnx.NodeProto):
-            if part.domain not in known or part.op_type == "EPContext":
-                told = f"{part.op_type[:40]!a} of {part.domain[:40]!a} is no operation of ONNX"
-                raise CheckpointRefused("operations", f"{path}: {told}; it would need other code.")
+        elif isinstance(part, onnx.NodeProto) and (
+            part.domain not in known or part.op_type == "EPContext"
+        ):
+            told = f"{part.op_type[:40]!a} of {part.domain[:40]!a} is not an operation of ONNX"
+            raise CheckpointRefused("operations", f"{path}: {told}; it would need other code.")
 
 
 def _parts(message: Any) -> Iterator[Any]:

@@ -95,9 +95,11 @@ def train(
     checkpoint
         A file to keep model and training in, at each score and at the end. If it is there
         already, training goes on from it: so a run that was killed needs to be started again.
+        It is refused if it was kept with another model, other data or other options.
     resume
-        A history's or a checkpoint's `.state`: go on exactly where it ended. On the CPU the
-        result is bit-identical to a run that was never stopped.
+        A history's or a checkpoint's `.state`: go on exactly where it ended, with the same data
+        and the weights that the model had then. On the CPU the result is bit-identical to a run
+        that was never stopped.
     seed
         Of the order of the examples.
     live

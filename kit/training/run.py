@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from itertools import count, islice, takewhile
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from kit import devices
-from kit.checkpoints import load, save
+from kit.checkpoints import contents, save
 from kit.errors import BadValue, NonFiniteLoss
 from kit.figures import Live
 from kit.inference import Score, evaluate
@@ -22,6 +22,14 @@ from kit.training.ends import Ends, whole
 from kit.training.engine import Engine
 from kit.training.history import History
 from kit.training.recipe import OLDER
+from kit.training.resuming import (
+    check_optimizer,
+    check_same,
+    check_weights,
+    made_of,
+    warn_of_weights,
+    weights_now,
+)
 from kit.units import words
 
 LOOK_S = 0.1  # how often the loop reads its losses; each reading waits for the device
@@ -55,12 +63,15 @@ class Run:
         """Be at step 0, or where `resume` or the checkpoint ended."""
         devices.threads_here()  # this thread may be a new one, which would take every core
         self.total = total
+        self.made_of = made_of(self.engine.whole, self.workload)
+        self.given = self.start_weights = weights_now(self.engine.whole)
         if self.checkpoint:
             self.processes.bring(self.checkpoint)
         if self.checkpoint and self.checkpoint.exists():
             resume = self._weights_kept(resume)  # all done already is as good as done now
         elif resume:
             self._check(resume, least=1)
+            check_weights(resume.get("fingerprints", {}), self.given)
         if resume:
             self._restore(resume)
         else:
@@ -206,6 +217,11 @@ class Run:
             "scores": [[at, asdict(score)] for at, score in self.scores],
             "train_s": self.train_s,
             "settings": self._settings(),
+            "fingerprints": {
+                "made of": self.made_of,
+                "start": self.start_weights,
+                "weights": weights_now(self.engine.whole),
+            },
         }
 
     def _settings(self) -> dict[str, Any]:
@@ -218,7 +234,7 @@ class Run:
 
     def _weights_kept(self, resume: dict[str, Any] | None) -> dict[str, Any]:
         """Take over the weights in the checkpoint; what else the training needs to go on."""
-        kept = load(self.checkpoint)  # type: ignore[arg-type]
+        kept = contents(self.checkpoint)  # type: ignore[arg-type]
         if resume is not None or kept.state is None:
             told = "resume is given too" if resume is not None else "it holds no training"
             raise BadValue(
@@ -226,7 +242,8 @@ class Run:
                 f"Use another file, or only one of the two."
             )
         self._check(kept.state, least=0)
-        self.engine.whole.load_state_dict(kept.model.state_dict())
+        kept.fill(self.engine.whole)
+        warn_of_weights(kept.state.get("fingerprints", {}), self.given)
         return kept.state
 
     def _check(self, state: dict[str, Any], least: int) -> None:
@@ -245,11 +262,14 @@ class Run:
                 f"nothing left to do: asked for {self.total:,} steps in all, {done:,} are done. "
                 f"Give the total that you want to reach."
             )
+        check_same(state.get("fingerprints", {}), self.made_of)
+        check_optimizer(state["optimizer"], self.engine.optimizer)
 
     def _restore(self, state: dict[str, Any]) -> None:
         self.losses = list(state["losses"])
         self.scores = [(at, _score_from(kept)) for at, kept in state["scores"]]
         self.train_s = state["train_s"]
+        self.start_weights = state.get("fingerprints", {}).get("start", self.given)
         self.engine.load_state(state["optimizer"])
         torch.set_rng_state(state["rng"])
 
@@ -257,6 +277,9 @@ class Run:
 def _score_from(kept: dict[str, Any]) -> Score:
     """A score as a state keeps it; older ones keep a number of right answers."""
     if "right" not in kept:
+        known = {each.name for each in fields(Score)}
+        if not known >= set(kept):
+            raise BadValue(f"cannot resume: a score has {sorted(set(kept) - known)!r:.80}.")
         return Score(**kept)
     rest = {name: value for name, value in kept.items() if name != "right"}
     return Score(total=kept["right"], squares=kept["right"], **rest)

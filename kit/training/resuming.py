@@ -1,0 +1,127 @@
+"""Whether a training that goes on is the one that was kept: same data, model, weights."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from hashlib import sha256
+from typing import Any
+
+from torch import Tensor, nn, optim
+
+from kit import tensorfiles
+from kit.checkpoints import weights_of
+from kit.data import Task
+from kit.data.fingerprints import fingerprint
+from kit.errors import BadValue
+
+DIFFERS = "To start from its weights instead: kit.load(path, model=model), then train without it"
+HOW = ("fused", "foreign", "capturable", "differentiable")  # an optimizer computes, not what
+
+
+def weights_now(model: nn.Module) -> str:
+    """A digest of all its weights and persistent buffers, as they are now."""
+    weights, _ = weights_of(model)
+    plain = {name: tensorfiles.plainly(value) for name, value in weights.items()}
+    return tensorfiles.digest(plain)[:16]
+
+
+def made_of(model: nn.Module, workload: Task) -> dict[str, str]:
+    """What must be the same when a training goes on: the layers, and the data it learns from.
+
+    The layers count with names, shapes, dtypes, shared weights, and what their `repr` says of
+    their options; not with where in memory something lies.
+    """
+    weights, shared = weights_of(model)
+    sizes = [f"{name} {value.dtype} {tuple(value.shape)}" for name, value in weights.items()]
+    layers = [f"{type(part).__name__} {part!r}" for part in model.modules() if not _parts(part)]
+    text = re.sub(r" at 0x[0-9a-f]+", "", repr((sizes, sorted(shared.items()), layers)))
+    layers_digest = sha256(text.encode()).hexdigest()[:16]
+    return {"architecture": layers_digest, **fingerprint(workload)}
+
+
+def _parts(part: nn.Module) -> bool:
+    return next(part.children(), None) is not None
+
+
+def check_same(kept: dict[str, Any], mine: dict[str, str]) -> None:
+    """Refuse another model or other data than a state was kept with.
+
+    Raises
+    ------
+    BadValue
+        What differs, and what to do.
+    """
+    found = kept.get("made of")
+    if found is None:
+        warnings.warn(
+            "this training was kept by an older kit, which did not note its data and weights: "
+            "nobody has checked that they are the same now.",
+            stacklevel=6,
+        )
+        return
+    for name in sorted({*mine, *found}):
+        if mine.get(name) != found.get(name):
+            raise BadValue(
+                f"cannot resume: the {name} differ{'s' * (name[-1] != 's')} from the run to go on "
+                f"with ({found.get(name)}; given {mine.get(name)}). Use the same, or another path "
+                f"for a new training. {DIFFERS}."
+            )
+
+
+def check_weights(kept: dict[str, Any], given: str) -> None:
+    """Refuse to go on with `resume=` from other weights than those that the state belongs to."""
+    if given != kept.get("weights", given):
+        raise BadValue(
+            "cannot resume: the model has other weights than the run to go on with had at its "
+            "end. A state holds no weights: give the model that was trained, or fill this one by "
+            "kit.load(path, model=model)."
+        )
+
+
+def warn_of_weights(kept: dict[str, Any], given: str) -> None:
+    """Say that a checkpoint replaces weights which this training has never had."""
+    if given not in (kept.get("start", given), kept.get("weights", given)):
+        warnings.warn(
+            "the model had other weights than the training in the checkpoint began with; it goes "
+            "on from those in the checkpoint. Use another path to train from the model as given, "
+            "or seed it as before (kit.devices.seed).",
+            stacklevel=6,
+        )
+
+
+def check_optimizer(state: dict[str, Any], optimizer: optim.Optimizer) -> None:
+    """Refuse a state that does not fit the weights: fused optimizers write where it says.
+
+    Raises
+    ------
+    BadValue
+        Other groups, options of another kind, or tensors of another size than their weight.
+    """
+    own = optimizer.state_dict()["param_groups"]
+    given = state["param_groups"]
+    weights = [weight for group in optimizer.param_groups for weight in group["params"]]
+    sizes = [group["params"] for group in own] == [group["params"] for group in given]
+    if not sizes or not set(state["state"]) <= set(range(len(weights))):
+        raise BadValue("cannot resume: its optimizer moved other weights than this model has.")
+    for mine, kept in zip(own, given, strict=True):
+        for name in set(mine) & set(kept) - {"params", "param_names"}:
+            if name not in HOW and not _alike(mine[name], kept[name]):
+                raise BadValue(f"cannot resume: its optimizer has {name}={kept[name]!r:.80}.")
+    fused = any(group.get("fused") for group in (*own, *given))
+    for i, kept in state["state"].items():
+        for name, value in kept.items():
+            if not isinstance(value, Tensor) or value.shape == weights[i].shape:
+                continue
+            if fused and not (name == "step" and value.numel() == 1):
+                told = f"{name!r} of shape {tuple(value.shape)} for a weight "
+                raise BadValue(f"cannot resume: it has {told}{tuple(weights[i].shape)}.")
+
+
+def _alike(mine: Any, kept: Any) -> bool:
+    """Whether it can stand for the other: a number for a number, as many for as many."""
+    if isinstance(mine, (list, tuple)):
+        same = isinstance(kept, (list, tuple)) and len(mine) == len(kept)
+        return same and all(map(_alike, mine, kept))
+    number = (int, float, Tensor)
+    return isinstance(kept, number) if isinstance(mine, number) else type(mine) is type(kept)
