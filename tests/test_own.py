@@ -148,6 +148,22 @@ def test_recipe_measure_and_target_are_taken():
     assert kit.train(work.model(), work, **work.recipe, **FEW).steps == 5
 
 
+def test_numbers_of_numpy_are_numbers_and_any_whole_number_is_a_seed():
+    work = classes(seed=np.int64(3), target=np.float32(0.5))
+    assert torch.equal(work.data["test"].inputs, classes(seed=3).data["test"].inputs)
+    assert work.target == 0.5 and classes(seed=2**70).size("test") == 30
+    history = kit.train(work.model(), work, steps=2, batch_size=8, seed=7, **FEW)
+    assert history.steps == 2
+    for batch_size in (np.int64(8), 8):
+        assert len(next(work.batches("train", batch_size, order=2**70))[0]) == 8
+        assert len(work.example(batch_size)[0]) == 8
+    for wrong in (2.5, True, 0, "8"):
+        with pytest.raises(BadValue, match="needs a whole number"):
+            work.example(wrong)
+        with pytest.raises(BadValue, match="needs a whole number from 1 to 140"):
+            work.batches("train", wrong)
+
+
 def test_trying_the_model_draws_no_random_numbers():
     before = torch.get_rng_state()
     classes()
@@ -246,6 +262,7 @@ WRONG = {
     "infinite loss": ({"loss": lambda o, t: o.sum() / 0}, "of a fresh net is"),
     "score outside": ({"score": lambda o, t: o.argmax(-1) + 1}, "gave values from 1"),
     "one score": ({"score": lambda o, t: (o.argmax(-1) == t).float().mean()}, "gave one number"),
+    "seed": ({"seed": "one"}, "seed='one': needs a whole number"),
     "target": ({"target": 97}, "target=97: needs a score from 0 to 1"),
     "recipe": ({"recipe": 5}, "recipe=5: needs arguments of kit.train"),
 }

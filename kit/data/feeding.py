@@ -74,7 +74,7 @@ def shuffled(n: int, batch_size: int, each: int, seed: int) -> Iterator[Places]:
     """
     stretch = max(batch_size, SHUFFLED_AT_ONCE - SHUFFLED_AT_ONCE % batch_size)
     firsts = range(0, n - n % batch_size, stretch)
-    shuffle = torch.Generator().manual_seed(seed)
+    shuffle = torch.Generator().manual_seed(int(seed) % 2**63)  # any whole number is a seed
     for i in torch.randperm(len(firsts), generator=shuffle).tolist():  # of one, nothing is drawn
         size = min(stretch, n - firsts[i])
         places = torch.randperm(size, generator=shuffle)[: size - size % batch_size]

@@ -6,6 +6,7 @@ Shapes: N examples.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -178,7 +179,10 @@ def _cut(splits: dict[str, Split], missing: list[str], seed: int) -> dict[str, S
             f"train has {n} examples, too few to cut {' and '.join(missing)} from; needs at least "
             f"{len(missing) + 1}."
         )
-    drawn = torch.randperm(n, generator=torch.Generator().manual_seed(seed))
+    if not isinstance(seed, Integral) or isinstance(seed, bool):
+        raise BadValue(f"seed={seed!r}: needs a whole number.")
+    shuffle = torch.Generator().manual_seed(int(seed) % 2**63)
+    drawn = torch.randperm(n, generator=shuffle)
     for part in missing:
         places, drawn = drawn[:each], drawn[each:]
         splits = {**splits, part: Split(inputs[places], targets[places])}

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass
 from itertools import chain
+from numbers import Real
 from typing import Any
 
 import torch
@@ -96,6 +97,7 @@ def from_data(
     >>> work.measure
     "within a quarter of the targets' standard deviation"
     """
+    name = str(name)
     data, layout = own_data(name, train, validation, test, seed)
     makers = _makers(model, layout)
     numbers = data["train"].targets.is_floating_point()
@@ -158,7 +160,7 @@ def _near(targets: Tensor) -> Near:
 def _target(target: float | None, data: Dataset, judge: Judge | None) -> float:
     """As given, or what the best answer that is the same for all examples gets on test."""
     if target is not None:
-        if isinstance(target, bool) or not isinstance(target, (int, float)) or not 0 <= target <= 1:
+        if isinstance(target, bool) or not isinstance(target, Real) or not 0 <= target <= 1:
             raise BadValue(f"target={target!r}: needs a score from 0 to 1, or None.")
         return float(target)
     if judge is None:
@@ -260,6 +262,8 @@ def _outputs(model: nn.Module, inputs: Tensor) -> Tensor:
             f"{type(model).__name__} does not take inputs {str(inputs.dtype)[6:]} "
             f"{tuple(inputs.shape)}: {type(error).__name__}: {error}.{hint}"
         ) from error
+    if isinstance(outputs, Mapping):
+        outputs = outputs.get("logits", outputs)
     outputs = getattr(outputs, "logits", outputs)
     if not isinstance(outputs, Tensor):
         raise BadValue(
