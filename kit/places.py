@@ -26,8 +26,13 @@ FOLDER = "KIT_FOLDER"  # in a kernel's environment: where the command was given
 
 
 def from_here(path: str | Path) -> Path:
-    """A path that the user gave, from the folder in which they gave it; kernels work elsewhere."""
-    return Path(os.environ.get(FOLDER, "")) / path
+    """A path that the user gave, from the folder in which they gave it; kernels work elsewhere.
+
+    Where there is nothing, the path is as it was given.
+    """
+    path = Path(path).expanduser()
+    here = Path(os.environ.get(FOLDER, "")) / path
+    return here if here.exists() else path
 
 
 def made(folder: Path) -> Path:

@@ -159,8 +159,9 @@ def test_record_keeps_what_was_measured_and_says_where(command, tmp_path):
     path = notebook(tmp_path / "77-how-far.ipynb", LESSON)
     done = command.run(path, "-p", "batch_size", "8")
     assert done.exit_code == 0, done.output
-    executed, kept = done.output.split("\n")[:2]
-    assert executed == str(command.out) and kept.startswith(str(command.folder))
+    _, executed, kept = done.output.splitlines()
+    assert executed == f"Executed notebook: {command.out}"
+    assert kept.startswith(f"Kept for other machines: {command.folder}")
     there = recorded("77", command.folder)
     assert there.recordings[0].parameters == {"n": 3, "batch_size": 8}
     assert [values for values, _ in there.curves("over-width").values()] == [[10, 100, 1000]]
@@ -169,7 +170,7 @@ def test_record_keeps_what_was_measured_and_says_where(command, tmp_path):
 def test_record_refuses_a_notebook_without_a_tagged_cell_before_it_runs(command, tmp_path):
     path = notebook(tmp_path / "77-untagged.ipynb", {"untagged": SWEEP})
     done = command.run(path)
-    assert done.exit_code == 1
+    assert done.exit_code == 2
     assert done.output == (
         "Error: --record: 77-untagged.ipynb has no cell tagged record:…, so nothing to keep.\n"
     )

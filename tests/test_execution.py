@@ -3,6 +3,11 @@
 import json
 import os
 import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import nbformat
 import pytest
@@ -10,9 +15,10 @@ from click.testing import CliRunner
 from written import written
 
 from kit.course.claims import ledger
-from kit.errors import LessonFailed, UnknownName
-from kit.runs import collect, find_notebook, lessons, run
+from kit.errors import BadValue, LessonFailed, UnknownName
+from kit.runs import collect, execution, find_notebook, lessons, run
 from kit.runs.command_line import main
+from kit.runs.outputs import _Shorter
 from kit.runs.pages import course
 from kit.runs.recording import STAMP, cells_hash, is_current, record
 
@@ -71,13 +77,31 @@ def test_an_experiment_is_found_by_its_name(shelf):
 
 @pytest.mark.parametrize("name", ["7", "03", "first"])
 def test_an_unknown_notebook_lists_those_there_are(shelf, name):
-    with pytest.raises(UnknownName, match=r"no notebook is called .* 00, 01, 00-first"):
+    with pytest.raises(UnknownName, match=r"no notebook is called .* 00-first, 01-second\."):
         find_notebook(name, shelf)
 
 
-@pytest.mark.parametrize("name", ["00", "00-first.ipynb"])
-def test_each_name_that_is_listed_is_found(shelf, name):
+@pytest.mark.parametrize("name", ["0", "00", "00-first", "00-first.ipynb"])
+def test_a_lesson_is_found_by_number_and_by_name(shelf, name):
     assert find_notebook(name, shelf) == shelf / "00-first.ipynb"
+
+
+def test_an_own_notebook_is_found_without_its_ending(shelf, monkeypatch):
+    monkeypatch.chdir(shelf)
+    assert find_notebook("notes", shelf / "none") == Path("notes.ipynb")
+    assert find_notebook(str(shelf / "notes")) == shelf / "notes.ipynb"
+
+
+def test_a_name_that_is_nearly_right_is_answered_with_the_right_one(shelf, monkeypatch):
+    monkeypatch.chdir(shelf)
+    for name, near in [("00-frist", "00-first"), ("note.ipynb", "notes.ipynb")]:
+        with pytest.raises(UnknownName, match=f"did you mean '{near}'"):
+            find_notebook(name, shelf)
+
+
+def test_a_folder_is_no_notebook(shelf):
+    with pytest.raises(BadValue, match="is a folder; needs a notebook"):
+        find_notebook(str(shelf), shelf)
 
 
 # --- Running -------------------------------------------------------------------------------------
@@ -91,7 +115,10 @@ def executed(tmp_path_factory):
     out = folder / "runs" / "lesson.ipynb"
     told = CliRunner().invoke(main, ["run", str(source), "-p", "n", "3", "--out", str(out)])
     assert told.exit_code == 0, told.output
-    assert told.stdout.strip() == str(out)
+    result, where = told.stdout.splitlines()
+    assert result == "lesson: claim 01: holds here"
+    assert where == f"Executed notebook: {out}"
+    assert told.stderr == ""
     return out
 
 
@@ -106,6 +133,20 @@ def test_no_kernel_warns_over_the_result(tmp_path, capfd):
         write()
         said = capfd.readouterr().err  # the kernel's, too
         assert "I am here" in said and "WARNING" not in said
+
+
+def test_no_kernel_complains_when_it_is_ended(tmp_path, capfd, monkeypatch):
+    """It was interrupted first, and in one of some runs it logged that as an error."""
+    from jupyter_client.manager import AsyncKernelManager
+
+    interrupted = []
+
+    async def interrupt(self):
+        interrupted.append(self)
+
+    monkeypatch.setattr(AsyncKernelManager, "_async_interrupt_kernel", interrupt)
+    run(notebook(tmp_path / "a.ipynb", "n"), tmp_path / "run.ipynb")
+    assert not interrupted and "ERROR" not in capfd.readouterr().err
 
 
 def test_nothing_is_left_beside_the_result(executed):
@@ -173,6 +214,192 @@ def test_a_page_asks_for_nothing_on_the_network(tmp_path):
     assert not [line for line in page.splitlines() if 'src="http' in line or 'href="http' in line]
 
 
+# --- Time ----------------------------------------------------------------------------------------
+
+
+def test_a_cell_may_take_its_time_and_says_so(tmp_path, monkeypatch):
+    monkeypatch.setattr(execution, "LONG_S", 0.3)
+    source, said = notebook(tmp_path / "a.ipynb", "import time; time.sleep(1.5)"), []
+    run(source, tmp_path / "run.ipynb", say=said.append)
+    assert said and all(line.startswith("a: cell 2 of 2 has run for ") for line in said)
+
+
+def test_by_default_no_limit_ends_a_cell(tmp_path, monkeypatch):
+    """600 s were the limit, for notebooks that may be asked to train for a day."""
+    from papermill.clientwrap import PapermillNotebookClient as Client
+
+    limits = []
+    execute = Client.execute
+    monkeypatch.setattr(
+        Client, "execute", lambda self, **kw: limits.append(self.timeout) or execute(self, **kw)
+    )
+    source = notebook(tmp_path / "00-a.ipynb", "n")
+    run(source, tmp_path / "run.ipynb")
+    course(tmp_path / "course", [source], bar=False)
+    record(source)
+    assert limits == [None] * 3
+
+
+@pytest.mark.parametrize("word", ["run", "record"])
+def test_a_limit_that_was_asked_for_ends_a_cell_and_keeps_what_ran_before(tmp_path, word):
+    source = notebook(tmp_path / "a.ipynb", "'before'", "import time; time.sleep(60)")
+    out = ["--out", str(tmp_path / "run.ipynb")] if word == "run" else []
+    told = command(word, str(source), "--cell-limit", "1", *out)
+    assert told.exit_code == 1
+    error = "cell 3 raised CellTimeoutError: took longer than the limit of 1 s"
+    assert error in told.stderr and "Traceback" not in told.stderr
+    if word == "run":
+        assert "before" in shown(tmp_path / "run.failed.ipynb", "text/plain")
+        assert collect(tmp_path)["status"].tolist() == ["failed"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no polite kill")
+@pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
+def test_a_run_that_is_stopped_keeps_the_cells_that_ran(tmp_path, kind):
+    source = notebook(
+        tmp_path / "a.ipynb", "'before'", "open('begun', 'w')\nimport time; time.sleep(60)"
+    )
+    words = ["run", str(source), "--out", str(tmp_path / "run.ipynb")]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "kit", *words], stderr=subprocess.PIPE, text=True
+    )
+    end = time.monotonic() + 120
+    while not (tmp_path / "begun").exists():
+        assert time.monotonic() < end and process.poll() is None
+        time.sleep(0.05)
+    process.send_signal(kind)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    kept = tmp_path / "run.failed.ipynb"
+    assert errors.splitlines() == [
+        f"The notebook up to there is in {kept}.",
+        "Stopped. What was finished is kept.",
+    ]
+    assert "before" in shown(kept, "text/plain")
+    assert collect(tmp_path)["error"].tolist() == ["KeyboardInterrupt: stopped by hand"]
+
+
+# --- Where it is written -------------------------------------------------------------------------
+
+BLOCKED = {
+    "a folder": ("run.ipynb/x", "run.ipynb", "is a folder"),
+    "below a file": ("file", "file/run.ipynb", "cannot be written"),
+    "no device for it": (None, "/proc/nowhere/run.ipynb", "cannot be written"),
+    "too long a name": (None, "x" * 250 + ".ipynb", "cannot be written"),
+}
+
+
+@pytest.mark.parametrize("case", BLOCKED)
+def test_a_place_that_cannot_be_written_is_found_before_the_run(tmp_path, case):
+    """By what not even root may do."""
+    made, out, told = BLOCKED[case]
+    if out.startswith("/proc") and not Path("/proc/self").exists():
+        pytest.skip("this system has no such folder")
+    if made:
+        (tmp_path / made).parent.mkdir(exist_ok=True)
+        (tmp_path / made).touch()
+    source = notebook(tmp_path / "a.ipynb", "open('ran', 'w')")
+    answer = command("run", str(source), "--out", str(tmp_path / out))
+    assert answer.exit_code == 2 and told in answer.stderr, answer.output
+    assert len(answer.stderr.splitlines()) == 1
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_place_without_room_is_found_before_the_run_and_nothing_is_left(tmp_path):
+    code = """
+import resource, sys
+resource.setrlimit(resource.RLIMIT_FSIZE, (2**20, 2**20))
+from kit.runs.command_line import main
+main(sys.argv[1:])
+"""
+    pytest.importorskip("resource")
+    source = notebook(tmp_path / "a.ipynb", "open('ran', 'w')")
+    words = ["run", str(source), "--out", str(tmp_path / "out" / "run.ipynb")]
+    done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True)
+    assert done.returncode == 2 and "with 4.00 MB of room" in done.stderr, done.stderr
+    assert not (tmp_path / "ran").exists() and not os.listdir(tmp_path / "out")
+
+
+def test_what_cannot_be_written_after_the_run_is_kept_elsewhere(tmp_path, monkeypatch):
+    """The place is lost while the notebook runs."""
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    spoil = "import shutil; shutil.rmtree('out'); open('out', 'w').close(); 'worth keeping'"
+    source = notebook(tmp_path / "a.ipynb", spoil)
+    answer = command("run", str(source), "--out", str(tmp_path / "out" / "run.ipynb"))
+    assert answer.exit_code == 1 and len(answer.stderr.splitlines()) == 1, answer.output
+    (kept,) = (tmp_path / "here").glob("kit-kept-*/run.ipynb")
+    assert f"What ran is not lost: it is in {kept}." in answer.stderr
+    assert "worth keeping" in shown(kept, "text/plain")
+
+
+def test_a_history_that_cannot_be_written_is_found_before_the_training(tmp_path, monkeypatch):
+    from kit import training
+
+    monkeypatch.setattr(training, "train", pytest.fail)
+    (tmp_path / "file").touch()
+    for option in ("--history", "--checkpoint"):
+        path = tmp_path / "file" / "x"
+        answer = command("train", "control", "--steps", "1", option, str(path))
+        assert answer.exit_code == 2 and f"{path} cannot be written" in answer.stderr
+
+
+# --- Whose computer it was -----------------------------------------------------------------------
+
+TELLING = """
+import os
+from pathlib import Path
+import kit
+print(Path.home(), Path.home() / "x", Path.cwd())
+{"own": str(Path.home() / "data"), "kit": kit.__file__}
+"""
+
+
+def test_an_executed_notebook_does_not_say_whose_home_it_ran_in(tmp_path, monkeypatch):
+    home = tmp_path / "home" / "ada-lovelace"
+    home.mkdir(parents=True)
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("USERPROFILE", str(home))
+    monkeypatch.chdir(home)
+    source = notebook(home / "mine" / "a.ipynb", TELLING, "open(Path.home() / 'gone')")
+    code = nbformat.read(source, as_version=4)
+    code.cells[1].source += "\nwhere: str = 'x'  # ; a file"
+    nbformat.write(code, source)
+    with pytest.raises(LessonFailed) as failed:
+        run(source, home / "out.ipynb", {"where": str(home / "secret.txt")})
+    text = (home / "out.failed.ipynb").read_text()
+    assert "ada-lovelace" not in text and str(execution.NOTEBOOKS.parent) not in text
+    assert "secret.txt" in text and "kit/__init__.py" in text
+    assert nbformat.read(home / "out.failed.ipynb", 4).metadata.papermill.input_path == "a.ipynb"
+    assert "gone" in str(failed.value)
+
+
+def test_paths_that_only_begin_alike_stay_and_so_do_pictures(tmp_path):
+    shorter = _Shorter([tmp_path / "kit"])
+    here = str(tmp_path / "kit")
+    for given, short in [
+        (f"{here}/a.py", "a.py"),
+        (f"\x1b[32m{here}/a.py", "\x1b[32ma.py"),
+        (f"in {here}.", "in kit."),
+        (f"{here}-2/a.py", f"{here}-2/a.py"),
+        (f"{here}.txt", f"{here}.txt"),
+        ({"image/png": here, "n": [1, here]}, {"image/png": here, "n": [1, "kit"]}),
+    ]:
+        assert shorter(given) == short
+
+
+def test_a_folder_that_is_typed_is_looked_for_where_one_stands(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs").mkdir()
+    source = notebook(
+        tmp_path / "own" / "a.ipynb",
+        "from kit.runs import experiment_folder\nlist(experiment_folder('runs').iterdir())",
+    )
+    (tmp_path / "runs" / "the-one").touch()
+    run(source, tmp_path / "run.ipynb")
+    assert "the-one" in shown(tmp_path / "run.ipynb", "text/plain")
+
+
 # --- Recording -----------------------------------------------------------------------------------
 
 
@@ -237,7 +464,7 @@ def test_parameters_can_be_listed(tmp_path):
 )
 def test_a_mistake_is_one_line_and_an_exit_code(tmp_path, words, told):
     answer = command("run", str(notebook(tmp_path / "a.ipynb")), *words)
-    assert answer.exit_code == 1
+    assert answer.exit_code == 2
     (line,) = answer.stderr.splitlines()
     assert line.startswith("Error: ") and told in line
 
@@ -246,9 +473,17 @@ def test_a_mistake_is_one_line_and_an_exit_code(tmp_path, words, told):
 def test_a_file_that_is_no_notebook_is_one_line_too(tmp_path, content):
     (tmp_path / "a.ipynb").write_text(content)
     answer = command("run", str(tmp_path / "a.ipynb"))
-    assert answer.exit_code == 1
+    assert answer.exit_code == 2
     assert isinstance(answer.exception, SystemExit), repr(answer.exception)
     assert "a.ipynb" in answer.stderr
+
+
+def test_a_report_takes_one_notebook(executed, tmp_path):
+    told = command("report", str(executed))
+    assert told.exit_code == 0, told.output
+    assert "1 of " in told.stdout and "decided by lesson.ipynb." in told.stdout
+    assert told.stdout.splitlines()[-1] == "lesson: claim 01: holds here"
+    assert os.listdir(executed.parent) == ["lesson.ipynb"]
 
 
 def test_a_report_lists_every_claim(executed, tmp_path):

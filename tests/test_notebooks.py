@@ -240,6 +240,6 @@ def test_a_wrong_parameter_is_refused_before_a_kernel_starts(path, name, value, 
     out = tmp_path / "run.ipynb"
     command = [sys.executable, "-m", "kit", "run", str(path), "-p", name, value, "--out", str(out)]
     done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 1 and len(done.stderr.splitlines()) == 1
+    assert done.returncode == 2 and len(done.stderr.splitlines()) == 1
     assert name in done.stderr and "seed" in done.stderr
     assert not list(tmp_path.iterdir())

@@ -9,6 +9,7 @@ from click.testing import CliRunner
 from test_execution import notebook
 
 from kit.errors import BadValue
+from kit.runs import collect
 from kit.runs.command_line import main
 from kit.runs.grids import MOST
 from kit.runs.plans import expected_s, make_plan, standing
@@ -165,7 +166,7 @@ def test_a_mistake_is_one_line_that_says_where_and_nothing_starts(asked, text, t
     answer = CliRunner().invoke(
         main, ["sweep", str(asked), str(path), "--out", str(path.parent / "out")]
     )
-    assert answer.exit_code == 1
+    assert answer.exit_code == 2
     (line,) = answer.stderr.splitlines()
     assert line.startswith("Error: grid.yaml: ") and told in line
     assert sorted(p.name for p in path.parent.iterdir()) == ["asked.ipynb", "grid.yaml"]
@@ -173,7 +174,7 @@ def test_a_mistake_is_one_line_that_says_where_and_nothing_starts(asked, text, t
 
 def test_a_file_that_is_not_there_is_one_line(asked):
     answer = CliRunner().invoke(main, ["sweep", str(asked), "none.yaml", "--out", "out"])
-    assert answer.exit_code == 1
+    assert answer.exit_code == 2
     assert answer.stderr == "Error: none.yaml: no such file (none.yaml); needs a grid file.\n"
 
 
@@ -305,10 +306,11 @@ def test_files_are_named_for_people_and_for_every_system(asked):
 # --- How far it has come, and how long it takes --------------------------------------------------
 
 
-def kept(path, seconds: float | None = 2.0, error: str = ""):
+def kept(path, seconds: float | None = 2.0, error: str = "", count: int | None = 1):
     """An executed notebook, as far as its state is read."""
     output = [nbformat.v4.new_output("error", ename="E", evalue=error, traceback=[])]
     cell = nbformat.v4.new_code_cell("1", outputs=output if error else [], metadata={"tags": []})
+    cell.execution_count = count
     made = nbformat.v4.new_notebook(cells=[cell])
     times = {"start_time": "2026-01-01T00:00:00", "end_time": "2026-01-01T00:00:02"}
     made.metadata["papermill"] = {**times, "duration": seconds, "input_path": "x/asked.ipynb"}
@@ -331,6 +333,16 @@ def test_a_folder_says_what_is_done_what_failed_and_what_is_left(asked, tmp_path
     found = standing(plan, out)
     assert (found.done, found.failed, found.left) == ((one, five), (two,), (three, four))
     assert found.others == 1
+
+
+def test_a_notebook_whose_cells_never_ran_is_not_done(asked, tmp_path):
+    plan = make_plan(asked, grid(tmp_path, "grid: {n: [1, 2]}"))
+    one, two = plan.runs
+    kept(tmp_path / "out" / f"{one.name}.ipynb")
+    kept(tmp_path / "out" / f"{two.name}.ipynb", count=None)
+    found = standing(plan, tmp_path / "out")
+    assert (found.done, found.failed) == ((one,), (two,))
+    assert "1 of its cells never ran" in collect(tmp_path / "out")["error"][1]
 
 
 def past(seconds: float, status: str = "done", **parameters) -> Executed:

@@ -102,7 +102,7 @@ def halves(latency_s):
 def executed(path, batch_size, record=None, error=None):
     """A notebook with a parameter, as papermill leaves it, with a record or an error."""
     lines = "batch_size: int = 8  # 1..1024 examples; per step\nseed: int = 0  # 0..9; of all"
-    first = nbformat.v4.new_code_cell(lines, metadata={"tags": ["parameters"]})
+    first = nbformat.v4.new_code_cell(lines, execution_count=1, metadata={"tags": ["parameters"]})
     outputs = [
         nbformat.v4.new_output("display_data", data={RECORD: shown})
         for shown in (machine()._repr_mimebundle_()[RECORD], record)
@@ -300,6 +300,6 @@ def test_without_a_folder_the_lessons_are_read_and_nothing_is_written():
 def test_a_folder_that_has_nothing_is_one_line(tmp_path, name):
     (tmp_path / "file.txt").touch()
     told = command(str(tmp_path / name))
-    assert told.exit_code == 1
+    assert told.exit_code == 2
     (line,) = told.stderr.splitlines()
     assert line.startswith("Error: ") and "executed notebook" in line

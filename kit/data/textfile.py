@@ -15,6 +15,7 @@ from torch import Tensor
 
 from kit.data.topics import OVERLAP, Text, windows
 from kit.errors import BadValue
+from kit.places import from_here
 
 SHARE = 16  # of so many bytes one is for validation and one for the test
 HELD_OUT = 2**15  # bytes, the most for each of them: a model scores them in one go, 1 kB per byte
@@ -75,7 +76,7 @@ def text_file(path: str | Path, *, context: int = 128) -> Bytes:
     """
     if isinstance(context, bool) or not isinstance(context, int) or context < 1:
         raise BadValue(f"context={context!r}: needs a whole number of at least 1.")
-    path = Path(path)
+    path = from_here(path)
     text = _mapped(path, least=3 * (context + 1), context=context)
     fitting = min(len(text) // SHARE, HELD_OUT) // context
     held = max(1, fitting) * context + 1  # S: whole windows, and a last target

@@ -4,6 +4,8 @@ parameters     what a notebook can be asked, checked before a kernel starts
 combinations   which values go together, and on this computer
 turns          one run at a time on a machine
 execution      run a notebook; find the lessons
+outputs        where results go: checked before a run, kept after it, without names of folders
+headline       what an executed notebook found, in one sentence
 grids          the file that says which values a sweep takes
 plans          the runs that it asks for; what of them is done
 sweeping       carry out a plan on this machine

@@ -97,7 +97,12 @@ def _check_workers(client: Any, say: Say | None) -> None:
 
 
 def carry_out_there(
-    client: Any, plan: Plan, runs: Sequence[Run], folder: Path, at_once: int = 1
+    client: Any,
+    plan: Plan,
+    runs: Sequence[Run],
+    folder: Path,
+    at_once: int = 1,
+    limit_s: float | None = None,
 ) -> Generator[Outcome, None, None]:
     """Run each of these runs of a plan on the cluster; yields each as it ends.
 
@@ -108,6 +113,8 @@ def carry_out_there(
     at_once
         How many may go at the same time on each machine. One: its workers take turns, also with
         other runs of the kit there. More: each timing tells that it may not have been alone.
+    limit_s
+        The most seconds for a cell; None: as long as it needs.
 
     Raises
     ------
@@ -118,7 +125,7 @@ def carry_out_there(
 
     _check_files(client, runs)
     mark, origin = uuid4().hex, str(plan.notebook)
-    asked = (at_once, mark, kit.__version__)
+    asked = (at_once, mark, kit.__version__, limit_s)
     begun = {
         client.submit(_there, plan.source, origin, run.given, *asked, key=f"{run.name}-{mark}"): run
         for run in runs
@@ -148,7 +155,13 @@ def _check_files(client: Any, runs: Sequence[Run]) -> None:
 
 
 def _there(
-    source: str, name: str, given: dict[str, Any], at_once: int, mark: str, version: str
+    source: str,
+    name: str,
+    given: dict[str, Any],
+    at_once: int,
+    mark: str,
+    version: str,
+    limit_s: float | None,
 ) -> tuple[str, str]:
     """On a worker: the executed notebook's text, and which cell raised what."""
     import nbformat
@@ -160,7 +173,7 @@ def _there(
         if Event(mark).is_set():
             raise KitError("the sweep was stopped")
         told = {**told, SWEEP: mark}
-        executed, error = execute(source, name, given, Path(folder), told)
+        executed, error = execute(source, name, given, Path(folder), told, limit_s)
     return nbformat.writes(executed), error
 
 

@@ -13,9 +13,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from itertools import chain
+from pathlib import Path
 from typing import Any
 
 from kit.errors import BadValue, UnknownName
+from kit.places import from_here
 
 DEFAULT = "default"  # as a model: the workload's first
 
@@ -139,6 +141,17 @@ def _text_fits(prompt_tokens: int, new_tokens: int, context: int) -> None:
         )
 
 
+def _folder_is_here(folder: str, _: str) -> None:
+    from kit.runs.folders import experiment_folder
+
+    experiment_folder(folder)
+
+
+def _text_is_here(text: str, _: int) -> None:
+    if text and not from_here(text).is_file():
+        raise BadValue(f"text={text!r}: no such file in {Path.cwd()}.")
+
+
 ANYWHERE: dict[tuple[str, ...], Callable[..., object]] = {
     ("workload",): _workload,
     ("workload", "model"): _model_of_workload,
@@ -153,4 +166,7 @@ HERE: dict[tuple[str, ...], Callable[..., object]] = {
     ("workload", "batch_size", "device"): _batch_of_workload,
     ("precision", "device"): _precision_of_device,
     ("technique", "device"): _technique_on_device,
+    ("folder", "front_of"): _folder_is_here,  # of a report; elsewhere a folder may be to write to
+    ("folder", "workload"): _folder_is_here,
+    ("text", "context"): _text_is_here,
 }

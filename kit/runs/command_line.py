@@ -1,11 +1,17 @@
-"""The command line: thin words over the rooms. Only here does the kit print."""
+"""The command line: thin words over the rooms. Only here does the kit print.
+
+It ends with 0 if all went well, 1 if something that ran failed, 2 if what was typed is not
+possible, 130 if it was stopped (Ctrl-C, or a polite kill).
+"""
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 import time
-from collections.abc import Generator
-from contextlib import ExitStack, closing
+from collections.abc import Generator, Iterator
+from contextlib import ExitStack, closing, contextmanager
 from datetime import datetime
 from functools import cache
 from pathlib import Path
@@ -14,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from kit import __version__
-from kit.errors import KitError
+from kit.errors import BadValue, KitError, UnknownName
 
 if TYPE_CHECKING:
     from kit.runs.sweeping import Outcome
@@ -23,13 +29,55 @@ RUNS = Path("runs")
 
 
 class _OneLine(click.Group):
-    """Shows an error of the kit as one line, not as a traceback."""
+    """Shows an error that the kit or the system raised as one line, not as a traceback."""
 
     def invoke(self, context: click.Context) -> object:
         try:
             return super().invoke(context)
+        except (BadValue, UnknownName) as error:
+            raise _Impossible(str(error)) from error
         except KitError as error:
             raise click.ClickException(str(error)) from error
+        except BrokenPipeError:
+            raise  # nobody reads on, as behind `| head`: click ends quietly
+        except OSError as error:  # a full disk, a folder without permission
+            told = f"{context.invoked_subcommand} cannot go on: {error}"
+            raise click.ClickException(told) from error
+        except KeyboardInterrupt:
+            _say("Stopped. What was finished is kept.")
+            sys.exit(130)
+
+
+class _Impossible(click.ClickException):
+    """What was typed cannot be."""
+
+    exit_code = 2
+
+
+@contextmanager
+def _stoppable() -> Iterator[None]:
+    """Within, a polite kill, as a batch system sends before its hard one, is like Ctrl-C."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _say(text: str) -> None:
+    """A line for people, beside what is asked for, and above a bar if there is one."""
+    from tqdm import tqdm
+
+    tqdm.write(text, file=sys.stderr)
+
+
+_cell_limit = click.option(
+    "--cell-limit",
+    "limit_s",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="SECONDS",
+    help="End a cell that takes longer. By default there is no limit.",
+)
 
 
 @click.group(cls=_OneLine)
@@ -52,19 +100,31 @@ def doctor() -> None:
 @main.command()
 @click.argument("notebook")
 @click.option("-p", "given", nargs=2, multiple=True, metavar="NAME VALUE", help="A parameter.")
-@click.option("--out", type=click.Path(path_type=Path), help="The executed notebook to write.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    help="Write the executed notebook here; without it, into the folder runs.",
+)
 @click.option("--list", "listed", is_flag=True, help="List the parameters and stop.")
 @click.option("--record", "kept", is_flag=True, help="Keep its measurements for other machines.")
+@_cell_limit
 def run(
     notebook: str,
     given: tuple[tuple[str, str], ...],
     out: Path | None,
     listed: bool,
     kept: bool,
+    limit_s: float | None,
 ) -> None:
-    """Run NOTEBOOK (a path, or a lesson's number), with parameters checked beforehand."""
+    """Run NOTEBOOK and print its result in one sentence.
+
+    NOTEBOOK is a path, a lesson's number (05), or the name of a lesson or an experiment
+    (training-ladder). Parameters are checked before anything runs. Files and folders in them are
+    looked for from the folder where you are.
+    """
     from kit.runs.execution import find_notebook
     from kit.runs.execution import run as execute
+    from kit.runs.headline import headline
     from kit.runs.parameters import declared
     from kit.runs.recording import NAMED, keep_for_others, recorded_cells
 
@@ -74,43 +134,70 @@ def run(
             click.echo(str(parameter))
         return
     if kept and not recorded_cells(path):
-        raise KitError(f"--record: {path.name} has no cell tagged {NAMED}…, so nothing to keep.")
-    stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
-    output = out or RUNS / f"{path.stem}-{stamp}.ipynb"
+        raise BadValue(f"--record: {path.name} has no cell tagged {NAMED}…, so nothing to keep.")
+    unique = f"{datetime.now():%Y%m%d-%H%M%S}-{os.getpid()}"
+    output = out or RUNS / f"{path.stem}-{unique}.ipynb"
     if output.suffix != ".ipynb":
-        raise KitError(f"--out {output}: needs a name that ends in .ipynb.")
-    execute(path, output, dict(given), bar=sys.stderr.isatty(), say=_say)
-    click.echo(str(output))
+        raise BadValue(f"--out {output}: needs a name that ends in .ipynb.")
+    with _stoppable():
+        execute(path, output, dict(given), bar=sys.stderr.isatty(), say=_say, limit_s=limit_s)
+    click.echo(f"{path.stem}: {headline(output)}")
+    click.echo(f"Executed notebook: {output}")
     if kept:
-        click.echo(str(keep_for_others(output, path.name[:2])))
+        click.echo(f"Kept for other machines: {keep_for_others(output, path.name[:2])}")
 
 
 @main.command()
 @click.argument("workload")
-@click.option("--model", metavar="NAME", help="One of the workload's; else its first.")
-@click.option("--steps", type=int, metavar="N", help="How long: in steps,")
-@click.option("--epochs", type=float, metavar="N", help="or in rounds through the examples.")
-@click.option("--batch-size", type=int, metavar="N", help="Examples per step, of all processes.")
+@click.option(
+    "--model", metavar="NAME", help="One of the workload's models; without it, the first."
+)
+@click.option("--steps", type=int, metavar="N", help="How many steps to train,")
+@click.option("--epochs", type=float, metavar="N", help="or how many rounds through the examples.")
+@click.option(
+    "--batch-size", type=int, metavar="N", help="Examples per step, of all processes together."
+)
 @click.option("--lr", type=float, metavar="X", help="Learning rate.")
 @click.option("--optimizer", metavar="NAME", help="adamw or muon.")
 @click.option("--precision", metavar="NAME", help="fp32 or bf16.")
 @click.option("--schedule", metavar="NAME", help="Of the learning rate: constant, linear, cosine.")
-@click.option("--lr-warmup", type=int, metavar="N", help="Steps in which it rises first.")
-@click.option("--accumulate", type=int, metavar="N", help="Parts of a batch, one after the other.")
-@click.option("--clip", type=float, metavar="X", help="The longest gradient.")
-@click.option("--compile", is_flag=True, help="Let PyTorch's compiler at it first.")
-@click.option("--recompute", is_flag=True, help="Keep less for the backward pass.")
+@click.option(
+    "--lr-warmup", type=int, metavar="N", help="Steps in which the learning rate rises first."
+)
+@click.option(
+    "--accumulate",
+    type=int,
+    metavar="N",
+    help="Split each batch into N parts, one after the other.",
+)
+@click.option("--clip", type=float, metavar="X", help="Shorten a longer gradient to this norm.")
+@click.option("--compile", is_flag=True, help="Compile the model with torch.compile first.")
+@click.option(
+    "--recompute",
+    is_flag=True,
+    help="Recompute activations in the backward pass: less memory, more time.",
+)
 @click.option("--sharded", is_flag=True, help="Spread the weights over the processes (FSDP2).")
 @click.option("--evaluate-every", type=int, metavar="N", help="Steps between two scores.")
-@click.option("--checkpoint", type=click.Path(path_type=Path), help="Keep it here; go on from it.")
-@click.option("--history", type=click.Path(path_type=Path), help="Write the numbers here, JSON.")
-@click.option("--device", metavar="NAME", help="Where; else the best there is.")
-@click.option("--threads", type=click.IntRange(1), metavar="N", help="Of each process.")
+@click.option(
+    "--checkpoint",
+    type=click.Path(path_type=Path),
+    help="Save the training in this file; go on from it if it exists.",
+)
+@click.option(
+    "--history",
+    type=click.Path(path_type=Path),
+    help="Write the loss of each step to this JSON file.",
+)
+@click.option(
+    "--device", metavar="NAME", help="Where to compute; without it, the best device here."
+)
+@click.option("--threads", type=click.IntRange(1), metavar="N", help="CPU threads of each process.")
 @click.option("--seed", type=int, default=0, show_default=True, metavar="N")
 def train(workload: str, **options: Any) -> None:
-    """Train on WORKLOAD, by its recipe where no option says otherwise.
+    """Train a model on WORKLOAD. What no option says is as in the workload's recipe.
 
-    The same under torchrun, by many processes together:
+    Many processes train together under torchrun:
 
     torchrun --standalone --nproc-per-node 2 -m kit train vision
     """
@@ -125,13 +212,19 @@ def train(workload: str, **options: Any) -> None:
 @main.command()
 @click.argument("notebook")
 @click.argument("grid", type=click.Path(path_type=Path))
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="Where the runs go.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="Folder for the executed notebooks.",
+)
 @click.option("--dry-run", is_flag=True, help="Show the plan and stop.")
 @click.option("--retry", is_flag=True, help="Run again what failed before.")
 @click.option(
-    "--parallel", type=click.IntRange(1), default=1, metavar="N", help="So many runs at once."
+    "--parallel", type=click.IntRange(1), default=1, metavar="N", help="How many runs at once."
 )
 @click.option("--scheduler", metavar="tcp://HOST:PORT", help="Run on this Dask cluster.")
+@_cell_limit
 def sweep(
     notebook: str,
     grid: Path,
@@ -140,12 +233,13 @@ def sweep(
     retry: bool,
     parallel: int,
     scheduler: str | None,
+    limit_s: float | None,
 ) -> None:
-    """Run NOTEBOOK with all parameters that the file GRID asks for.
+    """Run NOTEBOOK once for each set of parameters that the file GRID asks for.
 
-    An executed notebook each in the folder OUT. What is done there is not run again, so a sweep
-    that was stopped goes on by the same command. GRID is YAML: a grid of values, a list of runs,
-    or random draws (see kit/runs/grids.py).
+    Each run leaves an executed notebook in the folder OUT. What is done there is not run again,
+    so the same command goes on with a sweep that was stopped. GRID is YAML: a grid of values, a
+    list of runs, or random draws (see kit/runs/grids.py).
     """
     from kit.runs.cluster import carry_out_there, connect
     from kit.runs.execution import find_notebook
@@ -158,6 +252,7 @@ def sweep(
     with ExitStack() as meanwhile:
         client = None
         if not dry_run:
+            meanwhile.enter_context(_stoppable())
             client = meanwhile.enter_context(connect(scheduler, _say)) if scheduler else None
             meanwhile.enter_context(alone_in(out))
         found = standing(plan, out, RUNS)
@@ -168,21 +263,17 @@ def sweep(
             return
         say = cache(_say)  # once is enough
         if client:
-            outcomes = carry_out_there(client, plan, runs, out, parallel)
+            outcomes = carry_out_there(client, plan, runs, out, parallel, limit_s)
         else:
-            outcomes = carry_out(plan, runs, out, parallel, say)
+            outcomes = carry_out(plan, runs, out, parallel, say, limit_s)
         try:
             _follow(outcomes, len(runs))
         except KeyboardInterrupt:
-            click.echo("Stopped. What is done stays; the same command goes on.", err=True)
+            _say("Stopped. What is done stays; the same command goes on.")
             sys.exit(130)
         found = standing(plan, out)
     click.echo(f"{out}: {len(found.done)} runs done, {len(found.failed)} failed")
     sys.exit(bool(found.failed or found.left))
-
-
-def _say(text: str) -> None:
-    click.echo(text, err=True)
 
 
 def _follow(outcomes: Generator[Outcome, None, None], total: int) -> None:
@@ -197,57 +288,74 @@ def _follow(outcomes: Generator[Outcome, None, None], total: int) -> None:
             bar.update()
             left = long((time.monotonic() - began) / count * (total - count))
             if outcome.error:
-                bar.write(f"failed: {outcome.path}: {outcome.error}", file=sys.stderr)
+                _say(f"failed: {outcome.path}: {outcome.error}")
             if bar.disable:
                 _say(f"{count} of {total}, about {left} left: {outcome.run.name}")
 
 
 @main.command()
 @click.option("--out", type=click.Path(path_type=Path), default=RUNS / "course", show_default=True)
-def course(out: Path) -> None:
+@_cell_limit
+def course(out: Path, limit_s: float | None) -> None:
     """Run every lesson; write executed notebooks, a page each, and the ledger as index."""
     from kit.runs.pages import course as run_course
 
-    pages = run_course(out, say=cache(_say))
+    with _stoppable():
+        pages = run_course(out, bar=sys.stderr.isatty(), say=_say, limit_s=limit_s)
     for page in pages:
         click.echo(page.error or f"{page.seconds:5.1f} s  {page.title}")
-    click.echo(str(out / "index.html"))
+    click.echo(f"Open in a browser: {out / 'index.html'}")
     sys.exit(any(page.error for page in pages))
 
 
 @main.command()
 @click.argument("notebooks", nargs=-1)
-def record(notebooks: tuple[str, ...]) -> None:
-    """Run the lessons (all, or those named) and keep their outputs in them.
+@_cell_limit
+def record(notebooks: tuple[str, ...], limit_s: float | None) -> None:
+    """Run lessons and store their outputs in them: all lessons, or those in NOTEBOOKS.
 
-    A folder of executed experiments is kept as it is: its records go beside the notebooks.
+    Of a folder of executed experiments, the records are stored beside the kit's experiments.
     """
     from kit.runs.execution import find_notebook, lessons
     from kit.runs.folders import RECORDED, keep_runs
     from kit.runs.recording import record as keep
 
-    for name in notebooks or [str(path) for path in lessons()]:
-        if Path(name).is_dir():
-            kept = keep_runs(Path(name), RECORDED / Path(name).name)
-            click.echo(f"kept {len(kept)} runs in {RECORDED / Path(name).name}")
+    chosen = [
+        Path(name) if Path(name).is_dir() else find_notebook(name) for name in notebooks
+    ]  # a name that is wrong is found before the first one runs
+    for path in chosen or lessons():
+        if path.is_dir():
+            kept = keep_runs(path, RECORDED / path.name)
+            click.echo(f"kept {len(kept)} runs in {RECORDED / path.name}")
         else:
-            click.echo(f"recording {Path(name).name}")
-            keep(find_notebook(name))
+            click.echo(f"recording {path.name}")
+            keep(path, _say, limit_s)
 
 
 @main.command()
-@click.argument("folder", type=click.Path(path_type=Path), required=False)
-def report(folder: Path | None) -> None:
-    """List the claims: decided by the executed notebooks in FOLDER, or by the lessons as kept.
+@click.argument("runs", type=click.Path(path_type=Path), required=False)
+def report(runs: Path | None) -> None:
+    """List the claims: decided by the executed notebooks in RUNS, or by the lessons as kept.
 
-    With FOLDER, also write its runs as a table and a page, in FOLDER/report/.
+    RUNS is a folder, or one executed notebook. Of a folder, also write all runs as a table and a
+    page, in RUNS/report/.
     """
     from kit.runs.execution import NOTEBOOKS
+    from kit.runs.headline import headline
+    from kit.runs.records import UNREADABLE, executed
     from kit.runs.report import ledger_table, write_report
 
-    if folder is None:
+    if runs is None:
         click.echo(str(ledger_table(NOTEBOOKS)))
         return
-    found = write_report(folder)
-    for line in (found.ledger, found.told, *found.paths):
+    if runs.is_file():
+        found = executed(runs)
+        if not found or found[0].status == UNREADABLE:
+            told = found[0].error if found else "its cells have not run"
+            raise BadValue(f"{runs} is not an executed notebook: {told}.")
+        click.echo(str(ledger_table(runs)))
+        click.echo(f"{runs.stem}: {found[0].error or headline(runs)}")
+        return
+    written = write_report(runs)
+    for line in (written.ledger, written.told, *written.paths):
         click.echo(str(line))

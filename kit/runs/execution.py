@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
-from collections.abc import Mapping
-from contextlib import suppress
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import contextmanager, suppress
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from kit.errors import LessonFailed, UnknownName
+from kit.errors import BadValue, LessonFailed, UnknownName
 from kit.places import FOLDER
+from kit.runs.outputs import check_place, keep, strip_folders
 from kit.runs.parameters import check_parameters
 from kit.runs.turns import Say, turn
 
 NOTEBOOKS = Path(__file__).resolve().parents[2] / "notebooks"
 KERNEL = "python3"
 SWEEP = "KIT_SWEEP"  # in a kernel's environment: which sweep has started it
-CELL_TIMEOUT_S = 600  # a cell that takes longer hangs: whole lessons take a minute
+START_S = 120  # how long a kernel may take to start, and its last output to arrive
+UNWIND_S = 1  # how long an interrupted cell gets before its kernel is ended
+LONG_S = 60  # a cell that takes longer is worth a line, and twice as long another one
 
 
 def lessons(folder: Path = NOTEBOOKS) -> list[Path]:
@@ -26,20 +34,35 @@ def lessons(folder: Path = NOTEBOOKS) -> list[Path]:
 
 
 def find_notebook(name: str, folder: Path = NOTEBOOKS) -> Path:
-    """The notebook of that path, the lesson of that number, or the experiment of that name.
+    """The notebook at that path, the lesson with that number, or either by its name.
 
-    >>> find_notebook("01").name[:3]
+    A path may leave out `.ipynb`; a number, its first zero.
+
+    Raises
+    ------
+    UnknownName
+        There is none: the near names, and all that came with the kit.
+    BadValue
+        It is a folder.
+
+    >>> find_notebook("1").name[:3]
     '01-'
     """
-    path = Path(name)
+    path = Path(name).expanduser()
     if path.is_file():
         return path
-    known = {p.name[:2]: p for p in lessons(folder)}
-    known |= {p.name: p for p in known.values()}
-    known |= {p.stem: p for p in sorted((folder / "experiments").glob("*.ipynb"))}
-    if name in known:
-        return known[name]
-    raise UnknownName("notebook", name, known)
+    own = path.with_name(f"{path.name}.ipynb") if path.name else path
+    if own.is_file():
+        return own
+    kits = [*lessons(folder), *sorted((folder / "experiments").glob("*.ipynb"))]
+    known = {p.stem: p for p in kits}
+    numbers = {p.name[:2]: p for p in lessons(folder)}
+    found = known.get(name.removesuffix(".ipynb")) or numbers.get(name.zfill(2))
+    if found:
+        return found
+    if path.is_dir():
+        raise BadValue(f"{name} is a folder; needs a notebook, by its path or its name.")
+    raise UnknownName("notebook", name, [*known, *map(str, sorted(path.parent.glob("*.ipynb")))])
 
 
 def run(
@@ -48,25 +71,43 @@ def run(
     parameters: Mapping[str, Any] | None = None,
     bar: bool = False,
     say: Say | None = None,
+    limit_s: float | None = None,
 ) -> Path:
     """Run a notebook with papermill and write the executed one; returns its path.
 
     It waits until no other run of the kit computes on this machine, and tells `say` if it must.
     The output holds no state of widgets: where a panel was, its picture stays.
 
+    Parameters
+    ----------
+    notebook, output, parameters
+        What to run, where to write, and values by name for the notebook's parameters.
+    bar
+        Whether to show a progress bar. Without one, `say` is told of each cell that takes long.
+    limit_s
+        The most seconds for a cell; None: as long as it needs, since its parameters decide that.
+
     Raises
     ------
+    BadValue
+        The output could not be written, or a parameter is not possible. Nothing has run.
     LessonFailed
         A cell raised: which error, and where the notebook up to there was kept.
     """
     values = check_parameters(notebook, parameters or {})
-    output.parent.mkdir(parents=True, exist_ok=True)
+    check_place(output)
+    failed = output.with_suffix(".failed.ipynb")
     with turn(say) as told:
-        source = notebook.read_text(encoding="utf-8")
-        executed, error = execute(source, str(notebook), values, notebook.parent, told, bar)
+        executed = prepared(notebook.read_text(encoding="utf-8"), str(notebook), values)
+        try:
+            error = perform_apart(executed, notebook.parent, told, notebook.stem, limit_s, say, bar)
+        except KeyboardInterrupt:
+            if say:
+                say(f"The notebook up to there is in {keep(executed, failed)}.")
+            raise
     if error:
-        failed = keep(executed, output.with_suffix(".failed.ipynb"))
-        raise LessonFailed(f"{notebook.name}: {error} The notebook up to there is in {failed}.")
+        kept = keep(executed, failed)
+        raise LessonFailed(f"{notebook.name}: {error} The notebook up to there is in {kept}.")
     return keep(executed, output)
 
 
@@ -76,7 +117,9 @@ def execute(
     values: Mapping[str, Any],
     folder: Path,
     told: Mapping[str, str],
-    bar: bool = False,
+    limit_s: float | None = None,
+    label: str = "",
+    say: Say | None = None,
 ) -> tuple[Any, str]:
     """The executed notebook, and which cell raised what; "" if none did.
 
@@ -86,39 +129,127 @@ def execute(
         The notebook's text, and the path to remember as its origin.
     values
         Of its parameters, checked before.
+    folder, told, limit_s, label, say
+        See `perform`; the label is the notebook's name if there is none.
+    """
+    notebook = prepared(source, name, values)
+    return notebook, perform(notebook, folder, told, label or Path(name).stem, limit_s, say)
+
+
+def perform(
+    notebook: Any,
+    folder: Path,
+    told: Mapping[str, str],
+    label: str,
+    limit_s: float | None = None,
+    say: Say | None = None,
+    bar: bool = False,
+) -> str:
+    """Run a prepared notebook's cells and fill in their outputs; which cell raised what, or "".
+
+    Parameters
+    ----------
     folder
         Where its kernel works.
     told
         What its kernel finds in its environment beside what is there already.
+    label
+        What it is called in progress lines.
+    limit_s
+        The most seconds for a cell; None: no limit.
+    say
+        Is told of each cell that has run for a minute, two minutes, four …
+    bar
+        Whether to show a progress bar instead.
     """
     from nbclient.exceptions import CellTimeoutError, DeadKernelError
-    from papermill.clientwrap import PapermillNotebookClient
     from papermill.engines import NotebookExecutionManager
 
-    notebook = prepared(source, name, values)
-    progress = {"desc": Path(name).stem, "leave": True} if bar else False
+    progress = {"desc": label, "leave": True} if bar else False
     manager = NotebookExecutionManager(notebook, progress_bar=progress)
-    resources = {"metadata": {"path": str(folder)}}
-    client = PapermillNotebookClient(
-        manager,
-        timeout=CELL_TIMEOUT_S,
-        kernel_name=KERNEL,
-        resources=resources,
-        config=kernel_settings(),
-    )
+    client = _client(manager, folder, limit_s)
     os.environ["JUPYTER_PREFER_ENV_PATH"] = "1"  # this environment's kernel before the user's
+    here = os.environ.get(FOLDER, os.getcwd())  # a notebook that starts another is elsewhere
     manager.notebook_start()
-    gave_up: Exception | None = None
     try:
-        client.execute(env={**os.environ, FOLDER: os.getcwd(), **told})
-    except (CellTimeoutError, DeadKernelError, RuntimeError) as error:  # the last: no start
-        gave_up = error
+        with _watched(manager, label, say):
+            client.execute(env={**os.environ, FOLDER: here, **told})
+    except CellTimeoutError:
+        note_error(notebook, CellTimeoutError(f"took longer than the limit of {limit_s:g} s"))
+    except (DeadKernelError, RuntimeError) as error:  # the latter: the kernel did not start
+        note_error(notebook, error)
     finally:
         manager.cleanup_pbar()  # before it is told that all is complete, which may not be so
         manager.notebook_complete()
-    if gave_up:
-        note_error(notebook, gave_up)
-    return notebook, _raised(notebook)
+        strip_folders(notebook, [NOTEBOOKS.parent, folder, Path(here)])
+    return _raised(notebook)
+
+
+def perform_apart(
+    notebook: Any, folder: Path, told: Mapping[str, str], *rest: Any, **options: Any
+) -> str:
+    """Like `perform`, in a thread of its own, so that Ctrl-C meets no loop of events halfway.
+
+    Raises
+    ------
+    KeyboardInterrupt
+        The kernel has ended, and the notebook holds what ran until then.
+    """
+    from papermill.execute import remove_error_markers
+
+    mark = uuid4().hex
+    with ThreadPoolExecutor(1) as pool:
+        run = pool.submit(perform, notebook, folder, {**told, SWEEP: mark}, *rest, **options)
+        try:
+            while not run.done():  # Windows sees Ctrl-C only between two waits
+                wait([run], timeout=1)
+        except KeyboardInterrupt:
+            while not run.done():
+                end_kernels(mark)
+                wait([run], timeout=0.1)
+            remove_error_markers(notebook)
+            note_error(notebook, KeyboardInterrupt("stopped by hand"))
+            _raised(notebook)
+            raise
+    return run.result()
+
+
+def _client(manager: Any, folder: Path, limit_s: float | None) -> Any:
+    """What runs the cells in a kernel, and ends the kernel without a complaint."""
+    from jupyter_client.manager import AsyncKernelManager
+    from papermill.clientwrap import PapermillNotebookClient
+
+    class Kernel(AsyncKernelManager):
+        """One that is interrupted only if a cell runs: an idle one would log an error.
+
+        So would a busy one that is not given the time to say how its cell ended.
+        """
+
+        async def _async_interrupt_kernel(self) -> None:
+            if not (self.shutting_down and client.all_ran):
+                await super()._async_interrupt_kernel()
+                await asyncio.sleep(UNWIND_S)
+
+        interrupt_kernel = _async_interrupt_kernel
+
+    class Client(PapermillNotebookClient):
+        all_ran = False
+
+        def papermill_execute_cells(self) -> None:
+            super().papermill_execute_cells()
+            self.all_ran = True
+
+    client = Client(
+        manager,
+        timeout=limit_s,
+        startup_timeout=START_S,
+        iopub_timeout=START_S,
+        kernel_name=KERNEL,
+        kernel_manager_class=Kernel,
+        resources={"metadata": {"path": str(folder)}},
+        config=kernel_settings(),
+    )
+    return client
 
 
 def kernel_settings() -> Any:
@@ -128,6 +259,36 @@ def kernel_settings() -> Any:
 
     policy = "auto" if has("curve") else "disabled"
     return Config({"KernelManager": {"transport_encryption": policy}})
+
+
+@contextmanager
+def _watched(manager: Any, label: str, say: Say | None) -> Iterator[None]:
+    """Within, the bar moves on by itself; without a bar, `say` is told of cells that take long."""
+    ended = threading.Event()
+    watch = threading.Thread(target=_watch, args=(manager, label, say, ended), daemon=True)
+    watch.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        watch.join()
+
+
+def _watch(manager: Any, label: str, say: Say | None, ended: threading.Event) -> None:
+    from kit.runs.plans import long
+
+    cells = [cell for cell in manager.nb.cells if cell.cell_type == "code"]
+    running, began, due = None, 0.0, LONG_S
+    while not ended.wait(min(1, LONG_S)):
+        if manager.pbar:
+            manager.pbar.refresh()
+        states = [cell.metadata.get("papermill", {}).get("status") for cell in cells]
+        now = states.index(manager.RUNNING) if manager.RUNNING in states else None
+        if now != running:
+            running, began, due = now, time.monotonic(), LONG_S
+        elif now is not None and say and not manager.pbar and time.monotonic() - began >= due:
+            say(f"{label}: cell {now + 1} of {len(cells)} has run for {long(due)}")
+            due += min(due, 3600)
 
 
 def prepared(source: str, name: str, values: Mapping[str, Any]) -> Any:
@@ -141,7 +302,7 @@ def prepared(source: str, name: str, values: Mapping[str, Any]) -> Any:
     if values:
         kernel = {"kernel_name": KERNEL, "language": "python"}
         notebook = parameterize_notebook(notebook, dict(values), **kernel)
-    notebook.metadata.papermill["input_path"] = name
+    notebook.metadata.papermill["input_path"] = Path(name).name  # a folder tells whose it is
     return remove_error_markers(notebook)
 
 
@@ -163,35 +324,14 @@ def _raised(notebook: Any) -> str:
     from papermill import PapermillExecutionError
     from papermill.execute import raise_for_execution_errors
 
+    kinds = [cell.cell_type == "code" for cell in notebook.cells]
+    codes = list(accumulate(kinds))  # its number among the code cells; a dead kernel counts none
     try:
         raise_for_execution_errors(notebook, None)
     except PapermillExecutionError as error:
-        return " ".join(f"cell {error.exec_count} raised {error.ename}: {error.evalue}".split())
+        number = codes[error.cell_index]
+        return " ".join(f"cell {number} raised {error.ename}: {error.evalue}".split())
     return ""
-
-
-def keep(notebook: Any, output: Path) -> Path:
-    """Write the executed notebook, without widgets, whole or not at all; returns its path."""
-    import nbformat
-
-    strip_widgets(notebook)
-    draft = output.with_name(f".{output.stem}.{uuid4().hex}.part.ipynb")  # nobody can guess it
-    try:
-        with draft.open("x", encoding="utf-8") as file:  # never through a link
-            nbformat.write(notebook, file)
-        os.replace(draft, output)
-    finally:
-        draft.unlink(missing_ok=True)
-    return output
-
-
-def strip_widgets(notebook: Any) -> None:
-    """Take the widgets' state and views out; the HTML that stands in for each stays."""
-    notebook.metadata.pop("widgets", None)
-    for cell in notebook.cells:
-        for output in cell.get("outputs", []):
-            for kind in [k for k in output.get("data", {}) if "jupyter.widget" in k]:
-                del output["data"][kind]
 
 
 def end_kernels(mark: str) -> None:

@@ -9,21 +9,24 @@ class      one workload several times, under conditions that differ, as on a cla
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
 from kit.errors import BadValue
-from kit.places import whole
+from kit.places import FOLDER, from_here, whole
 from kit.results import RECORD
 from kit.runs.execution import NOTEBOOKS
-from kit.runs.records import DRAFT_END, FAILED_END
+from kit.runs.records import DONE, executed
 
 RECORDED = NOTEBOOKS / "experiments" / "recorded"
 KEPT = ("Machine", "Peaks", "TwoBills", "Verdict")  # kinds of record that reports read
 
 
 def experiment_folder(folder: str, recorded: str = "eight") -> Path:
-    """The folder of that name: here, or in the project's root; "recorded": the kit's own.
+    """The folder of that name: where `kit run` was typed, here, or in the project's root.
+
+    "recorded" is the kit's own.
 
     Raises
     ------
@@ -32,12 +35,11 @@ def experiment_folder(folder: str, recorded: str = "eight") -> Path:
     """
     if folder == "recorded":
         return RECORDED / recorded
-    tried = [Path(folder), NOTEBOOKS.parent / folder]
-    for path in tried:
+    for path in (from_here(folder), NOTEBOOKS.parent / folder):
         if path.is_dir():
             return path
-    places = " or ".join(str(path.resolve()) for path in dict.fromkeys(tried))
-    raise BadValue(f"folder={folder!r}: no such folder ({places}). Make one with kit sweep.")
+    where = os.environ.get(FOLDER, os.getcwd())
+    raise BadValue(f"folder={folder!r}: no such folder in {where}. Make one with kit sweep.")
 
 
 def keep_runs(folder: Path, kept: Path) -> list[Path]:
@@ -47,15 +49,17 @@ def keep_runs(folder: Path, kept: Path) -> list[Path]:
     failed stays out.
     """
     paths = [
-        p for p in sorted(folder.glob("*.ipynb")) if not p.name.endswith((FAILED_END, DRAFT_END))
+        folder / f"{run.run}.ipynb"
+        for run in executed(folder)
+        if run.status == DONE and "/" not in run.run  # of this folder, not of one inside it
     ]
     if not paths:
         raise BadValue(f"{folder}: holds no executed notebook to keep.")
-    thin = [_thin(json.loads(path.read_bytes())) for path in paths]  # before the old ones go
-    kept.mkdir(parents=True, exist_ok=True)
-    for old in kept.glob("*.ipynb"):
+    thin = [_thin(json.loads(path.read_bytes())) for path in paths]
+    new = [_write(each, kept / path.name) for each, path in zip(thin, paths, strict=True)]
+    for old in set(kept.glob("*.ipynb")) - set(new):  # last: nothing is lost if the disk is full
         old.unlink()
-    return [_write(each, kept / path.name) for each, path in zip(thin, paths, strict=True)]
+    return new
 
 
 def _thin(notebook: dict[str, Any]) -> dict[str, Any]:
@@ -72,7 +76,7 @@ def _thin(notebook: dict[str, Any]) -> dict[str, Any]:
             for record in records
             if record.get("kind") in KEPT
         ]
-    mill = dict(notebook["metadata"]["papermill"])
+    mill = dict(notebook["metadata"].get("papermill", {}))
     for name in {"input_path", "output_path"} & set(mill):  # folders tell whose computer it was
         mill[name] = Path(mill[name] or "").name
     return {**notebook, "cells": cells, "metadata": {**notebook["metadata"], "papermill": mill}}

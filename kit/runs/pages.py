@@ -39,11 +39,13 @@ def course(
     notebooks: Sequence[Path] | None = None,
     bar: bool = True,
     say: Say | None = None,
+    limit_s: float | None = None,
 ) -> list[Page]:
     """Run every lesson headless; write the executed notebooks, a page each, and the index.
 
     A lesson that fails does not stop the others: the index says which cell raised. Where one
-    waits for another run on this machine, `say` is told.
+    waits for another run on this machine, or has a cell that takes long, `say` is told. A cell
+    may take `limit_s` seconds at most; None: as long as it needs.
     """
     chosen = lessons() if notebooks is None else list(notebooks)
     if not chosen:
@@ -53,7 +55,7 @@ def course(
         started = time.perf_counter()
         output, error = folder / notebook.name, ""
         try:
-            run(notebook, output, bar=bar, say=say)
+            run(notebook, output, bar=bar, say=say, limit_s=limit_s)
         except LessonFailed as failure:
             error, output = str(failure), output.with_suffix(".failed.ipynb")
         seconds = time.perf_counter() - started

@@ -7,7 +7,6 @@ date. A test compares it with the cells, so that no output outlives the code tha
 from __future__ import annotations
 
 import hashlib
-import os
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -16,8 +15,10 @@ from kit.course import elsewhere
 from kit.errors import KitError, LessonFailed
 from kit.places import whole
 from kit.results import RECORD
-from kit.runs.execution import CELL_TIMEOUT_S, KERNEL, kernel_settings, strip_widgets
+from kit.runs.execution import KERNEL, perform_apart, prepared
+from kit.runs.outputs import check_place, strip_widgets
 from kit.runs.parameters import declared
+from kit.runs.turns import Say, turn
 
 STAMP = "kit_recording"
 NAMED = "record:"  # how the tag begins of a cell whose measurement may be kept for other machines
@@ -37,30 +38,34 @@ def is_current(path: Path) -> bool:
     return notebook.metadata.get(STAMP, {}).get("cells_sha256") == cells_hash(notebook)
 
 
-def record(path: Path) -> None:
-    """Run a lesson with its defaults and write its outputs into it, whole or not at all."""
-    import nbformat
-    from nbclient import NotebookClient
-    from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
+def record(path: Path, say: Say | None = None, limit_s: float | None = None) -> None:
+    """Run a lesson with its defaults and write its outputs into it, whole or not at all.
 
-    os.environ["JUPYTER_PREFER_ENV_PATH"] = "1"
-    notebook = nbformat.read(path, as_version=4)
-    resources = {"metadata": {"path": str(path.parent)}}
-    client = NotebookClient(
-        notebook,
-        timeout=CELL_TIMEOUT_S,
-        kernel_name=KERNEL,
-        resources=resources,
-        store_widget_state=False,
-        record_timing=False,
-        config=kernel_settings(),
-    )
-    try:
-        client.execute()
-    except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
-        raise LessonFailed(f"{path.name} is not recorded: {error}") from error
+    Parameters
+    ----------
+    say, limit_s
+        As for `kit.runs.run`.
+
+    Raises
+    ------
+    LessonFailed
+        A cell raised; the lesson is as it was.
+    """
+    import nbformat
+
     from kit.devices import machine  # here: reading a stamp needs no PyTorch
 
+    check_place(path)
+    source = path.read_text(encoding="utf-8")
+    executed = prepared(source, str(path), {})
+    with turn(say) as told:
+        error = perform_apart(executed, path.parent, told, path.stem, limit_s, say)
+    if error:
+        raise LessonFailed(f"{path.name} is not recorded: {error}")
+    notebook = nbformat.reads(source, as_version=4)
+    for cell, ran in zip(notebook.cells, executed.cells, strict=True):
+        if cell.cell_type == "code":
+            cell.outputs, cell.execution_count = ran.outputs, ran.execution_count
     strip_widgets(notebook)
     notebook.metadata["kernelspec"] = {
         "name": KERNEL,

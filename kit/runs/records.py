@@ -130,14 +130,17 @@ def _beside(record: dict[str, Any]) -> dict[str, Any]:
 
 
 def executed(folder: Path | str) -> list[Executed]:
-    """What each executed notebook of a folder tells, in the order of their names.
+    """What each executed notebook of a folder tells, in the order of their names; or one alone.
 
     Raises
     ------
     BadValue
-        There is no such folder.
+        There is no such folder or file.
     """
     folder = Path(folder)
+    if folder.is_file():
+        run = _read(folder, folder.parent)
+        return [run] if run else []
     if not folder.is_dir():
         raise BadValue(f"{folder}: no such folder; needs one with executed notebooks.")
     paths = sorted(folder.rglob("*.ipynb"))
@@ -199,7 +202,20 @@ def _error(path: Path, mill: dict[str, Any], cells: list[dict[str, Any]]) -> str
                 return " ".join(f"{output['ename']}: {output['evalue']}".split())
     if mill.get("start_time") and not mill.get("end_time"):
         return "unfinished: it ended, or is still running, before its last cell"
+    if left := _never_ran(cells):
+        return f"unfinished: {left} of its cells never ran"
     return "it did not come to its end" if mill.get("exception") or _is_failed(path) else ""
+
+
+def _never_ran(cells: list[dict[str, Any]]) -> int:
+    """How many code cells have neither a number nor outputs, up to one that ended by `exit()`."""
+    count = 0
+    for cell in cells:
+        if cell["cell_type"] == "code" and "".join(cell["source"]).strip():
+            count += cell.get("execution_count") is None and not cell.get("outputs")
+        if any(o["output_type"] == "error" and _left(o) for o in cell.get("outputs", [])):
+            break
+    return count
 
 
 def _left(output: dict[str, Any]) -> bool:

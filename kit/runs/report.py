@@ -97,7 +97,10 @@ def _typed(values: list[Any]) -> pd.Series[Any]:
 
 
 def ledger_table(folder: Path) -> Table:
-    """All claims: those decided by the notebooks of the folder, and those that are still open."""
+    """All claims: those decided by the notebooks of the folder, and those that are still open.
+
+    It may be one notebook, too.
+    """
     return _ledger(executed(folder), folder)
 
 
@@ -117,8 +120,9 @@ def _ledger(runs: Iterable[Executed], folder: Path) -> Table:
         )
         for id, claim in ledger().items()
     ]
-    where = folder.resolve().name
-    caption = f"{len(decided)} of {len(rows)} claims decided by the notebooks in {where}/."
+    name = folder.resolve().name
+    where = f"the notebooks in {name}/" if folder.is_dir() else name
+    caption = f"{len(decided)} of {len(rows)} claims decided by {where}."
     return Table(("id", "claim", "said by", "verdict"), rows, caption)
 
 

@@ -19,9 +19,10 @@ from uuid import uuid4
 from filelock import FileLock, Timeout
 
 from kit.errors import BadValue
-from kit.runs.execution import SWEEP, end_kernels, execute, keep
+from kit.runs.execution import SWEEP, end_kernels, execute
+from kit.runs.outputs import check_place, keep
 from kit.runs.plans import Plan, Run
-from kit.runs.records import DRAFT_END, FAILED_END
+from kit.runs.records import FAILED_END
 from kit.runs.turns import Say, turn
 
 
@@ -44,8 +45,8 @@ def alone_in(folder: Path) -> Iterator[None]:
     BadValue
         Another sweep writes there, or nothing can be written.
     """
+    check_place(folder / "a run.ipynb")
     try:
-        folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(folder / ".lock")
         lock.acquire(timeout=0)
     except Timeout as error:
@@ -54,7 +55,7 @@ def alone_in(folder: Path) -> Iterator[None]:
     except OSError as error:
         raise BadValue(f"{folder}: needs a folder that can be written to ({error}).") from error
     try:
-        for draft in folder.glob(f".*{DRAFT_END}"):
+        for draft in folder.glob("*.ipynb.*.part"):  # see `kit.places.whole`
             draft.unlink()
         yield
     finally:
@@ -62,7 +63,12 @@ def alone_in(folder: Path) -> Iterator[None]:
 
 
 def carry_out(
-    plan: Plan, runs: Sequence[Run], folder: Path, at_once: int = 1, say: Say | None = None
+    plan: Plan,
+    runs: Sequence[Run],
+    folder: Path,
+    at_once: int = 1,
+    say: Say | None = None,
+    limit_s: float | None = None,
 ) -> Generator[Outcome, None, None]:
     """Run each of these runs of a plan on this machine; yields each as it ends.
 
@@ -72,22 +78,34 @@ def carry_out(
         How many go at the same time. One: each waits until no other run of the kit computes on
         this machine. More: the sweep waits once, and each timing tells that it was not alone.
     say
-        Is told if there is something to wait for.
+        Is told if there is something to wait for, and of each cell that takes long.
+    limit_s
+        The most seconds for a cell; None: as long as it needs.
     """
     groups = [[run] for run in runs] if at_once == 1 else [runs]
     for group in groups:
         with turn(say, at_once) as told:
-            yield from _together(plan, group, folder, at_once, told)
+            yield from _together(plan, group, folder, at_once, told, limit_s, say)
 
 
 def _together(
-    plan: Plan, runs: Sequence[Run], folder: Path, at_once: int, told: dict[str, str]
+    plan: Plan,
+    runs: Sequence[Run],
+    folder: Path,
+    at_once: int,
+    told: dict[str, str],
+    limit_s: float | None,
+    say: Say | None,
 ) -> Generator[Outcome, None, None]:
     """Run these at once, in a kernel each. If something stops us, the kernels end, too."""
     told = {**told, SWEEP: (mark := uuid4().hex)}
     origin, work = str(plan.notebook), plan.notebook.parent
+
+    def one(run: Run) -> tuple[Any, str]:
+        return execute(plan.source, origin, run.given, work, told, limit_s, run.name, say)
+
     pool = ThreadPoolExecutor(at_once)  # threads suffice: the kernels are processes
-    begun = {pool.submit(execute, plan.source, origin, r.given, work, told): r for r in runs}
+    begun = {pool.submit(one, run): run for run in runs}
     try:
         for future in as_completed(begun):
             yield keep_outcome(begun.pop(future), *future.result(), folder)

@@ -9,6 +9,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from kit.errors import KitError
+from kit.runs.outputs import check_place, keep_text
+
 
 def trained(
     workload: str,
@@ -33,19 +36,23 @@ def trained(
         Of `kit.train`; what is left out, or None or False, is as the workload's recipe has it.
     """
     from kit import devices, workloads
-    from kit.places import whole
     from kit.training import train
     from kit.training.processes import Processes
 
     work = workloads.get(workload)
     settings = with_recipe(work.recipe, options)
     processes = Processes.here(devices.device(device, threads=threads or _threads()))
+    if processes.keeps:
+        for path in filter(None, (history, options.get("checkpoint"))):
+            check_place(path)
     devices.seed(seed)
     net = work.model(model).to(processes.device)
     told = train(net, work, **settings, seed=seed, live=False)
     if history and processes.keeps:
-        with whole(history) as draft:
-            draft.write_text(json.dumps(told.to_dict()))
+        try:
+            keep_text(json.dumps(told.to_dict()), history)
+        except KitError as error:
+            raise KitError(f"{told!r}. {error}") from error  # the result is worth more
     return "" if processes.rank else repr(told)
 
 

@@ -71,7 +71,7 @@ def _first_free(paths: Sequence[Path], say: Say) -> BaseFileLock | None:
         locks = [FileLock(path) for path in paths]
         lock = _taken(locks)
         if lock is None:
-            say("waiting for another run on this machine to end")
+            say("waiting for another run on this machine to end; Ctrl-C stops waiting")
         while lock is None:
             time.sleep(LOOK_AGAIN_S)
             lock = _taken(locks)

@@ -1,0 +1,49 @@
+"""What an executed notebook found, in one sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from kit.results import RECORD
+from kit.runs.records import BESIDE
+
+WHOLE = ("InferenceLadder", "TrainingLadder", "TwoBills")  # each sums up the notebook it is in
+
+
+def headline(path: Path) -> str:
+    """The result that a notebook is about; else the claims it decides; else its last result.
+
+    >>> from kit.runs import find_notebook
+    >>> headline(find_notebook("01"))[:10]
+    'claims 01,'
+    """
+    import nbformat
+
+    results = list(_results(nbformat.read(path, as_version=4).cells))
+    verdicts = [record for record, _ in results if record["kind"] == "Verdict"]
+    measured = [told for record, told in results if record["kind"] not in BESIDE]
+    whole = [told for record, told in results if record["kind"] in WHOLE]
+    if verdicts and not whole:
+        return _decided(verdicts)
+    return " ".join((whole or measured or ["it ran to its end and measured nothing"])[-1].split())
+
+
+def _results(cells: Sequence[Any]) -> Iterator[tuple[dict[str, Any], str]]:
+    """Each record that a notebook shows, and the line beside it."""
+    for output in (output for cell in cells for output in cell.get("outputs", [])):
+        record = output.get("data", {}).get(RECORD)
+        if isinstance(record, dict) and "kind" in record:
+            yield record, output["data"].get("text/plain", "")
+
+
+def _decided(verdicts: Sequence[dict[str, Any]]) -> str:
+    """Claims with the same verdict together: 'claims 01, 02: holds here; claim 34: …'."""
+    claims: dict[str, list[str]] = {}
+    for verdict in verdicts:
+        claims.setdefault(verdict["verdict"], []).append(verdict["claim_id"])
+    return "; ".join(
+        f"{'claims' if ids[1:] else 'claim'} {', '.join(ids)}: {verdict}"
+        for verdict, ids in claims.items()
+    )
