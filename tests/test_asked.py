@@ -92,6 +92,16 @@ def test_what_is_no_model_gets_the_line_that_makes_one(given, told, vision):
         check_pair("kit.train", given, vision)
 
 
+def test_arrays_of_numpy_are_answered_with_the_line_that_makes_a_tensor(model, vision):
+    inputs = vision.data["test"].inputs[:2].numpy()
+    with pytest.raises(
+        BadValue, match=r"inputs are a ndarray float32 \(2, 1, 8, 8\); needs a tens"
+    ):
+        kit.predict(model, inputs)
+    with pytest.raises(BadValue, match="inputs are a list; needs a tensor"):
+        kit.predict(nn.Linear(2, 2), [[1.0, 2.0]])
+
+
 def test_a_workload_that_was_not_made_is_recognised(model):
     with pytest.raises(BadValue, match=r"work = kit\.workloads\.vision\(\), then"):
         kit.evaluate(model, kit.workloads.vision)

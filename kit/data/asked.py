@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from torch import Tensor, nn
 
 from kit.errors import BadValue
@@ -63,6 +64,16 @@ def described(given: object) -> str:
     return f"{'the model' if isinstance(given, nn.Module) else 'a'} {type(given).__name__}"
 
 
+def check_no_array(inputs: object) -> None:
+    """Refuse inputs of a model that are NumPy's, or a list, which PyTorch does not take."""
+    if isinstance(inputs, (np.ndarray, list)):
+        shape = f" {inputs.dtype} {inputs.shape}" if isinstance(inputs, np.ndarray) else ""
+        raise BadValue(
+            f"inputs are {described(inputs)}{shape}; needs a tensor on the model's device: "
+            f"torch.as_tensor(inputs, dtype=torch.float32), or dtype=torch.int64 for tokens."
+        )
+
+
 def _makes(given: object) -> bool:
     return callable(given) and not isinstance(given, nn.Module)
 
@@ -85,4 +96,4 @@ def _workload_for(given: Any) -> str:
     return OWN
 
 
-__all__ = ["FIRST", "MAKER", "check_pair", "described", "is_workload"]
+__all__ = ["FIRST", "MAKER", "check_no_array", "check_pair", "described", "is_workload"]

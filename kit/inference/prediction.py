@@ -11,6 +11,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from kit.data.asked import check_no_array
 from kit.errors import DeviceMismatch, DeviceUnavailable
 
 
@@ -64,6 +65,9 @@ def predict(model: nn.Module, inputs: Tensor) -> Tensor:
                 return model(inputs)
         finally:
             _put_back(learning)
+    except (TypeError, AttributeError):
+        check_no_array(inputs)
+        raise
     except RuntimeError as error:  # asked only now: it would double a tiny call's time
         explain(error, model, inputs)
         raise
