@@ -9,14 +9,18 @@ estimates. `@section` puts it on the list. Shares of runs are `proportion(hits, 
 """
 
 import json
+import math
 import sys
+from dataclasses import replace
 from datetime import date
 
 import numpy as np
 from keeping import RESULTS, keep
 
 import kit
-from kit.estimates import proportion
+from kit.costs.chains import at_once, product
+from kit.costs.training_rungs import Rung, Way, to_the_loss
+from kit.estimates import Estimate, proportion
 from kit.measurement import Conditions
 from kit.scenarios import tolerated
 from kit.scenarios.arrivals import poisson
@@ -42,6 +46,88 @@ def section(asks):
 
 
 # --- ladders: training ladders whose rungs differ in nothing but the seed ------------------------
+
+LADDERS, RUNGS, STEPS, LOOKS = 300, 5, 170, 20  # steps to the loss, and between two looks
+NOISE = 0.1  # of a round's ratio
+
+
+def timed(draw, rounds=50):
+    """The ratio of two steps that take the same time, from so many rounds."""
+    return kit.estimates.median(np.exp(NOISE * draw.standard_normal(rounds)), "×")
+
+
+def trained(draw, spread, factor, seeds, name):
+    """A rung: steps to the loss with each seed, log-normal around the truth."""
+    crossings = STEPS * factor * np.exp(spread * draw.standard_normal(seeds))
+    step = Estimate(0.01, 0.01, 0.01, "s")
+    return Rung(name, Way(None), step, tuple(crossings), against="first", noise_floor=0.005)
+
+
+def judged_before(draw, best, rung):
+    """One seed, steps to the next look, an interval of the steps' times alone."""
+    a, b = (LOOKS * math.ceil(each.crossings[0] / LOOKS) for each in (best, rung))
+    r, scale = timed(draw), b / a
+    if scale * r.high < 1 / 1.005:
+        return "faster"
+    return "slower" if scale * r.low > 1.005 else "within noise"
+
+
+def judged_now(draw, best, rung):
+    """All seeds in pairs, and an interval that holds both."""
+    ratio = to_the_loss(timed(draw), rung, best)
+    return replace(rung, ratio=ratio).verdict
+
+
+def with_a_verdict(judge, spread, factor=1.0, rungs=RUNGS, seeds=5):
+    """The share of ladders of which some rung is called faster or slower than the first."""
+    draw, hits = np.random.default_rng(0), 0
+    for _ in range(LADDERS):
+        best = trained(draw, spread, 1.0, seeds, "first")
+        others = [trained(draw, spread, factor, seeds, str(k)) for k in range(rungs)]
+        said = [judge(draw, best, each) for each in others]
+        hits += any("faster" in verdict or "slower" in verdict for verdict in said)
+    return proportion(hits, LADDERS)
+
+
+def chained(of_both):
+    """How often the time of the last of six rungs lies in the interval that is shown of it."""
+    draw, hits = np.random.default_rng(0), 0
+    for _ in range(LADDERS):
+        time = timed(draw)
+        for _ in range(RUNGS):
+            ratio = timed(draw)
+            value = time.value * ratio.value
+            alone = Estimate(value, time.value * ratio.low, time.value * ratio.high)
+            time = product(time, ratio) if of_both else alone
+        hits += time.low <= 1 <= time.high
+    return proportion(hits, LADDERS)
+
+
+def all_forms_hold(corrected, forms=20):
+    """How often the ratios of so many equal forms all hold the truth."""
+    draw, hits = np.random.default_rng(0), 0
+    for _ in range(LADDERS):
+        ratios = [timed(draw) for _ in range(forms)]
+        ratios = [at_once(each, 24) for each in ratios] if corrected else ratios
+        hits += all(each.low <= 1 <= each.high for each in ratios)
+    return proportion(hits, LADDERS)
+
+
+@section("Ladders: what has a verdict, and do intervals along a chain hold?")
+def ladders():
+    rows = []
+    for spread in (0.06, 0.12):  # as measured: AdamW and Muon on the small GPT
+        both = (judged_before, judged_now)
+        for factor, rungs in ((1.0, RUNGS), (1.5, 1)):
+            what = f"{RUNGS} rungs, nothing but seeds" if factor == 1 else "one rung, 1.5 ×"
+            before, now = (with_a_verdict(judge, spread, factor, rungs) for judge in both)
+            what = f"{what}: ladders with a verdict, seeds {spread:.0%} apart"
+            rows.append({"what": what, "before": before, "now": now})
+    chain = f"time of the rung after {RUNGS} ratios: interval holds the truth"
+    rows.append({"what": chain, "before": chained(False), "now": chained(True)})
+    forms = "20 equal forms: the intervals of all hold the truth"
+    rows.append({"what": forms, "before": all_forms_hold(False), "now": all_forms_hold(True)})
+    return rows
 
 
 # --- queues: M/D/1, whose mean wait is known -----------------------------------------------------

@@ -97,6 +97,7 @@ def test_what_learns_the_same_is_not_trained_again(work, first, monkeypatch):
     [
         ({"accumulate": 2}, True),
         ({"threads": 2}, True),
+        ({"precision": "bf16"}, True),
         ({"optimizer": torch.optim.AdamW}, True),  # the kit's is the same, fused
         ({"lr": 3.0003e-3}, False),  # the first losses hardly differ
         ({"clip": 1e6}, False),  # it may bite later
