@@ -198,7 +198,7 @@ def queues():
                     "valid if queries were independent": proportion(sum(independent), seeds),
                     "mean's interval holds": proportion(sum(held), seeds) if load < 1 else "—",
                     "percentile's holds": proportion(sum(tails_held), seeds) if load < 1 else "—",
-                    "queries needed": f"{runs[0].queries_needed or np.inf:,.0f}",
+                    "queries needed": kit.units.digits(runs[0].queries_needed or np.inf),
                 }
             )
     return rows

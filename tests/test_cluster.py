@@ -250,6 +250,29 @@ def test_where_nobody_listens_is_one_line_and_quick(source):
     assert time.monotonic() - began < 20  # mostly imports
 
 
+@pytest.mark.parametrize("says", [b"", b"HTTP/1.1 400 Bad Request\r\n\r\n"])
+def test_what_answers_otherwise_than_a_scheduler_is_one_line_within_a_time_limit(source, says):
+    """A port that takes the connection and stays silent was waited for without end."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        held = []
+
+        def answer():
+            while True:
+                try:
+                    held.append(server.accept()[0])
+                    held[-1].sendall(says)
+                except OSError:
+                    return
+
+        threading.Thread(target=answer, daemon=True).start()
+        port, began = server.getsockname()[1], time.monotonic()
+        line = refused(source, f"tcp://127.0.0.1:{port}")
+        for each in held:
+            each.close()
+    assert "something listens there, but no Dask scheduler answered within 5 s" in line
+    assert time.monotonic() - began < 60  # mostly imports
+
+
 @pytest.mark.parametrize("address", ["somewhere", "http://127.0.0.1:80", "tcp://127.0.0.1:port"])
 def test_what_is_no_address_is_one_line(source, address):
     assert f"--scheduler {address}: needs an address, tcp://HOST:PORT." in refused(source, address)

@@ -33,6 +33,7 @@ from kit.units import words
 # Why not pooch: it does most of this well, but a download that broke off begins again from
 # nothing, which on a line that breaks every few minutes means never.
 TIMEOUT_S = 15.0  # of silence, before and after the first byte
+OTHER_S = 1800.0  # for another process that fetches the same file
 PAUSES_S = (0.0, 1.0, 2.0)  # before each try at one place
 BLOCK_BYTES = 1 << 16
 MAY_PASS = {408, 416, 429, 500, 502, 503, 504}  # 416: see `_ask`
@@ -64,16 +65,21 @@ def fetch(file: File, instead: str = "kit.data.digits()") -> Path:
         No place gave it, or it cannot be kept; the message says where and why, and what is there
         `instead`.
     """
-    from filelock import FileLock
+    from filelock import FileLock, Timeout
 
     path = cache_folder() / "downloads" / file.name
     try:
         if not _right(path, file):  # before the lock: a shared cache may be one we cannot write to
             urls = _urls(file)
             made(path.parent)
-            with FileLock(f"{path}.lock"):
+            with FileLock(f"{path}.lock", timeout=OTHER_S):
                 if not _right(path, file):  # another process may have been quicker
                     _fetch(urls, file, path, instead)
+    except Timeout as error:
+        raise DownloadFailed(
+            f"{file.name}: another process has held {path}.lock for {OTHER_S:.0f} s. If none is "
+            f"fetching it, end that process and try again."
+        ) from error
     except OSError as error:
         raise DownloadFailed(
             f"{file.name} cannot be kept in {path.parent}: {error.strerror or error}. "

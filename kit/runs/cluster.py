@@ -7,8 +7,11 @@ worker was running.
 
 from __future__ import annotations
 
+import asyncio
 import socket
+import threading
 from collections.abc import Generator, Sequence
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -45,6 +48,7 @@ def connect(scheduler: str, say: Say | None = None) -> Any:
 
     _reach(scheduler)
     try:
+        _ask(scheduler)
         client = Client(scheduler, timeout=ANSWER_S, set_as_default=False)
     except OSError as error:
         raise KitError(f"--scheduler {scheduler}: no Dask scheduler answers: {error}.") from error
@@ -71,6 +75,41 @@ def _reach(scheduler: str) -> None:
         raise KitError(
             f"--scheduler {scheduler}: nobody listens there ({error}); start one: dask scheduler"
         ) from error
+
+
+def _ask(scheduler: str) -> None:
+    """Refuse what answers otherwise than a scheduler, or not at all, within a time limit.
+
+    A `Client` would wait without end for a program that takes the connection and says nothing.
+    """
+    from distributed.comm.core import connect as reach
+    from distributed.security import Security
+
+    async def identity() -> Any:
+        secure = Security().get_connection_args("client")
+        comm = await reach(scheduler, timeout=ANSWER_S, **secure)
+        try:
+            await comm.write({"op": "identity", "reply": True})
+            return await comm.read()
+        finally:
+            comm.abort()
+
+    async def within() -> None:
+        told.append(await asyncio.wait_for(identity(), ANSWER_S))
+
+    def in_its_own_loop() -> None:
+        with suppress(Exception):
+            asyncio.run(within())
+
+    told: list[Any] = []
+    asking = threading.Thread(target=in_its_own_loop, daemon=True)  # it may not end by itself
+    asking.start()
+    asking.join(2 * ANSWER_S)
+    if not told or not isinstance(told[0], dict) or told[0].get("type") != "Scheduler":
+        raise KitError(
+            f"--scheduler {scheduler}: something listens there, but no Dask scheduler answered "
+            f"within {ANSWER_S} s; look for the port in the scheduler's first lines (often 8786)."
+        )
 
 
 def _check_workers(client: Any, say: Say | None) -> None:

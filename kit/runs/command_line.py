@@ -199,7 +199,9 @@ def train(workload: str, **options: Any) -> None:
 
     Many processes train together under torchrun:
 
-    torchrun --standalone --nproc-per-node 2 -m kit train vision
+    torchrun --standalone --local-addr 127.0.0.1 --nproc-per-node 2 -m kit train vision
+
+    torchrun opens ports on all interfaces: on a trusted network only.
     """
     from kit.runs.training import failure_noted, trained
 
@@ -223,7 +225,11 @@ def train(workload: str, **options: Any) -> None:
 @click.option(
     "--parallel", type=click.IntRange(1), default=1, metavar="N", help="How many runs at once."
 )
-@click.option("--scheduler", metavar="tcp://HOST:PORT", help="Run on this Dask cluster.")
+@click.option(
+    "--scheduler",
+    metavar="tcp://HOST:PORT",
+    help="Run on this Dask cluster. Who reaches it can run code: start it with --host, or use TLS.",
+)
 @_cell_limit
 def sweep(
     notebook: str,

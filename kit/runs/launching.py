@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from kit.training import History
 
 GRACE_S = 40  # `torchrun` gives its processes 30 s to end before it kills them
+LOCAL = ["--local-addr", "127.0.0.1"]
 
 
 def torchrun(
@@ -31,6 +32,8 @@ def torchrun(
     """The model and its history, trained by several processes of this computer together.
 
     Interrupting it ends them all; with a `checkpoint` the same line then goes on from there.
+    They meet in a file of this user's and send their messages over the loopback interface: nobody
+    else can reach them. `torchrun` by itself opens ports on all interfaces.
 
     Parameters
     ----------
@@ -63,7 +66,7 @@ def torchrun(
         kept = Path(checkpoint or folder / "model.kit").absolute()
         options |= {"checkpoint": kept, "history": folder / "history.json"}
         words = _words(workload, options)
-        start = ["--standalone", "--nproc-per-node", str(processes), "--log-dir", str(folder)]
+        start = [*_meeting(folder), "--nproc-per-node", str(processes), "--log-dir", str(folder)]
         _follow(["torch.distributed.run", *start, "-m", "kit", "train", *words], folder, options)
         return _result(kept, folder / "history.json")
 
@@ -88,17 +91,43 @@ def _words(workload: str, options: dict[str, Any]) -> list[str]:
     return words
 
 
+def _meeting(folder: Path) -> list[str]:
+    """Where the processes meet: in a file that only this user can read; no port is opened for it.
+
+    Nor is this machine's name looked up, which takes minutes where nobody knows it.
+    """
+    place = ["--rdzv-endpoint", str(folder / "meeting"), "--rdzv-id", "kit"]
+    return ["--rdzv-backend", "c10d", "--rdzv-conf", "store_type=file", *place, *LOCAL]
+
+
+def _surroundings(folder: Path, threads: int) -> dict[str, str]:
+    """The environment of the processes: messages between them stay on this machine, too."""
+    import psutil
+
+    from kit.training.processes import MEETING
+
+    names = psutil.net_if_addrs().items()
+    loopback = [name for name, known in names if any(one.address == "127.0.0.1" for one in known)]
+    within = dict.fromkeys(("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"), *loopback[:1])
+    return {
+        **os.environ,
+        **(within if loopback and os.name == "posix" else {}),
+        "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1",  # that would be a port on all interfaces
+        MEETING: str(folder / "store"),
+        "OMP_NUM_THREADS": str(threads),  # unset, `torchrun` sets it, and says so
+    }
+
+
 def _follow(words: list[str], folder: Path, options: dict[str, Any]) -> None:
     """Run a module of Python until its end; an interruption ends it and all that it started."""
     told = folder / "told.txt"
-    threads = {"OMP_NUM_THREADS": str(options["threads"])}  # unset, `torchrun` sets it, and says so
     with told.open("w") as file:
         process = subprocess.Popen(
             [sys.executable, "-m", *words],
             stdin=subprocess.DEVNULL,
             stdout=file,
             stderr=file,
-            env={**os.environ, **threads},
+            env=_surroundings(folder, options["threads"]),
             start_new_session=True,  # Ctrl-C comes to us alone: they are told in their order
         )
         try:

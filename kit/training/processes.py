@@ -24,15 +24,17 @@ from uuid import uuid4
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed import FileStore  # type: ignore[attr-defined]
 from torch.distributed.distributed_c10d import PrefixStore, Store
 from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
-from kit.errors import BadValue, DeviceUnavailable
+from kit.errors import BadValue, DeviceUnavailable, KitError
 from kit.places import whole
 from kit.training import sharding
 
 PATIENCE = timedelta(minutes=10)  # how long one waits for the others: one may be writing a file
+MEETING = "KIT_MEETING"  # the file in which `kit.torchrun` has its processes meet, not by a port
 
 
 class Processes:
@@ -147,7 +149,12 @@ def _meet() -> None:
     it then still holds the addresses of processes that are dead, and who calls them waits in
     vain. So each time takes a part of the store that is its own.
     """
-    store, rank, size = next(rendezvous("env://", timeout=PATIENCE))
+    if path := os.environ.get(MEETING):
+        rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+        store: Store = FileStore(path, size)
+        store.set_timeout(PATIENCE)
+    else:
+        store, rank, size = next(rendezvous("env://", timeout=PATIENCE))
     store = PrefixStore(f"group {_round(store, rank, size)}", store)
     # No backend named: gloo between CPUs, NCCL between NVIDIA GPUs.
     dist.init_process_group(store=store, rank=rank, world_size=size, timeout=PATIENCE)
@@ -162,13 +169,18 @@ def _round(store: Store, rank: int, world_size: int) -> int:
         store.wait(others, PATIENCE)
         store.set(f"round {number}: all", b" ".join(map(store.get, others)).decode())
         return number
-    while True:  # the number may be of the last time: until process 0 has met this very process
+    end = time.monotonic() + PATIENCE.total_seconds()
+    while time.monotonic() < end:  # the number may be of the last time: until 0 has met this one
         number = store.add("round", 0)
         store.set(f"round {number}: {rank}", own)
         met = f"round {number}: all"
         if store.check([met]) and own in store.get(met).decode():
             return number
         time.sleep(0.01)
+    raise KitError(
+        f"process {rank} of {world_size} waited {PATIENCE} for process 0, which has not come; "
+        f"see what it said, and start all of them again."
+    )
 
 
 def _sharded(net: nn.Module) -> bool:
