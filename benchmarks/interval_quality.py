@@ -3,29 +3,39 @@
     python benchmarks/interval_quality.py all              # every section, some minutes
     python benchmarks/interval_quality.py intervals        # one section; the others stay as kept
     python benchmarks/interval_quality.py table            # what was kept, as tables
+    python benchmarks/interval_quality.py short            # the README's table
 
 A section is a function that returns rows: dicts with the same keys, of words, numbers and
 estimates. `@section` puts it on the list. Shares of runs are `proportion(hits, runs)`.
 """
 
+import itertools
 import json
 import math
+import os
 import sys
 from dataclasses import replace
 from datetime import date
 
 import numpy as np
+import torch
 from keeping import RESULTS, keep
+from scipy.signal import lfilter
+from scipy.stats import quantile_test
 
 import kit
+from kit.comparison import Comparison
 from kit.costs.chains import at_once, product
 from kit.costs.training_rungs import Rung, Way, to_the_loss
-from kit.estimates import Estimate, proportion
-from kit.measurement import Conditions
+from kit.estimates import Estimate, average, bootstrap, median, proportion
+from kit.measurement import Conditions, Measurement
 from kit.scenarios import tolerated
 from kit.scenarios.arrivals import poisson
+from kit.units import words
 
 NAME = "interval_quality"
+RUNS, MATVEC_RUNS = 200, 20
+QUIET = Conditions("cpu", 1, torch.__version__, 0.0)
 SECTIONS = {}  # name -> (what it asks, the function)
 
 
@@ -42,7 +52,175 @@ def section(asks):
 # --- intervals: coverage of everything that is shown with an interval ----------------------------
 
 
+def following(rho):
+    """Normal times of which each resembles the one before it."""
+    return lambda draw, n: (
+        10 + lfilter([math.sqrt(1 - rho**2)], [1, -rho], draw.normal(size=n + 300))[300:]
+    )
+
+
+def bursty(draw, n):
+    """Every hundred times some twenty slow ones in a row, on average."""
+    lengths = draw.geometric(np.tile([1 / 20, 1 / 80], n))
+    slow = np.repeat(np.tile([1.0, 0.0], n), lengths)[200 : 200 + n]
+    return 1 + 0.5 * slow + draw.normal(0, 0.1, n)
+
+
+def bimodal(draw, n):
+    """Two typical times, the longer one in three calls of ten."""
+    return draw.choice([1.0, 2.0], n, p=[0.7, 0.3]) + draw.normal(0, 0.05, n)
+
+
+TIMES = {  # what they are -> how they are drawn: (generator, n) -> n times
+    "independent": following(0.0),
+    "AR(0.5)": following(0.5),
+    "AR(0.9)": following(0.9),
+    "AR(0.98)": following(0.98),
+    "bursty": bursty,
+    "bimodal": bimodal,
+    "quantised": lambda draw, n: np.round(2 * draw.normal(10, 1, n)) / 2,
+    "skewed": lambda draw, n: draw.lognormal(0, 1, n),
+}
+SHOWN = {  # interval -> (of which times, of how many, the truth of a long run)
+    "median": (median, (30, 100, 1_000), np.median),
+    "p90": (
+        lambda x: kit.estimates.percentile(x, 90),
+        (300, 1_000),
+        lambda x: np.percentile(x, 90),
+    ),
+    "p99": (
+        lambda x: kit.estimates.percentile(x, 99),
+        (700, 3_000),
+        lambda x: np.percentile(x, 99),
+    ),
+    "bootstrap of the mean": (bootstrap, (10, 100, 600), np.mean),
+}
+
+
+def before(name, x):
+    """The interval that was shown earlier: of independent samples, or percentiles of draws."""
+    if name.startswith("bootstrap"):
+        drawn = np.random.default_rng(0).integers(0, len(x), (300, len(x)))
+        return np.percentile(x[drawn].mean(axis=1), [2.5, 97.5])
+    share = {"median": 0.5, "p90": 0.9, "p99": 0.99}[name]
+    found = quantile_test(x, p=share).confidence_interval(0.95)
+    return found.low, found.high
+
+
+def covered(name, kind, n):
+    """A row: how often the interval holds the truth, before and now, and how often it is known."""
+    estimate, _, true = SHOWN[name]
+    truth = float(true(TIMES[kind](np.random.default_rng(9), 1_000_000)))
+    draw, runs, widths = np.random.default_rng(0), [], []
+    for _ in range(RUNS):
+        x = TIMES[kind](draw, n)
+        (low, high), now = before(name, x), estimate(x)
+        known = math.isfinite(now.high - now.low)
+        runs.append((low <= truth <= high, now.low <= truth <= now.high, known))
+        widths.append((now.high - now.low) / (high - low) if known and high > low else math.nan)
+    earlier, holds, known = np.sum(runs, axis=0).tolist()
+    return {
+        "interval": name,
+        "times": kind,
+        "n": n,
+        "held the truth before": proportion(earlier, RUNS),
+        "now": proportion(holds, RUNS),
+        "known": f"{known / RUNS:.0%}",
+        "width, now ÷ before": words(float(np.nanmedian([*widths, math.nan])), "×")
+        if np.isfinite(widths).any()
+        else "—",
+    }
+
+
+@section("How often does what is shown as 95 % hold the truth? Unknown intervals claim nothing.")
+def intervals():
+    return [
+        covered(name, kind, n)
+        for name, (_, sizes, _) in SHOWN.items()
+        for kind in TIMES
+        for n in sizes
+    ]
+
+
+@section("Scores of few examples, each a share: how often does the interval hold the mean?")
+def shares():
+    kinds = {
+        "nearly all right": (lambda draw, n: draw.beta(5, 0.5, n), 10 / 11),
+        "all or little": (lambda draw, n: draw.beta(0.5, 0.1, n), 5 / 6),
+        "one in ten wrong": (
+            lambda draw, n: draw.beta(20, 2, n) * (draw.random(n) > 0.1),
+            0.9 * 20 / 22,
+        ),
+    }
+    rows = []
+    for (kind, (make, truth)), n in itertools.product(kinds.items(), (3, 5, 10, 50)):
+        draw, held = np.random.default_rng(0), np.zeros(2, int)
+        for _ in range(RUNS):
+            x = make(draw, n)
+            sums = float(x.sum()), float(np.square(x).sum()), n
+            for i, limits in enumerate((None, (0, 1))):
+                found = average(*sums, limits=limits)
+                held[i] += found.low <= truth <= found.high
+        earlier, now = (proportion(int(hits), RUNS) for hits in held)
+        rows.append({"shares": kind, "n": n, "Student before": earlier, "now": now})
+    return rows
+
+
 # --- verdicts: false alarms and power of `compare` -----------------------------------------------
+
+
+def compared(draw, factors, rounds):
+    """A comparison of calls that take so many times as long, on a machine that is made up.
+
+    Slow moments last for some rounds and touch all calls; each timing has noise of 3 % of its own.
+    """
+    moment = np.exp(0.1 * following(0.9)(draw, rounds))[:, None]
+    calls = {}
+    for i, factor in enumerate(factors):
+        times = factor * moment * draw.lognormal(0, 0.03, (rounds, 2))
+        calls[str(i)] = Measurement("", tuple(times.ravel()), 1, 1.0, 1.0, True, QUIET)
+    return Comparison(calls)
+
+
+def claims(comparison):
+    """What is said of each call but the first."""
+    return [comparison.verdict(name) for name in list(comparison.measurements)[1:]]
+
+
+@section("Calls in turns: how often is a difference claimed, by number of calls and of rounds?")
+def verdicts():
+    rows = []
+    for calls, rounds in itertools.product((2, 5), (1, 2, 3, 6, 10, 50)):
+        row = {"calls": calls, "rounds": rounds}
+        for told, slower in (("equal", 1.0), ("2 % slower", 1.02), ("5 % slower", 1.05)):
+            draw, hits = np.random.default_rng(0), 0
+            for _ in range(RUNS):
+                said = claims(compared(draw, [1.0] * (calls - 1) + [slower], rounds))
+                hits += any(v != "cannot tell" and "same" not in v for v in said)
+            row[told] = proportion(hits, RUNS)
+        rows.append(row)
+    return rows
+
+
+@section("Equal 2048² matrix-vector products, each with its own weights, on this machine")
+def matvec():
+    weights, x = [torch.rand(2048, 2048) for _ in range(2)], torch.rand(2048)
+    said, ratios = [], []
+    for _ in range(MATVEC_RUNS):
+        calls = {name: lambda w=w: w @ x for name, w in zip("ab", weights, strict=True)}
+        found = kit.compare(calls, varied="work", budget_s=1.0)
+        said += claims(found)
+        ratios.append(found.ratio().value)
+    different = sum(v in ("faster", "slower") for v in said)
+    load = os.getloadavg()[0] / (os.cpu_count() or 1)
+    return [
+        {
+            "runs": MATVEC_RUNS,
+            "called different": proportion(different, MATVEC_RUNS),
+            "median of the ratios": median(ratios, "×"),
+            "programs waiting per core": load,
+        }
+    ]
 
 
 # --- ladders: training ladders whose rungs differ in nothing but the seed ------------------------
@@ -219,7 +397,7 @@ def told(value):
     """A figure in words."""
     if isinstance(value, dict):
         return repr(kit.Estimate(**value))
-    return kit.units.words(value) if isinstance(value, float) else str(value)
+    return words(value) if isinstance(value, float) else str(value)
 
 
 def markdown(sections):
@@ -234,22 +412,42 @@ def markdown(sections):
     return "\n".join(lines)
 
 
+def short(sections):
+    """The README's table: medians and p90 of a thousand times, by kind."""
+    kept = {
+        (row["interval"], row["times"]): row
+        for row in sections["intervals"]["rows"]
+        if row["n"] == 1_000
+    }
+    lines = [
+        "| 1,000 times that are | median, before | median | p90 |",
+        "| --- | --- | --- | --- |",
+    ]
+    for kind in TIMES:
+        one, tail = kept["median", kind], kept["p90", kind]
+        shares = (one["held the truth before"], one["now"], tail["now"])
+        lines += [f"| {kind} | {' | '.join(words(share['value'], '%') for share in shares)} |"]
+    return "\n".join(lines)
+
+
 def main(names):
     """Run these sections, and keep them beside those that were kept before."""
-    sections = read_back()
     for name in names:
         asks, rows_of = SECTIONS[name]
         rows = [{key: plain(value) for key, value in row.items()} for row in rows_of()]
+        sections = read_back()
         sections[name] = {"asks": asks, "date": date.today().isoformat(), "rows": rows}
         print(markdown({name: sections[name]}))
-    keep(NAME, sections={name: sections[name] for name in SECTIONS if name in sections})
+        keep(NAME, sections={name: sections[name] for name in SECTIONS if name in sections})
 
 
 if __name__ == "__main__":
     asked = sys.argv[1:]
     if asked == ["table"]:
         print(markdown(read_back()))
+    elif asked == ["short"]:
+        print(short(read_back()))
     elif asked and set(asked) <= {"all", *SECTIONS}:
         main(list(SECTIONS) if "all" in asked else asked)
     else:
-        sys.exit(f"usage: python {sys.argv[0]} table|all|{'|'.join(SECTIONS)}…")
+        sys.exit(f"usage: python {sys.argv[0]} table|short|all|{'|'.join(SECTIONS)}…")

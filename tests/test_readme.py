@@ -107,6 +107,11 @@ def test_the_figures_on_trust_are_the_measured_ones():
     assert run([sys.executable, str(script), "table"]).strip() in README
 
 
+def test_the_figures_on_intervals_are_the_measured_ones():
+    script = ROOT / "benchmarks" / "interval_quality.py"
+    assert run([sys.executable, str(script), "short"]).strip() in README
+
+
 def test_the_table_of_workloads_is_of_the_kept_runs():
     script = ROOT / "benchmarks" / "eight_workloads.py"
     assert run([sys.executable, str(script)]).strip() in README

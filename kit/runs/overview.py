@@ -13,9 +13,10 @@ from collections.abc import Iterable, Sequence
 from types import NoneType
 from typing import Any
 
+from kit.estimates import Estimate
 from kit.figures import Table
 from kit.runs.records import DONE, FAILED, RUN, UNREADABLE, Executed, scalars
-from kit.units import UNKNOWN, span, words
+from kit.units import UNKNOWN, words
 
 # What to look at first, by the kind of record; of another kind, its first estimates.
 KEYS = {
@@ -169,9 +170,10 @@ def _kind(rows: list[dict[str, Any]], name: str) -> str:
 def _cell(row: dict[str, Any], name: str, units: dict[str, str]) -> str:
     """A value in words with its unit; an estimate with its interval below."""
     value, low, high = (row.get(f"{name}.{end}", "") for end in ("value", "low", "high"))
-    if type(value) in NUMBERS and type(low) in NUMBERS and type(high) in NUMBERS:
+    if type(value) in NUMBERS and all(type(end) in (*NUMBERS, NoneType) for end in (low, high)):
         unit = str(row.get(f"{name}.unit") or "")
-        told, interval = html.escape(words(value, unit)), html.escape(span(low, high, unit))
+        interval = html.escape(Estimate(value, low, high, unit).interval)
+        told = html.escape(words(value, unit))
         return f"{told}<small>{interval}</small>"
     value = row.get(name)
     if value is None:
