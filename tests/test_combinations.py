@@ -17,7 +17,7 @@ from kit.errors import (
     NotSupported,
     UnknownName,
 )
-from kit.runs import check_parameters, run
+from kit.runs import check_parameters, find_notebook, run
 from kit.runs.combinations import check_together
 
 PRESENT = [device.type for device in devices.present_devices()]
@@ -186,3 +186,25 @@ def test_what_no_model_could_do_is_refused_before_a_kernel_starts(values, told):
     with pytest.raises(BadValue, match=told):
         check_together(values)
     check_together({**values, **{"n_heads": 4, "new_tokens": 100}})
+
+
+# --- Files and folders ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "told"),
+    [
+        ("sweep-report", {"folder": "nowhere"}, "folder='nowhere': no such folder in"),
+        ("class-results", {"folder": "nowhere"}, "folder='nowhere': no such folder in"),
+        ("training-ladder", {"text": "nowhere.txt"}, "text='nowhere.txt': no such file in"),
+    ],
+)
+def test_a_folder_or_file_that_is_not_there_is_found_before_a_kernel_starts(name, given, told):
+    with pytest.raises(BadValue, match=told):
+        check_parameters(find_notebook(name), given)
+
+
+def test_a_folder_is_looked_for_where_the_user_is(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine").mkdir()
+    assert check_parameters(find_notebook("sweep-report"), {"folder": "mine"})

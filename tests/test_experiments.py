@@ -9,7 +9,7 @@ import pytest
 
 from kit.errors import BadValue
 from kit.results import RECORD
-from kit.runs import class_results, collect, declared, experiment_folder
+from kit.runs import class_results, collect, declared, experiment_folder, folders
 from kit.runs.classroom import SAME, spread
 from kit.runs.execution import NOTEBOOKS
 from kit.runs.folders import RECORDED, keep_runs
@@ -239,6 +239,23 @@ def test_keeping_leaves_records_and_nothing_to_look_at(tmp_path):
         assert "/" not in mill["input_path"] + mill.get("output_path", ""), "nobody's folders"
     with pytest.raises(BadValue, match="holds no executed notebook"):
         keep_runs(tmp_path, tmp_path / "nothing")
+
+
+def test_keeping_that_fails_leaves_what_was_kept_before(tmp_path, monkeypatch):
+    """The old ones went first, so a full disk left neither."""
+    kept = keep_runs(RECORDED / "class", tmp_path / "kept")
+    (tmp_path / "kept" / "old.ipynb").write_text("{}")
+    held = {path: path.read_bytes() for path in (tmp_path / "kept").iterdir()}
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="No space"):
+        patch.setattr(folders, "_write", full)
+        keep_runs(RECORDED / "class", tmp_path / "kept")
+    assert {path: path.read_bytes() for path in (tmp_path / "kept").iterdir()} == held
+    assert keep_runs(RECORDED / "class", tmp_path / "kept") == kept
+    assert sorted((tmp_path / "kept").iterdir()) == sorted(kept)
 
 
 # --- A class -------------------------------------------------------------------------------------
