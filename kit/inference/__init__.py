@@ -12,12 +12,13 @@ This room does not know that training exists: a deployed model needs nothing els
 """
 
 from kit.inference.generation import Generation, generate
-from kit.inference.prediction import device_of, evaluating, predict
+from kit.inference.prediction import Runtime, device_of, evaluating, predict
 from kit.inference.scores import Score, evaluate, judge
 from kit.inference.streaming import stream
 
 __all__ = [
     "Generation",
+    "Runtime",
     "Score",
     "device_of",
     "evaluate",

@@ -120,7 +120,7 @@ def _written(
         while written < most and any(going):
             unsure = torch.tensor([guesses], dtype=torch.long, device=fresh.device)  # (1, k - 1)
             asked = torch.cat([fresh, unsure], 1) if guesses else fresh
-            with torch.inference_mode():
+            with torch.no_grad():  # see `predict`: what the model keeps can be trained with
                 try:
                     logits = reader.read(asked, last=1 + len(guesses))  # (B, k, V)
                 except RuntimeError as error:

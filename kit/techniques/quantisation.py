@@ -95,7 +95,7 @@ class Static(nn.Module):
 
     def forward(self, inputs: Tensor) -> Tensor:
         """(B, …) as the model takes them -> its outputs."""
-        with torch.inference_mode():
+        with torch.no_grad():
             if inputs.shape in self._shapes:
                 return self._compiled(inputs)
             with hushed(), torch._inductor.config.patch(freezing=True):

@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from kit.inference import Runtime
 from kit.quiet import hushed, without_stderr
 
 Run = Callable[[Tensor], Tensor]
@@ -26,7 +27,7 @@ Load = Callable[[bytes], Run]
 SUFFIXES = {"onnxruntime": ".onnx", "openvino": ".onnx", "aoti": ".pt2", "executorch": ".pte"}
 
 
-class Exported(nn.Module):
+class Exported(Runtime):
     """A model that another runtime runs: it predicts like any other, and that is all it does.
 
     It has as many threads as PyTorch had when it was made.
@@ -93,7 +94,7 @@ def run_package(data: bytes) -> Run:
         package: Any = torch._inductor.aoti_load_package(str(path))
 
     def run(inputs: Tensor) -> Tensor:
-        with torch.inference_mode():
+        with torch.no_grad():
             return package(inputs)
 
     return run
