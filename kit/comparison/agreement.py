@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, is_dataclass
 from typing import Any
 
 import numpy as np
@@ -64,6 +64,7 @@ def agree(a: Tensor, b: Tensor, *, atol: float = 1e-5) -> Agreement:
     NotComparable
         The shapes differ: both are named.
     """
+    a, b = _tensor(a), _tensor(b)
     if a.shape != b.shape:
         raise NotComparable(f"shapes {tuple(a.shape)} and {tuple(b.shape)} cannot agree.")
     x, y = _plain(a), _plain(b)
@@ -72,6 +73,18 @@ def agree(a: Tensor, b: Tensor, *, atol: float = 1e-5) -> Agreement:
     rows = x.ndim > 1 and x.numel() > 0 and not (x.is_complex() or y.is_complex())
     same = float((x.argmax(-1) == y.argmax(-1)).double().mean()) if rows else None
     return Agreement(difference, same, atol)
+
+
+def _tensor(answer: Any) -> Tensor:
+    """The answer, or the `logits` in it."""
+    named = answer.get("logits") if isinstance(answer, Mapping) else None
+    for each in (answer, named, getattr(answer, "logits", None)):
+        if isinstance(each, Tensor):
+            return each
+    raise NotComparable(
+        f"given a {type(answer).__name__}: needs two tensors, or answers with `logits`; choose one "
+        f"of its parts, such as answer[0]."
+    )
 
 
 def _plain(tensor: Tensor) -> Tensor:
@@ -98,6 +111,10 @@ def tensors_of(answer: Any) -> list[Tensor]:
     for leaf in tree_leaves(answer):
         if isinstance(leaf, Tensor):
             found.append(leaf.detach().clone().requires_grad_(leaf.requires_grad))
+        elif isinstance(leaf, Mapping):  # a class of dicts, such as models of Hugging Face return
+            found += tensors_of(dict(leaf))
+        elif is_dataclass(leaf) and not isinstance(leaf, type):
+            found += tensors_of(vars(leaf))
         elif isinstance(leaf, (np.ndarray, np.generic, int, float, complex)):
             array = np.asarray(leaf)
             with suppress(TypeError):  # words, dates and integers of many digits are no tensors

@@ -19,7 +19,7 @@ from kit.figures import Picture, Table
 from kit.inference import device_of, predict
 from kit.results import Result
 from kit.techniques import SHELF, Technique
-from kit.units import words
+from kit.units import is_number, words
 from kit.workloads import Workload
 
 LOOK_S = 0.25  # seconds for a first look at a form, in turns with the model as in training
@@ -220,16 +220,16 @@ def _check(
 ) -> None:
     """Refuse limits that make no sense, before anything is made."""
     if max_score_loss is not None:
-        if not isinstance(max_score_loss, (int, float)) or not 0 <= max_score_loss < 1:
+        if not is_number(max_score_loss) or not 0 <= max_score_loss < 1:
             raise BadValue(
                 f"max_score_loss={max_score_loss!r}: needs a share from 0 to 1; 0.005 is half a "
                 f"point of a hundred."
             )
         if workload is None:
             raise BadValue("max_score_loss needs a workload, which knows what an answer is worth.")
-    if max_bytes is not None and not (isinstance(max_bytes, (int, float)) and max_bytes > 0):
+    if max_bytes is not None and not (is_number(max_bytes) and max_bytes > 0):
         raise BadValue(f"max_bytes={max_bytes!r}: needs a number above 0.")
-    if not isinstance(budget_s, (int, float)) or not 0 < budget_s < math.inf:
+    if not is_number(budget_s) or not 0 < budget_s < math.inf:
         raise BadValue(f"budget_s={budget_s!r}: needs seconds, a number above 0.")
 
 

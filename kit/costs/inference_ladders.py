@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -30,9 +29,10 @@ from kit.figures import Picture, Table, trade_offs
 from kit.inference import device_of, judge, predict
 from kit.limits import Peaks
 from kit.measurement import measure
+from kit.models.foreign import learner_of, tensor_of
 from kit.results import Result
 from kit.techniques import Technique, size_on_disk, untouched
-from kit.units import words
+from kit.units import is_whole, words
 from kit.workloads import Workload
 
 Make = Callable[..., nn.Module]  # from a model and an example, such as a technique
@@ -150,9 +150,12 @@ class InferenceLadder(Result):
         return replace(form, score=score, lost=lost)
 
     def _as_in_training(self, n: int) -> Callable[[], Tensor]:
-        learner = deepcopy(self.model).train().requires_grad_(True)
         inputs = self._inputs(n)
-        return lambda: learner(inputs)
+        learner, _ = learner_of(self.model, inputs)
+        learner.requires_grad_(True)
+        if isinstance(learner(inputs), Tensor):
+            return lambda: learner(inputs)
+        return lambda: tensor_of(learner(inputs), learner)
 
     def _call(self, model: nn.Module, n: int) -> Callable[[], Tensor]:
         inputs = self._inputs(n)
@@ -390,7 +393,7 @@ def inference_ladder(
     Explained in lesson 09.
     """
     check_pair("kit.inference_ladder", model, workload)
-    if not batch_sizes or any(type(n) is not int or n < 1 for n in batch_sizes):
+    if not batch_sizes or any(not is_whole(n) or n < 1 for n in batch_sizes):
         raise BadValue(f"batch_sizes={batch_sizes!r}: needs whole numbers of at least 1.")
     example, _ = workload.example(CALIBRATION, device_of(model))
     bare = InferenceLadder(model, example, workload, tuple(batch_sizes), split, budget_s, peaks)

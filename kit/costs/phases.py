@@ -6,7 +6,6 @@ Counted (FLOPs, bytes) and timed, on the same batch, in the same rounds.
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
-from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +20,7 @@ from kit.estimates import Estimate, median
 from kit.figures import Picture, Table, bars
 from kit.inference import device_of, predict
 from kit.measurement import Parts, measure_parts
+from kit.models.foreign import copy_of, learner_of, tensor_of
 from kit.results import Result
 from kit.training import PRECISIONS, Optimizer, optimizer_for, step
 from kit.units import words
@@ -216,9 +216,10 @@ def bill(
         model = workload.model(model).to(device)
     check_pair("kit.bill", model, workload)
     assert isinstance(model, nn.Module)
-    learner = deepcopy(model).train()
-    server = deepcopy(model).eval() if served is None else served
     inputs, targets = workload.example(batch_size, device_of(model))
+    learner, _ = learner_of(model, inputs)  # `count` says which layers cannot train on one example
+    server = copy_of(learner).eval() if served is None else served
+    tensor_of(predict(server, inputs), server)  # refuses what no loss can be computed from
     update = optimizer_for(learner, optimizer, lr=1e-4)
     narrow = PRECISIONS[precision]
 
@@ -231,7 +232,7 @@ def bill(
 
     def forward(_: Any) -> Tensor:
         with cast():
-            return workload.loss(learner(inputs), targets)
+            return workload.loss(tensor_of(learner(inputs), learner), targets)
 
     def apply(_: Any) -> None:
         update.step()
@@ -251,7 +252,9 @@ def bill(
         "optimizer": apply,
     }
     with cast():
-        counted = count(model, inputs, lambda outputs: workload.loss(outputs, targets))
+        counted = count(
+            model, inputs, lambda outputs: workload.loss(tensor_of(outputs, learner), targets)
+        )
     timed = measure_parts(parts, budget_s=budget_s, device=device_of(model))
     return Bill(name, batch_size, counted, timed, _counted(served, inputs))
 

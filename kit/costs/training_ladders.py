@@ -36,7 +36,7 @@ from kit.measurement import Call, measure
 from kit.measurement.memory import peak_bytes
 from kit.results import Result
 from kit.training import History
-from kit.units import words
+from kit.units import is_whole, words
 from kit.workloads import Workload
 
 FIRST = 8  # losses that two ways of the same learning have in common
@@ -326,7 +326,7 @@ def training_ladder(
     Explained in lesson 08.
     """
     check_pair("kit.training_ladder", make, workload, MAKER)
-    if type(seeds) is not int or seeds < 1:
+    if not is_whole(seeds) or seeds < 1:
         raise BadValue(f"seeds={seeds!r}: needs a whole number of at least 1.")
     with _as_before():
         one, other = (Way(make).model(k) for k in (0, 1))

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from kit import devices
 from kit.comparison.pairs import SAME
@@ -19,6 +19,7 @@ from kit.errors import NonFiniteLoss
 from kit.estimates import Estimate
 from kit.figures import Table
 from kit.inference import device_of, evaluate
+from kit.models.foreign import tensor_of
 from kit.results import Result
 from kit.training import train, updates
 from kit.units import words
@@ -135,7 +136,11 @@ class Way:
         """Of one step."""
         model = self.model()
         inputs, targets = work.example(self.options.get("batch_size", 32), device_of(model))
-        return count(model, inputs, lambda outputs: work.loss(outputs, targets)).step_flops
+
+        def loss(outputs: Any) -> Tensor:
+            return work.loss(tensor_of(outputs, model), targets)
+
+        return count(model, inputs, loss).step_flops
 
     def learns_as(self, other: Way, mine: Iterable[float], theirs: Iterable[float]) -> bool:
         """Whether it can only be faster or slower than the other, never learn more or less.

@@ -1,6 +1,9 @@
 """What a model costs on paper: parameters, bytes and FLOPs, counted, not timed.
 
-The rule, named in each result: a multiply-add is 2 FLOPs. Matmuls, convolutions, recurrent
+The rule, named in each result: a multiply-add is 2 FLOPs, and of complex numbers 8, since it is
+four of real ones (a complex convolution shows as the three real ones that PyTorch makes of it).
+BatchNorm cannot train on one value per channel; a step with a single example then counts it as it
+predicts, and the result says so. Matmuls, convolutions, recurrent
 layers and attention are counted (by PyTorch's own counter, taught what it lacks). Elementwise
 work, sums, sorting and look-ups are not, except the optimizer's, which is nothing else: AdamW
 does 14 operations per parameter (Loshchilov & Hutter, "Decoupled Weight Decay Regularization",

@@ -4,23 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from copy import deepcopy
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.backends import mha
+from torch.utils._pytree import tree_map_only
 
-from kit.counting.memory import Kept, Watch, bytes_of, tensors_in
+from kit.counting.memory import Kept, Watch, bytes_of
 from kit.counting.operations import Flops
 from kit.errors import BadValue
 from kit.figures import Table
+from kit.models.foreign import Inputs, called, copy_of, learner_of, tensors_in
 from kit.results import Result
 from kit.units import words
 
 ADAMW_OPERATIONS = 14  # per parameter and step
 ADAMW_MOMENTS = 2  # numbers kept per parameter: means of the gradient and of its square
+RULE = (
+    "a multiply-add is 2 FLOPs; matmuls, convolutions, full attention and AdamW's update "
+    "are counted"
+)
+COMPLEX = "; a multiply-add of complex numbers is four of real ones"
+LONELY = "; with one value per channel, BatchNorm cannot train: it uses its running statistics"
 
 
 @dataclass(frozen=True)
@@ -58,16 +65,14 @@ class Count(Result):
     masked_forward_flops: int  # of the forward ones, what a causal mask throws away
     masked_backward_flops: int
     layers: dict[str, int] = field(repr=False)  # forward FLOPs by layer
+    complex_params: int = 0  # of the trainable ones: two numbers each to an optimizer
     uncounted: tuple[str, ...] = ()  # operations that work hard and have no formula
-    rule: str = (
-        "a multiply-add is 2 FLOPs; matmuls, convolutions, full attention and AdamW's update "
-        "are counted"
-    )
+    rule: str = RULE
 
     @property
     def optimizer_flops(self) -> int:
         """Elementwise operations of one AdamW update."""
-        return ADAMW_OPERATIONS * self.trainable_params
+        return ADAMW_OPERATIONS * (self.trainable_params + self.complex_params)
 
     @property
     def step_flops(self) -> int:
@@ -171,19 +176,21 @@ class Count(Result):
         return {**asdict(self), **{name: getattr(self, name) for name in derived}, **moved}
 
 
-def count(model: nn.Module, inputs: Tensor, loss: Callable[[Any], Tensor] | None = None) -> Count:
+def count(model: nn.Module, inputs: Inputs, loss: Callable[[Any], Tensor] | None = None) -> Count:
     """What one prediction and one AdamW training step of the model cost on these inputs.
 
     Parameters
     ----------
     model
-        Left as it is: weights, gradients and mode. Copies of it predict and train.
+        Left as it is: weights, gradients and mode. Copies of it predict and train, after a first
+        forward pass, in which lazy layers get their sizes and tables are made that are kept.
     inputs
-        One batch, (B, …), on the model's device.
+        One batch, (B, …), on the model's device; a tuple of arguments, or a dict of keyword
+        arguments, for models with several. B is the first size of the first tensor.
     loss
-        From the outputs to a scalar. What it keeps for backward is counted too; its matmuls, if
-        it has any, with backward: a prediction needs no loss. None: the mean of the outputs
-        (the sum of the means of several), which keeps nothing.
+        From the outputs, as they come, to a scalar. What it keeps for backward is counted too; its
+        matmuls, if it has any, with backward: a prediction needs no loss. None: the mean of the
+        outputs (the sum of the means of several), which keeps nothing.
 
     Raises
     ------
@@ -198,30 +205,32 @@ def count(model: nn.Module, inputs: Tensor, loss: Callable[[Any], Tensor] | None
 
     By hand: 2 examples × 2 FLOPs × (64·16 + 16·10) multiply-adds. Explained in lesson 02.
     """
-    if inputs.ndim == 0 or len(inputs) == 0:
-        raise BadValue(f"inputs of shape {tuple(inputs.shape)}: needs a batch of at least 1.")
+    batch_size = _batch_size(inputs)
     name = repr(model).splitlines()[0].rstrip("(")
     with torch.random.fork_rng(), torch.inference_mode(False), torch.enable_grad():
         # A gradient with respect to the inputs is no part of a step, even if the caller wants one.
-        inputs = inputs.clone() if inputs.is_inference() else inputs.detach()
-        server, learner = deepcopy(model).eval(), deepcopy(model).train()
+        inputs = tree_map_only(
+            Tensor, lambda t: t.clone() if t.is_inference() else t.detach(), inputs
+        )
+        learner, lonely = learner_of(model, inputs)
+        server, batch = copy_of(learner).eval(), tensors_in(inputs)
         weights = [*learner.parameters(), *learner.buffers()]
         trained = [p for p in learner.parameters() if p.requires_grad]
 
-        predicting = Watch([*server.parameters(), *server.buffers(), inputs])
+        predicting = Watch([*server.parameters(), *server.buffers(), *batch])
         with torch.no_grad(), _in_parts(), predicting:  # inference_mode would show whole layers
-            output_bytes = bytes_of(tensors_in(server(inputs)))
+            output_bytes = bytes_of(tensors_in(called(server, inputs)))
 
         update = _adamw(trained) if trained else None
         moments = tensors_in([*update.state.values()]) if update else []
-        training, flops = Watch([*weights, *moments, inputs]), Flops()
+        training, flops = Watch([*weights, *moments, *batch]), Flops()
         kept = Kept(weights, training)
         with flops.counter, training:
             with kept.hooks():
-                outputs = learner(inputs)
+                outputs = called(learner, inputs)
                 forward, masked_forward = flops.total, flops.masked
                 layers = flops.by_layer(learner)
-                value = (loss or _mean)(outputs)
+                value = loss(outputs) if loss else _mean(outputs)
                 del outputs  # as in a training step, where nobody holds on to them
             if value.requires_grad:
                 value.backward()
@@ -229,7 +238,7 @@ def count(model: nn.Module, inputs: Tensor, loss: Callable[[Any], Tensor] | None
                 update.step()
     return Count(
         model=name,
-        batch_size=len(inputs),
+        batch_size=batch_size,
         params=sum(p.numel() for p in learner.parameters()),
         trainable_params=sum(p.numel() for p in trained),
         weight_bytes=bytes_of(weights),
@@ -237,7 +246,7 @@ def count(model: nn.Module, inputs: Tensor, loss: Callable[[Any], Tensor] | None
         optimizer_bytes=ADAMW_MOMENTS * bytes_of(trained),
         activation_bytes=kept.made_bytes + kept.given_bytes,
         written_activation_bytes=kept.made_bytes,
-        input_bytes=bytes_of([inputs]),
+        input_bytes=bytes_of(batch),
         output_bytes=output_bytes,
         predict_working_bytes=predicting.most,
         step_working_bytes=training.most,
@@ -246,12 +255,26 @@ def count(model: nn.Module, inputs: Tensor, loss: Callable[[Any], Tensor] | None
         masked_forward_flops=masked_forward,
         masked_backward_flops=flops.masked - masked_forward,
         layers=layers,
+        complex_params=sum(p.numel() for p in trained if p.is_complex()),
+        rule=RULE + (COMPLEX if flops.complex else "") + (LONELY if lonely else ""),
         uncounted=flops.uncounted(training.operations),
     )
 
 
+def _batch_size(inputs: Inputs) -> int:
+    """B: the first size of the first tensor that has one."""
+    shapes = [tuple(tensor.shape) for tensor in tensors_in(inputs)]
+    size = next((shape[0] for shape in shapes if shape), 0)
+    if size == 0:
+        told = f"of shape {shapes[0]}" if len(shapes) == 1 else f"with shapes {shapes}"
+        raise BadValue(f"inputs {told}: needs a batch of at least 1.")
+    return size
+
+
 def _mean(outputs: Any) -> Tensor:
-    means = [t.mean() for t in tensors_in(outputs) if t.is_floating_point()]
+    """The sum of the means of all that can have a gradient; of complex numbers, of both parts."""
+    numbers = [torch.view_as_real(t) if t.is_complex() else t for t in tensors_in(outputs)]
+    means = [t.mean() for t in numbers if t.is_floating_point()]
     if not means:
         kind = type(outputs).__name__
         raise BadValue(f"outputs ({kind}) hold no floating-point tensor: give count a loss.")

@@ -9,17 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
+
+from kit.models.foreign import tensors_in
 
 
 def bytes_of(tensors: Iterable[Tensor]) -> int:
     """Bytes of all their entries together."""
     return sum(t.numel() * t.element_size() for t in tensors)
-
-
-def tensors_in(tree: Any) -> list[Tensor]:
-    """All tensors in a tensor, tuple, list or dict of them, however deep."""
-    return [leaf for leaf in tree_leaves(tree) if isinstance(leaf, Tensor)]
 
 
 class Watch(TorchDispatchMode):

@@ -18,6 +18,8 @@ FUSED_ATTENTION = (
     "_scaled_dot_product_cudnn_attention",
 )
 
+PRODUCTS = ("mm", "addmm", "bmm", "baddbmm", "mv", "addmv", "dot", "vdot")  # complex ones, too
+
 # Words in the names of operations that do more than elementwise work. One of these without a
 # formula is named as not counted, and so is any operation that is not PyTorch's own.
 HEAVY = re.compile(
@@ -37,6 +39,7 @@ class Flops:
         formulas: dict[Any, Any] = {
             aten.mv: lambda matrix, vector, out_shape=None: 2 * prod(matrix),
             aten.dot: lambda a, b, out_shape=None: 2 * prod(a),
+            aten.vdot: lambda a, b, out_shape=None: 2 * prod(a),
             aten.addmv: lambda a, matrix, vector, out_shape=None, **_: 2 * prod(matrix),
             aten.convolution_backward: _convolution_backward,
         }
@@ -48,8 +51,12 @@ class Flops:
             op, back = getattr(aten, name), getattr(aten, f"{name}_backward")
             formulas[op] = self._attention(op, f.sdpa_flop_count, first=0)
             formulas[back] = self._attention(back, f.sdpa_backward_flop_count, first=1)
+        known = {getattr(aten, name): f.flop_registry.get(getattr(aten, name)) for name in PRODUCTS}
+        for op, formula in known.items():
+            formulas[op] = self._product(formula or f.shape_wrapper(formulas[op]))
         self.counter = f.FlopCounterMode(display=False, custom_mapping=formulas)
         self.masked = 0
+        self.complex = False  # whether one of the matmuls was of complex numbers
 
     @property
     def total(self) -> int:
@@ -74,6 +81,19 @@ class Flops:
             elif HEAVY.search(name):
                 names.add(name.lstrip("_"))
         return tuple(sorted(names))
+
+    def _product(self, formula: Callable[..., int]) -> Callable[..., int]:
+        """A formula of a matmul that counts four real multiply-adds for a complex one."""
+
+        def flops(*args: Any, out_val: Any = None, **kwargs: Any) -> int:
+            real: int = formula(*args, out_val=out_val, **kwargs)
+            if not out_val.is_complex():
+                return real
+            self.complex = True
+            return 4 * real
+
+        flops._get_raw = True  # type: ignore[attr-defined]  # of tensors, not of their shapes
+        return flops
 
     def _attention(self, op: Any, formula: Callable[..., int], *, first: int) -> Callable[..., int]:
         """A formula that also adds up the masked part; query, key and value are `first` and on."""

@@ -18,9 +18,9 @@ from kit.counting.counts import Work
 from kit.counting.operations import Flops
 from kit.errors import BadValue
 from kit.figures import Table
-from kit.models.checks import room_to_write
+from kit.models.checks import check_writes, room_to_write
 from kit.results import Result
-from kit.units import words
+from kit.units import is_whole, words
 
 
 @dataclass(frozen=True)
@@ -128,10 +128,9 @@ def count_generation(
 
     By hand: 2 layers × (96 keys and 96 values) × 4 bytes. Explained in lesson 10.
     """
-    if not hasattr(model, "cache"):
-        raise BadValue(f"{type(model).__name__} writes no text: it has no cache. Give a GPT.")
+    check_writes(model)
     for name, value in (("prompt_tokens", prompt_tokens), ("new_tokens", new_tokens)):
-        if type(value) is not int or value < 1:
+        if not is_whole(value) or value < 1:
             raise BadValue(f"{name}={value!r}: needs a whole number of at least 1.")
     room_to_write(prompt_tokens, new_tokens, model.config.context)
     blank: Any = deepcopy(model).to("meta").eval()
@@ -179,5 +178,6 @@ def _continued(first: list[Work], n: int) -> tuple[Work, ...]:
 def _weight_bytes(model: nn.Module) -> int:
     """Of the weights that are read whole; of a table of embeddings, one reads few rows."""
     tables = {part.weight for part in model.modules() if isinstance(part, nn.Embedding)}
+    tables -= {part.weight for part in model.modules() if isinstance(part, nn.Linear)}  # tied
     tables |= {p for name, p in model.named_parameters() if name.endswith("position_embedding")}
     return sum(p.nbytes for p in model.parameters() if p not in tables)

@@ -18,6 +18,7 @@ from kit.data.dataset import Dataset, Split
 from kit.data.downloads import File, fetch
 from kit.data.formats import Pile, cifar_piles, idx_piles, movielens_rows
 from kit.errors import BadValue
+from kit.units import is_whole
 
 SEED = 0  # of the shuffle before splitting; fixed, so that a test score means the same everywhere
 HELD_BACK = 10  # one training image in so many is for validation
@@ -209,7 +210,7 @@ def _later_rows(users: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 def _images(name: str, limit: int | None) -> dict[str, Split]:
-    if limit is not None and (not isinstance(limit, int) or limit < 1):
+    if limit is not None and (not is_whole(limit) or limit < 1):
         raise BadValue(f"limit={limit!r}: needs a whole number from 1, or None for all examples.")
     paths = [fetch(file) for file in FILES[name]]
     train, test = cifar_piles(*paths) if name == "cifar10" else idx_piles(*paths)

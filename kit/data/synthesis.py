@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from kit.errors import BadValue, NotInstalled, UnknownName
+from kit.units import is_whole
 
 RATE_HZ = 22_050  # samples per second, of every voice that we use
 PACE = (80, 450)  # words per minute that the engine can keep to
@@ -153,5 +154,5 @@ def _engine() -> _Engine:
 
 def _within(name: str, value: object, limits: tuple[int, int]) -> None:
     least, most = limits
-    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+    if not is_whole(value) or not least <= value <= most:
         raise BadValue(f"{name}={value!r}: needs a whole number from {least} to {most}.")

@@ -16,6 +16,7 @@ from torch import Tensor
 from kit.data.topics import OVERLAP, Text, windows
 from kit.errors import BadValue
 from kit.places import from_here
+from kit.units import is_whole
 
 SHARE = 16  # of so many bytes one is for validation and one for the test
 HELD_OUT = 2**15  # bytes, the most for each of them: a model scores them in one go, 1 kB per byte
@@ -74,7 +75,7 @@ def text_file(path: str | Path, *, context: int = 128) -> Bytes:
     >>> work.model().config.vocab_size
     256
     """
-    if isinstance(context, bool) or not isinstance(context, int) or context < 1:
+    if not is_whole(context) or context < 1:
         raise BadValue(f"context={context!r}: needs a whole number of at least 1.")
     path = from_here(path)
     text = _mapped(path, least=3 * (context + 1), context=context)

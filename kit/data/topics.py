@@ -10,6 +10,7 @@ from torch import Tensor
 
 from kit.data.dataset import Dataset, Split
 from kit.errors import BadValue
+from kit.units import is_whole
 
 CONTEXT = 128  # T: about two lines, enough to see which kind of text this is
 OVERLAP = 4  # training windows begin a quarter of the context apart: each is read at four places
@@ -75,7 +76,7 @@ def documentation(*, context: int = CONTEXT) -> Text:
 
     Seen first in lesson 08.
     """
-    if isinstance(context, bool) or not isinstance(context, int) or not 1 <= context < STRETCH:
+    if not is_whole(context) or not 1 <= context < STRETCH:
         raise BadValue(f"context={context!r}: needs a whole number from 1 to {STRETCH - 1:,}.")
     text = _without_repeats(_topics())
     characters = tuple(sorted(set(text)))

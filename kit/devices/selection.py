@@ -11,6 +11,7 @@ import torch
 
 from kit.devices.allowance import cores_allowed
 from kit.errors import BadValue, DeviceUnavailable
+from kit.units import is_whole
 
 KNOWN_WRONG = {"mps"}  # backends that have returned wrong numbers without an error
 
@@ -55,7 +56,7 @@ def device(name: str | torch.device | None = None, *, threads: int | None = None
                 f"Use kit.device('cpu'), or a newer PyTorch or operating system."
             )
         wanted = torch.device("cpu")
-    if threads is not None and (type(threads) is not int or threads < 1):
+    if threads is not None and (not is_whole(threads) or threads < 1):
         raise BadValue(f"threads={threads!r}: needs a whole number of at least 1.")
     torch.set_num_threads(threads or calm_threads())
     return wanted
@@ -124,8 +125,9 @@ def synchronise(where: torch.device | str) -> None:
 
 def seed(n: int) -> None:
     """Seed Python, NumPy and PyTorch, on every device."""
-    if type(n) is not int or not 0 <= n < 2**32:
-        raise BadValue(f"seed {n!r}: needs a whole number from 0 to 2**32 - 1.")
+    if not is_whole(n) or not 0 <= n < 2**32:
+        raise BadValue(f"seed {n!r}: needs a whole number from 0 to 2**32 - 1, which NumPy takes.")
+    n = int(n)
     random.seed(n)
     torch.manual_seed(n)
     np.random.seed(n)

@@ -17,8 +17,9 @@ from kit.errors import BadValue
 from kit.figures import Picture, Table, lines
 from kit.inference.prediction import device_of
 from kit.inference.streaming import NOTHING, stream
+from kit.models.checks import check_writes
 from kit.results import Result
-from kit.units import words
+from kit.units import is_whole, words
 
 Prompt = str | Sequence[int] | Tensor
 
@@ -189,6 +190,7 @@ def generate(
 
     Explained in lesson 10.
     """
+    check_writes(model)
     config: Any = model.config
     if text is not None and len(text.classes) != config.vocab_size:
         words_of = f"{len(text.classes):,} tokens, the model {config.vocab_size:,}"
@@ -224,7 +226,7 @@ def _is_one(prompt: Any) -> bool:
     """Whether it is one prompt, and no list of them."""
     if isinstance(prompt, Tensor):
         return prompt.ndim == 1
-    return isinstance(prompt, str) or not prompt or isinstance(prompt[0], int)
+    return isinstance(prompt, str) or not prompt or is_whole(prompt[0])
 
 
 def _tokens(prompt: Any, text: Text | None) -> list[int]:

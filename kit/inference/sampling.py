@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from kit.errors import BadValue
+from kit.units import is_number, is_whole
 
 NEVER = float("-inf")
 
@@ -47,12 +48,14 @@ class Sampler:
         top_p: float | None = None,
         seed: int = 0,
     ):
-        if not isinstance(temperature, (int, float)) or not 0 <= temperature < float("inf"):
+        if not is_number(temperature) or not 0 <= temperature < float("inf"):
             raise BadValue(f"temperature={temperature!r}: needs 0 (the likeliest) or more.")
-        if top_k is not None and (type(top_k) is not int or top_k < 1):
+        if top_k is not None and (not is_whole(top_k) or top_k < 1):
             raise BadValue(f"top_k={top_k!r}: needs a whole number of at least 1.")
-        if top_p is not None and (not isinstance(top_p, (int, float)) or not 0 < top_p <= 1):
+        if top_p is not None and (not is_number(top_p) or not 0 < top_p <= 1):
             raise BadValue(f"top_p={top_p!r}: needs a probability above 0, at most 1.")
+        if not is_whole(seed) or not 0 <= seed < 2**64:
+            raise BadValue(f"seed={seed!r}: needs a whole number from 0 to 2**64 - 1.")
         self.temperature, self.top_k, self.top_p, self.seed = temperature, top_k, top_p, seed
         self._generator: torch.Generator | None = None
         self._noise: list[Tensor] = []  # (B, V) of the places from `_first` on
@@ -81,7 +84,7 @@ class Sampler:
         """(B, n, V), drawn place by place in their order."""
         texts, n, words = like.shape
         if self._generator is None:
-            self._generator = torch.Generator(like.device).manual_seed(self.seed)
+            self._generator = torch.Generator(like.device).manual_seed(int(self.seed))
         self._noise, self._first = self._noise[place - self._first :], place
         while len(self._noise) < n:
             fresh = torch.empty(texts, words, device=like.device)

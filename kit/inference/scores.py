@@ -18,6 +18,7 @@ from kit.errors import BadValue
 from kit.estimates import Estimate, average, proportion
 from kit.figures import Table
 from kit.inference.prediction import device_of, predict
+from kit.models.foreign import tensor_of
 from kit.results import Result
 from kit.units import words
 
@@ -105,7 +106,7 @@ def judge(
     if n == 0:
         raise BadValue(f"the split {split!r} of {workload.name!r} has no examples to score.")
     batches = list(workload.batches(split, min(batch_size, n), device_of(model)))
-    outputs = torch.cat([predict(model, inputs) for inputs, _ in batches])
+    outputs = torch.cat([tensor_of(predict(model, inputs), model) for inputs, _ in batches])
     targets = torch.cat([targets for _, targets in batches])
     loss = float(loss_of(workload.loss, outputs, targets))
     if workload.trial is None:

@@ -16,7 +16,8 @@ from kit.inference.drafts import Draft, NGrams
 from kit.inference.prediction import device_of, evaluating, explain
 from kit.inference.readers import reader_for, step_for
 from kit.inference.sampling import Sampler
-from kit.models.checks import room_to_write
+from kit.models.checks import check_writes, room_to_write
+from kit.units import is_whole
 
 NOTHING = -1  # in place of a token: this text has ended
 DRAFTS = {"n-grams": NGrams}
@@ -81,12 +82,13 @@ def stream(
 
     Explained in lesson 10.
     """
+    check_writes(model)
     rows = [_row(prompt, model) for prompt in prompts]
     if not rows:
         raise BadValue("given no prompt: needs at least one.")
     sizes = {"max_new_tokens": max_new_tokens, "chunk": chunk, "drafted": drafted}
     for name, value in sizes.items():
-        if type(value) is not int or value < 1:
+        if not is_whole(value) or value < 1:
             raise BadValue(f"{name}={value!r}: needs a whole number of at least 1.")
     config: Any = model.config
     room_to_write(max(map(len, rows)), max_new_tokens, config.context)
@@ -178,7 +180,7 @@ def _row(tokens: Tokens, model: nn.Module, what: str = "prompt") -> list[int]:
         raise BadValue(f"given an empty {what}: needs at least one token.")
     config: Any = model.config
     words = config.vocab_size
-    strange = [token for token in row if type(token) is not int or not 0 <= token < words]
+    strange = [token for token in row if not is_whole(token) or not 0 <= token < words]
     if strange:
         raise BadValue(f"token {strange[0]!r} in a {what}: the model knows 0 to {words - 1:,}.")
     return row

@@ -49,6 +49,12 @@ def build(family: str, config: dict[str, Any]) -> nn.Module:
         raise BadValue(f"{family} cannot be built from {config}: {error}.") from error
 
 
+def family_of(model: object) -> str | None:
+    """The name of the model's family; None if the kit did not write it, whatever it is called."""
+    own = ((name, family) for name, (family, _) in FAMILIES.items())
+    return next((name for name, family in own if type(model) is family), None)
+
+
 WIDTHS = ("hidden", "filters", "factors", "embedding", "d_model")  # the sizes that say how wide
 
 
@@ -58,7 +64,12 @@ def halved(model: nn.Module) -> nn.Module:
     >>> halved(MLP())
     MLP(hidden=64, layers=2): 8,970 parameters
     """
-    family, config = type(model).__name__, vars(model.config)
+    family = family_of(model)
+    if family is None:
+        raise BadValue(
+            f"{type(model).__name__} is none of {', '.join(FAMILIES)}: nothing to halve."
+        )
+    config = vars(model.config)
     return build(family, {k: max(1, v // 2) if k in WIDTHS else v for k, v in config.items()})
 
 
@@ -85,5 +96,6 @@ __all__ = [
     "TwoTower",
     "TwoTowerConfig",
     "build",
+    "family_of",
     "halved",
 ]

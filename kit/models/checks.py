@@ -6,13 +6,14 @@ from typing import Any
 from torch import Tensor, nn
 
 from kit.errors import BadValue, ShapeMismatch
+from kit.units import is_whole
 
 
 def positive(config: Any) -> None:
     """Refuse a config with a size that is no whole number of at least 1."""
     for field in fields(config):
         value = getattr(config, field.name)
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        if not is_whole(value) or value < 1:
             name = f"{type(config).__name__}.{field.name}"
             raise BadValue(f"{name}={value!r}: needs a whole number of at least 1.")
 
@@ -25,6 +26,17 @@ def image_shape(images: Tensor, config: Any) -> None:
         hint = " Use images.unsqueeze(0) for a single image." if images.ndim == 3 else ""
         raise ShapeMismatch(
             f"given images of shape {tuple(images.shape)}; needed (B, {sizes}).{hint}"
+        )
+
+
+def check_writes(model: Any) -> None:
+    """Refuse a model that cannot write text as a GPT of the kit does, or another form of one."""
+    config = getattr(model, "config", None)
+    sizes = (getattr(config, "vocab_size", None), getattr(config, "context", None))
+    if not (all(map(is_whole, sizes)) and callable(getattr(model, "cache", None))):
+        raise BadValue(
+            f"{type(model).__name__} cannot write text here: needs a GPT of the kit, or another "
+            f"form of one, with config.vocab_size, config.context and cache() as kit/models/gpt.py."
         )
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 from torch.utils._pytree import tree_leaves
 
 from kit.errors import BadValue
@@ -94,8 +95,15 @@ def copy_of(model: nn.Module) -> nn.Module:
     PyTorch refuses to copy tensors with a graph, such as attention weights kept for a picture; the
     copy gets their numbers.
     """
-    stored = (t for part in model.modules() for t in tensors_in(list(vars(part).values())))
-    return deepcopy(model, {id(t): t.detach().clone() for t in stored if not t.is_leaf})
+    memo: dict[int, Any] = {}
+    blank: Any = UninitializedBuffer
+    for part in model.modules():
+        for tensor in tensors_in(list(vars(part).values())):
+            if isinstance(tensor, UninitializedBuffer):  # PyTorch copies lazy weights, not these
+                memo[id(tensor)] = blank(device=tensor.device, dtype=tensor.dtype)
+            elif not isinstance(tensor, UninitializedParameter) and not tensor.is_leaf:
+                memo[id(tensor)] = tensor.detach().clone()
+    return deepcopy(model, memo)
 
 
 def put_in_training(model: nn.Module) -> None:

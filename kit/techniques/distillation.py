@@ -17,6 +17,8 @@ from kit.data import Task
 from kit.data.asked import check_pair
 from kit.errors import BadValue, NotSupported
 from kit.inference import device_of, predict
+from kit.models.foreign import tensor_of
+from kit.units import is_number
 
 
 def taught_by(
@@ -52,13 +54,13 @@ def taught_by(
     Explained in lesson 09.
     """
     check_pair("kit.techniques.taught_by", teacher, workload)
-    if not isinstance(weight, (int, float)) or not 0 <= weight <= 1:
+    if not is_number(weight) or not 0 <= weight <= 1:
         raise BadValue(f"weight={weight!r}: needs a number from 0 to 1.")
-    if not isinstance(temperature, (int, float)) or not temperature > 0:
+    if not is_number(temperature) or not temperature > 0:
         raise BadValue(f"temperature={temperature!r}: needs a number above 0.")
     home = device_of(teacher)
     inputs, targets = next(iter(workload.batches("train", 2, home)))
-    logits = predict(teacher, inputs)
+    logits = tensor_of(predict(teacher, inputs), teacher)
     classes = targets.dtype == torch.int64 and logits.shape[:-1] == targets.shape
     if not classes or not bool(logits.isfinite().all()):
         raise NotSupported(

@@ -5,32 +5,51 @@ Shapes: O outputs, I inputs, r rank.
 
 from __future__ import annotations
 
+from collections import Counter
+
 import torch
 from torch import Tensor, nn
 
 from kit.errors import BadValue
 from kit.techniques.technique import Unsuitable
+from kit.units import is_number
 
 
 def low_rank(model: nn.Module, example: Tensor, share: float = 0.5) -> nn.Module:
     """Linear layers as two thin ones in a row, with `share` of their weights at most.
 
     The best approximation of a matrix by one of rank r keeps its r largest singular values
-    (Eckart & Young, 1936). Layers that would not become smaller stay as they are.
+    (Eckart & Young, 1936). Layers that would not become smaller stay as they are, and so do those
+    that share their weights with another layer.
     """
-    if not isinstance(share, (int, float)) or not 0 < share < 1:
+    if not is_number(share) or not 0 < share < 1:
         raise BadValue(f"share={share!r}: needs a number between 0 and 1.")
-    changed = 0
+    thin: dict[int, nn.Module] = {}  # by layer: one that is used in two places stays one
+    shared = _shared(model)
     for parent in list(model.modules()):
         if isinstance(parent, nn.RNNBase):
             continue
-        for name, layer in list(parent.named_children()):
-            if isinstance(layer, nn.Linear) and (rank := _rank(layer, share)):
-                setattr(parent, name, _split(layer, rank))
-                changed += 1
-    if not changed:
+        for name, layer in list(parent._modules.items()):  # `named_children` names each once
+            if not isinstance(layer, nn.Linear) or id(layer.weight) in shared:
+                continue
+            if rank := _rank(layer, share):
+                if id(layer) not in thin:
+                    thin[id(layer)] = _split(layer, rank)
+                setattr(parent, name, thin[id(layer)])
+    if not thin:
         raise Unsuitable("it has no linear layer that two thinner ones could stand for")
     return model
+
+
+def _shared(model: nn.Module) -> set[int]:
+    """Weights that several layers have, such as tied embeddings: factors would only add to them."""
+    owners = Counter(
+        id(weight)
+        for part in model.modules()
+        for weight in part._parameters.values()
+        if weight is not None
+    )
+    return {weight for weight, n in owners.items() if n > 1}
 
 
 def _rank(layer: nn.Linear, share: float) -> int:
@@ -49,4 +68,5 @@ def _split(layer: nn.Linear, rank: int) -> nn.Sequential:
     second.weight.data = u[:, :rank] * root
     if layer.bias is not None:
         second.bias.data = layer.bias.detach().clone()
-    return nn.Sequential(first, second).to(layer.weight.device).eval().requires_grad_(False)
+    thin = nn.Sequential(first, second).to(layer.weight.device).eval()
+    return thin.requires_grad_(layer.weight.requires_grad)

@@ -58,7 +58,11 @@ def size_on_disk(model: nn.Module) -> int:
     if _plain(tensors):
         from safetensors.torch import save
 
-        plain = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+        once = {
+            (v.untyped_storage()._cdata, v.storage_offset(), v.shape, v.stride()): (name, v)
+            for name, v in tensors.items()
+        }  # shared weights are kept once
+        plain = {name: v.detach().cpu().contiguous().clone() for name, v in once.values()}
         return len(save(plain))
     file = io.BytesIO()  # torchao's weights are several tensors each
     torch.save(tensors, file)

@@ -16,10 +16,11 @@ from torch import Tensor, nn
 from torch.nn.utils import prune
 
 from kit.errors import BadValue
-from kit.models import build
+from kit.models import build, family_of
 from kit.models.transformer import Attention
 from kit.quiet import hushed
 from kit.techniques.technique import Unsuitable
+from kit.units import is_number
 
 # Whose outputs have a meaning place by place: heads, gates, what is added up along the model.
 WHOLE = (nn.Embedding, nn.LayerNorm, nn.GRU, nn.LSTM, Attention)
@@ -33,7 +34,7 @@ def zeroed(model: nn.Module, example: Tensor, share: float = 0.8) -> nn.Module:
     Efficient Neural Networks", 2015.
     """
     _check_share(share)
-    weights = _weights(model)
+    weights = _once(_weights(model))
     if not weights:
         raise Unsuitable("it has no linear layer and no convolution")
     prune.global_unstructured(weights, prune.L1Unstructured, amount=share)
@@ -49,7 +50,7 @@ def zeros_kept(model: nn.Module) -> Iterator[nn.Module]:
     Each layer multiplies its weights by a mask before it uses them. To hold the gradients of the
     zeros at zero would not do: Muon makes each part of a step of all parts of the gradient.
     """
-    weights = _weights(model)
+    weights = _sharing(model)
     for part, name in weights:
         prune.custom_from_mask(part, name, getattr(part, name) != 0)
     try:
@@ -63,6 +64,23 @@ def _weights(model: nn.Module) -> list[tuple[nn.Module, str]]:
     """The layers whose weights may become zeros, and what these are called there."""
     layers = (nn.Linear, nn.Conv1d, nn.Conv2d)
     return [(part, "weight") for part in model.modules() if isinstance(part, layers)]
+
+
+def _sharing(model: nn.Module) -> list[tuple[nn.Module, str]]:
+    """These layers, and those that share weights with one of them, such as a tied embedding."""
+    shared = {id(getattr(part, name)) for part, name in _weights(model)}
+    each = [
+        (part, name)
+        for part in model.modules()
+        for name, weight in part.named_parameters(recurse=False, remove_duplicate=False)
+        if id(weight) in shared
+    ]
+    return each
+
+
+def _once(weights: list[tuple[nn.Module, str]]) -> list[tuple[nn.Module, str]]:
+    """Of layers that share weights, the first: what is done to its weights is done to all."""
+    return list({id(getattr(part, name)): (part, name) for part, name in weights[::-1]}.values())
 
 
 def pruned(model: nn.Module, example: Tensor, share: float = 0.5) -> nn.Module:
@@ -81,6 +99,7 @@ def _without_channels(model: nn.Module, example: Tensor, share: float) -> nn.Mod
 
     layers = [part for part in model.modules() if isinstance(part, nn.Linear)]
     before = sum(p.numel() for p in model.parameters())
+    frozen = {name for name, p in model.named_parameters() if not p.requires_grad}
     pruner = tp.pruner.BasePruner(
         model.requires_grad_(True),  # it follows the graph of gradients
         example[:2],
@@ -92,17 +111,20 @@ def _without_channels(model: nn.Module, example: Tensor, share: float) -> nn.Mod
     if sum(p.numel() for p in model.parameters()) == before:
         raise Unsuitable("none of its layers has channels that could go alone")
     _tell_config(model, share)
-    return model.requires_grad_(False)
+    for name, p in model.named_parameters():
+        p.requires_grad_(name not in frozen)
+    return model
 
 
 def _check_share(share: float) -> None:
-    if not isinstance(share, (int, float)) or not 0 < share < 1:
+    if not is_number(share) or not 0 < share < 1:
         raise BadValue(f"share={share!r}: needs a number between 0 and 1.")
 
 
 def _tell_config(model: Any, share: float) -> None:
     """A config of its new sizes, if there is one: with it the model can be saved and loaded."""
-    if not hasattr(model, "config"):
+    family = family_of(model)
+    if family is None:
         return
     wanted = {name: value.shape for name, value in model.state_dict().items()}
     sizes = {f.name: getattr(model.config, f.name) for f in fields(model.config)}
@@ -111,7 +133,7 @@ def _tell_config(model: Any, share: float) -> None:
         try:
             config = replace(model.config, **dict(zip(sizes, values, strict=True)))
             with torch.device("meta"):
-                other = build(type(model).__name__, vars(config))
+                other = build(family, vars(config))
         except BadValue:
             continue
         if {name: value.shape for name, value in other.state_dict().items()} == wanted:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from copy import deepcopy
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any
@@ -16,7 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from kit.errors import BadValue, KitError, NotInstalled, NotSupported
-from kit.inference import device_of, predict
+from kit.inference import device_of, evaluating, predict
+from kit.models.foreign import copy_of, logits_in, tensor_of
 from kit.techniques.runtimes import Exported
 
 COLOUR = re.compile(r"\x1b\[\d*m")  # of a terminal
@@ -89,14 +89,17 @@ class Technique:
         """
         device = device_of(model)
         self.check(device)
-        _check_numbers(model)
+        if not isinstance(example, Tensor):
+            kind = type(example).__name__
+            raise BadValue(f"example is a {kind}: forms are made of models that take one tensor.")
         if example.ndim == 0 or not len(example):
             raise BadValue(
                 f"example of shape {tuple(example.shape)}: needs a batch of real inputs."
             )
-        answers = predict(model, example)
+        answers = tensor_of(predict(model, example), model)  # lazy layers have sizes from now on
+        _check_numbers(model)
         try:
-            form = self.apply(untouched(model), example, **options)
+            form = self.apply(self._own(model, example), example, **options)
             difference = _difference(answers, predict(form, example))
             if isinstance(form, Exported):  # made for batches of any size, one example too
                 alone = _difference(answers[:1], predict(form, example[:1]))
@@ -112,15 +115,33 @@ class Technique:
             raise self._refused(device, f"{told}, allowed are {self.tolerance:g}")
         return form
 
+    def _own(self, model: nn.Module, example: Tensor) -> nn.Module:
+        """A copy to change, which returns one tensor; with gradients, if it is to be trained on."""
+        own = untouched(model) if self.tolerance is not None else copy_of(model).eval()
+        with evaluating(model), torch.no_grad():
+            return own if isinstance(model(example), Tensor) else Logits(own)
+
     def _refused(self, device: torch.device | str, reason: str) -> NotSupported:
         told = f"the technique {self.name!r} does not work on {device}: {reason}"
         works = "works everywhere" if self.instead == "none" else "is near to it"
         return NotSupported(f"{told}. The technique {self.instead!r} {works}.", reason)
 
 
+class Logits(nn.Module):
+    """A model that returns several things at once, of which the logits are used."""
+
+    def __init__(self, model: nn.Module):
+        super().__init__()
+        self.model = model
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """(B, …) as the model takes them -> its logits."""
+        return logits_in(self.model(inputs))
+
+
 def untouched(model: nn.Module, example: Tensor | None = None) -> nn.Module:
     """A copy in evaluation mode, whose weights ask for no gradients."""
-    return deepcopy(model).eval().requires_grad_(False)
+    return copy_of(model).eval().requires_grad_(False)
 
 
 def _difference(answers: Tensor, others: Tensor) -> float:

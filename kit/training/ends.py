@@ -8,6 +8,7 @@ from typing import Any
 
 from kit.errors import BadValue
 from kit.inference import Score
+from kit.units import is_number, is_whole
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,7 @@ class Ends:
     def __post_init__(self) -> None:
         if self.budget_s is not None:
             positive("budget_s", self.budget_s)
-        if self.target is not None and not (_is_number(self.target) and 0 <= self.target <= 1):
+        if self.target is not None and not (is_number(self.target) and 0 <= self.target <= 1):
             raise BadValue(f"target={self.target!r}: needs a score from 0 to 1, such as 0.97.")
         if self.target_loss is not None:
             positive("target_loss", self.target_loss)
@@ -46,18 +47,14 @@ def total_steps(steps: int | None, epochs: float | None, per_epoch: int) -> int:
 
 def whole(name: str, value: Any, most: float = math.inf, least: int = 1) -> int:
     """The value, if it is a whole number between the two."""
-    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+    if not is_whole(value) or not least <= value <= most:
         limit = f"of at least {least}" if most == math.inf else f"from {least} to {most:,}"
         raise BadValue(f"{name}={value!r}: needs a whole number {limit}.")
-    return value
+    return int(value)  # NumPy's numbers cannot be kept as JSON
 
 
 def positive(name: str, value: Any) -> float:
     """The value, if it is a number above 0."""
-    if not (_is_number(value) and 0 < value < math.inf):
+    if not (is_number(value) and 0 < value < math.inf):
         raise BadValue(f"{name}={value!r}: needs a number above 0.")
-    return value
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+    return float(value)

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from copy import deepcopy
 from itertools import count, islice
 from typing import Any
+from warnings import warn
 
 import torch
 from torch import Tensor, nn
@@ -19,10 +20,11 @@ from kit.data import Task
 from kit.devices import collector_held, compiling
 from kit.errors import BadValue
 from kit.inference import device_of, predict
+from kit.models.foreign import LONELY, batch_norms, put_in_training, tensor_of
 from kit.training.optimizers import optimizer_for
 from kit.training.processes import Processes
 from kit.training.recipe import Recipe
-from kit.training.recomputing import recomputed
+from kit.training.recomputing import layers_that_repeat, recomputed
 from kit.training.schedules import rate_at
 from kit.training.sharding import fill, spread, state_apart, together
 from kit.training.steps import backward
@@ -33,6 +35,7 @@ class Engine:
 
     def __init__(self, model: nn.Module, workload: Task, recipe: Recipe):
         recipe.check_batch(workload.size("train"))
+        begin(model, workload)
         self.whole, self.workload, self.recipe = model, workload, recipe
         self.processes = Processes.here(device_of(model))
         self.processes.check(recipe.batch_size, recipe.accumulate)
@@ -53,7 +56,10 @@ class Engine:
         self.backward = self._backward_whole if simple else self._backward
 
     def _cost(self, inputs: Tensor, targets: Tensor) -> Tensor:
-        return self.workload.loss(self.net(inputs), targets)
+        outputs = self.net(inputs)
+        if not isinstance(outputs, Tensor):
+            outputs = tensor_of(outputs, self.whole)
+        return self.workload.loss(outputs, targets)
 
     def update(self, inputs: Tensor, targets: Tensor, done: int, total: int) -> Tensor:
         """One update from a batch (B, …), (B, …); its loss, a scalar still on the device."""
@@ -86,7 +92,7 @@ class Engine:
         """Shuffled batches without an end; the order depends on seed and epoch alone."""
         first, offset = divmod(done, self.steps_per_epoch)
         for epoch in count(first):
-            order = self.recipe.seed * 100_003 + epoch
+            order = (self.recipe.seed * 100_003 + epoch) % 2**64  # what a generator takes
             batches = self.workload.batches("train", self.recipe.batch_size, self.device, order)
             for batch in islice(batches, offset if epoch == first else 0, None):
                 yield self.processes.share(*batch)
@@ -106,12 +112,23 @@ class Engine:
 
     @contextmanager
     def at_work(self) -> Iterator[None]:
-        """Training mode, the collector held, layers recomputed if asked for; put back after."""
+        """Training mode, the collector held, layers recomputed if asked for; put back after.
+
+        What its owner froze in evaluation mode stays in it: see `kit.models.foreign`.
+        """
         modes = [(part, part.training) for part in self.model.modules()]
         with collector_held(), recomputed(self.model, self.recipe.recompute):
-            self.model.train()
+            put_in_training(self.model)
+            self._warn_of_batch_norm()
             try:
                 yield
+            except ValueError as error:
+                if LONELY not in str(error):
+                    raise
+                raise BadValue(
+                    f"batch_size={self.recipe.batch_size}: BatchNorm cannot train on one value per "
+                    f"channel. Give it at least 2 examples at a time, in each part of a batch too."
+                ) from error
             finally:
                 for part, mode in modes:
                     part.training = mode
@@ -130,12 +147,31 @@ class Engine:
             spread(self.whole, self.model)
         self.optimizer.load_state_dict(deepcopy(state_apart(state, self.optimizer)))
 
+    def _warn_of_batch_norm(self) -> None:
+        """Say that parts of a batch, each with statistics of its own, make another update."""
+        recipe, parts = self.recipe, self.recipe.accumulate * self.processes.world_size
+        if parts > 1 and batch_norms(self.model):
+            warn(
+                f"BatchNorm takes its statistics from {recipe.batch_size // parts} examples at a "
+                f"time (accumulate={recipe.accumulate}, processes: {self.processes.world_size}), "
+                f"so this is not the update of a whole batch of {recipe.batch_size}. Where that "
+                f"matters, use accumulate=1 in one process, or GroupNorm.",
+                stacklevel=4,
+            )
+        if recipe.recompute and any(map(batch_norms, layers_that_repeat(self.model))):
+            warn(
+                "recompute=True computes BatchNorm twice per step, so its running statistics move "
+                "twice as fast as without it. Where that matters, use recompute=False.",
+                stacklevel=4,
+            )
+
     def _check_loss_is_a_mean(self) -> None:
         """Refuse to cut batches if the loss of a batch is not the mean of its parts' losses."""
         batch = next(self.workload.batches("train", min(8, self.recipe.batch_size), self.device))
         inputs, targets = batch
         drawn = torch.Generator().manual_seed(0)  # a fresh model's answers are too much alike
-        outputs = 5 * torch.randn(predict(self.model, inputs).shape, generator=drawn)
+        answers = tensor_of(predict(self.model, inputs), self.whole)
+        outputs = 5 * torch.randn(answers.shape, generator=drawn)
         outputs = outputs.to(self.device)
         pairs = zip(outputs.split(1), targets.split(1), strict=True)
         alone = torch.stack([self.workload.loss(*pair) for pair in pairs]).mean()
@@ -147,6 +183,25 @@ class Engine:
                 f"{self.workload.name!r} is no mean over examples of equal weight, so parts of a "
                 f"batch do not add up to it. Use accumulate=1 in one process."
             )
+
+
+def begin(model: nn.Module, workload: Task) -> None:
+    """Predict one example, so that the model has all its weights, and refuse one that cannot learn.
+
+    Lazy layers get their sizes by it: the optimizer has to know the weights.
+    """
+    inputs, _ = next(iter(workload.batches("train", 1, device_of(model))))
+    if not isinstance(inputs, Tensor):
+        raise BadValue(
+            f"the inputs of {workload.name!r} are a {type(inputs).__name__}; training needs one "
+            f"tensor per batch: join them, and take them apart in the model's forward."
+        )
+    tensor_of(predict(model, inputs), model)
+    weights = list(model.parameters())
+    if not any(weight.requires_grad for weight in weights):
+        told = f"all {len(weights)} weight tensors are frozen" if weights else "it has no weights"
+        todo = ": model.requires_grad_() lets them learn" if weights else ""
+        raise BadValue(f"{type(model).__name__} cannot be trained: {told}{todo}.")
 
 
 def updates(model: nn.Module, workload: Task, **options: Any) -> Iterator[Tensor]:

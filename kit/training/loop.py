@@ -51,7 +51,10 @@ def train(
     Parameters
     ----------
     model
-        On the device it is to be trained on.
+        Any module, on the device it is to be trained on. Handed over in training mode, its parts
+        keep their own modes: what you put in evaluation mode stays in it, such as a frozen
+        BatchNorm. In evaluation mode as a whole, all of it trains but BatchNorm layers whose own
+        weights are frozen. Afterwards all modes are as they were.
     workload
         Gives batches, loss and score.
     steps, epochs
@@ -71,7 +74,8 @@ def train(
         pass. It takes seconds to minutes before the first step (`History.compile_s`).
     accumulate
         Cut each batch into so many parts and compute them one after the other: the same update
-        within rounding, with the memory of one part.
+        within rounding, with the memory of one part. Not with BatchNorm, which takes statistics
+        of each part alone: a warning says so.
     clip
         Scale the gradient down to this length where it is longer; None: leave it.
     schedule, lr_warmup

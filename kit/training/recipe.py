@@ -11,7 +11,9 @@ from kit.errors import BadValue, UnknownName
 from kit.training.ends import positive, whole
 from kit.training.optimizers import Optimizer
 from kit.training.schedules import SCHEDULES
+from kit.units import is_whole
 
+MOST_SEED = 2**64 - 1  # that PyTorch's generators take
 PRECISIONS = {"fp32": None, "bf16": torch.bfloat16}  # name -> what autocast computes in
 
 
@@ -33,12 +35,17 @@ class Recipe:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        whole("accumulate", self.accumulate)
-        whole("lr_warmup", self.lr_warmup, least=0)
-        whole("seed", self.seed, least=0)
-        positive("lr", self.lr)
-        if self.clip is not None:
-            positive("clip", self.clip)
+        given = {
+            "accumulate": whole("accumulate", self.accumulate),
+            "lr_warmup": whole("lr_warmup", self.lr_warmup, least=0),
+            "seed": whole("seed", self.seed, MOST_SEED, least=0),
+            "lr": positive("lr", self.lr),
+            "clip": None if self.clip is None else positive("clip", self.clip),
+        }
+        if is_whole(self.batch_size):  # how large it may be, the data say
+            given["batch_size"] = int(self.batch_size)
+        for name, value in given.items():  # as Python's numbers
+            object.__setattr__(self, name, value)
         if self.precision not in PRECISIONS:
             raise UnknownName("precision", self.precision, PRECISIONS)
         if self.schedule not in SCHEDULES:

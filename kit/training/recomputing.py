@@ -39,6 +39,6 @@ def recomputed(model: nn.Module, wanted: bool) -> Iterator[None]:
 
 
 def layers_that_repeat(model: nn.Module) -> list[nn.Module]:
-    """The layers of each list of them in the model; none if it has no list."""
+    """The layers of each list of them in the model, each once; none if it has no list."""
     lists = [part for part in model.modules() if isinstance(part, nn.ModuleList)]
-    return [layer for part in lists for layer in part]
+    return list(dict.fromkeys(layer for part in lists for layer in part))

@@ -9,31 +9,27 @@ Zhao et al., "PyTorch FSDP: Experiences on Scaling Fully Sharded Data Parallel",
 
 from __future__ import annotations
 
-from copy import deepcopy
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import nn
 
+from kit.models.foreign import copy_of
 from kit.training.recomputing import layers_that_repeat
 
 
 def twin_of(model: nn.Module, device: torch.device) -> nn.Module:
     """A copy of the model whose weights, those of process 0, are spread over all processes."""
     from torch.distributed.device_mesh import init_device_mesh
-    from torch.distributed.fsdp import FSDPModule, fully_shard
+    from torch.distributed.fsdp import fully_shard
 
     for value in model.state_dict().values():
         dist.broadcast(value, src=0)
     mesh = init_device_mesh(device.type, (dist.get_world_size(),))
-    twin = deepcopy(model)
+    twin = copy_of(model)
     for part in [*layers_that_repeat(twin), twin]:  # the rest, embeddings and so on, as the last
         fully_shard(part, mesh=mesh)
-    for part in twin.modules():
-        if isinstance(part, FSDPModule):  # once outside `predict`: autograd refuses what that makes
-            part.unshard()
-            part.reshard()
     return twin
 
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from kit.errors import ShapeMismatch
+from kit.models.foreign import logits_in
 
 Loss = Callable[[Tensor, Tensor], Tensor]  # of outputs and targets, or of inputs and targets
 
@@ -47,7 +48,14 @@ def step(
             f"the first sizes must be equal, one target per example."
         )
     optimizer.zero_grad()
-    value = backward(lambda x, y: loss(model(x), y), inputs, targets, autocast)
+
+    def cost(inputs: Tensor, targets: Tensor) -> Tensor:
+        outputs = model(inputs)
+        return loss(
+            outputs if isinstance(outputs, Tensor) else logits_in(outputs, outputs), targets
+        )
+
+    value = backward(cost, inputs, targets, autocast)
     optimizer.step()
     return value
 

@@ -18,6 +18,7 @@ from kit.data import poles
 from kit.data.balance import scaled
 from kit.errors import BadValue, ShapeMismatch, UnknownName
 from kit.models import Policy
+from kit.units import is_whole
 from kit.workloads.scoring import is_right
 from kit.workloads.workload import Workload
 
@@ -126,5 +127,5 @@ def _actions(predict: Callable[[Tensor], Tensor], states: np.ndarray) -> np.ndar
 
 
 def _check(name: str, value: object, least: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+    if not is_whole(value) or value < least:
         raise BadValue(f"{name}={value!r}: needs a whole number of at least {least}.")
