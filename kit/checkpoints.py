@@ -327,7 +327,8 @@ def _check_state(state: Any) -> None:
         if not all(isinstance(value, int | float | str | None) for value in score.values()):
             raise ValueError("a score that is not numbers")
     for index, kept in state["optimizer"]["state"].items():
-        if type(index) is not int or not all(isinstance(name, str) for name in kept):
+        named = isinstance(kept, dict) and all(isinstance(name, str) for name in kept)
+        if type(index) is not int or not named:
             raise ValueError("an optimizer's state without names")
     if not isinstance(groups, list) or not all(
         isinstance(group["params"], list) for group in groups

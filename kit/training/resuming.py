@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from hashlib import sha256
 from typing import Any
 
@@ -13,10 +15,11 @@ from kit import tensorfiles
 from kit.checkpoints import weights_of
 from kit.data import Task
 from kit.data.fingerprints import fingerprint
-from kit.errors import BadValue
+from kit.errors import BadValue, KitError
 
 DIFFERS = "To start from its weights instead: kit.load(path, model=model), then train without it"
 HOW = ("fused", "foreign", "capturable", "differentiable")  # an optimizer computes, not what
+NEWER = ("param_names", "maximize", "decoupled_weight_decay")  # older PyTorch did not keep these
 
 
 def weights_now(model: nn.Module) -> str:
@@ -42,6 +45,18 @@ def made_of(model: nn.Module, workload: Task) -> dict[str, str]:
 
 def _parts(part: nn.Module) -> bool:
     return next(part.children(), None) is not None
+
+
+@contextmanager
+def understood() -> Iterator[None]:
+    """Within, a state of nonsense is a refusal in a line, whatever it was noticed by."""
+    try:
+        yield
+    except KitError:
+        raise
+    except tensorfiles.ODD as error:
+        told = tensorfiles.brief(f"{type(error).__name__}: {error}")
+        raise BadValue(f"cannot resume: kit.train did not keep this state so ({told}).") from error
 
 
 def check_same(kept: dict[str, Any], mine: dict[str, str]) -> None:
@@ -105,16 +120,23 @@ def check_optimizer(state: dict[str, Any], optimizer: optim.Optimizer) -> None:
     if not sizes or not set(state["state"]) <= set(range(len(weights))):
         raise BadValue("cannot resume: its optimizer moved other weights than this model has.")
     for mine, kept in zip(own, given, strict=True):
+        if missing := set(mine) - set(kept) - {*HOW, *NEWER}:
+            raise BadValue(f"cannot resume: its optimizer has no {min(missing)!r}.")
         for name in set(mine) & set(kept) - {"params", "param_names"}:
             if name not in HOW and not _alike(mine[name], kept[name]):
                 raise BadValue(f"cannot resume: its optimizer has {name}={kept[name]!r:.80}.")
+    for group in given:
+        names = {frozenset(state["state"][i]) for i in group["params"] if i in state["state"]}
+        if len(names) > 1:
+            raise BadValue("cannot resume: its optimizer keeps more of one weight than of another.")
     fused = any(group.get("fused") for group in (*own, *given))
     for i, kept in state["state"].items():
         for name, value in kept.items():
-            if not isinstance(value, Tensor) or value.shape == weights[i].shape:
+            shape = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
+            if not fused or shape == tuple(weights[i].shape):
                 continue
-            if fused and not (name == "step" and value.numel() == 1):
-                told = f"{name!r} of shape {tuple(value.shape)} for a weight "
+            if not (name == "step" and shape in ((), (1,))):
+                told = f"{name!r} of shape {shape} for a weight "
                 raise BadValue(f"cannot resume: it has {told}{tuple(weights[i].shape)}.")
 
 

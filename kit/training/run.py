@@ -27,6 +27,7 @@ from kit.training.resuming import (
     check_same,
     check_weights,
     made_of,
+    understood,
     warn_of_weights,
     weights_now,
 )
@@ -67,14 +68,15 @@ class Run:
         self.given = self.start_weights = weights_now(self.engine.whole)
         if self.checkpoint:
             self.processes.bring(self.checkpoint)
-        if self.checkpoint and self.checkpoint.exists():
-            resume = self._weights_kept(resume)  # all done already is as good as done now
-        elif resume:
-            self._check(resume, least=1)
-            check_weights(resume.get("fingerprints", {}), self.given)
-        if resume:
-            self._restore(resume)
-        else:
+        with understood():
+            if self.checkpoint and self.checkpoint.exists():
+                resume = self._weights_kept(resume)  # all done already is as good as done now
+            elif resume:
+                self._check(resume, least=1)
+                check_weights(resume.get("fingerprints", {}), self.given)
+            if resume:
+                self._restore(resume)
+        if not resume:
             self.scores.append((0, evaluate(self.model, self.workload, "validation")))
             self._keep()
         # Ten scores a run show the way; more would cost time on small models.
