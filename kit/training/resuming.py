@@ -18,7 +18,7 @@ from kit.data.fingerprints import fingerprint
 from kit.errors import BadValue, KitError
 
 DIFFERS = "To start from its weights instead: kit.load(path, model=model), then train without it"
-HOW = ("fused", "foreign", "capturable", "differentiable")  # an optimizer computes, not what
+HOW = ("fused", "foreign", "capturable")  # an optimizer computes, not what
 NEWER = ("param_names", "maximize", "decoupled_weight_decay")  # older PyTorch did not keep these
 
 
@@ -123,7 +123,8 @@ def check_optimizer(state: dict[str, Any], optimizer: optim.Optimizer) -> None:
         if missing := set(mine) - set(kept) - {*HOW, *NEWER}:
             raise BadValue(f"cannot resume: its optimizer has no {min(missing)!r}.")
         for name in set(mine) & set(kept) - {"params", "param_names"}:
-            if name not in HOW and not _alike(mine[name], kept[name]):
+            how = name in HOW and kept[name] in (None, True, False)
+            if not how and not _alike(mine[name], kept[name]):
                 raise BadValue(f"cannot resume: its optimizer has {name}={kept[name]!r:.80}.")
     for group in given:
         names = {frozenset(state["state"][i]) for i in group["params"] if i in state["state"]}
@@ -145,5 +146,11 @@ def _alike(mine: Any, kept: Any) -> bool:
     if isinstance(mine, (list, tuple)):
         same = isinstance(kept, (list, tuple)) and len(mine) == len(kept)
         return same and all(map(_alike, mine, kept))
-    number = (int, float, Tensor)
-    return isinstance(kept, number) if isinstance(mine, number) else type(mine) is type(kept)
+    if isinstance(mine, bool):  # it decides what is kept of each weight
+        return mine is kept
+    if isinstance(mine, (int, float, Tensor)):
+        if isinstance(kept, Tensor) != isinstance(mine, Tensor):
+            return False
+        single = isinstance(kept, (int, float)) or getattr(kept, "numel", int)() == 1
+        return single and bool(abs(kept) < 1e30)
+    return type(mine) is type(kept)
