@@ -38,7 +38,7 @@ HEADER = (
     "verdict",
 )
 ENDING = ("schedule", "lr_warmup", "steps")  # options of a training that has an end
-# How a step is computed, not which. With bfloat16 a small GPT needed the same steps within 0.3 %.
+# How a step is computed, not which. With bfloat16 a small GPT needed the same steps within 0.4 %.
 COMPUTED = {"accumulate", "compile", "precision", "recompute", "sharded"}
 ROUNDING = (
     1e-3  # two such ways differ by less, in bfloat16 and with Muon too: 2e-4 after 30 steps …
