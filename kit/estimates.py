@@ -15,7 +15,8 @@ from kit.units import span, words
 
 CONFIDENCE = 0.95
 RESAMPLES = 2_000  # the ends of a 95 % interval then wander by about 3 % of its width
-LEAST_INDEPENDENT = 10  # of samples that follow each other; how many there are is a guess below
+LEAST_INDEPENDENT = 20  # of samples that follow each other; how many there are is a guess below
+BATCHES = (5, 10, 20)  # few see a long memory, many see a short one more precisely
 LEAST_RESAMPLED = 10  # of skewed samples; fewer do not show how skewed they are
 SHOWS_ORDER = 30  # samples that can show whether they follow each other
 
@@ -99,7 +100,7 @@ def median(
     Notes
     -----
     Thompson, "On confidence ranges for the median", Annals of Mathematical Statistics 7 (1936).
-    With fewer than six samples not even all of them are sure enough, and with fewer than ten
+    With fewer than six samples not even all of them are sure enough, and with fewer than twenty
     independent ones among samples that follow each other nobody knows how many there are: the
     interval is then unknown.
     """
@@ -121,8 +122,8 @@ def samples_of_a_median(confidence: float = CONFIDENCE) -> int:
 def percentile(samples: Sequence[float] | np.ndarray, p: float, unit: str = "") -> Estimate:
     """The value that p % of what one draws lies below, with its 95 % interval.
 
-    As for `median`, the order of the samples counts; here, how being above that value follows on
-    being above it. An end is unknown where too few independent samples lie beyond it.
+    As for `median`, the order of the samples counts, and so does the order of those above that
+    value. An end is unknown where too few independent samples lie beyond it.
 
     Raises
     ------
@@ -133,7 +134,8 @@ def percentile(samples: Sequence[float] | np.ndarray, p: float, unit: str = "") 
     if len(samples) < needed:
         raise NotEnoughSamples(f"p{p:g} of {len(samples):,} samples: needs {needed:,}.")
     given = np.asarray(samples, dtype=float)
-    return _between(given, p, unit, CONFIDENCE, independent(given > np.percentile(given, p)))
+    beyond = given > np.percentile(given, p)
+    return _between(given, p, unit, CONFIDENCE, min(independent(given), independent(beyond)))
 
 
 def _between(samples: np.ndarray, p: float, unit: str, confidence: float, m: int) -> Estimate:
@@ -160,32 +162,63 @@ def independent(samples: Sequence[float] | np.ndarray) -> int:
     correlation of the samples' ranks at each distance, summed while two in a row are positive
     (Geyer, "Practical Markov chain Monte Carlo", Statistical Science 7, 1992), or less where
     ρ at distance 1 alone says so, corrected for its bias in short series (Kendall, "Note on bias
-    in the estimation of autocorrelation", Biometrika 41, 1954). Below ten nobody knows: 0.
+    in the estimation of autocorrelation", Biometrika 41, 1954), or where the means of 5, 10 or 20
+    batches scatter more than that (Schmeiser, "Batch size effects in the analysis of simulation
+    output", Operations Research 30, 1982). Below twenty nobody knows: 0.
+
+    What a run does not show cannot be counted: of slow moments that come less often than once in
+    the run, no interval made from it knows.
 
     >>> independent([3.0, 1.0, 5.0, 2.0, 6.0, 4.0]), independent(range(100))
     (6, 0)
     """
-    n = len(samples)
-    r = autocorrelation(samples)
+    return _independent(ranks(samples))
+
+
+def _independent(values: np.ndarray) -> int:
+    """The same for the values as they are."""
+    n = len(values)
+    r = correlation(values)
     if n < 3 or r[1] <= 1.645 / math.sqrt(n):  # independent ones stay below it 19 times in 20
         return n
     pairs = r[: n // 2 * 2 : 2] + r[1::2]
     until = int(np.argmin(pairs > 0)) or len(pairs)
     once = min(float(r[1]) + (1 + 3 * float(r[1])) / n, 0.999)
-    m = int(n / max(2 * float(pairs[:until].sum()) - 1, (1 + once) / (1 - once), 1.0))
+    memories = (2 * float(pairs[:until].sum()) - 1, (1 + once) / (1 - once), scatter(values), 1.0)
+    m = int(n / max(memories))
     return m if m >= LEAST_INDEPENDENT else 0
 
 
-def autocorrelation(samples: Sequence[float] | np.ndarray) -> np.ndarray:
-    """How far samples resemble those 0, 1, 2 … before them: the correlation of their ranks.
+def scatter(values: np.ndarray) -> float:
+    """How much more the means of batches scatter than those of independent values would.
 
-    Ranks, so that one huge sample does not hide what the others do. (n,) from -1 to 1.
+    The variance of the means × the batch's length ÷ the variance of the values, the most of
+    several numbers of batches.
     """
+    found = [0.0]
+    for batches in BATCHES:
+        if (length := len(values) // batches) > 1:
+            means = values[: batches * length].reshape(batches, length).mean(axis=1)
+            found.append(length * float(means.var(ddof=1) / values.var()))
+    return max(found)
+
+
+def ranks(samples: Sequence[float] | np.ndarray) -> np.ndarray:
+    """(n,) the rank of each sample: one huge sample does not hide what the others do."""
     given = np.asarray(samples, dtype=float)
     alike = np.round(given / (np.median(np.abs(given)) or 1.0), 9)  # rounding errors are no order
     _, place, often = np.unique(alike, return_inverse=True, return_counts=True)
-    ranks = (np.cumsum(often) - often / 2)[place]  # equal samples share a rank
-    n, apart = len(ranks), ranks - ranks.mean()
+    return (np.cumsum(often) - often / 2)[place]  # equal samples share a rank
+
+
+def autocorrelation(samples: Sequence[float] | np.ndarray) -> np.ndarray:
+    """How far samples resemble those 0, 1, 2 … before them: the correlation of their ranks."""
+    return correlation(ranks(samples))
+
+
+def correlation(values: np.ndarray) -> np.ndarray:
+    """How far values resemble those 0, 1, 2 … before them. (n,) from -1 to 1."""
+    n, apart = len(values), values - values.mean()
     power = np.abs(np.fft.rfft(apart, 2 * n)) ** 2
     products = np.fft.irfft(power)[:n]
     return products / products[0] if products[0] > 0 else np.zeros(n)
@@ -262,12 +295,14 @@ def bootstrap(
     error = float(np.std(pull, ddof=1)) / math.sqrt(n)
     if error <= 1e-12 * abs(value):  # nothing but rounding
         return Estimate(value, value, value, unit)
-    if not (m := independent(pull)):
+    # The values themselves count here, not only their ranks; but one huge one hides the others.
+    if not (m := min(independent(pull), _independent(pull))):
         return Estimate(value, -math.inf, math.inf, unit)
     drawn = np.random.default_rng(0).integers(0, n, size=(RESAMPLES, n))
     moved = statistic(samples[drawn], axis=1) - value
     errors = np.std(pull[drawn], axis=1, ddof=1) / math.sqrt(n)
-    tail = 100 * (1 - CONFIDENCE) / 2
+    # A small sample lacks the rare large ones: its draws scatter too little at their ends.
+    tail = 100 * (1 - CONFIDENCE) / 2 * n / (n + 10)
     down, up = np.percentile(moved[errors > 0] / errors[errors > 0], [100 - tail, tail])
     # Of fewer samples the error is larger, and is itself known less well: Student's factor.
     widest = error * math.sqrt(n / m) * float(stdtrit(m - 1, 0.975) / stdtrit(n - 1, 0.975))

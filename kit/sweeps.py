@@ -123,7 +123,7 @@ class Sweep(Result):
                 )
             )
         one = next(iter(self.measurements.values()))
-        caption = f"Median time of a call, 95 % interval. {one.conditions}."
+        caption = f"Median time of a call and its 95 % interval in this run. {one.conditions}."
         if self.bounds_s:
             caption += " Share: the least time that the machine's peaks allow ÷ the time taken."
         if self.alone:

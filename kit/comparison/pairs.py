@@ -145,8 +145,8 @@ class Comparison(Result):
         together = " for all ratios together" if len(self.measurements) > 2 else ""
         caption = (
             f"{self.rounds:,} rounds in random order; median ratio within a round, "
-            f"95 % interval{together}; noise floor {words(self.noise_floor, '%')}, from each call "
-            f"against itself. {where}. {self._same_told()}"
+            f"95 % interval{together} in this run; noise floor {words(self.noise_floor, '%')}, "
+            f"from each call against itself. {where}. {self._same_told()}"
         )
         if self.predicted is not None:
             caption += f" Your guess: {words(self.predicted, '×')}."

@@ -141,7 +141,7 @@ class Bill(Result):
         one = self.parts["predict"]
         caption = (
             f"{self.count.model}; batch of {self.batch_size}; {one.n} rounds on "
-            f"{one.conditions}. Median time, 95 % interval; bytes: "
+            f"{one.conditions}. Median time and its 95 % interval in this run; bytes: "
             f"the least that must be moved. {self.count.rule[0].upper()}{self.count.rule[1:]}."
         )
         header = ("", "time", "interval", "work", "bytes moved", "rate")

@@ -207,7 +207,10 @@ def measurements_table(measured: list[Measurement]) -> Table:
         for m in measured
     ]
     one = measured[0]
-    caption = f"95 % interval of the median in this run; another may differ. {one.conditions}."
+    caption = (
+        f"95 % interval of the median in this run; another may differ, and slow moments that come "
+        f"less often than the run shows are not in it. {one.conditions}."
+    )
     for m in measured:
         of = f"{m.label}: " if len(measured) > 1 else ""
         if m.compile_s:

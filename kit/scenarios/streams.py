@@ -58,7 +58,7 @@ class StreamRun(Run):
         needed = f"; needs {self.needed(self.percentile):,} queries, raise budget_s"
         return (
             f"{size} sent when the last one is answered; p{self.percentile:g} as an upper limit "
-            f"(95 % confidence{'' if self.enough else needed})."
+            f"(95 % confidence in this run{'' if self.enough else needed})."
         )
 
     def cells(self) -> dict[str, str]:
@@ -122,7 +122,7 @@ class OfflineRun(Run):
         """How the samples came and what counts."""
         return (
             f"All samples are there at the start, taken {self.batch_size:,} at a time; samples per "
-            f"second, 95 % interval over {len(self.batch_sizes):,} batches."
+            f"second, 95 % interval in this run over {len(self.batch_sizes):,} batches."
         )
 
     def cells(self) -> dict[str, str]:

@@ -1,0 +1,25 @@
+"""What axe-core finds that is not accessible in a page or in a part of it."""
+
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Page
+
+SCHEMES = ("light", "dark")
+
+
+def violations(page: Page, part: str | None = None, without: tuple[str, ...] = ()) -> list[str]:
+    """What is wrong, a line each: the rule, why it matters, where; nothing if all is well.
+
+    Parameters
+    ----------
+    part
+        A CSS selector: only what is inside it, as for a panel in a page of somebody else's.
+    without
+        Rules to leave out, as those for whole pages where only a part is looked at.
+    """
+    options = {"rules": {rule: {"enabled": False} for rule in without}}
+    found = Axe().run(page, context=part, options=options).response
+    return [
+        f"{each['id']}: {each['help']}: {node['html'][:200]} {node.get('failureSummary', '')}"
+        for each in found["violations"]
+        for node in each["nodes"]
+    ]
