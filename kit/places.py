@@ -87,12 +87,23 @@ def unfollowed(path: str, flags: int) -> int:
     return os.open(path, flags | NO_LINK, 0o666)
 
 
-def contents(path: Path) -> bytes:
-    """The bytes of a file that others could have replaced; OSError if it is a link or no file."""
+def contents(path: Path, most_bytes: int | None = None) -> bytes:
+    """The bytes of a file that others could have replaced.
+
+    Raises
+    ------
+    OSError
+        It is a link, no ordinary file, or larger than `most_bytes`.
+    """
     with open(path, "rb", opener=unfollowed) as file:
-        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        found = os.fstat(file.fileno())
+        if not stat.S_ISREG(found.st_mode):
             raise OSError(f"{path} is not an ordinary file")
-        return file.read()
+        if most_bytes is None:
+            return file.read()
+        if found.st_size > most_bytes:
+            raise OSError(f"{path} has {found.st_size:,} bytes, more than {most_bytes:,}")
+        return file.read(most_bytes)  # it may grow meanwhile
 
 
 @contextmanager

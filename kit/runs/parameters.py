@@ -16,7 +16,7 @@ import ast
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -124,7 +124,7 @@ def declared(notebook: Path) -> dict[str, Parameter]:
         raise BadValue(f"{notebook.name}: {error}") from error
 
 
-@cache
+@lru_cache(maxsize=256)
 def parameters_in(source: str) -> dict[str, Parameter]:
     """The parameters that a cell declares, read line by line as papermill reads them.
 

@@ -1,21 +1,25 @@
 """Executed notebooks, read as rows: what was asked, how it ended, what was measured.
 
 A notebook is JSON, and what it measured lies in its outputs under the kit's own kind. So it is
-read as JSON, not as a notebook: a thousand of them in seconds. What cannot be read is a row, too.
+read as JSON, not as a notebook: a thousand of them in seconds. What cannot be read is a row, too,
+and nothing that a file holds stops the reading of the others (see `strangers`).
 """
 
 from __future__ import annotations
 
-import json
+import os
+import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from kit.errors import BadValue
 from kit.results import RECORD
 from kit.runs.parameters import parameters_in
 from kit.runs.recording import STAMP
+from kit.runs.strangers import checked, notebooks, plain, plain_object, read, values_in
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -23,6 +27,11 @@ if TYPE_CHECKING:
 DONE, FAILED, UNREADABLE = "done", "failed", "unreadable"
 FAILED_END, DRAFT_END = ".failed.ipynb", ".part.ipynb"
 RUN = ("run", "notebook", "status", "error", "seconds", "date")  # what is known of every run
+COLUMNS = 500  # of one run: a lesson has 50
+ALL_COLUMNS, ALL_VALUES = 2_000, 5_000_000  # of a folder: about 1 GB
+SOURCE = 10_000  # characters of a cell of parameters: papermill's pattern is quadratic in them
+DATE = re.compile(r"\d{4}-\d\d-\d\d(T\d\d:\d\d:\d\d([.,]\d+)?(Z|[+-]\d\d:?\d\d)?)?", re.ASCII)
+TAKEN = (*RUN, "parameter", "machine")  # first parts of names that a record may not use
 BESIDE = ("GuessedOrder", "Machine", "Peaks", "Verdict")  # records never what a notebook is about
 
 
@@ -39,6 +48,7 @@ class Executed:
     parameters: dict[str, Any] = field(default_factory=dict)  # its defaults, and what it was given
     units: dict[str, str] = field(default_factory=dict)  # of those parameters that have one
     records: tuple[dict[str, Any], ...] = ()
+    link: str = ""  # the address of its file, seen from the folder; "" if that cannot be read
 
     @property
     def main(self) -> dict[str, Any]:
@@ -126,39 +136,62 @@ def ordered(rows: Iterable[dict[str, Any]]) -> list[str]:
 
 def _beside(record: dict[str, Any]) -> dict[str, Any]:
     """The record's values; those whose names the run has taken, with their kind before them."""
-    return {f"{record['kind']}.{k}" if k in RUN else k: v for k, v in record.items()}
+    kind = record.get("kind", "")
+    return {f"{kind}.{k}" if k.split(".")[0] in TAKEN else k: v for k, v in record.items()}
 
 
 def executed(folder: Path | str) -> list[Executed]:
     """What each executed notebook of a folder tells, in the order of their names; or one alone.
 
+    Whatever a file holds, it is one run: one that cannot be read, or does not fit in, says why.
+
     Raises
     ------
     BadValue
-        There is no such folder or file.
+        There is no such folder or file, or it holds too many notebooks.
     """
-    folder = Path(folder)
+    folder, columns, values = Path(folder), set(RUN), 0
     if folder.is_file():
         run = _read(folder, folder.parent)
         return [run] if run else []
-    if not folder.is_dir():
-        raise BadValue(f"{folder}: no such folder; needs one with executed notebooks.")
-    paths = sorted(folder.rglob("*.ipynb"))
-    wanted = (p for p in paths if ".ipynb_checkpoints" not in p.parts)
-    read = (_read(p, folder) for p in wanted if not p.name.endswith(DRAFT_END))
-    return [run for run in read if run is not None]
+    found = []
+    for path in notebooks(folder):
+        if path.name.endswith(DRAFT_END) or (run := _read(path, folder)) is None:
+            continue
+        own = set(run.row())
+        size = len(own) + values_in(list(run.records))
+        if len(own) > COLUMNS or len(columns | own) > ALL_COLUMNS or values + size > ALL_VALUES:
+            run = _unreadable(run.run, "it holds more values than a table has room for")
+        else:
+            columns |= own
+            values += size
+        found.append(run)
+    return found
+
+
+def _unreadable(run: str, why: str) -> Executed:
+    return Executed(run, "", UNREADABLE, plain(why, "reason"))
 
 
 def _read(path: Path, folder: Path) -> Executed | None:
     """What a notebook tells; None if it was never executed."""
     name = path.relative_to(folder).as_posix()
-    run = name.removesuffix(FAILED_END).removesuffix(".ipynb")
+    run = plain(name.removesuffix(FAILED_END).removesuffix(".ipynb"), "name")
+    if path.is_symlink():
+        return _unreadable(run, "cannot be read: it is a link, which is not followed")
     try:
-        return _told(path, run, json.loads(path.read_bytes()))
-    except (OSError, ValueError) as error:
-        return Executed(run, "", UNREADABLE, f"cannot be read: {error}")
-    except (AttributeError, KeyError, TypeError, RecursionError) as error:
-        return Executed(run, "", UNREADABLE, f"no notebook of format 4: {error!r}")
+        found = _told(path, run, read(path))
+        return found and replace(found, link=_link(path, folder))
+    except (OSError, ValueError) as error:  # names only: a path may hold a user's
+        told = getattr(error, "strerror", None) or str(error).replace(str(path), "it")
+        return _unreadable(run, f"cannot be read: {told}")
+    except Exception as error:  # whatever else a file can hold
+        return _unreadable(run, f"no notebook of format 4: {error!r}")
+
+
+def _link(path: Path, folder: Path) -> str:
+    """The address of a run's file, seen from the folder."""
+    return quote(os.fsencode(path.relative_to(folder).as_posix()))
 
 
 def _told(path: Path, run: str, notebook: dict[str, Any]) -> Executed | None:
@@ -167,29 +200,46 @@ def _told(path: Path, run: str, notebook: dict[str, Any]) -> Executed | None:
     outputs = [output for cell in cells for output in cell.get("outputs", [])]
     if not outputs and not mill.get("start_time") and STAMP not in metadata:
         return None
-    error = _error(path, mill, cells)
+    error = plain(_error(path, mill, cells), "error")
     asked = next((c for c in cells if "parameters" in c["metadata"].get("tags", [])), None)
     declared = _declared("".join(asked["source"])) if asked else {}
-    began = mill.get("start_time") or metadata.get(STAMP, {}).get("date", "")
+    given = plain_object(mill.get("parameters", {}), "the parameters")
     kept = (output["data"][RECORD] for output in outputs if RECORD in output.get("data", {}))
     return Executed(
         run=run,
-        notebook=Path(mill.get("input_path") or path).name,
+        notebook=plain(mill.get("input_path") or path.name, "input_path").rpartition("/")[2],
         status=FAILED if error else DONE,
         error=error,
-        seconds=mill.get("duration"),
-        date=began[:19].replace("T", " "),
-        parameters={n: p.default for n, p in declared.items()} | mill.get("parameters", {}),
-        units={name: p.unit for name, p in declared.items() if p.unit},
-        records=tuple(record for record in kept if isinstance(record, dict) and "kind" in record),
+        seconds=_seconds(mill.get("duration")),
+        date=_date(mill.get("start_time") or metadata.get(STAMP, {}).get("date", "")),
+        parameters={n: p.default for n, p in declared.items()} | given,
+        units={name: plain(p.unit, "unit", 40) for name, p in declared.items() if p.unit},
+        records=checked([r for r in kept if isinstance(r, dict) and "kind" in r]),
     )
+
+
+def _seconds(given: Any) -> float | None:
+    """How long a run took, as papermill notes it."""
+    fits = given is None or (type(given) in (int, float) and 0 <= given < 1e9)
+    if not fits:
+        raise ValueError("its duration is no number of seconds")
+    return None if given is None else float(given)
+
+
+def _date(given: Any) -> str:
+    """2026-11-22T10:00:00.123+00:00, as papermill notes it, to the second; a day stays one."""
+    if given and not (isinstance(given, str) and DATE.fullmatch(given)):
+        raise ValueError("its date is none of the form 2026-11-22T10:00:00")
+    return given[:19].replace("T", " ") if given else ""
 
 
 def _declared(source: str) -> dict[str, Any]:
     """The parameters of a cell; none if it was not written for the kit."""
+    if len(source) > SOURCE:
+        return {}
     try:
         return parameters_in(source)
-    except BadValue:
+    except (BadValue, ValueError, SyntaxError, MemoryError, RecursionError):
         return {}
 
 
