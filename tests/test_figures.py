@@ -101,6 +101,34 @@ def test_what_stands_over_small_images_is_in_their_alt_text():
     assert base64.b64decode(data).startswith(b"\x89PNG")
 
 
+NAME = "$\\frac{$ <b>"  # two $ and a formula that is none
+NAMED = {
+    "lines": lambda: lines(
+        {NAME: (XS, YS), "b": (XS, XS)}, NAME, NAME, caption="", level=(NAME, 1)
+    ),
+    "bars": lambda: bars({NAME: {NAME: 1, "q": 2}}, NAME, caption=""),
+    "images": lambda: images([[[0, 1], [1, 0]]], [NAME], caption=""),
+    "roofline": lambda: roofline({NAME: 1e11}, 4e10, {NAME: (0.5, 1e9)}, caption=""),
+    "dots": lambda: dots({NAME: (3, 2, 4)}, NAME, caption="", level=(NAME, 3)),
+    "multiples": lambda: multiples([NAME], {NAME: ([1.0], "s")}, caption=""),
+    "scatter": lambda: scatter(
+        {NAME: (1.0, (0.5, 0.4, 0.6))}, NAME, NAME, caption="", front=[NAME]
+    ),
+    "trade-offs": lambda: trade_offs({NAME: (1, 2, (0.5, 0.4, 0.6))}, NAME, NAME, NAME, caption=""),
+}
+
+
+@pytest.mark.parametrize("kind", NAMED)
+def test_a_name_is_drawn_as_it_is_and_never_as_a_formula(kind):
+    assert NAMED[kind]().png().startswith(b"\x89PNG")
+
+
+def test_a_table_names_its_columns_and_rows_and_has_no_empty_header():
+    shown = Table(("", "time"), [("cnn", "9 ms"), ("", "1 ms")])._repr_html_()
+    assert re.findall(r"<th scope=.(\w+)", shown) == ["col", "row"]
+    assert not re.search(r"<th[^>]*></th>", shown)
+
+
 def test_the_axes_say_quantity_and_unit():
     (pane,) = PICTURES["lines"]().figure.axes
     assert (pane.get_xlabel(), pane.get_ylabel()) == ("batch", "time (s)")

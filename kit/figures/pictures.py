@@ -31,8 +31,14 @@ class Picture:
 
     def png(self) -> bytes:
         """The picture as PNG."""
+        from matplotlib import rc_context
+        from matplotlib.text import Text
+
+        for text in self.figure.findobj(Text):
+            text.set_parse_math(False)  # a name with two $ in it is a name, and no formula
         buffer = io.BytesIO()
-        self.figure.savefig(buffer, format="png", dpi=100)
+        with rc_context({"text.parse_math": False}):  # of what is made while it is drawn
+            self.figure.savefig(buffer, format="png", dpi=100)
         return buffer.getvalue()
 
     def _repr_html_(self) -> str:

@@ -36,28 +36,38 @@ class Table:
     def _repr_html_(self) -> str:
         numbers = [self._column(i)[1] for i in range(len(self.header))]
 
-        def row(cells: Sequence[str], kind: str) -> str:
-            # A column without a name has no header: screen readers would read an empty one.
+        named = not self.header[0]  # a first column without a name names the rows
+
+        def row(cells: Sequence[str], scope: str) -> str:
             return "".join(
-                f'<{(tag := kind if cell else "td")} style="padding:.15em .6em;'
-                f"text-align:{'right' if right else 'left'};"
-                f'white-space:{"nowrap" if len(cell) < 32 else "normal"}">'
-                f"{html.escape(cell)}</{tag}>"
-                for cell, right in zip(cells, numbers, strict=True)
+                _cell(cell, scope if scope == "col" or (named and i == 0) else "", numbers[i])
+                for i, cell in enumerate(cells)
             )
 
-        body = "".join(f"<tr>{row(cells, 'td')}</tr>" for cells in self.rows)
+        body = "".join(f"<tr>{row(cells, 'row')}</tr>" for cells in self.rows)
         caption = (
             '<figcaption style="font-size:90%;opacity:.8;max-width:46em">'
             f"{html.escape(self.caption)}</figcaption>"
             if self.caption
             else ""
         )
-        head = f"<thead><tr>{row(self.header, 'th')}</tr></thead>" if any(self.header) else ""
+        head = f"<thead><tr>{row(self.header, 'col')}</tr></thead>" if any(self.header) else ""
         return (
             f'<figure style="margin:.4em 0"><table style="font-variant-numeric:tabular-nums">'
             f"{head}<tbody>{body}</tbody></table>{caption}</figure>"
         )
+
+
+def _cell(text: str, scope: str, right: bool) -> str:
+    """A cell; where it has a scope, a column's or a row's header, unless it is empty."""
+    tag = "th" if scope and text else "td"
+    of = f' scope="{scope}"' if tag == "th" else ""
+    return (
+        f"<{tag}{of} "
+        f'style="text-align:{"right" if right else "left"};padding:.15em .6em;'
+        f"white-space:{'nowrap' if len(text) < 32 else 'normal'}"
+        f'{";font-weight:normal" if scope == "row" else ""}">{html.escape(text)}</{tag}>'
+    )
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,8 @@ plans          the runs that it asks for; what of them is done
 sweeping       carry out a plan on this machine
 cluster        carry out a plan on a Dask cluster
 recording      keep a lesson's outputs with the machine and a stamp of its cells
+strangers      notebooks of others, read within bounds and checked
+markup         the templates of all pages, in which text is escaped
 pages          the whole course as web pages, with the ledger as index
 records        executed notebooks, read as rows
 report         which claims are decided, and all runs: from executed notebooks

@@ -1,12 +1,12 @@
-"""The page of a folder of runs: what was asked, how it ended, the key numbers; then all of them.
+"""The page of a folder of runs: what they say in a sentence and a picture, what they decide, all.
 
-A run with thirty columns cannot be read in a line. So what is the same in all runs is said once,
-above; the key numbers follow, in words with their units; the rest opens below.
+It is for people who did not do the runs. So it begins with the main quantity, in words; names of
+fields become labels; what is the same in all runs is said once, and the rest opens below.
 """
 
 from __future__ import annotations
 
-import html
+import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -14,49 +14,52 @@ from types import NoneType
 from typing import Any
 
 from kit.estimates import Estimate
-from kit.figures import Table
+from kit.figures import Table, dots
+from kit.runs.markup import document, shown
 from kit.runs.records import DONE, FAILED, RUN, UNREADABLE, Executed, scalars
-from kit.units import UNKNOWN, words
+from kit.units import UNKNOWN, span, words
 
 # What to look at first, by the kind of record; of another kind, its first estimates.
 KEYS = {
     "TwoBills": (
+        "ratio.step_time",
         "score_share",
         "training.seconds_s",
-        "training.flops",
-        "training.memory_bytes",
         "inference.one_example_s",
+        "training.memory_bytes",
         "inference.memory_bytes",
-        "ratio.step_time",
+        "training.flops",
         "ratio.whole_run_time",
     ),
 }
+LABELS = {
+    "ratio.step_time": "training step ÷ prediction, same batch (time)",
+    "ratio.whole_run_time": "whole training ÷ one prediction (time)",
+    "score_share": "score on test",
+    "training.seconds_s": "time of the whole training",
+    "training.flops": "work of the whole training",
+    "training.memory_bytes": "memory to train",
+    "inference.one_example_s": "time of one prediction",
+    "inference.memory_bytes": "memory to predict",
+    "seconds": "time of the run",
+    "date": "begun (UTC)",
+    "machine.cpu": "processor",
+    "machine.accelerator": "accelerator",
+    "machine.torch": "PyTorch",
+}
+RULE = ("the rule of three", 3.0)  # what articles say of ratio.step_time
 MOST = 8  # key numbers in a line
+MOST_DRAWN = 30  # runs in a picture
+MOST_SHOWN = 500  # runs of a notebook on the page
+MOST_COLUMNS = 200  # of them below
 LONG = 30  # characters that want more room than a word
 MACHINE = ("machine.cpu", "machine.accelerator", "machine.torch")  # told beside the parameters
+UNSAID = (None, "none", "default")  # values that need no word in the name of a run
+OPEN = "not decided yet"  # how the verdict begins of a claim that nothing decided
 UNKNOWN_SOURCE = "Files that cannot be read"
 MARKS = {DONE: "●", FAILED: "▲", UNREADABLE: "✕"}
 NUMBERS = (int, float)  # not bool, which Python counts among whole numbers
 UNITS = {"s": "s", "seconds": "s", "bytes": "B", "flops": "FLOP", "share": "%", "joules": "J"}
-STYLE = """
-body { font: 15px/1.45 system-ui, sans-serif; max-width: 88em; margin: 2em auto; padding: 0 1.5em;
-       color: #222; background: #fff }
-h1, h2 { line-height: 1.2; overflow-wrap: anywhere } h2 { margin-top: 2em }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums }
-th, td { text-align: left; vertical-align: top; padding: .35em .6em; border-bottom: 1px solid #ddd }
-th { vertical-align: bottom; border-bottom: 2px solid #888 }
-td small { display: block; color: #666 }
-.number { text-align: right } td.number, td.words, td.status { white-space: nowrap }
-td.long { min-width: 30em } td.error { color: #b84a00; min-width: 20em; max-width: 40em;
-       overflow-wrap: anywhere }
-.done { color: #007a59 } .failed { color: #b84a00 } .unreadable { color: #555 }
-.side { overflow-x: auto } .wide { overflow: auto; max-height: 85vh }
-.wide th { position: sticky; top: 0; background: #fff }
-.wide td:first-child, .wide th:first-child { position: sticky; left: 0; background: #fff;
-       min-width: 8em }
-.wide th:first-child { z-index: 1 }
-.same { color: #444; max-width: 60em } summary { cursor: pointer; margin: .8em 0 }
-"""
 
 
 def counted(runs: Sequence[Executed]) -> str:
@@ -72,20 +75,135 @@ def counted(runs: Sequence[Executed]) -> str:
 
 
 def page(name: str, runs: Sequence[Executed], decided: Table) -> str:
-    """The page as one text; it refers to the tables beside it, and asks for nothing else."""
-    groups = "".join(_section(notebook, group) for notebook, group in _by_notebook(runs).items())
+    """The page as one text; it links to the runs and the tables, and asks for nothing."""
     spent = sum(run.seconds or 0 for run in runs)
     dates = sorted(run.date for run in runs if run.date)
     when = f" Begun from {dates[0]} to {dates[-1]} (UTC);" if dates else ""
-    title = html.escape(f"The runs in {name}/")
-    return (
-        '<!doctype html><html lang="en"><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width">'
-        f"<title>{title}</title><style>{STYLE}</style><h1>{title}</h1>"
-        f"<p>{counted(runs)}{when} {words(spent, 's')} in all. The same as a table: "
-        '<a href="runs.csv">runs.csv</a>, <a href="runs.parquet">runs.parquet</a>.</p>'
-        f"{groups}<h2>The ledger</h2><div class=side>{decided._repr_html_()}</div></html>"
+    groups = _by_notebook(runs)
+    main = _main_group(groups)
+    known = [row for row in decided.rows if not row[3].startswith(OPEN)]
+    return document(
+        "report",
+        title=f"The runs in {name}/",
+        headline=headline(main) or counted(runs),
+        told=f"{counted(runs)}{when} {words(spent, 's')} in all.",
+        picture=_picture(main),
+        decided=known,
+        counted_claims=decided.caption,
+        undecided=[row for row in decided.rows if row not in known],
+        sections=[_section(notebook, group) for notebook, group in groups.items()],
     )
+
+
+# --- The sentence and the picture ----------------------------------------------------------------
+
+
+def headline(runs: Sequence[Executed]) -> str:
+    """What these runs of a notebook found, in one sentence; "" if they measured nothing."""
+    values = _values(runs)
+    if not values:
+        return ""
+    name, unit = _first_key(runs), next(iter(values.values()))[3]
+    least, most = (choose(values, key=lambda run: values[run][0]) for choose in (min, max))
+    low, high = (words(values[run][0], unit) for run in (least, most))
+    told = low if low == high else span(values[least][0], values[most][0], unit)
+    count = "in one run" if len(values) == 1 else f"in {len(values):,} runs"
+    if name != "ratio.step_time":
+        which = "" if len(values) == 1 else f" ({least} to {most})"
+        return f"{readable(name).capitalize()}: {told}{which}, {count}."
+    bills = [run.main for run in runs if run.status == DONE and run.main.get("kind") == "TwoBills"]
+    reached = sum(bill["reached"] for bill in bills)
+    kinds = {bill["workload"] for bill in bills}
+    count += f" of {_many(len(kinds), 'workload')}" if len(kinds) > 1 else f" of {min(kinds)}"
+    target = f"{reached:,} of {len(bills):,} reached the target score"
+    step = f"A training step takes {told.replace('×', 'times')} the time of a prediction"
+    return f"{step} of the same batch, {count}; {target}."
+
+
+def _picture(runs: Sequence[Executed]) -> Any:
+    """The main quantity of each run with its interval; nothing if there is none."""
+    values = _values(runs)
+    if not values:
+        return ""
+    name = _first_key(runs)
+    ordered = sorted(values.items(), key=lambda item: item[1][0])
+    step = -(-len(ordered) // MOST_DRAWN)
+    drawn = {run: value[:3] for run, value in ordered[::step]}
+    unit = ordered[0][1][3]
+    ends = [end for value in drawn.values() for end in value]
+    log = min(ends) > 0 and max(ends) > 30 * min(ends)
+    caption = f"{readable(name).capitalize()}, in {_many(len(values), 'run')}: " + (
+        f"from {words(ordered[0][1][0], unit)} ({ordered[0][0]}) to "
+        f"{words(ordered[-1][1][0], unit)} ({ordered[-1][0]}), each with its 95 % interval."
+        if len(values) > 1
+        else f"{words(ordered[0][1][0], unit)}, with its 95 % interval."
+    )
+    caption += f" Every {step}th run is drawn." if step > 1 else ""
+    level = RULE if name == "ratio.step_time" else None
+    return shown(dots(drawn, readable(name), caption=caption, unit=unit, log=log, level=level))
+
+
+def _main_group(groups: dict[str, list[Executed]]) -> list[Executed]:
+    """The notebook whose runs say most: both bills before other records, then the most runs."""
+
+    def says(runs: list[Executed]) -> tuple[bool, int]:
+        return _first_key(runs) == "ratio.step_time", len(_values(runs))
+
+    return max(groups.values(), key=says)
+
+
+def _first_key(runs: Sequence[Executed]) -> str:
+    done = [run for run in runs if run.status == DONE]
+    names = list(dict.fromkeys(name for run in done for name in run.row()))
+    keys = _keys(done, _measured(names))
+    return keys[0] if keys else ""
+
+
+def _values(runs: Sequence[Executed]) -> dict[str, tuple[float, float, float, str]]:
+    """The main quantity by the name of its run: value, low, high, unit; those that are known."""
+    key, names = _first_key(runs), _names(runs)
+    found: dict[str, tuple[float, float, float, str]] = {}
+    for run in runs if key else ():
+        row = run.row() if run.status == DONE else {}
+        value = _finite(row.get(f"{key}.value", row.get(key)))
+        unit = str(row.get(f"{key}.unit") or unit_of(key))
+        if value is None or any(unit != other for *_, other in found.values()):
+            continue
+        low, high = (_finite(row.get(f"{key}.{end}")) for end in ("low", "high"))
+        low, high = (value if end is None else end for end in (low, high))
+        found[names[run.run]] = (value, min(low, value), max(high, value), unit)
+    return found
+
+
+def _finite(value: Any) -> float | None:
+    return value if type(value) in NUMBERS and math.isfinite(value) else None
+
+
+def _names(runs: Sequence[Executed]) -> dict[str, str]:
+    """A short name for each run: what was varied; where that is not unique, with its file."""
+    rows = [run.row() for run in runs]
+    varied = [name for name in _varied(rows) if name.startswith("parameter.")]
+    told = [
+        ", ".join(_named(n, row[n]) for n in varied if row.get(n) not in UNSAID) for row in rows
+    ]
+    told = [name or "defaults" for name in told] if varied else told
+    twice = {name for name, n in Counter(told).items() if n > 1 or not name}
+    return {
+        run.run: _cut(f"{name} · {run.run}".strip(" ·") if name in twice else name)
+        for run, name in zip(runs, told, strict=True)
+    }
+
+
+def _named(name: str, value: Any) -> str:
+    """A word stands for itself; a number or a yes needs its name."""
+    return value if isinstance(value, str) else f"{readable(name)} {value}"
+
+
+def _cut(text: str, most: int = 60) -> str:
+    return text if len(text) <= most else f"{text[: most // 2 - 1]}…{text[-most // 2 :]}"
+
+
+# --- The tables ----------------------------------------------------------------------------------
 
 
 def _by_notebook(runs: Iterable[Executed]) -> dict[str, list[Executed]]:
@@ -96,37 +214,53 @@ def _by_notebook(runs: Iterable[Executed]) -> dict[str, list[Executed]]:
     return dict(sorted(groups.items(), key=lambda group: (not group[0], group[0])))
 
 
-def _section(notebook: str, runs: list[Executed]) -> str:
+def _asked(names: Iterable[str]) -> list[str]:
+    return [name for name in names if name.startswith("parameter.") or name in MACHINE]
+
+
+def _varied(rows: list[dict[str, Any]]) -> list[str]:
+    names = _asked(dict.fromkeys(name for row in rows for name in row))
+    return [name for name in names if len({repr(row.get(name)) for row in rows}) > 1]
+
+
+def _section(notebook: str, runs: list[Executed]) -> dict[str, Any]:
     """One notebook's runs: what they share, the key columns of each, and below all columns."""
     rows = [run.row() for run in runs]
     names = list(dict.fromkeys(name for row in rows for name in row))
-    asked = [name for name in names if name.startswith("parameter.") or name in MACHINE]
-    varied = [name for name in asked if len({repr(row.get(name)) for row in rows}) > 1]
+    varied = _varied(rows)
     units = {f"parameter.{name}": unit for run in runs for name, unit in run.units.items()}
-    told = " · ".join(
-        f"{html.escape(_short(name))} <b>{_cell(rows[0], name, units)}</b>"
-        for name in asked
-        if name not in varied and rows[0].get(name) not in (None, "")
-    )
-    same = f"{'The same in all: ' if len(runs) > 1 and told else ''}{told}"
     measured = _measured([n for n in names if not n.startswith(("parameter.", "machine."))])
-    keys = _table(rows, [*varied, "seconds"], _keys(runs, measured), units)
-    rest = _table(rows, [*varied, "seconds", "date"], measured, units)
-    title = html.escape(notebook.removesuffix(".ipynb") or UNKNOWN_SOURCE)
-    told = f"<summary>All that was measured: {len(measured)} columns</summary>"
-    more = f"<details>{told}{rest}</details>" if measured else ""
-    return f"<h2>{title}</h2><p class=same>{same}</p>{keys}{more}"
+    few = runs[:MOST_SHOWN]
+    before = [*varied[:MOST], "seconds"]
+    more = f"{len(runs) - len(few):,} more runs are in runs.csv." if len(runs) > len(few) else ""
+    keys = _keys(runs, measured)
+    below = measured[:MOST_COLUMNS]
+    return {
+        "title": _cut(notebook.removesuffix(".ipynb").replace("-", " ")) or UNKNOWN_SOURCE,
+        "n": len(runs),
+        "same": [
+            (readable(name), _cell(rows[0], name, units)[0])
+            for name in _asked(names)
+            if name not in varied and rows[0].get(name) not in (None, "")
+        ],
+        "table": _table(few, before, keys, units),
+        "rest": _table(few, [*varied, "seconds", "date"], below, units) if below else None,
+        "measured": len(measured),
+        "left_out": more,
+    }
 
 
 def _measured(names: list[str]) -> list[str]:
     """The columns of the main record; the value, ends and unit of an estimate are one."""
     bases = {name.removesuffix(".low") for name in names if name.endswith(".low")}
-    estimates = {base for base in bases if {f"{base}.value", f"{base}.high"} <= set(names)}
+    there = set(names)
+    estimates = {base for base in bases if {f"{base}.value", f"{base}.high"} <= there}
     pairs = ((name, name.rpartition(".")[0]) for name in names if name not in (*RUN, "kind"))
-    return list(dict.fromkeys(base if base in estimates else name for name, base in pairs))
+    own = ((n, base) for n, base in pairs if not n.startswith(("parameter.", "machine.")))
+    return list(dict.fromkeys(base if base in estimates else name for name, base in own))
 
 
-def _keys(runs: list[Executed], measured: list[str]) -> list[str]:
+def _keys(runs: Sequence[Executed], measured: list[str]) -> list[str]:
     """The columns to show first: those named for the kind of record, else its estimates."""
     named = [name for run in runs for name in KEYS.get(run.main.get("kind", ""), ())]
     found = {name for run in runs for name, _ in scalars(run.main)}
@@ -135,28 +269,40 @@ def _keys(runs: list[Executed], measured: list[str]) -> list[str]:
 
 
 def _table(
-    rows: list[dict[str, Any]], before: list[str], numbers: list[str], units: dict[str, str]
-) -> str:
+    runs: list[Executed], before: list[str], numbers: list[str], units: dict[str, str]
+) -> dict[str, Any]:
     """A line per run; where a run failed, its error takes the place of its numbers."""
+    rows = [run.row() for run in runs]
     after = numbers or ["error"]
     kinds = {name: _kind(rows, name) for name in (*before, *after)}
-    head = "".join(f"<th class={kinds[name]}>{_breakable(name)}</th>" for name in kinds)
 
-    def cells(row: dict[str, Any], names: list[str]) -> str:
-        return "".join(f"<td class={kinds[n]}>{_cell(row, n, units)}</td>" for n in names)
+    def cells(row: dict[str, Any], names: list[str]) -> list[dict[str, Any]]:
+        told = ((name, *_cell(row, name, units)) for name in names)
+        return [{"kind": kinds[n], "text": t, "interval": i, "span": 1} for n, t, i in told]
 
-    def ended(row: dict[str, Any]) -> str:
-        if row["status"] == DONE:
+    def ended(run: Executed, row: dict[str, Any]) -> list[dict[str, Any]]:
+        if run.status == DONE:
             return cells(row, after)
-        return f"<td class=error colspan={len(after)}>{html.escape(row['error'])}</td>"
+        return [{"kind": "error", "text": run.error, "interval": "", "span": len(after)}]
 
-    lines = "".join(
-        f"<tr><td>{_breakable(row['run'])}</td><td class='status {row['status']}'>"
-        f"{MARKS[row['status']]} {row['status']}</td>{cells(row, before)}{ended(row)}</tr>"
-        for row in rows
-    )
-    head = f"<thead><tr><th>run</th><th>status</th>{head}</tr></thead>"
-    return f"<div class=wide><table class=runs>{head}<tbody>{lines}</tbody></table></div>"
+    lines = [
+        {
+            "run": _run_name(run),
+            "link": run.link,
+            "status": run.status,
+            "mark": MARKS[run.status],
+            "cells": cells(row, before) + ended(run, row),
+        }
+        for run, row in zip(runs, rows, strict=True)
+    ]
+    head = [("run", "words"), ("status", "words"), *((readable(n), k) for n, k in kinds.items())]
+    return {"head": head, "lines": lines}
+
+
+def _run_name(run: Executed) -> str:
+    """The name of a run without what all runs of a sweep begin and end with."""
+    short = re.sub(r"-[0-9a-f]{12}$", "", run.run)
+    return short.removeprefix(f"{run.notebook.removesuffix('.ipynb')}-") or run.run
 
 
 def _kind(rows: list[dict[str, Any]], name: str) -> str:
@@ -167,23 +313,22 @@ def _kind(rows: list[dict[str, Any]], name: str) -> str:
     return "long" if any(len(str(value)) > LONG for value in values) else "words"
 
 
-def _cell(row: dict[str, Any], name: str, units: dict[str, str]) -> str:
-    """A value in words with its unit; an estimate with its interval below."""
+def _cell(row: dict[str, Any], name: str, units: dict[str, str]) -> tuple[str, str]:
+    """A value in words with its unit, and its interval if it is an estimate."""
     value, low, high = (row.get(f"{name}.{end}", "") for end in ("value", "low", "high"))
-    if type(value) in NUMBERS and all(type(end) in (*NUMBERS, NoneType) for end in (low, high)):
+    if type(value) in NUMBERS:
         unit = str(row.get(f"{name}.unit") or "")
-        interval = html.escape(Estimate(value, low, high, unit).interval)
-        told = html.escape(words(value, unit))
-        return f"{told}<small>{interval}</small>"
+        known = all(type(end) in (*NUMBERS, NoneType) for end in (low, high))
+        return words(value, unit), Estimate(value, low, high, unit).interval if known else ""
     value = row.get(name)
     if value is None:
-        return UNKNOWN
+        return UNKNOWN, ""
     if name.startswith("parameter."):  # as it was given
-        return html.escape(f"{value} {units.get(name, '')}".strip())
+        return f"{value} {units.get(name, '')}".strip(), ""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return html.escape(str(value))
+        return str(value), ""
     unit = unit_of(name)
-    return words(value, unit) if unit or isinstance(value, float) else f"{value:,}"
+    return (words(value, unit) if unit or isinstance(value, float) else f"{value:,}"), ""
 
 
 def unit_of(name: str) -> str:
@@ -201,15 +346,23 @@ def unit_of(name: str) -> str:
     return f"{UNITS.get(thing, thing)}/s" if per else UNITS.get(last, "")
 
 
-def _short(name: str) -> str:
-    return name.removeprefix("parameter.").removeprefix("machine.")
+def readable(name: str) -> str:
+    """What a column is called on the page.
 
-
-def _breakable(name: str) -> str:
-    """A long name may go on in the next line: after a dot, or else after another joint."""
-    short = html.escape(_short(name))
-    joints = r"(\.)" if "." in short else r"([_/-])"
-    return re.sub(joints, r"\1<wbr>", short) if len(short) > 12 else short
+    >>> readable("parameter.batch_size"), readable("training.seconds_s")
+    ('batch size', 'time of the whole training')
+    >>> readable("inference.examples_per_s"), readable("limit.step_share")
+    ('inference: examples per second', 'limit: step')
+    """
+    if name in LABELS:
+        return LABELS[name]
+    *path, last = name.removeprefix("parameter.").removeprefix("machine.").split(".")
+    if not name.startswith("parameter."):
+        rate = last.endswith("_per_s")
+        last = re.sub(r"_per_s$", "", last)
+        bare = re.sub(r"_(s|bytes|share|joules|flops)$", "", last)
+        last = f"{last} per second" if rate else bare
+    return ": ".join(part.replace("_", " ") for part in (*path, last))
 
 
 def _many(n: int, thing: str) -> str:

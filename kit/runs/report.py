@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kit.course.claims import ledger
+from kit.course.claims import COLOURS, ledger
 from kit.errors import BadValue
 from kit.figures import Table
 from kit.places import whole
-from kit.runs.overview import counted, page
+from kit.runs.overview import OPEN, counted, page
 from kit.runs.records import Executed, executed, ordered
+from kit.runs.strangers import plain
 
 if TYPE_CHECKING:
     import pandas as pd
+
+MOST_VERDICTS = 4  # unlike ones about a claim, in a table
+FORMULA = ("=", "+", "-", "@", "\t", "\r")  # a spreadsheet computes what begins like that
 
 
 @dataclass(frozen=True)
@@ -32,21 +37,24 @@ def write_report(folder: Path) -> Report:
 
     The same table as runs.csv, for a spreadsheet, and as runs.parquet, with the types of its
     columns; index.html needs nothing else and no network. Each is written whole or not at all.
+    In runs.csv, text that a spreadsheet would take for a formula has a ' before it.
 
     Raises
     ------
     BadValue
-        There is no such folder, or it holds no executed notebook.
+        There is no such folder, it holds no executed notebook, or `report` in it is a link.
     """
     runs = executed(folder)
+    if (folder / "report").is_symlink():
+        raise BadValue(f"{folder / 'report'} is a link, which is not followed: remove it.")
     if not runs:
         told = f"needs some: kit run NOTEBOOK --out {folder / 'NAME.ipynb'}"
         raise BadValue(f"{folder}: no executed notebooks in it; {told}.")
     table, decided = with_units(runs), _ledger(runs, folder)
-    name = folder.resolve().name
+    name = plain(folder.resolve().name, "name")
     files: dict[str, Callable[[Path], object]] = {
         # With the mark that tells a spreadsheet that × and µ are UTF-8.
-        "runs.csv": lambda path: table.to_csv(path, index=False, encoding="utf-8-sig"),
+        "runs.csv": lambda path: _harmless(table).to_csv(path, index=False, encoding="utf-8-sig"),
         "runs.parquet": lambda path: table.to_parquet(path, index=False),
         "index.html": lambda path: path.write_text(page(name, runs, decided), encoding="utf-8"),
     }
@@ -77,7 +85,20 @@ def with_units(runs: Sequence[Executed]) -> pd.DataFrame:
     names = [n for n in ordered(rows) if not (n.endswith(".unit") and n in agreed)]
     called = {n: f"{n} [{'share' if u == '%' else u}]" for n, u in agreed.items() if u}
     columns = {n: _typed([row.get(n) for row in rows]) for n in names}
+    called = {n: new for n, new in called.items() if new not in columns}  # no two alike
     return pd.DataFrame({called.get(name, name): column for name, column in columns.items()})
+
+
+def _harmless(table: pd.DataFrame) -> pd.DataFrame:
+    """The table without formulas: a spreadsheet would run them."""
+    told = table.copy()
+    for name in [name for name in told if told[name].dtype == "string"]:
+        told[name] = told[name].map(_quoted, na_action="ignore")
+    return told.rename(columns=_quoted)
+
+
+def _quoted(text: str) -> str:
+    return f"'{text}" if text.startswith(FORMULA) else text
 
 
 def _typed(values: list[Any]) -> pd.Series[Any]:
@@ -105,25 +126,33 @@ def ledger_table(folder: Path) -> Table:
 
 
 def _ledger(runs: Iterable[Executed], folder: Path) -> Table:
-    decided: dict[str, list[str]] = {}
-    verdicts = (record for run in runs for record in run.records if record["kind"] == "Verdict")
-    for record in verdicts:
-        told = decided.setdefault(record["claim_id"], [])
-        if record["verdict"] not in told:
-            told.append(record["verdict"])
+    """The decided claims first; each verdict with the number of runs that came to it."""
+    decided: dict[str, Counter[str]] = {}
+    for record in (record for run in runs for record in run.records if record["kind"] == "Verdict"):
+        id, word = record["claim_id"], record["verdict"]
+        if id in ledger() and word.startswith(tuple(COLOURS)):
+            decided.setdefault(id, Counter())[word] += 1
     rows = [
         (
             claim.id,
             claim.claim,
             ", ".join(claim.said_by),
-            "; ".join(decided.get(id, [])) or f"not decided yet: {_where(claim.lessons)}",
+            _verdicts(decided[id]) if id in decided else f"{OPEN}: {_where(claim.lessons)}",
         )
-        for id, claim in ledger().items()
+        for id, claim in sorted(ledger().items(), key=lambda item: item[0] not in decided)
     ]
-    name = folder.resolve().name
+    name = plain(folder.resolve().name, "name")
     where = f"the notebooks in {name}/" if folder.is_dir() else name
     caption = f"{len(decided)} of {len(rows)} claims decided by {where}."
     return Table(("id", "claim", "said by", "verdict"), rows, caption)
+
+
+def _verdicts(given: Counter[str]) -> str:
+    """Each verdict once, with how often it was given if there are several."""
+    if len(given) == 1:
+        return next(iter(given))
+    told = [f"{word} ({n:,} ×)" for word, n in given.items()]
+    return "; ".join(told[:MOST_VERDICTS] + ["…"] * (len(told) > MOST_VERDICTS))
 
 
 def _where(lessons: tuple[str, ...]) -> str:
