@@ -170,6 +170,12 @@ def points(svg: str) -> list[tuple[float, float]]:
     return [tuple(map(float, pair.split(","))) for pair in pairs]
 
 
+def test_an_unknown_end_has_no_bar():
+    (pane,) = dots({"a": (3, None, 4), "b": (5, None, None)}, "ratio", caption="").figure.axes
+    reach = sorted(segment[:, 0].tolist() for c in pane.collections for segment in c.get_segments())
+    assert reach == [[3, 4], [5, 5]]
+
+
 def test_dots_stand_in_the_order_of_their_names_from_the_top():
     (pane,) = dots({"a": (3, 2, 4), "b": (5, 4, 9)}, "ratio", caption="").figure.axes
     assert [tick.get_text() for tick in pane.get_yticklabels()] == ["a", "b"]

@@ -12,7 +12,7 @@ from kit.units import words
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-Interval = tuple[float, float, float]  # a value between its low and its high end
+Interval = tuple[float, float | None, float | None]  # a value, and its ends where known
 
 
 def dots(
@@ -101,7 +101,7 @@ def scatter(
         pane.errorbar(
             at,
             value,
-            yerr=[[value - low], [high - value]],
+            yerr=_reach(value, low, high),
             fmt=MARKERS[i % len(MARKERS)],
             color=COLOURS[i % len(COLOURS)],
             capsize=3,
@@ -154,7 +154,7 @@ def trade_offs(
         colour = COLOURS[0] if name in front else "#777777"
         look: Any = {"color": colour, "markerfacecolor": colour if name in front else "white"}
         plane.plot(at, height, MARKERS[0], markersize=8, **look)
-        error = [[value - low], [high - value]]
+        error = _reach(value, low, high)
         scores.errorbar(value, row, xerr=error, fmt=MARKERS[0], capsize=3, **look)
     plane.set(xscale="log", yscale="log", xlabel=x, ylabel=y)
     plane.margins(0.12)
@@ -217,9 +217,15 @@ def pareto_front(points: Mapping[str, tuple[float, float]]) -> list[str]:
     return found
 
 
+def _reach(value: float, low: float | None, high: float | None) -> list[list[float]]:
+    """How far an error bar goes down and up; nowhere where the end is unknown."""
+    down, up = (value if e is None or not math.isfinite(e) else e for e in (low, high))
+    return [[max(0.0, value - down)], [max(0.0, up - value)]]
+
+
 def _dotted(pane: Axes, rows: Sequence[Interval], colour: str) -> None:
     for row, (value, low, high) in enumerate(rows):
-        error = [[value - low], [high - value]]
+        error = _reach(value, low, high)
         pane.errorbar(value, row, xerr=error, fmt=MARKERS[0], color=colour, capsize=3)
 
 

@@ -132,12 +132,10 @@ def _picture(runs: Sequence[Executed]) -> Any:
     unit = ordered[0][1][3]
     ends = [end for value in drawn.values() for end in value]
     log = min(ends) > 0 and max(ends) > 30 * min(ends)
-    caption = f"{readable(name).capitalize()}, in {_many(len(values), 'run')}: " + (
-        f"from {words(ordered[0][1][0], unit)} ({ordered[0][0]}) to "
-        f"{words(ordered[-1][1][0], unit)} ({ordered[-1][0]}), each with its 95 % interval."
-        if len(values) > 1
-        else f"{words(ordered[0][1][0], unit)}, with its 95 % interval."
-    )
+    ends_told = [f"{words(value[0], unit)} ({run})" for run, value in (ordered[0], ordered[-1])]
+    told = "from " + " to ".join(ends_told) if len(values) > 1 else ends_told[0]
+    caption = f"{readable(name).capitalize()}, in {_many(len(values), 'run')}: {told}. "
+    caption += "Bars: 95 % intervals, where they are known."
     caption += f" Every {step}th run is drawn." if step > 1 else ""
     level = RULE if name == "ratio.step_time" else None
     return shown(dots(drawn, readable(name), caption=caption, unit=unit, log=log, level=level))
