@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -288,6 +288,9 @@ def compare(
                         call()
                     taken[i].append(watch.time(call, block) / block)
     conditions = observer.conditions()
+    if "threads" in varied and conditions.surroundings:  # each call keeps other cores busy
+        surroundings = replace(conditions.surroundings, busy_here=None)
+        conditions = replace(conditions, surroundings=surroundings)
     together = {}
     for i, (name, (block, warmup_s, steady, _)) in enumerate(zip(calls, warm, strict=True)):
         times = tuple(np.transpose(taken[i :: len(calls)]).ravel().tolist())
