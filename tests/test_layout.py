@@ -34,7 +34,7 @@ MAY_IMPORT = {
     "devices": {"errors", "units", "figures", "results", "places"},
     "data": {"errors", "units", "places", "tensorfiles"},
     "models": {"errors", "units"},  # no devices: the caller moves tensors
-    "workloads": {"data", "models", "errors", "units", "places"},
+    "workloads": {"data", "models", "training", "errors", "units", "places"},  # to check a recipe
     "counting": {"models", *BASICS},
     "inference": {"data", "devices", "models", *BASICS},
     "training": {

@@ -83,11 +83,44 @@ def test_arrays_tensors_and_torch_datasets_give_the_same(kind):
 def test_whole_numbers_are_classes_with_cross_entropy_and_accuracy():
     work = classes()
     assert work.measure == "right" and work.data.classes == ("0", "1", "2")
-    asked, learnt = work.data["test"].targets, work.data["train"].targets
-    commonest = int(learnt.bincount().argmax())
-    assert work.target == pytest.approx(float((asked == commonest).double().mean()))
+    best = max(int(work.data[split].targets.bincount().max()) for split in ("validation", "test"))
+    assert work.target == pytest.approx((best + 1) / 30)
     logits = torch.zeros(5, 3)
     assert float(work.loss(logits, torch.zeros(5, dtype=torch.int64))) == pytest.approx(np.log(3))
+
+
+@pytest.mark.parametrize("kind", ["classes", "numbers"])
+def test_no_constant_answer_reaches_the_target_that_was_not_given(kind):
+    common = {"train": 0.0, "validation": 1.0, "test": 2.0}  # the best constant is another in each
+    work_data = []
+    for low in common.values():
+        y = torch.tensor([low] * 14 + [(low + 1) % 3] * 4 + [(low + 2) % 3] * 2)
+        work_data.append((torch.rand(20, 1), y.long() if kind == "classes" else y[:, None]))
+    work = from_data(*work_data, model=lambda: nn.Linear(1, 3 if kind == "classes" else 1))
+    assert work.target == pytest.approx(15 / 20)
+    for split in ("validation", "test"):
+        targets = work.data[split].targets
+        for each in range(3):
+            constant = torch.eye(3)[each].expand(20, 3)
+            outputs = constant if kind == "classes" else torch.full_like(targets, each)
+            assert float(work.score(outputs, targets).double().mean()) < work.target
+    history = kit.train(work.model(), work, steps=3, batch_size=4, target=work.target, live=False)
+    assert history.stopped != "target reached" or history.steps
+
+
+def test_later_changes_of_what_was_given_do_not_change_the_workload():
+    x, y = (torch.as_tensor(part) for part in table(50))
+    parts, given = [(x.float(), y), (x.float().numpy(), y.numpy()), (x.float(), y)], net()
+    work = from_data(*parts, model=given)
+    before = [part.clone() for split in work.data.splits.values() for part in split]
+    weights = [weight.clone() for weight in given.parameters()]
+    for part in parts:
+        part[0][:], part[1][:] = float("nan"), 0
+    with torch.no_grad():
+        given[0].weight.zero_()
+    after = [part for split in work.data.splits.values() for part in split]
+    assert all(map(torch.equal, before, after))
+    assert all(map(torch.equal, weights, work.model().parameters()))
 
 
 def test_each_position_of_a_sequence_can_have_its_class():
@@ -260,12 +293,33 @@ WRONG = {
     "no gradient": ({"loss": lambda o, t: (o.argmax(-1) != t).float().mean()}, "has no gradient"),
     "loss per example": ({"loss": nn.CrossEntropyLoss(reduction="none")}, r"add \.mean\(\)"),
     "infinite loss": ({"loss": lambda o, t: o.sum() / 0}, "of a fresh net is"),
-    "score outside": ({"score": lambda o, t: o.argmax(-1) + 1}, "gave values from 1"),
+    "score outside": ({"score": lambda o, t: o.argmax(-1) + 1}, "gave values from [123]"),
     "one score": ({"score": lambda o, t: (o.argmax(-1) == t).float().mean()}, "gave one number"),
     "seed": ({"seed": "one"}, "seed='one': needs a whole number"),
     "target": ({"target": 97}, "target=97: needs a score from 0 to 1"),
     "recipe": ({"recipe": 5}, "recipe=5: needs arguments of kit.train"),
+    "a rate in words": ({"recipe": {"lr": "big"}}, "lr='big': needs a number above 0"),
+    "steps and epochs": ({"recipe": {"steps": 5, "epochs": 1}}, "give one of them"),
+    "no epochs": ({"recipe": {"epochs": 0}}, "epochs=0: needs a number above 0"),
+    "a large batch": ({"recipe": {"batch_size": 999}}, "batch_size=999: needs a whole number"),
+    "target of a recipe": ({"recipe": {"target": 7}}, "target=7: needs a score from 0 to 1"),
+    "never scored": ({"recipe": {"evaluate_every": 0}}, "evaluate_every=0: needs a whole number"),
+    "one class": ({"train": (X, 0 * Y + 2)}, "all targets of train are 2: nothing can be learnt"),
 }
+
+
+@pytest.mark.parametrize(
+    ("recipe", "told"),
+    [
+        ({"stepz": 7}, "'stepz'; did you mean 'steps'"),
+        ({"checkpoint": "a"}, "'checkpoint'"),
+        ({"optimizer": "adam"}, "did you mean 'adamw'"),
+        ({"schedule": "cosin"}, "did you mean 'cosine'"),
+    ],
+)
+def test_a_recipe_with_an_unknown_name_is_refused_at_once(recipe, told):
+    with pytest.raises(UnknownName, match=told):
+        classes(recipe=recipe)
 
 
 class Two(nn.Linear):

@@ -42,7 +42,7 @@ def own_data(
     if "train" not in read:
         raise BadValue("train=None: needs (inputs, targets), two arrays or tensors.")
     missing = [part for part in given if part not in read]
-    splits = {part: split for part, (split, _) in read.items()}
+    splits = {part: Split(*map(torch.clone, split)) for part, (split, _) in read.items()}
     layout = read["train"][1]
     for part, (_, other) in read.items():
         if other != layout:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from inspect import signature
 from itertools import chain
 from numbers import Real
 from typing import Any
@@ -21,11 +22,16 @@ from kit.data.answers import Judge, loss_of, worth_of
 from kit.data.asked import described
 from kit.data.own import own_data
 from kit.data.packing import Layout, Packed
-from kit.errors import BadValue, ShapeMismatch
+from kit.errors import BadValue, ShapeMismatch, UnknownName
+from kit.training import OPTIMIZERS
+from kit.training import train as train_model
+from kit.training.ends import Ends, total_steps, whole
+from kit.training.recipe import Recipe
 from kit.workloads.workload import Workload
 
 LOOKED_AT = 32  # examples that a new model is tried on
 RECIPE = {"epochs": 10, "batch_size": 32, "lr": 3e-3}  # as `kit.train`'s own defaults
+NOT_OF_A_RECIPE = ("model", "workload", "checkpoint", "resume")  # of kit.train's arguments
 WITHIN = 0.25  # standard deviations: how near counts as right, unless the user says it
 Make = Callable[[], nn.Module]
 
@@ -52,8 +58,8 @@ def from_data(
     ----------
     train, validation, test
         Each a pair (inputs, targets) of arrays or tensors, (N, …) and (N, …), or a torch Dataset
-        of such pairs; all in memory. Numbers with a point become float32, whole ones int64, also
-        bytes. Several inputs are a dict, for keyword arguments of the model, or a tuple: they lie
+        of such pairs; all in memory, and copied. Numbers with a point become float32, whole ones
+        int64, also bytes. Several inputs are a dict, for keyword arguments of the model, or a tuple: they lie
         in one row of the data, which `work.model()` takes apart for the model in its `.net`. What
         is not given is cut from `train`: 15 % each, drawn by the seed. Validation chooses and
         stops, test judges.
@@ -70,8 +76,9 @@ def from_data(
     measure
         What the score is a share of, as the end of a sentence: "right".
     target
-        The score that is wanted on test, 0 to 1. None: more than the same answer for all gets,
-        which is known where `score` is not given; otherwise 0.
+        The score that is wanted on test, 0 to 1. None: one example more than the best answer that
+        is the same for all gets on test and on validation, which is known where `score` is not
+        given; otherwise 0.
     recipe
         Arguments of `kit.train` that differ from 10 epochs, batches of 32 and a rate of 3e-3.
     name
@@ -100,8 +107,11 @@ def from_data(
     name = str(name)
     data, layout = own_data(name, train, validation, test, seed)
     makers = _makers(model, layout)
-    numbers = data["train"].targets.is_floating_point()
-    judge: Judge = score or (_near(data["train"].targets) if numbers else is_each_right)
+    learnt = data["train"].targets
+    numbers = learnt.is_floating_point()
+    if not numbers and loss is None:
+        _check_spread(learnt, bool((learnt == learnt.flatten()[0]).all()))
+    judge: Judge = score or (_near(learnt) if numbers else is_each_right)
     cost: Judge = loss or (mse_loss if numbers else mean_cross_entropy)
     work = Workload(
         name=name,
@@ -150,25 +160,42 @@ class Near:
 
 def _near(targets: Tensor) -> Near:
     spread = targets.std(0, correction=0)
-    if bool((spread == 0).all()):
-        raise BadValue(
-            f"all targets of train are {float(targets.flatten()[0]):g}: nothing can be learnt."
-        )
+    _check_spread(targets, bool((spread == 0).all()))
     return Near(WITHIN * spread)
 
 
+def _check_spread(targets: Tensor, same: bool) -> None:
+    if same:
+        raise BadValue(
+            f"all targets of train are {float(targets.flatten()[0]):g}: nothing can be learnt."
+        )
+
+
 def _target(target: float | None, data: Dataset, judge: Judge | None) -> float:
-    """As given, or what the best answer that is the same for all examples gets on test."""
+    """As given, or more than the best answer that is the same for all examples gets.
+
+    On test, which judges, and on validation, where `kit.train` stops by it: one example more.
+    """
     if target is not None:
         if isinstance(target, bool) or not isinstance(target, Real) or not 0 <= target <= 1:
             raise BadValue(f"target={target!r}: needs a score from 0 to 1, or None.")
         return float(target)
     if judge is None:
         return 0.0
-    learnt, asked = data["train"].targets, data["test"].targets
-    if isinstance(judge, Near):
-        return float(judge(learnt.mean(0).expand_as(asked), asked).mean())
-    return float((asked == learnt.flatten().mode().values).double().mean())
+    asked = [data[split].targets for split in ("validation", "test")]
+    return min(1.0, max((_best_constant(each, judge) + 1) / len(each) for each in asked))
+
+
+def _best_constant(targets: Tensor, judge: Judge) -> float:
+    """How many of the targets (N, …) the best answer that is the same for all gets right."""
+    flat = targets.reshape(len(targets), -1)
+    if not isinstance(judge, Near):
+        return float((flat == flat.mode(0).values).double().mean(1).sum())
+    ordered = flat.double().sort(0).values.T.contiguous()  # (K, N)
+    reach = ordered + 2 * judge.tolerance.double().reshape(-1, 1)  # from the lowest that is near
+    ends = torch.searchsorted(ordered, reach, right=True)
+    most = (ends - torch.arange(len(flat))).max(1).values
+    return float(most.double().mean())
 
 
 def _recipe(given: Mapping[str, Any], work_size: int) -> dict[str, Any]:
@@ -179,7 +206,29 @@ def _recipe(given: Mapping[str, Any], work_size: int) -> dict[str, Any]:
         del recipe["epochs"]
     if "batch_size" not in given:
         recipe["batch_size"] = min(RECIPE["batch_size"], work_size)
+    _check_recipe(recipe, work_size)
     return recipe
+
+
+def _check_recipe(recipe: Mapping[str, Any], work_size: int) -> None:
+    """Refuse now what `kit.train` would refuse later."""
+    known = [each for each in signature(train_model).parameters if each not in NOT_OF_A_RECIPE]
+    for name in recipe:
+        if name not in known:
+            raise UnknownName("argument of kit.train that a recipe can have", name, known)
+    optimizer = recipe.get("optimizer")
+    if isinstance(optimizer, str) and optimizer not in OPTIMIZERS:
+        raise UnknownName("optimizer", optimizer, OPTIMIZERS)
+    ways, ends = ({n: recipe[n] for n in _names(of) & set(recipe)} for of in (Recipe, Ends))
+    Recipe(**ways).check_batch(work_size)
+    Ends(**ends)
+    total_steps(recipe.get("steps"), recipe.get("epochs"), 1)
+    if recipe.get("evaluate_every") is not None:
+        whole("evaluate_every", recipe["evaluate_every"])
+
+
+def _names(of: Any) -> set[str]:
+    return {field.name for field in fields(of)}
 
 
 def _makers(model: Any, layout: Layout | None) -> dict[str, Make]:
@@ -200,7 +249,8 @@ def _maker(given: Any, layout: Layout | None) -> Make:
         make = _maker(given, None)
         return lambda: Packed(make(), layout)
     if isinstance(given, nn.Module):
-        return lambda: deepcopy(given)
+        kept = deepcopy(given)  # what its owner does to it later does not change the workload
+        return lambda: deepcopy(kept)
     if callable(given):
         return given
     raise BadValue(
