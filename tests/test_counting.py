@@ -190,6 +190,41 @@ def test_a_recurrent_layer_of_cudnn_is_counted():
     assert counted.forward_flops == 2 * b * t * 3 * h * (f + h)
 
 
+def test_a_bilinear_layer_is_two_products_one_after_the_other():
+    b, n, m, out = 2, 3, 5, 4
+    counted = count(nn.Bilinear(n, m, out), (torch.rand(b, n), torch.rand(b, m)))
+    assert counted.forward_flops == 2 * b * out * m * (n + 1)
+    assert counted.backward_flops == 2 * b * out * n * m  # of the weights alone
+    assert counted.uncounted == ()
+
+
+class Blocks(nn.Module):
+    """A list of layers, one that stands in it twice, and a matmul of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        layer = nn.Linear(F, F, bias=False)
+        self.blocks = nn.ModuleList([layer, nn.Sequential(nn.Linear(F, F, bias=False)), layer])
+        self.again, self.head = layer, nn.Linear(F, C, bias=False)
+        self.m = nn.Parameter(torch.ones(F, F))
+
+    def forward(self, x):
+        for block in self.blocks:
+            x = block(x)
+        return self.head(self.again(x) @ self.m)
+
+
+def test_the_layers_flops_add_up_to_all():
+    counted, one = count(Blocks(), torch.rand(3, F)), 2 * 3 * F
+    shares = {"blocks": 4 * one * F, "again": 0, "head": one * C, "(itself)": one * F}
+    assert counted.layers == shares
+    assert sum(counted.layers.values()) == counted.forward_flops
+    encoder = nn.TransformerEncoder(nn.TransformerEncoderLayer(F, 2, F, batch_first=True), 2)
+    counted = count(encoder, torch.rand(2, 3, F))
+    assert counted.layers == {"layers": counted.forward_flops}
+    assert counted.forward_flops > 0
+
+
 def test_a_layer_called_twice_works_twice():
     twice = Twice()
     counted = count(twice, torch.rand(3, F))
@@ -346,7 +381,6 @@ HARD = {
     "cdist_forward": lambda self, x: torch.cdist(x, self.m, p=1),
     "euclidean_dist": lambda self, x: torch.cdist(x, self.m),
     "fft_r2c": lambda self, x: torch.fft.rfft(x @ self.m).abs(),
-    "trilinear": lambda self, x: nn.functional.bilinear(x, x, self.m[None]),
     "kit_tests::doubled": lambda self, x: doubled(x @ self.m),
 }
 

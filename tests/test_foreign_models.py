@@ -252,6 +252,32 @@ def test_what_interpolation_keeps_is_what_autograd_saves(mode, size):
     assert count(model, batch).activation_bytes == sum(t.nbytes for t in saved.values())
 
 
+class Scaling(nn.Module):
+    """(B, n) -> (B, 2) without an operation whose FLOPs are counted."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.w = nn.Parameter(torch.ones(2))
+
+    def forward(self, x):
+        return x[:, :2] * self.w
+
+
+def test_a_model_without_counted_flops_has_a_bill():
+    x = torch.rand(200, 4)
+    work = kit.workloads.from_data((x, (x.sum(1) > 2).long()), model=Scaling)
+    model = Scaling()
+    bill = kit.bill(model, work, budget_s=0.02)
+    assert bill.flops_ratio is None is bill.to_dict()["flops_ratio"]
+    assert "— the FLOPs" in repr(bill)
+    assert bill.table().rows[-1][3] == bill.table().rows[0][5] == "—"
+    history = learnt(model, work)
+    alone = kit.measure(lambda: predict(model, x[:1]), budget_s=0.02)
+    account = kit.two_bills(history, evaluate(model, work, "test"), 0.1, bill, alone)
+    assert account.to_dict()["ratio"]["whole_run_flops"] is None
+    assert repr(account) and str(account.table())
+
+
 # --- What they share -----------------------------------------------------------------------------
 
 V, D, T = 30, 8, 5  # words, width, places

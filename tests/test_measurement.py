@@ -691,6 +691,17 @@ def test_a_process_without_stderr_can_measure(monkeypatch):
     assert peak_bytes(passing, CPU) == 4 * MEGA
 
 
+def test_what_a_call_frees_of_earlier_memory_is_not_taken_off():
+    """Such as the gradients of the step before; memory that an earlier profile saw, too."""
+    held = [None]
+
+    def replaced():
+        held[0] = None
+        held[0] = torch.empty(MEGA)
+
+    assert [peak_bytes(replaced, CPU) for _ in range(3)] == [4 * MEGA] * 3
+
+
 def test_somebody_elses_profile_is_not_ended():
     with torch.autograd.profiler.profile() as theirs:
         assert measure(passing, **SHORT).peak_bytes is None

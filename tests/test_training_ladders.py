@@ -13,6 +13,7 @@ from kit import comparison, measurement, workloads
 from kit.costs import training_ladder, training_ladders, training_rungs
 from kit.costs.chains import product
 from kit.costs.training_rungs import Rung, Way, crossing, to_the_loss
+from kit.counting import count
 from kit.errors import BadValue
 from kit.estimates import Estimate
 from kit.limits import Peaks
@@ -51,6 +52,17 @@ def wasteful(model, work):
                 loss.backward()
             optimizer.step()
             yield loss.item()
+
+
+def test_the_memory_of_each_rung_holds_the_same_things(work):
+    """Gradients of all weights, and no epoch that begins by chance."""
+    ladder = start(work, target_loss=9.0, budget_s=0.02, seeds=1)
+    for rate in (0.1, 0.2, 0.3):
+        ladder = ladder.then(f"rate {rate}", lr=rate)
+    first, *others = (rung.peak_bytes for rung in ladder.rungs)
+    counted = count(make(), work.example(32)[0])
+    assert first > counted.gradient_bytes
+    assert all(abs(other - first) < counted.gradient_bytes / 10 for other in others)
 
 
 # --- Steps to the loss ---------------------------------------------------------------------------

@@ -77,12 +77,13 @@ class TwoBills(Result):
         return replace(self.history.train_s / self.latency.median, unit="×")
 
     @property
-    def whole_run_flops_ratio(self) -> float:
+    def whole_run_flops_ratio(self) -> float | None:
         """FLOPs of the whole training ÷ FLOPs of predicting one example.
 
-        Also how many predictions it takes until they have cost as much as the training.
+        Also how many predictions it takes until they have cost as much as the training. None: no
+        operation of a prediction is counted.
         """
-        return self.training_flops / self.example_flops
+        return self.training_flops / self.example_flops if self.example_flops else None
 
     @property
     def step_share(self) -> float | None:

@@ -51,9 +51,10 @@ class Bill(Result):
         return self.parts.ratio(STEP, "predict")
 
     @property
-    def flops_ratio(self) -> float:
-        """FLOPs of a training step ÷ FLOPs of a prediction."""
-        return self.count.step_flops / self.count.forward_flops
+    def flops_ratio(self) -> float | None:
+        """FLOPs of a training step ÷ FLOPs of a prediction; None: no operation of it is counted."""
+        flops = self.count.forward_flops
+        return self.count.step_flops / flops if flops else None
 
     @property
     def traffic_ratio(self) -> float:
@@ -114,7 +115,7 @@ class Bill(Result):
                     median.interval,
                     words(work.flops, "FLOP"),
                     words(work.moved_bytes, "B"),
-                    words(work.flops / median.value, "FLOP/s"),
+                    words(work.flops / median.value if work.flops else None, "FLOP/s"),
                 )
             )
         ratio, flops = self.time_ratio, self.count.step_flops
@@ -144,6 +145,8 @@ class Bill(Result):
             f"{one.conditions}. Median time and its 95 % interval in this run; bytes: "
             f"the least that must be moved. {self.count.rule[0].upper()}{self.count.rule[1:]}."
         )
+        if self.count.uncounted:
+            caption += f" Not counted: {', '.join(self.count.uncounted)}."
         header = ("", "time", "interval", "work", "bytes moved", "rate")
         return Table(header, rows, caption)
 

@@ -181,7 +181,9 @@ class TrainingLadder(Result):
             first_s = time.perf_counter() - started
             losses += map(float, islice(steps, FIRST - 1))
             step, timed = self._timed(name, turn)
-            peak = peak_bytes(turn, self.device)
+            # Of two steps, the one that does not begin an epoch, which is put in order first.
+            peaks = [peak_bytes(turn, self.device) for _ in range(2)]
+            peak = None if None in peaks else min(filter(None, peaks), default=0)
         rung = Rung(
             name,
             way,

@@ -64,7 +64,7 @@ class Count(Result):
     backward_flops: int
     masked_forward_flops: int  # of the forward ones, what a causal mask throws away
     masked_backward_flops: int
-    layers: dict[str, int] = field(repr=False)  # forward FLOPs by layer
+    layers: dict[str, int] = field(repr=False)  # forward FLOPs by direct child; the sum is all
     complex_params: int = 0  # of the trainable ones: two numbers each to an optimizer
     uncounted: tuple[str, ...] = ()  # operations that work hard and have no formula
     rule: str = RULE
@@ -227,9 +227,9 @@ def count(model: nn.Module, inputs: Inputs, loss: Callable[[Any], Tensor] | None
         kept = Kept(weights, training)
         with flops.counter, training:
             with kept.hooks():
-                outputs = called(learner, inputs)
+                with flops.by_layer(learner) as layers:
+                    outputs = called(learner, inputs)
                 forward, masked_forward = flops.total, flops.masked
-                layers = flops.by_layer(learner)
                 value = loss(outputs) if loss else _mean(outputs)
                 del outputs  # as in a training step, where nobody holds on to them
             if value.requires_grad:

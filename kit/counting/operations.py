@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from math import prod
 from typing import Any
 
@@ -26,6 +27,7 @@ HEAVY = re.compile(
     r"(^|_)(mm|bmm|addmm|addbmm|matmul|vdot|linear|trilinear|conv|convolution|rnn|attention|"
     r"transformer|cdist|pdist|euclidean|fft|linalg|cholesky|lu|qr|ormqr|eig|svd|lstsq|solve)(_|$)"
 )
+ITSELF = "(itself)"  # among the layers: what the model computes outside of them
 LIGHT = {"linalg_vector_norm", "linalg_cross", "_linalg_check_errors"}  # heavy only by name
 
 
@@ -42,6 +44,7 @@ class Flops:
             aten.vdot: lambda a, b, out_shape=None: 2 * prod(a),
             aten.addmv: lambda a, matrix, vector, out_shape=None, **_: 2 * prod(matrix),
             aten.convolution_backward: _convolution_backward,
+            aten._trilinear: _trilinear,
         }
         for rnn in ("mkldnn_rnn_layer", "_cudnn_rnn"):
             formulas[getattr(aten, rnn)] = _recurrent
@@ -63,11 +66,36 @@ class Flops:
         """FLOPs so far."""
         return self.counter.get_total_flops()
 
-    def by_layer(self, model: nn.Module) -> dict[str, int]:
-        """FLOPs so far of each direct child of the model."""
-        counts, root = self.counter.get_flop_counts(), type(model).__name__
-        names = [name for name, _ in model.named_children()]
-        return {name: sum(counts.get(f"{root}.{name}", {}).values()) for name in names}
+    @contextmanager
+    def by_layer(self, model: nn.Module) -> Iterator[dict[str, int]]:
+        """FLOPs meanwhile of each direct child of the model and all in it; they add up to all.
+
+        What the model computes outside its children is under `ITSELF`. A part of several children
+        counts for the first; a part that another one calls counts for that one.
+        """
+        children, begun = dict(model.named_children()), self.total
+        owner = {part: name for name in [*children][::-1] for part in children[name].modules()}
+        layers, inside = dict.fromkeys(children, 0), 0
+
+        def enter(part: nn.Module, _: Any) -> None:
+            nonlocal inside
+            layers[owner[part]] -= 0 if inside else self.total
+            inside += 1
+
+        def leave(part: nn.Module, *_: Any) -> None:
+            nonlocal inside
+            inside -= 1
+            layers[owner[part]] += 0 if inside else self.total
+
+        hooks = [part.register_forward_pre_hook(enter) for part in owner]
+        hooks += [part.register_forward_hook(leave, always_call=True) for part in owner]
+        try:
+            yield layers
+        finally:
+            for hook in hooks:
+                hook.remove()
+        if own := self.total - begun - sum(layers.values()):
+            layers[ITSELF] = own
 
     def uncounted(self, operations: Iterable[Any]) -> tuple[str, ...]:
         """The names of those that do more than elementwise work and have no formula."""
@@ -118,6 +146,35 @@ def _convolution_backward(
     _, _, _, _, transposed, _, _, wanted = rest
     places = (inputs if transposed else gradient)[2:]
     return sum(wanted[:2]) * 2 * inputs[0] * prod(places) * prod(weight)
+
+
+def _trilinear(
+    first: Any, second: Any, third: Any, *places: Any, out_shape: Any = None, **_: Any
+) -> int:
+    """As PyTorch computes `nn.Bilinear` and its gradients: two products, one after the other.
+
+    Each multiplies, and adds up over some dimensions; where it adds up over none, it is
+    elementwise work. nn.Bilinear predicts with 2·B·out·in2·(in1 + 1).
+    """
+    *missing, summed = map(set, places[:4])  # dimensions that a factor lacks; those added up
+    sizes = [
+        dict(enumerate(_spread(*pair)))
+        for pair in zip((first, second, third), missing, strict=True)
+    ]
+    size = {d: max(of[d] for of in sizes) for d in sizes[0]}
+    early = summed & missing[2]  # the third factor lacks them: they are gone before it comes
+    pair = set(size) - (missing[0] & missing[1])
+    rest = set(size) - early
+    work = 0
+    for dims, over in ((pair, early), (rest, summed - early)):
+        work += 2 * prod(size[d] for d in dims) if over else 0
+    return work
+
+
+def _spread(shape: Any, missing: set[int]) -> list[int]:
+    """The shape with a 1 in each dimension that is missing."""
+    left = iter(shape)
+    return [1 if d in missing else next(left) for d in range(len(shape) + len(missing))]
 
 
 def _recurrent(inputs: Any, weights: Any, *rest: Any, out_shape: Any = None, **_: Any) -> int:

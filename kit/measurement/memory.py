@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch._C._profiler import _EventType
 
 from kit.quiet import without_stderr
 
@@ -39,11 +40,28 @@ def peak_bytes(call: Callable[[], Any], device: torch.device) -> int | None:
         call()
     assert profiler.kineto_results is not None
     now = most = 0
-    for event in profiler.kineto_results.events():
-        if event.name() == "[memory]":
-            now += event.nbytes()
-            most = max(most, now)
+    alive: set[int] = set()  # addresses: what an earlier profile saw is reported when it is freed
+    for change in _allocations(profiler.kineto_results.experimental_event_tree()):
+        if change.alloc_size > 0:
+            alive.add(change.ptr)
+        elif change.ptr not in alive:
+            continue
+        else:
+            alive.remove(change.ptr)
+        now += change.alloc_size
+        most = max(most, now)
     return most
+
+
+def _allocations(events: list[Any]) -> list[Any]:
+    """What the profiler saw allocated and freed (fewer bytes than 0), in the order of time."""
+    found, waiting = [], list(events)
+    while waiting:
+        event = waiting.pop()
+        waiting += event.children
+        if event.typed[0] == _EventType.Allocation:
+            found.append(event)
+    return [event.typed[1] for event in sorted(found, key=lambda event: event.start_time_ns)]
 
 
 class Flush:
