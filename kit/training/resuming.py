@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from hashlib import sha256
 from typing import Any
@@ -14,10 +14,11 @@ from torch import Tensor, nn, optim
 from kit import tensorfiles
 from kit.checkpoints import weights_of
 from kit.data import Task
-from kit.data.fingerprints import fingerprint
+from kit.data.fingerprints import fingerprint, judges, qualified, same_judge
 from kit.errors import BadValue, KitError
 
 DIFFERS = "To start from its weights instead: kit.load(path, model=model), then train without it"
+LATER = ("frozen weights", "loss", "module classes", "score")  # older kits did not note these
 HOW = ("fused", "foreign", "capturable")  # an optimizer computes, not what
 NEWER = ("param_names", "maximize", "decoupled_weight_decay")  # older PyTorch did not keep these
 
@@ -40,7 +41,45 @@ def made_of(model: nn.Module, workload: Task) -> dict[str, str]:
     layers = [f"{type(part).__name__} {part!r}" for part in model.modules() if not _parts(part)]
     text = re.sub(r" at 0x[0-9a-f]+", "", repr((sizes, sorted(shared.items()), layers)))
     layers_digest = sha256(text.encode()).hexdigest()[:16]
-    return {"architecture": layers_digest, **fingerprint(workload)}
+    frozen = [name for name, weight in model.named_parameters() if not weight.requires_grad]
+    return {
+        "architecture": layers_digest,
+        "frozen weights": _brief(frozen, frozen) if frozen else "none",
+        "module classes": _classes(model),
+        **judges(workload),
+        **fingerprint(workload),
+    }
+
+
+def _classes(model: nn.Module) -> str:
+    each = [(name, qualified(type(part))) for name, part in model.named_modules()]
+    return _brief(dict.fromkeys(kind for _, kind in each), each)
+
+
+def _brief(shown: Iterable[str], digested: list[Any]) -> str:
+    """The first of these, and a digest of all."""
+    names = list(shown)
+    more = f" and {len(names) - 3:,} more" if len(names) > 3 else ""
+    digest = sha256(repr(digested).encode()).hexdigest()[:16]
+    return f"{', '.join(names[:3])}{more} ({digest})"
+
+
+def options_of(optimizer: optim.Optimizer) -> list[dict[str, str]]:
+    """Of each group of weights the options in words; of a new optimizer those it was made with."""
+    apart = {"params", "param_names", *HOW, *NEWER}
+    groups = optimizer.param_groups
+    return [{n: repr(value) for n, value in group.items() if n not in apart} for group in groups]
+
+
+def check_options(kept: dict[str, Any], mine: list[dict[str, str]]) -> None:
+    """Refuse an optimizer that was made with other options than the one that was kept."""
+    for given, found in zip(mine, kept.get("options", mine), strict=False):
+        for name in sorted(set(given) & set(found)):
+            if given[name] != found[name]:
+                raise BadValue(
+                    f"cannot resume: the optimizer has {name}={given[name]:.80}; the run to go on "
+                    f"with has {name}={found[name]:.80}. Use that, or start a new training."
+                )
 
 
 def _parts(part: nn.Module) -> bool:
@@ -75,10 +114,15 @@ def check_same(kept: dict[str, Any], mine: dict[str, str]) -> None:
             stacklevel=6,
         )
         return
-    for name in sorted({*mine, *found}):
+    for name in sorted({*mine, *found}, key=lambda name: (name in LATER, name)):
+        if name in LATER and name not in found:
+            continue
+        if name in ("loss", "score") and same_judge(found[name], mine.get(name, "")):
+            continue
         if mine.get(name) != found.get(name):
+            several = name.endswith(("classes", "weights"))
             raise BadValue(
-                f"cannot resume: the {name} differ{'s' * (name[-1] != 's')} from the run to go on "
+                f"cannot resume: the {name} differ{'' if several else 's'} from the run to go on "
                 f"with ({found.get(name)}; given {mine.get(name)}). Use the same, or another path "
                 f"for a new training. {DIFFERS}."
             )

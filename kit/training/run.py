@@ -24,9 +24,11 @@ from kit.training.history import History
 from kit.training.recipe import OLDER
 from kit.training.resuming import (
     check_optimizer,
+    check_options,
     check_same,
     check_weights,
     made_of,
+    options_of,
     understood,
     warn_of_weights,
     weights_now,
@@ -65,6 +67,9 @@ class Run:
         devices.threads_here()  # this thread may be a new one, which would take every core
         self.total = total
         self.made_of = made_of(self.engine.whole, self.workload)
+        self.options = options_of(
+            self.engine.optimizer
+        )  # before a schedule or a state changes them
         self.given = self.start_weights = weights_now(self.engine.whole)
         if self.checkpoint:
             self.processes.bring(self.checkpoint)
@@ -221,6 +226,7 @@ class Run:
             "settings": self._settings(),
             "fingerprints": {
                 "made of": self.made_of,
+                "options": self.options,
                 "start": self.start_weights,
                 "weights": weights_now(self.engine.whole),
             },
@@ -266,6 +272,7 @@ class Run:
             )
         check_same(state.get("fingerprints", {}), self.made_of)
         check_optimizer(state["optimizer"], self.engine.optimizer)
+        check_options(state.get("fingerprints", {}), self.options)
 
     def _restore(self, state: dict[str, Any]) -> None:
         self.losses = list(state["losses"])

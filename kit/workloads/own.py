@@ -59,10 +59,10 @@ def from_data(
     train, validation, test
         Each a pair (inputs, targets) of arrays or tensors, (N, …) and (N, …), or a torch Dataset
         of such pairs; all in memory, and copied. Numbers with a point become float32, whole ones
-        int64, also bytes. Several inputs are a dict, for keyword arguments of the model, or a tuple: they lie
-        in one row of the data, which `work.model()` takes apart for the model in its `.net`. What
-        is not given is cut from `train`: 15 % each, drawn by the seed. Validation chooses and
-        stops, test judges.
+        int64, also bytes. Several inputs are a dict, for keyword arguments of the model, or a
+        tuple: they lie in one row of the data, which `work.model()` takes apart for the model in
+        its `.net`. What is not given is cut from `train`: 15 % each, drawn by the seed.
+        Validation chooses and stops, test judges.
     model
         What makes a model: its class, or a function without arguments. Or a model, of which each
         training gets a copy; or several of these by name, of which the first is the default.
