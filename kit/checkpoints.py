@@ -18,6 +18,8 @@ from __future__ import annotations
 
 import json
 import math
+import re
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,6 +40,9 @@ MODEL, STATE = "model.", "state."  # what the names of tensors begin with
 LAYERS = ("layers", "n_layers")  # of a config: how many times something is made
 MOST_TOLD = 3  # differences
 FEW = 64  # numbers that may stand in the header; longer lists are kept as tensors
+MOST_LISTED = 2**26  # numbers of such a list; each takes 8 bytes of the file and 32 of memory
+# What `kit.train` keeps, with the fingerprints that older kits did not note.
+KEPT = {"optimizer", "rng", "losses", "scores", "train_s", "settings", "fingerprints"}
 
 
 @dataclass(frozen=True)
@@ -64,7 +69,8 @@ class Contents:
             told = f"{self.path} holds the weights of {self.about['class']}, which you have to make"
             raise CheckpointRefused("model", f"{told}: kit.load(path, model=your_model).")
         try:
-            model = _on_meta(self.about["family"], self.about["config"], most=len(self.weights))
+            _check_layers(self.about["family"], self.about["config"], self.weights)
+            model = _on_meta(self.about["family"], self.about["config"])
             if told := _differences(self, model, dtypes=False):
                 raise ValueError(told)
             model.load_state_dict(self.weights, assign=True)  # in the dtype they were saved in
@@ -183,7 +189,8 @@ def contents(path: str | Path) -> Contents:
         about["class"] = brief(about["class"])
         if not set(about["shared"].values()) <= set(weights) or set(about["shared"]) & set(weights):
             raise ValueError("shared weights that are not there")
-        state = (about["state"] and _join(about["state"], tensors)) or None
+        kept = {k: v for k, v in tensors.items() if k.startswith(STATE)}
+        state = (about["state"] and _join(about["state"], kept)) or None
         if state is not None:
             _check_state(state)
     except (*ODD, RecursionError) as error:
@@ -243,22 +250,44 @@ def _family(model: Any) -> str | None:
     return family if fits else None  # pruned ones do not
 
 
-def _on_meta(family: str, config: Any, most: int | None = None) -> nn.Module:
-    """A model without numbers, which costs no memory: of at most so many layers."""
+def _on_meta(family: str, config: Any) -> nn.Module:
+    """A model without numbers, which costs no memory."""
     for name, value in config.items():
         if type(value) is int and value >= 2**31:
             raise BadValue(f"{name} is too large")
-        if most is not None and name in LAYERS and not (type(value) is int and value <= most):
-            raise BadValue(f"more {name} than there are weights")
     with torch.device("meta"):
         return build(family, config)
+
+
+def _check_layers(family: str, config: Any, weights: Mapping[str, Tensor]) -> None:
+    """Refuse more layers than the weights fill: making them takes milliseconds each.
+
+    Models of one and of two layers say what a further layer adds.
+    """
+    filled = sum(value.numel() > 0 for value in weights.values())
+    for name in set(LAYERS) & set(config):
+        layers = config[name]
+        if type(layers) is not int or layers > filled:
+            raise BadValue(f"{name}: more than there are weights")
+        if layers <= FEW:  # quick to make, and then every difference is told
+            continue
+        one, two = (_kinds(_on_meta(family, {**config, name: n}).state_dict()) for n in (1, 2))
+        more = {kind: (layers - 1) * (two[kind] - one[kind]) for kind in two}
+        if _kinds(weights) != Counter({kind: one[kind] + more[kind] for kind in two}):
+            raise BadValue(f"{name}={layers:,}: these are not the weights of that many")
+
+
+def _kinds(weights: Mapping[str, Tensor]) -> Counter[tuple[str, tuple[int, ...]]]:
+    """How many weights there are of each shape and name, whatever the numbers in the name."""
+    return Counter((re.sub("[0-9]+", "#", k), tuple(v.shape)) for k, v in weights.items())
 
 
 def _differences(found: Contents, model: nn.Module, dtypes: bool = True) -> str:
     """How the weights in the file differ from the model's, in a line; nothing if they fit."""
     mine, shared = model.state_dict(), found.about["shared"]
-    told = [f"the file has no {name!r}" for name in mine if name not in {*found.weights, *shared}]
-    told += [f"the model has no {name!r}" for name in (*found.weights, *shared) if name not in mine]
+    given = {**found.weights, **shared}
+    told = [f"the file has no {name!r}" for name in mine if name not in given]
+    told += [f"the model has no {name!r}" for name in given if name not in mine]
     for name, own in mine.items():
         kept = found.weights.get(shared.get(name, name))
         if kept is None or not isinstance(own, Tensor) or is_lazy(own):
@@ -301,21 +330,31 @@ def _split(value: Any, place: str, tensors: dict[str, Tensor]) -> Any:
     return value
 
 
-def _join(value: Any, tensors: dict[str, Tensor]) -> Any:
-    """What `_split` took apart."""
+def _join(value: Any, left: dict[str, Tensor]) -> Any:
+    """What `_split` took apart; each tensor is taken out of `left`, so it serves once only."""
     if isinstance(value, list):
-        return [_join(v, tensors) for v in value]
+        return [_join(v, left) for v in value]
     if isinstance(value, dict):
         if "tensor" in value:
-            return tensors[value["tensor"]]
+            return left.pop(value["tensor"])
         if "floats" in value:
-            return tensors[value["floats"]].tolist()
-        return {k: _join(v, tensors) for k, v in value["pairs"]}
+            return _listed(left.pop(value["floats"]))
+        return {k: _join(v, left) for k, v in value["pairs"]}
     return value
+
+
+def _listed(values: Tensor) -> list[float]:
+    """The numbers of a long list, which `_split` keeps as float64."""
+    if values.dtype != torch.float64 or values.ndim != 1 or len(values) > MOST_LISTED:
+        raise ValueError(f"a list of {values.numel():,} numbers in {values.dtype}")
+    numbers: list[float] = values.tolist()
+    return numbers
 
 
 def _check_state(state: Any) -> None:
     """Raise ValueError, TypeError … if it is not as `kit.train` keeps it."""
+    if not set(state) <= KEPT:
+        raise ValueError(f"{min(set(state) - KEPT, key=str)!r:.40}, which it does not keep")
     losses, scores, groups = state["losses"], state["scores"], state["optimizer"]["param_groups"]
     if not isinstance(losses, list) or not all(_is_number(loss) for loss in losses):
         raise ValueError("losses that are not numbers")

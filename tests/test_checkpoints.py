@@ -16,7 +16,7 @@ from torch import nn
 from kit import checkpoints
 from kit.checkpoints import load, save
 from kit.errors import CheckpointRefused
-from kit.models import FAMILIES, MLP, MLPConfig
+from kit.models import FAMILIES, MLP, MLPConfig, build
 from kit.training import train
 
 TINY = MLPConfig(hidden=1, layers=1, features=1, classes=2)
@@ -305,3 +305,22 @@ def test_a_state_that_cannot_be_written_leaves_the_old_file(saved):
         save(saved, tiny(1), History())
     assert saved.read_bytes() == old
     assert list(saved.parent.iterdir()) == [saved]
+
+
+# --- Deep models, long trainings -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("family", ["GPT", "Transformer", "RNN", "MLP"])
+def test_a_deep_model_comes_back(family, tmp_path):
+    options = vars(FAMILIES[family][1]())
+    small = dict.fromkeys({"d_model", "n_heads", "hidden"} & set(options), 2)
+    deep = dict.fromkeys(set(checkpoints.LAYERS) & set(options), checkpoints.FEW + 2)
+    model = build(family, {**small, **deep})
+    assert same(load(save(tmp_path / "a.kit", model)).model, model)
+
+
+def test_a_long_history_comes_back(tmp_path):
+    tensors: dict[str, torch.Tensor] = {}
+    losses = [i / 7 for i in range(200_000)]
+    kept = checkpoints._split({"losses": losses}, checkpoints.STATE, tensors)
+    assert checkpoints._join(kept, tensors) == {"losses": losses}

@@ -17,7 +17,7 @@ from kit import checkpoints, tensorfiles
 from kit.models import FAMILIES, MLP, MLPConfig
 from kit.training import train
 
-MADE = ("junk", "parts", "configs", "headers")
+MADE = ("junk", "parts", "configs", "headers", "bombs")
 ROOM_BYTES, MOST_CPU_S = 2**28, 5.0  # aimed at is 1 s; a busy machine must not decide
 
 VICTIM = """
@@ -58,7 +58,9 @@ def told(tmp_path_factory) -> dict[str, tuple[str, float]]:
     if not sys.platform.startswith("linux"):
         pytest.skip("needs limits on memory as Linux has them")
     folder, kept = tmp_path_factory.mktemp("hostile"), sound(tmp_path_factory.mktemp("sound"))
-    for number, make in enumerate((junk_everywhere, parts_missing, large_configs, bad_headers)):
+    for number, make in enumerate(
+        (junk_everywhere, parts_missing, large_configs, bad_headers, bombs)
+    ):
         (folder / MADE[number]).mkdir()
         make(folder / MADE[number], *kept)
     command = [sys.executable, "-c", VICTIM, str(folder), str(ROOM_BYTES)]
@@ -176,6 +178,39 @@ def large_configs(folder: Path, *_: object) -> None:
             signed(folder / f"{family}-{i}.kit", few, {**about, "config": other})
 
 
+def bombs(folder: Path, tensors: dict[str, torch.Tensor], about: dict) -> None:
+    """Small files that ask for hundreds of times their size, or for minutes of work."""
+    many = torch.full((10**6,), 1.0, dtype=torch.float64)
+    twice = [{"floats": "state.x"}] * 2
+    (losses,) = (pair for pair in about["state"]["pairs"] if pair[0] == "losses")
+    others = [pair for pair in about["state"]["pairs"] if pair is not losses]
+    states = {
+        "unknown": ([*others, losses, ["extra", []]], many[:3]),
+        "twice": ([*others, ["losses", twice]], many[:3]),
+        "kind": ([*others, ["losses", twice[0]]], many.to(torch.float8_e4m3fn)),
+        "square": ([*others, ["losses", twice[0]]], many.reshape(1000, 1000)),
+        "model": ([*others, ["losses", {"tensor": "model.head.bias"}]], many[:3]),
+    }
+    for name, (pairs, x) in states.items():
+        signed(
+            folder / f"{name}.kit", {**tensors, "state.x": x}, {**about, "state": {"pairs": pairs}}
+        )
+    plain = {"version": 2, "class": "", "shared": {}, "state": None}
+    for family, name in (
+        ("GPT", "n_layers"),
+        ("Transformer", "n_layers"),
+        ("RNN", "layers"),
+        ("MLP", "layers"),
+    ):
+        small = dict.fromkeys(
+            {"d_model", "n_heads", "hidden"} & set(vars(FAMILIES[family][1]())), 1
+        )
+        for kind, each in (("empty", torch.zeros(0).byte()), ("single", torch.zeros(1).byte())):
+            config = {"family": family, "config": {**small, name: 20_000}}
+            weights = {f"model.{i}": each.clone() for i in range(20_000)}
+            signed(folder / f"{family}-{kind}.kit", weights, {**plain, **config})
+
+
 # --- What is said of the tensors -----------------------------------------------------------------
 
 
@@ -244,6 +279,11 @@ def test_each_is_refused_in_one_line_or_trains_on(told, made):
 def test_a_tensor_that_is_missing_is_always_noticed(told):
     less = {name: outcome for name, (outcome, _) in told.items() if name.startswith("parts/less")}
     assert less and set(less.values()) == {"refused"}
+
+
+def test_no_small_file_asks_for_much(told):
+    mine = {name: outcome for name, (outcome, _) in told.items() if name.startswith("bombs")}
+    assert len(mine) == 13 and set(mine.values()) == {"refused"}, mine
 
 
 def test_none_takes_long(told):
