@@ -1,6 +1,7 @@
 """The report: which claims are decided, and all runs as a table and a page."""
 
 import html
+import json
 import re
 from pathlib import Path
 
@@ -293,3 +294,18 @@ def test_a_folder_that_has_nothing_is_one_line(tmp_path, name):
     assert told.exit_code == 2
     (line,) = told.stderr.splitlines()
     assert line.startswith("Error: ") and "executed notebook" in line
+
+
+def test_nothing_of_a_stranger_commands_the_terminal(tmp_path):
+    evil = "\x1b]0;owned\x07\x1b[2J\x9b31m\u202e"
+    verdict = {"kind": "Verdict", "claim_id": "01", "claim": evil, "verdict": evil}
+    shown = {"data": {RECORD: verdict, "text/plain": evil}, "metadata": {}}
+    cell = {"cell_type": "code", "execution_count": 1, "metadata": {}, "source": "…"}
+    cell["outputs"] = [{"output_type": "display_data", **shown}]
+    mill = {"start_time": "2026-11-22T10:00:00", "end_time": "x", "parameters": {"a": evil}}
+    text = {"cells": [cell], "metadata": {"papermill": mill}, "nbformat": 4, "nbformat_minor": 4}
+    path = tmp_path / f"a{evil.replace('/', '')}.ipynb"
+    path.write_text(json.dumps(text))
+    for told in (command(str(path)), command(str(tmp_path)), command(str(tmp_path / evil))):
+        assert not set(told.output) & set("\x1b\x07\x9b\u202e")
+    assert "owned" in command(str(path)).output

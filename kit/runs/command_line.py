@@ -35,14 +35,14 @@ class _OneLine(click.Group):
         try:
             return super().invoke(context)
         except (BadValue, UnknownName) as error:
-            raise _Impossible(str(error)) from error
+            raise _Impossible(_shown(error)) from error
         except KitError as error:
-            raise click.ClickException(str(error)) from error
+            raise click.ClickException(_shown(error)) from error
         except BrokenPipeError:
             raise  # nobody reads on, as behind `| head`: click ends quietly
         except OSError as error:  # a full disk, a folder without permission
             told = f"{context.invoked_subcommand} cannot go on: {error}"
-            raise click.ClickException(told) from error
+            raise click.ClickException(_shown(told)) from error
         except KeyboardInterrupt:
             _say("Stopped. What was finished is kept.")
             sys.exit(130)
@@ -68,7 +68,19 @@ def _say(text: str) -> None:
     """A line for people, beside what is asked for, and above a bar if there is one."""
     from tqdm import tqdm
 
-    tqdm.write(text, file=sys.stderr)
+    tqdm.write(_shown(text), file=sys.stderr)
+
+
+def _print(told: object) -> None:
+    """What was asked for. All that the kit prints goes through here, `_say` or an error."""
+    click.echo(_shown(told))
+
+
+def _shown(told: object) -> str:
+    """The text without what commands a terminal: it may be a stranger's."""
+    from kit.runs.strangers import visible
+
+    return visible(str(told))
 
 
 _cell_limit = click.option(
@@ -93,7 +105,7 @@ def doctor() -> None:
 
     findings = examine()
     for finding in findings:
-        click.echo(str(finding))
+        _print(finding)
     sys.exit(any(finding.blocks for finding in findings))
 
 
@@ -131,7 +143,7 @@ def run(
     path = find_notebook(notebook)
     if listed:
         for parameter in declared(path).values():
-            click.echo(str(parameter))
+            _print(parameter)
         return
     if kept and not recorded_cells(path):
         raise BadValue(f"--record: {path.name} has no cell tagged {NAMED}…, so nothing to keep.")
@@ -141,10 +153,10 @@ def run(
         raise BadValue(f"--out {output}: needs a name that ends in .ipynb.")
     with _stoppable():
         execute(path, output, dict(given), bar=sys.stderr.isatty(), say=_say, limit_s=limit_s)
-    click.echo(f"{path.stem}: {headline(output)}")
-    click.echo(f"Executed notebook: {output}")
+    _print(f"{path.stem}: {headline(output)}")
+    _print(f"Executed notebook: {output}")
     if kept:
-        click.echo(f"Kept for other machines: {keep_for_others(output, path.name[:2])}")
+        _print(f"Kept for other machines: {keep_for_others(output, path.name[:2])}")
 
 
 @main.command()
@@ -208,7 +220,7 @@ def train(workload: str, **options: Any) -> None:
     with failure_noted():
         told = trained(workload, **options)
     if told:
-        click.echo(told)
+        _print(told)
 
 
 @main.command()
@@ -263,9 +275,9 @@ def sweep(
             meanwhile.enter_context(alone_in(out))
         found = standing(plan, out, RUNS)
         runs = chosen(plan, found, retry)
-        click.echo(described(plan, found, runs, parallel))
+        _print(described(plan, found, runs, parallel))
         if dry_run:
-            click.echo("\n".join(run.name for run in runs))
+            _print("\n".join(run.name for run in runs))
             return
         say = cache(_say)  # once is enough
         if client:
@@ -278,7 +290,7 @@ def sweep(
             _say("Stopped. What is done stays; the same command goes on.")
             sys.exit(130)
         found = standing(plan, out)
-    click.echo(f"{out}: {len(found.done)} runs done, {len(found.failed)} failed")
+    _print(f"{out}: {len(found.done)} runs done, {len(found.failed)} failed")
     sys.exit(bool(found.failed or found.left))
 
 
@@ -309,8 +321,8 @@ def course(out: Path, limit_s: float | None) -> None:
     with _stoppable():
         pages = run_course(out, bar=sys.stderr.isatty(), say=_say, limit_s=limit_s)
     for page in pages:
-        click.echo(page.error or f"{page.seconds:5.1f} s  {page.title}")
-    click.echo(f"Open in a browser: {out / 'index.html'}")
+        _print(page.error or f"{page.seconds:5.1f} s  {page.title}")
+    _print(f"Open in a browser: {out / 'index.html'}")
     sys.exit(any(page.error for page in pages))
 
 
@@ -332,9 +344,9 @@ def record(notebooks: tuple[str, ...], limit_s: float | None) -> None:
     for path in chosen or lessons():
         if path.is_dir():
             kept = keep_runs(path, RECORDED / path.name)
-            click.echo(f"kept {len(kept)} runs in {RECORDED / path.name}")
+            _print(f"kept {len(kept)} runs in {RECORDED / path.name}")
         else:
-            click.echo(f"recording {path.name}")
+            _print(f"recording {path.name}")
             keep(path, _say, limit_s)
 
 
@@ -352,16 +364,16 @@ def report(runs: Path | None) -> None:
     from kit.runs.report import ledger_table, write_report
 
     if runs is None:
-        click.echo(str(ledger_table(NOTEBOOKS)))
+        _print(ledger_table(NOTEBOOKS))
         return
     if runs.is_file():
         found = executed(runs)
         if not found or found[0].status == UNREADABLE:
             told = found[0].error if found else "its cells have not run"
             raise BadValue(f"{runs} is not an executed notebook: {told}.")
-        click.echo(str(ledger_table(runs)))
-        click.echo(f"{runs.stem}: {found[0].error or headline(runs)}")
+        _print(ledger_table(runs))
+        _print(f"{runs.stem}: {found[0].error or headline(runs)}")
         return
     written = write_report(runs)
     for line in (written.ledger, written.told, *written.paths):
-        click.echo(str(line))
+        _print(line)

@@ -8,6 +8,7 @@ from typing import Any
 
 from kit.results import RECORD
 from kit.runs.records import BESIDE
+from kit.runs.strangers import plain
 
 WHOLE = ("InferenceLadder", "TrainingLadder", "TwoBills")  # each sums up the notebook it is in
 
@@ -26,8 +27,10 @@ def headline(path: Path) -> str:
     measured = [told for record, told in results if record["kind"] not in BESIDE]
     whole = [told for record, told in results if record["kind"] in WHOLE]
     if verdicts and not whole:
-        return _decided(verdicts)
-    return " ".join((whole or measured or ["it ran to its end and measured nothing"])[-1].split())
+        return plain(_decided(verdicts), "its verdicts")
+    return plain(
+        (whole or measured or ["it ran to its end and measured nothing"])[-1], "its result"
+    )
 
 
 def _results(cells: Sequence[Any]) -> Iterator[tuple[dict[str, Any], str]]:

@@ -27,6 +27,9 @@ DEPTH = 10  # of a record
 TEXT = 2_000  # characters
 NAME = 200  # characters
 
+# What commands a terminal, and what turns the direction of the text that follows.
+CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]+")
+
 NUMBER = (int, float, type(None))  # None: unknown
 WORDS = (str, type(None))
 OBJECT = (dict, type(None))
@@ -105,11 +108,18 @@ def plain(given: Any, what: str, most: int = TEXT) -> str:
     """
     if not isinstance(given, str):
         raise ValueError(f"{what} is {_called(given)}; needs text")
-    text = re.sub(r"[\ud800-\udfff]", "\ufffd", given[: most + 1])
-    # Control characters, and those that turn the direction of what follows.
-    text = re.sub(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]+", " ", text)
-    text = " ".join(text.split())
+    text = " ".join(visible(given[: most + 1]).split())
     return f"{text[:most]}…" if len(given) > most else text
+
+
+def visible(text: str) -> str:
+    r"""Text of any number of lines that a terminal only shows: it cannot clear or rename it.
+
+    >>> visible("a\x1b[2J\nb")
+    'a [2J\nb'
+    """
+    text = re.sub(r"[\ud800-\udfff]", "\ufffd", text)
+    return CONTROL.sub(" ", text)
 
 
 def plain_object(given: Any, what: str) -> dict[str, Any]:
