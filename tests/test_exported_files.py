@@ -166,3 +166,16 @@ def test_a_graph_that_no_runtime_knows_is_a_refusal(small, tmp_path):
     model = onnx.load_from_string(small)
     model.graph.node[0].op_type = "Nonsense"
     assert refusal(signed(tmp_path / "a.onnx", model.SerializeToString())).check == "runtime"
+
+
+@onnx_here
+def test_a_function_of_its_own_hides_no_other_code(small, tmp_path):
+    import onnx
+
+    model = onnx.load_from_string(small)
+    node = onnx.helper.make_node("Identity", ["a"], ["b"])
+    versions = [onnx.helper.make_opsetid("", 17)]
+    function = onnx.helper.make_function("evil", "Mine", ["a"], ["b"], [node], versions)
+    model.functions.append(function)
+    model.graph.node.append(onnx.helper.make_node("Other", ["x"], ["y"], domain="evil"))
+    assert refusal(signed(tmp_path / "b.onnx", model.SerializeToString())).check == "operations"

@@ -198,7 +198,7 @@ def _check_onnx(path: Path, data: bytes) -> None:
         raise CheckpointRefused("format", f"{path}: not an ONNX file.") from error
     if not model.graph.node:  # as what is none may be read, too
         raise CheckpointRefused("format", f"{path}: not an ONNX file, or one without a graph.")
-    known = DOMAINS | {function.domain for function in model.functions}
+    own = {(function.domain, function.name) for function in model.functions}
     for part in _parts(model):
         if isinstance(part, onnx.TensorProto):
             if part.external_data or part.data_location == onnx.TensorProto.EXTERNAL:
@@ -206,7 +206,8 @@ def _check_onnx(path: Path, data: bytes) -> None:
                 todo = "Ask for it as one file (torch.onnx.export(..., external_data=False))"
                 raise CheckpointRefused("external", f"{path}: {told}. {todo}.")
         elif isinstance(part, onnx.NodeProto) and (
-            part.domain not in known or part.op_type == "EPContext"
+            (part.domain not in DOMAINS and (part.domain, part.op_type) not in own)
+            or part.op_type == "EPContext"
         ):
             told = f"{part.op_type[:40]!a} of {part.domain[:40]!a} is not an operation of ONNX"
             raise CheckpointRefused("operations", f"{path}: {told}; it would need other code.")
