@@ -32,7 +32,10 @@ def from_here(path: str | Path) -> Path:
     """
     path = Path(path).expanduser()
     here = Path(os.environ.get(FOLDER, "")) / path
-    return here if here.exists() else path
+    try:
+        return here if here.exists() else path
+    except (OSError, ValueError):  # a name that no file can have: too long, with a zero in it
+        return path
 
 
 def made(folder: Path) -> Path:

@@ -387,6 +387,8 @@ def test_a_file_of_ones_own_gives_a_workload_that_carries_its_digest(folder, mon
     ("given", "error", "told"),
     [
         ("nope.py:shapes", BadValue, r"nope\.py cannot be read \(No such file"),
+        ("\0.py:x", BadValue, "cannot be read .*null byte"),
+        ("n" * 5_000 + ".py:x", BadValue, "cannot be read .*too long"),
         ("mine.py", BadValue, r"needs a workload's name, or FILE\.py:NAME"),
         ("mine.py:shap", UnknownName, "no workload in mine.py is called 'shap'; did you mean 'sha"),
         ("mine.py:number", BadValue, "number in mine.py is 3; needs a workload, or a function"),

@@ -230,3 +230,11 @@ def test_nothing_runs_if_a_parameter_is_wrong(asked, given, tmp_path):
     with pytest.raises((UnknownName, BadValue)):
         run(asked, tmp_path / "out" / "out.ipynb", given)
     assert [path.name for path in tmp_path.iterdir()] == ["asked.ipynb"]
+
+
+@pytest.mark.parametrize("limits", ["1" * 300_000 + " ..", "1" * 300_000 + "|", "1 " * 150_000])
+def test_limits_of_any_length_are_read_in_one_pass(limits):
+    """A pattern that tries again from each digit would take hours."""
+    from kit.runs.parameters import _limits
+
+    _limits(limits, str)

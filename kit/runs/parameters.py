@@ -24,7 +24,8 @@ from kit.errors import BadValue, UnknownName
 from kit.runs.combinations import check_together
 
 TYPES: dict[str, type] = {"int": int, "float": float, "str": str, "bool": bool}
-NUMBER = r"(-?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?)"
+# Each digit fits at one place only: a pattern with a choice would take quadratic time.
+NUMBER = r"(-?(?:\d+(?:\.\d*)?|\.\d+)(?:e[+-]?\d+)?)"
 RANGE = re.compile(rf"{NUMBER}\s*\.\.\s*{NUMBER}(?:\s+(\S+))?")
 OWN = re.compile(r".+\.py:[^\W\d]\w*")  # a workload of the user's own: FILE.py:NAME
 FORMS = '"LOW..HIGH UNIT; MEANING" or "A | B | C UNIT; MEANING", the unit (one word) if it has one'

@@ -54,11 +54,16 @@ def source_of(path: Path, given: str) -> bytes:
     """What the file holds."""
     try:
         return path.read_bytes()
-    except OSError as error:
+    except (OSError, ValueError) as error:  # of a name that no file can have, too
+        told = getattr(error, "strerror", None) or error
         raise BadValue(
-            f"workload={given!r}: {path.absolute()} cannot be read ({error.strerror}). Give the "
-            f"path from the folder in which you stand, or the whole path."
+            f"workload={_cut(repr(given))}: {_cut(str(path.absolute()))} cannot be read ({told}). "
+            f"Give the path from the folder in which you stand, or the whole path."
         ) from error
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= 300 else f"{text[:300]}…"
 
 
 def digest_of(given: str) -> str:
