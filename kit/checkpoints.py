@@ -30,6 +30,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from kit import tensorfiles
+from kit.data.asked import check_model, described
 from kit.errors import BadValue, CheckpointRefused
 from kit.models import FAMILIES, build
 from kit.places import whole
@@ -115,8 +116,13 @@ def save(path: str | Path, model: nn.Module, history: Any = None) -> Path:
     Raises
     ------
     BadValue
-        Part of its state is not a plain tensor, or is made at its first call only.
+        No model where one is needed; part of its state is not a plain tensor, or is made at its
+        first call only.
     """
+    right = 'kit.save("model.kit", model)'
+    if isinstance(path, nn.Module):
+        raise BadValue(f"kit.save: given {described(path)} first; needs a path first: {right}.")
+    check_model("kit.save", model, right)
     model = _plain(model)
     weights, shared = weights_of(model)
     family = _family(model)

@@ -5,6 +5,7 @@ Shapes: B batch, F features, C classes, d width.
 
 import copy
 import textwrap
+import warnings
 from collections import OrderedDict
 from dataclasses import dataclass, replace
 
@@ -727,3 +728,77 @@ def test_large_seeds_give_an_order_of_their_own(seed, vision):
         torch.manual_seed(0)
         runs.append(learnt(vision.model(), vision, seed=each).losses)
     assert runs[0] == runs[1] != runs[2]
+
+
+# --- Several inputs in fewer bits; zeros; arguments in the wrong order ---------------------------
+
+
+class Rated(nn.Module):
+    """Numbers (B, 3) and an id (B,) -> (B, 2)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ids, self.head = nn.Embedding(2_000, 4), nn.Linear(7, 2)
+
+    def forward(self, numbers, id):
+        return self.head(torch.cat([numbers, self.ids(id)], 1))
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_half_of_a_model_with_numbers_and_ids_keeps_the_ids(named):
+    ids = torch.arange(1_001, 1_201)  # bfloat16 knows every eighth of these
+    inputs = {"numbers": torch.rand(200, 3), "id": ids}
+    given = inputs if named else tuple(inputs.values())
+    work = kit.workloads.from_data((given, ids % 2), model=Rated)
+    model, rows = work.model(), work.example(64)[0]
+    for made in (model, nn.Sequential(model)):
+        form, seen = techniques.half(made, rows), []
+        embedding = next(part for part in form.modules() if isinstance(part, nn.Embedding))
+        embedding.register_forward_hook(lambda part, given, out, seen=seen: seen.append(given[0]))
+        answers = predict(form, rows)
+        assert torch.equal(seen[0], model.layout.apart(rows)[1])
+        assert embedding.weight.dtype == torch.bfloat16 and answers.dtype == torch.float32
+        assert torch.allclose(answers, predict(model, rows), atol=0.05)
+    assert model.layout.dtypes[0] == torch.float32  # its own is as it was
+
+
+def test_training_warns_that_it_fills_zeros_unless_they_are_kept(vision):
+    model = nn.Sequential(nn.Flatten(), nn.Linear(F, C))
+    form = techniques.zeroed(model, images(8))
+    with techniques.zeros_kept(form), warnings.catch_warnings():
+        warnings.simplefilter("error")
+        learnt(form, vision)
+    assert (form[1].weight == 0).sum() == round(0.8 * F * C)
+    with pytest.warns(UserWarning, match="zeros_kept"):
+        learnt(form, vision)
+    assert "zeros_kept" in techniques.zeroed.__doc__ and "zeros_kept" in str(techniques.shelf())
+
+
+def untrained(x):
+    return x
+
+
+WRONG = {  # what is given in the wrong order, or is something else; the right call
+    "predict": (lambda m, x: kit.predict(x, m), "kit.predict(model, inputs)"),
+    "predict a name": (lambda m, x: kit.predict("mlp", x), "work.model('mlp')"),
+    "predict a class": (lambda m, x: kit.predict(kit.models.MLP, x), "MLP()"),
+    "save": (lambda m, x: kit.save(m, "x.kit"), 'kit.save("model.kit", model)'),
+    "save a dict": (lambda m, x: kit.save("x.kit", {}), 'kit.save("model.kit", model)'),
+    "count": (lambda m, x: kit.count(x, m), "kit.count(model, inputs)"),
+    "count a function": (lambda m, x: kit.count(untrained, x), "kit.count(model, inputs)"),
+    "half": (lambda m, x: techniques.half("mlp", x), "kit.techniques.half(model, example)"),
+    "pruned": (lambda m, x: techniques.none(x, m), "kit.techniques.none(model, example)"),
+    "compare": (lambda m, x: kit.compare([untrained, untrained]), "kit.compare({'one': f"),
+    "compare numbers": (lambda m, x: kit.compare({"a": 3, "b": 4}), "lambda: "),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_wrong_arguments_get_one_line_with_the_right_call(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    call, right = WRONG[name]
+    with pytest.raises(BadValue) as refusal:
+        call(kit.models.MLP(), images(2))
+    assert right in str(refusal.value) and "\n" not in str(refusal.value)
+    assert "given" in str(refusal.value)
+    assert not list(tmp_path.iterdir())

@@ -35,7 +35,7 @@ MAY_IMPORT = {
     "data": {"errors", "units", "places", "tensorfiles"},
     "models": {"errors", "units"},  # no devices: the caller moves tensors
     "workloads": {"data", "models", "training", "errors", "units", "places"},  # to check a recipe
-    "counting": {"models", *BASICS},
+    "counting": {"data", "models", *BASICS},  # data: for what a call was given, as below
     "inference": {"data", "devices", "models", *BASICS},
     "training": {
         "inference",
@@ -47,7 +47,7 @@ MAY_IMPORT = {
         "data",
         *BASICS,
     },
-    "checkpoints": {"models", "errors", "places", "tensorfiles"},
+    "checkpoints": {"data", "models", "errors", "places", "tensorfiles"},
     "measurement": {"devices", "quiet", *BASICS},
     "limits": {"devices", "measurement", "places", *BASICS},
     "sweeps": {"devices", "limits", "measurement", *BASICS},

@@ -256,6 +256,13 @@ def compare(
 
     Explained in lesson 02, and proven in lesson 03.
     """
+    if not isinstance(calls, Mapping):
+        needs = "needs functions by name: kit.compare({'one': f, 'other': g})"
+        raise BadValue(f"kit.compare: given a {type(calls).__name__}; {needs}.")
+    for name, call in calls.items():
+        if not callable(call):
+            needs = "needs a function without arguments: lambda: kit.predict(model, inputs)"
+            raise BadValue(f"kit.compare: {name!r} is given a {type(call).__name__}; {needs}.")
     if len(calls) < 2:
         raise BadValue(f"given {len(calls)} call(s): comparing needs at least two.")
     check_budget(budget_s)

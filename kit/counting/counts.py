@@ -14,6 +14,7 @@ from torch.utils._pytree import tree_map_only
 
 from kit.counting.memory import Kept, Watch, bytes_of
 from kit.counting.operations import Flops
+from kit.data.asked import check_model
 from kit.errors import BadValue
 from kit.figures import Table
 from kit.models.foreign import Inputs, called, copy_of, learner_of, tensors_in
@@ -195,7 +196,7 @@ def count(model: nn.Module, inputs: Inputs, loss: Callable[[Any], Tensor] | None
     Raises
     ------
     BadValue
-        Without a batch, or without a loss for outputs that hold no floating-point tensor.
+        Without a model or a batch; without a loss for outputs that hold no floating-point tensor.
 
     Examples
     --------
@@ -205,6 +206,7 @@ def count(model: nn.Module, inputs: Inputs, loss: Callable[[Any], Tensor] | None
 
     By hand: 2 examples × 2 FLOPs × (64·16 + 16·10) multiply-adds. Explained in lesson 02.
     """
+    check_model("kit.count", model, "kit.count(model, inputs)")
     batch_size = _batch_size(inputs)
     name = repr(model).splitlines()[0].rstrip("(")
     with torch.random.fork_rng(), torch.inference_mode(False), torch.enable_grad():

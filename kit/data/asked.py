@@ -51,6 +51,31 @@ def check_pair(call: str, model: object, workload: object, first: str = FIRST) -
         raise BadValue(f"{call}: given {described(workload)} second; {needs}, then {right}.")
 
 
+def check_model(call: str, model: object, right: str) -> None:
+    """Refuse what is no model where one comes first.
+
+    Parameters
+    ----------
+    call
+        How a notebook writes it: "kit.predict".
+    model
+        What was given.
+    right
+        The right call: "kit.predict(model, inputs)".
+
+    Raises
+    ------
+    BadValue
+        What was given, what is needed, and the right call.
+    """
+    if not isinstance(model, nn.Module):
+        told = f"make it first: work.model({model!r}), then " if isinstance(model, str) else ""
+        if isinstance(model, type) and issubclass(model, nn.Module):
+            told = f"make one first: {model.__name__}(), then "
+        needs = "needs a model, a torch.nn.Module"
+        raise BadValue(f"{call}: given {described(model)} as the model; {needs}: {told}{right}.")
+
+
 def described(given: object) -> str:
     """What was given, in a few words."""
     if isinstance(given, type):
@@ -96,4 +121,12 @@ def _workload_for(given: Any) -> str:
     return OWN
 
 
-__all__ = ["FIRST", "MAKER", "check_no_array", "check_pair", "described", "is_workload"]
+__all__ = [
+    "FIRST",
+    "MAKER",
+    "check_model",
+    "check_no_array",
+    "check_pair",
+    "described",
+    "is_workload",
+]

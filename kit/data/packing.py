@@ -8,7 +8,7 @@ Shapes: N examples, B batch, K numbers of an example in all its parts.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from typing import Any
 
@@ -81,6 +81,11 @@ class Packed(nn.Module):
     def __init__(self, net: nn.Module, layout: Layout):
         super().__init__()
         self.net, self.layout = net, layout
+
+    def narrow(self, dtype: torch.dtype) -> None:
+        """Give the model its numbers with a point in that dtype; whole ones stay as they are."""
+        dtypes = tuple(dtype if d.is_floating_point else d for d in self.layout.dtypes)
+        self.layout = replace(self.layout, dtypes=dtypes)
 
     def forward(self, rows: Tensor) -> Any:
         """What the model gives for the parts."""

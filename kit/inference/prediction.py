@@ -12,7 +12,7 @@ from itertools import chain
 import torch
 from torch import Tensor, nn
 
-from kit.data.asked import check_no_array
+from kit.data.asked import check_model, check_no_array
 from kit.errors import DeviceMismatch, DeviceUnavailable
 from kit.models.foreign import Inputs, called, logits_in, tensors_in
 
@@ -62,6 +62,8 @@ def predict(model: nn.Module, inputs: Inputs) -> Tensor:
 
     Raises
     ------
+    BadValue
+        What was given first is no model, or the inputs are no tensors.
     DeviceMismatch
         Model and inputs live on different devices: both, and the line that moves one.
     DeviceUnavailable
@@ -81,6 +83,7 @@ def predict(model: nn.Module, inputs: Inputs) -> Tensor:
             torch.set_grad_enabled(recording)
             _put_back(learning)
     except (TypeError, AttributeError):
+        check_model("kit.predict", model, "kit.predict(model, inputs)")
         check_no_array(inputs)
         raise
     except RuntimeError as error:  # asked only now: it would double a tiny call's time

@@ -102,7 +102,10 @@ executorch = Technique(
     "executorch", "ExecuTorch, one at a time", exporting.executorch, 1e-3,
     _cpu_only, ("executorch",), "executorch", instead="onnx",
 )  # fmt: skip
-zeroed = Technique("zeroed", "most weights set to zero", pruning.zeroed, None)
+zeroed = Technique(
+    "zeroed", "most weights set to zero", pruning.zeroed, None,
+    after="train it on within zeros_kept",
+)  # fmt: skip
 pruned = Technique(
     "pruned", "whole channels taken out", pruning.pruned, None,
     needs=("torch_pruning",), extra="edge",
@@ -137,7 +140,7 @@ def shelf(device: torch.device | str = "cpu") -> Table:
         except KitError as error:
             here = str(error)
         limit = technique.tolerance
-        apart = "train it on" if limit is None else f"{limit:g}"
+        apart = technique.after if limit is None else f"{limit:g}"
         rows.append((technique.name, technique.does, apart, here))
     caption = (
         f"On {device}. Within: the largest difference of an answer from the model's own, as a "

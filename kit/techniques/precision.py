@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from kit.data.packing import Packed
+
 # What processors call their instructions for float16: x86, AMX, ARM.
 FLOAT16 = ("avx512_fp16", "amx_fp16", "fp16_arith")
 
@@ -20,11 +22,16 @@ class Narrow(nn.Module):
     def __init__(self, model: nn.Module, dtype: torch.dtype):
         super().__init__()
         self.model, self.dtype = model.to(dtype), dtype
+        rows = [part for part in model.modules() if isinstance(part, Packed)]
+        for part in rows:
+            part.narrow(dtype)
+        self.by_part = bool(rows)  # each part of a row is cast alone: whole numbers stay exact
 
     def forward(self, inputs: Tensor, *more: Any, **options: Any) -> Tensor:
         """(B, …) as the model takes them -> its outputs, in float32."""
-        narrow = inputs.to(self.dtype) if inputs.is_floating_point() else inputs
-        outputs: Any = self.model(narrow, *more, **options)
+        if inputs.is_floating_point() and not self.by_part:
+            inputs = inputs.to(self.dtype)
+        outputs: Any = self.model(inputs, *more, **options)
         return outputs.float()
 
     def __getattr__(self, name: str) -> Any:

@@ -29,6 +29,9 @@ WHOLE = (nn.Embedding, nn.LayerNorm, nn.GRU, nn.LSTM, Attention)
 def zeroed(model: nn.Module, example: Tensor, share: float = 0.8) -> nn.Module:
     """The smallest weights of all layers become zeros ("unstructured"): as many as `share` says.
 
+    Train it on within `with kit.techniques.zeros_kept(model):`; outside, training fills the zeros,
+    and `kit.train` warns of it.
+
     They are multiplied like all others, and take as many bytes. LeCun, Denker & Solla, "Optimal
     Brain Damage", 1989; by magnitude: Han et al., "Learning both Weights and Connections for
     Efficient Neural Networks", 2015.
@@ -40,6 +43,7 @@ def zeroed(model: nn.Module, example: Tensor, share: float = 0.8) -> nn.Module:
     prune.global_unstructured(weights, prune.L1Unstructured, amount=share)
     for part, name in weights:
         prune.remove(part, name)  # leaves the zeros, as weights like others
+        part.zeroed = True  # type: ignore[assignment]  # so that `kit.train` can warn
     return model
 
 

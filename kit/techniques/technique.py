@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from kit.data.asked import check_model
 from kit.errors import BadValue, KitError, NotInstalled, NotSupported
 from kit.inference import device_of, evaluating, predict
 from kit.models.foreign import copy_of, logits_in, tensor_of
@@ -44,9 +45,10 @@ class Technique:
     extra: str = ""  # the extra that brings them
     instead: str = "none"  # the technique to take where this one does not work
     computes: str = "fp32"  # what it multiplies in; "fp32": as the model does
+    after: str = "train it on"  # what to do with it where it has no tolerance
 
     def __post_init__(self) -> None:
-        end = "train it on afterwards" if self.tolerance is None else f"within {self.tolerance:g}"
+        end = self.after if self.tolerance is None else f"within {self.tolerance:g}"
         told = f"{self.does[0].upper()}{self.does[1:]}; answers: {end}.\n\n{self.apply.__doc__}"
         object.__setattr__(self, "__doc__", told)  # what `kit.techniques.half?` shows
 
@@ -87,6 +89,8 @@ class Technique:
             See `check`; or it cannot be done to this model, or its answers would differ by more
             than the tolerance.
         """
+        call = f"kit.techniques.{self.name}"
+        check_model(call, model, f"{call}(model, example)")
         device = device_of(model)
         self.check(device)
         if not isinstance(example, Tensor):

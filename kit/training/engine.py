@@ -120,6 +120,7 @@ class Engine:
         with collector_held(), recomputed(self.model, self.recipe.recompute):
             put_in_training(self.model)
             self._warn_of_batch_norm()
+            self._warn_of_zeros()
             try:
                 yield
             except ValueError as error:
@@ -162,6 +163,18 @@ class Engine:
             warn(
                 "recompute=True computes BatchNorm twice per step, so its running statistics move "
                 "twice as fast as without it. Where that matters, use recompute=False.",
+                stacklevel=4,
+            )
+
+    def _warn_of_zeros(self) -> None:
+        """Say that the zeros of `kit.techniques.zeroed` do not stay by themselves."""
+        if any(
+            getattr(part, "zeroed", None) is True and not hasattr(part, "weight_mask")
+            for part in self.model.modules()
+        ):
+            warn(
+                "training fills the zeros that kit.techniques.zeroed has made. To keep them, train "
+                "within `with kit.techniques.zeros_kept(model):`.",
                 stacklevel=4,
             )
 
