@@ -175,7 +175,7 @@ class Engine:
             warn(
                 "training fills the zeros that kit.techniques.zeroed has made. To keep them, train "
                 "within `with kit.techniques.zeros_kept(model):`.",
-                stacklevel=4,
+                stacklevel=5,
             )
 
     def _check_loss_is_a_mean(self) -> None:
