@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from kit.places import contents
 from kit.results import RECORD
 from kit.runs.records import BESIDE
 from kit.runs.strangers import plain
@@ -20,9 +22,7 @@ def headline(path: Path) -> str:
     >>> headline(find_notebook("01"))[:10]
     'claims 01,'
     """
-    import nbformat
-
-    results = list(_results(nbformat.read(path, as_version=4).cells))
+    results = list(_results(json.loads(contents(path))["cells"]))  # nbformat prints its complaints
     verdicts = [record for record, _ in results if record["kind"] == "Verdict"]
     measured = [told for record, told in results if record["kind"] not in BESIDE]
     whole = [told for record, told in results if record["kind"] in WHOLE]
@@ -38,7 +38,7 @@ def _results(cells: Sequence[Any]) -> Iterator[tuple[dict[str, Any], str]]:
     for output in (output for cell in cells for output in cell.get("outputs", [])):
         record = output.get("data", {}).get(RECORD)
         if isinstance(record, dict) and "kind" in record:
-            yield record, output["data"].get("text/plain", "")
+            yield record, "".join(output["data"].get("text/plain", ""))
 
 
 def _decided(verdicts: Sequence[dict[str, Any]]) -> str:
