@@ -93,6 +93,8 @@ def read(path: Path) -> bytes:
     try:
         with open(path, "rb", opener=_without_waiting) as file:
             status = os.fstat(file.fileno())
+            if stat.S_ISDIR(status.st_mode):
+                raise IsADirectoryError
             if not stat.S_ISREG(status.st_mode):
                 raise FileNotFoundError
             found = status.st_size
@@ -106,6 +108,8 @@ def read(path: Path) -> bytes:
         raise
     except PermissionError as error:
         raise _refused("exists", path, "you may not read it.") from error
+    except IsADirectoryError as error:
+        raise _refused("exists", path, "it is a folder. Give a file in it.") from error
     except (OSError, ValueError) as error:  # a folder, a pipe, a name that no file can have
         raise _refused("exists", path, "no such file. Save one with kit.save(...).") from error
 

@@ -786,7 +786,8 @@ def test_the_result_names_model_batch_and_rule():
 
 
 def test_a_model_of_several_lines_has_a_name_of_one():
-    assert count(nn.Sequential(nn.Linear(F, C)), torch.rand(1, F)).model == "Sequential"
+    named = count(nn.Sequential(nn.Linear(F, C)), torch.rand(1, F)).model
+    assert named == f"Sequential: {F * C + C:,} parameters"
 
 
 def test_outputs_without_numbers_need_a_loss():

@@ -53,9 +53,56 @@ def test_the_whole_run_in_predictions_of_one_example(account):
 def test_the_target_counts_on_test_and_its_time_on_validation(parts, account):
     assert account.reached == (account.score.mean.value >= 0.9)
     assert account.seconds_to_target == account.history.seconds_to(0.9)
-    never = kit.two_bills(**{**parts, "target": 1.01})
+    never = kit.two_bills(**{**parts, "target": 1.0})
     assert not never.reached and never.seconds_to_target is None
     assert "missed" in repr(never) and "reached" in repr(kit.two_bills(**{**parts, "target": 0.0}))
+
+
+def test_what_does_not_belong_together_is_refused(parts):
+    work = kit.workloads.vision()
+    wrong = {
+        "batch_size=32, the bill 8": {
+            "bill": kit.bill("mlp", work, batch_size=8, budget_s=0.02),
+        },
+        "training was of MLP.*bill is of CNN": {"bill": kit.bill("cnn", work, budget_s=0.02)},
+        "'validation'; needs that of 'test'": {
+            "score": kit.evaluate(work.model("mlp"), work, "validation"),
+        },
+        "target=1.01: needs a score from 0 to 1": {"target": 1.01},
+    }
+    for told, other in wrong.items():
+        with pytest.raises(kit.errors.BadValue, match=told):
+            kit.two_bills(**{**parts, **other})
+    with pytest.raises(kit.errors.BadValue, match=r"history is the model .*kit\.train"):
+        kit.two_bills(work.model("mlp"), work)
+
+
+def test_one_line_where_a_bill_cannot_be_made():
+    work = kit.workloads.vision()
+    frozen = work.model("mlp").requires_grad_(False)
+    with pytest.raises(kit.errors.BadValue, match="weight tensors are frozen"):
+        kit.bill(frozen, work)
+    with pytest.raises(kit.errors.UnknownName, match="no precision is called 'fp8'"):
+        kit.bill(frozen, work, precision="fp8")
+    if not torch.cuda.is_available():
+        with pytest.raises(kit.errors.DeviceUnavailable, match="asked for 'cuda'"):
+            kit.bill("mlp", work, device="cuda")
+    with pytest.raises(kit.errors.BadValue, match="batch_sizes=4"):
+        kit.inference_ladder(frozen, work, batch_sizes=4)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ({"target_loss": ".6"}, "target_loss='.6': needs a number above 0"),
+        ({"evaluate_every": 0}, "evaluate_every=0"),
+        ({"lrr": 3}, "'lrr'; did you mean 'lr'"),
+    ],
+)
+def test_a_ladder_refuses_what_it_does_not_know(wrong, told):
+    work = kit.workloads.vision()
+    with pytest.raises(kit.errors.KitError, match=told):
+        kit.training_ladder(lambda: work.model("mlp"), work, **{"target_loss": 0.6, **wrong})
 
 
 def test_a_narrow_model_is_counted_as_it_is_used(parts, account):

@@ -31,7 +31,7 @@ class Doubled(nn.Sequential):
 
 def net(kind=Chain):
     torch.manual_seed(0)
-    return kind(nn.Sequential(nn.Linear(4, 8), nn.ReLU()), nn.Linear(8, 2))
+    return Chain(kind(nn.Linear(4, 8), nn.ReLU()), nn.Linear(8, 2))
 
 
 def smooth(outputs, targets, by):
@@ -143,6 +143,28 @@ def test_a_state_that_says_less_goes_on():
     for name in ("frozen weights", "loss", "module classes", "score"):
         del state["fingerprints"]["made of"][name]
     del state["fingerprints"]["options"]
+    assert kit.train(model, work(), steps=8, resume=state, live=False).steps == 8
+
+
+@pytest.mark.parametrize("wrong", ["", 3, "folder"])
+def test_a_checkpoint_that_is_no_file_is_refused_at_once(wrong, tmp_path):
+    path = tmp_path if wrong == "folder" else wrong
+    with pytest.raises(BadValue, match="is a folder" if wrong == "folder" else "needs the path"):
+        trained(path, net(), work())
+    with pytest.raises(kit.errors.CheckpointRefused, match="it is a folder"):
+        kit.load(tmp_path)
+
+
+def test_a_model_is_called_by_its_class_and_size(tmp_path):
+    state = kit.train(net(), work(), steps=4, live=False).state
+    assert state["settings"]["model"] == "Chain: 58 parameters"
+    assert kit.count(net(), X[:2]).model == "Chain: 58 parameters"
+
+
+def test_a_state_with_the_name_of_an_older_kit_goes_on():
+    model = net()
+    state = kit.train(model, work(), steps=4, live=False).state
+    state["settings"]["model"] = "Chain("
     assert kit.train(model, work(), steps=8, resume=state, live=False).steps == 8
 
 

@@ -14,7 +14,9 @@ import torch
 
 from kit.costs.phases import STEP, Bill
 from kit.costs.shares import peak_share
+from kit.data.asked import described
 from kit.devices import Meter, metered
+from kit.errors import BadValue
 from kit.estimates import Estimate
 from kit.figures import Picture, Table
 from kit.inference import Score
@@ -23,7 +25,15 @@ from kit.measurement import Measurement
 from kit.results import Result
 from kit.techniques import SHELF
 from kit.training import History
-from kit.units import words
+from kit.units import is_number, words
+
+CALL = "kit.two_bills(history, score, work.target, bill, latency)"
+KINDS = {
+    History: "kit.train",
+    Score: "kit.evaluate",
+    Bill: "kit.bill",
+    Measurement: "kit.measure",
+}
 
 
 @dataclass(frozen=True)
@@ -208,10 +218,10 @@ class TwoBills(Result):
 
 def two_bills(
     history: History,
-    score: Score,
-    target: float,
-    bill: Bill,
-    latency: Measurement,
+    score: Score | None = None,
+    target: float | None = None,
+    bill: Bill | None = None,
+    latency: Measurement | None = None,
     *,
     technique: str = "none",
     training_energy: Meter | None = None,
@@ -238,9 +248,41 @@ def two_bills(
         From `kit.metered` and `energy_per_call`; None: not read.
     peaks
         From `kit.peaks` on the same device; None: no limit is shown.
+
+    Raises
+    ------
+    BadValue
+        Something of another kind, or that belongs to another model, batch size or split.
     """
+    given = {"history": history, "score": score, "bill": bill, "latency": latency}
+    for (name, value), kind in zip(given.items(), KINDS, strict=True):
+        if not isinstance(value, kind):
+            told = f"{name} is {described(value)}; needs what {KINDS[kind]} returned"
+            raise BadValue(f"kit.two_bills: {told}: {CALL}.")
+    assert score is not None and bill is not None and latency is not None
+    if not is_number(target) or not 0 <= target <= 1:
+        raise BadValue(f"target={target!r}: needs a score from 0 to 1: {CALL}.")
+    _check_together(history, score, bill)
     read = (training_energy or Meter(), prediction_energy or Meter())
-    return TwoBills(history, score, target, bill, latency, technique, *read, peaks)
+    return TwoBills(history, score, float(target), bill, latency, technique, *read, peaks)
+
+
+def _check_together(history: History, score: Score, bill: Bill) -> None:
+    """Refuse a score or a bill of something else than was trained."""
+    if score.split != "test":
+        told = f"the score is of the split {score.split!r}; needs that of 'test'"
+        raise BadValue(f"{told}: kit.evaluate(model, work).")
+    if history.batch_size != bill.batch_size:
+        raise BadValue(
+            f"the training had batch_size={history.batch_size}, the bill {bill.batch_size}; needs "
+            f"the same: kit.bill(model, work, batch_size={history.batch_size})."
+        )
+    trained = history.state.get("settings", {}).get("model")
+    if trained not in (None, bill.count.model):
+        raise BadValue(
+            f"the training was of {trained}, the bill is of {bill.count.model}; needs the same "
+            f"model: kit.bill(model, work) of the one that was trained."
+        )
 
 
 def energy_per_call(

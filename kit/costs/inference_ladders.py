@@ -29,7 +29,7 @@ from kit.figures import Picture, Table, trade_offs
 from kit.inference import device_of, judge, predict
 from kit.limits import Peaks
 from kit.measurement import measure
-from kit.models.foreign import learner_of, tensor_of
+from kit.models.foreign import learner_of, name_of, tensor_of
 from kit.results import Result
 from kit.techniques import Technique, size_on_disk, untouched
 from kit.units import is_whole, words
@@ -237,7 +237,7 @@ class InferenceLadder(Result):
 
     def __repr__(self) -> str:
         best = self.best()
-        told = f"{len(self.present)} forms of {self.model!r}"
+        told = f"{len(self.present)} forms of {name_of(self.model)}"
         if best is None or best is self.first:
             return f"{told}, none faster than as in training"
         told += f", the fastest {best.name!r}: {best.speedup()} as fast as in training"
@@ -251,8 +251,10 @@ class InferenceLadder(Result):
     def _conditions(self) -> str:
         """How its forms were timed and judged, and the machine's limit."""
         told = (
-            f"{self.model!r} on {device_of(self.model)}. Times: those of {self.first.name!r} × the "
-            f"median ratio of rounds in turns with it; faster and slower hold for "
+            f"{name_of(self.model)} on {device_of(self.model)}. "
+            f"Times: those of "
+            f"{self.first.name!r} × the median ratio of rounds in turns with it"
+            f"; faster and slower hold for "
             f"{self._several} ratios at once."
         )
         if self.workload and self.first.score:
@@ -289,7 +291,7 @@ class InferenceLadder(Result):
         best = self.best()
         return {
             "workload": self.workload and self.workload.name,
-            "model": repr(self.model),
+            "model": name_of(self.model),
             "device": str(device_of(self.model)),
             "split": self.split,
             "batch_sizes": list(self.batch_sizes),
@@ -393,8 +395,9 @@ def inference_ladder(
     Explained in lesson 09.
     """
     check_pair("kit.inference_ladder", model, workload)
-    if not batch_sizes or any(not is_whole(n) or n < 1 for n in batch_sizes):
-        raise BadValue(f"batch_sizes={batch_sizes!r}: needs whole numbers of at least 1.")
+    several = isinstance(batch_sizes, (tuple, list, range)) and batch_sizes
+    if not several or any(not is_whole(n) or n < 1 for n in batch_sizes):
+        raise BadValue(f"batch_sizes={batch_sizes!r}: needs whole numbers of at least 1: (1, 32).")
     example, _ = workload.example(CALIBRATION, device_of(model))
     bare = InferenceLadder(model, example, workload, tuple(batch_sizes), split, budget_s, peaks)
     return bare.begun(name)

@@ -16,6 +16,8 @@ from torch import Tensor, nn
 from kit import techniques
 from kit.counting import Count, count
 from kit.data.asked import check_pair, is_workload
+from kit.devices.selection import check_present
+from kit.errors import UnknownName
 from kit.estimates import Estimate, median
 from kit.figures import Picture, Table, bars
 from kit.inference import device_of, predict
@@ -23,6 +25,7 @@ from kit.measurement import Parts, measure_parts
 from kit.models.foreign import copy_of, learner_of, tensor_of
 from kit.results import Result
 from kit.training import PRECISIONS, Optimizer, optimizer_for, step
+from kit.training.engine import check_learns
 from kit.units import words
 from kit.workloads import Workload
 
@@ -215,11 +218,15 @@ def bill(
     Explained in lesson 02.
     """
     name = model if isinstance(model, str) else type(model).__name__.lower()
+    if precision not in PRECISIONS:
+        raise UnknownName("precision", precision, PRECISIONS)
     if isinstance(model, str) and is_workload(workload):
+        check_present(torch.device(device))
         model = workload.model(model).to(device)
     check_pair("kit.bill", model, workload)
     assert isinstance(model, nn.Module)
     inputs, targets = workload.example(batch_size, device_of(model))
+    check_learns(model)
     learner, _ = learner_of(model, inputs)  # `count` says which layers cannot train on one example
     server = copy_of(learner).eval() if served is None else served
     tensor_of(predict(server, inputs), server)  # refuses what no loss can be computed from

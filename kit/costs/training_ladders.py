@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from inspect import signature
 from itertools import islice
 from typing import Any
 
@@ -27,15 +28,17 @@ from kit.costs.chains import SEVERAL, product
 from kit.costs.shares import peak_share
 from kit.costs.training_rungs import HEADER, Loop, Make, Rung, Way, to_the_loss
 from kit.data.asked import MAKER, check_pair
-from kit.errors import BadValue, KitError
+from kit.errors import BadValue, KitError, UnknownName
 from kit.estimates import Estimate, quotient
 from kit.figures import Picture, Table, bars
 from kit.inference import device_of
 from kit.limits import Peaks
 from kit.measurement import Call, measure
 from kit.measurement.memory import peak_bytes
+from kit.models.foreign import name_of
 from kit.results import Result
-from kit.training import History
+from kit.training import History, train
+from kit.training.ends import positive, whole
 from kit.units import is_whole, words
 from kit.workloads import Workload
 
@@ -330,12 +333,19 @@ def training_ladder(
     check_pair("kit.training_ladder", make, workload, MAKER)
     if not is_whole(seeds) or seeds < 1:
         raise BadValue(f"seeds={seeds!r}: needs a whole number of at least 1.")
+    whole("most_steps", most_steps)
+    whole("evaluate_every", evaluate_every)
+    positive("target_loss", target_loss)
+    known = [each for each in signature(train).parameters if each not in ("model", "workload")]
+    for option in options if loop is None else ():
+        if option not in (*known, "threads"):
+            raise UnknownName("option of kit.train", option, known)
     with _as_before():
         one, other = (Way(make).model(k) for k in (0, 1))
     both = zip(one.parameters(), other.parameters(), strict=True)
     same = all(torch.equal(x, y) for x, y in both)
     limits = (target_loss, most_steps, evaluate_every, budget_s, seeds)
-    bare = TrainingLadder(workload, make, *limits, repr(one), device_of(one), same, peaks)
+    bare = TrainingLadder(workload, make, *limits, name_of(one), device_of(one), same, peaks)
     return bare.then(name, loop, **options)
 
 

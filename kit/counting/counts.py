@@ -17,7 +17,7 @@ from kit.counting.operations import Flops
 from kit.data.asked import check_model
 from kit.errors import BadValue
 from kit.figures import Table
-from kit.models.foreign import Inputs, called, copy_of, learner_of, tensors_in
+from kit.models.foreign import Inputs, called, copy_of, learner_of, name_of, tensors_in
 from kit.results import Result
 from kit.units import words
 
@@ -208,7 +208,7 @@ def count(model: nn.Module, inputs: Inputs, loss: Callable[[Any], Tensor] | None
     """
     check_model("kit.count", model, "kit.count(model, inputs)")
     batch_size = _batch_size(inputs)
-    name = repr(model).splitlines()[0].rstrip("(")
+    name = name_of(model)
     with torch.random.fork_rng(), torch.inference_mode(False), torch.enable_grad():
         # A gradient with respect to the inputs is no part of a step, even if the caller wants one.
         inputs = tree_map_only(

@@ -19,6 +19,7 @@ from kit.counting.operations import Flops
 from kit.errors import BadValue
 from kit.figures import Table
 from kit.models.checks import check_writes, room_to_write
+from kit.models.foreign import name_of
 from kit.results import Result
 from kit.units import is_whole, words
 
@@ -151,7 +152,7 @@ def count_generation(
     steps = new_tokens - 1
     decode = _continued([work(1, prompt_tokens + i) for i in range(min(2, steps))], steps)
     again = _continued([work(prompt_tokens + i, 0) for i in range(min(3, new_tokens))], new_tokens)
-    name = repr(model).splitlines()[0].rstrip("(")
+    name = name_of(model)
     return GenerationCount(
         name, batch_size, prompt_tokens, new_tokens, per_token, prefill, decode, again
     )

@@ -13,12 +13,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
-from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
+from torch.nn.parameter import UninitializedBuffer, UninitializedParameter, is_lazy
 from torch.utils._pytree import tree_leaves
 
 from kit.errors import BadValue
 
 Inputs = Any  # a tensor (B, …); a tuple of arguments; a dict of keyword arguments
+LONGEST_NAME = 160  # characters; those of the kit's families are shorter
 LONELY = "Expected more than 1 value per channel"  # how PyTorch's BatchNorm refuses one example
 
 WRAPPER = """\
@@ -69,6 +70,16 @@ def tensor_of(outputs: Any, model: nn.Module) -> Tensor:
         f"{type(model).__name__} returns {told}; needed is one tensor, or one called `logits`. "
         f"Wrap the model, and take the part that the loss is about:\n" + WRAPPER.format(part=part)
     )
+
+
+def name_of(model: Any) -> str:
+    """What a sentence calls a model: its repr if that is a short line, else its class and size."""
+    told = repr(model)
+    if "\n" not in told and len(told) <= LONGEST_NAME:
+        return told
+    weights = model.parameters() if isinstance(model, nn.Module) else ()
+    made = sum(weight.numel() for weight in weights if not is_lazy(weight))
+    return f"{type(model).__name__}: {made:,} parameters"
 
 
 def tensors_in(tree: Any) -> list[Tensor]:

@@ -210,6 +210,11 @@ def begin(model: nn.Module, workload: Task) -> None:
             f"tensor per batch: join them, and take them apart in the model's forward."
         )
     tensor_of(predict(model, inputs), model)
+    check_learns(model)
+
+
+def check_learns(model: nn.Module) -> None:
+    """Refuse a model without a weight that can be trained."""
     weights = list(model.parameters())
     if not any(weight.requires_grad for weight in weights):
         told = f"all {len(weights)} weight tensors are frozen" if weights else "it has no weights"

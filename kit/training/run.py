@@ -18,6 +18,7 @@ from kit.checkpoints import contents, save
 from kit.errors import BadValue, NonFiniteLoss
 from kit.figures import Live
 from kit.inference import Score, evaluate
+from kit.models.foreign import name_of
 from kit.training.ends import Ends, whole
 from kit.training.engine import Engine
 from kit.training.history import History
@@ -53,7 +54,7 @@ class Run:
         self.processes = engine.processes
         self.every = None if evaluate_every is None else whole("evaluate_every", evaluate_every)
         self.ends, self.stopped = ends, ""
-        self.checkpoint = checkpoint and Path(checkpoint)
+        self.checkpoint = None if checkpoint is None else _file(checkpoint)
         self.live = live and self.processes.rank == 0
         self.losses: list[float] = []
         self.unread: list[Tensor] = []  # losses still on the device: reading one waits for it
@@ -234,7 +235,7 @@ class Run:
 
     def _settings(self) -> dict[str, Any]:
         return {
-            "model": repr(self.engine.whole).splitlines()[0],
+            "model": name_of(self.engine.whole),
             "workload": self.workload.name,
             "optimizer": type(self.engine.optimizer).__name__,
             **self.engine.recipe.settings(self.total),
@@ -260,6 +261,8 @@ class Run:
             raise BadValue(f"resume={type(state).__name__}: give the `.state` of a history.")
         settings = {**OLDER, **state["settings"]}
         for name, given in self._settings().items():
+            if name == "model" and settings.get(name) == repr(self.engine.whole).splitlines()[0]:
+                continue  # as older kits called it
             if given != settings.get(name):
                 raise BadValue(
                     f"cannot resume with {name}={given!r}: the run to go on with has "
@@ -281,6 +284,15 @@ class Run:
         self.start_weights = state.get("fingerprints", {}).get("start", self.given)
         self.engine.load_state(state["optimizer"])
         torch.set_rng_state(state["rng"])
+
+
+def _file(checkpoint: Any) -> Path:
+    if not isinstance(checkpoint, (str, Path)) or not str(checkpoint):
+        raise BadValue(f"checkpoint={checkpoint!r}: needs the path of a file, or None.")
+    if Path(checkpoint).is_dir():
+        told = f"is a folder; needs a file, such as {str(Path(checkpoint) / 'model.safetensors')!r}"
+        raise BadValue(f"checkpoint={str(checkpoint)!r} {told}.")
+    return Path(checkpoint)
 
 
 def _score_from(kept: dict[str, Any]) -> Score:
