@@ -1,5 +1,7 @@
 """Workloads of one's own data: from arrays to a bill in one call, and what is wrong in one line."""
 
+import inspect
+
 import numpy as np
 import pytest
 import torch
@@ -8,7 +10,7 @@ from torch import nn
 import kit
 from kit.data import Split
 from kit.errors import BadValue, ShapeMismatch, UnknownName
-from kit.workloads import from_data
+from kit.workloads import from_data, own
 
 FEW = {"live": False}
 
@@ -298,28 +300,42 @@ WRONG = {
     "seed": ({"seed": "one"}, "seed='one': needs a whole number"),
     "target": ({"target": 97}, "target=97: needs a score from 0 to 1"),
     "recipe": ({"recipe": 5}, "recipe=5: needs arguments of kit.train"),
-    "a rate in words": ({"recipe": {"lr": "big"}}, "lr='big': needs a number above 0"),
-    "steps and epochs": ({"recipe": {"steps": 5, "epochs": 1}}, "give one of them"),
-    "no epochs": ({"recipe": {"epochs": 0}}, "epochs=0: needs a number above 0"),
-    "a large batch": ({"recipe": {"batch_size": 999}}, "batch_size=999: needs a whole number"),
-    "target of a recipe": ({"recipe": {"target": 7}}, "target=7: needs a score from 0 to 1"),
-    "never scored": ({"recipe": {"evaluate_every": 0}}, "evaluate_every=0: needs a whole number"),
     "one class": ({"train": (X, 0 * Y + 2)}, "all targets of train are 2: nothing can be learnt"),
 }
 
 
 @pytest.mark.parametrize(
     ("recipe", "told"),
-    [
-        ({"stepz": 7}, "'stepz'; did you mean 'steps'"),
-        ({"checkpoint": "a"}, "'checkpoint'"),
-        ({"optimizer": "adam"}, "did you mean 'adamw'"),
-        ({"schedule": "cosin"}, "did you mean 'cosine'"),
-    ],
+    [({"stepz": 7}, "'stepz'; did you mean 'steps'"), ({"checkpoint": "a"}, "'checkpoint'")],
 )
 def test_a_recipe_with_an_unknown_name_is_refused_at_once(recipe, told):
     with pytest.raises(UnknownName, match=told):
         classes(recipe=recipe)
+
+
+def test_the_names_of_a_recipe_are_those_of_train():
+    others = {"model", "workload", "checkpoint", "resume"}
+    assert set(own.ARGUMENTS) == set(inspect.signature(kit.train).parameters) - others
+
+
+@pytest.mark.parametrize(
+    ("recipe", "told"),
+    [
+        ({"lr": "big"}, "lr='big': needs a number above 0"),
+        ({"steps": 5, "epochs": 1}, "give one of them"),
+        ({"epochs": 0}, "epochs=0: needs a number above 0"),
+        ({"batch_size": 999}, "batch_size=999: needs a whole number"),
+        ({"target": 7}, "target=7: needs a score from 0 to 1"),
+        ({"evaluate_every": 0}, "evaluate_every=0: needs a whole number"),
+        ({"optimizer": "adam"}, "did you mean 'adamw'"),
+        ({"schedule": "cosin"}, "did you mean 'cosine'"),
+    ],
+)
+def test_a_value_of_a_recipe_is_refused_before_the_first_step(recipe, told):
+    work = classes(recipe=recipe)
+    model = work.model()
+    with pytest.raises((BadValue, UnknownName), match=told):
+        kit.train(model, work, **work.recipe, live=False)
 
 
 class Two(nn.Linear):

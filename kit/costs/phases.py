@@ -227,14 +227,16 @@ def bill(
     assert isinstance(model, nn.Module)
     inputs, targets = workload.example(batch_size, device_of(model))
     check_learns(model)
-    learner, _ = learner_of(model, inputs)  # `count` says which layers cannot train on one example
-    server = copy_of(learner).eval() if served is None else served
-    tensor_of(predict(server, inputs), server)  # refuses what no loss can be computed from
-    update = optimizer_for(learner, optimizer, lr=1e-4)
     narrow = PRECISIONS[precision]
 
     def cast() -> AbstractContextManager[Any]:
         return torch.autocast(inputs.device.type, narrow) if narrow else nullcontext()
+
+    with cast():
+        learner, _ = learner_of(model, inputs)  # `count` says which layers cannot train on one
+        server = copy_of(learner).eval() if served is None else served
+        tensor_of(predict(server, inputs), server)  # refuses what no loss can be computed from
+    update = optimizer_for(learner, optimizer, lr=1e-4)
 
     def infer(_: Any) -> Tensor:
         with cast():
