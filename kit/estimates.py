@@ -15,7 +15,7 @@ from kit.units import span, words
 
 CONFIDENCE = 0.95
 RESAMPLES = 2_000  # the ends of a 95 % interval then wander by about 3 % of its width
-LEAST_INDEPENDENT = 20  # of samples that follow each other; how many there are is a guess below
+LEAST_INDEPENDENT = 10  # of samples that follow each other; how many there are is a guess below
 BATCHES = (5, 10, 20)  # few see a long memory, many see a short one more precisely
 LEAST_RESAMPLED = 10  # of skewed samples; fewer do not show how skewed they are
 SHOWS_ORDER = 30  # samples that can show whether they follow each other
@@ -100,7 +100,7 @@ def median(
     Notes
     -----
     Thompson, "On confidence ranges for the median", Annals of Mathematical Statistics 7 (1936).
-    With fewer than six samples not even all of them are sure enough, and with fewer than twenty
+    With fewer than six samples not even all of them are sure enough, and with fewer than ten
     independent ones among samples that follow each other nobody knows how many there are: the
     interval is then unknown.
     """
@@ -164,7 +164,7 @@ def independent(samples: Sequence[float] | np.ndarray) -> int:
     ρ at distance 1 alone says so, corrected for its bias in short series (Kendall, "Note on bias
     in the estimation of autocorrelation", Biometrika 41, 1954), or where the means of 5, 10 or 20
     batches scatter more than that (Schmeiser, "Batch size effects in the analysis of simulation
-    output", Operations Research 30, 1982). Below twenty nobody knows: 0.
+    output", Operations Research 30, 1982). Below ten nobody knows: 0.
 
     What a run does not show cannot be counted: of slow moments that come less often than once in
     the run, no interval made from it knows.
