@@ -73,13 +73,14 @@ def check_worth(worth: Any) -> Tensor:
             f"the score gave {tuple(values.shape)}; needs one value for each example, (N,): "
             f"if an example has several, their mean: .flatten(1).mean(1)."
         )
-    if not bool(values.isfinite().all()):
-        lost = int((~values.isfinite()).sum())
+    given = values.numpy()
+    if not np.isfinite(given).all():
+        lost = int((~np.isfinite(given)).sum())
         raise BadValue(
             f"the score gave NaN or infinity for {lost:,} of {len(values):,} examples; needs 0 to "
             f"1. Look for NaN in the outputs, and for a division by zero."
         )
-    low, high = float(values.min()) + 0.0, float(values.max()) + 0.0  # -0 is 0
+    low, high = float(given.min()) + 0.0, float(given.max()) + 0.0  # -0 is 0
     if low < -ROUNDING or high > 1 + ROUNDING:
         raise BadValue(
             f"the score gave values from {low:.4g} to {high:.4g}; needs 0 (wrong) to 1 (right) for "
