@@ -33,7 +33,7 @@ OTHER_PARAMETERS = {  # none of them a default
     "05": {"device": "cpu", "largest_width": 600, "batch_size": 8, "budget_s": 0.1, "seed": 4},
     "06": {"steps": 150, "few_steps": 80, "per_class": 8, "seed": 3},
     "07": {"image_steps": 60, "sequence_steps": 60, "wrong_share": 0.3, "scale": 16.0, "seed": 4},
-    "08": {"target_loss": 3.0, "budget_s": 0.2, "writing_s": 1.0, "seed": 3},
+    "08": {"target_loss": 3.2, "budget_s": 0.2, "writing_s": 1.0, "seed": 3},
     "09": {"workload": "fraud", "pruned_share": 0.4, "zero_share": 0.9, "budget_s": 0.1, "seed": 3},
     "10": {"steps": 40, "new_tokens": 60, "readers": 3, "budget_s": 0.1, "seed": 3},
 }
