@@ -182,7 +182,7 @@ def test_a_score_of_shares_carries_students_interval():
 
 @pytest.mark.parametrize(
     ("values", "low", "high"),
-    [([0.5], 0.0, 1.0), ([0.9, 0.9, 0.1], 0.0, 1.0), ([0.5, 0.5], 0.5, 0.5)],
+    [([0.5], 0.0, 1.0), ([0.9, 0.9, 0.1], 0.0, 1.0), ([0.5, 0.5], 0.0, 1.0)],
 )
 def test_the_interval_of_a_share_stays_between_nothing_and_all(values, low, high):
     score = Score(sum(values), sum(value**2 for value in values), len(values), "test", 0.05, "up")
