@@ -508,7 +508,7 @@ def test_a_model_of_any_size_is_counted_without_its_numbers():
 @pytest.mark.parametrize(
     ("model", "prompt", "new", "match"),
     [
-        (MLP(), 1, 1, "MLP writes no text"),
+        (MLP(), 1, 1, "MLP cannot write text here: needs a GPT"),
         (GPT(SMALL), 60, 5, "60 tokens and 5 new ones are 65; the model looks back on 64: ask"),
         (GPT(SMALL), 0, 5, "prompt_tokens=0"),
         (GPT(SMALL), 1, None, "new_tokens=None"),
