@@ -90,7 +90,7 @@ def figures(config, device, prompt_tokens=PROMPT, new=NEW, runs=RUNS, ways=WAYS)
         rows[way] = {
             "step_s": step,
             "tokens_per_s": 1 / step.value,
-            "bytes_per_s": kit.Estimate(moved / step.value, moved / step.high, moved / step.low),
+            "bytes_per_s": moved / step,
             "first_writing_s": first_s,
             "tokens": list(tokens[0][:16]),
         }

@@ -97,17 +97,12 @@ def flops_per_token(config):
     }
 
 
-def per_second(work, seconds, unit=""):
-    """Work ÷ an estimate of the seconds that it takes."""
-    return kit.Estimate(work / seconds.value, work / seconds.high, work / seconds.low, unit)
-
-
 def rates(config, batch, step, peak, matmul):
     """What the seconds of a step come to; None where a peak is not known."""
     tokens = batch * config.context
-    told = {"tokens_per_s": per_second(tokens, step, "tokens/s")}
+    told = {"tokens_per_s": tokens / step}
     for convention, flops in flops_per_token(config).items():
-        done = per_second(tokens * flops, step, "FLOP/s")
+        done = tokens * flops / step
         told[f"flops_per_s_{convention}"] = done
         told[f"mfu_{convention}"] = peak and done / peak
         told[f"share_of_matmul_{convention}"] = matmul and done / matmul
@@ -124,7 +119,7 @@ def figures(config, batch, device, matmul, compile=True, budget_s=20.0):
     )
     first_s, second_s = waited(steps), waited(steps)
     taken = kit.measure(lambda: in_a_row(steps), budget_s=budget_s, device=device)
-    step = kit.Estimate(*(x / IN_A_ROW for x in ends(taken.median)), "s")
+    step = taken.median * (1 / IN_A_ROW)
     return {
         "batch_size": batch,
         "context": config.context,
@@ -150,10 +145,6 @@ def waited(steps):
 def in_a_row(steps):
     for _ in range(IN_A_ROW):
         next(steps)
-
-
-def ends(estimate):
-    return estimate.value, estimate.low, estimate.high
 
 
 def fitting(config, batch, device, matmul):

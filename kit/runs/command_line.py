@@ -312,14 +312,17 @@ def _follow(outcomes: Generator[Outcome, None, None], total: int) -> None:
 
 
 @main.command()
+@click.argument("notebooks", nargs=-1)
 @click.option("--out", type=click.Path(path_type=Path), default=RUNS / "course", show_default=True)
 @_cell_limit
-def course(out: Path, limit_s: float | None) -> None:
-    """Run every lesson; write executed notebooks, a page each, and the ledger as index."""
+def course(notebooks: tuple[str, ...], out: Path, limit_s: float | None) -> None:
+    """Run lessons, all or those in NOTEBOOKS, and make a web page of each, with an index."""
+    from kit.runs.execution import find_notebook
     from kit.runs.pages import course as run_course
 
+    chosen = [find_notebook(name) for name in notebooks] or None
     with _stoppable():
-        pages = run_course(out, bar=sys.stderr.isatty(), say=_say, limit_s=limit_s)
+        pages = run_course(out, chosen, bar=sys.stderr.isatty(), say=_say, limit_s=limit_s)
     for page in pages:
         _print(page.error or f"{page.seconds:5.1f} s  {page.title}")
     _print(f"Open in a browser: {out / 'index.html'}")
