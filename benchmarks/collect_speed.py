@@ -12,7 +12,7 @@ from pathlib import Path
 
 from keeping import keep
 
-from kit.runs import collect, lessons, write_report
+from kit.experiments import collect, lessons, write_report
 
 COPIES = 1_000
 

@@ -5,9 +5,9 @@ kit record runs/eight
 python benchmarks/eight_workloads.py
 """
 
-from kit.runs import collect
-from kit.runs.folders import RECORDED
-from kit.units import span, words
+from kit.core.units import span, words
+from kit.experiments import collect
+from kit.experiments.folders import RECORDED
 from kit.workloads import SHELF
 
 HEADER = (
@@ -18,7 +18,7 @@ HEADER = (
 
 def table() -> str:
     """The kept runs with default parameters, a row per workload, as Markdown."""
-    bills = collect(RECORDED / "eight", "TwoBills")
+    bills = collect(RECORDED / "eight", "RunCost")
     plain = bills[(bills["technique"] == "none") & (bills["parameter.model"] == "default")]
     runs = {run["workload"]: run for _, run in plain.iterrows()}
     rows = [_row(name, runs[name]) for name in SHELF]

@@ -20,7 +20,7 @@ from gpu_training import flops_per_token, told
 from keeping import keep
 
 import kit
-from kit.estimates import median
+from kit.core.statistics import median
 from kit.models import GPT, GPTConfig
 from kit.training import updates
 

@@ -25,7 +25,7 @@ import torch
 from keeping import keep_of_gpu, sizes_asked
 
 import kit
-from kit.estimates import median
+from kit.core.statistics import median
 from kit.models import GPT, GPTConfig
 from kit.techniques import half
 

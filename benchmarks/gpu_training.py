@@ -34,7 +34,7 @@ from kit.data import Dataset, Split
 from kit.models import GPT, GPTConfig
 from kit.training import updates
 from kit.workloads import Workload
-from kit.workloads.text import mean_per_character, share_foreseen
+from kit.workloads.language import mean_per_character, share_foreseen
 
 VOCABULARY = 50_304  # GPT-2's 50,257 rounded up to a multiple of 64, which matmuls like better
 SIZES = {  # name -> the model, and the largest batch to try
@@ -172,7 +172,7 @@ def best_matmul(device, budget_s):
 
 def told(row):
     """Estimates as their dicts."""
-    return {k: v.to_dict() if isinstance(v, kit.Estimate) else v for k, v in row.items()}
+    return {k: v.to_dict() if isinstance(v, kit.statistics.Estimate) else v for k, v in row.items()}
 
 
 def main(sizes):

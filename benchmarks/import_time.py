@@ -9,7 +9,7 @@ import sys
 import numpy as np
 from keeping import keep
 
-from kit.estimates import bootstrap
+from kit.core.statistics import bootstrap
 
 CODE = """
 import time

@@ -33,12 +33,12 @@ from keeping import RESULTS, keep
 
 import kit
 from kit import techniques
-from kit.costs.choice import TRIED
-from kit.costs.forms import is_legal
+from kit.core.statistics import Estimate
+from kit.core.units import words
 from kit.data import Split
-from kit.estimates import Estimate
+from kit.ladders.fastest import TRIED
+from kit.ladders.model_forms import is_legal
 from kit.models import halved
-from kit.units import words
 
 SIX = ("vision", "language", "speech", "recommendation", "forecast", "fraud")
 BATCHES = (1, 64)

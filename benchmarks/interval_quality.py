@@ -25,14 +25,13 @@ from scipy.signal import lfilter
 from scipy.stats import quantile_test
 
 import kit
-from kit.comparison import Comparison
-from kit.costs.chains import at_once, product
-from kit.costs.training_rungs import Rung, Way, to_the_loss
-from kit.estimates import Estimate, average, bootstrap, median, proportion, ranks
-from kit.measurement import Conditions, Measurement
-from kit.scenarios import tolerated
-from kit.scenarios.arrivals import poisson
-from kit.units import words
+from kit.core.statistics import Estimate, average, bootstrap, median, proportion, ranks
+from kit.core.units import words
+from kit.ladders.ratios import at_once, product
+from kit.ladders.training_rungs import Rung, Way, to_the_loss
+from kit.loadgen import tolerated
+from kit.loadgen.arrivals import poisson
+from kit.measurement import Comparison, Conditions, Measurement
 
 NAME = "interval_quality"
 RUNS, MATVEC_RUNS = 200, 20
@@ -85,12 +84,12 @@ TIMES = {  # what they are -> how they are drawn: (generator, n) -> n times
 SHOWN = {  # interval -> (of which times, of how many, the truth of a long run)
     "median": (median, (30, 100, 1_000), np.median),
     "p90": (
-        lambda x: kit.estimates.percentile(x, 90),
+        lambda x: kit.statistics.percentile(x, 90),
         (300, 1_000),
         lambda x: np.percentile(x, 90),
     ),
     "p99": (
-        lambda x: kit.estimates.percentile(x, 99),
+        lambda x: kit.statistics.percentile(x, 99),
         (700, 3_000),
         lambda x: np.percentile(x, 99),
     ),
@@ -249,7 +248,7 @@ NOISE = 0.1  # of a round's ratio
 
 def timed(draw, rounds=50):
     """The ratio of two steps that take the same time, from so many rounds."""
-    return kit.estimates.median(np.exp(NOISE * draw.standard_normal(rounds)), "×")
+    return kit.statistics.median(np.exp(NOISE * draw.standard_normal(rounds)), "×")
 
 
 def trained(draw, spread, factor, seeds, name):
@@ -339,7 +338,7 @@ def queued(load, queries, seed):
 def md1(load, target_s, percentile, queries, seed):
     """A server with Poisson arrivals and answers of 1 s, by Lindley's waits: no time passes."""
     due, starts = queued(load, queries, seed)
-    return kit.scenarios.ServerRun(
+    return kit.loadgen.ServerRun(
         scenario="server",
         arrivals_s=tuple(due.tolist()),
         starts_s=tuple(starts.tolist()),
@@ -408,13 +407,13 @@ def read_back():
 
 def plain(value):
     """An estimate as its dict."""
-    return value.to_dict() if isinstance(value, kit.Estimate) else value
+    return value.to_dict() if isinstance(value, kit.statistics.Estimate) else value
 
 
 def told(value):
     """A figure in words."""
     if isinstance(value, dict):
-        return repr(kit.Estimate(**value))
+        return repr(kit.statistics.Estimate(**value))
     if value is None:
         return "—"
     return words(value) if isinstance(value, float) else str(value)

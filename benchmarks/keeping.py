@@ -22,7 +22,7 @@ RESULTS = Path(__file__).parent / "results"
 def keep(name, **figures):
     """Write the figures (estimates as their dicts) and print them."""
     told = {
-        key: value.to_dict() if isinstance(value, kit.Estimate) else value
+        key: value.to_dict() if isinstance(value, kit.statistics.Estimate) else value
         for key, value in figures.items()
     }
     record = {"date": date.today().isoformat(), "machine": asdict(kit.machine()), **told}

@@ -25,9 +25,9 @@ import torch
 from keeping import RESULTS, keep
 
 import kit
-from kit.estimates import Estimate, median
+from kit.core.statistics import Estimate, median
+from kit.core.units import digits
 from kit.models import GPT, GPTConfig
-from kit.units import digits
 
 CONFIG = GPTConfig(vocab_size=103, context=512, d_model=256, n_layers=6, n_heads=4)
 PROMPT, NEW = 32, 480

@@ -42,14 +42,14 @@ from loops import BATCH, FEEDS, LOOPS, PEERS, admitted, fresh, version_of
 from nbclient import NotebookClient
 
 import kit
-from kit.estimates import median
+from kit.core.statistics import median
 
 ROUNDS, SHORT, LONG = 60, 111, 444  # steps: 3 and 12 of the kit's epochs
 BARE, KIT, TUTORIAL = ("bare loop", "ready"), ("kit.train", "ready"), ("tutorial loop", "loader")
 
 LIVE = """
 import random, time, kit
-from kit.estimates import bootstrap
+from kit.core.statistics import bootstrap
 kit.device("cpu")
 work = kit.workloads.vision()
 
@@ -130,7 +130,7 @@ def live_ratio():
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(LIVE)])
     NotebookClient(notebook, timeout=600, kernel_name="python3").execute()
     text = "".join(out.get("text", "") for out in notebook.cells[0].outputs)
-    return kit.Estimate(*map(float, text.split()), "×")
+    return kit.statistics.Estimate(*map(float, text.split()), "×")
 
 
 def measure(n):
@@ -154,7 +154,7 @@ def measure(n):
 def markdown():
     """The kept figures as a table."""
     kept = json.loads((RESULTS / "loop_overhead.json").read_text(encoding="utf-8"))
-    told = lambda figure: repr(kit.Estimate(**figure))  # noqa: E731
+    told = lambda figure: repr(kit.statistics.Estimate(**figure))  # noqa: E731
     lines = ["| loop | fed by | a step | ÷ bare loop | once per fit |", "|" + " --- |" * 5]
     lines += [
         f"| {row['loop']} | {row['feed']} | {told(row['step_s'])} | {told(row['to_bare'])} "

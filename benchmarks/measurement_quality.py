@@ -23,9 +23,9 @@ import torch
 from keeping import RESULTS, keep
 
 import kit
-from kit.course.neighbours import neighbours
-from kit.estimates import median, proportion
-from kit.units import words
+from kit.core.statistics import median, proportion
+from kit.core.units import words
+from kit.course.cpu_load import neighbours
 
 TRIALS, POWER_TRIALS, SPREAD_TRIALS, LOADGEN_PAIRS, TABLE_ROUNDS = 200, 80, 30, 60, 7
 SIZE = 64  # of the matmuls: about 5 µs each
@@ -130,14 +130,14 @@ def spread(budget_s=0.8):
 
 
 def loadgen():
-    """The same call asked by LoadGen and by kit.scenarios, in turns."""
+    """The same call asked by LoadGen and by kit.loadgen, in turns."""
     call = matmuls(400)
     p90, rate = [], []
     for _ in range(LOADGEN_PAIRS):
         taken = {}
         for way in random.sample(["kit", "loadgen"], 2):
             if way == "kit":
-                run = kit.scenarios.single_stream(lambda n: call(), budget_s=0.5)
+                run = kit.loadgen.single_stream(lambda n: call(), budget_s=0.5)
                 taken[way] = run.tail_latency_s, run.throughput
             else:
                 told = other.loadgen(call, seconds=0.5)
@@ -187,7 +187,7 @@ def read_back(kind):
 def told(figure):
     """An estimate or a number of the results, in words."""
     if isinstance(figure, dict):
-        return repr(kit.Estimate(**figure))
+        return repr(kit.statistics.Estimate(**figure))
     return words(figure, "×")
 
 

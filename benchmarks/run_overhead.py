@@ -5,7 +5,7 @@
 The notebook only sleeps, so all else is overhead. Both start a kernel, run the cells and write
 the executed notebook, in interleaved pairs in random order:
 
-per_run     the call alone, `kit.runs.run` ÷ nbclient's, in this process: what each run of a
+per_run     the call alone, `kit.experiments.run` ÷ nbclient's, in this process: what each run of a
             sweep or a course costs; it checks parameters, waits for its turn, keeps a record
 command     the whole command, `kit run` ÷ a script of nbclient, with Python's start and all
             imports: what is paid once
@@ -24,8 +24,8 @@ import numpy as np
 from keeping import keep
 from nbclient import NotebookClient
 
-from kit.estimates import bootstrap
-from kit.runs import run
+from kit.core.statistics import bootstrap
+from kit.experiments import run
 
 PAIRS, CELLS, CELL_S = 3, 10, 2.0
 SCRIPT = """

@@ -28,8 +28,8 @@ from keeping import keep
 from torch.nn.utils import clip_grad_norm_
 
 import kit
-from kit.data import documentation
-from kit.estimates import bootstrap
+from kit.core.statistics import bootstrap
+from kit.data import load_python_docs
 from kit.models import GPT, GPTConfig
 
 CONTEXT, TARGET_LOSS = 64, 1.52
@@ -58,7 +58,7 @@ PROMPT = "The "
 
 def windowed():
     """The language workload in windows of nano's context: the same for both recipes."""
-    return kit.workloads.language(documentation(context=CONTEXT))
+    return kit.workloads.language(load_python_docs(context=CONTEXT))
 
 
 def gpt(work, shape, seed):

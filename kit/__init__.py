@@ -1,174 +1,97 @@
-"""Training and inference, measured: the front door of the kit, the names that a notebook types.
+"""Training and inference, measured: the names that a notebook types.
 
-device, machine, seed            where we are
-peaks, layer_point               what is possible here: the roofline, and a point on it
-sweep, scenarios                 one thing varied; one at a time, all at once, or as they come
-data, models, workloads          what goes in, what computes, both under one name
-count, count_generation          what a model costs on paper, and what to write a text
-predict, evaluate                using the weights
-generate, stream                 a text, token by token, and when each came
-step, train, torchrun            changing the weights, in one process or many
-save, load                       keeping the weights
-measure, measure_parts           how long a call takes
-agree, compare                   the same? better, and can we tell?
-techniques                       other ways to run what was learnt
-bill, bills                      a prediction beside a training step, counted and timed
-two_bills                        a whole training beside a prediction of what it made
-training_ladder                  ways to train one model, each held against the best before it
-inference_ladder, fastest        forms of a trained model: speed, size, score; the fastest allowed
-metered, energy_per_call         joules, where a counter can be read
-guess, order                     what you expect, said before it is measured
-explore, draw, chat              things to move by hand
-verdict, check                   the ledger's card for a claim; is the exercise right?
-recorded                         what a lesson measured on other machines
-Estimate, units, figures         a number with its interval; in words; as tables and pictures
-errors                           what can go wrong
+`help(kit.NAME)` explains each of them; the README shows how they work together. A room, such as
+`kit.models`, holds more than the names that it lends to this page.
 """
 
+import ast
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+# The one list of names: type checkers and editors read it here, and Python reads it below, so that
+# a name's room is imported when the name is first used. `import kit` costs next to nothing, and
+# the command line needs no PyTorch to check a notebook.
+# isort: off
 if TYPE_CHECKING:
-    from kit import data, errors, figures, models, scenarios, techniques, units, workloads
-    from kit.checkpoints import load, save
-    from kit.comparison import agree, compare
-    from kit.costs import (
-        bill,
-        bills,
-        energy_per_call,
-        fastest,
-        inference_ladder,
-        training_ladder,
-        two_bills,
-    )
-    from kit.counting import count, count_generation
-    from kit.course.chatting import chat
-    from kit.course.claims import verdict
-    from kit.course.drawing import draw
-    from kit.course.elsewhere import recorded
-    from kit.course.exercises import check
-    from kit.course.ordering import order
-    from kit.course.panels import explore, guess
-    from kit.devices import device, machine, metered, seed
-    from kit.estimates import Estimate
-    from kit.inference import evaluate, generate, predict, stream
-    from kit.limits import layer_point, peaks
-    from kit.measurement import measure, measure_parts
-    from kit.sweeps import sweep
-    from kit.training import step, train
+    # This computer, and what it can do at best
+    from kit.devices import device as device, machine as machine, seed as seed
+    from kit.measurement.peaks import peaks as peaks
+
+    # What goes in, what computes, and both under one name
+    from kit import data as data, models as models, workloads as workloads
+
+    # Training: one step, the loop, many processes
+    from kit.training import step as step, train as train
+    from kit.cli.torchrun import torchrun as torchrun
+
+    # Inference: outputs, a score, a text
+    from kit.inference import evaluate as evaluate, generate as generate, predict as predict
+    from kit.inference import stream as stream
+
+    # Weights in files, and other forms of a trained model
+    from kit import techniques as techniques
+    from kit.checkpoints import load as load, save as save
+
+    # Measuring
+    from kit import loadgen as loadgen
+    from kit.measurement import agree as agree, compare as compare, measure as measure
+    from kit.measurement import measure_parts as measure_parts, sweep as sweep
+
+    # Costs: counted on paper, timed, and for a whole training
+    from kit.costs.counting import count as count
+    from kit.costs.generation_counts import count_generation as count_generation
+    from kit.costs.run_cost import run_cost as run_cost
+    from kit.costs.step_cost import step_cost as step_cost
+    from kit.costs.step_cost_grid import step_costs as step_costs
+
+    # Ladders: one change at a time; the fastest form within limits
+    from kit.ladders.fastest import fastest as fastest
+    from kit.ladders.inference import inference_ladder as inference_ladder
+    from kit.ladders.training import training_ladder as training_ladder
+
+    # The course: guess first, measure, decide
+    from kit.course.chat_panel import chat as chat
+    from kit.course.claims import verdict as verdict
+    from kit.course.drawing_panel import draw as draw
+    from kit.course.exercises import check as check
+    from kit.course.ordering_panel import guess_order as guess_order
+    from kit.course.panels import explore as explore, guess as guess
+    from kit.course.recordings import recorded as recorded
+
+    # Numbers, words and pictures
+    from kit.core import errors as errors, statistics as statistics, units as units
+    from kit import plots as plots
+# isort: on
 
 __version__ = "0.1.0"
 
-__all__ = [
-    "Estimate",
-    "agree",
-    "bill",
-    "bills",
-    "chat",
-    "check",
-    "compare",
-    "count",
-    "count_generation",
-    "data",
-    "device",
-    "draw",
-    "energy_per_call",
-    "errors",
-    "evaluate",
-    "explore",
-    "fastest",
-    "figures",
-    "generate",
-    "guess",
-    "inference_ladder",
-    "layer_point",
-    "load",
-    "machine",
-    "measure",
-    "measure_parts",
-    "metered",
-    "models",
-    "order",
-    "peaks",
-    "predict",
-    "recorded",
-    "save",
-    "scenarios",
-    "seed",
-    "step",
-    "stream",
-    "sweep",
-    "techniques",
-    "torchrun",
-    "train",
-    "training_ladder",
-    "two_bills",
-    "units",
-    "verdict",
-    "workloads",
-]
 
-# Name -> the room that it is fetched from when first asked for; None: it is a room itself. So
-# `import kit` costs nothing, and the command line needs no PyTorch to read a notebook.
-_FROM: dict[str, str | None] = {
-    "Estimate": "estimates",
-    "agree": "comparison",
-    "bill": "costs",
-    "bills": "costs",
-    "chat": "course.chatting",
-    "check": "course.exercises",
-    "compare": "comparison",
-    "count": "counting",
-    "count_generation": "counting",
-    "data": None,
-    "device": "devices",
-    "draw": "course.drawing",
-    "energy_per_call": "costs",
-    "errors": None,
-    "evaluate": "inference",
-    "explore": "course.panels",
-    "fastest": "costs",
-    "figures": None,
-    "generate": "inference",
-    "guess": "course.panels",
-    "inference_ladder": "costs",
-    "layer_point": "limits",
-    "load": "checkpoints",
-    "machine": "devices",
-    "measure": "measurement",
-    "measure_parts": "measurement",
-    "metered": "devices",
-    "models": None,
-    "order": "course.ordering",
-    "peaks": "limits",
-    "predict": "inference",
-    "recorded": "course.elsewhere",
-    "save": "checkpoints",
-    "scenarios": None,
-    "seed": "devices",
-    "step": "training",
-    "stream": "inference",
-    "sweep": "sweeps",
-    "techniques": None,
-    "torchrun": "runs.launching",
-    "train": "training",
-    "training_ladder": "costs",
-    "two_bills": "costs",
-    "units": None,
-    "verdict": "course.claims",
-    "workloads": None,
-}
+def _names() -> dict[str, str]:
+    """Name -> the room that it comes from, read from the list above."""
+    page = ast.parse(Path(__file__).read_text(encoding="utf-8"))
+    imports = (node for node in ast.walk(page) if isinstance(node, ast.ImportFrom))
+    rooms = (node for node in imports if (node.module or "").startswith("kit"))
+    return {alias.name: node.module or "" for node in rooms for alias in node.names}
+
+
+_ROOMS = _names()
+__all__ = sorted(_ROOMS)
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _FROM:
+    if name not in _ROOMS:
         raise AttributeError(f"kit has no {name!r}; it has {', '.join(__all__)}.")
-    room = _FROM[name]
-    if room is None:
-        return import_module(f"kit.{name}")
-    found = globals()[name] = getattr(import_module(f"kit.{room}"), name)
+    room = _ROOMS[name]
+    try:
+        found = import_module(f"{room}.{name}")  # a room, or a file of one
+    except ModuleNotFoundError as error:
+        if error.name != f"{room}.{name}":
+            raise
+        found = getattr(import_module(room), name)
+    globals()[name] = found
     return found
 
 
 def __dir__() -> list[str]:
-    return sorted(__all__)
+    return list(__all__)

@@ -1,5 +1,5 @@
 """`python -m kit`, the same as `kit`."""
 
-from kit.runs.command_line import main
+from kit.cli.commands import main
 
 main()

@@ -6,7 +6,7 @@ stranger's file cannot run anything. It is written beside its place and moved th
 A file is loaded only after every check has passed, in this order:
 
 exists     there is such a file
-format     it is a safetensors file of this kit, and makes sense (see `kit.tensorfiles`)
+format     it is a safetensors file of this kit, and makes sense (see `kit.core.tensor_files`)
 complete   no byte is missing at the end
 version    it is not from a newer kit
 digest     no byte has changed since it was written
@@ -29,12 +29,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from kit import tensorfiles
-from kit.data.asked import check_model, described
-from kit.errors import BadValue, CheckpointRefused
+from kit.core import tensor_files
+from kit.core.errors import BadValue, CheckpointRefused
+from kit.core.files import whole
+from kit.core.tensor_files import ODD, brief
+from kit.data.arguments import check_model, described
 from kit.models import FAMILIES, build
-from kit.places import whole
-from kit.tensorfiles import ODD, brief
 
 VERSION = 2  # 1: models of the kit's own families alone, in which no two weights are shared
 MODEL, STATE = "model.", "state."  # what the names of tensors begin with
@@ -137,7 +137,7 @@ def save(path: str | Path, model: nn.Module, history: Any = None) -> Path:
         "state": state,
     }
     text = json.dumps(about, sort_keys=True)
-    data = tensorfiles.pack(tensors, text, kit=text)
+    data = tensor_files.pack(tensors, text, kit=text)
     with whole(Path(path)) as draft:
         draft.write_bytes(data)
     return Path(path)
@@ -174,10 +174,10 @@ def load(
 def contents(path: str | Path) -> Contents:
     """What a file holds, checked; see `load`."""
     path = Path(path)
-    data = tensorfiles.read(path)
+    data = tensor_files.read(path)
     try:
-        text = tensorfiles.header(path, data)["__metadata__"]["kit"]
-        about = {"shared": {}, "class": "", **tensorfiles.parsed(text)}
+        text = tensor_files.header(path, data)["__metadata__"]["kit"]
+        about = {"shared": {}, "class": "", **tensor_files.parsed(text)}
         version, family = about["version"], about["family"]
         if type(version) is not int or not isinstance(family, str | None):
             raise ValueError("no version, or no family")
@@ -189,7 +189,7 @@ def contents(path: str | Path) -> Contents:
     if version > VERSION:
         told = f"format {version}, this kit reads {VERSION}. Upgrade it."
         raise CheckpointRefused("version", f"{path}: {brief(told)}")
-    tensors = tensorfiles.unpack(path, data, text)
+    tensors = tensor_files.unpack(path, data, text)
     try:
         weights = {k.removeprefix(MODEL): v for k, v in tensors.items() if k.startswith(MODEL)}
         about["class"] = brief(about["class"])
@@ -236,7 +236,7 @@ def _check_kept(model: nn.Module, name: str, value: Any) -> None:
     if type(value.data) is not Tensor or value.layout != torch.strided:
         kind = type(value.data).__name__ if value.layout == torch.strided else str(value.layout)
         raise BadValue(f"{told}is a {kind}. Save the model that it was made from.")
-    if value.dtype not in tensorfiles.DTYPES.values():
+    if value.dtype not in tensor_files.DTYPES.values():
         raise BadValue(f"{told}is of {value.dtype}, which safetensors lacks. Convert it.")
 
 

@@ -123,4 +123,4 @@ def test_a_quick_run_keeps_a_row_for_each_loop(overhead, monkeypatch, tmp_path):
     kept = json.loads((tmp_path / "loop_overhead.json").read_text(encoding="utf-8"))
     assert [(row["loop"], row["feed"]) for row in kept["loops"]] == list(overhead.LOOPS)
     for row in kept["loops"]:
-        assert repr(kit.Estimate(**row["to_bare"])) in overhead.markdown()
+        assert repr(kit.statistics.Estimate(**row["to_bare"])) in overhead.markdown()

@@ -141,7 +141,7 @@ def test_guess_slide_and_do_an_exercise(lab, page, screenshots):
 
 CHAT = """import time, torch, kit
 kit.device(), torch.manual_seed(0)
-text = kit.data.documentation()
+text = kit.data.load_python_docs()
 model = kit.models.GPT(kit.models.GPTConfig(vocab_size=len(text.classes)))
 model.register_forward_pre_hook(lambda *_: time.sleep(0.02))  # long enough to see it wait
 kit.chat({"untrained": model}, text, max_new_tokens=60)"""
@@ -208,14 +208,14 @@ PAGE_RULES = ("region",)  # of whole pages; this one is JupyterLab's
 PANELS = [
     "import kit\nguess = kit.guess('How fast?', 0.1, 1_000, '×')\nguess",
     "def show(batch, waits):\n    shown = ((f'{batch:,} {waits}', ''),)\n"
-    "    return kit.figures.Table(('batch', ''), shown)\n"
+    "    return kit.plots.Table(('batch', ''), shown)\n"
     "kit.explore(show, batch=[1, 64, 4096], waits=[False, True])",
     "kit.device()\nwork = kit.workloads.vision()\n"
     "kit.train(work.model(), work, steps=300, live=False)\nmodel = work.model()\n"
     "kit.train(model, work, steps=300, live=False)\n"
     "kit.draw({'trained': model}, work.data['test'].inputs[0], int(work.data['test'].targets[0]))",
-    "kit.order(['b', 'a', 'c'], 'Which first?')",
-    "text = kit.data.documentation()\n"
+    "kit.guess_order(['b', 'a', 'c'], 'Which first?')",
+    "text = kit.data.load_python_docs()\n"
     "gpt = kit.models.GPT(kit.models.GPTConfig(vocab_size=len(text.classes)))\n"
     "kit.chat({'untrained': gpt}, text, max_new_tokens=5)",
     "guess.value",

@@ -15,7 +15,7 @@ from torch import nn
 
 from kit import checkpoints
 from kit.checkpoints import load, save
-from kit.errors import CheckpointRefused
+from kit.core.errors import CheckpointRefused
 from kit.models import FAMILIES, MLP, MLPConfig, build
 from kit.training import train
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from kit.core.errors import BadValue, UnknownName
+from kit.core.statistics import Estimate
 from kit.course import claims
 from kit.course.claims import CANNOT_TELL, DOES_NOT, HOLDS, ONLY_IF, ledger, verdict
-from kit.errors import BadValue, UnknownName
-from kit.estimates import Estimate
 
 IDS = [f"{i:02d}" for i in range(1, 39)]
 RULE = re.compile(r"(>|>=|<|<=|==) (-?[\d.]+(e-?\d+)?)")

@@ -19,8 +19,8 @@ from test_execution import notebook
 from test_plans import MINE
 
 import kit
-from kit.runs import collect
-from kit.runs.command_line import main
+from kit.cli.commands import main
+from kit.experiments import collect
 
 pytest.importorskip("distributed", reason="needs the extra `cluster`")
 

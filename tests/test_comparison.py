@@ -13,10 +13,9 @@ import pytest
 import torch
 from conftest import taken
 
-from kit.comparison import Comparison, agree, compare
-from kit.comparison.pairs import _orders
-from kit.errors import BadValue, CallFailed, NotComparable, UnknownName
-from kit.measurement import Stopwatch
+from kit.core.errors import BadValue, CallFailed, NotComparable, UnknownName
+from kit.measurement import Comparison, Stopwatch, agree, compare
+from kit.measurement.comparison import _orders
 
 # --- The same? -----------------------------------------------------------------------------------
 

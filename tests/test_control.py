@@ -9,15 +9,23 @@ import numpy as np
 import pytest
 import torch
 
-from kit.counting import count
-from kit.data import balance, poles
-from kit.data.balance import REACH, balancing_push, best_force, moved, near_upright, scaled, upright
-from kit.errors import BadValue, ShapeMismatch, UnknownName
+from kit.core.errors import BadValue, ShapeMismatch, UnknownName
+from kit.costs.counting import count
+from kit.data import cart_pole, load_cart_pole
+from kit.data.cart_pole import (
+    REACH,
+    balancing_push,
+    best_force,
+    moved,
+    near_upright,
+    scaled,
+    upright,
+)
 from kit.inference import evaluate, predict
 from kit.models import Policy, PolicyConfig
 from kit.training import train
 from kit.workloads import control, drive
-from kit.workloads.driving import LONGEST, upright_share
+from kit.workloads.control import LONGEST, upright_share
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +59,7 @@ controller = choice(balancing_push)
 
 def test_the_pole_moves_as_gymnasiums_does():
     states, pushes = states_and_pushes()
-    ours = moved(states, balance.PUSH_N * (2 * pushes - 1))
+    ours = moved(states, cart_pole.PUSH_N * (2 * pushes - 1))
     world = gymnasium.make("CartPole-v1").unwrapped
     for state, push, after in zip(states, pushes, ours, strict=True):
         world.reset(seed=0)
@@ -65,12 +73,12 @@ def test_its_numbers_are_gymnasiums():
     world = gymnasium.make("CartPole-v1").unwrapped
     assert (world.masscart, world.masspole, world.length) == (1.0, 0.1, 0.5)
     assert (world.gravity, world.force_mag, world.tau) == (
-        balance.GRAVITY,
-        balance.PUSH_N,
-        balance.PERIOD_S,
+        cart_pole.GRAVITY,
+        cart_pole.PUSH_N,
+        cart_pole.PERIOD_S,
     )
-    assert world.x_threshold == balance.FARTHEST_M
-    assert world.theta_threshold_radians == pytest.approx(balance.FARTHEST_RAD)
+    assert world.x_threshold == cart_pole.FARTHEST_M
+    assert world.theta_threshold_radians == pytest.approx(cart_pole.FARTHEST_RAD)
     assert gymnasium.spec("CartPole-v1").max_episode_steps == LONGEST
 
 
@@ -93,7 +101,7 @@ def cost(force: np.ndarray) -> float:
         if np.abs(state).max() > 1e6:  # it falls and falls
             return math.inf
         newtons = force @ state
-        total += ((state.T / REACH) ** 2).sum() + ((newtons / balance.PUSH_N) ** 2).sum()
+        total += ((state.T / REACH) ** 2).sum() + ((newtons / cart_pole.PUSH_N) ** 2).sum()
         state = a @ state + b * newtons
     assert np.abs(state).max() < 1e-3  # it came to rest
     return total
@@ -137,10 +145,10 @@ def test_what_is_seen_is_upright_and_of_all_kinds(work):
 
 def test_each_attempt_goes_on_from_where_it_was():
     """The first 400 states of training are starts; the next ones are where they led to."""
-    inputs, targets = poles()["train"]
+    inputs, targets = load_cart_pole()["train"]
     starts = inputs[:400].double() * torch.tensor(REACH, dtype=torch.float64)
-    after = moved(starts, balance.PUSH_N * (2 * targets[:400] - 1))
-    other = moved(starts, -balance.PUSH_N * (2 * targets[:400] - 1))
+    after = moved(starts, cart_pole.PUSH_N * (2 * targets[:400] - 1))
+    other = moved(starts, -cart_pole.PUSH_N * (2 * targets[:400] - 1))
     seen = inputs[400:800].double() * torch.tensor(REACH, dtype=torch.float64)
 
     def met(states):

@@ -14,8 +14,8 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import cross_entropy, normalize, scaled_dot_product_attention
 
-from kit.counting import count
-from kit.errors import BadValue
+from kit.core.errors import BadValue
+from kit.costs.counting import count
 from kit.models import CNN, FAMILIES, MLP, CNNConfig, MLPConfig
 
 F, C = 64, 10

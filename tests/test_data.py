@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 import kit.data
+from kit.core.errors import BadValue, NotInstalled, UnknownName
 from kit.data.dataset import Dataset, Split, example_like
-from kit.errors import BadValue, NotInstalled, UnknownName
 
 OPEN = {"clicks"}  # whose classes are items: some are in no example of a split
 
@@ -117,7 +117,7 @@ def test_an_unknown_split_lists_the_near_ones(dataset):
 def test_the_digits_are_scikit_learns_and_all_of_them():
     from sklearn.datasets import load_digits
 
-    raw, digits = load_digits(), kit.data.digits()
+    raw, digits = load_digits(), kit.data.load_digits()
     images = torch.cat([split.inputs for split in digits.splits.values()])
     targets = torch.cat([split.targets for split in digits.splits.values()])
     assert images.shape == (1_797, 1, 8, 8)
@@ -192,10 +192,10 @@ def test_examples_are_repeated_until_there_are_enough(n):
 def test_a_line_holds_one_number_word_and_its_last_digit_is_the_target():
     from num2words import num2words
 
-    from kit.data.spelled import CHARACTERS, LARGEST
+    from kit.data.spelled_digits import CHARACTERS, LARGEST
 
     digit_of = {num2words(n, lang="de"): n % 10 for n in range(LARGEST + 1)}
-    split = kit.data.spelled_digits()["test"]
+    split = kit.data.load_spelled_digits()["test"]
     begins = []
     for line, digit in zip(split.inputs, split.targets.tolist(), strict=True):
         written = line.sum(1)

@@ -14,8 +14,8 @@ import pytest
 import torch
 
 from kit import devices
-from kit.devices import allowance, selection
-from kit.errors import BadValue, CallFailed, DeviceUnavailable
+from kit.core.errors import BadValue, CallFailed, DeviceUnavailable
+from kit.devices import resource_limits, selection
 from kit.measurement import measure
 
 CGROUPS = Path("/sys/fs/cgroup")
@@ -329,7 +329,7 @@ def little(monkeypatch):
     """As if 200 MB were left; the limit that was there before is checked afterwards."""
     resource = pytest.importorskip("resource")
     before = resource.getrlimit(resource.RLIMIT_DATA)
-    monkeypatch.setattr(allowance, "memory_left", lambda: 200_000_000)
+    monkeypatch.setattr(resource_limits, "memory_left", lambda: 200_000_000)
     yield lambda: resource.getrlimit(resource.RLIMIT_DATA)
     assert resource.getrlimit(resource.RLIMIT_DATA) == before
 
@@ -360,7 +360,7 @@ def test_a_smaller_limit_that_was_there_stays(little):
     import resource
 
     soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
-    smaller = allowance._data_bytes() + 100_000_000
+    smaller = resource_limits._data_bytes() + 100_000_000
     resource.setrlimit(resource.RLIMIT_DATA, (smaller, hard))
     try:
         with devices.memory_guard():
@@ -380,7 +380,7 @@ def test_guards_may_be_nested(little):
 
 
 def test_where_the_system_does_not_tell_nothing_is_guarded(monkeypatch, little):
-    monkeypatch.setattr(allowance, "_data_bytes", lambda: None)
+    monkeypatch.setattr(resource_limits, "_data_bytes", lambda: None)
     before = little()
     with devices.memory_guard():
         assert little() == before

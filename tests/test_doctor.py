@@ -9,10 +9,11 @@ import nbformat
 import pytest
 
 import kit
-from kit.runs import doctor, execution
-from kit.runs.doctor import Finding, examine
+from kit.cli import doctor
+from kit.cli.doctor import Finding, examine
+from kit.experiments import execution
 
-RUN = [sys.executable, "-c", "from kit.runs.command_line import main; main(['doctor'])"]
+RUN = [sys.executable, "-c", "from kit.cli.commands import main; main(['doctor'])"]
 
 
 @pytest.fixture(scope="module")

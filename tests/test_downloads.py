@@ -27,9 +27,9 @@ import pytest
 import torch
 
 import kit.data
+from kit.core.errors import BadValue, DownloadFailed
 from kit.data import downloads, formats, public
 from kit.data.downloads import File, fetch
-from kit.errors import BadValue, DownloadFailed
 
 CONTENT = random.Random(0).randbytes(200_000)
 NAME = "things/thing.bin"
@@ -720,7 +720,7 @@ def cifar_archive() -> bytes:
 
 def test_colour_images_come_as_red_green_and_blue(server, monkeypatch, cache, tmp_path):
     publish(server, monkeypatch, "cifar10", cifar_archive())
-    dataset = public.cifar10()
+    dataset = public.load_cifar10()
     assert [len(split.inputs) for split in dataset.splits.values()] == [90, 10, 20]
     seen = []
     for inputs, targets in dataset.splits.values():
@@ -731,12 +731,16 @@ def test_colour_images_come_as_red_green_and_blue(server, monkeypatch, cache, tm
         assert torch.equal(blue[0], torch.arange(32).expand(32, 32))
         seen += red[:, 0, 0].tolist()
     assert sorted(seen[:100]) == list(range(20, 120)) and sorted(seen[100:]) == list(range(20))
-    assert [len(split.inputs) for split in public.cifar10(limit=3).splits.values()] == [3, 3, 3]
+    assert [len(split.inputs) for split in public.load_cifar10(limit=3).splits.values()] == [
+        3,
+        3,
+        3,
+    ]
 
 
 def test_an_archive_is_not_unpacked(server, monkeypatch, tmp_path):
     publish(server, monkeypatch, "cifar10", cifar_archive())
-    public.cifar10()
+    public.load_cifar10()
     files = {path.name for path in tmp_path.rglob("*") if path.is_file()}
     assert files - {"cifar-10-binary.tar.gz.lock"} == {"cifar-10-binary.tar.gz"}
 
@@ -758,7 +762,7 @@ def test_the_last_rating_of_each_user_is_for_the_test(server, monkeypatch):
         archive.writestr("ml-100k/u.data", RATINGS)
         archive.writestr("ml-100k/README", "…")
     publish(server, monkeypatch, "movielens", buffer.getvalue())
-    dataset = public.movielens()
+    dataset = public.load_movielens()
     rows = {
         name: [(*pair, stars) for pair, stars in zip(*(t.tolist() for t in split), strict=True)]
         for name, split in dataset.splits.items()
@@ -806,7 +810,7 @@ def test_the_table_of_files_is_sound(name):
 
 @pytest.mark.parametrize("name", public.FILES)
 def test_what_there_is_to_fetch_is_said(name):
-    from kit.units import words
+    from kit.core.units import words
 
     whole = words(sum(file.size_bytes for file in public.FILES[name]), "B")
     assert f"{whole} to fetch, once" in " ".join(getattr(public, name).__doc__.split())

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from kit.costs import energy_per_call
+from kit.costs.run_cost import energy_per_call
 from kit.devices import energy, metered
 
 

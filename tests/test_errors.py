@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from kit import errors
+from kit.core import errors
 
 TREE = {
     name: thing

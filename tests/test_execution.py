@@ -14,13 +14,13 @@ import pytest
 from click.testing import CliRunner
 from written import written
 
+from kit.cli.commands import main
+from kit.core.errors import BadValue, LessonFailed, UnknownName
 from kit.course.claims import ledger
-from kit.errors import BadValue, LessonFailed, UnknownName
-from kit.runs import collect, execution, find_notebook, lessons, run
-from kit.runs.command_line import main
-from kit.runs.outputs import _Shorter
-from kit.runs.pages import course
-from kit.runs.recording import STAMP, cells_hash, is_current, record
+from kit.experiments import collect, execution, find_notebook, lessons, run
+from kit.experiments.course_pages import course
+from kit.experiments.outputs import _Shorter
+from kit.experiments.recording import STAMP, cells_hash, is_current, record
 
 PARAMETERS = "n: int = 2  # 1..9; a number"
 WORKING = """
@@ -208,7 +208,7 @@ def test_the_course_goes_on_after_a_lesson_that_fails(tmp_path):
 
 
 def test_a_page_asks_for_nothing_on_the_network(tmp_path):
-    from kit.runs.pages import _write_page
+    from kit.experiments.course_pages import _write_page
 
     page = _write_page(notebook(tmp_path / "a.ipynb", "1")).read_text()
     assert not [line for line in page.splitlines() if 'src="http' in line or 'href="http' in line]
@@ -309,7 +309,7 @@ def test_a_place_without_room_is_found_before_the_run_and_nothing_is_left(tmp_pa
     code = """
 import resource, sys
 resource.setrlimit(resource.RLIMIT_FSIZE, (2**20, 2**20))
-from kit.runs.command_line import main
+from kit.cli.commands import main
 main(sys.argv[1:])
 """
     pytest.importorskip("resource")
@@ -393,7 +393,7 @@ def test_a_folder_that_is_typed_is_looked_for_where_one_stands(tmp_path, monkeyp
     (tmp_path / "runs").mkdir()
     source = notebook(
         tmp_path / "own" / "a.ipynb",
-        "from kit.runs import experiment_folder\nlist(experiment_folder('runs').iterdir())",
+        "from kit.experiments import experiment_folder\nlist(experiment_folder('runs').iterdir())",
     )
     (tmp_path / "runs" / "the-one").touch()
     run(source, tmp_path / "run.ipynb")

@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 import torch
 
+from kit.core.errors import UnknownName
 from kit.course.exercises import EXERCISES, check
 from kit.course.exercises.lesson_02 import WEIGHTS
 from kit.course.exercises.lesson_05 import SLOW_RUNS, wanted_width
-from kit.errors import UnknownName
 from kit.inference import Score, predict
+from kit.loadgen import ServerRun
 from kit.measurement import Conditions
 from kit.models import MLP
-from kit.scenarios import ServerRun
 from kit.training import History
 from kit.training.schedules import rate_at
 

@@ -7,12 +7,12 @@ import sys
 import nbformat
 import pytest
 
-from kit.errors import BadValue
-from kit.results import RECORD
-from kit.runs import class_results, collect, declared, experiment_folder, folders
-from kit.runs.classroom import SAME, spread
-from kit.runs.execution import NOTEBOOKS
-from kit.runs.folders import RECORDED, keep_runs
+from kit.core.errors import BadValue
+from kit.core.results import RECORD
+from kit.experiments import class_results, collect, declared, experiment_folder, folders
+from kit.experiments.class_comparison import SAME, spread
+from kit.experiments.execution import NOTEBOOKS
+from kit.experiments.folders import RECORDED, keep_runs
 from kit.techniques import SHELF as TECHNIQUES
 from kit.workloads import SHELF
 
@@ -100,7 +100,7 @@ QUICK = {"workload": "control", "batch_size": 64, "seed": 3, "threads": 1, "budg
 def test_an_experiment_leaves_one_record_of_both_bills(tmp_path):
     options = {**QUICK, "precision": "bf16", "technique": "half"}
     executed = papermill(HERE, tmp_path / "run.ipynb", **options)
-    (bills,) = records(executed, "TwoBills")
+    (bills,) = records(executed, "RunCost")
     same = ("workload", "batch_size", "seed", "precision", "technique")
     assert [bills[name] for name in same] == [options[name] for name in same]
     assert bills["training"]["steps"] > 0 and bills["inference"]["one_example_s"]["value"] > 0
@@ -201,7 +201,7 @@ def test_one_command_sweeps_and_one_shows_the_table(tmp_path):
         [sys.executable, "-m", "kit", "report", str(out)], capture_output=True, text=True
     )
     assert told.returncode == 0, told.stderr
-    table = collect(out, "TwoBills")
+    table = collect(out, "RunCost")
     assert sorted(table["workload"]) == ["control", "vision"]
     assert table["ratio.step_time.low"].notna().all()
     executed = papermill(FOLDER / "sweep-report.ipynb", tmp_path / "report.ipynb", folder=out)
@@ -225,7 +225,7 @@ def test_a_kept_run_is_of_the_cells_that_are_there(path):
 
 
 def test_each_workload_has_a_kept_run_that_reached_its_target():
-    bills = collect(RECORDED / "eight", "TwoBills")
+    bills = collect(RECORDED / "eight", "RunCost")
     plain = bills[(bills["technique"] == "none") & (bills["parameter.model"] == "default")]
     assert sorted(plain["workload"]) == sorted(SHELF)
     assert plain["reached"].all()
@@ -291,7 +291,7 @@ def test_only_equal_work_is_compared(submitted):
     notebook = json.loads(path.read_text())
     for cell in notebook["cells"]:
         for output in cell["outputs"]:
-            if output["data"][RECORD]["kind"] == "TwoBills":
+            if output["data"][RECORD]["kind"] == "RunCost":
                 output["data"][RECORD]["batch_size"] = 7
     path.write_text(json.dumps(notebook))
     ours = class_results(submitted, "vision")

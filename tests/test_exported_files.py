@@ -11,7 +11,7 @@ import pytest
 from families import fresh, inputs_for
 
 from kit import techniques
-from kit.errors import CheckpointRefused, NotInstalled, NotSupported
+from kit.core.errors import CheckpointRefused, NotInstalled, NotSupported
 from kit.techniques import get
 
 onnx_here = pytest.mark.skipif(

@@ -5,13 +5,13 @@ import pandas as pd
 import pytest
 import torch
 
-from kit.data import co2
-from kit.data.series import as_last_year
-from kit.errors import ShapeMismatch
+from kit.core.errors import ShapeMismatch
+from kit.data import load_co2
+from kit.data.co2 import as_last_year
 from kit.inference import evaluate
 from kit.training import train
 from kit.workloads import forecast
-from kit.workloads.numbers import is_near
+from kit.workloads.forecast import is_near
 
 WEEKS = 2_284
 FIRSTS = [  # split, and the first weeks that it asks for
@@ -79,7 +79,7 @@ def test_no_week_is_asked_of_two_splits():
     assert max(asked["train"]) < min(asked["validation"])
     assert max(asked["validation"]) < min(asked["test"])
     for split in ("validation", "test"):
-        assert 8 * len(co2()[split].inputs) == len(asked[split])  # each week once
+        assert 8 * len(load_co2()[split].inputs) == len(asked[split])  # each week once
 
 
 # --- Forecasts that learn nothing ----------------------------------------------------------------

@@ -9,7 +9,8 @@ import scipy.stats
 import torch
 from torch import nn
 
-from kit.data.cards import (
+from kit.core.errors import BadValue, ShapeMismatch
+from kit.data.payments import (
     COPIED_NUMBER,
     FEATURES,
     GENUINE,
@@ -19,11 +20,10 @@ from kit.data.cards import (
     evidence,
     log_density,
 )
-from kit.errors import BadValue, ShapeMismatch
 from kit.inference import evaluate, predict
 from kit.training import train
 from kit.workloads import alarm_precision, fraud
-from kit.workloads.numbers import is_found
+from kit.workloads.fraud import is_found
 
 KINDS = {"genuine": GENUINE, "stolen card": STOLEN_CARD, "copied number": COPIED_NUMBER}
 

@@ -7,14 +7,14 @@ import torch
 from torch.nn.functional import scaled_dot_product_attention
 
 import kit
-from kit.counting import count_generation
-from kit.data import documentation
+from kit.core.errors import BadValue, DeviceUnavailable, NotSupported, ShapeMismatch, UnknownName
+from kit.costs.generation_counts import count_generation
+from kit.data import load_python_docs
 from kit.devices import lacks_compiler
-from kit.errors import BadValue, DeviceUnavailable, NotSupported, ShapeMismatch, UnknownName
 from kit.inference import Generation, generate, stream
-from kit.inference.drafts import NGrams
 from kit.inference.generation import timeline
 from kit.inference.sampling import Sampler
+from kit.inference.speculative import NGrams
 from kit.models import GPT, MLP, GPTConfig
 from kit.techniques import half
 
@@ -38,7 +38,7 @@ def text():
 
 @pytest.fixture(scope="module")
 def library():
-    return documentation()
+    return load_python_docs()
 
 
 def tokens_of(generation):

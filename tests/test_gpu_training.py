@@ -49,7 +49,7 @@ def test_the_sizes_are_those_that_their_names_say(script):
 def test_mfu_by_hand(script):
     module = script("gpu_training")
     config, batch = module.SIZES["124M"][0], 64
-    told = module.rates(config, batch, kit.Estimate(0.1, 0.08, 0.2, "s"), 1e15, None)
+    told = module.rates(config, batch, kit.statistics.Estimate(0.1, 0.08, 0.2, "s"), 1e15, None)
     assert told["tokens_per_s"].value == 655_360
     # 64·1024 tokens × (6 · 123,568,128 + 12·12·1024·768) FLOPs in 0.1 s, of 10¹⁵ FLOP/s:
     assert told["mfu_full"].value == pytest.approx(0.5601, abs=1e-4)

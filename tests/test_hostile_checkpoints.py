@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from kit import checkpoints, tensorfiles
+from kit import checkpoints
+from kit.core import tensor_files
 from kit.models import FAMILIES, MLP, MLPConfig
 from kit.training import train
 
@@ -24,7 +25,7 @@ VICTIM = """
 import json, resource, sys, time, warnings
 from pathlib import Path
 import torch, kit
-from kit.errors import CheckpointRefused, KitError
+from kit.core.errors import CheckpointRefused, KitError
 torch.set_num_threads(1)
 warnings.simplefilter("ignore")
 work, room, told = kit.workloads.vision(), int(sys.argv[2]), {}
@@ -76,15 +77,15 @@ def sound(folder: Path) -> tuple[dict[str, torch.Tensor], dict]:
     model = MLP(MLPConfig(hidden=2, layers=1))
     history = train(model, vision(), steps=2, live=False)
     path = checkpoints.save(folder / "a.kit", model, history)
-    data = tensorfiles.read(path)
-    text = tensorfiles.header(path, data)["__metadata__"]["kit"]
-    return tensorfiles.unpack(path, data, text), json.loads(text)
+    data = tensor_files.read(path)
+    text = tensor_files.header(path, data)["__metadata__"]["kit"]
+    return tensor_files.unpack(path, data, text), json.loads(text)
 
 
 def signed(path: Path, tensors: dict[str, torch.Tensor], about: object) -> Path:
     """A file with a digest that is right: a stranger knows how it is computed."""
     text = json.dumps(about)
-    path.write_bytes(tensorfiles.pack(tensors, text, kit=text))
+    path.write_bytes(tensor_files.pack(tensors, text, kit=text))
     return path
 
 
@@ -221,7 +222,7 @@ def raw(path: Path, header: str | bytes, body: bytes = b"") -> None:
 
 def bad_headers(folder: Path, tensors: dict[str, torch.Tensor], about: dict) -> None:
     """Junk in the header, and files that say they are larger than they are."""
-    data = tensorfiles.pack(tensors, json.dumps(about), kit=json.dumps(about))
+    data = tensor_files.pack(tensors, json.dumps(about), kit=json.dumps(about))
     size = int.from_bytes(data[:8], "little")
     header, body = json.loads(data[8 : 8 + size]), data[8 + size :]
     entries = [name for name in header if name != "__metadata__"]

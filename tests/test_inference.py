@@ -9,9 +9,9 @@ import torch
 from families import fresh, inputs_for
 from torch import nn
 
+from kit.core.errors import BadValue, DeviceMismatch, ShapeMismatch, UnknownName
+from kit.core.statistics import average, proportion
 from kit.data import Dataset, Split
-from kit.errors import BadValue, DeviceMismatch, ShapeMismatch, UnknownName
-from kit.estimates import average, proportion
 from kit.inference import Score, device_of, evaluate, evaluating, predict
 from kit.models import FAMILIES, MLP
 

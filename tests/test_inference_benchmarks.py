@@ -9,9 +9,9 @@ import pytest
 import torch
 
 import kit
-from kit.counting.counts import Work
-from kit.estimates import Estimate
-from kit.limits import Peaks
+from kit.core.statistics import Estimate
+from kit.costs.counting import Work
+from kit.measurement import Peaks
 from kit.models import GPTConfig
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"

@@ -15,10 +15,10 @@ from torch import nn
 from torch.nn.functional import cross_entropy, gelu, scaled_dot_product_attention
 
 import kit
-from kit.counting import count
-from kit.data import topics
-from kit.data.topics import CONTEXT, HELD_OUT, OVERLAP, STRETCH, TURN
-from kit.errors import BadValue, ShapeMismatch
+from kit.core.errors import BadValue, ShapeMismatch
+from kit.costs.counting import count
+from kit.data import python_docs
+from kit.data.python_docs import CONTEXT, HELD_OUT, OVERLAP, STRETCH, TURN
 from kit.inference import evaluate, predict
 from kit.models import FAMILIES, GPT, GPTConfig, Transformer, TransformerConfig
 from kit.models.transformer import Attention, Block
@@ -38,7 +38,7 @@ def data(work):
 
 @pytest.fixture(scope="module")
 def text() -> str:
-    return topics._without_repeats(topics._topics())
+    return python_docs._without_repeats(python_docs._topics())
 
 
 # --- Python's documentation ----------------------------------------------------------------------
@@ -62,7 +62,7 @@ def test_no_paragraph_comes_twice(text):
 
 def test_what_comes_again_is_left_out_however_it_is_indented_or_broken():
     one, other = "A list\nof names.\n\n\nIt is short.", "   A list of\n   names.\n\nIt is long.\n"
-    kept = topics._without_repeats([one, other])
+    kept = python_docs._without_repeats([one, other])
     assert kept == "A list\nof names.\n\nIt is short.\n\nIt is long."
 
 
@@ -75,7 +75,7 @@ def test_the_test_is_not_known_by_heart_from_the_training(data, text):
     """Of all passages as long as a sentence, nearly none is in both."""
     places = data.encode(text)
     train, test = (
-        passages([data.decode(part) for part in topics._stretches(places, name)], 60)
+        passages([data.decode(part) for part in python_docs._stretches(places, name)], 60)
         for name in ("train", "test")
     )
     assert len(test & train) < 0.1 * len(test)
@@ -83,14 +83,16 @@ def test_the_test_is_not_known_by_heart_from_the_training(data, text):
 
 def test_each_character_of_the_text_is_in_one_split():
     places = torch.arange(10 * TURN * STRETCH + 777)
-    parts = [torch.cat(topics._stretches(places, name)) for name in ("train", *HELD_OUT.values())]
+    parts = [
+        torch.cat(python_docs._stretches(places, name)) for name in ("train", *HELD_OUT.values())
+    ]
     assert torch.equal(torch.cat(parts).sort().values, places)
     assert len(parts[1]) == len(parts[2]) == 10 * STRETCH
 
 
 @pytest.mark.parametrize("rest", [0, 1, CONTEXT, CONTEXT + 1])
 def test_a_rest_that_is_too_short_for_a_window_is_left_out(rest):
-    last = topics._stretches(torch.arange(6 * STRETCH + rest), "train")[-1]
+    last = python_docs._stretches(torch.arange(6 * STRETCH + rest), "train")[-1]
     assert len(last) == (rest if rest > CONTEXT else 5 * STRETCH)
 
 
@@ -114,7 +116,7 @@ def test_windows_of_training_overlap_and_the_others_follow_each_other(data, text
 
 @pytest.mark.parametrize("context", [1, 64, 500])
 def test_windows_of_another_length_have_the_same_text(context):
-    usual, other = topics.documentation(), topics.documentation(context=context)
+    usual, other = python_docs.load_python_docs(), python_docs.load_python_docs(context=context)
     assert other["train"].inputs.shape[1] == context
     assert other.classes == usual.classes
     if CONTEXT % context == 0:  # cut finer, the held-out text is the same
@@ -126,7 +128,7 @@ def test_windows_of_another_length_have_the_same_text(context):
 @pytest.mark.parametrize("context", [0, 2_561, 64.0, True])
 def test_a_context_that_no_stretch_holds_is_refused(context):
     with pytest.raises(BadValue, match=r"context=.*: needs a whole number from 1 to 2,560"):
-        topics.documentation(context=context)
+        python_docs.load_python_docs(context=context)
 
 
 def test_the_classes_are_the_characters_of_the_text(data, text):
@@ -504,7 +506,7 @@ def foreseen_by_counting(work, before: int) -> float:
 def test_looking_up_the_longest_piece_that_is_known_is_better_still(work, text):
     """The commonest character after as many as eight, or fewer where those were never seen."""
     data, seen = work.data, [defaultdict(Counter) for _ in range(9)]
-    for part in topics._stretches(data.encode(text), "train"):
+    for part in python_docs._stretches(data.encode(text), "train"):
         read = data.decode(part)
         for before, table in enumerate(seen):
             for i in range(before, len(read)):

@@ -16,8 +16,8 @@ from conftest import taken
 from torch.utils.benchmark import Timer
 
 from kit import devices
-from kit.errors import BadValue, CallFailed, NotEnoughSamples
-from kit.estimates import Estimate, median
+from kit.core.errors import BadValue, CallFailed, NotEnoughSamples
+from kit.core.statistics import Estimate, median
 from kit.measurement import (
     Conditions,
     Stopwatch,
@@ -25,9 +25,9 @@ from kit.measurement import (
     measure_parts,
     memory,
     peak_bytes,
-    single,
+    timing,
 )
-from kit.measurement.single import MOST_KEPT
+from kit.measurement.timing import MOST_KEPT
 
 CPU = torch.device("cpu")
 SHORT = {"budget_s": 0.005}
@@ -541,7 +541,7 @@ def events(monkeypatch, clock):
             happened.append("flush")
             clock.advance(1.0)
 
-    monkeypatch.setattr(single, "Flush", Flush)
+    monkeypatch.setattr(timing, "Flush", Flush)
     return happened
 
 

@@ -7,7 +7,7 @@ import torch
 from families import INPUTS, fresh, inputs_for, larger, loss_of, sizes
 from torch import nn
 
-from kit.errors import BadValue, ShapeMismatch, UnknownName
+from kit.core.errors import BadValue, ShapeMismatch, UnknownName
 from kit.models import CNN, FAMILIES, MLP, RNN, CNNConfig, MLPConfig, RNNConfig, build
 
 

@@ -10,11 +10,11 @@ from pathlib import Path
 import nbformat
 import pytest
 
+from kit.core.results import RECORD
 from kit.course.claims import ledger
 from kit.course.exercises import EXERCISES
-from kit.results import RECORD
-from kit.runs import declared, lessons, run
-from kit.runs.recording import STAMP, cells_hash
+from kit.experiments import declared, lessons, run
+from kit.experiments.recording import STAMP, cells_hash
 
 LESSONS = lessons()
 IDS = [path.name[:2] for path in LESSONS]
@@ -247,7 +247,7 @@ def test_plain_papermill_runs_it_with_other_parameters_and_solutions_are_right(p
 def test_the_template_runs_as_it_is(tmp_path):
     template = LESSONS[0].parent / "_template.ipynb"
     executed = read(run(template, tmp_path / "run.ipynb", {"budget_s": 0.1}))
-    assert records(executed, "Bill")
+    assert records(executed, "StepCost")
 
 
 @lesson

@@ -4,9 +4,9 @@ from itertools import pairwise
 
 import pytest
 
+from kit.core.errors import BadValue
 from kit.course.panels import explore, guess
-from kit.errors import BadValue
-from kit.figures import Table
+from kit.plots import Table
 
 WIDGET = "application/vnd.jupyter.widget-view+json"
 

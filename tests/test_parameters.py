@@ -6,8 +6,8 @@ import sys
 import pytest
 from written import asking
 
-from kit.errors import BadValue, UnknownName
-from kit.runs import check_parameters, declared, run
+from kit.core.errors import BadValue, UnknownName
+from kit.experiments import check_parameters, declared, run
 
 LINES = """
 steps: int = 600  # 10..20000; updates of the weights
@@ -235,6 +235,6 @@ def test_nothing_runs_if_a_parameter_is_wrong(asked, given, tmp_path):
 @pytest.mark.parametrize("limits", ["1" * 300_000 + " ..", "1" * 300_000 + "|", "1 " * 150_000])
 def test_limits_of_any_length_are_read_in_one_pass(limits):
     """A pattern that tries again from each digit would take hours."""
-    from kit.runs.parameters import _limits
+    from kit.experiments.parameters import _limits
 
     _limits(limits, str)

@@ -8,12 +8,12 @@ import pytest
 from click.testing import CliRunner
 from test_execution import notebook
 
-from kit.errors import BadValue
-from kit.runs import collect
-from kit.runs.command_line import main
-from kit.runs.grids import MOST
-from kit.runs.plans import expected_s, make_plan, standing
-from kit.runs.records import Executed
+from kit.cli.commands import main
+from kit.core.errors import BadValue
+from kit.experiments import collect
+from kit.experiments.grids import MOST
+from kit.experiments.plans import expected_s, make_plan, standing
+from kit.experiments.records import Executed
 
 PARAMETERS = """
 n: int = 2  # 0..100; a number

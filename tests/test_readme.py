@@ -11,7 +11,7 @@ import nbformat
 import pytest
 
 from kit.course.claims import ledger
-from kit.runs import lessons
+from kit.experiments import lessons
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -43,7 +43,7 @@ def test_make_knows_the_target(line):
 def test_the_command_line_knows_the_words(line, tmp_path, monkeypatch):
     words = shlex.split(line)[1:]
     if words[0] == "run":  # everything but the run itself: parameters are checked before it
-        from kit.runs import check_parameters, find_notebook
+        from kit.experiments import check_parameters, find_notebook
 
         given = dict(zip(words[3::3], words[4::3], strict=True))
         (own,) = (code for code in blocks("python") if "from_data" in code)

@@ -19,7 +19,7 @@ from torch import nn
 
 from kit import workloads
 from kit.checkpoints import load, save
-from kit.errors import BadValue, KitError, NonFiniteLoss, UnknownName
+from kit.core.errors import BadValue, KitError, NonFiniteLoss, UnknownName
 from kit.measurement.memory import peak_bytes
 from kit.models import FAMILIES, GPT, MLP, GPTConfig
 from kit.training import SCHEDULES, adamw, updates

@@ -9,22 +9,22 @@ from collections import Counter
 import pytest
 import torch
 
-from kit.counting import count
-from kit.data import Split, clicks
-from kit.data.tastes import FEWEST, ITEMS, MOST, PEOPLE, choices, oracle, preferences
-from kit.errors import ShapeMismatch, UnknownName
+from kit.core.errors import ShapeMismatch, UnknownName
+from kit.costs.counting import count
+from kit.data import Split, load_clicks
+from kit.data.clicks import FEWEST, ITEMS, MOST, PEOPLE, choices, oracle, preferences
 from kit.inference import evaluate, predict
 from kit.models import TwoTower, TwoTowerConfig
 from kit.training import train
 from kit.workloads import recommendation
-from kit.workloads.shopping import is_among_first
+from kit.workloads.recommendation import is_among_first
 
 HELD_OUT = ["validation", "test"]
 
 
 @pytest.fixture(scope="module")
 def data():
-    return clicks()
+    return load_clicks()
 
 
 @pytest.fixture(scope="module")

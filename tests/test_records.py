@@ -15,10 +15,10 @@ import pytest
 from written import written
 
 import kit
-from kit.errors import BadValue, LessonFailed
-from kit.results import RECORD
-from kit.runs import collect, lessons, run
-from kit.runs.records import RUN, Executed, executed, ordered
+from kit.core.errors import BadValue, LessonFailed
+from kit.core.results import RECORD
+from kit.experiments import collect, lessons, run
+from kit.experiments.records import RUN, Executed, executed, ordered
 
 PARAMETERS = """
 n: int = 2  # 1..9 tries; of nothing
@@ -165,11 +165,11 @@ def test_the_two_bills_are_one_tidy_row(tmp_path, vision):
     model = vision.model("mlp")
     inputs, _ = vision.example(1)
     history = kit.train(model, vision, steps=5, batch_size=32, live=False)
-    bill = kit.bill(model, vision, batch_size=32, budget_s=0.05)
+    bill = kit.step_cost(model, vision, batch_size=32, budget_s=0.05)
     latency = kit.measure(lambda: kit.predict(model, inputs), budget_s=0.05)
-    both = kit.two_bills(history, kit.evaluate(model, vision), vision.target, bill, latency)
+    both = kit.run_cost(history, kit.evaluate(model, vision), vision.target, bill, latency)
     shown(tmp_path / "a.ipynb", both._repr_mimebundle_()[RECORD])
-    (row,) = collect(tmp_path, "TwoBills").to_dict("records")
+    (row,) = collect(tmp_path, "RunCost").to_dict("records")
     assert row["training.steps"] == 5 and row["workload"] == "vision"
     assert row["inference.one_example_s.value"] == latency.median_s
     assert row["ratio.step_time.low"] == bill.time_ratio.low

@@ -10,15 +10,16 @@ import pandas as pd
 import pytest
 from click.testing import CliRunner
 
-from kit import Estimate, machine
+from kit import machine
+from kit.cli.commands import main
+from kit.core.errors import BadValue
+from kit.core.files import whole
+from kit.core.results import RECORD
+from kit.core.statistics import Estimate
 from kit.course.claims import ledger, verdict
-from kit.errors import BadValue
-from kit.places import whole
-from kit.results import RECORD
-from kit.runs import write_report
-from kit.runs.command_line import main
-from kit.runs.execution import NOTEBOOKS
-from kit.runs.report import ledger_table
+from kit.experiments import write_report
+from kit.experiments.execution import NOTEBOOKS
+from kit.experiments.report import ledger_table
 
 
 def notebook(path, *results):

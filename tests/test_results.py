@@ -7,21 +7,24 @@ import pytest
 import torch
 
 from kit import (
-    comparison,
-    costs,
-    counting,
     devices,
     inference,
-    limits,
+    loadgen,
     measurement,
-    scenarios,
-    sweeps,
     techniques,
     training,
 )
-from kit.course import claims, elsewhere, ordering
+from kit.core.results import RECORD, Result
+from kit.costs.counting import count
+from kit.costs.generation_counts import count_generation
+from kit.costs.run_cost import RunCost, run_cost
+from kit.costs.step_cost import step_cost
+from kit.costs.step_cost_grid import step_costs
+from kit.course import claims, ordering_panel, recordings
+from kit.ladders.fastest import Fastest, fastest
+from kit.ladders.inference import InferenceLadder, inference_ladder
+from kit.ladders.training import TrainingLadder, training_ladder
 from kit.models import GPT, MLP, MLPConfig
-from kit.results import RECORD, Result
 
 SHORT = {"budget_s": 0.01}
 
@@ -34,32 +37,32 @@ def nothing(_: object = None) -> None:
     pass
 
 
-def asked_often() -> scenarios.ServerRun:
-    return scenarios.server(nothing, rate=1e3, target_s=1, queries=10)
+def asked_often() -> loadgen.ServerRun:
+    return loadgen.server(nothing, rate=1e3, target_s=1, queries=10)
 
 
-def trained_and_used(work) -> costs.TwoBills:
+def trained_and_used(work) -> RunCost:
     model = tiny()
-    return costs.two_bills(
+    return run_cost(
         history=training.train(model, work, steps=3, live=False),
         score=inference.evaluate(model, work),
         target=work.target,
-        bill=costs.bill(model, work, batch_size=32, **SHORT),
+        bill=step_cost(model, work, batch_size=32, **SHORT),
         latency=measurement.measure(nothing, **SHORT),
     )
 
 
-def climbed(work) -> costs.TrainingLadder:
-    return costs.training_ladder(tiny, work, target_loss=2.2, most_steps=60, **SHORT)
+def climbed(work) -> TrainingLadder:
+    return training_ladder(tiny, work, target_loss=2.2, most_steps=60, **SHORT)
 
 
-def in_forms(work) -> costs.InferenceLadder:
-    first = costs.inference_ladder(tiny(), work, batch_sizes=(1, 4), **SHORT)
+def in_forms(work) -> InferenceLadder:
+    first = inference_ladder(tiny(), work, batch_sizes=(1, 4), **SHORT)
     return first.then("half", techniques.half).then("channels_last", techniques.channels_last)
 
 
-def chosen(work) -> costs.Fastest:
-    return costs.fastest(tiny(), work, max_bytes=1e6, techniques=("none", "half"))
+def chosen(work) -> Fastest:
+    return fastest(tiny(), work, max_bytes=1e6, techniques=("none", "half"))
 
 
 def written(_: object = None) -> inference.Generation:
@@ -68,32 +71,34 @@ def written(_: object = None) -> inference.Generation:
 
 # One of each kind. A new kind of result needs a line here.
 MAKERS = {
-    "Agreement": lambda work: comparison.agree(torch.zeros(2, 2), torch.zeros(2, 2)),
-    "Bill": lambda work: costs.bill(tiny(), work, batch_size=2, **SHORT),
-    "Bills": lambda work: costs.bills(["mlp"], work, batch_sizes=[1, 2], **SHORT),
+    "Agreement": lambda work: measurement.agree(torch.zeros(2, 2), torch.zeros(2, 2)),
+    "StepCost": lambda work: step_cost(tiny(), work, batch_size=2, **SHORT),
+    "StepCosts": lambda work: step_costs(["mlp"], work, batch_sizes=[1, 2], **SHORT),
     "Fastest": chosen,
     "Form": lambda work: in_forms(work)["half"],
     "Generation": written,
-    "GenerationCount": lambda work: counting.count_generation(GPT(), 3, 4),
+    "GenerationCount": lambda work: count_generation(GPT(), 3, 4),
     "InferenceLadder": in_forms,
-    "Comparison": lambda work: comparison.compare({"a": nothing, "b": nothing}, **SHORT),
-    "Count": lambda work: counting.count(tiny(), torch.zeros(2, 1, 8, 8)),
-    "GuessedOrder": lambda work: ordering.order(["a", "b"], "Which?").against({"a": 1.0, "b": 2.0}),
-    "HighestRate": lambda work: scenarios.HighestRate((asked_often(),)),
+    "Comparison": lambda work: measurement.compare({"a": nothing, "b": nothing}, **SHORT),
+    "Count": lambda work: count(tiny(), torch.zeros(2, 1, 8, 8)),
+    "GuessedOrder": lambda work: ordering_panel.guess_order(["a", "b"], "Which?").against(
+        {"a": 1.0, "b": 2.0}
+    ),
+    "HighestRate": lambda work: loadgen.HighestRate((asked_often(),)),
     "History": lambda work: training.train(tiny(), work, steps=3, live=False),
     "TrainingLadder": climbed,
     "Machine": lambda work: devices.machine(),
     "Measurement": lambda work: measurement.measure(nothing, **SHORT),
-    "OfflineRun": lambda work: scenarios.offline(nothing, samples=8, batch_size=4),
+    "OfflineRun": lambda work: loadgen.offline(nothing, samples=8, batch_size=4),
     "Parts": lambda work: measurement.measure_parts({"a": nothing}, **SHORT),
-    "Peaks": lambda work: limits.Peaks({"float32": 1e11}, 4e10, {}, "cpu", 1),
+    "Peaks": lambda work: measurement.Peaks({"float32": 1e11}, 4e10, {}, "cpu", 1),
     "Rung": lambda work: climbed(work).newest,
     "Score": lambda work: inference.evaluate(tiny(), work),
     "ServerRun": lambda work: asked_often(),
-    "StreamRun": lambda work: scenarios.multi_stream(nothing, **SHORT),
-    "Sweep": lambda work: sweeps.sweep(lambda size: nothing, [1, 2], **SHORT),
-    "TwoBills": trained_and_used,
-    "Recorded": lambda work: elsewhere.recorded("99"),
+    "StreamRun": lambda work: loadgen.multi_stream(nothing, **SHORT),
+    "Sweep": lambda work: measurement.sweep(lambda size: nothing, [1, 2], **SHORT),
+    "RunCost": trained_and_used,
+    "Recorded": lambda work: recordings.recorded("99"),
     "Verdict": lambda work: claims.verdict("01", weights_moved=1.0, loss_ratio=None),
 }
 

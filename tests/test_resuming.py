@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 import kit
-from kit.errors import BadValue
+from kit.core.errors import BadValue
 from kit.workloads import from_data
 
 X = torch.randn(40, 4, generator=torch.Generator().manual_seed(0))

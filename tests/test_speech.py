@@ -19,11 +19,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from kit import places
-from kit.counting import count
-from kit.data import spoken, spoken_digits
-from kit.data.keeping import is_kept, kept
-from kit.data.spoken import (
+from kit.core.errors import BadValue, NotInstalled, ShapeMismatch, UnknownName
+from kit.costs.counting import count
+from kit.data import load_spoken_digits, spoken_digits
+from kit.data.cache import is_kept, kept
+from kit.data.speech_synthesis import RATE_HZ, accents, say, speakers
+from kit.data.spoken_digits import (
     ACCENTS,
     ALIKE,
     BANDS,
@@ -42,8 +43,6 @@ from kit.data.spoken import (
     mel_filters,
     who_speaks,
 )
-from kit.data.synthesis import RATE_HZ, accents, say, speakers
-from kit.errors import BadValue, NotInstalled, ShapeMismatch, UnknownName
 from kit.inference import evaluate
 from kit.models import CNN1d, CNN1dConfig
 from kit.training import train
@@ -156,7 +155,7 @@ def test_threads_do_not_talk_into_each_other():
 
 PRINT_DIGEST = """
 import hashlib
-from kit.data.synthesis import say
+from kit.data.speech_synthesis import say
 for voice in ("en-us", "en-029+whisper", "en-gb-scotland+f1"):
     print(hashlib.sha256(say("seven", voice).numpy().tobytes()).hexdigest())
 """
@@ -169,7 +168,7 @@ def test_fresh_processes_say_the_same():
 
 FORK = """
 import os
-from kit.data.synthesis import say
+from kit.data.speech_synthesis import say
 say("one")
 if child := os.fork():
     raise SystemExit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
@@ -201,8 +200,8 @@ LONG_PATH = """
 import sys
 from pathlib import Path
 import espeakng_loader
-from kit.data.synthesis import say
-from kit.errors import BadValue
+from kit.data.speech_synthesis import say
+from kit.core.errors import BadValue
 espeakng_loader.get_data_path = lambda: sys.argv[1]
 try:
     say("seven")
@@ -425,7 +424,7 @@ def test_work_that_was_interrupted_leaves_nothing(cache, monkeypatch):
 
     with pytest.raises(KeyboardInterrupt):
         kept("few", interrupted)  # while it was made
-    monkeypatch.setattr(places.os, "replace", interrupted)
+    monkeypatch.setattr(os, "replace", interrupted)
     with pytest.raises(KeyboardInterrupt):
         kept("few", Maker())  # while it was written
     assert files(cache) == []
@@ -509,14 +508,14 @@ def test_clips_that_are_made_otherwise_are_kept_under_another_name(work):
 
 def test_the_second_time_nothing_is_said(work, monkeypatch):
     before = digest(work.data)
-    monkeypatch.setattr(spoken, "say", None)
-    assert digest(spoken_digits()) == before
+    monkeypatch.setattr(spoken_digits, "say", None)
+    assert digest(load_spoken_digits()) == before
 
 
 LOAD = f"""
 import hashlib, sys
 sys.modules["espeakng_loader"] = None  # as where the extra is not installed
-from kit.errors import NotInstalled
+from kit.core.errors import NotInstalled
 from kit.workloads import speech
 {inspect.getsource(digest)}
 work = speech()
@@ -543,13 +542,13 @@ def test_without_the_engine_and_without_clips_it_says_how_to_get_it(cache):
 
 
 INTERRUPTED = """
-from kit.data import spoken
-say = spoken.say
+from kit.data import spoken_digits
+say = spoken_digits.say
 def said(*args, **options):
     print("said", flush=True)
     return say(*args, **options)
-spoken.say = said
-spoken.spoken_digits()
+spoken_digits.say = said
+spoken_digits.load_spoken_digits()
 """
 
 

@@ -17,11 +17,11 @@ import pytest
 from click.testing import CliRunner
 from test_execution import notebook, shown
 
-from kit.errors import BadValue
-from kit.runs import collect, run
-from kit.runs.command_line import _follow, main
-from kit.runs.sweeping import Outcome, alone_in
-from kit.runs.turns import WITHIN, turn
+from kit.cli.commands import _follow, main
+from kit.core.errors import BadValue
+from kit.experiments import collect, run
+from kit.experiments.machine_lock import WITHIN, turn
+from kit.experiments.sweeping import Outcome, alone_in
 
 # A run tells in a file when it begins and ends, and whether others compute at that moment.
 BEGIN = """
@@ -186,8 +186,8 @@ def test_a_folder_that_cannot_be_is_one_line(source):
 STARTER = """
 import json, os, sys
 import papermill, tqdm
-from kit.runs import cluster, sweeping
-from kit.runs.command_line import main
+from kit.experiments import cluster, sweeping
+from kit.cli.commands import main
 for line in sys.stdin:
     order = json.loads(line)
     pid = os.fork()

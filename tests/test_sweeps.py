@@ -15,10 +15,10 @@ import torch
 from conftest import taken
 
 from kit import devices
-from kit.devices import allowance
-from kit.errors import BadValue, CallFailed, UnknownName
-from kit.limits import Peaks
-from kit.sweeps import Sweep, sweep
+from kit.core.errors import BadValue, CallFailed, UnknownName
+from kit.devices import resource_limits
+from kit.measurement import Peaks
+from kit.measurement.sweeps import Sweep, sweep
 
 PEAKS = Peaks({"float32": 1e9, "bfloat16": 4e9}, 1e8, {}, "cpu", 1)
 SHORT = {"budget_s": 0.005}
@@ -213,10 +213,10 @@ def test_want_of_memory_while_the_call_is_made_is_a_row_too():
     assert sweep(make_call, [10, 10**15], **SHORT).failed == {10**15: "out of memory"}
 
 
-@pytest.mark.skipif(allowance._data_bytes() is None, reason="only Linux hands out too much")
+@pytest.mark.skipif(resource_limits._data_bytes() is None, reason="only Linux hands out too much")
 def test_more_memory_than_there_is_is_a_row_even_if_linux_would_hand_it_out(monkeypatch):
     """As if 200 MB were left. Without the guard Linux would end this program, later on."""
-    monkeypatch.setattr(allowance, "memory_left", lambda: 200_000_000)
+    monkeypatch.setattr(resource_limits, "memory_left", lambda: 200_000_000)
     found = sweep(allocating, [1_000, 100_000_000], **SHORT)
     assert found.failed == {100_000_000: "out of memory"}
     assert torch.empty(100_000_000).shape  # afterwards it is handed out again

@@ -18,8 +18,7 @@ from torch import nn
 
 import kit
 from kit import techniques
-from kit.counting import count
-from kit.errors import (
+from kit.core.errors import (
     BadValue,
     CheckpointRefused,
     DeviceUnavailable,
@@ -27,6 +26,7 @@ from kit.errors import (
     NotSupported,
     UnknownName,
 )
+from kit.costs.counting import count
 from kit.inference import device_of, predict
 from kit.models import FAMILIES, MLP, MLPConfig, halved
 from kit.techniques import SHELF, Exported, Technique, get

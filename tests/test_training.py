@@ -17,8 +17,8 @@ from torch.nn.functional import cross_entropy
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from kit.checkpoints import load, save
+from kit.core.errors import BadValue, NonFiniteLoss, ShapeMismatch, UnknownName
 from kit.data import Dataset, Split
-from kit.errors import BadValue, NonFiniteLoss, ShapeMismatch, UnknownName
 from kit.inference import Score, evaluate
 from kit.models import FAMILIES, MLP, MLPConfig
 from kit.training import History, step, train

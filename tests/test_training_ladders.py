@@ -9,16 +9,17 @@ import pytest
 import torch
 from torch import nn
 
-from kit import comparison, measurement, workloads
-from kit.costs import training_ladder, training_ladders, training_rungs
-from kit.costs.chains import product
-from kit.costs.training_rungs import Rung, Way, crossing, to_the_loss
-from kit.counting import count
-from kit.errors import BadValue
-from kit.estimates import Estimate
-from kit.limits import Peaks
+from kit import measurement, workloads
+from kit.core.errors import BadValue
+from kit.core.results import RECORD
+from kit.core.statistics import Estimate
+from kit.costs.counting import count
+from kit.ladders import training, training_rungs
+from kit.ladders.ratios import product
+from kit.ladders.training import training_ladder
+from kit.ladders.training_rungs import Rung, Way, crossing, to_the_loss
+from kit.measurement import Peaks
 from kit.models import MLP, MLPConfig
-from kit.results import RECORD
 from kit.training import train
 
 
@@ -97,7 +98,7 @@ def test_the_crossing_lies_on_the_line_between_two_looks(looks, steps):
 
 
 def test_what_learns_the_same_is_not_trained_again(work, first, monkeypatch):
-    monkeypatch.setattr("kit.costs.training_rungs.train", lambda *_, **__: pytest.fail("trained"))
+    monkeypatch.setattr("kit.ladders.training_rungs.train", lambda *_, **__: pytest.fail("trained"))
     rung = first.then("in parts", accumulate=2).rungs[-1]
     assert rung.crossings == first.rungs[0].crossings and rung.against == "where it begins"
     assert rung.learns_as == "where it begins"
@@ -440,12 +441,8 @@ def pretended(monkeypatch, work, clock, stopwatch):
             self.loss = model.loss
 
     monkeypatch.setattr(training_rungs, "evaluate", Look)
-    monkeypatch.setattr(
-        training_ladders, "measure", partial(measurement.measure, stopwatch=stopwatch)
-    )
-    monkeypatch.setattr(
-        training_ladders, "compare", partial(comparison.compare, stopwatch=stopwatch)
-    )
+    monkeypatch.setattr(training, "measure", partial(measurement.measure, stopwatch=stopwatch))
+    monkeypatch.setattr(training, "compare", partial(measurement.compare, stopwatch=stopwatch))
 
     def loop(step_s, speed=1.0):
         def steps(model, work):

@@ -11,20 +11,20 @@ import torch
 from num2words import num2words
 from torch.nn.functional import cross_entropy
 
-from kit.counting import count
-from kit.data import Split, bilingual, numerals
-from kit.data.bilingual import END, PADDING, SOURCE, START, SYMBOLS, TARGET, numbers
-from kit.errors import BadValue, ShapeMismatch
+from kit.core.errors import BadValue, ShapeMismatch
+from kit.costs.counting import count
+from kit.data import Split, load_number_words, number_words
+from kit.data.number_words import END, PADDING, SOURCE, START, SYMBOLS, TARGET, numbers
 from kit.inference import predict
 from kit.models import Seq2Seq, Seq2SeqConfig, seq2seq
 from kit.training import train
 from kit.workloads import translation
-from kit.workloads.text import is_translated_exactly, mean_per_symbol
+from kit.workloads.translation import is_translated_exactly, mean_per_symbol
 
 
 @pytest.fixture(scope="module")
 def data():
-    return numerals()
+    return load_number_words()
 
 
 # --- Number words --------------------------------------------------------------------------------
@@ -104,7 +104,7 @@ def test_reading_stops_at_the_end(data):
 
 def test_both_rooms_mean_the_same_by_the_symbols_that_are_no_characters():
     for name in ("PADDING", "START", "END"):
-        assert getattr(seq2seq, name) == getattr(bilingual, name)
+        assert getattr(seq2seq, name) == getattr(number_words, name)
     config = Seq2SeqConfig()
     assert (config.symbols, config.source, config.longest) == (len(SYMBOLS), SOURCE, TARGET)
 

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from kit.units import digits, span, words
+from kit.core.units import digits, span, words
 
 
 @pytest.mark.parametrize(

@@ -10,12 +10,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from kit.core.errors import NotInstalled, ShapeMismatch, UnknownName
 from kit.data import Split
-from kit.errors import NotInstalled, ShapeMismatch, UnknownName
 from kit.inference import Score, evaluate, predict
 from kit.training import train
 from kit.workloads import SHELF, Workload, get, is_right
-from kit.workloads.scoring import variance_explained
+from kit.workloads.scores import variance_explained
 
 
 @pytest.fixture(scope="module", params=SHELF)

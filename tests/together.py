@@ -13,7 +13,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 import kit
-from kit.errors import BadValue
+from kit.core.errors import BadValue
 from kit.training import Recipe
 from kit.training.engine import Engine
 

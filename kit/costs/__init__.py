@@ -1,36 +1,11 @@
-"""The two halves of a model's bill: training and inference, counted and timed.
+"""What training and inference cost: counted on paper, timed on this machine.
 
-phases               one training step beside one prediction on the same batch, phase by phase
-grids                the same for several models and batch sizes
-chains               ratios multiplied along a ladder, and several that hold at once
-shares               what of the machine's best rate a piece of work reaches
-halves               a whole training beside one prediction of the trained model
-training_ladders     ways to train one model, each held against the best before it
-inference_ladders    forms of one trained model, each held against what it was in training
-choice               the fastest of these forms within limits
+counting            parameters, bytes and FLOPs of a prediction and of a training step
+operation_flops     the FLOPs of single operations
+activation_memory   the memory that operations make and that autograd keeps
+generation_counts   what generating a text costs: prefill, then one token after another
+step_cost           one training step beside one prediction on the same batch, phase by phase
+step_cost_grid      the same for several models and batch sizes
+run_cost            a whole training beside one prediction of the trained model
+peak_share          the share of this machine's best rate that a piece of work reaches
 """
-
-from kit.costs.choice import Fastest, fastest
-from kit.costs.forms import Form
-from kit.costs.grids import Bills, bills
-from kit.costs.halves import TwoBills, energy_per_call, two_bills
-from kit.costs.inference_ladders import InferenceLadder, inference_ladder
-from kit.costs.phases import Bill, bill
-from kit.costs.training_ladders import TrainingLadder, training_ladder
-
-__all__ = [
-    "Bill",
-    "Bills",
-    "Fastest",
-    "Form",
-    "InferenceLadder",
-    "TrainingLadder",
-    "TwoBills",
-    "bill",
-    "bills",
-    "energy_per_call",
-    "fastest",
-    "inference_ladder",
-    "training_ladder",
-    "two_bills",
-]

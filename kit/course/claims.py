@@ -13,11 +13,11 @@ from numbers import Real
 from pathlib import Path
 from typing import Any
 
-from kit.errors import BadValue, UnknownName
-from kit.estimates import Estimate
-from kit.figures import Table
-from kit.results import Result
-from kit.units import digits
+from kit.core.errors import BadValue, UnknownName
+from kit.core.results import Result
+from kit.core.statistics import Estimate
+from kit.core.units import digits
+from kit.plots import Table
 
 HOLDS, ONLY_IF, DOES_NOT, CANNOT_TELL = (
     "holds here",

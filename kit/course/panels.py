@@ -15,9 +15,9 @@ import anywidget
 import traitlets
 from ipywidgets import DOMWidget
 
-from kit.errors import BadValue
-from kit.figures import Note
-from kit.units import digits, words
+from kit.core.errors import BadValue
+from kit.core.units import digits, words
+from kit.plots import Note
 
 
 def shown_with(widget: DOMWidget, fallback: str, text: str) -> dict[str, Any]:

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from kit.data.feeding import as_tokens, feed
-from kit.errors import BadValue, UnknownName
+from kit.core.errors import BadValue, UnknownName
+from kit.data.batching import as_tokens, feed
 
 
 class Split(NamedTuple):
@@ -69,8 +69,8 @@ class Dataset:
     def __getitem__(self, split: str) -> Split:
         """The split of that name.
 
-        >>> from kit.data import digits
-        >>> digits()["test"].inputs.shape
+        >>> from kit.data import load_digits
+        >>> load_digits()["test"].inputs.shape
         torch.Size([300, 1, 8, 8])
         """
         if split not in self.splits:

@@ -26,9 +26,9 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
 
-from kit.errors import BadValue, DownloadFailed
-from kit.places import cache_folder, made, unfollowed
-from kit.units import words
+from kit.core.errors import BadValue, DownloadFailed
+from kit.core.files import cache_folder, made, unfollowed
+from kit.core.units import words
 
 # Why not pooch: it does most of this well, but a download that broke off begins again from
 # nothing, which on a line that breaks every few minutes means never.
@@ -56,7 +56,7 @@ class _Trouble(Exception):
         self.may_pass = may_pass
 
 
-def fetch(file: File, instead: str = "kit.data.digits()") -> Path:
+def fetch(file: File, instead: str = "kit.data.load_digits()") -> Path:
     """The path of the file in the user's cache: whole, with the right digest.
 
     Raises

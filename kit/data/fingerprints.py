@@ -21,8 +21,8 @@ import torch
 from torch import Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
 
+from kit.data.batching import version
 from kit.data.dataset import Task
-from kit.data.feeding import version
 
 MOST_BYTES = 2**24  # a digest of so many takes some 20 ms
 SAMPLE = 1024  # examples

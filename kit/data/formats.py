@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from kit.errors import BadValue
+from kit.core.errors import BadValue
 
 Bytes = NDArray[np.uint8]
 Pile = tuple[Bytes, Bytes]  # images (N, C, H, W) and labels (N,)

@@ -14,11 +14,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from kit.core.errors import BadValue
+from kit.core.units import is_whole
 from kit.data.dataset import Dataset, Split
 from kit.data.downloads import File, fetch
 from kit.data.formats import Pile, cifar_piles, idx_piles, movielens_rows
-from kit.errors import BadValue
-from kit.units import is_whole
 
 SEED = 0  # of the shuffle before splitting; fixed, so that a test score means the same everywhere
 HELD_BACK = 10  # one training image in so many is for validation
@@ -85,7 +85,7 @@ FILES = {
 }
 
 
-def mnist(limit: int | None = None) -> Dataset:
+def load_mnist(limit: int | None = None) -> Dataset:
     """70,000 handwritten digits as grey images of 28×28, with labels 0 to 9.
 
     Inputs are (N, 1, 28, 28) float32 from 0 (paper) to 1 (ink); targets are (N,) int64. There are
@@ -116,7 +116,7 @@ def mnist(limit: int | None = None) -> Dataset:
     )
 
 
-def fashion_mnist(limit: int | None = None) -> Dataset:
+def load_fashion_mnist(limit: int | None = None) -> Dataset:
     """70,000 grey images of 28×28 of clothes, of ten kinds: harder than `mnist`, else like it.
 
     There are 30.9 MB to fetch, once; in memory it is 220 MB. `limit` and the errors are `mnist`'s.
@@ -138,7 +138,7 @@ def fashion_mnist(limit: int | None = None) -> Dataset:
     )
 
 
-def cifar10(limit: int | None = None) -> Dataset:
+def load_cifar10(limit: int | None = None) -> Dataset:
     """60,000 colour images of 32×32, of ten kinds of animals and vehicles.
 
     Inputs are (N, 3, 32, 32) float32 from 0 to 1: red, green, blue; targets are (N,) int64. There
@@ -163,7 +163,7 @@ def cifar10(limit: int | None = None) -> Dataset:
     )
 
 
-def movielens() -> Dataset:
+def load_movielens() -> Dataset:
     """100,000 ratings that 943 people gave to 1,682 films in 1997 and 1998, in order of time.
 
     Inputs are (N, 2) int64: rows of (user, item), each counted from 0. Targets are (N,) int64: the
@@ -183,7 +183,9 @@ def movielens() -> Dataset:
     2015: MovieLens 100K. For research; not to be passed on, nor sold, without permission.
     """
     (file,) = FILES["movielens"]
-    rows = movielens_rows(fetch(file, instead="kit.data.clicks()"))  # user, item, stars, second
+    rows = movielens_rows(
+        fetch(file, instead="kit.data.load_clicks()")
+    )  # user, item, stars, second
     rows = rows[np.argsort(rows[:, 3], kind="stable")]
     later = _later_rows(rows[:, 0])
     chosen = {"train": later >= 2, "validation": later == 1, "test": later == 0}

@@ -4,17 +4,18 @@ A computer is what one is *allowed* to use of it: a container's quota and memory
 process's affinity count, not what the box has inside.
 """
 
-from kit.devices.allowance import (
+from kit.devices.compiler import compiling, keep_programs, lacks_compiler
+from kit.devices.description import Machine, last_cache_bytes, machine, name_of, process_peak_bytes
+from kit.devices.energy import Meter, metered
+from kit.devices.garbage_collection import collector_held
+from kit.devices.interference import Reading, Surroundings, between, reading
+from kit.devices.resource_limits import (
     cores_allowed,
     memory_allowed,
     memory_guard,
     memory_left,
     out_of_memory,
 )
-from kit.devices.collector import collector_held
-from kit.devices.compiler import compiling, keep_programs, lacks_compiler
-from kit.devices.description import Machine, last_cache_bytes, machine, name_of, process_peak_bytes
-from kit.devices.energy import Meter, metered
 from kit.devices.selection import (
     agrees_with_cpu,
     calm_threads,
@@ -26,7 +27,6 @@ from kit.devices.selection import (
     threads_here,
     worker,
 )
-from kit.devices.surroundings import Reading, Surroundings, between, reading
 
 __all__ = [
     "Machine",

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from kit.places import cache_folder, private
+from kit.core.files import cache_folder, private
 
 FOLDER = "TORCHINDUCTOR_CACHE_DIR"  # PyTorch's own setting
 

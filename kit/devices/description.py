@@ -13,11 +13,11 @@ from typing import Any
 
 import torch
 
-from kit.devices.allowance import cores_allowed, memory_allowed, memory_present
+from kit.core.results import Result
+from kit.core.units import words
+from kit.devices.resource_limits import cores_allowed, memory_allowed, memory_present
 from kit.devices.selection import present_devices
-from kit.figures import Table
-from kit.results import Result
-from kit.units import words
+from kit.plots import Table
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,9 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import torch
 
-from kit.devices.allowance import cores_allowed
-from kit.errors import BadValue, DeviceUnavailable
-from kit.units import is_whole
+from kit.core.errors import BadValue, DeviceUnavailable
+from kit.core.units import is_whole
+from kit.devices.resource_limits import cores_allowed
 
 KNOWN_WRONG = {"mps"}  # backends that have returned wrong numbers without an error
 

@@ -11,9 +11,9 @@ drafts        guesses of the tokens to come, for a model to confirm many at once
 This room does not know that training exists: a deployed model needs nothing else of the kit.
 """
 
+from kit.inference.evaluation import Score, evaluate, judge
 from kit.inference.generation import Generation, generate
 from kit.inference.prediction import Runtime, device_of, evaluating, predict
-from kit.inference.scores import Score, evaluate, judge
 from kit.inference.streaming import stream
 
 __all__ = [

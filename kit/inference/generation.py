@@ -12,14 +12,14 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from kit.core.errors import BadValue
+from kit.core.results import Result
+from kit.core.units import is_whole, words
 from kit.data import Text
-from kit.errors import BadValue
-from kit.figures import Picture, Table, lines
 from kit.inference.prediction import device_of
 from kit.inference.streaming import NOTHING, stream
 from kit.models.checks import check_writes
-from kit.results import Result
-from kit.units import is_whole, words
+from kit.plots import Picture, Table, lines
 
 Prompt = str | Sequence[int] | Tensor
 

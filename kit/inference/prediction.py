@@ -12,9 +12,9 @@ from itertools import chain
 import torch
 from torch import Tensor, nn
 
-from kit.data.asked import check_model, check_no_array
-from kit.errors import DeviceMismatch, DeviceUnavailable
-from kit.models.foreign import Inputs, called, logits_in, tensors_in
+from kit.core.errors import DeviceMismatch, DeviceUnavailable
+from kit.data.arguments import check_model, check_no_array
+from kit.models.custom import Inputs, called, logits_in, tensors_in
 
 
 @contextmanager

@@ -8,8 +8,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from kit.errors import BadValue
-from kit.units import is_number, is_whole
+from kit.core.errors import BadValue
+from kit.core.units import is_number, is_whole
 
 NEVER = float("-inf")
 

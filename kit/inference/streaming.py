@@ -11,13 +11,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from kit.errors import BadValue, UnknownName
-from kit.inference.drafts import Draft, NGrams
+from kit.core.errors import BadValue, UnknownName
+from kit.core.units import is_whole
+from kit.inference.decoding import reader_for, step_for
 from kit.inference.prediction import device_of, evaluating, explain
-from kit.inference.readers import reader_for, step_for
 from kit.inference.sampling import Sampler
+from kit.inference.speculative import Draft, NGrams
 from kit.models.checks import check_writes, room_to_write
-from kit.units import is_whole
 
 NOTHING = -1  # in place of a token: this text has ended
 DRAFTS = {"n-grams": NGrams}

@@ -1,4 +1,6 @@
-"""How long a call takes: any call. Nothing here knows what a model is.
+"""How long a call takes, which of two is faster, and what this machine could do at best.
+
+Nothing here knows what a model is.
 
 Six things make a stopwatch right, and each is in this file once:
 
@@ -10,11 +12,13 @@ interval    what the repeats allow one to say, and what they do not        Measu
 doubt       what else the machine did meanwhile                            Conditions
 """
 
-from kit.estimates import samples_needed
+from kit.core.statistics import samples_needed
+from kit.measurement.agreement import Agreement, agree
+from kit.measurement.comparison import Comparison, compare
 from kit.measurement.conditions import Conditions, Observer, compile_time
 from kit.measurement.memory import peak_bytes
 from kit.measurement.parts import Parts, measure_parts
-from kit.measurement.single import Measurement, doubts_told, measure
+from kit.measurement.roofline import Peaks
 from kit.measurement.stopwatch import (
     Call,
     Stopwatch,
@@ -24,15 +28,23 @@ from kit.measurement.stopwatch import (
     rounds,
     warm_up,
 )
+from kit.measurement.sweeps import Sweep, sweep
+from kit.measurement.timing import Measurement, doubts_told, measure
 
 __all__ = [
+    "Agreement",
     "Call",
+    "Comparison",
     "Conditions",
     "Measurement",
     "Observer",
     "Parts",
+    "Peaks",
     "Stopwatch",
+    "Sweep",
+    "agree",
     "check_budget",
+    "compare",
     "compile_time",
     "doubts_told",
     "labelled",
@@ -42,5 +54,6 @@ __all__ = [
     "peak_bytes",
     "rounds",
     "samples_needed",
+    "sweep",
     "warm_up",
 ]

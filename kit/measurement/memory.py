@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch._C._profiler import _EventType
 
-from kit.quiet import without_stderr
+from kit.core.silence import without_stderr
 
 COLD_BYTES = 128_000_000  # as much as a CPU core can hope for of the last cache, and more
 CACHES = Path("/sys/devices/system/cpu/cpu0/cache")

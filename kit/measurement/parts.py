@@ -9,11 +9,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from kit.errors import BadValue
-from kit.estimates import Estimate, median
-from kit.figures import Table
+from kit.core.errors import BadValue
+from kit.core.results import Result
+from kit.core.statistics import Estimate, median
 from kit.measurement.conditions import Observer
-from kit.measurement.single import Measurement, measurements_table
 from kit.measurement.stopwatch import (
     SETTLED,
     WINDOW,
@@ -23,7 +22,8 @@ from kit.measurement.stopwatch import (
     no_collection,
     rounds,
 )
-from kit.results import Result
+from kit.measurement.timing import Measurement, measurements_table
+from kit.plots import Table
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from kit import devices
-from kit.errors import BadValue, CallFailed
+from kit.core.errors import BadValue, CallFailed
 
 LEAST_TIMING_S = 50e-6  # a shorter call is timed in blocks …
 LEAST_EMPTY_TIMINGS = 200  # … and so is one that does not outlast this many empty timings

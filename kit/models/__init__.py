@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from kit.errors import BadValue, UnknownName
+from kit.core.errors import BadValue, UnknownName
 from kit.models.autoencoder import Autoencoder, AutoencoderConfig
 from kit.models.cnn import CNN, CNNConfig
 from kit.models.cnn1d import CNN1d, CNN1dConfig

@@ -5,8 +5,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from kit.errors import BadValue, ShapeMismatch
-from kit.units import is_whole
+from kit.core.errors import BadValue, ShapeMismatch
+from kit.core.units import is_whole
 
 
 def positive(config: Any) -> None:

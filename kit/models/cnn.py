@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 from torch.nn.functional import max_pool2d, relu
 
-from kit.errors import BadValue
+from kit.core.errors import BadValue
 from kit.models.checks import describe, image_shape, positive
 
 

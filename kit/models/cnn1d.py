@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 from torch.nn.functional import max_pool1d, relu
 
-from kit.errors import ShapeMismatch
+from kit.core.errors import ShapeMismatch
 from kit.models.checks import describe, positive
 
 POOLED = 4  # steps that become one, of which the strongest answer stays

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from kit.errors import BadValue, ShapeMismatch
-from kit.models.cache import Cache, FixedCache
+from kit.core.errors import BadValue, ShapeMismatch
 from kit.models.checks import describe, positive
+from kit.models.kv_cache import Cache, FixedCache
 from kit.models.transformer import SMALL, Block, heads_fit, within
 
 

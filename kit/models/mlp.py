@@ -8,7 +8,7 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
-from kit.errors import ShapeMismatch
+from kit.core.errors import ShapeMismatch
 from kit.models.checks import describe, positive
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from kit.errors import ShapeMismatch
+from kit.core.errors import ShapeMismatch
 from kit.models.checks import describe, positive
 
 

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from kit.errors import BadValue, ShapeMismatch
+from kit.core.errors import BadValue, ShapeMismatch
 from kit.models.checks import describe, positive
 
-PADDING, START, END = 0, 1, 2  # symbols that are no characters, as in `kit.data.bilingual`
+PADDING, START, END = 0, 1, 2  # symbols that are no characters, as in `kit.data.number_words`
 
 
 @dataclass(frozen=True)

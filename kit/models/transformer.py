@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import gelu, scaled_dot_product_attention
 
-from kit.errors import BadValue, ShapeMismatch
-from kit.models.cache import Past
+from kit.core.errors import BadValue, ShapeMismatch
 from kit.models.checks import describe, positive
+from kit.models.kv_cache import Past
 
 SMALL = 0.02  # spread of fresh embeddings: what a thing is has to be learnt, not unlearnt first
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
-from kit.errors import ShapeMismatch
+from kit.core.errors import ShapeMismatch
 from kit.models.checks import describe, positive
 
 

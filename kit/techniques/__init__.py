@@ -20,12 +20,12 @@ from __future__ import annotations
 
 import torch
 
+from kit.core.errors import KitError, UnknownName
 from kit.devices import lacks_compiler
-from kit.errors import KitError, UnknownName
-from kit.figures import Table
-from kit.techniques import compiling, exporting, factors, precision, pruning, quantisation
+from kit.plots import Table
+from kit.techniques import compiling, exporting, factorization, precision, pruning, quantisation
 from kit.techniques.distillation import taught_by
-from kit.techniques.files import is_open, read, size_on_disk, write
+from kit.techniques.exported_files import is_open, read, size_on_disk, write
 from kit.techniques.pruning import zeros_kept
 from kit.techniques.runtimes import Exported
 from kit.techniques.technique import Technique, untouched
@@ -110,7 +110,7 @@ pruned = Technique(
     "pruned", "whole channels taken out", pruning.pruned, None,
     needs=("torch_pruning",), extra="edge",
 )  # fmt: skip
-low_rank = Technique("low_rank", "matrices as products of thin ones", factors.low_rank, None)
+low_rank = Technique("low_rank", "matrices as products of thin ones", factorization.low_rank, None)
 
 # In the order in which `kit.fastest` tries them: what is made quickly and often wins comes first.
 SHELF: dict[str, Technique] = {

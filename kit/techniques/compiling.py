@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from kit.core.silence import hushed
 from kit.devices import compiling, keep_programs
-from kit.quiet import hushed
 from kit.techniques.exporting import program
 from kit.techniques.precision import half
 from kit.techniques.runtimes import Exported, run_package

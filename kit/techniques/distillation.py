@@ -13,12 +13,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from kit.core.errors import BadValue, NotSupported
+from kit.core.units import is_number
 from kit.data import Task
-from kit.data.asked import check_pair
-from kit.errors import BadValue, NotSupported
+from kit.data.arguments import check_pair
 from kit.inference import device_of, predict
-from kit.models.foreign import tensor_of
-from kit.units import is_number
+from kit.models.custom import tensor_of
 
 
 def taught_by(

@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from kit.errors import BadValue
-from kit.quiet import hushed
+from kit.core.errors import BadValue
+from kit.core.silence import hushed
 from kit.techniques.runtimes import Exported, run_onnxruntime, run_openvino
 from kit.techniques.technique import Unsuitable
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from kit.data.packing import Packed
+from kit.data.packed_inputs import Packed
 
 # What processors call their instructions for float16: x86, AMX, ARM.
 FLOAT16 = ("avx512_fp16", "amx_fp16", "fp16_arith")

@@ -15,12 +15,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import prune
 
-from kit.errors import BadValue
+from kit.core.errors import BadValue
+from kit.core.silence import hushed
+from kit.core.units import is_number
 from kit.models import build, family_of
 from kit.models.transformer import Attention
-from kit.quiet import hushed
 from kit.techniques.technique import Unsuitable
-from kit.units import is_number
 
 # Whose outputs have a meaning place by place: heads, gates, what is added up along the model.
 WHOLE = (nn.Embedding, nn.LayerNorm, nn.GRU, nn.LSTM, Attention)

@@ -16,8 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from kit.core.silence import hushed
 from kit.devices import compiling, lacks_compiler
-from kit.quiet import hushed
 from kit.techniques.exporting import check_calibration, program
 from kit.techniques.precision import half
 from kit.techniques.technique import Unsuitable

@@ -19,8 +19,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from kit.core.silence import hushed, without_stderr
 from kit.inference import Runtime
-from kit.quiet import hushed, without_stderr
 
 Run = Callable[[Tensor], Tensor]
 Load = Callable[[bytes], Run]

@@ -14,10 +14,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from kit.data.asked import check_model
-from kit.errors import BadValue, KitError, NotInstalled, NotSupported
+from kit.core.errors import BadValue, KitError, NotInstalled, NotSupported
+from kit.data.arguments import check_model
 from kit.inference import device_of, evaluating, predict
-from kit.models.foreign import copy_of, logits_in, tensor_of
+from kit.models.custom import copy_of, logits_in, tensor_of
 from kit.techniques.runtimes import Exported
 
 COLOUR = re.compile(r"\x1b\[\d*m")  # of a terminal

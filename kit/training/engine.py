@@ -16,15 +16,15 @@ from warnings import warn
 import torch
 from torch import Tensor, nn
 
+from kit.core.errors import BadValue
 from kit.data import Task
 from kit.devices import collector_held, compiling
-from kit.errors import BadValue
 from kit.inference import device_of, predict
-from kit.models.foreign import LONELY, batch_norms, put_in_training, tensor_of
+from kit.models.custom import LONELY, batch_norms, put_in_training, tensor_of
+from kit.training.distributed import Processes
 from kit.training.optimizers import optimizer_for
-from kit.training.processes import Processes
 from kit.training.recipe import Recipe
-from kit.training.recomputing import layers_that_repeat, recomputed
+from kit.training.recomputation import layers_that_repeat, recomputed
 from kit.training.schedules import rate_at
 from kit.training.sharding import fill, spread, state_apart, together
 from kit.training.steps import backward
@@ -114,7 +114,7 @@ class Engine:
     def at_work(self) -> Iterator[None]:
         """Training mode, the collector held, layers recomputed if asked for; put back after.
 
-        What its owner froze in evaluation mode stays in it: see `kit.models.foreign`.
+        What its owner froze in evaluation mode stays in it: see `kit.models.custom`.
         """
         modes = [(part, part.training) for part in self.model.modules()]
         with collector_held(), recomputed(self.model, self.recipe.recompute):

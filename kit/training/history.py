@@ -6,11 +6,11 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
-from kit.estimates import Estimate, median
-from kit.figures import Picture, Table, lines
+from kit.core.results import Result
+from kit.core.statistics import Estimate, median
+from kit.core.units import words
 from kit.inference import Score
-from kit.results import Result
-from kit.units import words
+from kit.plots import Picture, Table, lines
 
 
 @dataclass(frozen=True)

@@ -8,13 +8,13 @@ from typing import Any
 from torch import nn
 
 from kit.data import Task
-from kit.data.asked import check_pair
-from kit.training.ends import Ends, total_steps
+from kit.data.arguments import check_pair
 from kit.training.engine import Engine
 from kit.training.history import History
 from kit.training.optimizers import Optimizer
 from kit.training.recipe import Recipe
 from kit.training.run import Run
+from kit.training.stopping import Ends, total_steps
 
 
 def train(

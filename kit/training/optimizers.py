@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from kit.errors import BadValue, UnknownName
+from kit.core.errors import BadValue, UnknownName
 
 Named = tuple[str, nn.Parameter]
 Optimizer = str | Callable[..., torch.optim.Optimizer]  # a name, or what makes one

@@ -7,11 +7,11 @@ from typing import Any
 
 import torch
 
-from kit.errors import BadValue, UnknownName
-from kit.training.ends import positive, whole
+from kit.core.errors import BadValue, UnknownName
+from kit.core.units import is_whole
 from kit.training.optimizers import Optimizer
 from kit.training.schedules import SCHEDULES
-from kit.units import is_whole
+from kit.training.stopping import positive, whole
 
 MOST_SEED = 2**64 - 1  # that PyTorch's generators take
 PRECISIONS = {"fp32": None, "bf16": torch.bfloat16}  # name -> what autocast computes in

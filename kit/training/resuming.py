@@ -11,11 +11,11 @@ from typing import Any
 
 from torch import Tensor, nn, optim
 
-from kit import tensorfiles
 from kit.checkpoints import weights_of
+from kit.core import tensor_files
+from kit.core.errors import BadValue, KitError
 from kit.data import Task
 from kit.data.fingerprints import fingerprint, judges, qualified, same_judge
-from kit.errors import BadValue, KitError
 
 DIFFERS = "To start from its weights instead: kit.load(path, model=model), then train without it"
 LATER = ("frozen weights", "loss", "module classes", "score")  # older kits did not note these
@@ -26,8 +26,8 @@ NEWER = ("param_names", "maximize", "decoupled_weight_decay")  # older PyTorch d
 def weights_now(model: nn.Module) -> str:
     """A digest of all its weights and persistent buffers, as they are now."""
     weights, _ = weights_of(model)
-    plain = {name: tensorfiles.plainly(value) for name, value in weights.items()}
-    return tensorfiles.digest(plain)[:16]
+    plain = {name: tensor_files.plainly(value) for name, value in weights.items()}
+    return tensor_files.digest(plain)[:16]
 
 
 def made_of(model: nn.Module, workload: Task) -> dict[str, str]:
@@ -93,8 +93,8 @@ def understood() -> Iterator[None]:
         yield
     except KitError:
         raise
-    except tensorfiles.ODD as error:
-        told = tensorfiles.brief(f"{type(error).__name__}: {error}")
+    except tensor_files.ODD as error:
+        told = tensor_files.brief(f"{type(error).__name__}: {error}")
         raise BadValue(f"cannot resume: kit.train did not keep this state so ({told}).") from error
 
 

@@ -15,11 +15,11 @@ from torch import Tensor
 
 from kit import devices
 from kit.checkpoints import contents, save
-from kit.errors import BadValue, NonFiniteLoss
-from kit.figures import Live
+from kit.core.errors import BadValue, NonFiniteLoss
+from kit.core.units import words
 from kit.inference import Score, evaluate
-from kit.models.foreign import name_of
-from kit.training.ends import Ends, whole
+from kit.models.custom import name_of
+from kit.plots import Live
 from kit.training.engine import Engine
 from kit.training.history import History
 from kit.training.recipe import OLDER
@@ -34,7 +34,7 @@ from kit.training.resuming import (
     warn_of_weights,
     weights_now,
 )
-from kit.units import words
+from kit.training.stopping import Ends, whole
 
 LOOK_S = 0.1  # how often the loop reads its losses; each reading waits for the device
 

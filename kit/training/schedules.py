@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from kit.errors import UnknownName
+from kit.core.errors import UnknownName
 
 DECAYING = 0.4  # the last part of a trapezoid
 

@@ -15,8 +15,8 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from kit.models.foreign import copy_of
-from kit.training.recomputing import layers_that_repeat
+from kit.models.custom import copy_of
+from kit.training.recomputation import layers_that_repeat
 
 
 def twin_of(model: nn.Module, device: torch.device) -> nn.Module:

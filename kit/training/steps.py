@@ -11,8 +11,8 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 from torch import Tensor, nn
 
-from kit.errors import ShapeMismatch
-from kit.models.foreign import logits_in
+from kit.core.errors import ShapeMismatch
+from kit.models.custom import logits_in
 
 Loss = Callable[[Tensor, Tensor], Tensor]  # of outputs and targets, or of inputs and targets
 

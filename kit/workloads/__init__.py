@@ -3,22 +3,24 @@
 from_data    your own data and model as a workload, in one call
 get          one of the eight below by name, or "mine.py:shapes" from a file of your own
 
-To add a workload to the kit: a function that returns a `Workload` in the file of its kind, and its
+To add a workload to the kit: a function that returns a `Workload` in a file named after it, and its
 name in `SHELF`; the tests of this room then train it to its target.
 """
 
 from collections.abc import Callable
 
-from kit.errors import UnknownName
-from kit.workloads.driving import control, drive
-from kit.workloads.files import from_file
-from kit.workloads.images import vision
-from kit.workloads.numbers import alarm_precision, forecast, fraud
-from kit.workloads.own import from_data
-from kit.workloads.scoring import is_right
-from kit.workloads.shopping import recommendation
-from kit.workloads.sound import speech
-from kit.workloads.text import language, translation
+from kit.core.errors import UnknownName
+from kit.workloads.control import control, drive
+from kit.workloads.custom import from_data
+from kit.workloads.forecast import forecast
+from kit.workloads.fraud import alarm_precision, fraud
+from kit.workloads.language import language
+from kit.workloads.recommendation import recommendation
+from kit.workloads.scores import is_right
+from kit.workloads.speech import speech
+from kit.workloads.translation import translation
+from kit.workloads.user_files import from_file
+from kit.workloads.vision import vision
 from kit.workloads.workload import Workload
 
 SHELF: dict[str, Callable[[], Workload]] = {

@@ -15,11 +15,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 
+from kit.core.errors import BadValue, NotInstalled, ShapeMismatch, UnknownName
 from kit.data import Dataset, Split
 from kit.data.dataset import example_like
-from kit.errors import BadValue, NotInstalled, ShapeMismatch, UnknownName
 from kit.models import Autoencoder
-from kit.workloads.scoring import variance_explained
+from kit.workloads.scores import variance_explained
 
 Predict = Callable[[Tensor], Tensor]
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from kit.core.errors import UnknownName
 from kit.course.exercises import (
     lesson_00,
     lesson_01,
@@ -27,7 +28,6 @@ from kit.course.exercises import (
     lesson_09,
     lesson_10,
 )
-from kit.errors import UnknownName
 
 EXERCISES: dict[str, Callable[..., str | None]] = {
     **lesson_00.EXERCISES,

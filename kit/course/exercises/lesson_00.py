@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from kit.errors import KitError
+from kit.core.errors import KitError
 
 
 def near(given: float, wanted: float, within: float = 0.02) -> bool:

@@ -6,8 +6,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from kit.data import digits
-from kit.errors import NonFiniteLoss
+from kit.core.errors import NonFiniteLoss
+from kit.data import load_digits
 from kit.inference import evaluate
 from kit.models import MLP
 from kit.training import History, train
@@ -57,7 +57,7 @@ def accuracy(answer: Callable[..., float]) -> str | None:
     """Write accuracy(model, inputs, targets): predict, take the largest logit, compare, average."""
     if not callable(answer):
         return "Give the function itself, without calling it."
-    inputs, targets = digits()["validation"]
+    inputs, targets = load_digits()["validation"]
     model = _Uniform().train()
     given = float(answer(model, inputs, targets))
     wanted = float((targets == 3).float().mean())

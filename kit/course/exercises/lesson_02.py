@@ -4,8 +4,8 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-from kit.comparison import compare
-from kit.counting import count
+from kit.costs.counting import count
+from kit.measurement import compare
 from kit.models import MLP, MLPConfig
 
 WEIGHTS = 26_122  # parameters of the default MLP; the tests hold it against the model

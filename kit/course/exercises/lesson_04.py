@@ -5,9 +5,9 @@ from typing import Any
 
 import numpy as np
 
+from kit.core.errors import KitError
 from kit.course.exercises.lesson_00 import near
-from kit.errors import KitError
-from kit.scenarios import Run
+from kit.loadgen import Run
 
 RATE, CALL_S, QUERY_S, TARGET_S = 5_000, 1e-3, 1e-4, 6e-3  # of the exercise on full batches
 
@@ -15,7 +15,7 @@ RATE, CALL_S, QUERY_S, TARGET_S = 5_000, 1e-3, 1e-4, 6e-3  # of the exercise on 
 def in_system(answer: Any) -> str | None:
     """L = λ·W: a run knows its arrival_rate and its mean_latency_s. Give (run, their product)."""
     if not (isinstance(answer, tuple) and len(answer) == 2 and isinstance(answer[0], Run)):
-        return "Give two things: (run, number), the run being one of kit.scenarios."
+        return "Give two things: (run, number), the run being one of kit.loadgen."
     run, number = answer
     if not isinstance(number, (int, float)):
         return f"The second thing is to be a number; it is {number!r}."

@@ -3,8 +3,8 @@
 import math
 from collections.abc import Callable
 
+from kit.core.errors import KitError
 from kit.course.exercises.lesson_00 import near
-from kit.errors import KitError
 
 CAUSES = ("start", "copy", "wait", "dtype")
 SLOW_RUNS = {"A": "start", "B": "copy", "C": "dtype", "D": "wait"}

@@ -6,8 +6,8 @@ from typing import Any
 
 import torch
 
+from kit.core.errors import KitError
 from kit.data import Split
-from kit.errors import KitError
 from kit.inference import evaluate
 from kit.training import train
 from kit.workloads import Workload, language

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kit.errors import KitError
+from kit.core.errors import KitError
 from kit.inference import judge
 from kit.techniques import pruned, size_on_disk
 from kit.training import train

@@ -1,0 +1,131 @@
+"""What can go wrong, as one tree. Each message says what was given, what is needed, what to do.
+
+KitError
+├── BadValue (ValueError)             a value of the wrong kind, or out of range
+│   └── ShapeMismatch                 tensors whose shapes do not go together
+├── UnknownName (LookupError)         no such model, claim, parameter …: near ones are listed
+├── DeviceUnavailable (RuntimeError)  a device that is not here, or that returns wrong numbers
+├── DeviceMismatch (RuntimeError)     model and data live on different devices
+├── NotInstalled (RuntimeError)       an optional extra that is not here: how to get it
+├── DownloadFailed (RuntimeError)     a published file that no place gave: where, why, what instead
+├── NotSupported (RuntimeError)       a technique that does not work on this device
+├── NonFiniteLoss (ArithmeticError)   training met NaN or infinity; carries the history up to there
+├── CheckpointRefused (ValueError)    a file that failed a check; `.check` names which
+├── CallFailed (RuntimeError)         a measured call raised; the original error is its cause
+├── NotEnoughSamples (ValueError)     a statistic that needs more observations than there are
+├── NotComparable (ValueError)        two things that did unequal work
+└── LessonFailed (RuntimeError)       a cell of a notebook raised
+"""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class KitError(Exception):
+    """Any error that the kit raises on purpose."""
+
+
+class BadValue(KitError, ValueError):
+    """A value of the wrong kind, or out of range."""
+
+
+class ShapeMismatch(BadValue):
+    """Tensors whose shapes do not go together."""
+
+
+class UnknownName(KitError, LookupError):
+    """A name that is not on the shelf; the message lists the near ones, or all.
+
+    >>> raise UnknownName("model", "CMN", ["MLP", "CNN"])
+    Traceback (most recent call last):
+    kit.core.errors.UnknownName: no model is called 'CMN'; did you mean 'CNN'? There are: MLP, CNN.
+    """
+
+    def __init__(self, kind: str, name: object, known: Iterable[str]):
+        super().__init__(kind, name, list(known))  # what pickle makes it from again
+
+    @property
+    def near(self) -> list[str]:
+        """The known names that look like the one given."""
+        return get_close_matches(str(self.args[1]), self.args[2], n=3)
+
+    def __str__(self) -> str:
+        kind, name, known = self.args
+        end = f"; did you mean {' or '.join(map(repr, self.near))}?" if self.near else "."
+        return f"no {kind} is called {name!r}{end} There are: {', '.join(known)}."
+
+
+class DeviceUnavailable(KitError, RuntimeError):
+    """A device that is not here, or that returns wrong numbers."""
+
+
+class DeviceMismatch(KitError, RuntimeError):
+    """Model and data live on different devices."""
+
+
+class NotInstalled(KitError, RuntimeError):
+    """Something needs an optional extra that is not installed.
+
+    >>> raise NotInstalled("the workload 'speech'", ["espeakng_loader"], "speech")
+    Traceback (most recent call last):
+    kit.core.errors.NotInstalled: the workload 'speech' needs espeakng_loader, which is not \
+installed: python -m pip install -c constraints.txt -e ".[speech]"
+    """
+
+    def __init__(self, what: str, missing: Iterable[str], extra: str):
+        super().__init__(what, list(missing), extra)
+
+    def __str__(self) -> str:
+        what, missing, extra = self.args
+        verb = "is" if len(missing) == 1 else "are"
+        return (
+            f"{what} needs {', '.join(missing)}, which {verb} not installed: "
+            f'python -m pip install -c constraints.txt -e ".[{extra}]"'
+        )
+
+
+class NotSupported(KitError, RuntimeError):
+    """A technique that does not work on this device: which, why, and what works instead."""
+
+    def __init__(self, message: str, reason: str = ""):
+        super().__init__(message)
+        self.reason = reason or message  # why, and no more
+
+
+class DownloadFailed(KitError, RuntimeError):
+    """A published file that could not be fetched, or not be kept."""
+
+
+class NonFiniteLoss(KitError, ArithmeticError):
+    """Training met a loss of NaN or infinity; `.history` holds what came before."""
+
+    def __init__(self, message: str, history: object = None):
+        super().__init__(message)
+        self.history = history
+
+
+class CheckpointRefused(KitError, ValueError):
+    """A checkpoint file that failed a check: `.check` is the name of that check."""
+
+    def __init__(self, check: str, message: str):
+        super().__init__(check, message)
+        self.check = check
+
+    def __str__(self) -> str:
+        return "refused by the check {!r}: {}".format(*self.args)
+
+
+class CallFailed(KitError, RuntimeError):
+    """A measured call raised; the original error is the cause of this one."""
+
+
+class NotEnoughSamples(KitError, ValueError):
+    """A statistic that needs more observations than there are."""
+
+
+class NotComparable(KitError, ValueError):
+    """Two things that did unequal work, or gave different answers."""
+
+
+class LessonFailed(KitError, RuntimeError):
+    """A cell of a notebook raised; the notebook up to there was kept."""

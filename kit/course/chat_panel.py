@@ -1,0 +1,247 @@
+"""The writing panel of lesson 10: type a prompt, and watch the characters come as they are written.
+
+chat         the panel: a prompt, settings, the text as it comes, its timeline and its numbers
+in_words     when a text came, in a sentence
+
+The panel shows what `kit.generate` does, and when: what it shows more slowly was measured first.
+"""
+
+from __future__ import annotations
+
+import html
+import pathlib
+import threading
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any
+
+import anywidget
+import traitlets
+from torch import Tensor, nn
+
+from kit import devices
+from kit.core.errors import BadValue, KitError, UnknownName
+from kit.core.units import digits, words
+from kit.course.panels import shown_with
+from kit.data import Text
+from kit.inference import Generation, generate
+
+EVERY_S = 1 / 30  # at most one message in this time: sending takes time from the writing
+PURPOSE = "A panel to type a prompt, and to watch the characters come as a model writes them"
+
+
+class _Bursts:
+    """What came with each reading of the model, and when; sent on to the panel.
+
+    A burst is one character, or those that were confirmed at once.
+    """
+
+    def __init__(self, panel: Chat):
+        self.panel, self.prompt = panel, ""
+        self.pieces: list[tuple[str, float]] = []  # text, seconds since the request
+        self._sent, self._sent_s = 0, -EVERY_S
+
+    def begin(self) -> None:
+        """Say that the text was asked for; from now on it is waited for."""
+        self.panel.send({"kind": "began", "prompt": self.prompt})
+
+    def __call__(self, tokens: Tensor, now_s: float) -> bool:
+        """Keep the (1, k) tokens that came, send what is due; whether to go on."""
+        self.pieces.append((self.panel.text.decode(tokens[0]), now_s))
+        if now_s - self._sent_s >= EVERY_S:
+            self.send()
+            self._sent_s = now_s
+        return not self.panel.stopping.is_set()
+
+    def send(self) -> None:
+        """Send what was not sent yet."""
+        if fresh := self.pieces[self._sent :]:
+            self.panel.send({"kind": "pieces", "pieces": fresh})
+        self._sent = len(self.pieces)
+
+
+class Chat(anywidget.AnyWidget):
+    """A prompt, settings, and the text as it comes; `.last` is the last `Generation`, or None."""
+
+    _esm = pathlib.Path(__file__).with_suffix(".js")
+    _css = pathlib.Path(__file__).with_suffix(".css")
+    names = traitlets.List(traitlets.Unicode()).tag(sync=True)  # of the models
+    settings = traitlets.Dict().tag(sync=True)  # those of the last writing
+    reader = traitlets.Float().tag(sync=True)  # characters per second
+    # How the last writing ended: what a page that is opened later shows. None: nothing written.
+    ended = traitlets.Dict(default_value=None, allow_none=True).tag(sync=True)
+
+    def __init__(
+        self,
+        models: Mapping[str, nn.Module],
+        text: Text,
+        settings: dict[str, Any],
+        reader: float,
+        seed: int,
+    ):
+        self.models, self.text, self.seed = dict(models), text, seed
+        self.last: Generation | None = None
+        self.stopping = threading.Event()
+        self._writing = threading.Lock()  # held while a text is written
+        self._told = ""  # of the last one, in a sentence
+        self._runs = 0
+        super().__init__(names=list(models), settings=settings, reader=reader)
+        self.on_msg(self._receive)
+
+    def write(self, **settings: Any) -> Generation:
+        """What the button does, without it: write a text, and return it when it is there.
+
+        Parameters
+        ----------
+        settings
+            `prompt`, `model` (its name), `max_new_tokens`, `cache`, `draft` ("n-grams" or None),
+            `temperature`. What is not given is as at the last writing.
+
+        Raises
+        ------
+        BadValue
+            What `kit.generate` refuses; or a text is being written already.
+        UnknownName
+            A setting or a model that is not there.
+        """
+        if not self._claim():
+            raise BadValue("a text is being written: wait for its end, or press Stop.")
+        return self._write(settings)
+
+    def _receive(self, _: Any, content: dict[str, Any], buffers: Any) -> None:
+        """What the buttons send. A second Write while a text is written does nothing."""
+        if content["do"] == "stop":
+            self.stopping.set()
+        elif self._claim():
+            # The kernel stays free meanwhile: for Stop, and for other cells.
+            work = [content["settings"]]
+            threading.Thread(target=self._try, args=work, name="kit.chat", daemon=True).start()
+
+    def _claim(self) -> bool:
+        """Whether a text may be written now; from here on no other may."""
+        if not self._writing.acquire(blocking=False):
+            return False
+        self.stopping.clear()  # before the thread starts: a Stop that comes now is for this one
+        return True
+
+    def _try(self, settings: dict[str, Any]) -> None:
+        devices.threads_here()  # this thread is a new one
+        with suppress(Exception):  # the panel has shown it
+            self._write(settings)
+
+    def _write(self, given: dict[str, Any]) -> Generation:
+        """Write a text, and say how it ended, whichever way it does."""
+        bursts, told, error = _Bursts(self), "", ""
+        try:
+            self.last = self._written(given, bursts)
+            new, asked = sum(self.last.arrived), self.settings["max_new_tokens"]
+            if new < asked:
+                told = f"Stopped after {new:,} of {asked:,} characters. "
+            told += in_words(self.last, self.reader)
+            self._told = told
+            return self.last
+        except BaseException as raised:
+            kind = "" if isinstance(raised, KitError) else f"{type(raised).__name__}: "
+            error = f"{kind}{raised}"
+            raise
+        finally:
+            self._writing.release()  # first: who sees the end may ask for the next
+            bursts.send()
+            self._runs += 1  # the same error twice is news, too
+            end = {"prompt": bursts.prompt, "pieces": bursts.pieces, "told": told, "error": error}
+            self.ended = {"run": self._runs, **end}
+
+    def _written(self, given: dict[str, Any], bursts: _Bursts) -> Generation:
+        """What `generate` returns; what there is, once somebody presses Stop."""
+        for name in set(given) - set(self.settings):
+            raise UnknownName("setting", name, self.settings)
+        self.settings = {**self.settings, **given}
+        options = dict(self.settings)
+        bursts.prompt, name = options.pop("prompt"), options.pop("model")
+        if name not in self.models:
+            raise UnknownName("model", name, self.models)
+        model, prompt = self.models[name], self.text.encode(bursts.prompt).tolist()
+        bursts.begin()
+        return generate(model, prompt, text=self.text, seed=self.seed, on_tokens=bursts, **options)
+
+    def __repr__(self) -> str:
+        return f"{PURPOSE} ({', '.join(self.names)}). {self._told or 'Nothing is written yet.'}"
+
+    def _repr_mimebundle_(self, **options: Any) -> Any:
+        fallback = f"<p>{html.escape(PURPOSE)} <i>(in JupyterLab)</i>.</p>"
+        if self.last:
+            fallback += (
+                '<pre style="white-space:pre-wrap;overflow-wrap:anywhere">'
+                f"{html.escape(self.last.text)}</pre><p>{html.escape(self._told)}</p>"
+            )
+        return shown_with(self, fallback, repr(self))
+
+
+def in_words(written: Generation, reader: float) -> str:
+    """When the characters of one text came, in a sentence; `reader` reads so many per second."""
+    told = f"The first character came after {words(written.ttft_s, 's')}"
+    if written.tpot_s is not None:
+        told += f", then one every {words(written.tpot_s, 's')}"
+    pace = written.tokens_per_s
+    return (
+        f"{told}; {digits(written.confirmed)} per reading of the model. In all, "
+        f"{digits(pace)} characters/s: {words(pace / reader, '×')} a reader's pace."
+    )
+
+
+def chat(
+    models: Mapping[str, nn.Module],
+    text: Text,
+    *,
+    prompt: str = "The ",
+    max_new_tokens: int = 200,
+    reader: float = 25.0,
+    seed: int = 0,
+) -> Chat:
+    """A panel on which one types a prompt and watches a model write, at the pace it was measured.
+
+    Parameters
+    ----------
+    models
+        Name -> a GPT of the kit, or another form of one; at least one.
+    text
+        The data with the vocabulary of all of them.
+    prompt, max_new_tokens
+        What the panel starts with.
+    reader
+        Characters per second that a person reads: 25 are 250 words of six characters a minute.
+    seed
+        Of what is drawn: the same settings write the same text.
+
+    Raises
+    ------
+    BadValue
+        No model; one that cannot write; one with another vocabulary; a reader who does not read.
+
+    Seen first in lesson 10.
+    """
+    if not isinstance(models, Mapping) or not models:
+        raise BadValue(f"models given as {models!r}: needs at least one, as {{'its name': model}}.")
+    for name, model in models.items():
+        known: Any = getattr(getattr(model, "config", None), "vocab_size", None)
+        if known is None or not callable(getattr(model, "cache", None)):
+            raise BadValue(
+                f"{name!r}, a {type(model).__name__}, cannot write: needs a GPT of the kit, or "
+                f"another form of one, with .cache and .config.vocab_size."
+            )
+        if known != len(text.classes):
+            raise BadValue(
+                f"{name!r} knows {known:,} tokens, the vocabulary of {text.name!r} has "
+                f"{len(text.classes):,}: give the data that the model learnt."
+            )
+    if not reader > 0:
+        raise BadValue(f"reader={reader!r}: needs characters per second, more than 0.")
+    settings = {
+        "prompt": prompt,
+        "model": next(iter(models)),
+        "max_new_tokens": max_new_tokens,
+        "cache": True,
+        "draft": None,
+        "temperature": 0.7,
+    }
+    return Chat(models, text, settings, float(reader), seed)

@@ -1,0 +1,194 @@
+"""Data of the user's own: arrays, tensors or a torch Dataset, as splits that have been checked.
+
+Shapes: N examples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from numbers import Integral
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, default_collate
+from torch.utils.data import Dataset as TorchDataset
+
+from kit.core.errors import BadValue, KitError, ShapeMismatch
+from kit.data.batching import as_tokens
+from kit.data.dataset import Dataset, Split
+from kit.data.packed_inputs import Layout, packed
+
+SHARE = 0.15  # of the examples, for each of validation and test where they are not given
+
+
+def own_data(
+    name: str, train: Any, validation: Any, test: Any, seed: int
+) -> tuple[Dataset, Layout | None]:
+    """The three splits, those that are missing cut from `train` at random by the seed.
+
+    And how several inputs of an example lie in one row; None where there is one input.
+
+    Raises
+    ------
+    BadValue
+        What cannot be an array of numbers, NaN, no examples, or too few to cut.
+    ShapeMismatch
+        Inputs and targets of different lengths, or splits of different shapes or types.
+    """
+    given = {"train": train, "validation": validation, "test": test}
+    read = {part: as_split(part, value) for part, value in given.items() if value is not None}
+    if "train" not in read:
+        raise BadValue("train=None: needs (inputs, targets), two arrays or tensors.")
+    missing = [part for part in given if part not in read]
+    splits = {part: Split(*map(torch.clone, split)) for part, (split, _) in read.items()}
+    layout = read["train"][1]
+    for part, (_, other) in read.items():
+        if other != layout:
+            raise ShapeMismatch(f"inputs of train are {layout}, of {part} {other}; needs the same.")
+    _check_alike(splits)
+    splits = _cut(splits, missing, seed)
+    origin = "own data"
+    if missing:
+        names = " and ".join(missing)
+        origin += f"; {names}: {SHARE * 100:.0f} % of train each, drawn with seed {seed}"
+    targets = splits["train"].targets
+    labels = targets.ndim == 1 and not targets.is_floating_point()
+    classes = tuple(map(str, range(int(targets.max()) + 1))) if labels else ()
+    ordered = {part: splits[part] for part in given}
+    return Dataset(name, ordered, classes, origin, licence="the user's own"), layout
+
+
+def as_split(part: str, given: Any) -> tuple[Split, Layout | None]:
+    """A pair of arrays, or a torch Dataset of pairs, as float32 and int64 tensors in memory."""
+    if isinstance(given, Split):
+        given = tuple(given)
+    elif isinstance(given, DataLoader):
+        raise BadValue(
+            f"{part}= a DataLoader, which has made batches already; needs all examples: give its "
+            f"dataset, {part}=loader.dataset. The kit makes the batches."
+        )
+    elif isinstance(given, TorchDataset):
+        given = _collected(part, given)
+    if isinstance(given, Mapping) or not isinstance(given, (tuple, list)) or len(given) != 2:
+        raise BadValue(
+            f"{part}={_shown(given)}: needs a pair (inputs, targets) of arrays or tensors, each "
+            f"(N, …), or a torch Dataset of such pairs."
+        )
+    inputs, layout = _inputs(f"inputs of {part}", given[0])
+    targets = as_numbers(f"targets of {part}", given[1])
+    if len(inputs) != len(targets) or not len(inputs):
+        raise ShapeMismatch(
+            f"{part}: inputs {tuple(inputs.shape)} and targets {tuple(targets.shape)}; needs the "
+            f"same number of examples in both, at least one."
+        )
+    if not targets.is_floating_point():
+        targets = targets.long()  # not bytes, which would be tokens
+    return Split(inputs, targets), layout
+
+
+def _inputs(what: str, given: Any) -> tuple[Tensor, Layout | None]:
+    """(N, …); of a dict or tuple of several (N, …) rows with all of them, and how they lie."""
+    if isinstance(given, Mapping):
+        parts = {n: as_tokens(as_numbers(f"{n!r} of {what}", part)) for n, part in given.items()}
+        return packed(what, parts)
+    if isinstance(given, tuple):
+        several = (as_tokens(as_numbers(f"a part of {what}", part)) for part in given)
+        return packed(what, tuple(several))
+    return as_numbers(what, given), None
+
+
+def as_numbers(what: str, given: Any) -> Tensor:
+    """(N, …) as the kit computes with it: numbers with a point float32, whole ones as they are."""
+    if isinstance(given, Mapping):
+        raise BadValue(
+            f"{what} are a dict of {', '.join(map(str, given))}; needs one array (N, …)."
+        )
+    try:
+        tensor = given if isinstance(given, Tensor) else torch.as_tensor(np.asarray(given))
+    except (TypeError, ValueError) as error:
+        raise BadValue(
+            f"{what} cannot be an array of numbers ({error}). Give text and categories as whole "
+            f"numbers, and sequences of several lengths padded to one."
+        ) from error
+    if tensor.ndim == 0 or tensor.is_complex() or tensor.layout != torch.strided:
+        kind = f"{str(tensor.dtype)[6:]} {tuple(tensor.shape)}, {str(tensor.layout)[6:]}"
+        raise BadValue(f"{what} are {kind}; needs a dense array (N, …) of real numbers.")
+    tensor = tensor.detach().cpu()
+    if tensor.is_floating_point():
+        tensor = tensor.float()
+        lost = ~tensor.isfinite()
+        if bool(lost.any()):
+            examples = lost.flatten(1).any(1) if lost.ndim > 1 else lost
+            first = int(examples.nonzero()[0])
+            raise BadValue(
+                f"{what}: NaN or infinity in {int(examples.sum()):,} of {len(tensor):,} examples, "
+                f"the first is number {first}. Leave these out or fill them in."
+            )
+    elif tensor.dtype != torch.uint8:  # whose batches are int64
+        tensor = tensor if tensor.dtype == torch.bool else tensor.long()
+    return tensor
+
+
+def _collected(part: str, given: Any) -> Any:
+    """All examples of a torch Dataset in memory: its tensors, or its pairs one after the other."""
+    if hasattr(given, "tensors"):
+        return given.tensors
+    try:
+        return default_collate([given[i] for i in range(len(given))])
+    except KitError:
+        raise
+    except Exception as error:  # whatever a Dataset of the user's can raise
+        raise BadValue(
+            f"{part}: the {type(given).__name__} cannot be read as pairs of equal shapes "
+            f"({error}). Give (inputs, targets) as two arrays."
+        ) from error
+
+
+def _shown(given: Any) -> str:
+    if isinstance(given, (tuple, list)):
+        return f"{type(given).__name__} of {len(given)}"
+    return (
+        f"{type(given).__name__} {tuple(given.shape)}" if hasattr(given, "shape") else repr(given)
+    )
+
+
+def _check_alike(splits: Mapping[str, Split]) -> None:
+    first = splits["train"]
+    for part, split in splits.items():
+        for what, one, other in zip(("inputs", "targets"), first, split, strict=True):
+            if one.shape[1:] != other.shape[1:] or one.dtype != other.dtype:
+                raise ShapeMismatch(
+                    f"{what} of train are {_kind(one)}, of {part} {_kind(other)}; needs the same "
+                    f"shape after the first dimension, and the same type."
+                )
+
+
+def _kind(tensor: Tensor) -> str:
+    return f"{str(tensor.dtype)[6:]} (N{''.join(f', {n}' for n in tensor.shape[1:])})"
+
+
+def _cut(splits: dict[str, Split], missing: list[str], seed: int) -> dict[str, Split]:
+    """With the missing splits cut from `train`: different examples in each."""
+    inputs, targets = splits["train"]
+    n = len(inputs)
+    each = max(1, round(SHARE * n))
+    if missing and n <= len(missing) * each:
+        raise BadValue(
+            f"train has {n} examples, too few to cut {' and '.join(missing)} from; needs at least "
+            f"{len(missing) + 1}."
+        )
+    if not isinstance(seed, Integral) or isinstance(seed, bool):
+        raise BadValue(f"seed={seed!r}: needs a whole number.")
+    shuffle = torch.Generator().manual_seed(int(seed) % 2**63)
+    drawn = torch.randperm(n, generator=shuffle)
+    for part in missing:
+        places, drawn = drawn[:each], drawn[each:]
+        splits = {**splits, part: Split(inputs[places], targets[places])}
+    if missing:
+        splits["train"] = Split(inputs[drawn], targets[drawn])
+    return splits
+
+
+__all__ = ["SHARE", "as_numbers", "as_split", "own_data"]

@@ -1,0 +1,137 @@
+"""Python's own documentation: real English, real code, and on every computer that has Python.
+
+Shapes: N windows, T characters of a window (the context), V characters in the vocabulary.
+"""
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+
+from kit.core.errors import BadValue
+from kit.core.units import is_whole
+from kit.data.dataset import Dataset, Split
+
+CONTEXT = 128  # T: about two lines, enough to see which kind of text this is
+OVERLAP = 4  # training windows begin a quarter of the context apart: each is read at four places
+STRETCH = 20 * CONTEXT + 1  # characters that go to one split: 20 windows, and a last target
+TURN = 16  # of so many stretches, one is for validation and one for the test
+HELD_OUT = {5: "validation", 13: "test"}  # which ones; far apart, so that both see all parts
+
+
+class Text(Dataset):
+    """A dataset of characters: its classes are the vocabulary, a token is a place in it."""
+
+    def encode(self, text: str) -> Tensor:
+        """The tokens (T,) int64 of a text.
+
+        Raises
+        ------
+        BadValue
+            The text is empty, or has characters that the vocabulary lacks: which.
+
+        >>> from kit.data import load_python_docs
+        >>> data = load_python_docs()
+        >>> data.decode(data.encode("for x in range(3):"))
+        'for x in range(3):'
+        """
+        place = {character: i for i, character in enumerate(self.classes)}
+        unknown = sorted(set(text) - set(place))
+        if unknown or not text:
+            told = f"the unknown {', '.join(map(repr, unknown))}" if text else "an empty text"
+            known = "".join(filter(str.isprintable, self.classes))
+            raise BadValue(f"given {told}: needs one or more of the {len(place)} known: {known}")
+        return torch.tensor([place[character] for character in text])
+
+    def decode(self, tokens: Tensor | Iterable[int]) -> str:
+        """The text of tokens (T,): what `encode` took apart."""
+        return "".join(self.classes[int(token)] for token in tokens)
+
+
+def load_python_docs(*, context: int = CONTEXT) -> Text:
+    """The topics of Python's `help()` in windows of characters, and the character after each.
+
+    Inputs are (N, T) int64, targets (N, T) int64: the input moved on by one, so that each
+    place asks for its next character. The vocabulary is made from the text, which grows with
+    Python's version: 3.11 has about 370,000 characters of 103 kinds.
+
+    Many topics repeat others word for word; a paragraph is kept where it comes first and nowhere
+    else, so that no model can know the test by heart. Of every 16 stretches of 2,561 characters
+    one is for validation and one for the test. Windows of training overlap; the others do not.
+
+    Parameters
+    ----------
+    context
+        T: how many characters a window has. The split of the text does not depend on it.
+
+    Raises
+    ------
+    BadValue
+        A context that does not fit into a stretch.
+
+    Notes
+    -----
+    `pydoc_data.topics`, made from the language reference of the running Python: © Python
+    Software Foundation, PSF License Version 2.
+
+    Seen first in lesson 08.
+    """
+    if not is_whole(context) or not 1 <= context < STRETCH:
+        raise BadValue(f"context={context!r}: needs a whole number from 1 to {STRETCH - 1:,}.")
+    text = _without_repeats(_topics())
+    characters = tuple(sorted(set(text)))
+    place = {character: i for i, character in enumerate(characters)}
+    tokens = torch.tensor([place[character] for character in text])  # as long as the text
+    return Text(
+        name="python_docs",
+        splits={
+            "train": _windows(_stretches(tokens, "train"), context, max(1, context // OVERLAP)),
+            "validation": _windows(_stretches(tokens, "validation"), context, context),
+            "test": _windows(_stretches(tokens, "test"), context, context),
+        },
+        classes=characters,
+        origin="the documentation in the running Python, by its authors (pydoc_data.topics)",
+        licence="PSF-2.0",
+    )
+
+
+def _topics() -> list[str]:
+    from pydoc_data.topics import topics
+
+    return [topics[name] for name in sorted(topics)]
+
+
+def _without_repeats(texts: Iterable[str]) -> str:
+    """One text, in which a paragraph that comes again, perhaps indented otherwise, is left out."""
+    seen, kept = set(), []
+    for paragraph in (part for text in texts for part in text.split("\n\n")):
+        words = " ".join(paragraph.split())
+        if words and words not in seen:
+            seen.add(words)
+            kept.append(paragraph.strip("\n"))
+    return "\n\n".join(kept)
+
+
+def _stretches(tokens: Tensor, split: str) -> list[Tensor]:
+    """The parts of the text that belong to a split; neighbouring ones are one."""
+    parts: list[list[Tensor]] = [[]]
+    for i, stretch in enumerate(tokens.split(STRETCH)):
+        if HELD_OUT.get(i % TURN, "train") == split:
+            parts[-1].append(stretch)
+        elif parts[-1]:
+            parts.append([])
+    whole = [torch.cat(part) for part in parts if part]
+    return [part for part in whole if len(part) > CONTEXT]  # the text's end may be shorter
+
+
+def _windows(stretches: list[Tensor], context: int, stride: int) -> Split:
+    """Windows that begin `stride` characters apart, and the same moved on by one."""
+    long = [part for part in stretches if len(part) > context]  # a window needs one more
+    parts = [windows(part, context, stride) for part in long]
+    return Split(*(torch.cat(side) for side in zip(*parts, strict=True)))
+
+
+def windows(text: Tensor, context: int, stride: int) -> Split:
+    """Views of a text (S,): windows that begin `stride` apart, and the same moved on by one."""
+    both = text.unfold(0, context + 1, stride)  # (N, T + 1)
+    return Split(both[:, :-1], both[:, 1:])

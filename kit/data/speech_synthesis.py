@@ -1,0 +1,158 @@
+"""A voice for any text: espeak-ng, a real speech synthesiser, without a sound card.
+
+The package `espeakng_loader` (the extra `speech`) brings the C library and its voices; ctypes,
+Python's own way to call C, is all that is needed to use them.
+
+Shapes: S samples.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from pathlib import Path
+from threading import Lock
+
+import torch
+from torch import Tensor
+
+from kit.core.errors import BadValue, NotInstalled, UnknownName
+from kit.core.units import is_whole
+
+RATE_HZ = 22_050  # samples per second, of every voice that we use
+PACE = (80, 450)  # words per minute that the engine can keep to
+PITCH = (0, 100)
+LONGEST_PATH = 159  # bytes, of the folder of voices: the engine has room for no more
+
+# Numbers and names from espeak-ng's header `speak_lib.h`, and the type of what it calls back.
+SYNCHRONOUS, DO_NOT_EXIT = 2, 0x8000
+AS_CHARACTERS, UTF_8 = 1, 1
+SET_PACE, SET_PITCH = 1, 3
+Callback = ctypes.CFUNCTYPE(
+    ctypes.c_int, ctypes.POINTER(ctypes.c_int16), ctypes.c_int, ctypes.c_void_p
+)
+
+_one_at_a_time = Lock()  # the C library keeps what it is doing in global variables
+
+
+def say(text: str, voice: str = "en-us", *, words_per_minute: int = 175, pitch: int = 50) -> Tensor:
+    """The text, spoken: (S,) float32 from −1 to 1 at `RATE_HZ` samples per second.
+
+    Saying the same twice gives two slightly different sounds, as with people: a voice wavers, and
+    the engine goes on wavering from where it was. In a fresh process all is as it was before.
+
+    Parameters
+    ----------
+    voice
+        An accent of `accents()`, or one and a speaker of `speakers()`: "en-gb-scotland+f1".
+    words_per_minute
+        From 80 to 450; 175 is the engine's own idea of unhurried.
+    pitch
+        From 0, low, to 100; 50 is the speaker's own.
+
+    Raises
+    ------
+    NotInstalled
+        The engine is in the extra `speech`.
+    UnknownName
+        There is no such voice: near ones.
+    BadValue
+        A pace or pitch out of range, or a text without a sound.
+    """
+    _within("words_per_minute", words_per_minute, PACE)
+    _within("pitch", pitch, PITCH)
+    accent, _, speaker = voice.partition("+")
+    if accent not in accents():
+        raise UnknownName("accent", accent, accents())
+    if speaker and speaker not in speakers():  # the engine would silently take its own
+        raise UnknownName("speaker", speaker, speakers())
+    # In a thread of its own: Ctrl-C reaches only the main one, and if it came while C calls us
+    # back, it would be lost there.
+    with ThreadPoolExecutor(1) as aside:
+        samples = aside.submit(_speak, text, voice, words_per_minute, pitch).result()
+    if not samples.any():
+        raise BadValue(f"text={text!r}: there is nothing in it to say.")
+    return samples
+
+
+@cache
+def accents() -> tuple[str, ...]:
+    """The languages and their accents that the engine speaks: "en-us", "en-gb-scotland", "de" …"""
+    files = (path for path in (_voices() / "lang").rglob("*") if path.is_file())
+    return tuple(sorted(path.name.lower() for path in files))
+
+
+@cache
+def speakers() -> tuple[str, ...]:
+    """Who can speak them: variants of the voice with their own pitch, throat and breath."""
+    return tuple(sorted(path.name for path in (_voices() / "voices" / "!v").iterdir()))
+
+
+def _voices() -> Path:
+    """The folder of the engine's data."""
+    try:
+        import espeakng_loader
+    except ImportError as error:
+        raise NotInstalled("the speech synthesiser", ["espeakng_loader"], "speech") from error
+    return Path(espeakng_loader.get_data_path())
+
+
+class _Engine:
+    """The C library, started. It can be started only once in a process: see `_engine`."""
+
+    def __init__(self) -> None:
+        path = os.fsencode(_voices())
+        from espeakng_loader import get_library_path
+
+        self.library = ctypes.CDLL(get_library_path())
+        self.library.espeak_Synth.argtypes = (
+            *(ctypes.c_char_p, ctypes.c_size_t, ctypes.c_uint, ctypes.c_int),
+            *(ctypes.c_uint, ctypes.c_uint, ctypes.c_void_p, ctypes.c_void_p),
+        )
+        self.spoken: list[bytes] = []
+        self.callback = Callback(self._hear)  # kept here: Python must not forget it, C will not
+        # Should it fail, the engine would end the whole process, unless told not to.
+        if self.library.espeak_Initialize(SYNCHRONOUS, 0, path, DO_NOT_EXIT) != RATE_HZ:
+            raise BadValue(
+                f"espeak-ng cannot read its voices in {os.fsdecode(path)!r}, a path of "
+                f"{len(path)} bytes: it needs one of at most {LONGEST_PATH}. Install the kit in a "
+                "folder with a shorter path."
+            )
+        self.library.espeak_SetSynthCallback(self.callback)
+        self.library.espeak_ng_SetRandSeed(ctypes.c_long(0))  # breath is noise: the same each time
+
+    def _hear(self, samples: ctypes._Pointer[ctypes.c_int16], n: int, _events: int) -> int:
+        """Take the next n samples from the engine."""
+        if samples:
+            self.spoken.append(ctypes.string_at(samples, n * ctypes.sizeof(ctypes.c_int16)))
+        return 0  # go on
+
+    def speak(self, text: str, voice: str, words_per_minute: int, pitch: int) -> Tensor:
+        """What it says, (S,)."""
+        self.spoken.clear()
+        self.library.espeak_SetVoiceByName(voice.encode())
+        self.library.espeak_SetParameter(SET_PACE, words_per_minute, 0)
+        self.library.espeak_SetParameter(SET_PITCH, pitch, 0)
+        written = text.encode() + b"\0"
+        self.library.espeak_Synth(written, len(written), 0, AS_CHARACTERS, 0, UTF_8, None, None)
+        self.library.espeak_Synchronize()
+        samples = torch.frombuffer(bytearray(b"".join(self.spoken)), dtype=torch.int16)
+        return samples.float().div(1 << 15)
+
+
+def _speak(text: str, voice: str, words_per_minute: int, pitch: int) -> Tensor:
+    with _one_at_a_time:  # here, since Ctrl-C may make the caller leave while the engine speaks
+        return _engine().speak(text, voice, words_per_minute, pitch)
+
+
+@cache
+def _engine() -> _Engine:
+    return _Engine()
+
+
+def _within(name: str, value: object, limits: tuple[int, int]) -> None:
+    least, most = limits
+    if not is_whole(value) or not least <= value <= most:
+        raise BadValue(f"{name}={value!r}: needs a whole number from {least} to {most}.")

@@ -1,0 +1,173 @@
+"""What else happens on this machine while something is timed: other programs, quotas, clocks.
+
+Each reading is None where this system does not tell. Two readings, before and after, make the
+surroundings of what was timed between them.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from kit.devices.resource_limits import CGROUPS, cores_allowed, cpu_groups
+
+THERMAL = "/sys/devices/system/cpu/cpu0/thermal_throttle/core_throttle_count"
+PARALLEL = "KIT_PARALLEL"  # set by a sweep for its notebooks: how many of them run at once here
+
+
+@dataclass(frozen=True)
+class Reading:
+    """Counters of the machine at one moment."""
+
+    wall_s: float
+    own_s: float  # processor time of this process
+    busy_s: float  # processor time of everybody on this machine, all cores together
+    stolen_s: float | None  # time in which a virtual machine's host ran somebody else
+    throttled_s: float | None  # time in which the container's quota was used up
+    cooled: int | None  # times at which the processor slowed down to cool
+    clock_hz: float | None
+    load: float | None  # programs that wanted a core in the last minute
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What else happened between two readings."""
+
+    cores: float  # that this process was allowed
+    cores_present: int
+    load: float | None  # programs that wanted a core in the minute before
+    busy_elsewhere: float | None  # cores that other programs kept busy meanwhile
+    stolen_share: float | None  # of the time of all cores
+    throttled_share: float | None  # of the time
+    cooled: int | None
+    clock_hz_before: float | None
+    clock_hz_after: float | None
+    runs_at_once: int = 1  # of a sweep on this machine, as its user asked
+    busy_here: float | None = None  # cores that this process kept busy, all its threads together
+
+    def doubts(self, threads: int) -> tuple[str, ...]:
+        """What of it may have disturbed a timing with that many threads."""
+        found = []
+        if self.runs_at_once > 1:
+            found.append(f"{self.runs_at_once} runs at once on this machine, as asked")
+        if threads > self.cores:
+            found.append(f"{threads} threads wait for each other on {self.cores:g} cores")
+        if (self.busy_here or 0) > threads + 0.25:
+            found.append(
+                f"this process kept {self.busy_here:.1f} cores busy, more than its {threads} "
+                f"thread{'s' * (threads > 1)}: other threads of it computed as well"
+            )
+        if (elsewhere := self.busy_elsewhere) is None:
+            if (self.load or 0) > self.cores + 0.5:
+                found.append(f"this machine was busy before (load {self.load:.1f})")
+        elif elsewhere > 0.25 and elsewhere + threads > self.cores_present - 0.25:
+            found.append(
+                f"other programs kept {elsewhere:.1f} of {self.cores_present} cores busy meanwhile"
+            )
+        if (self.stolen_share or 0) > 0.02:
+            found.append(
+                f"the host of this virtual machine took {self.stolen_share:.0%} of the time"
+            )
+        if (self.throttled_share or 0) > 0.01:
+            found.append(
+                f"the container's quota was used up {self.throttled_share:.0%} of the time"
+            )
+        if self.cooled:
+            found.append(f"the processor slowed down to cool, {self.cooled} times")
+        before, after = self.clock_hz_before, self.clock_hz_after
+        if before and after and after < 0.9 * before:
+            found.append(f"the clock fell from {before / 1e9:.1f} to {after / 1e9:.1f} GHz")
+        return tuple(found)
+
+
+def reading(device: torch.device) -> Reading:
+    """The machine's counters now; the clock is the device's own where it tells."""
+    import psutil
+
+    times = psutil.cpu_times()
+    idle = times.idle + getattr(times, "iowait", 0.0)
+    stolen = getattr(times, "steal", None)
+    # Linux counts the time of its guests among user and nice, too.
+    guests = getattr(times, "guest", 0.0) + getattr(times, "guest_nice", 0.0)
+    return Reading(
+        wall_s=time.perf_counter(),
+        own_s=time.process_time(),
+        busy_s=sum(times) - idle - (stolen or 0.0) - guests,
+        stolen_s=stolen,
+        throttled_s=_throttled_s(),
+        cooled=_number(Path(THERMAL)),
+        clock_hz=_clock_hz(device),
+        load=os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
+    )
+
+
+def between(before: Reading, after: Reading) -> Surroundings:
+    """What else happened between the two."""
+    wall = after.wall_s - before.wall_s
+    present = os.cpu_count() or 1
+    own = after.own_s - before.own_s
+    others = (after.busy_s - before.busy_s) - own
+    stolen, throttled = _gone(before.stolen_s, after.stolen_s), None
+    if (gone := _gone(before.throttled_s, after.throttled_s)) is not None and wall > 0:
+        throttled = min(1.0, gone / wall)
+    return Surroundings(
+        cores=cores_allowed(),
+        cores_present=present,
+        load=before.load,
+        # The counters tick a hundred times a second: in less than half of one they say nothing.
+        busy_elsewhere=min(max(0.0, others / wall), present) if wall > 0.5 else None,
+        stolen_share=stolen / wall / present if stolen is not None and wall > 0.5 else None,
+        throttled_share=throttled,
+        cooled=None if after.cooled is None else after.cooled - (before.cooled or 0),
+        clock_hz_before=before.clock_hz,
+        clock_hz_after=after.clock_hz,
+        runs_at_once=_runs_at_once(),
+        busy_here=own / wall if wall > 0.5 else None,
+    )
+
+
+def _gone(before: float | None, after: float | None) -> float | None:
+    return None if before is None or after is None else after - before
+
+
+def _runs_at_once() -> int:
+    """What the sweep that runs this notebook tells; 1 where none does."""
+    with suppress(KeyError, ValueError):
+        return int(os.environ[PARALLEL])
+    return 1
+
+
+def _number(file: Path) -> int | None:
+    with suppress(OSError, ValueError):
+        return int(file.read_text())
+    return None
+
+
+def _throttled_s(root: Path = CGROUPS) -> float | None:
+    """Seconds in which a quota was used up: this process's control group's or a parent's."""
+    found = []
+    for group in cpu_groups(root):
+        with suppress(OSError, ValueError):
+            pairs = dict(line.split() for line in (group / "cpu.stat").read_text().splitlines())
+            if "throttled_usec" in pairs:  # cgroup v2
+                found.append(int(pairs["throttled_usec"]) / 1e6)
+            elif "throttled_time" in pairs:  # v1
+                found.append(int(pairs["throttled_time"]) / 1e9)
+    return sum(found) if found else None
+
+
+def _clock_hz(device: torch.device) -> float | None:
+    """How fast the device's clock ticks now; virtual machines and many GPUs do not tell."""
+    import psutil
+
+    with suppress(Exception):  # each system has its own way not to know
+        if device.type == "cuda":
+            return 1e6 * torch.cuda.clock_rate(device)
+        if device.type == "cpu":
+            return 1e6 * psutil.cpu_freq().current
+    return None

@@ -1,0 +1,147 @@
+"""What of this computer the process may use: affinity, container quota and memory limit."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from kit.core.errors import CallFailed
+
+CGROUPS = Path("/sys/fs/cgroup")
+
+
+def cores_allowed(root: Path = CGROUPS) -> float:
+    """Cores that this process may use: the least of affinity and container quota."""
+    affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return min([float(affinity or 1), *_quotas(root)])
+
+
+def memory_allowed(root: Path = CGROUPS) -> int:
+    """Bytes of memory that this process may use: the least of installed and container limit."""
+    return min([memory_present(), *_memory_limits(root)])
+
+
+def memory_left(root: Path = CGROUPS) -> int:
+    """Bytes that this process may still take: the least of what the system and its group have."""
+    import psutil
+
+    left = [int(psutil.virtual_memory().available)]
+    for group in _groups(root, "memory"):
+        for limit, usage, files in (
+            ("memory.max", "memory.current", "inactive_file"),
+            ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+        ):
+            allowed, used = _numbers(group / limit), _numbers(group / usage)
+            if allowed and used:
+                left.append(allowed[0] - used[0] + _given_back(group, files))
+    return max(0, min(left))
+
+
+def _given_back(group: Path, name: str) -> int:
+    """Bytes that hold copies of files, which Linux gives up as soon as a program needs them."""
+    with suppress(OSError, ValueError):
+        for line in (group / "memory.stat").read_text().splitlines():
+            if line.startswith(f"{name} "):
+                return int(line.split()[1])
+    return 0
+
+
+@contextmanager
+def memory_guard() -> Iterator[None]:
+    """Within, memory beyond what is left is refused with an error; without, Linux kills us.
+
+    Linux hands out more memory than there is and ends a program that then uses it. A limit on
+    the data of this process, lifted again afterwards, makes the request itself fail. Elsewhere
+    the system refuses by itself, or there is nothing to be done.
+    """
+    taken = _data_bytes()
+    if taken is None:
+        yield
+        return
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    allowed = taken + memory_left()
+    limit = allowed if soft == resource.RLIM_INFINITY else min(soft, allowed)
+    resource.setrlimit(resource.RLIMIT_DATA, (limit, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
+
+
+def _data_bytes() -> int | None:
+    """Bytes that Linux counts against the limit on data: private and writable."""
+    with suppress(OSError, ValueError):  # no Linux, or one that does not tell
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("VmData:"):
+                return 1024 * int(line.split()[1])
+    return None
+
+
+def out_of_memory(error: BaseException | None) -> bool:
+    """Whether an error, or what made a call fail, means that memory ran out, on any device."""
+    import torch
+
+    if isinstance(error, CallFailed):
+        return out_of_memory(error.__cause__)
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return True
+    return isinstance(error, RuntimeError) and any(
+        sign in str(error)
+        for sign in ("can't allocate memory", "not enough memory", "out of memory", "bad_alloc")
+    )
+
+
+def memory_present() -> int:
+    """Bytes of memory that are installed."""
+    import psutil  # here, because most programs that import the kit never ask
+
+    return int(psutil.virtual_memory().total)
+
+
+def _groups(root: Path, controller: str) -> Iterator[Path]:
+    """The folders of this process's control group and its parents (cgroup v2, then v1)."""
+    own: dict[Path, str] = {root: "", root / controller: ""}
+    with suppress(OSError):
+        for line in Path("/proc/self/cgroup").read_text().splitlines():
+            _, names, path = line.split(":", 2)
+            if names == "":
+                own[root] = path.strip("/")
+            elif controller in names.split(","):
+                own[root / controller] = path.strip("/")
+    for base, path in own.items():
+        yield from (base / part for part in [Path(path), *Path(path).parents])
+
+
+def _numbers(file: Path) -> list[int] | None:
+    """The whole numbers in a control file; None where there is no file or it says 'max'."""
+    try:
+        return [int(word) for word in file.read_text().split()]
+    except (OSError, ValueError):
+        return None
+
+
+def cpu_groups(root: Path = CGROUPS) -> Iterator[Path]:
+    """The folders in which this process's processor time is accounted for, its own first."""
+    return _groups(root, "cpu")
+
+
+def _quotas(root: Path) -> Iterator[float]:
+    for group in cpu_groups(root):
+        pair = _numbers(group / "cpu.max")  # v2: "200000 100000" or "max 100000"
+        quota, period = (_numbers(group / f"cpu.cfs_{part}_us") for part in ("quota", "period"))
+        if pair:
+            yield pair[0] / pair[1]
+        elif quota and period and quota[0] > 0:
+            yield quota[0] / period[0]
+
+
+def _memory_limits(root: Path) -> Iterator[int]:
+    for group in _groups(root, "memory"):
+        for name in ("memory.max", "memory.limit_in_bytes"):
+            limit = _numbers(group / name)
+            if limit:
+                yield limit[0]

@@ -1,0 +1,221 @@
+"""Grid files: which values the parameters of a notebook take in the runs of a sweep.
+
+A grid file is YAML of one of three forms:
+
+    grid: {workload: [vision, fraud], seed: {range: [0, 3]}}      # every combination
+
+    list:                                                         # these, one by one
+      - {workload: vision, seed: 1}
+      - {workload: fraud, batch_size: 64}
+
+    random:                                                       # so many, drawn
+      count: 20
+      seed: 0
+      from: {lr: {log: [1e-4, 1e-1]}, batch_size: [16, 32, 64], width: {range: [8, 64]}}
+
+Beside it may stand `fixed: {precision: bf16}`, values that all runs share, and
+`skip_impossible: true`, which leaves out what cannot go together instead of refusing the file.
+
+A range holds both its ends, as in a `parameters` cell; `range: [0, 100, 10]` goes in steps. Where
+one draws, `range` is even, `log` even between the logarithms; floats are drawn to four digits.
+With a larger count the first draws stay the same.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from kit.core.errors import BadValue, KitError, UnknownName
+from kit.experiments.parameters import Parameter
+
+MOST = 10_000  # runs of a sweep: more are a slip of the pen
+Row = dict[str, Any]
+Ask = Callable[[str], Parameter]
+
+
+@dataclass(frozen=True)
+class Grid:
+    """What a grid file asks for: each value alone is one that the notebook knows."""
+
+    form: str
+    rows: tuple[Row, ...]  # without the fixed values
+    fixed: Row
+    skip_impossible: bool
+
+
+def read_grid(path: Path, notebook: str, known: Mapping[str, Parameter]) -> Grid:
+    """The rows of a grid file for a notebook with these parameters.
+
+    Raises
+    ------
+    BadValue
+        The file cannot be read, or something in it cannot be: where, and what is needed.
+    """
+
+    def ask(name: str) -> Parameter:
+        if name not in known:
+            raise UnknownName(f"parameter of {notebook}", name, known)
+        return known[name]
+
+    with _at(path.name):
+        table = _loaded(path)
+        form, skip = _form(table), table.get("skip_impossible", False)
+        if not isinstance(skip, bool):
+            raise BadValue(f"skip_impossible: {skip!r}: needs true or false.")
+        with _at("fixed"):
+            fixed = _row(table["fixed"], ask) if "fixed" in table else {}
+        with _at(form):
+            rows = tuple(FORMS[form](table[form], ask))
+        for name in fixed:
+            if any(name in row for row in rows):
+                raise BadValue(f"{name} is in {form} and in fixed: needs one of them.")
+    return Grid(form, rows, fixed, skip)
+
+
+@contextmanager
+def _at(place: str) -> Iterator[None]:
+    """Says where a mistake is."""
+    try:
+        yield
+    except KitError as error:
+        raise BadValue(f"{place}: {error}") from error
+
+
+def _loaded(path: Path) -> Row:
+    import yaml
+
+    try:
+        table = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise BadValue(f"no such file ({path}); needs a grid file.") from error
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise BadValue(f"cannot be read: {' '.join(str(error).split())}") from error
+    return _mapping(table)
+
+
+def _mapping(given: object) -> Row:
+    if not isinstance(given, dict) or not given:
+        raise BadValue(f"{given!r}: needs names with values, NAME: …")
+    return {str(name): value for name, value in given.items()}
+
+
+def _form(table: Row) -> str:
+    """Which of the forms it is."""
+    known = (*FORMS, "fixed", "skip_impossible")
+    for key in table:
+        if key not in known:
+            raise UnknownName("key of a grid file", key, known)
+    forms = [form for form in FORMS if form in table]
+    if len(forms) != 1:
+        told = " and ".join(forms) or "none"
+        raise BadValue(f"needs one of {', '.join(FORMS)}; there is {told}.")
+    return forms[0]
+
+
+# --- The forms -----------------------------------------------------------------------------------
+
+
+def _row(given: object, ask: Ask) -> Row:
+    """Names with a value each, of the right type."""
+    return {name: ask(name).value(value) for name, value in _mapping(given).items()}
+
+
+def _listed(given: object, ask: Ask) -> Iterator[Row]:
+    """The rows one by one."""
+    if not isinstance(given, list) or not given:
+        raise BadValue(f"{given!r}: needs rows, each as - {{NAME: VALUE, …}}")
+    _check_count(len(given))
+    for number, row in enumerate(given, 1):
+        with _at(f"row {number}"):
+            checked = _row(row, ask)
+        yield checked
+
+
+def _combinations(given: object, ask: Ask) -> Iterator[Row]:
+    """Each value with each, the last name's values changing first."""
+    axes = {name: _values(ask(name), values) for name, values in _mapping(given).items()}
+    _check_count(math.prod(len(values) for values in axes.values()))
+    for values in product(*axes.values()):
+        yield dict(zip(axes, values, strict=True))
+
+
+def _values(parameter: Parameter, given: Any) -> list[Any] | range:
+    """The values of one parameter, from a list or a range."""
+    whole = parameter.type is int
+    match given:
+        case [_, *_]:
+            return [parameter.value(value) for value in given]
+        case {"range": [low, high, *step]} if whole and len(given) == 1 and len(step) < 2:
+            low, high = parameter.value(low), parameter.value(high)
+            if low <= high and all(type(by) is int and by > 0 for by in step):
+                return range(low, high + 1, *step)
+    ranges = " or {range: [LOW, HIGH]} or {range: [LOW, HIGH, STEP]}" if whole else ""
+    told = f"needs a list of values{ranges}; one value for all runs belongs to `fixed`"
+    raise BadValue(f"{parameter.name}: {given!r}: {told}.")
+
+
+def _drawn(given: object, ask: Ask) -> Iterator[Row]:
+    """So many rows, all different, drawn one after the other."""
+    table = _mapping(given)
+    if not {"count", "from"} <= set(table) <= {"count", "from", "seed"}:
+        raise BadValue(f"{', '.join(table)}: needs count, from, and a seed if it is not 0.")
+    count, seed = table["count"], table.get("seed", 0)
+    if type(count) is not int or type(seed) is not int or count < 1:
+        raise BadValue(
+            f"count: {count!r}, seed: {seed!r}: needs whole numbers, and at least 1 run."
+        )
+    _check_count(count)
+    draws = {name: _draw(ask(name), values) for name, values in _mapping(table["from"]).items()}
+    generator, seen = random.Random(seed), set()
+    for _ in range(1000 + 100 * count):
+        row = {name: draw(generator) for name, draw in draws.items()}
+        if (drawn := tuple(row.values())) not in seen:
+            seen.add(drawn)
+            yield row
+        if len(seen) == count:
+            return
+    raise BadValue(f"count: {count}: only {len(seen)} different ones were found.")
+
+
+def _draw(parameter: Parameter, given: Any) -> Callable[[random.Random], Any]:
+    """How to draw one value of a parameter."""
+    number = parameter.type in (int, float)
+    match given:
+        case [_, *_]:
+            values = _values(parameter, given)
+            return lambda generator: generator.choice(values)
+        case {"range": [low, high]} | {"log": [low, high]} if number and len(given) == 1:
+            # Also reads 1e-4, which to YAML is a word.
+            low, high, log = parameter.value(low), parameter.value(high), "log" in given
+            if low < high and not (log and low <= 0):
+                return lambda generator: _between(low, high, log, generator)
+    ranges = " or {range: [LOW, HIGH]} or {log: [LOW, HIGH]}, above 0," if number else ""
+    raise BadValue(f"{parameter.name}: {given!r}: needs a list of values{ranges} to draw from.")
+
+
+def _between(low: Any, high: Any, log: bool, generator: random.Random) -> Any:
+    """A number between two, of their type; whole numbers are as likely as what rounds to them."""
+    whole = isinstance(low, int)
+    ends = (low - 0.5, high + 0.5) if whole else (low, high)
+    drawn = generator.uniform(*map(math.log, ends)) if log else generator.uniform(*ends)
+    drawn = math.exp(drawn) if log else drawn
+    return min(max(round(drawn) if whole else float(f"{drawn:.4g}"), low), high)
+
+
+def _check_count(count: int) -> None:
+    if count > MOST:
+        raise BadValue(f"{count:,} runs: needs at most {MOST:,}.")
+
+
+FORMS: dict[str, Callable[[object, Ask], Iterator[Row]]] = {
+    "grid": _combinations,
+    "list": _listed,
+    "random": _drawn,
+}

@@ -1,0 +1,172 @@
+"""Which values go together: rules by the names of parameters, checked before a kernel starts.
+
+A name means the same all over the kit, so a rule holds for every notebook that declares all the
+names that it asks about. To add one: a function that raises, and a line in a table below.
+
+ANYWHERE    what no computer could do
+HERE        what this computer cannot do; another one might
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+from kit.core.errors import BadValue, UnknownName
+from kit.core.files import from_here
+
+DEFAULT = "default"  # as a model: the workload's first
+
+
+def check_together(values: Mapping[str, Any], here: bool = True) -> None:
+    """Refuse parameters that are possible one by one, but not together, or not on this computer.
+
+    Parameters
+    ----------
+    values
+        All parameters of a notebook: those given, and the defaults of the others.
+    here
+        Whether this computer will run it.
+
+    Raises
+    ------
+    KitError
+        Which values cannot be, and which can.
+    """
+    for names, rule in chain(ANYWHERE.items(), HERE.items() if here else ()):
+        if all(name in values for name in names):
+            rule(*(values[name] for name in names))
+
+
+def _model_of_workload(workload: str, model: str) -> None:
+    known = _workload(workload).models
+    if model not in (DEFAULT, *known):
+        raise UnknownName(f"model of the workload {workload!r}", model, [*known, DEFAULT])
+
+
+def _installed_workload(workload: str, _: str) -> None:
+    _workload(workload).check_installed()
+
+
+def _batch_of_workload(workload: str, batch_size: int, _: str) -> None:
+    # What its recipe takes it has; only a larger batch is worth the seconds of making the data.
+    if batch_size > _workload(workload).recipe.get("batch_size", 0):
+        most = _train_size(workload)
+        if batch_size > most:
+            raise BadValue(
+                f"batch_size={batch_size} with workload={workload!r}: there are {most:,} examples "
+                f"to train on; needs at most so many."
+            )
+
+
+@dataclass(frozen=True)
+class OwnFile:
+    """A file of the user's own that a parameter names, and the digest of what it holds here."""
+
+    given: str  # FILE.py:NAME
+    digest: str
+
+
+def own_file(values: Mapping[str, Any]) -> OwnFile | None:
+    """The file of the user's own among these parameters; None if there is none."""
+    given = values.get("workload", "")
+    if ".py:" not in given:
+        return None
+    from kit.workloads.user_files import digest_of
+
+    return OwnFile(given, digest_of(given))
+
+
+@cache
+def _train_size(workload: str) -> int:
+    return _workload(workload).size("train")
+
+
+def _workload(name: str) -> Any:
+    from kit import workloads  # here: a notebook that does not ask for one needs no PyTorch
+
+    return workloads.get(name)
+
+
+@cache  # an Apple GPU is tried for a second, which a sweep should not pay in each of its runs
+def _present(device: str) -> Any:
+    """The device that the notebook will get; the number of threads stays as it is."""
+    import torch
+
+    from kit import devices
+
+    return devices.device(device, threads=torch.get_num_threads())
+
+
+def _device_is_here(device: str) -> None:
+    if device not in ("auto", "cpu"):  # these are everywhere
+        _present(device)
+
+
+def _precision_of_device(precision: str, device: str) -> None:
+    # Few processors have instructions for float16; on the others it takes tens of times as long
+    # as float32, so it is never what one wants there.
+    if precision == "fp16" and _present(device).type == "cpu":
+        auto = ", which is the CPU here" if device == "auto" else ""
+        raise BadValue(
+            f"precision='fp16' with device={device!r}{auto}: float16 needs an accelerator; "
+            f"on the CPU take fp32 or bf16."
+        )
+
+
+def _technique_on_device(technique: str, device: str) -> None:
+    _technique(technique).check(_present(device))
+
+
+def _technique(name: str) -> Any:
+    from kit import techniques
+
+    return techniques.get(name)
+
+
+def _heads_fit(d_model: int, n_heads: int) -> None:
+    if d_model % n_heads:
+        raise BadValue(f"d_model={d_model} with n_heads={n_heads}: needs a width that they divide.")
+
+
+def _text_fits(prompt_tokens: int, new_tokens: int, context: int) -> None:
+    if prompt_tokens + new_tokens > context:
+        raise BadValue(
+            f"prompt_tokens={prompt_tokens} and new_tokens={new_tokens} with context={context}: "
+            f"{prompt_tokens + new_tokens} tokens do not fit; raise context, or ask for fewer."
+        )
+
+
+def _folder_is_here(folder: str, _: str) -> None:
+    from kit.experiments.folders import experiment_folder
+
+    experiment_folder(folder)
+
+
+def _text_is_here(text: str, _: int) -> None:
+    if text and not from_here(text).is_file():
+        raise BadValue(f"text={text!r}: no such file in {Path.cwd()}.")
+
+
+ANYWHERE: dict[tuple[str, ...], Callable[..., object]] = {
+    ("workload",): _workload,
+    ("workload", "model"): _model_of_workload,
+    ("workload", "model_name"): _model_of_workload,
+    ("technique",): _technique,
+    ("d_model", "n_heads"): _heads_fit,
+    ("prompt_tokens", "new_tokens", "context"): _text_fits,
+}
+HERE: dict[tuple[str, ...], Callable[..., object]] = {
+    ("workload", "device"): _installed_workload,  # one without a device only reads of it
+    ("device",): _device_is_here,
+    ("workload", "batch_size", "device"): _batch_of_workload,
+    ("precision", "device"): _precision_of_device,
+    ("technique", "device"): _technique_on_device,
+    ("folder", "front_of"): _folder_is_here,  # of a report; elsewhere a folder may be to write to
+    ("folder", "workload"): _folder_is_here,
+    ("text", "context"): _text_is_here,
+}

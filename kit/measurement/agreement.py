@@ -1,0 +1,203 @@
+"""Do two ways of computing something give the same, and do they do equal work?"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, is_dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_leaves
+
+from kit.core.errors import NotComparable, UnknownName
+from kit.core.results import Result
+from kit.core.units import words
+from kit.plots import Table
+
+VARIED = ("answer", "shape", "dtype", "device", "mode", "threads", "work")
+
+
+@dataclass(frozen=True)
+class Agreement(Result):
+    """How far two results lie apart."""
+
+    largest_difference: float
+    equal_argmax: float | None  # share of rows whose largest entry is at the same place
+    atol: float
+
+    @property
+    def ok(self) -> bool:
+        """Whether no entry differs by more than `atol`."""
+        return self.largest_difference <= self.atol
+
+    def __bool__(self) -> bool:
+        return self.ok
+
+    def __repr__(self) -> str:
+        word = "agree" if self.ok else "do not agree"
+        return f"{word}: largest difference {self.largest_difference:.2g}, allowed {self.atol:.2g}"
+
+    def table(self) -> Table:
+        """What people see."""
+        row = (f"{self.largest_difference:.2g}", f"{self.atol:.2g}", words(self.equal_argmax, "%"))
+        header = ("largest difference", "allowed", "same answer")
+        return Table(header, [row], "They agree." if self.ok else "They do not agree.")
+
+    def to_dict(self) -> dict[str, Any]:
+        """The raw numbers."""
+        return {
+            "largest_difference": self.largest_difference,
+            "equal_argmax_share": self.equal_argmax,
+            "atol": self.atol,
+            "agree": self.ok,
+        }
+
+
+def agree(a: Tensor, b: Tensor, *, atol: float = 1e-5) -> Agreement:
+    """Whether two results are the same up to `atol`, before anybody times what made them.
+
+    Raises
+    ------
+    NotComparable
+        The shapes differ: both are named.
+    """
+    a, b = _tensor(a), _tensor(b)
+    if a.shape != b.shape:
+        raise NotComparable(f"shapes {tuple(a.shape)} and {tuple(b.shape)} cannot agree.")
+    x, y = _plain(a), _plain(b)
+    gaps = (x - y).abs().masked_fill(x == y, 0).nan_to_num(float("inf"))  # ∞ equals ∞
+    difference = float(gaps.max()) if x.numel() else 0.0
+    rows = x.ndim > 1 and x.numel() > 0 and not (x.is_complex() or y.is_complex())
+    same = float((x.argmax(-1) == y.argmax(-1)).double().mean()) if rows else None
+    return Agreement(difference, same, atol)
+
+
+def _tensor(answer: Any) -> Tensor:
+    """The answer, or the `logits` in it."""
+    named = answer.get("logits") if isinstance(answer, Mapping) else None
+    for each in (answer, named, getattr(answer, "logits", None)):
+        if isinstance(each, Tensor):
+            return each
+    raise NotComparable(
+        f"given a {type(answer).__name__}: needs two tensors, or answers with `logits`; choose one "
+        f"of its parts, such as answer[0]."
+    )
+
+
+def _plain(tensor: Tensor) -> Tensor:
+    """The same numbers in the widest type, where every device's tensors can meet."""
+    kind = torch.complex128 if tensor.is_complex() else torch.float64
+    return tensor.detach().to_dense().cpu().to(kind)
+
+
+def varied_names(varied: str | Collection[str]) -> tuple[str, ...]:
+    """What differs on purpose, as names that `compare` knows."""
+    names = (varied,) if isinstance(varied, str) else tuple(varied)
+    for name in names:
+        if name not in VARIED:
+            raise UnknownName("condition to vary", name, VARIED)
+    return names
+
+
+def tensors_of(answer: Any) -> list[Tensor]:
+    """Copies of the tensors, arrays and numbers in an answer: what can be compared of it.
+
+    Copies, because the next call may write its answer into the same memory.
+    """
+    found = []
+    for leaf in tree_leaves(answer):
+        if isinstance(leaf, Tensor):
+            found.append(leaf.detach().clone().requires_grad_(leaf.requires_grad))
+        elif isinstance(leaf, Mapping):  # a class of dicts, such as models of Hugging Face return
+            found += tensors_of(dict(leaf))
+        elif is_dataclass(leaf) and not isinstance(leaf, type):
+            found += tensors_of(vars(leaf))
+        elif isinstance(leaf, (np.ndarray, np.generic, int, float, complex)):
+            array = np.asarray(leaf)
+            with suppress(TypeError):  # words, dates and integers of many digits are no tensors
+                native = np.array(array, dtype=array.dtype.newbyteorder("="), order="C")
+                found.append(torch.as_tensor(native))
+    return found
+
+
+def check_equal_work(
+    answers: Mapping[str, list[Tensor]], varied: tuple[str, ...]
+) -> Agreement | None:
+    """Refuse calls whose answers show that they did unequal work.
+
+    Parameters
+    ----------
+    answers
+        Name of the call -> what it returned, see `tensors_of`. The first is the one that the
+        others are held against.
+    varied
+        What differs on purpose, from `VARIED`.
+
+    Returns
+    -------
+    The agreement of those two that lie furthest apart; None if there was nothing to look at.
+
+    Raises
+    ------
+    NotComparable
+        The condition that differs, both its values, and how to say that it is meant.
+    """
+    if "work" in varied:
+        return None
+    (first, wanted), *others = answers.items()
+    worst: Agreement | None = None
+    for name, given in others:
+        for condition, of in CONDITIONS.items():
+            a, b = of(wanted), of(given)
+            if a != b and condition not in varied:
+                raise NotComparable(
+                    f"{first!r} and {name!r} do unequal work: {condition} {_told(a)} and "
+                    f"{_told(b)}. Make it equal or, if you compare just that, say "
+                    f"varied={condition!r}."
+                )
+        if of_shape(wanted) != of_shape(given) or "answer" in varied:
+            continue
+        for x, y in zip(wanted, given, strict=True):
+            if x.is_meta or y.is_meta:  # there is nothing in them
+                continue
+            found = agree(x, y, atol=_half_the_digits(x, y))
+            if not found:
+                raise NotComparable(
+                    f"{first!r} and {name!r} give answers that differ by up to "
+                    f"{found.largest_difference:.2g}, allowed {found.atol:.2g} (half the digits). "
+                    f"Find out which is right; if they are meant to differ, say varied='answer'."
+                )
+            if worst is None or found.largest_difference > worst.largest_difference:
+                worst = found
+    return worst
+
+
+def of_shape(tensors: list[Tensor]) -> list[Any]:
+    """The shapes of all that was returned."""
+    return [tuple(t.shape) for t in tensors]
+
+
+CONDITIONS = {
+    "shape": of_shape,
+    "dtype": lambda tensors: [str(t.dtype).removeprefix("torch.") for t in tensors],
+    "device": lambda tensors: [t.device.type for t in tensors],
+    "mode": lambda tensors: [
+        "with gradients recorded" if t.requires_grad else "without gradients" for t in tensors
+    ],
+}
+
+
+def _half_the_digits(a: Tensor, b: Tensor) -> float:
+    """How far apart two right answers may be: half the digits of the coarser type."""
+    kinds = [t.dtype for t in (a, b) if t.is_floating_point() or t.is_complex()]
+    if not kinds or not a.numel():
+        return 0.0
+    largest = _plain(a).abs().nan_to_num(0, 0, 0).max()
+    return float(max(torch.finfo(kind).eps for kind in kinds) ** 0.5 * largest)
+
+
+def _told(values: list[Any]) -> str:
+    return ", ".join(str(value) for value in values) if values else "of nothing"

@@ -1,0 +1,205 @@
+"""The roofline: what a machine could do at best, and where a piece of work lies under it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+from kit.core.errors import BadValue, UnknownName
+from kit.core.results import Result
+from kit.core.units import words
+from kit.plots import Picture, Table, roofline
+
+NEAR_BYTES = 16_000_000  # fewer may stay in caches near a core: no limit is known for them
+LOWER = 0.9  # of the best rate: less than that is worth a sentence
+FAR_BYTES = 192_000_000  # more come from memory, unless the last cache is larger than most
+
+
+@dataclass(frozen=True)
+class Peaks(Result):
+    """The best rates seen on this machine: matmul per dtype, and memory."""
+
+    matmul_flops_per_s: dict[str, float]
+    bandwidth_bytes_per_s: float
+    emulated: dict[str, float]  # dtypes without instructions here, with the FLOP/s of a probe
+    device: str
+    threads: int
+    cache_bytes_per_s: float | None = None  # of data that are few enough to stay in the last cache
+    processor: str = ""
+    torch: str = ""
+    shapes: dict[str, tuple[int, int, int]] = field(default_factory=dict)  # of the best matmuls
+    measured: str = ""  # the day
+    budget_s: float = 0.0
+    doubts: tuple[str, ...] = ()  # of that moment
+    far_bytes: int = FAR_BYTES  # work on more than this finds nothing in the last cache
+    sessions: int = 1  # calm measurements, in different processes, that this is the best of
+    lower: str = ""  # what the newest measurement found, where that was less
+
+    def best_of(self, newer: Peaks) -> Peaks:
+        """The best rates of both: what a machine could do once, it can do."""
+        flops, shapes = dict(self.matmul_flops_per_s), dict(self.shapes)
+        for dtype, rate in newer.matmul_flops_per_s.items():
+            if rate > flops.get(dtype, 0.0):
+                flops[dtype], shapes[dtype] = rate, newer.shapes[dtype]
+        return replace(
+            newer,
+            matmul_flops_per_s=flops,
+            bandwidth_bytes_per_s=max(self.bandwidth_bytes_per_s, newer.bandwidth_bytes_per_s),
+            cache_bytes_per_s=max(self.cache_bytes_per_s or 0, newer.cache_bytes_per_s or 0)
+            or None,
+            emulated={n: rate for n, rate in newer.emulated.items() if n not in flops},
+            shapes=shapes,
+            budget_s=max(self.budget_s, newer.budget_s),
+            doubts=(),  # a disturbance makes a rate lower, never higher
+            sessions=self.sessions + (not newer.doubts),
+            lower=self._lower_in(newer),
+        )
+
+    def _lower_in(self, newer: Peaks) -> str:
+        """The rates that the newer measurement found clearly lower, in words."""
+        pairs = {
+            name: (rate, newer.matmul_flops_per_s.get(name), "FLOP/s")
+            for name, rate in self.matmul_flops_per_s.items()
+        }
+        pairs["memory"] = (self.bandwidth_bytes_per_s, newer.bandwidth_bytes_per_s, "B/s")
+        return ", ".join(
+            f"{name} {words(found, unit)}"
+            for name, (best, found, unit) in pairs.items()
+            if found is not None and found < LOWER * best
+        )
+
+    def ridge(self, dtype: str = "float32") -> float:
+        """FLOPs per byte from which the processor, not the memory, is the limit."""
+        return self._peak(dtype) / self.bandwidth_bytes_per_s
+
+    def limit(self, flops: float, moved_bytes: float, dtype: str = "float32") -> float:
+        """The most FLOP/s that work with this many FLOPs and bytes can reach from memory."""
+        return min(self._peak(dtype), self.bandwidth_bytes_per_s * flops / moved_bytes)
+
+    def share(self, flops: float, seconds: float, dtype: str = "float32") -> float:
+        """The share of the processor's peak that was used (MFU for needed FLOPs).
+
+        Raises
+        ------
+        BadValue
+            It is over 100 %: something was counted twice, or not timed whole.
+        """
+        return self._possible(flops, "FLOP", seconds, self._peak(dtype), "check the count")
+
+    def memory_share(self, moved_bytes: float, seconds: float) -> float | None:
+        """The share of the memory's bandwidth that was used (MBU for needed bytes).
+
+        None if the bytes are so few that they may have come from a core's own cache, whose
+        bandwidth is not measured.
+
+        Raises
+        ------
+        BadValue
+            It is over 100 %: bytes were counted twice, or did not move.
+        """
+        rate = self.bandwidth_for(moved_bytes)
+        if math.isinf(rate):
+            return None
+        return self._possible(moved_bytes, "B", seconds, rate, "check the count")
+
+    def bandwidth_for(self, moved_bytes: float) -> float:
+        """The most bytes/s that so many bytes can move at, again and again.
+
+        A loop finds what it read before in a cache if there is room: fewer than 16 MB may stay
+        next to the core (no limit is known: infinity), fewer than `far_bytes` in the last cache.
+        """
+        if moved_bytes < NEAR_BYTES:
+            return math.inf
+        if moved_bytes < self.far_bytes:
+            cache = self.cache_bytes_per_s
+            return max(cache, self.bandwidth_bytes_per_s) if cache else math.inf
+        return self.bandwidth_bytes_per_s
+
+    def bound_s(self, flops: float, moved_bytes: float, dtype: str = "float32") -> float:
+        """The least seconds that this machine needs for the work, done again and again."""
+        return max(flops / self._peak(dtype), moved_bytes / self.bandwidth_for(moved_bytes))
+
+    def _possible(self, work: float, unit: str, seconds: float, peak: float, hint: str) -> float:
+        share = work / seconds / peak
+        if share > 1:
+            raise BadValue(
+                f"{words(work, unit)} in {words(seconds, 's')} would be {words(share, '%')} of "
+                f"this machine's peak: {hint}, the timing, or measure the peaks again with "
+                f"kit.peaks(again=True)."
+            )
+        return share
+
+    def _peak(self, dtype: str) -> float:
+        if dtype not in self.matmul_flops_per_s:
+            raise UnknownName("measured dtype", dtype, self.matmul_flops_per_s)
+        return self.matmul_flops_per_s[dtype]
+
+    def __repr__(self) -> str:
+        best = ", ".join(f"{d} {words(r, 'FLOP/s')}" for d, r in self.matmul_flops_per_s.items())
+        return f"{best}; memory {words(self.bandwidth_bytes_per_s, 'B/s')} ({self.device})"
+
+    def table(self) -> Table:
+        """What people see."""
+        rows = [
+            (f"matmul, {dtype}", words(rate, "FLOP/s"), f"{words(self.ridge(dtype))} FLOP/byte")
+            for dtype, rate in self.matmul_flops_per_s.items()
+        ]
+        rows += [
+            (f"matmul, {dtype}: avoid it here", words(rate, "FLOP/s"), "—")
+            for dtype, rate in self.emulated.items()
+        ]
+        if self.cache_bytes_per_s:
+            rows.append(("last cache", words(self.cache_bytes_per_s, "B/s"), ""))
+        rows.append(("memory", words(self.bandwidth_bytes_per_s, "B/s"), ""))
+        caption = (
+            f"The best of many tries on {self.device} with {self.threads} "
+            f"thread{'s' * (self.threads > 1)}{self.measured and f', {self.measured}'}. Ridge: the "
+            "work per byte from which the processor, not the memory, is the limit."
+        )
+        if self.sessions > 1:
+            caption += f" The best of {self.sessions} sessions."
+        if self.lower:
+            caption += f" The newest measurement found less: {self.lower}; the best is kept."
+        if self.doubts:
+            caption += f" Doubts: {'; '.join(self.doubts)}."
+        return Table(("at best", "rate", "ridge"), rows, caption)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The raw rates."""
+        return asdict(self)
+
+    def plot(self, points: Mapping[str, tuple[float, float, float]] | None = None) -> Picture:
+        """The roofline, with points on it.
+
+        Data that stay in the last cache move faster than memory allows: they have a roof of
+        their own, drawn dashed. For fewer bytes yet, which may stay next to a core, no slanting
+        roof is known: such a point is hollow, and only the flat roof limits it.
+
+        Parameters
+        ----------
+        points
+            Name -> (FLOPs, bytes moved, seconds).
+        """
+        given = points or {}
+        placed = {name: (flops / moved, flops / s) for name, (flops, moved, s) in given.items()}
+        near = {name for name, (_, moved, _) in given.items() if moved < NEAR_BYTES}
+        told = "; ".join(
+            f"{name} at {words(x)} FLOP/byte does {words(y, 'FLOP/s')}"
+            for name, (x, y) in placed.items()
+        )
+        caption = f"Roofline of {self.device}: {self!r}. {told}".strip().rstrip(".") + "."
+        if near:
+            caption += (
+                f" Hollow: fewer than {words(NEAR_BYTES, 'B')}, which may stay next to a core; "
+                f"neither memory nor the last cache limits them."
+            )
+        return roofline(
+            self.matmul_flops_per_s,
+            self.bandwidth_bytes_per_s,
+            placed,
+            cache=self.cache_bytes_per_s,
+            hollow=near,
+            caption=caption,
+        )

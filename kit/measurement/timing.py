@@ -1,0 +1,301 @@
+"""One call: every time that was taken of it, and what they allow one to say."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+
+from kit.core.errors import BadValue, NotEnoughSamples
+from kit.core.results import Result
+from kit.core.statistics import (
+    SHOWS_ORDER,
+    Estimate,
+    autocorrelation,
+    independent,
+    median,
+    percentile,
+    samples_needed,
+)
+from kit.core.units import words
+from kit.measurement.conditions import Conditions, Observer, compile_time
+from kit.measurement.memory import Flush, peak_bytes
+from kit.measurement.stopwatch import (
+    LEAST_REPEATS,
+    Call,
+    Stopwatch,
+    check_budget,
+    labelled,
+    no_collection,
+    rounds,
+    warm_up,
+)
+from kit.plots import Picture, Table, lines
+
+MOST_KEPT = 1_000  # times in a record: a notebook that holds a million is no record to anybody
+MILD, SEVERE = 1.5, 3.0  # Tukey's fences, in interquartile ranges beyond the quartiles
+
+
+@dataclass(frozen=True)
+class Measurement(Result):
+    """Every time that was taken of one call, and under which conditions."""
+
+    label: str
+    times_s: tuple[float, ...] = field(repr=False)  # per call; a block's mean if block > 1
+    block: int  # calls per timing
+    first_s: float  # the very first call: allocation, compilation, caches
+    warmup_s: float
+    steady: bool  # whether warm-up ended because times had settled
+    conditions: Conditions
+    compile_s: float = 0.0  # of the first call and the warm-up, spent by PyTorch's compiler
+    flushed_bytes: int = 0  # overwritten before each timing to make the caches cold
+    peak_bytes: int | None = None  # most that one call had allocated at once, beyond what was there
+
+    @property
+    def n(self) -> int:
+        """How many timings there are."""
+        return len(self.times_s)
+
+    @cached_property
+    def median(self) -> Estimate:
+        """Median seconds per call, with its interval.
+
+        The interval is about this moment: where the median would settle if the call were timed
+        for longer while the machine does what it does now. Another run meets another moment.
+        """
+        return median(self.times_s, "s")
+
+    @property
+    def median_s(self) -> float:
+        """Median seconds per call."""
+        return float(np.median(self.times_s))
+
+    @property
+    def spread(self) -> float:
+        """Half of the timings lie in a range this wide, as a share of the median."""
+        low, high = np.percentile(self.times_s, [25, 75])
+        return float((high - low) / self.median_s)
+
+    @property
+    def drift(self) -> float:
+        """Median of the last third of the timings ÷ of the first third: 1 if nothing changed."""
+        third = max(1, self.n // 3)
+        return float(np.median(self.times_s[-third:]) / np.median(self.times_s[:third]))
+
+    @property
+    def outliers(self) -> dict[str, int]:
+        """Timings beyond Tukey's fences, classified and never dropped.
+
+        *slow* and *fast* lie more than 1.5 interquartile ranges beyond the quartiles, *very* slow
+        and fast ones more than 3 (Tukey, *Exploratory Data Analysis*, 1977).
+        """
+        times = np.array(self.times_s)
+        low, high = np.percentile(times, [25, 75])
+        # Where half of the timings are the same, a thousandth of them is still no difference.
+        width = max(high - low, 1e-3 * self.median_s) or 1.0
+        above, below = (times - high) / width, (low - times) / width
+        return {
+            "very fast": int(np.sum(below > SEVERE)),
+            "fast": int(np.sum((below > MILD) & (below <= SEVERE))),
+            "slow": int(np.sum((above > MILD) & (above <= SEVERE))),
+            "very slow": int(np.sum(above > SEVERE)),
+        }
+
+    def percentile(self, p: float) -> Estimate:
+        """The time that p % of the calls in this moment stay below, with its interval.
+
+        Raises
+        ------
+        NotEnoughSamples
+            A tail needs samples in it, see `samples_needed`; or single calls were not timed.
+        """
+        samples_needed(p)  # refuses what is no percentage
+        if self.block > 1:
+            raise NotEnoughSamples(
+                f"p{p:g} of {self.label!r}: each timing is the mean of {self.block} calls, "
+                f"single calls are shorter than the clock can tell."
+            )
+        try:
+            return percentile(self.times_s, p, "s")
+        except NotEnoughSamples as error:
+            raise NotEnoughSamples(f"{self.label!r}: {error} Raise budget_s.") from error
+
+    @property
+    def doubts(self) -> tuple[str, ...]:
+        """What a reader should know before believing the number."""
+        found = []
+        if not self.steady:
+            found.append("times had not settled when the warm-up ended")
+        if self.n < SHOWS_ORDER:
+            found.append(f"only {self.n} timings: too few to show whether they follow each other")
+        elif (m := independent(self.times_s)) < self.n / 2:
+            worth = f"tell as much as {m:,}" if m else "tell too little for an interval"
+            found.append(
+                f"timings follow each other (lag-1 correlation "
+                f"{autocorrelation(self.times_s)[1]:.2f}): {self.n:,} of them {worth}"
+            )
+        if self.spread > 0.2:
+            found.append(f"half of the timings spread over {words(self.spread, '%')} of the median")
+        if self.n >= 3 * LEAST_REPEATS and abs(self.drift - 1) > 0.1:
+            found.append(f"the last third took {words(self.drift, '×')} the time of the first")
+        if self.outliers["very slow"] > 0.05 * self.n:
+            found.append(f"{self.outliers['very slow']:,} of {self.n:,} timings very slow")
+        step = self.conditions.resolution_s
+        if step > 0.01 * self.median_s * self.block:
+            found.append(f"the clock's steps of {words(step, 's')} are coarse for this call")
+        return (*found, *self.conditions.doubts)
+
+    def __repr__(self) -> str:
+        return f"{self.label}: {self.median}, n = {self.n:,}"
+
+    def table(self) -> Table:
+        """What people see."""
+        return measurements_table([self])
+
+    def to_dict(self) -> dict[str, Any]:
+        """The raw times and their conditions; of very many times an even choice."""
+        every = -(-self.n // MOST_KEPT)
+        raw = {
+            "times_s": [round(t, 12) for t in self.times_s[::every]],  # blocks tell no more
+            "times_kept_every": every,
+            "n": self.n,
+        }
+        derived = {
+            "median_s": self.median.to_dict(),
+            "outliers": self.outliers,
+            "doubts": list(self.doubts),
+        }
+        return {**asdict(self), **raw, **derived}
+
+    def plot(self) -> Picture:
+        """Each timing in the order it was taken: drift and outliers show."""
+        xs = list(range(1, self.n + 1))
+        low, high = min(self.times_s), max(self.times_s)
+        caption = (
+            f"{self.label}: {self.n:,} timings from {words(low, 's')} to {words(high, 's')}, "
+            f"median {words(self.median_s, 's')}{self._outliers_told()}."
+        )
+        middle = ("median", self.median_s)
+        return lines(
+            {"timings": (xs, self.times_s)},
+            "timing",
+            "time per call",
+            caption=caption,
+            level=middle,
+            unit="s",
+        )
+
+    def _outliers_told(self) -> str:
+        told = ", ".join(f"{count:,} {name}" for name, count in self.outliers.items() if count)
+        return f"; outliers, all kept: {told}" if told else ""
+
+
+def measurements_table(measured: list[Measurement]) -> Table:
+    """Several measurements as one table; conditions and doubts in the caption."""
+    rows = [
+        (
+            m.label,
+            words(m.median.value, "s"),
+            m.median.interval,
+            words(m.spread, "%"),
+            f"{m.n:,}" + (f" × {m.block:,}" if m.block > 1 else ""),
+            words(m.first_s, "s"),
+        )
+        for m in measured
+    ]
+    one = measured[0]
+    caption = (
+        f"95 % interval of the median in this run; another may differ, and slow moments that come "
+        f"less often than the run shows are not in it. {one.conditions}."
+    )
+    for m in measured:
+        of = f"{m.label}: " if len(measured) > 1 else ""
+        if m.compile_s:
+            caption += f" {of}{words(m.compile_s, 's')} before that went into compiling."
+        if m.flushed_bytes:
+            caption += f" {of}{words(m.flushed_bytes, 'B')} overwritten before each timing, "
+            caption += "so that the caches are cold."
+        if m.peak_bytes is not None:
+            caption += f" {of}{words(m.peak_bytes, 'B')} at most allocated by a call."
+    if len(measured) == 1 and one._outliers_told():
+        caption += f" {one._outliers_told()[2:].capitalize()}."
+    caption += doubts_told({m.label: m.doubts for m in measured})
+    return Table(("", "median", "interval", "spread", "timings", "first call"), rows, caption)
+
+
+def doubts_told(doubts: dict[str, tuple[str, ...]]) -> str:
+    """The doubts as the end of a caption; what everything shares is said once."""
+    shared = [d for d in next(iter(doubts.values())) if all(d in own for own in doubts.values())]
+    own = [f"{name}: {d}" for name, each in doubts.items() for d in each if d not in shared]
+    told = [*shared, *own]
+    return f" Doubts: {'; '.join(told)}." if told else ""
+
+
+def measure(
+    call: Call,
+    *,
+    label: str = "call",
+    budget_s: float = 1.0,
+    device: torch.device | str = "cpu",
+    cache: str = "warm",
+    stopwatch: Stopwatch | None = None,
+) -> Measurement:
+    """How long a call takes, from warmed-up, synchronised, repeated timings.
+
+    Parameters
+    ----------
+    call
+        Takes nothing; does the same work each time.
+    label
+        Its name in tables.
+    budget_s
+        Seconds for the timings; warm-up may take as much again. A slow call is warmed up twice
+        and has ten timings, as far as these fit into ten budgets; below six its interval is
+        unknown. One more call follows, in which memory is watched, if a call takes less than the
+        budget.
+    device
+        Where the call computes: that device is waited for.
+    cache
+        "warm": the call finds in the caches what the call before it left there, as in a loop.
+        "cold": the caches are overwritten before each timing, as for a call that comes seldom.
+
+    Raises
+    ------
+    CallFailed
+        The call raised; the original error is the cause.
+
+    Explained in lesson 02, and taken apart in lesson 03.
+    """
+    check_budget(budget_s)
+    if cache not in ("warm", "cold"):
+        raise BadValue(f"cache={cache!r}: needs 'warm' or 'cold'.")
+    watch = stopwatch or Stopwatch(device)
+    flush = Flush(watch.device) if cache == "cold" else None
+    observer = Observer(watch)
+    with labelled(label), no_collection():
+        with compile_time(watch) as compiling:
+            first = watch.time(call)
+            block, warmup_s, steady, _ = warm_up(call, watch, budget_s)
+        times = []
+        for _ in rounds(budget_s, watch):
+            if flush:
+                block = 1  # only the first call of a block would be cold
+                flush()
+            times.append(watch.time(call, block) / block)
+        conditions = observer.conditions()
+        peak = peak_bytes(call, watch.device) if np.median(times) < budget_s else None
+    return Measurement(
+        label,
+        tuple(times),
+        block,
+        first,
+        warmup_s,
+        steady,
+        conditions,
+        compile_s=compiling.seconds,
+        flushed_bytes=flush.bytes if flush else 0,
+        peak_bytes=peak,
+    )

@@ -1,0 +1,270 @@
+"""Pictures made from labels and numbers, each with a caption that is its alt text."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from kit.core.units import words
+
+if TYPE_CHECKING:  # matplotlib costs a third of a second: wait until something is drawn
+    from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
+    from matplotlib.figure import Figure
+
+# Okabe & Ito's colours, told apart by people with any kind of colour vision; markers say it again.
+COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"]
+MARKERS = ["o", "s", "^", "D", "v", "P", "X"]
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A matplotlib figure whose caption, made from its numbers, is its alt text too."""
+
+    figure: Figure = field(repr=False)
+    caption: str
+    details: str = ""  # more of the alt text: what a reader sees on it beside the caption
+
+    def png(self) -> bytes:
+        """The picture as PNG."""
+        from matplotlib import rc_context
+        from matplotlib.text import Text
+
+        for text in self.figure.findobj(Text):
+            text.set_parse_math(False)  # a name with two $ in it is a name, and no formula
+        buffer = io.BytesIO()
+        with rc_context({"text.parse_math": False}):  # of what is made while it is drawn
+            self.figure.savefig(buffer, format="png", dpi=100)
+        return buffer.getvalue()
+
+    def _repr_html_(self) -> str:
+        data = base64.b64encode(self.png()).decode()
+        caption = html.escape(self.caption)
+        alt = html.escape(f"{self.caption} {self.details}".strip())
+        return (
+            f'<figure style="margin:.4em 0"><img alt="{alt}" '
+            f'style="max-width:100%" src="data:image/png;base64,{data}">'
+            f'<figcaption style="font-size:90%;opacity:.8;max-width:46em">{caption}</figcaption>'
+            "</figure>"
+        )
+
+
+def axes(width: float = 6.4, height: float = 3.4, columns: int = 1) -> tuple[Figure, list[Axes]]:
+    """An empty figure in the kit's style, with `columns` axes beside each other."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained", facecolor="white")
+    panes = list(figure.subplots(1, columns, squeeze=False)[0])
+    for pane in panes:
+        pane.spines[["top", "right"]].set_visible(False)
+        pane.grid(alpha=0.25)
+        pane.set_axisbelow(True)
+    return figure, panes
+
+
+def lines(
+    series: Mapping[str, tuple[Sequence[float], Sequence[float]]],
+    x: str,
+    y: str,
+    *,
+    caption: str,
+    marks: bool = True,
+    log: str = "",
+    bands: Mapping[str, tuple[Sequence[float], Sequence[float]]] | None = None,
+    level: tuple[str, float] | None = None,
+    unit: str = "",
+) -> Picture:
+    """Values over a quantity: one line per name.
+
+    Parameters
+    ----------
+    series
+        Name -> (xs, ys).
+    x, y
+        Axis labels: quantity and unit.
+    marks
+        A marker at each point; off where there are hundreds.
+    log
+        "x", "y" or "xy" for logarithmic axes.
+    bands
+        Name -> (lows, highs): the interval of each value, drawn as error bars.
+    level
+        (name, value) of a dashed horizontal line to compare with.
+    unit
+        In which the ticks of the y axis are written; "" for bare numbers.
+    """
+    figure, (pane,) = axes()
+    for i, (name, (xs, ys)) in enumerate(series.items()):
+        style: dict[str, Any] = {"color": COLOURS[i % len(COLOURS)], "label": name}
+        marker = MARKERS[i % len(MARKERS)] if marks else None
+        if bands and name in bands:
+            low, high = bands[name]
+            error = [
+                [v - b for v, b in zip(ys, low, strict=True)],
+                [b - v for v, b in zip(ys, high, strict=True)],
+            ]
+            pane.errorbar(xs, ys, yerr=error, marker=marker, capsize=3, **style)
+        else:
+            pane.plot(xs, ys, marker=marker, linewidth=1.5, **style)
+    if level:
+        pane.axhline(level[1], color="black", linestyle="--", linewidth=1, label=level[0])
+    if all(isinstance(v, int) for xs, _ in series.values() for v in xs):
+        pane.xaxis.set_major_locator(_few_ticks(whole=True))  # steps and batches have no halves
+    if "x" in log:
+        _ticks_at(pane, sorted({v for xs, _ in series.values() for v in xs}))
+    if "y" in log:
+        pane.set_yscale("log")
+        log_ticks(pane.yaxis, unit)
+    elif unit:
+        pane.yaxis.set_major_formatter(lambda value, _: words(value, unit))
+    pane.set(xlabel=x, ylabel=y)
+    if len(series) > 1 or level:
+        pane.legend(frameon=False)
+    return Picture(figure, caption)
+
+
+def log_ticks(axis: Axis, unit: str) -> None:
+    """Ticks of a logarithmic axis in words, at 1, 2 and 5 of each power of ten."""
+    from matplotlib.ticker import LogLocator
+
+    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axis.set_major_formatter(lambda value, _: words(value, unit))
+    axis.set_minor_formatter(lambda value, _: "")
+
+
+def _ticks_at(pane: Axes, values: Sequence[float]) -> None:
+    """A logarithmic x axis whose ticks are the values that were tried."""
+    pane.set_xscale("log")
+    if len(values) <= 12:
+        pane.set_xticks(values, [f"{v:,g}" for v in values])
+        pane.set_xticks([], minor=True)
+
+
+def bars(
+    stacks: Mapping[str, Mapping[str, float]], quantity: str, *, caption: str, unit: str = ""
+) -> Picture:
+    """Horizontal bars, one per name, each a stack of parts with its total written at the end.
+
+    Parameters
+    ----------
+    stacks
+        Name of the bar -> {part: value}; parts share colours between bars.
+    quantity
+        The label of the axis: quantity and unit.
+    unit
+        In which the totals are written.
+    """
+    figure, (pane,) = axes(height=0.9 + 0.5 * len(stacks))
+    parts = list(dict.fromkeys(part for stack in stacks.values() for part in stack))
+    names = list(stacks)
+    left = [0.0] * len(names)
+    hatches = ["", "//", "..", "xx", "\\\\"]
+    for i, part in enumerate(parts):
+        widths = [stacks[name].get(part, 0.0) for name in names]
+        pane.barh(
+            names,
+            widths,
+            left=left,
+            label=part,
+            color=COLOURS[i % len(COLOURS)],
+            hatch=hatches[i % len(hatches)],
+            edgecolor="white",
+        )
+        left = [a + b for a, b in zip(left, widths, strict=True)]
+    for row, total in enumerate(left):
+        pane.text(total, row, f" {words(total, unit)}", va="center")
+    pane.invert_yaxis()
+    pane.margins(x=0.15)
+    pane.grid(visible=False, axis="y")
+    pane.set(xlabel=quantity)
+    _scaled_ticks(pane, unit)
+    if len(parts) > 1:
+        pane.legend(frameon=False, ncols=len(parts), loc="lower left", bbox_to_anchor=(0, 1))
+    return Picture(figure, caption)
+
+
+def _scaled_ticks(pane: Axes, unit: str) -> None:
+    """Tick labels in words, so that no axis says 1e-5."""
+    pane.xaxis.set_major_formatter(lambda value, _: words(value, unit))
+    pane.xaxis.set_major_locator(_few_ticks())
+
+
+def _few_ticks(whole: bool = False) -> Any:
+    from matplotlib.ticker import MaxNLocator
+
+    return MaxNLocator(6, integer=whole)
+
+
+def images(pixels: Sequence[Any], titles: Sequence[str], *, caption: str) -> Picture:
+    """A row of small grey images, each (H, W) with values 0 to 1 (ink is dark)."""
+    figure, panes = axes(width=min(8.0, 1.1 * len(titles)), height=1.5, columns=len(titles))
+    for pane, image, title in zip(panes, pixels, titles, strict=True):
+        pane.imshow(image, cmap="gray_r", vmin=0, vmax=1)
+        pane.set_title(title, fontsize=9)
+        pane.axis("off")
+    return Picture(figure, caption, f"From left to right: {'; '.join(titles)}.")
+
+
+def roofline(
+    peaks: Mapping[str, float],
+    bandwidth: float,
+    points: Mapping[str, tuple[float, float]],
+    *,
+    cache: float | None = None,
+    hollow: Collection[str] = (),
+    caption: str,
+) -> Picture:
+    """Work per byte against work per second, under the limits of the machine.
+
+    Parameters
+    ----------
+    peaks
+        Name of the limit (a dtype) -> FLOP/s.
+    bandwidth
+        Bytes/s of the memory.
+    points
+        Name -> (FLOP per byte, FLOP/s).
+    cache
+        Bytes/s of the last cache: a second, dashed roof over the memory's.
+    hollow
+        Names of points to which no slanting roof applies.
+
+    Notes
+    -----
+    Williams, Waterman & Patterson, "Roofline: an insightful visual performance model", 2009.
+    """
+    figure, (pane,) = axes(width=8.0, height=3.8)
+    xs = [0.03, *sorted(peak / bandwidth for peak in peaks.values()), 3_000]
+    for i, (name, peak) in enumerate(peaks.items()):
+        roof = [min(peak, bandwidth * x) for x in xs]
+        label = f"{name}: {words(peak, 'FLOP/s')}"
+        pane.plot(xs, roof, color=COLOURS[-1 - i], linewidth=1.5, label=label)
+    if cache and cache > bandwidth:
+        highest = max(peaks.values())
+        ends = [xs[0], highest / cache]
+        label = f"last cache: {words(cache, 'B/s')}"
+        pane.plot(
+            ends, [cache * x for x in ends], "--", color="#555555", linewidth=1.2, label=label
+        )
+    for i, (name, (intensity, rate)) in enumerate(points.items()):
+        pane.plot(
+            intensity,
+            rate,
+            MARKERS[i % len(MARKERS)],
+            color=COLOURS[i % len(COLOURS)],
+            markerfacecolor="none" if name in hollow else None,
+            markersize=8,
+            linestyle="none",
+            label=name,
+        )
+    pane.set_xscale("log")
+    pane.set_yscale("log")
+    pane.set(xlabel="work per byte moved (FLOP/byte)", ylabel="work per second (FLOP/s)")
+    pane.xaxis.set_major_formatter(lambda value, _: f"{value:,g}")
+    pane.yaxis.set_major_formatter(lambda value, _: words(value, "FLOP/s"))
+    pane.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
+    return Picture(figure, caption)

@@ -1,0 +1,72 @@
+"""A large matrix as the product of two narrow ones.
+
+Shapes: O outputs, I inputs, r rank.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import torch
+from torch import Tensor, nn
+
+from kit.core.errors import BadValue
+from kit.core.units import is_number
+from kit.techniques.technique import Unsuitable
+
+
+def low_rank(model: nn.Module, example: Tensor, share: float = 0.5) -> nn.Module:
+    """Linear layers as two thin ones in a row, with `share` of their weights at most.
+
+    The best approximation of a matrix by one of rank r keeps its r largest singular values
+    (Eckart & Young, 1936). Layers that would not become smaller stay as they are, and so do those
+    that share their weights with another layer.
+    """
+    if not is_number(share) or not 0 < share < 1:
+        raise BadValue(f"share={share!r}: needs a number between 0 and 1.")
+    thin: dict[int, nn.Module] = {}  # by layer: one that is used in two places stays one
+    shared = _shared(model)
+    for parent in list(model.modules()):
+        if isinstance(parent, nn.RNNBase):
+            continue
+        for name, layer in list(parent._modules.items()):  # `named_children` names each once
+            if not isinstance(layer, nn.Linear) or id(layer.weight) in shared:
+                continue
+            if rank := _rank(layer, share):
+                if id(layer) not in thin:
+                    thin[id(layer)] = _split(layer, rank)
+                setattr(parent, name, thin[id(layer)])
+    if not thin:
+        raise Unsuitable("it has no linear layer that two thinner ones could stand for")
+    return model
+
+
+def _shared(model: nn.Module) -> set[int]:
+    """Weights that several layers have, such as tied embeddings: factors would only add to them."""
+    owners = Counter(
+        id(weight)
+        for part in model.modules()
+        for weight in part._parameters.values()
+        if weight is not None
+    )
+    return {weight for weight, n in owners.items() if n > 1}
+
+
+def _rank(layer: nn.Linear, share: float) -> int:
+    """The rank at which two factors hold that share of the weights; 0 if none is worth it."""
+    rows, columns = layer.weight.shape
+    return int(share * rows * columns / (rows + columns))
+
+
+def _split(layer: nn.Linear, rank: int) -> nn.Sequential:
+    """(O, I) ≈ (O, r) · (r, I)."""
+    u, values, v = torch.linalg.svd(layer.weight.detach(), full_matrices=False)
+    root = values[:rank].sqrt()
+    first = nn.Linear(layer.in_features, rank, bias=False)
+    second = nn.Linear(rank, layer.out_features, bias=layer.bias is not None)
+    first.weight.data = root[:, None] * v[:rank]
+    second.weight.data = u[:, :rank] * root
+    if layer.bias is not None:
+        second.bias.data = layer.bias.detach().clone()
+    thin = nn.Sequential(first, second).to(layer.weight.device).eval()
+    return thin.requires_grad_(layer.weight.requires_grad)

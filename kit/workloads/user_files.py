@@ -1,0 +1,128 @@
+"""A workload in a Python file of the user's own, named as FILE.py:NAME.
+
+Such a file is a program, and reading it runs it: only a file that the user names is read, and the
+workload's name carries the digest of what was run, into every record.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+import traceback
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from kit.core.errors import BadValue, KitError, UnknownName
+from kit.core.files import from_here
+from kit.data.arguments import described
+from kit.workloads.workload import Workload
+
+DIGITS = 12  # of the digest
+
+
+def from_file(given: str) -> Workload:
+    """The workload NAME of FILE.py: a `Workload`, or a function without arguments that gives one.
+
+    A relative path starts from the folder in which the command was given.
+
+    Raises
+    ------
+    BadValue
+        There is no such file, it raises, or what it has there is no workload.
+    UnknownName
+        It has nothing of that name.
+    """
+    path, name = located(given)
+    return _made(path, name, source_of(path, given))
+
+
+def located(given: str) -> tuple[Path, str]:
+    """The path and the name in "FILE.py:NAME"."""
+    file, _, name = given.rpartition(":")
+    if not file.endswith(".py") or not name.isidentifier():
+        raise BadValue(
+            f"workload={given!r}: needs a workload's name, or FILE.py:NAME for what NAME is in a "
+            f"file of yours, such as mine.py:shapes."
+        )
+    return from_here(file), name
+
+
+def source_of(path: Path, given: str) -> bytes:
+    """What the file holds."""
+    try:
+        return path.read_bytes()
+    except (OSError, ValueError) as error:  # of a name that no file can have, too
+        told = getattr(error, "strerror", None) or error
+        raise BadValue(
+            f"workload={_cut(repr(given))}: {_cut(str(path.absolute()))} cannot be read ({told}). "
+            f"Give the path from the folder in which you stand, or the whole path."
+        ) from error
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= 300 else f"{text[:300]}…"
+
+
+def digest_of(given: str) -> str:
+    """The first digits of the SHA-256 of the file in "FILE.py:NAME"."""
+    return _digest(source_of(located(given)[0], given))
+
+
+def _digest(source: bytes) -> str:
+    return hashlib.sha256(source).hexdigest()[:DIGITS]
+
+
+@cache
+def _made(path: Path, name: str, source: bytes) -> Workload:
+    """From the very bytes whose digest it carries; the same file is run once."""
+    module = _run(path, source)
+    if not hasattr(module, name):
+        imported = {n for n, v in vars(module).items() if isinstance(v, ModuleType) or n[0] == "_"}
+        known = [each for each in vars(module) if each not in imported]
+        raise UnknownName(f"workload in {path.name}", name, known)
+    found = getattr(module, name)
+    if not isinstance(found, Workload) and callable(found) and not isinstance(found, type):
+        found = _told(path, found)
+    if not isinstance(found, Workload):
+        raise BadValue(
+            f"{name} in {path.name} is {described(found)}; needs a workload, or a function without "
+            f"arguments that returns one: return kit.workloads.from_data(train=…, model=…)."
+        )
+    return replace(found, name=f"{path.name}:{name}@{_digest(source)}")
+
+
+def _run(path: Path, source: bytes) -> ModuleType:
+    """The file as a module; what lies beside it can be imported, as from a script."""
+    module = ModuleType(f"{path.stem}_{_digest(source)}")
+    module.__file__ = str(path.absolute())
+    sys.modules[module.__name__] = module  # where dataclasses look
+    beside = str(path.absolute().parent)
+    sys.path.insert(0, beside)
+    try:
+        _told(path, lambda: exec(compile(source, str(path), "exec"), vars(module)))
+    except BaseException:
+        del sys.modules[module.__name__]
+        raise
+    finally:
+        sys.path.remove(beside)
+    return module
+
+
+def _told(path: Path, call: Any) -> Any:
+    """What the call gives; an error of the user's code names the line in the file."""
+    try:
+        return call()
+    except KitError:
+        raise
+    except Exception as error:  # whatever a program of the user's can raise
+        lines = [
+            f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == str(path)
+        ]
+        where = f", line {getattr(error, 'lineno', None) or (lines or [0])[-1]}"
+        raise BadValue(f"{path.name}{where}: {type(error).__name__}: {error}") from error
+
+
+__all__ = ["digest_of", "from_file"]

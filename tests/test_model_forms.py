@@ -1,0 +1,424 @@
+"""Forms of one model: what each is held against, what is beaten, and which one is chosen."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from conftest import taken
+from torch import nn
+
+import kit
+from kit.core.errors import BadValue, UnknownName
+from kit.core.statistics import Estimate
+from kit.inference import Score, evaluate
+from kit.ladders import fastest, inference
+from kit.ladders.inference import InferenceLadder, inference_ladder
+from kit.ladders.model_forms import Form, is_legal
+from kit.ladders.ratios import at_once
+from kit.measurement import Comparison
+from kit.models import MLP, MLPConfig
+from kit.techniques import SHELF, Technique, half, none, pruned, zeroed
+
+SHORT = {"budget_s": 0.02}
+
+
+@pytest.fixture(scope="module")
+def model(vision):
+    torch.manual_seed(0)
+    made = MLP(MLPConfig(hidden=16, layers=1))
+    kit.train(made, vision, steps=100, live=False)
+    return made
+
+
+@pytest.fixture(scope="module")
+def ladder(model, vision):
+    first = inference_ladder(model, vision, batch_sizes=(1, 4), **SHORT)
+    return first.then("as it is", none).then("in bfloat16", half)
+
+
+def silenced(model, example):
+    """A form that always says the first class."""
+    model.head.weight.data.zero_()
+    model.head.bias.data.copy_(torch.eye(10)[0])
+    return model
+
+
+def broken(model, example):
+    """No form: a technique with a fault."""
+    raise RuntimeError("broken on purpose")
+
+
+# --- What is measured ----------------------------------------------------------------------------
+
+
+def test_the_first_form_is_the_model_as_in_training(ladder, model, vision):
+    first = ladder.first
+    assert first.name == "as in training" and not first.ratios and first.speedup() is None
+    assert first.score == evaluate(model, vision) and first.lost is None
+    assert set(first.times) == {1, 4} and first.batch_size == 1
+    assert first.throughput() == 4 / first.times[4].value
+    graph = ladder._as_in_training(4)()
+    assert graph.requires_grad and graph.shape == (4, 10)
+
+
+def test_each_further_form_is_timed_in_turns_with_the_first(ladder):
+    form = ladder["in bfloat16"]
+    for n in (1, 4):
+        ratio = form.ratios[n]
+        assert form.times[n].value == pytest.approx(ladder.first.times[n].value * ratio.value)
+        assert form.speedup(n).value == pytest.approx(1 / ratio.value)
+        assert form.noise[n] >= 0.005
+    assert form.bytes < 0.7 * ladder.first.bytes
+    assert ladder.newest is form and ladder.present == list(ladder.forms)
+
+
+def test_what_was_lost_is_told_on_the_same_examples(ladder, vision):
+    spoilt = ladder.then("silenced", silenced)
+    lost = spoilt.newest.lost
+    right = (vision.data["test"].targets == 0).float().mean().item()
+    assert lost.value == pytest.approx(ladder.first.score.mean.value - right)
+    assert spoilt.newest.worse and "and worse" in str(spoilt.table())
+    assert ladder["as it is"].lost.value == 0 and not ladder["as it is"].worse
+
+
+def test_a_form_may_be_made_from_another(ladder):
+    more = ladder.then("zeros", zeroed, share=0.5).then("zeros, narrow", half, of="zeros")
+    weights = more["zeros, narrow"].model.model.hidden[0].weight
+    assert weights.dtype == torch.bfloat16 and (weights == 0).float().mean() > 0.3
+
+
+def test_a_model_that_is_ready_is_a_form_too(ladder, vision):
+    other = vision.model("mlp")
+    assert ladder.then("another", other).newest.model is other
+
+
+def test_what_does_not_work_here_stands_there_with_its_reason(ladder):
+    lame = Technique("lame", "nothing", silenced, 0.0, lacks=lambda device: "it is lame")
+    absent = Technique("absent", "nothing", silenced, 0.0, needs=("no_such",), extra="edge")
+    more = ladder.then("lame", lame).then("absent", absent).then("of it", half, of="lame")
+    assert [f.name for f in more.forms[-3:] if f.absent] == ["lame", "absent", "of it"]
+    assert more["lame"].absent == "it is lame" and "no_such" in more["absent"].absent
+    assert "could not be made: it is lame" in more["of it"].absent
+    shown = str(more.table())
+    assert "not here: it is lame" in shown and repr(more["lame"]).endswith("it is lame")
+    assert "lame" not in more.front() and more.plot().caption
+    assert more.to_dict()["forms"][3]["absent"] == "it is lame"
+
+
+class Greedy(nn.Module):
+    """A model that asks for more memory than there is."""
+
+    def forward(self, inputs):
+        return torch.empty(10**15)
+
+
+def test_a_form_for_which_memory_does_not_suffice_stands_there_too(ladder):
+    more = ladder.then("made in vain", lambda *_: torch.empty(10**15)).then("greedy", Greedy())
+    assert [f.absent for f in more.forms[-2:]] == ["out of memory"] * 2
+    assert more.present == ladder.present
+
+
+def test_bad_input_is_no_row_but_an_error(ladder):
+    with pytest.raises(RuntimeError, match="broken on purpose"):
+        ladder.then("broken", broken)
+    with pytest.raises(BadValue, match="share=2"):
+        ladder.then("wrong", zeroed, share=2)
+    with pytest.raises(UnknownName, match="no form is called 'nobody'"):
+        ladder.then("of nobody", half, of="nobody")
+
+
+def test_two_forms_of_one_name_are_refused_before_anything_is_made(ladder):
+    with pytest.raises(BadValue, match="there is such a form"):
+        ladder.then("as it is", lambda *_: pytest.fail("it was made"))
+
+
+@pytest.mark.parametrize("sizes", [(), (0,), (1, 2.5)])
+def test_batches_have_sizes(model, vision, sizes):
+    with pytest.raises(BadValue, match="batch_sizes="):
+        inference_ladder(model, vision, batch_sizes=sizes)
+
+
+# --- What follows, with known numbers ------------------------------------------------------------
+
+
+def form(name, seconds, size, lost=0.0, spread=0.01):
+    """A form that is measured without doubt, against a first one of 1 s and 100 bytes."""
+    ratio = Estimate(seconds, seconds * (1 - spread), seconds * (1 + spread), "×")
+    right = round(100 - 100 * lost)
+    return Form(
+        name,
+        nn.Identity(),
+        size,
+        {1: Estimate(seconds, seconds, seconds, "s")},
+        {1: ratio},
+        {1: 0.005},
+        Score(right, right, 100, "test", 0.1),
+        Estimate(lost, lost - 0.01, lost + 0.01, "%"),
+    )
+
+
+def known(vision, *forms):
+    first = replace(form("first", 1.0, 100), ratios={}, noise={}, lost=None)
+    return InferenceLadder(
+        nn.Identity(), torch.zeros(2, 1), vision, (1,), "test", 0.1, forms=(first, *forms)
+    )
+
+
+@pytest.fixture
+def many(vision):
+    return known(
+        vision,
+        form("quick", 0.2, 100),
+        form("small", 0.9, 25),
+        form("both", 0.5, 50),
+        form("beaten", 0.6, 60),
+        form("quick but bad", 0.1, 90, lost=0.2),
+    )
+
+
+def test_the_front_is_what_nothing_beats_in_all_three(many):
+    assert many.front() == ["quick", "small", "both", "quick but bad"]
+
+
+@pytest.mark.parametrize(
+    ("limits", "name"),
+    [
+        ({}, "quick but bad"),
+        ({"max_score_loss": 0.05}, "quick"),
+        ({"max_bytes": 60}, "both"),
+        ({"max_bytes": 60, "max_score_loss": 0.05}, "both"),
+        ({"max_bytes": 25}, "small"),
+        ({"max_bytes": 24}, None),
+    ],
+)
+def test_the_best_is_the_fastest_within_the_limits(many, limits, name):
+    best = many.best(**limits)
+    assert (best and best.name) == name
+    caption = many.plot(**limits).caption
+    if name is None:
+        assert caption.startswith("No form keeps within the limits.")
+    elif limits:
+        assert caption.startswith(f"Fastest within the limits: {name} ")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "size", "lost", "verdict"),
+    [
+        (0.5, 50, 0.0, "smaller and faster"),
+        (0.5, 100, 0.0, "as large but faster"),
+        (1.0, 50, 0.0, "smaller but as fast"),
+        (2.0, 50, 0.0, "smaller but slower"),
+        (2.0, 150, 0.0, "larger and slower"),
+        (1.003, 97, 0.0, "as large and as fast"),
+        (0.99, 50, 0.0, "smaller, cannot tell if faster"),
+        (0.5, 50, 0.1, "smaller and faster, and worse"),
+    ],
+)
+def test_the_verdict_in_words(vision, seconds, size, lost, verdict):
+    spread = 0.1 if "cannot tell" in verdict else 0.01
+    told = known(vision, form("it", seconds, size, lost, spread)).table()
+    assert told.rows[1][-1] == verdict
+    assert told.rows[0][-1] == "where we start"
+
+
+def test_the_gain_is_told_of_the_fastest(many):
+    assert "the fastest 'quick but bad': 10.0 ×" in repr(many)
+    alone = known(many.workload)
+    assert repr(alone).endswith("none faster than as in training")
+
+
+def test_the_limit_of_the_machine_stands_beside(model, vision):
+    from kit.measurement import Peaks
+
+    peaks = Peaks({"float32": 1e9}, 1e9, {}, "cpu", 1)
+    climbed = inference_ladder(model, vision, peaks=peaks, **SHORT)
+    flops = 2 * (64 * 16 + 16 * 10)
+    assert climbed.bound_s(1) == pytest.approx(flops / 1e9)
+    assert "could not answer 1 sooner" in climbed.table().caption
+
+
+def test_more_than_the_peak_is_an_error(model, vision):
+    from kit.measurement import Peaks
+
+    with pytest.raises(BadValue, match="of this machine's peak"):
+        inference_ladder(model, vision, peaks=Peaks({"float32": 1e3}, 1e9, {}, "cpu", 1), **SHORT)
+
+
+def test_forms_within_the_interval_are_tied(vision):
+    found = known(vision, form("a", 0.5, 100), form("b", 0.505, 100), form("c", 0.6, 100))
+    assert found.tied_with(found["a"]) == ["b"] and repr(found).endswith("; tied with it: b")
+    assert found.tied_with(found["c"]) == []
+
+
+def test_a_form_without_an_interval_has_no_verdict(vision):
+    few = replace(form("few rounds", 0.5, 50), ratios={1: Estimate(0.5, 0.0, math.inf, "×")})
+    told = known(vision, few)
+    assert told.table().rows[1][-1] == "smaller, cannot tell if faster"
+    assert few.speedup().high == math.inf
+
+
+def test_a_forms_time_has_the_error_of_both(ladder, monkeypatch):
+    """The first form's error and the ratio's add in squares; ratios hold for 48 at once."""
+    first = replace(
+        ladder.first, times={n: Estimate(1.0, 1 / 1.1, 1.1, "s") for n in ladder.batch_sizes}
+    )
+
+    class Timed:
+        noise_floor = 0.005
+
+        def ratio(self):
+            return Estimate(0.5, 0.5 / 1.02, 0.5 * 1.02, "×")
+
+    monkeypatch.setattr(inference, "compare", lambda *_, **__: Timed())
+    made = replace(ladder, forms=(first,)).then("half", half).newest
+    wide = math.log(1.02) * 3.2788 / 1.95996  # of a normal one, at 0.05 ÷ 48 instead of 0.05
+    assert math.log(made.ratios[1].high / 0.5) == pytest.approx(wide, rel=1e-3)
+    assert math.log(made.latency.high / 0.5) == pytest.approx(
+        math.hypot(wide, math.log(1.1)), rel=1e-3
+    )
+
+
+def test_equal_forms_hardly_ever_seem_faster():
+    """Twenty equal forms, 95 % intervals each: together they hold, and none is called faster."""
+    draw, wrong = np.random.default_rng(0), 0
+    for _ in range(1_000):
+        errors = 0.02 * draw.standard_normal(20)
+        ends = np.array([0, -0.0392, 0.0392])
+        ratios = [at_once(Estimate(*np.exp(e + ends)), 24) for e in errors]
+        wrong += any(not r.low <= 1 <= r.high for r in ratios)
+    assert wrong <= 50
+
+
+def test_a_form_is_legal_within_both_limits():
+    it = form("it", 1.0, 100, lost=0.01)
+    assert is_legal(it, None, None) and is_legal(it, 100, 0.01)
+    assert not is_legal(it, 99, None) and not is_legal(it, None, 0.009)
+
+
+# --- Ties ----------------------------------------------------------------------------------------
+
+
+def timed(**times):
+    """Calls that took turns: their times in each round, twice each."""
+    return Comparison({name: taken(list(seconds)) for name, seconds in times.items()})
+
+
+def test_finals_within_the_interval_are_tied():
+    draw = np.random.default_rng(0)
+    a, b = (1 + 0.05 * draw.standard_normal((2, 60))).clip(0.5)
+    name, tied = fastest.winners(timed(a=a, b=b, c=2 * a))
+    assert name in "ab" and tied == tuple(set("ab") - {name})
+    assert fastest.winners(timed(a=a, b=a / 2, c=2 * a)) == ("b", ())
+
+
+def test_equal_finals_are_hardly_ever_told_apart():
+    draw, wrong = np.random.default_rng(0), 0
+    for _ in range(200):
+        calls = dict(zip("abcd", 1 + 0.05 * draw.standard_normal((4, 40)), strict=True))
+        wrong += len(fastest.winners(timed(**calls))[1]) < 3
+    assert wrong <= 10  # of 200: 5 %
+
+
+def test_ties_are_told(quick, model, vision, monkeypatch):
+    monkeypatch.setattr(fastest, "winners", lambda timed: ("none", ("as in training",)))
+    monkeypatch.setattr(fastest, "NEAR", 1e9)
+    found = kit.fastest(model, vision, techniques=("none",))
+    assert found.tied == ("as in training",) and "tied with as in training" in repr(found)
+    assert "Tied, since the difference is within the interval" in found.table().caption
+    assert found.to_dict()["tied"] == ["as in training"]
+
+
+# --- The fastest ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """First looks and finals that take no time to speak of."""
+    monkeypatch.setattr(fastest, "LOOK_S", 0.01)
+    monkeypatch.setattr(fastest, "FINAL_S", 0.05)
+
+
+def test_the_limits_choose(quick, model, vision):
+    example, _ = vision.example(1)
+    size = kit.techniques.size_on_disk(model)
+    found = kit.fastest(model, vision, max_bytes=size - 1, techniques=("none", "half"))
+    assert found.name == "half" and found.form.bytes < size
+    assert kit.predict(found.model, example).shape == (1, 10)
+    assert found.ladder.split == "validation"
+    assert f"bytes at most {kit.units.words(size - 1, 'B')}: half" in found.table().caption
+    assert found.to_dict()["fastest"] == "half" and found.plot().caption
+
+
+def test_what_loses_too_much_is_not_taken_however_quick(quick, monkeypatch, model, vision):
+    class Instant(nn.Module):
+        """Says nothing, at once."""
+
+        def forward(self, inputs):
+            return torch.zeros(len(inputs), 10)
+
+    monkeypatch.setitem(fastest.TRIED, "instant", lambda model, example: Instant())
+    given = {"batch_size": 64, "techniques": ("none", "instant")}
+    assert kit.fastest(model, vision, **given).name == "instant"
+    assert kit.fastest(model, vision, max_score_loss=0.05, **given).name != "instant"
+
+
+def test_when_the_time_is_over_the_others_are_named(quick, monkeypatch, model, vision):
+    monkeypatch.setitem(fastest.TRIED, "never", lambda *_: pytest.fail("it was begun"))
+    found = kit.fastest(model, vision, budget_s=1e-6, techniques=("none", "never"))
+    assert found.untried == ("never",) and "time was over: never" in found.table().caption
+    assert found.name in ("none", "as in training")
+
+
+def test_without_a_workload_nothing_is_judged(quick, model, vision):
+    example, _ = vision.example(8)
+    found = kit.fastest(model, example, techniques=("none", "half"))
+    assert found.form.score is None and "lost" not in found.table().header
+    with pytest.raises(BadValue, match="no scores to show"):
+        found.plot()
+
+
+def test_the_model_stays_as_it_is(quick, model, vision):
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    kit.fastest(model, vision.example(2)[0], techniques=("none", "half", "channels_last"))
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+    assert all(p.requires_grad for p in model.parameters())
+
+
+@pytest.mark.parametrize(
+    ("options", "match"),
+    [
+        ({"max_score_loss": 0.01}, "needs a workload"),
+        ({"max_score_loss": 5}, "max_score_loss=5: needs a share from 0 to 1"),
+        ({"max_bytes": 0}, "max_bytes=0"),
+        ({"max_bytes": "small"}, "max_bytes='small'"),
+        ({"budget_s": -1}, "budget_s=-1"),
+    ],
+)
+def test_limits_that_make_no_sense_are_refused_before_anything_is_made(
+    monkeypatch, model, options, match
+):
+    monkeypatch.setattr(InferenceLadder, "begun", lambda *_: pytest.fail("it began"))
+    with pytest.raises(BadValue, match=match):
+        kit.fastest(model, torch.zeros(1, 64), **options)
+
+
+def test_a_technique_that_needs_training_is_not_tried(model):
+    with pytest.raises(UnknownName, match="no technique to try is called 'pruned'"):
+        kit.fastest(model, torch.zeros(1, 64), techniques=("pruned",))
+    assert pruned.name not in fastest.TRIED
+    assert set(fastest.TRIED) == {name for name in SHELF if SHELF[name].tolerance is not None}
+
+
+def test_limits_that_nothing_keeps_tell_how_near_one_can_come(quick, model, vision):
+    with pytest.raises(BadValue, match=r"max_bytes=10: the smallest, 'half', has [\d,]+\. Allow"):
+        kit.fastest(model, vision.example(1)[0], max_bytes=10, techniques=("none", "half"))
+
+
+def test_nan_weights_are_no_row(quick, vision):
+    spoilt = MLP(MLPConfig(hidden=16, layers=1))
+    with torch.no_grad():
+        spoilt.head.bias[0] = float("nan")
+    with pytest.raises(BadValue, match=r"'head\.bias' holds NaN"):
+        kit.fastest(spoilt, vision.example(1)[0], techniques=("none",))

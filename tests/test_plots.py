@@ -1,0 +1,302 @@
+"""Figures: text that is escaped, pictures that describe themselves, a curve that costs little."""
+
+import base64
+import html
+import os
+import re
+import select
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from kit.plots import (
+    Live,
+    Note,
+    Picture,
+    Table,
+    bars,
+    curve,
+    dots,
+    images,
+    lines,
+    multiples,
+    pareto_front,
+    roofline,
+    scatter,
+    trade_offs,
+)
+
+
+def test_a_table_in_text_aligns_words_left_and_numbers_right():
+    table = Table(("model", "time"), [("cnn", "9 ms"), ("perceptron", "12 ms")], "One thread.")
+    assert repr(table).splitlines() == [
+        "model        time",
+        "cnn          9 ms",
+        "perceptron  12 ms",
+        "One thread.",
+    ]
+
+
+def test_a_table_in_html_shows_everything_and_runs_nothing():
+    table = Table(("a", "b"), [("<script>", "1 & 2")], "x < y")
+    shown = table._repr_html_()
+    assert "<script>" not in shown
+    assert all(html.escape(text) in shown for text in ("<script>", "1 & 2", "x < y"))
+    assert shown.count("<tr>") == 2
+
+
+def test_a_table_without_header_or_caption_has_neither():
+    shown = Table(("", ""), [("a", "b")])._repr_html_()
+    assert "<thead>" not in shown and "<figcaption" not in shown
+
+
+XS, YS = [1, 8, 64], [3.0, 2.0, 1.0]
+PICTURES = {
+    "lines": lambda: lines({"a": (XS, YS), "b": (XS, XS)}, "batch", "time (s)", caption="c < d"),
+    "lines with bands": lambda: lines(
+        {"a": (XS, YS)}, "x", "y", caption="c < d", log="xy", bands={"a": (YS, YS)}, level=("l", 2)
+    ),
+    "bars": lambda: bars(
+        {"a": {"p": 1, "q": 2}, "b": {"p": 3}}, "time (s)", caption="c < d", unit="s"
+    ),
+    "images": lambda: images([[[0, 1], [1, 0]]] * 3, ["a", "b", "c"], caption="c < d"),
+    "roofline": lambda: roofline({"f32": 1e11}, 4e10, {"mlp": (0.5, 1e9)}, caption="c < d"),
+    "dots": lambda: dots(
+        {"a": (3, 2, 4), "b": (5, 4, 9)}, "ratio", caption="c < d", unit="×", level=("l", 3)
+    ),
+    "multiples": lambda: multiples(
+        ["a", "b"], {"time": ([1.0, None], "s"), "score": ([0.5, 0.9], "%")}, caption="c < d"
+    ),
+    "scatter": lambda: scatter(
+        {"a": (1.0, (0.5, 0.4, 0.6)), "b": (2.0, (0.4, 0.3, 0.5))},
+        "time",
+        "score",
+        caption="c < d",
+        x_unit="s",
+        y_unit="%",
+        front=["a"],
+    ),
+}
+
+
+@pytest.fixture(params=PICTURES)
+def picture(request) -> Picture:
+    return PICTURES[request.param]()
+
+
+def test_a_picture_is_html_with_its_caption_as_alt_text(picture):
+    shown = picture._repr_html_()
+    details = f" {html.escape(picture.details)}" if picture.details else ""
+    assert f'alt="c &lt; d{details}"' in shown and "<figcaption" in shown
+
+
+def test_what_stands_over_small_images_is_in_their_alt_text():
+    """A reader who does not see the digits hears which they are."""
+    shown = images([[[0, 1], [1, 0]]] * 2, ["a 5", "a <0>"], caption="Two digits.")._repr_html_()
+    assert 'alt="Two digits. From left to right: a 5; a &lt;0&gt;."' in shown
+    data = re.search(r'src="data:image/png;base64,([^"]+)"', shown)[1]
+    assert base64.b64decode(data).startswith(b"\x89PNG")
+
+
+NAME = "$\\frac{$ <b>"  # two $ and a formula that is none
+NAMED = {
+    "lines": lambda: lines(
+        {NAME: (XS, YS), "b": (XS, XS)}, NAME, NAME, caption="", level=(NAME, 1)
+    ),
+    "bars": lambda: bars({NAME: {NAME: 1, "q": 2}}, NAME, caption=""),
+    "images": lambda: images([[[0, 1], [1, 0]]], [NAME], caption=""),
+    "roofline": lambda: roofline({NAME: 1e11}, 4e10, {NAME: (0.5, 1e9)}, caption=""),
+    "dots": lambda: dots({NAME: (3, 2, 4)}, NAME, caption="", level=(NAME, 3)),
+    "multiples": lambda: multiples([NAME], {NAME: ([1.0], "s")}, caption=""),
+    "scatter": lambda: scatter(
+        {NAME: (1.0, (0.5, 0.4, 0.6))}, NAME, NAME, caption="", front=[NAME]
+    ),
+    "trade-offs": lambda: trade_offs({NAME: (1, 2, (0.5, 0.4, 0.6))}, NAME, NAME, NAME, caption=""),
+}
+
+
+@pytest.mark.parametrize("kind", NAMED)
+def test_a_name_is_drawn_as_it_is_and_never_as_a_formula(kind):
+    assert NAMED[kind]().png().startswith(b"\x89PNG")
+
+
+def test_a_table_names_its_columns_and_rows_and_has_no_empty_header():
+    shown = Table(("", "time"), [("cnn", "9 ms"), ("", "1 ms")])._repr_html_()
+    assert re.findall(r"<th scope=.(\w+)", shown) == ["col", "row"]
+    assert not re.search(r"<th[^>]*></th>", shown)
+
+
+def test_the_axes_say_quantity_and_unit():
+    (pane,) = PICTURES["lines"]().figure.axes
+    assert (pane.get_xlabel(), pane.get_ylabel()) == ("batch", "time (s)")
+    assert [text.get_text() for text in pane.get_legend().get_texts()] == ["a", "b"]
+
+
+def test_lines_differ_in_marker_as_well_as_colour():
+    drawn = PICTURES["lines"]().figure.axes[0].get_lines()
+    assert (
+        len({line.get_marker() for line in drawn}) == len({line.get_color() for line in drawn}) == 2
+    )
+
+
+def test_a_logarithmic_axis_is_marked_where_something_was_tried():
+    (pane,) = PICTURES["lines with bands"]().figure.axes
+    assert list(pane.get_xticks()) == XS
+    assert [label.get_text() for label in pane.get_xticklabels()] == ["1", "8", "64"]
+
+
+def test_bars_stack_their_parts_and_write_the_total():
+    (pane,) = PICTURES["bars"]().figure.axes
+    assert [text.get_text().strip() for text in pane.texts] == ["3.00 s", "3.00 s"]
+    widths = [[bar.get_width() for bar in part] for part in pane.containers]
+    assert widths == [[1, 3], [2, 0]]
+
+
+def test_the_roof_is_the_lower_of_memory_and_processor():
+    roof = PICTURES["roofline"]().figure.axes[0].get_lines()[0]
+    for x, y in zip(roof.get_xdata(), roof.get_ydata(), strict=True):
+        assert y == pytest.approx(min(1e11, 4e10 * x))
+    assert 2.5 in roof.get_xdata()  # the ridge: 1e11 ÷ 4e10
+
+
+# --- The live curve ------------------------------------------------------------------------------
+
+
+def points(svg: str) -> list[tuple[float, float]]:
+    pairs = re.search(r'points="([^"]*)"', svg)[1].split()
+    return [tuple(map(float, pair.split(","))) for pair in pairs]
+
+
+def test_an_unknown_end_has_no_bar():
+    (pane,) = dots({"a": (3, None, 4), "b": (5, None, None)}, "ratio", caption="").figure.axes
+    reach = sorted(segment[:, 0].tolist() for c in pane.collections for segment in c.get_segments())
+    assert reach == [[3, 4], [5, 5]]
+
+
+def test_dots_stand_in_the_order_of_their_names_from_the_top():
+    (pane,) = dots({"a": (3, 2, 4), "b": (5, 4, 9)}, "ratio", caption="").figure.axes
+    assert [tick.get_text() for tick in pane.get_yticklabels()] == ["a", "b"]
+    top, bottom = pane.get_ylim()[1], pane.get_ylim()[0]
+    assert top < 0 < 1 < bottom
+    reach = sorted(segment[:, 0].tolist() for c in pane.collections for segment in c.get_segments())
+    assert reach == [[2, 4], [4, 9]]  # the intervals
+
+
+def test_small_multiples_leave_out_what_is_unknown():
+    panes = {"time": ([1.0, None], "s"), "score": ([0.5, 0.9], "%")}
+    time_, score = multiples(["a", "b"], panes, caption="").figure.axes
+    assert (len(time_.lines), len(score.lines)) == (1, 2)
+    assert time_.get_ylim() == score.get_ylim()
+    assert (time_.get_xscale(), score.get_xscale()) == ("log", "linear")  # shares end at 100 %
+
+
+def test_numbers_of_points_side_by_side_share_a_place():
+    row = [(cost, 100, (0.9, 0.8, 0.95)) for cost in (52, 47, 45, 59, 81, 46)]
+    points = dict(zip("abcdef", row, strict=True)) | {"g": (3, 100, row[0][2])}
+    figure = trade_offs(points, "time", "size", "score", caption="").figure
+    figure.canvas.draw()
+    texts = figure.axes[0].texts
+    assert [text.get_text() for text in texts] == ["1, 2, 3, 4, 5, 6", "7"]
+    one, other = (text.get_window_extent() for text in texts)
+    assert not one.overlaps(other)
+
+
+@pytest.mark.parametrize(
+    ("points", "front"),
+    [
+        ({}, []),
+        ({"only": (1, 1)}, ["only"]),
+        ({"dear": (2, 1), "cheap": (1, 1)}, ["cheap"]),
+        ({"worse": (1, 1), "same price": (1, 2)}, ["same price"]),
+        ({"c": (3, 9), "a": (1, 5), "b": (2, 4)}, ["a", "c"]),
+    ],
+)
+def test_nothing_beats_what_is_on_the_front(points, front):
+    assert pareto_front(points) == front
+
+
+def test_a_curve_puts_its_values_where_they_belong():
+    """484 wide for `total` steps; the largest value 90 above the line at 96."""
+    assert points(curve([2.0, 1.0], 4, "loss")) == [(0.0, 6.0), (121.0, 51.0)]
+
+
+@pytest.mark.parametrize("n", [1, 200, 399, 12_345])
+def test_a_curve_stays_small(n):
+    drawn = points(curve([1.0] * n, n, "loss"))
+    assert 1 <= len(drawn) <= 200
+    assert {y for _, y in drawn} == {6.0}
+
+
+def test_a_curve_says_in_words_what_it_shows():
+    assert 'aria-label="loss &lt; 1"' in curve([0.5], 1, "loss < 1")
+
+
+def test_without_a_screen_nothing_is_ever_due():
+    live = Live(10, shown=False)
+    live.drawn_at -= 1e6
+    assert not live.due()
+    live.draw([1.0], last=True)
+
+
+@contextmanager
+def terminal(monkeypatch) -> Iterator[Callable[[], str]]:
+    """A real terminal as the standard error; gives what was shown there."""
+    if not hasattr(os, "openpty"):
+        pytest.skip("this system has no pseudo-terminals")
+    ours, theirs = os.openpty()
+
+    def shown() -> str:
+        text = b""
+        while select.select([ours], [], [], 0.3)[0]:  # a terminal hands it over in pieces
+            text += os.read(ours, 10_000)
+        return text.decode()
+
+    with os.fdopen(theirs, "w") as screen, monkeypatch.context() as patch:
+        patch.setattr(sys, "stderr", screen)
+        yield shown
+    os.close(ours)
+
+
+def test_a_terminal_shows_one_line_that_is_written_over(monkeypatch):
+    with terminal(monkeypatch) as shown:
+        live = Live(1_000)
+        live.draw([2.0, 1.5])
+        live.draw([2.0, 1.5, 1.25], "97 % right", last=True)
+        first, second = shown().split("\r\x1b[K")[1:]
+    assert first == "step 2 of 1,000 · loss 1.5000"
+    assert second.rstrip("\r\n") == "step 3 of 1,000 · loss 1.2500 · 97 % right"
+    assert second.endswith("\n")
+
+
+def test_drawing_waits_until_it_has_cost_less_than_its_share(monkeypatch):
+    with terminal(monkeypatch):
+        live = Live(10)
+        live.began = live.drawn_at = time.perf_counter() - 10.0
+        live.spent_s = 0.09  # of ten seconds: below 1 %
+        assert live.due()
+        live.spent_s = 1e6
+        assert not live.due()
+
+
+def test_drawing_never_flickers(monkeypatch):
+    with terminal(monkeypatch):
+        live = Live(10)
+        live.began -= 1e6
+        live.drawn_at = time.perf_counter() + 1e3  # just now, however slow this machine is
+        assert not live.due()
+
+
+def test_drawing_counts_its_own_time(monkeypatch):
+    with terminal(monkeypatch):
+        live = Live(10)
+        live.draw([1.0])
+        assert 0 < live.spent_s < 10
+
+
+def test_a_note_is_a_sentence_in_text_and_html():
+    note = Note("1 < 2")
+    assert repr(note) == "1 < 2"
+    assert "1 &lt; 2" in note._repr_html_()

@@ -1,0 +1,397 @@
+"""Limits: the roofline from made-up peaks, and peaks of this machine that are plausible."""
+
+import json
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+
+from kit import devices
+from kit.core.errors import BadValue, UnknownName
+from kit.core.files import cache_folder
+from kit.core.units import words
+from kit.measurement import Conditions, Observer, Peaks
+from kit.measurement.peaks import layer_point, peaks
+
+MADE_UP = Peaks({"float32": 1e11, "bfloat16": 4e11}, 4e10, {"float16": 1e9}, "cpu", 1)
+CACHED = replace(MADE_UP, cache_bytes_per_s=2e11)
+
+
+def test_the_ridge_is_where_both_limits_meet():
+    assert MADE_UP.ridge() == 2.5
+    assert MADE_UP.ridge("bfloat16") == 10
+
+
+@pytest.mark.parametrize(
+    ("flops", "moved", "limit"),
+    [
+        (1e6, 4e6, 1e10),  # a quarter of a FLOP per byte: the memory's rate times that
+        (2.5e6, 1e6, 1e11),  # at the ridge
+        (1e9, 1e6, 1e11),  # beyond it the processor is the limit
+    ],
+)
+def test_the_limit_is_the_lower_of_memory_and_processor(flops, moved, limit):
+    assert MADE_UP.limit(flops, moved) == pytest.approx(limit)
+
+
+def test_the_share_of_the_peak():
+    assert MADE_UP.share(5e10, 1.0) == 0.5
+    assert MADE_UP.share(5e10, 1.0, "bfloat16") == 0.125
+    assert MADE_UP.share(1e11, 1.0) == 1
+
+
+def test_more_than_the_peak_is_an_error_that_says_what_to_check():
+    with pytest.raises(
+        BadValue, match=r"200 % of this machine's peak: check the count, the timing"
+    ):
+        MADE_UP.share(2e11, 1.0)
+
+
+# --- Where the bytes come from -------------------------------------------------------------------
+
+NEAR, LAST, FAR = 15_999_999, 16_000_000, 192_000_000  # a core's own cache, the last one, memory
+
+
+@pytest.mark.parametrize(
+    ("known", "moved", "rate"),
+    [
+        (CACHED, 0, math.inf),
+        (CACHED, NEAR, math.inf),
+        (CACHED, LAST, 2e11),
+        (CACHED, FAR - 1, 2e11),
+        (CACHED, FAR, 4e10),
+        (MADE_UP, LAST, math.inf),  # its last cache was not measured: no limit is known
+        (MADE_UP, FAR, 4e10),
+        (replace(CACHED, cache_bytes_per_s=1e10), LAST, 4e10),  # no cache is slower than memory
+    ],
+)
+def test_few_bytes_come_from_a_cache(known, moved, rate):
+    assert known.bandwidth_for(moved) == rate
+    assert known.bound_s(0, moved) == pytest.approx(moved / rate)
+
+
+@pytest.mark.parametrize(
+    ("flops", "moved", "dtype", "bound_s"),
+    [
+        (1e11, NEAR, "float32", 1.0),  # the processor is the limit
+        (1e11, NEAR, "bfloat16", 0.25),
+        (1e7, 4e8, "float32", 0.01),  # the memory
+        (1e7, 4e7, "float32", 2e-4),  # the last cache
+        (0, 0, "float32", 0.0),
+    ],
+)
+def test_the_least_time_is_the_greater_of_processor_and_memory(flops, moved, dtype, bound_s):
+    assert CACHED.bound_s(flops, moved, dtype) == pytest.approx(bound_s)
+
+
+def test_the_share_of_the_memorys_bandwidth():
+    assert MADE_UP.memory_share(2e9, 0.1) == 0.5
+    assert CACHED.memory_share(2e7, 2e-4) == 0.5
+    assert MADE_UP.memory_share(NEAR, 1.0) is None
+    assert MADE_UP.memory_share(LAST, 1.0) is None
+
+
+def test_more_than_the_bandwidth_is_an_error_that_says_what_to_check():
+    with pytest.raises(BadValue, match=r"4.00 GB in 50.0 ms would be 200 % .* check the count"):
+        MADE_UP.memory_share(4e9, 0.05)
+
+
+@pytest.mark.parametrize(
+    "asking", [lambda: MADE_UP.share(1, 1, "int8"), lambda: MADE_UP.bound_s(1, 1, "int8")]
+)
+def test_a_dtype_without_a_peak_has_no_share_and_no_bound(asking):
+    with pytest.raises(UnknownName, match="no measured dtype is called 'int8'"):
+        asking()
+
+
+def test_the_table_shows_the_last_cache_if_it_was_measured():
+    assert "200 GB/s" in str(CACHED.table()) and "last cache" in str(CACHED.table())
+    assert "last cache" not in str(MADE_UP.table())
+
+
+def test_the_table_says_when_and_with_what_doubts():
+    caption = replace(MADE_UP, measured="2026-01-31", doubts=("it was hot",)).table().caption
+    assert "on cpu with 1 thread, 2026-01-31." in caption
+    assert caption.endswith("Doubts: it was hot.")
+    assert "Doubts" not in MADE_UP.table().caption
+
+
+# --- Names, tables, pictures ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("asking", [MADE_UP.ridge, lambda d: MADE_UP.limit(1, 1, d)])
+def test_a_dtype_that_was_not_measured_is_unknown(asking):
+    with pytest.raises(UnknownName, match="no measured dtype is called 'float16'"):
+        asking("float16")
+
+
+def test_the_table_says_what_to_avoid():
+    shown = str(MADE_UP.table())
+    assert "matmul, float16: avoid it here" in shown and "2.50 FLOP/byte" in shown
+
+
+def test_points_are_placed_by_their_work_and_time():
+    picture = MADE_UP.plot({"layer": (2e9, 1e9, 0.1)})
+    assert "layer at 2 FLOP/byte does 20.0 GFLOP/s" in picture.caption.replace("2.00", "2")
+    (line,) = [each for each in picture.figure.axes[0].get_lines() if each.get_label() == "layer"]
+    assert (line.get_xdata()[0], line.get_ydata()[0]) == pytest.approx((2, 2e10))
+
+
+def test_cached_work_has_a_roof_of_its_own():
+    """Twenty megabytes stay in the last cache: over the memory's roof, under the cache's."""
+    points = {"cached": (1e7, 2e7, 2e7 / 1.5e11), "tiny": (1e4, 1e4, 1e-7)}
+    picture = CACHED.plot(points)
+    lines = {each.get_label(): each for each in picture.figure.axes[0].get_lines()}
+    (roof,) = [line for label, line in lines.items() if label.startswith("last cache: 200 GB/s")]
+    xs, ys = roof.get_data()
+    assert ys[0] / xs[0] == pytest.approx(2e11) and ys[-1] == pytest.approx(4e11)
+    x, y = (float(v[0]) for v in lines["cached"].get_data())
+    assert 4e10 * x < y < 2e11 * x
+    assert lines["tiny"].get_markerfacecolor() == "none" != lines["cached"].get_markerfacecolor()
+    assert "Hollow: fewer than 16.0 MB" in picture.caption
+    assert not any(
+        "cache" in line.get_label() for line in MADE_UP.plot().figure.axes[0].get_lines()
+    )
+
+
+# --- Measured, and kept --------------------------------------------------------------------------
+
+
+def test_this_machine_has_peaks(monkeypatch, tmp_path):
+    monkeypatch.setenv("KIT_CACHE", str(tmp_path))  # the best of earlier sessions would stay
+    here = peaks(budget_s=0.05, again=True)
+    assert 1e8 < here.matmul_flops_per_s["float32"] < 1e15
+    assert 1e8 < here.bandwidth_bytes_per_s < 1e14
+    assert {*here.matmul_flops_per_s, *here.emulated} == {"float32", "bfloat16", "float16"}
+    assert (here.device, here.threads) == ("cpu", 1)
+    assert here.processor == devices.name_of(torch.device("cpu"))
+    assert here.torch == torch.__version__ and here.budget_s == 0.05
+    assert set(here.shapes) == set(here.matmul_flops_per_s)
+    assert all(shape in peaks.CPU_SHAPES for shape in here.shapes.values())
+
+
+def test_the_peak_is_that_of_the_faster_library(monkeypatch):
+    """A processor on which the library that PyTorch takes by itself is half as fast."""
+    if not torch.backends.mkldnn.is_available():
+        pytest.skip("PyTorch was built without oneDNN")
+    layouts = []
+
+    def best_s(call, watch, budget_s):
+        layouts.append(call().layout)
+        return 0.5 if layouts[-1] == torch._mkldnn else 1.0
+
+    monkeypatch.setattr(peaks, "_best_s", best_s)
+    rate = peaks._matmul_rate((8, 4, 2), torch.float32, peaks.Stopwatch("cpu"), 1.0)
+    assert rate == 2 * 8 * 4 * 2 / 0.5
+    assert layouts == [torch.strided, torch._mkldnn]
+
+
+@pytest.fixture
+def timed(monkeypatch, tmp_path, quiet):
+    """What was timed, without timing it: everything takes 1 ms; the cache is empty."""
+    found = []
+
+    def best_s(call, watch, budget_s):
+        found.append(budget_s)
+        return 1e-3
+
+    monkeypatch.setattr(peaks, "_best_s", best_s)
+    monkeypatch.setenv("KIT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(peaks, "_asked", set())
+    return found
+
+
+def test_what_was_measured_is_kept_and_read_the_next_time(timed):
+    first = peaks()
+    often = len(timed)
+    libraries = 3 + torch.backends.mkldnn.is_available()  # float32 is multiplied by two
+    # A probe; in each pass all shapes, and triad and reading of two sizes.
+    assert often == libraries + peaks.PASSES * (libraries * 5 + 2 * 2)
+    assert peaks() == first
+    assert peaks(budget_s=1.0) == first  # what took longer is good enough
+    assert len(timed) == often
+    assert len(list((cache_folder() / "peaks").iterdir())) == 1
+
+
+def new_process():
+    """Forget that this process has measured already."""
+    peaks._asked.clear()
+
+
+def test_the_best_of_the_first_sessions_is_kept(timed, monkeypatch):
+    """One session on a slow moment must not decide what the machine can do."""
+    rates = [1e9, 4e9, 2e9, 3e9, 1e9]
+    measured = []
+
+    def measure_once(watch, name, budget_s):
+        measured.append(rates[len(measured)])
+        return replace(
+            MADE_UP,
+            bandwidth_bytes_per_s=measured[-1],
+            processor=name,
+            torch=torch.__version__,
+            shapes={"float32": (1, 1, 1), "bfloat16": (1, 1, 1)},
+            budget_s=budget_s,
+        )
+
+    monkeypatch.setattr(peaks, "_measured", measure_once)
+    best = []
+    for _ in range(8):
+        new_process()
+        found = peaks()
+        assert peaks() == found  # one process measures once
+        best.append(found.bandwidth_bytes_per_s)
+    assert best == [1e9, 4e9, 4e9, 4e9, 4e9, 4e9, 4e9, 4e9]
+    assert len(measured) == peaks.SESSIONS and found.sessions == peaks.SESSIONS
+
+
+def test_asked_again_it_rises_and_never_falls(timed, monkeypatch):
+    first = peaks()
+    monkeypatch.setattr(peaks, "_best_s", lambda call, watch, budget_s: 2e-3)
+    slower = peaks(again=True)
+    assert slower.matmul_flops_per_s == first.matmul_flops_per_s
+    assert slower.bandwidth_bytes_per_s == first.bandwidth_bytes_per_s
+    assert "found less: float32" in slower.table().caption
+    assert f"memory {words(first.bandwidth_bytes_per_s / 2, 'B/s')}" in slower.table().caption
+    monkeypatch.setattr(peaks, "_best_s", lambda call, watch, budget_s: 5e-4)
+    faster = peaks(again=True)
+    assert faster.bandwidth_bytes_per_s == 2 * first.bandwidth_bytes_per_s
+    assert "found less" not in faster.table().caption
+    assert peaks() == faster
+
+
+def test_a_busy_moment_can_raise_what_is_kept_but_is_no_calm_session(timed, monkeypatch):
+    first = peaks()
+    monkeypatch.setattr(peaks, "_best_s", lambda call, watch, budget_s: 5e-4)
+    throttled = devices.Surroundings(1, 1, 0, 0, 0, 0.5, 0, None, None)
+    doubted = Conditions("cpu", 1, "2", 0.0, throttled)
+    monkeypatch.setattr(Observer, "conditions", lambda self: doubted)
+    raised = peaks(again=True)
+    assert raised.bandwidth_bytes_per_s == 2 * first.bandwidth_bytes_per_s
+    assert raised.sessions == first.sessions and not raised.doubts
+    assert peaks() == raised
+
+
+def test_the_far_array_is_larger_than_the_last_cache(monkeypatch):
+    """A server's last cache can hold 300 MB: an array of 192 MB would be read from there."""
+    monkeypatch.setattr(devices, "memory_left", lambda: 10**11)
+    for cache, far in [(None, 192_000_000), (32 << 20, 192_000_000), (300_000_000, 900_000_000)]:
+        monkeypatch.setattr(devices, "last_cache_bytes", lambda cache=cache: cache)
+        assert peaks._far_bytes() == far
+    monkeypatch.setattr(devices, "memory_left", lambda: 2_000_000_000)
+    assert peaks._far_bytes() == 500_000_000  # no more than a quarter of what is left
+    big = replace(CACHED, far_bytes=900_000_000)
+    assert big.bandwidth_for(899_999_999) == 2e11 and big.bandwidth_for(900_000_000) == 4e10
+
+
+def test_what_a_busy_machine_can_do_is_not_kept(timed, monkeypatch):
+    throttled = devices.Surroundings(1, 1, 0, 0, 0, 0.5, 0, None, None)
+    doubted = Conditions("cpu", 1, "2", 0.0, throttled)
+    monkeypatch.setattr(Observer, "conditions", lambda self: doubted)
+    assert peaks().doubts and not (cache_folder() / "peaks").exists()
+
+
+def a_thread_more(monkeypatch):
+    torch.set_num_threads(2)
+
+
+def another_processor(monkeypatch):
+    monkeypatch.setattr(devices, "name_of", lambda device: "Z80 (R) @ 4 MHz/..")
+
+
+def another_pytorch(monkeypatch):
+    monkeypatch.setattr(torch, "__version__", "9.9")
+
+
+@pytest.mark.parametrize(
+    "change", [a_thread_more, another_processor, another_pytorch], ids=lambda f: f.__name__
+)
+def test_under_other_conditions_it_is_measured_anew_and_both_are_kept(timed, monkeypatch, change):
+    first = peaks()
+    often, before = len(timed), list((cache_folder() / "peaks").iterdir())
+    change(monkeypatch)
+    assert peaks() != first
+    assert len(timed) == 2 * often
+    assert len(list((cache_folder() / "peaks").iterdir())) == len(before) + 1 == 2
+
+
+@pytest.mark.parametrize("asked", [{"again": True}, {"budget_s": 3.1}])
+def test_it_is_measured_anew_if_asked_or_given_more_time(timed, asked):
+    peaks()
+    often = len(timed)
+    peaks(**asked)
+    assert len(timed) == 2 * often
+    peaks(budget_s=asked.get("budget_s", 3.0))
+    assert len(timed) == 2 * often  # and that is kept instead
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "",
+        "{",
+        "[]",
+        "null",
+        "{}",
+        '{"shapes": {}, "doubts": []}',
+        '{"shapes": [1], "doubts": []}',
+        '{"shapes": {"float32": 1}, "doubts": []}',
+        "no peaks at all",
+        "\udcff",
+        lambda raw: raw | {"budget_s": "long"},
+        lambda raw: raw | {"colour": "red"},  # of a later version
+        lambda raw: {key: raw[key] for key in raw if key != "doubts"},  # of an earlier one
+    ],
+)
+def test_a_damaged_record_is_measured_anew(timed, damage):
+    first = peaks()
+    often = len(timed)
+    (file,) = (cache_folder() / "peaks").iterdir()
+    if callable(damage):
+        damage = json.dumps(damage(json.loads(file.read_text())))
+    file.write_bytes(damage.encode("utf-8", "surrogateescape"))
+    assert peaks() == first
+    assert len(timed) == 2 * often
+    assert peaks() == first and len(timed) == 2 * often  # the record is whole again
+
+
+def test_where_nothing_can_be_written_nothing_is_kept(timed, monkeypatch, tmp_path):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("KIT_CACHE", str(tmp_path / "file"))
+    first = peaks()
+    often = len(timed)
+    assert peaks() == first
+    assert len(timed) == 2 * often
+
+
+def test_a_dtype_that_the_processor_lacks_is_left_after_a_probe(timed, monkeypatch):
+    def best_s(call, watch, budget_s):
+        made = call().dtype
+        timed.append(made)
+        return 1.0 if made == torch.float16 else 1e-3
+
+    monkeypatch.setattr(peaks, "_best_s", best_s)
+    here = peaks()
+    assert set(here.emulated) == {"float16"} and "float16" not in here.matmul_flops_per_s
+    assert timed.count(torch.float16) == 1
+
+
+def test_the_user_says_where_things_are_kept(monkeypatch, tmp_path):
+    monkeypatch.setenv("KIT_CACHE", str(tmp_path))
+    assert cache_folder() == tmp_path
+    monkeypatch.delenv("KIT_CACHE")
+    assert cache_folder().name == "train-infer-kit"
+
+
+@pytest.mark.parametrize("budget_s", [0, -1, math.nan])
+def test_no_budget_no_peaks(budget_s):
+    with pytest.raises(BadValue, match="budget_s"):
+        peaks(budget_s=budget_s)
+
+
+def test_a_layer_is_a_point_counted_by_hand():
+    flops, moved, seconds = layer_point(64, 8, budget_s=0.01)
+    assert flops == 2 * 8 * 64 * 64
+    assert moved == 4 * (64 * 64 + 2 * 8 * 64)
+    assert 0 < seconds < 1
