@@ -1,4 +1,4 @@
-"""The README tells the truth: its commands, its code, its tree, its tables."""
+"""The README and the pages that it leads to tell the truth: commands, code, tree, tables, links."""
 
 import os
 import re
@@ -14,17 +14,20 @@ from kit.course.claims import ledger
 from kit.experiments import lessons
 
 ROOT = Path(__file__).parents[1]
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+NAMES = ["README.md", "CONTRIBUTING.md", *(f"docs/{p.name}" for p in (ROOT / "docs").glob("*.md"))]
+PAGES = {name: (ROOT / name).read_text(encoding="utf-8") for name in NAMES}
+README, RESULTS = PAGES["README.md"], PAGES["docs/results.md"]
 
 
-def blocks(language):
-    found = re.findall(r"^```(\w*)\n(.*?)^```", README, flags=re.MULTILINE | re.DOTALL)
+def blocks(language, page=None):
+    texts = "\n".join(PAGES.values()) if page is None else PAGES[page]
+    found = re.findall(r"^```(\w*)\n(.*?)^```", texts, flags=re.MULTILINE | re.DOTALL)
     return [text for name, text in found if name == language]
 
 
 def commands():
     lines = [line.split("#")[0].strip() for block in blocks("sh") for line in block.splitlines()]
-    inline = re.findall(r"`((?:make|kit|python3) [^`]+)`", README)
+    inline = re.findall(r"`((?:make|kit|python3) [^`]+)`", "\n".join(PAGES.values()))
     return list(dict.fromkeys([*filter(None, lines), *inline]))
 
 
@@ -46,7 +49,7 @@ def test_the_command_line_knows_the_words(line, tmp_path, monkeypatch):
         from kit.experiments import check_parameters, find_notebook
 
         given = dict(zip(words[3::3], words[4::3], strict=True))
-        (own,) = (code for code in blocks("python") if "from_data" in code)
+        (own,) = (code for code in blocks("python", "docs/experimenter.md") if "from_data" in code)
         (tmp_path / "mine.py").write_text(own.split("model = work")[0], encoding="utf-8")
         monkeypatch.setenv("KIT_FOLDER", str(tmp_path))
         check_parameters(find_notebook(words[1]), given, here=False)
@@ -65,7 +68,7 @@ def test_the_pip_lines_resolve_under_the_lock(line):
 
 def test_windows_and_unix_lines_are_the_same():
     (windows,) = blocks("bat")
-    unix = blocks("sh")[1]
+    unix = blocks("sh", "docs/install.md")[0]
     same = windows.replace("Scripts\\", "bin/").replace("\\", "/")
     assert same.replace("py -m", "python3 -m", 1) == unix
 
@@ -79,8 +82,21 @@ def test_the_code_runs(code, tmp_path):
     assert re.search(r"right on \d+ test examples|100 tokens after 4", done.stdout)
 
 
+def form(line):
+    """A line of output without its numbers and units, which differ from machine to machine."""
+    return re.sub(r"[\d.,]+|\b[mµn]s\b|\bs\b", "", re.sub(r"\[[^]]*\]", "[]", line)).split()
+
+
+def test_the_first_program_prints_what_the_readme_shows(tmp_path):
+    (code,), (shown,) = blocks("python", "README.md"), blocks("text", "README.md")
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path
+    )
+    assert list(map(form, done.stdout.splitlines())) == list(map(form, shown.splitlines()))
+
+
 def test_the_tree_is_the_tree():
-    (tree,) = [b for b in blocks("") if b.startswith("kit/")]
+    (tree,) = [b for b in blocks("", "CONTRIBUTING.md") if b.startswith("kit/")]
     rooms = re.findall(r"^  (\S+)", tree, flags=re.MULTILINE)
     there = {
         path.name + "/" * path.is_dir()
@@ -104,33 +120,40 @@ def test_the_table_of_lessons_is_the_lessons():
 def test_the_figures_on_trust_are_the_measured_ones():
     """No number is typed by hand."""
     script = ROOT / "benchmarks" / "measurement_quality.py"
-    assert run([sys.executable, str(script), "table"]).strip() in README
+    assert run([sys.executable, str(script), "table"]).strip() in RESULTS
 
 
 def test_the_figures_on_intervals_are_the_measured_ones():
     script = ROOT / "benchmarks" / "interval_quality.py"
-    assert run([sys.executable, str(script), "short"]).strip() in README
+    assert run([sys.executable, str(script), "short"]).strip() in RESULTS
 
 
 def test_the_table_of_workloads_is_of_the_kept_runs():
     script = ROOT / "benchmarks" / "eight_workloads.py"
-    assert run([sys.executable, str(script)]).strip() in README
+    assert run([sys.executable, str(script)]).strip() in RESULTS
 
 
 @pytest.mark.parametrize("name", ["inference_ladder", "kv_cache"])
 def test_the_figures_on_inference_are_the_measured_ones(name):
     script = ROOT / "benchmarks" / f"{name}.py"
-    assert run([sys.executable, str(script), "table"]).strip() in README
+    assert run([sys.executable, str(script), "table"]).strip() in RESULTS
 
 
-def test_every_file_it_names_is_there():
-    for name in re.findall(r"\]\((?!http|#)([^)]+)\)", README) + re.findall(
-        r"`((?:kit|tests|notebooks|tools)/[\w./-]+)`", README
-    ):
+@pytest.mark.parametrize("page", NAMES)
+def test_every_file_it_names_is_there(page):
+    text, folder = PAGES[page], (ROOT / page).parent
+    for link in re.findall(r"\]\((?!http)([^)]+)\)", text):
+        file, _, part = link.partition("#")
+        target = (folder / file) if file else ROOT / page
+        assert target.exists(), link
+        heads = re.findall(r"^#+ (.+)", target.read_text("utf-8"), re.MULTILINE) if part else []
+        anchors = {re.sub(r"[^\w -]", "", head).lower().replace(" ", "-") for head in heads}
+        assert not part or part in anchors, link
+    for name in re.findall(r"`((?:kit|tests|notebooks|tools|benchmarks)/[\w./-]+)`", text):
         assert (ROOT / name).exists(), name
 
 
 def test_tests_that_wait_for_a_newcomer_are_there():
-    table = README.split("## To add a …")[1]
+    table = PAGES["CONTRIBUTING.md"].split("## Where to add what")[1].split("## The checks")[0]
     for name in set(re.findall(r"`(test_\w+)`", table)):
         assert (ROOT / "tests" / f"{name}.py").exists(), name
