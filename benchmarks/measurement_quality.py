@@ -25,7 +25,7 @@ from keeping import RESULTS, keep
 import kit
 from kit.core.statistics import median, proportion
 from kit.core.units import words
-from kit.course.cpu_load import neighbours
+from kit.course.cpu_load import cpu_load
 
 TRIALS, POWER_TRIALS, SPREAD_TRIALS, LOADGEN_PAIRS, TABLE_ROUNDS = 200, 80, 30, 60, 7
 SIZE = 64  # of the matmuls: about 5 µs each
@@ -220,7 +220,7 @@ def markdown():
 
 def main(kind):
     kit.device("cpu")
-    with neighbours(list(BESIDE).index(kind)):
+    with cpu_load(list(BESIDE).index(kind)):
         figures = {
             **false_alarms(),
             **power("5_percent", 40, 42, budget_s=0.7),

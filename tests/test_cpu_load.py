@@ -1,4 +1,4 @@
-"""Busy neighbours: they are there, they are busy, and they are gone afterwards."""
+"""Programs that load the CPU: they start, they are busy, and they end afterwards."""
 
 import subprocess
 import sys
@@ -7,7 +7,7 @@ import time
 import psutil
 import pytest
 
-from kit.course.cpu_load import neighbours
+from kit.course.cpu_load import cpu_load
 
 
 def children() -> list[psutil.Process]:
@@ -16,7 +16,7 @@ def children() -> list[psutil.Process]:
 
 def test_they_are_busy_while_it_lasts_and_gone_afterwards():
     before = children()
-    with neighbours(2):
+    with cpu_load(2):
         there = [child for child in children() if child not in before]
         assert len(there) == 2
         time.sleep(0.5)
@@ -26,7 +26,7 @@ def test_they_are_busy_while_it_lasts_and_gone_afterwards():
 
 def test_an_error_ends_them_too():
     before = children()
-    with pytest.raises(ZeroDivisionError), neighbours(1):
+    with pytest.raises(ZeroDivisionError), cpu_load(1):
         raise ZeroDivisionError
     assert children() == before
 
@@ -34,7 +34,7 @@ def test_an_error_ends_them_too():
 def test_without_a_number_there_is_one_for_each_core_but_not_more_than_eight(monkeypatch):
     monkeypatch.setattr("kit.course.cpu_load.cores_allowed", lambda: 3.0)
     before = children()
-    with neighbours():
+    with cpu_load():
         assert len(children()) == len(before) + 3
 
 
@@ -42,8 +42,8 @@ def test_they_do_not_outlive_a_program_that_is_killed():
     """Killed, it cannot end them: they have to notice."""
     code = """
 import time
-from kit.course.cpu_load import neighbours
-with neighbours(1):
+from kit.course.cpu_load import cpu_load
+with cpu_load(1):
     print("busy", flush=True)
     time.sleep(60)
 """

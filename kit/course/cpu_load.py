@@ -1,4 +1,4 @@
-"""Busy programs beside this one, on purpose: what a stopwatch has to bear."""
+"""Other programs that keep this machine busy on purpose: what a stopwatch has to cope with."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ from contextlib import contextmanager
 
 from kit.devices import cores_allowed
 
-# It ends by itself when whoever started it is gone, however that came.
+# The program ends when its parent is gone, however the parent ended.
 BUSY = """
 import os
-started_by = os.getppid()
+parent = os.getppid()
 print(flush=True)
-while os.getppid() == started_by:
+while os.getppid() == parent:
     sorted(range(20_000), key=lambda i: -i)
 """
 
 
 @contextmanager
-def neighbours(programs: int | None = None) -> Iterator[None]:
-    """While it lasts, other programs keep this machine busy; at its end they are ended.
+def cpu_load(programs: int | None = None) -> Iterator[None]:
+    """Other programs keep this machine busy inside the `with` block; they end with it.
 
     Parameters
     ----------
     programs
-        How many; None: one for each core that this process may use, eight at most.
+        How many programs; None: one for each core that this process may use, at most eight.
 
     Explained in lesson 03.
     """
@@ -37,7 +37,7 @@ def neighbours(programs: int | None = None) -> Iterator[None]:
         started += [subprocess.Popen(command, stdout=subprocess.PIPE) for _ in range(wanted)]
         for program in started:
             assert program.stdout
-            program.stdout.readline()  # it runs
+            program.stdout.readline()  # the program is running
         yield
     finally:
         for program in started:
