@@ -37,7 +37,7 @@ class Ready:
 
 
 def ready(work, steps):
-    epochs = (work.batches("train", BATCH, order=epoch) for epoch in count())
+    epochs = (work.batches("train", BATCH, seed=epoch) for epoch in count())
     return Ready(list(islice(chain.from_iterable(epochs), steps)))
 
 

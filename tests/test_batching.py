@@ -24,11 +24,11 @@ CPU, META = torch.device("cpu"), torch.device("meta")  # meta: another device th
 Batches = list[tuple[Tensor, Tensor]]
 
 
-def plain(split: Split, batch_size: int, order: int | None) -> Batches:
+def plain(split: Split, batch_size: int, seed: int | None) -> Batches:
     """Batches of the whole split at once: what every recorded training was fed."""
     inputs, targets = split
-    if order is not None:
-        shuffle = torch.Generator().manual_seed(order)
+    if seed is not None:
+        shuffle = torch.Generator().manual_seed(seed)
         places = torch.randperm(len(inputs), generator=shuffle)
         places = places[: len(places) - len(places) % batch_size]
         inputs, targets = inputs[places], targets[places]
@@ -66,19 +66,19 @@ def chunks_of(monkeypatch, batches: int, most_bytes: int = 10**9) -> None:
 # --- Order ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("order", [None, 0, 1, 100_003])
+@pytest.mark.parametrize("seed", [None, 0, 1, 100_003])
 @pytest.mark.parametrize("batch_size", [1, 32, 1_000, 1_197])
-def test_the_order_is_that_of_the_whole_split_shuffled_at_once(vision, batch_size, order):
+def test_the_order_is_that_of_the_whole_split_shuffled_at_once(vision, batch_size, seed):
     split = vision.data["train"]
-    assert same(list(split.batches(batch_size, order=order)), plain(split, batch_size, order))
+    assert same(list(split.batches(batch_size, seed=seed)), plain(split, batch_size, seed))
 
 
-@pytest.mark.parametrize("order", [None, 7])
+@pytest.mark.parametrize("seed", [None, 7])
 @pytest.mark.parametrize("batches, most_bytes", [(1, 10**9), (2, 10**9), (64, 1), (64, 1_700)])
-def test_chunks_of_any_size_give_the_same_batches(monkeypatch, order, batches, most_bytes):
+def test_chunks_of_any_size_give_the_same_batches(monkeypatch, seed, batches, most_bytes):
     split = numbers(207)
     chunks_of(monkeypatch, batches, most_bytes)
-    assert same(list(split.batches(10, order=order)), plain(split, 10, order))
+    assert same(list(split.batches(10, seed=seed)), plain(split, 10, seed))
 
 
 def test_as_stored_each_example_comes_once_also_those_that_fill_no_batch(monkeypatch):
@@ -93,7 +93,7 @@ def test_a_long_split_is_shuffled_by_stretches_and_each_example_comes_once(
     monkeypatch, n, batch_size
 ):
     monkeypatch.setattr(batching, "SHUFFLED_AT_ONCE", 25)
-    batches = [targets.tolist() for _, targets in numbers(n).batches(batch_size, order=5)]
+    batches = [targets.tolist() for _, targets in numbers(n).batches(batch_size, seed=5)]
     assert all(len(batch) == batch_size for batch in batches)
     order = [place for batch in batches for place in batch]
     assert sorted(order) == list(range(n)) != order
@@ -105,13 +105,13 @@ def test_stretches_come_in_an_order_of_their_own(monkeypatch):
     monkeypatch.setattr(batching, "SHUFFLED_AT_ONCE", 100)
     split = numbers(1_030)  # ten stretches, and a rest that is longer than a batch
 
-    def stretches(order: int) -> list[int]:
-        firsts = [int(targets[0]) // 100 for _, targets in split.batches(20, order=order)]
+    def stretches(seed: int) -> list[int]:
+        firsts = [int(targets[0]) // 100 for _, targets in split.batches(20, seed=seed)]
         return list(dict.fromkeys(firsts))
 
     assert stretches(1) == stretches(1) != stretches(2)
     assert sorted(stretches(1)) == list(range(11)) != stretches(1)
-    assert len(list(split.batches(20, order=1))) == 1_030 // 20
+    assert len(list(split.batches(20, seed=1))) == 1_030 // 20
 
 
 # --- Chunks --------------------------------------------------------------------------------------
@@ -122,7 +122,7 @@ def places_in_memory(batches: Batches) -> list[int]:
 
 
 def test_a_batch_is_a_view_of_a_chunk_of_64():
-    places = places_in_memory(list(numbers(1_300).batches(10, order=0)))
+    places = places_in_memory(list(numbers(1_300).batches(10, seed=0)))
     assert [places.count(place) for place in dict.fromkeys(places)] == [64, 64, 2]
 
 
@@ -133,9 +133,9 @@ def test_as_stored_nothing_is_copied():
 
 def test_a_chunk_has_few_bytes_but_always_a_whole_batch():
     split = numbers(3_000, width=1_000)  # 12 MB
-    chunk = next(split.batches(32, order=0))[0].untyped_storage()
+    chunk = next(split.batches(32, seed=0))[0].untyped_storage()
     assert 0.9 * batching.MOST_BYTES < chunk.nbytes() <= batching.MOST_BYTES
-    chunk = next(split.batches(1_500, order=0))[0].untyped_storage()
+    chunk = next(split.batches(1_500, seed=0))[0].untyped_storage()
     assert chunk.nbytes() == 1_500 * 4_000 > batching.MOST_BYTES
 
 
@@ -143,17 +143,17 @@ def test_an_epoch_takes_a_few_chunks_of_memory_however_large_the_split():
     split = numbers(50_000, width=200)  # 40 MB
 
     def epoch() -> None:
-        for _ in split.batches(32, order=0):
+        for _ in split.batches(32, seed=0):
             pass
 
     order_bytes = 2 * split.targets.nbytes  # which of them were drawn, twice while they are cut
     assert peak_bytes(epoch, CPU) < order_bytes + 3 * batching.MOST_BYTES < split.inputs.nbytes / 2
 
 
-@pytest.mark.parametrize("order", [None, 3])
-def test_bytes_become_int64_in_batches_and_stay_bytes_in_the_split(windows, order):
+@pytest.mark.parametrize("seed", [None, 3])
+def test_bytes_become_int64_in_batches_and_stay_bytes_in_the_split(windows, seed):
     whole = Split(*(part.long() for part in windows))
-    assert same(list(windows.batches(16, order=order)), plain(whole, 16, order))
+    assert same(list(windows.batches(16, seed=seed)), plain(whole, 16, seed))
     assert windows.inputs.dtype == torch.uint8
     assert example_like(windows.inputs, 4_000).dtype == torch.int64
 
@@ -244,14 +244,14 @@ def way(request, monkeypatch) -> str:
 
 
 @on_gpu
-@pytest.mark.parametrize("order", [None, 4])
+@pytest.mark.parametrize("seed", [None, 4])
 @pytest.mark.parametrize("kind", ["numbers", "windows"])
-def test_a_gpu_gets_the_same_batches_bit_for_bit(way, windows, kind, order):
+def test_a_gpu_gets_the_same_batches_bit_for_bit(way, windows, kind, seed):
     split = numbers(1_003) if kind == "numbers" else windows
     for _ in range(3):  # epochs: memory is used again
-        found = [(x.cuda(), y.cuda()) for x, y in split.batches(10, order=order)]
+        found = [(x.cuda(), y.cuda()) for x, y in split.batches(10, seed=seed)]
         batches = []
-        for i, (inputs, targets) in enumerate(split.batches(10, "cuda", order)):
+        for i, (inputs, targets) in enumerate(split.batches(10, "cuda", seed)):
             batches.append((inputs.clone(), targets.clone()))
             here, beside = torch.cuda.current_stream(), batching.copying(inputs.device)
             with torch.cuda.stream(beside if i % 2 else here):  # now one is late, now the other
@@ -266,11 +266,11 @@ def test_a_gpu_gets_the_same_batches_bit_for_bit(way, windows, kind, order):
 def test_after_the_first_batch_nothing_waits_for_the_gpu(way):
     split = numbers(1_000)
     total = torch.zeros((), device="cuda")
-    batches = split.batches(10, "cuda", order=0)
+    batches = split.batches(10, "cuda", seed=0)
     next(batches)
     torch.cuda.set_sync_debug_mode("error")
     try:
-        for epoch in (batches, split.batches(10, "cuda", order=1)):
+        for epoch in (batches, split.batches(10, "cuda", seed=1)):
             for inputs, targets in epoch:
                 total += inputs.sum() + targets.sum()
     finally:
@@ -418,7 +418,7 @@ allowed = kilobytes("VmData") * 1024 + 600_000_000
 resource.setrlimit(resource.RLIMIT_DATA, (allowed, allowed))
 work = replace(kit.workloads.language(), load=lambda: kit.data.load_text_file(sys.argv[1]))
 size, before = work.size("train"), kilobytes("RssAnon")
-for (inputs, targets), _ in zip(work.batches("train", 32, order=0), range(2_000)):
+for (inputs, targets), _ in zip(work.batches("train", 32, seed=0), range(2_000)):
     assert inputs.shape == (32, 128) and torch.equal(inputs[:, 1:], targets[:, :-1])
 grown = kilobytes("RssAnon") - before
 model = kit.models.GPT(kit.models.GPTConfig(256, d_model=8, n_layers=1, n_heads=1))

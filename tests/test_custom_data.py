@@ -190,7 +190,7 @@ def test_numbers_of_numpy_are_numbers_and_any_whole_number_is_a_seed():
     history = kit.train(work.model(), work, steps=2, batch_size=8, seed=7, **FEW)
     assert history.steps == 2
     for batch_size in (np.int64(8), 8):
-        assert len(next(work.batches("train", batch_size, order=2**70))[0]) == 8
+        assert len(next(work.batches("train", batch_size, seed=2**70))[0]) == 8
         assert len(work.example(batch_size)[0]) == 8
     for wrong in (2.5, True, 0, "8"):
         with pytest.raises(BadValue, match="needs a whole number"):

@@ -147,17 +147,17 @@ def test_in_order_each_example_comes_once_and_the_last_batch_is_smaller(ten):
 
 
 def test_shuffled_batches_are_all_full(ten):
-    batches = seen(ten, 4, order=1)
+    batches = seen(ten, 4, seed=1)
     assert [len(batch) for batch in batches] == [4, 4]
     assert len({i for batch in batches for i in batch}) == 8
 
 
 def test_a_seed_gives_one_order_and_another_seed_another(ten):
-    assert seen(ten, 5, order=1) == seen(ten, 5, order=1) != seen(ten, 5, order=2)
+    assert seen(ten, 5, seed=1) == seen(ten, 5, seed=1) != seen(ten, 5, seed=2)
 
 
 def test_over_many_seeds_each_example_comes_first_about_equally_often(ten):
-    first = torch.tensor([seen(ten, 1, order=seed)[0][0] for seed in range(1_000)])
+    first = torch.tensor([seen(ten, 1, seed=seed)[0][0] for seed in range(1_000)])
     assert (
         first.bincount(minlength=10).min() >= 60 and first.bincount().max() <= 140
     )  # 100 expected
@@ -165,9 +165,9 @@ def test_over_many_seeds_each_example_comes_first_about_equally_often(ten):
 
 def test_the_global_generator_has_no_say_in_the_order(ten):
     torch.manual_seed(1)
-    once = seen(ten, 5, order=3)
+    once = seen(ten, 5, seed=3)
     torch.manual_seed(2)
-    assert seen(ten, 5, order=3) == once
+    assert seen(ten, 5, seed=3) == once
 
 
 def test_a_batch_is_a_view(ten):

@@ -325,8 +325,8 @@ def test_a_share_lies_between_none_and_all(name, share):
 def test_a_student_is_told_both_the_label_and_the_teachers_answer(vision):
     teacher = vision.model("mlp")
     taught = techniques.taught_by(teacher, vision, weight=0.5, temperature=2.0)
-    inputs, targets = next(taught.batches("train", 16, order=3))
-    plain, labels = next(vision.batches("train", 16, order=3))
+    inputs, targets = next(taught.batches("train", 16, seed=3))
+    plain, labels = next(vision.batches("train", 16, seed=3))
     assert torch.equal(inputs, plain) and torch.equal(targets[:, -1].long(), labels)
     assert torch.equal(targets[:, :-1], predict(teacher, inputs))
     outputs = torch.randn(16, 10, generator=torch.Generator().manual_seed(0))

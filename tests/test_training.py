@@ -118,7 +118,7 @@ def test_it_computes_what_a_loop_written_by_hand_computes(family):
 
     optimizer, losses = torch.optim.AdamW(mine.parameters(), lr=1e-3, fused=True), []
     for epoch in range(2):
-        for inputs, targets in work.batches("train", 8, order=epoch):
+        for inputs, targets in work.batches("train", 8, seed=epoch):
             if len(losses) < 8:
                 optimizer.zero_grad()
                 loss = work.loss(mine(inputs), targets)
@@ -566,7 +566,7 @@ def first_bad_step(model: nn.Module, vision, lr: float) -> tuple[int, list[float
     """By hand: at which step plain gradient descent loses its way, and the losses before."""
     losses: list[float] = []
     optimizer = torch.optim.SGD(model.parameters(), lr=lr)
-    for inputs, targets in vision.batches("train", 32, order=0):
+    for inputs, targets in vision.batches("train", 32, seed=0):
         value = float(step(model, optimizer, inputs, targets, cross_entropy))
         if not math.isfinite(value):
             return len(losses) + 1, losses

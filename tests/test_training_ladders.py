@@ -46,7 +46,7 @@ def wasteful(model, work):
     """A loop by hand that computes each loss ten times and forgets nine."""
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3, fused=True)
     while True:
-        for inputs, targets in work.batches("train", 32, order=0):
+        for inputs, targets in work.batches("train", 32, seed=0):
             for _ in range(10):
                 optimizer.zero_grad()
                 loss = work.loss(model(inputs), targets)

@@ -33,12 +33,12 @@ SHUFFLED_AT_ONCE = 2**23  # examples: their order takes 67 MB
 SHARE = 0.1  # of a GPU's free memory: what examples may take for good
 
 
-def feed(parts: Pair, batch_size: int, device: torch.device, order: int | None) -> Iterator[Pair]:
+def feed(parts: Pair, batch_size: int, device: torch.device, seed: int | None) -> Iterator[Pair]:
     """Batches (B, …) and (B, …) on the device; `Split.batches` says in which order."""
     each = chunk_size(parts, batch_size)
     places = in_order(len(parts[0]), each)
-    if order is not None:
-        places = shuffled(len(parts[0]), batch_size, each, order)
+    if seed is not None:
+        places = shuffled(len(parts[0]), batch_size, each, seed)
     chunks = chunks_on_gpu if device.type == "cuda" else chunks_by_turns
     for inputs, targets in chunks(parts, places, device):
         yield from zip(cut(inputs, batch_size), cut(targets, batch_size), strict=True)

@@ -21,7 +21,7 @@ class Split(NamedTuple):
     targets: Tensor
 
     def batches(
-        self, batch_size: int, device: torch.device | str = "cpu", order: int | None = None
+        self, batch_size: int, device: torch.device | str = "cpu", seed: int | None = None
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """The split in batches, each (B, …) and (B, …), on the device.
 
@@ -34,7 +34,7 @@ class Split(NamedTuple):
         ----------
         batch_size
             Examples per batch.
-        order
+        seed
             None: as stored, the last batch may be smaller (to look at each example once).
             A seed: shuffled by it, the rest that does not fill a batch left out (for training:
             all steps do equal work, and the same seed always gives the same batches).
@@ -46,7 +46,7 @@ class Split(NamedTuple):
         """
         n = len(self.inputs)
         batch_size = whole("batch_size", batch_size, n)
-        return feed(self, batch_size, torch.device(device), order)
+        return feed(self, batch_size, torch.device(device), seed)
 
 
 def cut(inputs: Tensor, targets: Tensor, sizes: Mapping[str, int]) -> dict[str, Split]:
@@ -95,7 +95,7 @@ class Task(Protocol):
         split: str,
         batch_size: int,
         device: torch.device | str = "cpu",
-        order: int | None = None,
+        seed: int | None = None,
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """Batches of inputs and targets."""
 

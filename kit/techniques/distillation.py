@@ -89,10 +89,10 @@ class Taught:
         split: str,
         batch_size: int,
         device: torch.device | str = "cpu",
-        order: int | None = None,
+        seed: int | None = None,
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """Batches; training has targets (B, …, C + 1): the teacher's logits, and then the class."""
-        for inputs, targets in self.workload.batches(split, batch_size, device, order):
+        for inputs, targets in self.workload.batches(split, batch_size, device, seed):
             if split == "train":
                 said = predict(self.teacher, inputs).float()
                 targets = torch.cat([said, targets.unsqueeze(-1).to(said.dtype)], -1)

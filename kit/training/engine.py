@@ -92,8 +92,8 @@ class Engine:
         """Shuffled batches without an end; the order depends on seed and epoch alone."""
         first, offset = divmod(done, self.steps_per_epoch)
         for epoch in count(first):
-            order = (self.recipe.seed * 100_003 + epoch) % 2**64  # what a generator takes
-            batches = self.workload.batches("train", self.recipe.batch_size, self.device, order)
+            seed = (self.recipe.seed * 100_003 + epoch) % 2**64  # what a generator takes
+            batches = self.workload.batches("train", self.recipe.batch_size, self.device, seed)
             for batch in islice(batches, offset if epoch == first else 0, None):
                 yield self.processes.share(*batch)
 

@@ -71,10 +71,10 @@ class Workload:
         split: str,
         batch_size: int,
         device: torch.device | str = "cpu",
-        order: int | None = None,
+        seed: int | None = None,
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """Batches of (inputs, targets) of a split; see `kit.data.Split.batches`."""
-        return self.data[split].batches(batch_size, device, order)
+        return self.data[split].batches(batch_size, device, seed)
 
     def with_targets(self, split: str, targets: Tensor) -> Workload:
         """The same work with other targets in one split: to see what wrong ones do."""
