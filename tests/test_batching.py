@@ -15,7 +15,7 @@ import kit
 from kit.core.errors import BadValue
 from kit.data import Split, batching, load_text_file
 from kit.data.batching import ahead, is_moved, resident
-from kit.data.dataset import example_like
+from kit.data.dataset import example_batch
 from kit.data.text_file import HELD_OUT
 from kit.measurement.memory import peak_bytes
 from kit.workloads import language
@@ -155,7 +155,7 @@ def test_bytes_become_int64_in_batches_and_stay_bytes_in_the_split(windows, seed
     whole = Split(*(part.long() for part in windows))
     assert same(list(windows.batches(16, seed=seed)), plain(whole, 16, seed))
     assert windows.inputs.dtype == torch.uint8
-    assert example_like(windows.inputs, 4_000).dtype == torch.int64
+    assert example_batch(windows.inputs, 4_000).dtype == torch.int64
 
 
 # --- Ahead of time -------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ from kit import techniques
 from kit.core.errors import BadValue, NotInstalled, NotSupported
 from kit.costs.counting import count
 from kit.inference import device_of, evaluate, predict
-from kit.models.custom import copy_of
+from kit.models.custom import copy_model
 from kit.training import step, train, updates
 
 FLOAT, F, C = 4, 64, 10
@@ -121,7 +121,7 @@ def test_a_model_that_keeps_a_graph_can_be_copied(vision):
     assert model.seen is not None and model.seen.requires_grad
     with pytest.raises(RuntimeError, match="deepcopy"):
         copy.deepcopy(model)
-    assert torch.equal(copy_of(model).seen, model.seen)
+    assert torch.equal(copy_model(model).seen, model.seen)
     assert count(model, images(2)).params == F * C + C
     assert predict(techniques.zeroed(model, images(2)), images(2)).shape == (2, C)
 

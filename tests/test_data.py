@@ -12,7 +12,7 @@ from torch import Tensor
 
 import kit.data
 from kit.core.errors import BadValue, NotInstalled, UnknownName
-from kit.data.dataset import Dataset, Split, example_like
+from kit.data.dataset import Dataset, Split, example_batch
 
 OPEN = {"clicks"}  # whose classes are items: some are in no example of a split
 
@@ -183,7 +183,7 @@ def test_a_wrong_batch_size_says_what_is_needed(ten, batch_size):
 
 @pytest.mark.parametrize("n", [1, 3, 4, 10])
 def test_examples_are_repeated_until_there_are_enough(n):
-    assert example_like(torch.arange(3), n).tolist() == [i % 3 for i in range(n)]
+    assert example_batch(torch.arange(3), n).tolist() == [i % 3 for i in range(n)]
 
 
 # --- Spelled digits ------------------------------------------------------------------------------

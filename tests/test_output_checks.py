@@ -11,7 +11,7 @@ from torch.nn.functional import mse_loss
 import kit
 from kit.core.errors import BadValue, ShapeMismatch
 from kit.data import Split
-from kit.data.output_checks import loss_of, worth_of
+from kit.data.output_checks import checked_loss, checked_scores
 from kit.models import MLP
 
 
@@ -62,9 +62,9 @@ def test_a_score_may_be_of_numpy_or_a_list(model, vision):
 
 
 def test_rounding_above_one_is_one():
-    assert worth_of(lambda o, t: torch.tensor([1.0 + 2e-7, 0.0]), torch.zeros(2), torch.zeros(2))[
-        0
-    ] == pytest.approx(1.0, abs=0)
+    assert checked_scores(
+        lambda o, t: torch.tensor([1.0 + 2e-7, 0.0]), torch.zeros(2), torch.zeros(2)
+    )[0] == pytest.approx(1.0, abs=0)
 
 
 def test_a_loss_is_one_number(model, vision):
@@ -93,19 +93,22 @@ def test_outputs_against_the_targets_of_all_examples_are_refused(pair):
     ]
     for loss in hidden:
         with pytest.raises(ShapeMismatch, match=r"spreads to \(8, 8\)"):
-            loss_of(loss, *pair)
+            checked_loss(loss, *pair)
     with pytest.raises(ShapeMismatch, match=r"the score was given outputs"):
-        worth_of(lambda o, t: ((o - t).abs() < 0.1).float().mean(1), *pair)
+        checked_scores(lambda o, t: ((o - t).abs() < 0.1).float().mean(1), *pair)
 
 
 def test_a_loss_that_makes_one_shape_of_both_is_let_through():
-    assert loss_of(lambda o, t: mse_loss(o.squeeze(1), t), COLUMN, ROW) == mse_loss(
+    assert checked_loss(lambda o, t: mse_loss(o.squeeze(1), t), COLUMN, ROW) == mse_loss(
         COLUMN[:, 0], ROW
     )
-    assert loss_of(lambda o, t: mse_loss(o, t[:, None]), COLUMN, ROW) == mse_loss(COLUMN[:, 0], ROW)
-    assert len(worth_of(lambda o, t: (o[:, 0] - t).abs() < 2, COLUMN, ROW)) == 8
-    assert loss_of(mse_loss, ROW, ROW) == 0
-    assert loss_of(lambda o, t: (o - t).mean(), COLUMN[:1], ROW[:1]) is not None  # of one, the same
+    assert checked_loss(lambda o, t: mse_loss(o, t[:, None]), COLUMN, ROW) == mse_loss(
+        COLUMN[:, 0], ROW
+    )
+    assert len(checked_scores(lambda o, t: (o[:, 0] - t).abs() < 2, COLUMN, ROW)) == 8
+    assert checked_loss(mse_loss, ROW, ROW) == 0
+    # Of one example, both shapes give the same.
+    assert checked_loss(lambda o, t: (o - t).mean(), COLUMN[:1], ROW[:1]) is not None
 
 
 def test_training_and_scoring_a_workload_with_the_classic_mistake_are_refused(vision):

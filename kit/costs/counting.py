@@ -53,7 +53,7 @@ from kit.core.units import words
 from kit.costs.activation_memory import Kept, Watch, bytes_of
 from kit.costs.operation_flops import Flops
 from kit.data.arguments import check_model
-from kit.models.custom import Inputs, called, copy_of, learner_of, name_of, tensors_in
+from kit.models.custom import Inputs, call_model, copy_model, short_name, tensors_in, training_copy
 from kit.plots import Table
 
 ADAMW_OPERATIONS = 14  # per parameter and step
@@ -243,20 +243,20 @@ def count(model: nn.Module, inputs: Inputs, loss: Callable[[Any], Tensor] | None
     """
     check_model("kit.count", model, "kit.count(model, inputs)")
     batch_size = _batch_size(inputs)
-    name = name_of(model)
+    name = short_name(model)
     with torch.random.fork_rng(), torch.inference_mode(False), torch.enable_grad():
         # A gradient with respect to the inputs is no part of a step, even if the caller wants one.
         inputs = tree_map_only(
             Tensor, lambda t: t.clone() if t.is_inference() else t.detach(), inputs
         )
-        learner, lonely = learner_of(model, inputs)
-        server, batch = copy_of(learner).eval(), tensors_in(inputs)
+        learner, lonely = training_copy(model, inputs)
+        server, batch = copy_model(learner).eval(), tensors_in(inputs)
         weights = [*learner.parameters(), *learner.buffers()]
         trained = [p for p in learner.parameters() if p.requires_grad]
 
         predicting = Watch([*server.parameters(), *server.buffers(), *batch])
         with torch.no_grad(), _in_parts(), predicting:  # inference_mode would show whole layers
-            output_bytes = bytes_of(tensors_in(called(server, inputs)))
+            output_bytes = bytes_of(tensors_in(call_model(server, inputs)))
 
         update = _adamw(trained) if trained else None
         moments = tensors_in([*update.state.values()]) if update else []
@@ -265,7 +265,7 @@ def count(model: nn.Module, inputs: Inputs, loss: Callable[[Any], Tensor] | None
         with flops.counter, training:
             with kept.hooks():
                 with flops.by_layer(learner) as layers:
-                    outputs = called(learner, inputs)
+                    outputs = call_model(learner, inputs)
                 forward, masked_forward = flops.total, flops.masked
                 value = loss(outputs) if loss else _mean(outputs)
                 del outputs  # as in a training step, where nobody holds on to them

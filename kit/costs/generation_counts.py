@@ -19,8 +19,8 @@ from kit.core.results import Result
 from kit.core.units import is_whole, words
 from kit.costs.counting import Work
 from kit.costs.operation_flops import Flops
-from kit.models.checks import check_writes, room_to_write
-from kit.models.custom import name_of
+from kit.models.checks import check_context, check_generates
+from kit.models.custom import short_name
 from kit.plots import Table
 
 
@@ -129,11 +129,11 @@ def count_generation(
 
     By hand: 2 layers × (96 keys and 96 values) × 4 bytes. Explained in lesson 10.
     """
-    check_writes(model)
+    check_generates(model)
     for name, value in (("prompt_tokens", prompt_tokens), ("new_tokens", new_tokens)):
         if not is_whole(value) or value < 1:
             raise BadValue(f"{name}={value!r}: needs a whole number of at least 1.")
-    room_to_write(prompt_tokens, new_tokens, model.config.context)
+    check_context(prompt_tokens, new_tokens, model.config.context)
     blank: Any = deepcopy(model).to("meta").eval()
     per_token = blank.cache(1, 1).bytes
     weights = _weight_bytes(blank)
@@ -152,7 +152,7 @@ def count_generation(
     steps = new_tokens - 1
     decode = _continued([work(1, prompt_tokens + i) for i in range(min(2, steps))], steps)
     again = _continued([work(prompt_tokens + i, 0) for i in range(min(3, new_tokens))], new_tokens)
-    name = name_of(model)
+    name = short_name(model)
     return GenerationCount(
         name, batch_size, prompt_tokens, new_tokens, per_token, prefill, decode, again
     )

@@ -23,7 +23,7 @@ from kit.data.arguments import check_pair, is_workload
 from kit.devices.selection import check_present
 from kit.inference import device_of, predict
 from kit.measurement import Parts, measure_parts
-from kit.models.custom import copy_of, learner_of, tensor_of
+from kit.models.custom import copy_model, output_tensor, training_copy
 from kit.plots import Picture, Table, bars
 from kit.training import PRECISIONS, Optimizer, optimizer_for, step
 from kit.training.engine import check_learns
@@ -233,9 +233,9 @@ def step_cost(
         return torch.autocast(inputs.device.type, narrow) if narrow else nullcontext()
 
     with cast():
-        learner, _ = learner_of(model, inputs)  # `count` says which layers cannot train on one
-        server = copy_of(learner).eval() if served is None else served
-        tensor_of(predict(server, inputs), server)  # refuses what no loss can be computed from
+        learner, _ = training_copy(model, inputs)  # `count` says which layers cannot train on one
+        server = copy_model(learner).eval() if served is None else served
+        output_tensor(predict(server, inputs), server)  # refuses what no loss can be computed from
     update = optimizer_for(learner, optimizer, lr=1e-4)
 
     def infer(_: Any) -> Tensor:
@@ -244,7 +244,7 @@ def step_cost(
 
     def forward(_: Any) -> Tensor:
         with cast():
-            return workload.loss(tensor_of(learner(inputs), learner), targets)
+            return workload.loss(output_tensor(learner(inputs), learner), targets)
 
     def apply(_: Any) -> None:
         update.step()
@@ -265,7 +265,7 @@ def step_cost(
     }
     with cast():
         counted = count(
-            model, inputs, lambda outputs: workload.loss(tensor_of(outputs, learner), targets)
+            model, inputs, lambda outputs: workload.loss(output_tensor(outputs, learner), targets)
         )
     timed = measure_parts(parts, budget_s=budget_s, device=device_of(model))
     return StepCost(name, batch_size, counted, timed, _counted(served, inputs))

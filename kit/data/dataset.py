@@ -126,7 +126,7 @@ def whole(name: str, value: Any, most: int | None = None) -> int:
     raise BadValue(f"{name}={value!r}: needs a whole number {up_to}.")
 
 
-def example_like(inputs: Tensor, batch_size: int) -> Tensor:
+def example_batch(inputs: Tensor, batch_size: int) -> Tensor:
     """The first examples, repeated until there are `batch_size`: (B, …), as batches have them."""
     batch_size = whole("batch_size", batch_size)
     repeats = -(-batch_size // len(inputs))
@@ -134,4 +134,4 @@ def example_like(inputs: Tensor, batch_size: int) -> Tensor:
     return as_tokens(few)
 
 
-__all__: list[Any] = ["Dataset", "Split", "Task", "example_like", "whole"]
+__all__: list[Any] = ["Dataset", "Split", "Task", "example_batch", "whole"]

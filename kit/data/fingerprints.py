@@ -72,7 +72,7 @@ def _digest(part: Tensor) -> str:
     return digest
 
 
-def judges(workload: Task) -> dict[str, str]:
+def metric_fingerprints(workload: Task) -> dict[str, str]:
     """What the loss and the score are known by: a name, and a digest of what they compute with."""
     trial = getattr(workload, "trial", None)
     tried = (workload.score, trial) if trial else workload.score
@@ -82,14 +82,14 @@ def judges(workload: Task) -> dict[str, str]:
     }
 
 
-def same_judge(kept: str, mine: str) -> bool:
+def same_metric(kept: str, mine: str) -> bool:
     """Whether they are one judge, as far as can be said: under another Python, by the name."""
     if (PYTHON in kept) == (PYTHON in mine):
         return kept == mine
     return kept.partition(" (")[0] == mine.partition(" (")[0]
 
 
-def qualified(given: Any) -> str:
+def qualified_name(given: Any) -> str:
     """Module and name of a class or function, or of the class of anything else."""
     named = given if hasattr(given, "__qualname__") else type(given)
     return f"{named.__module__}.{named.__qualname__}"
@@ -97,7 +97,7 @@ def qualified(given: Any) -> str:
 
 def _known_by(judge: Any, parts: Any) -> str:
     digest = sha256(_written(parts).encode()).hexdigest()[:16]
-    return f"{qualified(judge)} ({PYTHON}: {digest})"
+    return f"{qualified_name(judge)} ({PYTHON}: {digest})"
 
 
 def _written(value: Any, deep: int = 0) -> str:
@@ -116,7 +116,7 @@ def _written(value: Any, deep: int = 0) -> str:
         return _written((value.co_code.hex(), value.co_names, value.co_consts), deep)
     if value is None or isinstance(value, (bool, int, float, complex, str, bytes)):
         return repr(value)
-    told = qualified(value)
+    told = qualified_name(value)
     inner = getattr(value, "__func__", value)  # of a method the function, without its object
     published = hasattr(value, "__qualname__") and told.split(".")[0] in PUBLISHED
     if isinstance(value, type) or (published and told.startswith("torch")):

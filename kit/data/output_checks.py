@@ -15,13 +15,13 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from kit.core.errors import BadValue, ShapeMismatch
 
-Judge = Callable[[Tensor, Tensor], Any]  # a loss or a score: from outputs (N, …), targets (N, …)
+Metric = Callable[[Tensor, Tensor], Any]  # a loss or a score: from outputs (N, …), targets (N, …)
 FEW = 5  # examples: enough to see two shapes spread into each other
 ROUNDING = 1e-6  # of a mean of float32 ones
 CLOSE = "such as whether it is close enough, (outputs - targets).abs() < 0.1"
 
 
-def loss_of(loss: Judge, outputs: Tensor, targets: Tensor) -> Tensor:
+def checked_loss(loss: Metric, outputs: Tensor, targets: Tensor) -> Tensor:
     """The loss of these outputs: a scalar.
 
     Raises
@@ -44,7 +44,7 @@ def loss_of(loss: Judge, outputs: Tensor, targets: Tensor) -> Tensor:
     return value.reshape(())
 
 
-def worth_of(score: Judge, outputs: Tensor, targets: Tensor) -> Tensor:
+def checked_scores(score: Metric, outputs: Tensor, targets: Tensor) -> Tensor:
     """(N,) float64 on the CPU, 0 to 1: what the score says that each example is worth.
 
     Raises
@@ -55,10 +55,10 @@ def worth_of(score: Judge, outputs: Tensor, targets: Tensor) -> Tensor:
         It compares the outputs of each example with the targets of all.
     """
     _check_spread("the score", score, outputs, targets)
-    return check_worth(score(outputs, targets))
+    return check_scores(score(outputs, targets))
 
 
-def check_worth(worth: Any) -> Tensor:
+def check_scores(worth: Any) -> Tensor:
     """The values of a score or a trial, (N,) float64 on the CPU, if that is what they are."""
     if not isinstance(worth, (Tensor, np.ndarray, list, tuple, float, int, np.generic)):
         raise BadValue(f"the score gave {type(worth).__name__}; needs a tensor (N,).")
@@ -105,7 +105,7 @@ class _Sizes(TorchDispatchMode):
         return made
 
 
-def _check_spread(what: str, judge: Judge, outputs: Tensor, targets: Tensor) -> None:
+def _check_spread(what: str, judge: Metric, outputs: Tensor, targets: Tensor) -> None:
     """Refuse what PyTorch would spread to (B, B): each output against the targets of all.
 
     Only a look inside tells it: a mean at the end hides the shape. Nothing is looked at where the
@@ -126,4 +126,4 @@ def _check_spread(what: str, judge: Judge, outputs: Tensor, targets: Tensor) -> 
         )
 
 
-__all__ = ["check_worth", "loss_of", "worth_of"]
+__all__ = ["check_scores", "checked_loss", "checked_scores"]

@@ -82,7 +82,7 @@ class Packed(nn.Module):
         super().__init__()
         self.net, self.layout = net, layout
 
-    def narrow(self, dtype: torch.dtype) -> None:
+    def set_dtype(self, dtype: torch.dtype) -> None:
         """Give the model its numbers with a point in that dtype; whole ones stay as they are."""
         dtypes = tuple(dtype if d.is_floating_point else d for d in self.layout.dtypes)
         self.layout = replace(self.layout, dtypes=dtypes)

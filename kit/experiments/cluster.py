@@ -180,10 +180,10 @@ def carry_out_there(
 
 def _check_files(client: Any, runs: Sequence[Run]) -> None:
     """Refuse runs of a workload file of the user's own that the workers lack, or have otherwise."""
-    from kit.workloads.user_files import digest_of
+    from kit.workloads.user_files import file_digest
 
     for file in dict.fromkeys(filter(None, (own_file(run.parameters) for run in runs))):
-        answers = client.run(digest_of, file.given, on_error="return")
+        answers = client.run(file_digest, file.given, on_error="return")
         for worker, has in answers.items():
             if has != file.digest:
                 told = "has another content" if isinstance(has, str) else str(has)

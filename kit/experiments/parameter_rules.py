@@ -76,9 +76,9 @@ def own_file(values: Mapping[str, Any]) -> OwnFile | None:
     given = values.get("workload", "")
     if ".py:" not in given:
         return None
-    from kit.workloads.user_files import digest_of
+    from kit.workloads.user_files import file_digest
 
-    return OwnFile(given, digest_of(given))
+    return OwnFile(given, file_digest(given))
 
 
 @cache

@@ -17,9 +17,9 @@ from kit.core.statistics import Estimate, average, proportion
 from kit.core.units import words
 from kit.data import Task
 from kit.data.arguments import check_pair
-from kit.data.output_checks import check_worth, loss_of, worth_of
+from kit.data.output_checks import check_scores, checked_loss, checked_scores
 from kit.inference.prediction import device_of, predict
-from kit.models.custom import tensor_of
+from kit.models.custom import output_tensor
 from kit.plots import Table
 
 
@@ -106,14 +106,14 @@ def judge(
     if n == 0:
         raise BadValue(f"the split {split!r} of {workload.name!r} has no examples to score.")
     batches = list(workload.batches(split, min(batch_size, n), device_of(model)))
-    outputs = torch.cat([tensor_of(predict(model, inputs), model) for inputs, _ in batches])
+    outputs = torch.cat([output_tensor(predict(model, inputs), model) for inputs, _ in batches])
     targets = torch.cat([targets for _, targets in batches])
-    loss = float(loss_of(workload.loss, outputs, targets))
+    loss = float(checked_loss(workload.loss, outputs, targets))
     if workload.trial is None:
-        worth = worth_of(workload.score, outputs, targets)
+        worth = checked_scores(workload.score, outputs, targets)
     else:
         home = device_of(model)
         tried = workload.trial(lambda inputs: predict(model, inputs.to(home)), split)
-        worth = check_worth(tried)
+        worth = check_scores(tried)
     total, squares = float(worth.sum()), float(worth.square().sum())
     return Score(total, squares, len(worth), split, loss, workload.measure), worth

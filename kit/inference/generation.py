@@ -18,7 +18,7 @@ from kit.core.units import is_whole, words
 from kit.data import Text
 from kit.inference.prediction import device_of
 from kit.inference.streaming import NOTHING, stream
-from kit.models.checks import check_writes
+from kit.models.checks import check_generates
 from kit.plots import Picture, Table, lines
 
 Prompt = str | Sequence[int] | Tensor
@@ -190,7 +190,7 @@ def generate(
 
     Explained in lesson 10.
     """
-    check_writes(model)
+    check_generates(model)
     config: Any = model.config
     if text is not None and len(text.classes) != config.vocab_size:
         words_of = f"{len(text.classes):,} tokens, the model {config.vocab_size:,}"

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from kit.core.errors import DeviceMismatch, DeviceUnavailable
 from kit.data.arguments import check_model, check_no_array
-from kit.models.custom import Inputs, called, logits_in, tensors_in
+from kit.models.custom import Inputs, call_model, find_logits, tensors_in
 
 
 @contextmanager
@@ -78,7 +78,7 @@ def predict(model: nn.Module, inputs: Inputs) -> Tensor:
         recording = torch.is_grad_enabled()
         torch.set_grad_enabled(False)  # as `torch.no_grad()` does, a microsecond sooner
         try:
-            outputs = model(inputs) if isinstance(inputs, Tensor) else called(model, inputs)
+            outputs = model(inputs) if isinstance(inputs, Tensor) else call_model(model, inputs)
         finally:
             torch.set_grad_enabled(recording)
             _put_back(learning)
@@ -89,7 +89,7 @@ def predict(model: nn.Module, inputs: Inputs) -> Tensor:
     except RuntimeError as error:  # asked only now: it would double a tiny call's time
         explain(error, model, inputs)
         raise
-    return outputs if isinstance(outputs, Tensor) else logits_in(outputs, outputs)
+    return outputs if isinstance(outputs, Tensor) else find_logits(outputs, outputs)
 
 
 class Runtime(nn.Module):

@@ -17,7 +17,7 @@ from kit.inference.decoding import reader_for, step_for
 from kit.inference.prediction import device_of, evaluating, explain
 from kit.inference.sampling import Sampler
 from kit.inference.speculative import Draft, NGrams
-from kit.models.checks import check_writes, room_to_write
+from kit.models.checks import check_context, check_generates
 
 NOTHING = -1  # in place of a token: this text has ended
 DRAFTS = {"n-grams": NGrams}
@@ -82,7 +82,7 @@ def stream(
 
     Explained in lesson 10.
     """
-    check_writes(model)
+    check_generates(model)
     rows = [_row(prompt, model) for prompt in prompts]
     if not rows:
         raise BadValue("given no prompt: needs at least one.")
@@ -91,7 +91,7 @@ def stream(
         if not is_whole(value) or value < 1:
             raise BadValue(f"{name}={value!r}: needs a whole number of at least 1.")
     config: Any = model.config
-    room_to_write(max(map(len, rows)), max_new_tokens, config.context)
+    check_context(max(map(len, rows)), max_new_tokens, config.context)
     if draft is not None and len(rows) > 1:
         raise BadValue(f"draft with {len(rows)} texts: guesses are confirmed for a single text.")
     if isinstance(draft, str):

@@ -22,13 +22,13 @@ from kit.core.units import is_whole, words
 from kit.costs.counting import count
 from kit.costs.peak_share import peak_share
 from kit.data.arguments import check_pair
-from kit.data.dataset import example_like
+from kit.data.dataset import example_batch
 from kit.devices import out_of_memory
 from kit.inference import device_of, judge, predict
 from kit.ladders.model_forms import Form, is_legal, loss_of, rows_of
 from kit.ladders.ratios import at_once, product
 from kit.measurement import Peaks, compare, measure
-from kit.models.custom import learner_of, name_of, tensor_of
+from kit.models.custom import output_tensor, short_name, training_copy
 from kit.plots import Picture, Table, trade_offs
 from kit.techniques import Technique, size_on_disk, untouched
 from kit.workloads import Workload
@@ -149,18 +149,18 @@ class InferenceLadder(Result):
 
     def _as_in_training(self, n: int) -> Callable[[], Tensor]:
         inputs = self._inputs(n)
-        learner, _ = learner_of(self.model, inputs)
+        learner, _ = training_copy(self.model, inputs)
         learner.requires_grad_(True)
         if isinstance(learner(inputs), Tensor):
             return lambda: learner(inputs)
-        return lambda: tensor_of(learner(inputs), learner)
+        return lambda: output_tensor(learner(inputs), learner)
 
     def _call(self, model: nn.Module, n: int) -> Callable[[], Tensor]:
         inputs = self._inputs(n)
         return lambda: predict(model, inputs)
 
     def _inputs(self, n: int) -> Tensor:
-        return example_like(self.example, n)
+        return example_batch(self.example, n)
 
     def begun(self, name: str) -> InferenceLadder:
         """The ladder with its first form: the model as it is in training."""
@@ -235,7 +235,7 @@ class InferenceLadder(Result):
 
     def __repr__(self) -> str:
         best = self.best()
-        told = f"{len(self.present)} forms of {name_of(self.model)}"
+        told = f"{len(self.present)} forms of {short_name(self.model)}"
         if best is None or best is self.first:
             return f"{told}, none faster than as in training"
         told += f", the fastest {best.name!r}: {best.speedup()} as fast as in training"
@@ -249,7 +249,7 @@ class InferenceLadder(Result):
     def _conditions(self) -> str:
         """How its forms were timed and judged, and the machine's limit."""
         told = (
-            f"{name_of(self.model)} on {device_of(self.model)}. "
+            f"{short_name(self.model)} on {device_of(self.model)}. "
             f"Times: those of "
             f"{self.first.name!r} × the median ratio of rounds in turns with it"
             f"; faster and slower hold for "
@@ -289,7 +289,7 @@ class InferenceLadder(Result):
         best = self.best()
         return {
             "workload": self.workload and self.workload.name,
-            "model": name_of(self.model),
+            "model": short_name(self.model),
             "device": str(device_of(self.model)),
             "split": self.split,
             "batch_sizes": list(self.batch_sizes),

@@ -34,7 +34,7 @@ from kit.ladders.training_rungs import HEADER, Loop, Make, Rung, Way, to_the_los
 from kit.measurement import Call, Comparison, Peaks, compare, measure
 from kit.measurement.comparison import PLACEMENT
 from kit.measurement.memory import peak_bytes
-from kit.models.custom import name_of
+from kit.models.custom import short_name
 from kit.plots import Picture, Table, bars
 from kit.training import History, train
 from kit.training.stopping import positive, whole
@@ -343,7 +343,7 @@ def training_ladder(
     both = zip(one.parameters(), other.parameters(), strict=True)
     same = all(torch.equal(x, y) for x, y in both)
     limits = (target_loss, most_steps, evaluate_every, budget_s, seeds)
-    bare = TrainingLadder(workload, make, *limits, name_of(one), device_of(one), same, peaks)
+    bare = TrainingLadder(workload, make, *limits, short_name(one), device_of(one), same, peaks)
     return bare.then(name, loop, **options)
 
 

@@ -20,7 +20,7 @@ from kit.costs.counting import count
 from kit.inference import device_of, evaluate
 from kit.ladders.ratios import SEVERAL, at_once, reach
 from kit.measurement.comparison import SAME
-from kit.models.custom import tensor_of
+from kit.models.custom import output_tensor
 from kit.plots import Table
 from kit.training import train, updates
 from kit.workloads import Workload
@@ -138,7 +138,7 @@ class Way:
         inputs, targets = work.example(self.options.get("batch_size", 32), device_of(model))
 
         def loss(outputs: Any) -> Tensor:
-            return work.loss(tensor_of(outputs, model), targets)
+            return work.loss(output_tensor(outputs, model), targets)
 
         return count(model, inputs, loss).step_flops
 

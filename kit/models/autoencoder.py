@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 from torch.nn.functional import relu
 
-from kit.models.checks import describe, positive
+from kit.models.checks import check_sizes, describe
 from kit.models.cnn import CNN, CNNConfig
 
 
@@ -24,7 +24,7 @@ class AutoencoderConfig:
     width: int = 8
 
     def __post_init__(self) -> None:
-        positive(self)
+        check_sizes(self)
         self.encoder()  # which refuses images that are too small for it
 
     def encoder(self) -> CNNConfig:

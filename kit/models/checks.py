@@ -9,7 +9,7 @@ from kit.core.errors import BadValue, ShapeMismatch
 from kit.core.units import is_whole
 
 
-def positive(config: Any) -> None:
+def check_sizes(config: Any) -> None:
     """Refuse a config with a size that is no whole number of at least 1."""
     for field in fields(config):
         value = getattr(config, field.name)
@@ -18,7 +18,7 @@ def positive(config: Any) -> None:
             raise BadValue(f"{name}={value!r}: needs a whole number of at least 1.")
 
 
-def image_shape(images: Tensor, config: Any) -> None:
+def check_images(images: Tensor, config: Any) -> None:
     """Refuse images that the model was not made for."""
     needed = (config.channels, config.height, config.width)
     if images.ndim != 4 or tuple(images.shape[1:]) != needed:
@@ -29,7 +29,7 @@ def image_shape(images: Tensor, config: Any) -> None:
         )
 
 
-def check_writes(model: Any) -> None:
+def check_generates(model: Any) -> None:
     """Refuse a model that cannot write text as a GPT of the kit does, or another form of one."""
     config = getattr(model, "config", None)
     sizes = (getattr(config, "vocab_size", None), getattr(config, "context", None))
@@ -40,7 +40,7 @@ def check_writes(model: Any) -> None:
         )
 
 
-def room_to_write(prompt: int, new: int, context: int) -> None:
+def check_context(prompt: int, new: int, context: int) -> None:
     """Refuse so many tokens of a prompt, and new ones, that a model cannot look back on all."""
     if prompt + new > context:
         todo = f"ask for at most {context - prompt:,}" if prompt < context else "shorten the prompt"

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.functional import max_pool2d, relu
 
 from kit.core.errors import BadValue
-from kit.models.checks import describe, image_shape, positive
+from kit.models.checks import check_images, check_sizes, describe
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class CNNConfig:
     classes: int = 10
 
     def __post_init__(self) -> None:
-        positive(self)
+        check_sizes(self)
         if self.height < 2 or self.width < 2:
             size = f"{self.height}×{self.width}"
             raise BadValue(f"CNNConfig of {size} images: needs at least 2×2, which pooling halves.")
@@ -44,7 +44,7 @@ class CNN(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits (B, C), one per class."""
-        image_shape(images, self.config)
+        check_images(images, self.config)
         x = relu(self.near(images))  # (B, D, H, W): edges
         x = relu(self.wide(x))  # (B, 2D, H, W): corners and strokes
         x = max_pool2d(x, 2)  # (B, 2D, H/2, W/2): what is there matters more than exactly where

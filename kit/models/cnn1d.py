@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.functional import max_pool1d, relu
 
 from kit.core.errors import ShapeMismatch
-from kit.models.checks import describe, positive
+from kit.models.checks import check_sizes, describe
 
 POOLED = 4  # steps that become one, of which the strongest answer stays
 
@@ -24,7 +24,7 @@ class CNN1dConfig:
     classes: int = 10
 
     def __post_init__(self) -> None:
-        positive(self)
+        check_sizes(self)
 
 
 class CNN1d(nn.Module):

@@ -20,7 +20,8 @@ from kit.core.errors import BadValue
 
 Inputs = Any  # a tensor (B, …); a tuple of arguments; a dict of keyword arguments
 LONGEST_NAME = 160  # characters; those of the kit's families are shorter
-LONELY = "Expected more than 1 value per channel"  # how PyTorch's BatchNorm refuses one example
+# How PyTorch's BatchNorm refuses a batch of one example.
+TOO_FEW_VALUES = "Expected more than 1 value per channel"
 
 WRAPPER = """\
     class OneTensor(torch.nn.Module):
@@ -28,7 +29,7 @@ WRAPPER = """\
         def forward(self, inputs): return self.model(inputs){part}"""
 
 
-def called(model: Any, inputs: Inputs) -> Any:
+def call_model(model: Any, inputs: Inputs) -> Any:
     """What the model returns: a tuple holds its arguments, a dict its keyword arguments.
 
     A model whose one argument is itself a dict or tuple takes a tuple of one: `(batch,)`.
@@ -38,7 +39,7 @@ def called(model: Any, inputs: Inputs) -> Any:
     return model(*inputs) if isinstance(inputs, tuple) else model(inputs)
 
 
-def logits_in(outputs: Any, otherwise: Any = None) -> Any:
+def find_logits(outputs: Any, otherwise: Any = None) -> Any:
     """The tensor called `logits` in a dict, dataclass or named tuple that a model returns.
 
     So models of Hugging Face answer, and others that return several things at once.
@@ -48,7 +49,7 @@ def logits_in(outputs: Any, otherwise: Any = None) -> Any:
     return logits if isinstance(logits, Tensor) else otherwise
 
 
-def tensor_of(outputs: Any, model: nn.Module) -> Tensor:
+def output_tensor(outputs: Any, model: nn.Module) -> Tensor:
     """The one tensor that a loss or a score is computed from: the outputs, or their logits.
 
     Raises
@@ -58,7 +59,7 @@ def tensor_of(outputs: Any, model: nn.Module) -> Tensor:
     """
     if isinstance(outputs, Tensor):
         return outputs
-    if (logits := logits_in(outputs)) is not None:
+    if (logits := find_logits(outputs)) is not None:
         return logits
     told, part = f"a {type(outputs).__name__}", ".NAME"
     if isinstance(outputs, (tuple, list)):
@@ -72,7 +73,7 @@ def tensor_of(outputs: Any, model: nn.Module) -> Tensor:
     )
 
 
-def name_of(model: Any) -> str:
+def short_name(model: Any) -> str:
     """What a sentence calls a model: its repr if that is a short line, else its class and size."""
     told = repr(model)
     if "\n" not in told and len(told) <= LONGEST_NAME:
@@ -100,7 +101,7 @@ def _tensors_in(tree: Any) -> Iterator[Tensor]:
 # --- What trains in them -------------------------------------------------------------------------
 
 
-def copy_of(model: nn.Module) -> nn.Module:
+def copy_model(model: nn.Module) -> nn.Module:
     """A deep copy, also of a model that has stored what it computed for a backward pass.
 
     PyTorch refuses to copy tensors with a graph, such as attention weights kept for a picture; the
@@ -117,7 +118,7 @@ def copy_of(model: nn.Module) -> nn.Module:
     return deepcopy(model, memo)
 
 
-def put_in_training(model: nn.Module) -> None:
+def set_training_mode(model: nn.Module) -> None:
     """Put the model in training mode, but for what its owner has frozen in evaluation mode.
 
     A model in training mode keeps the modes of its parts: those in evaluation mode were put there.
@@ -138,25 +139,25 @@ def batch_norms(model: nn.Module) -> list[nn.Module]:
     return [part for part in model.modules() if isinstance(part, _BatchNorm) and part.training]
 
 
-def learner_of(model: nn.Module, inputs: Inputs) -> tuple[nn.Module, list[nn.Module]]:
+def training_copy(model: nn.Module, inputs: Inputs) -> tuple[nn.Module, list[nn.Module]]:
     """A copy that trains on such inputs, after its first forward pass; the model stays as it is.
 
     Lazy layers have got their sizes, and tables that are made once are there. BatchNorm cannot
     train on one value per channel, such as of a single example: then it uses its running
     statistics, as in a prediction. The layers for which that is so come back as well.
     """
-    learner = copy_of(model)
-    put_in_training(learner)
+    learner = copy_model(model)
+    set_training_mode(learner)
     with torch.random.fork_rng(), torch.inference_mode(False), torch.no_grad():
         try:
-            called(learner, inputs)
+            call_model(learner, inputs)
         except ValueError as error:
-            if LONELY not in str(error):
+            if TOO_FEW_VALUES not in str(error):
                 raise
         else:
             return learner, []
         lonely = batch_norms(learner)
         for part in lonely:
             part.eval()
-        called(learner, inputs)
+        call_model(learner, inputs)
     return learner, lonely

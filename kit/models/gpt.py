@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from kit.core.errors import BadValue, ShapeMismatch
-from kit.models.checks import describe, positive
+from kit.models.checks import check_sizes, describe
 from kit.models.kv_cache import Cache, FixedCache
-from kit.models.transformer import SMALL, Block, heads_fit, within
+from kit.models.transformer import SMALL, Block, check_heads, check_positions
 
 
 @dataclass(frozen=True)
@@ -25,8 +25,8 @@ class GPTConfig:
     n_heads: int = 3
 
     def __post_init__(self) -> None:
-        positive(self)
-        heads_fit(self)
+        check_sizes(self)
+        check_heads(self)
 
 
 class GPT(nn.Module):
@@ -107,7 +107,7 @@ class GPT(nn.Module):
             raise ShapeMismatch(
                 f"given tokens of shape {tuple(tokens.shape)}; needed (B, T).{hint}"
             )
-        within(tokens.shape[1], self.config.context, f"tokens[:, -{self.config.context}:]")
+        check_positions(tokens.shape[1], self.config.context, f"tokens[:, -{self.config.context}:]")
 
     def __repr__(self) -> str:
         return describe(self, "d_model", "n_layers", "n_heads")

@@ -9,7 +9,7 @@ from itertools import pairwise
 from torch import Tensor, nn
 
 from kit.core.errors import ShapeMismatch
-from kit.models.checks import describe, positive
+from kit.models.checks import check_sizes, describe
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class MLPConfig:
     classes: int = 10
 
     def __post_init__(self) -> None:
-        positive(self)
+        check_sizes(self)
 
 
 class MLP(nn.Module):

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from kit.core.errors import ShapeMismatch
-from kit.models.checks import describe, positive
+from kit.models.checks import check_sizes, describe
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class PolicyConfig:
     actions: int = 2
 
     def __post_init__(self) -> None:
-        positive(self)
+        check_sizes(self)
 
 
 class Policy(nn.Module):

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from kit.core.errors import ShapeMismatch
-from kit.models.checks import describe, positive
+from kit.models.checks import check_sizes, describe
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class RNNConfig:
     outputs: int = 10  # classes, or numbers to forecast
 
     def __post_init__(self) -> None:
-        positive(self)
+        check_sizes(self)
 
 
 class RNN(nn.Module):

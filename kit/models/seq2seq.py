@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from kit.core.errors import BadValue, ShapeMismatch
-from kit.models.checks import describe, positive
+from kit.models.checks import check_sizes, describe
 
 PADDING, START, END = 0, 1, 2  # symbols that are no characters, as in `kit.data.number_words`
 
@@ -26,7 +26,7 @@ class Seq2SeqConfig:
     hidden: int = 128  # H
 
     def __post_init__(self) -> None:
-        positive(self)
+        check_sizes(self)
         if self.symbols <= END + 1:
             told = "needs at least 4: padding, start, end and a character"
             raise BadValue(f"Seq2SeqConfig.symbols={self.symbols}: {told}.")

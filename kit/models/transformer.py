@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import gelu, scaled_dot_product_attention
 
 from kit.core.errors import BadValue, ShapeMismatch
-from kit.models.checks import describe, positive
+from kit.models.checks import check_sizes, describe
 from kit.models.kv_cache import Past
 
 SMALL = 0.02  # spread of fresh embeddings: what a thing is has to be learnt, not unlearnt first
@@ -30,11 +30,11 @@ class TransformerConfig:
     outputs: int = 10  # classes, or numbers to forecast
 
     def __post_init__(self) -> None:
-        positive(self)
-        heads_fit(self)
+        check_sizes(self)
+        check_heads(self)
 
 
-def heads_fit(config: Any) -> None:
+def check_heads(config: Any) -> None:
     """Refuse a width that the heads cannot share."""
     if config.d_model % config.n_heads:
         told = f"d_model={config.d_model} and n_heads={config.n_heads}"
@@ -138,7 +138,7 @@ class Transformer(nn.Module):
             raise ShapeMismatch(
                 f"given sequences of shape {tuple(sequences.shape)}; needed (B, T, {features})."
             )
-        within(sequences.shape[1], context, f"sequences[:, -{context}:]")
+        check_positions(sequences.shape[1], context, f"sequences[:, -{context}:]")
         x = self.embedding(sequences)  # (B, T, d)
         x = x + self.position_embedding[: x.shape[1]]
         for block in self.blocks:
@@ -149,7 +149,7 @@ class Transformer(nn.Module):
         return describe(self, "d_model", "n_layers", "n_heads")
 
 
-def within(length: int, context: int, last: str) -> None:
+def check_positions(length: int, context: int, last: str) -> None:
     """Refuse a sequence with more places than there are vectors for places, or with none."""
     if not 1 <= length <= context:
         told = f", {length - context} too many: use {last}, the last ones" if length else ""

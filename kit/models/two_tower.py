@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 
 from kit.core.errors import ShapeMismatch
-from kit.models.checks import describe, positive
+from kit.models.checks import check_sizes, describe
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class TwoTowerConfig:
     factors: int = 32  # d: more than the tastes behind the clicks have, so that it learns faster
 
     def __post_init__(self) -> None:
-        positive(self)
+        check_sizes(self)
 
 
 class TwoTower(nn.Module):

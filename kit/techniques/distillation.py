@@ -18,7 +18,7 @@ from kit.core.units import is_number
 from kit.data import Task
 from kit.data.arguments import check_pair
 from kit.inference import device_of, predict
-from kit.models.custom import tensor_of
+from kit.models.custom import output_tensor
 
 
 def taught_by(
@@ -60,7 +60,7 @@ def taught_by(
         raise BadValue(f"temperature={temperature!r}: needs a number above 0.")
     home = device_of(teacher)
     inputs, targets = next(iter(workload.batches("train", 2, home)))
-    logits = tensor_of(predict(teacher, inputs), teacher)
+    logits = output_tensor(predict(teacher, inputs), teacher)
     classes = targets.dtype == torch.int64 and logits.shape[:-1] == targets.shape
     if not classes or not bool(logits.isfinite().all()):
         raise NotSupported(

@@ -24,7 +24,7 @@ class Narrow(nn.Module):
         self.model, self.dtype = model.to(dtype), dtype
         rows = [part for part in model.modules() if isinstance(part, Packed)]
         for part in rows:
-            part.narrow(dtype)
+            part.set_dtype(dtype)
         self.by_part = bool(rows)  # each part of a row is cast alone: whole numbers stay exact
 
     def forward(self, inputs: Tensor, *more: Any, **options: Any) -> Tensor:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from kit.core.errors import BadValue, KitError, NotInstalled, NotSupported
 from kit.data.arguments import check_model
 from kit.inference import device_of, evaluating, predict
-from kit.models.custom import copy_of, logits_in, tensor_of
+from kit.models.custom import copy_model, find_logits, output_tensor
 from kit.techniques.runtimes import Exported
 
 COLOUR = re.compile(r"\x1b\[\d*m")  # of a terminal
@@ -100,7 +100,8 @@ class Technique:
             raise BadValue(
                 f"example of shape {tuple(example.shape)}: needs a batch of real inputs."
             )
-        answers = tensor_of(predict(model, example), model)  # lazy layers have sizes from now on
+        # Lazy layers get their sizes in this first call.
+        answers = output_tensor(predict(model, example), model)
         _check_numbers(model)
         try:
             form = self.apply(self._own(model, example), example, **options)
@@ -121,7 +122,7 @@ class Technique:
 
     def _own(self, model: nn.Module, example: Tensor) -> nn.Module:
         """A copy to change, which returns one tensor; with gradients, if it is to be trained on."""
-        own = untouched(model) if self.tolerance is not None else copy_of(model).eval()
+        own = untouched(model) if self.tolerance is not None else copy_model(model).eval()
         with evaluating(model), torch.no_grad():
             return own if isinstance(model(example), Tensor) else Logits(own)
 
@@ -140,12 +141,12 @@ class Logits(nn.Module):
 
     def forward(self, inputs: Tensor) -> Tensor:
         """(B, …) as the model takes them -> its logits."""
-        return logits_in(self.model(inputs))
+        return find_logits(self.model(inputs))
 
 
 def untouched(model: nn.Module, example: Tensor | None = None) -> nn.Module:
     """A copy in evaluation mode, whose weights ask for no gradients."""
-    return copy_of(model).eval().requires_grad_(False)
+    return copy_model(model).eval().requires_grad_(False)
 
 
 def _difference(answers: Tensor, others: Tensor) -> float:

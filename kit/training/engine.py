@@ -20,7 +20,7 @@ from kit.core.errors import BadValue
 from kit.data import Task
 from kit.devices import collector_held, compiling
 from kit.inference import device_of, predict
-from kit.models.custom import LONELY, batch_norms, put_in_training, tensor_of
+from kit.models.custom import TOO_FEW_VALUES, batch_norms, output_tensor, set_training_mode
 from kit.training.distributed import Processes
 from kit.training.optimizers import optimizer_for
 from kit.training.recipe import Recipe
@@ -58,7 +58,7 @@ class Engine:
     def _cost(self, inputs: Tensor, targets: Tensor) -> Tensor:
         outputs = self.net(inputs)
         if not isinstance(outputs, Tensor):
-            outputs = tensor_of(outputs, self.whole)
+            outputs = output_tensor(outputs, self.whole)
         return self.workload.loss(outputs, targets)
 
     def update(self, inputs: Tensor, targets: Tensor, done: int, total: int) -> Tensor:
@@ -118,13 +118,13 @@ class Engine:
         """
         modes = [(part, part.training) for part in self.model.modules()]
         with collector_held(), recomputed(self.model, self.recipe.recompute):
-            put_in_training(self.model)
+            set_training_mode(self.model)
             self._warn_of_batch_norm()
             self._warn_of_zeros()
             try:
                 yield
             except ValueError as error:
-                if LONELY not in str(error):
+                if TOO_FEW_VALUES not in str(error):
                     raise
                 raise BadValue(
                     f"batch_size={self.recipe.batch_size}: BatchNorm cannot train on one value per "
@@ -183,7 +183,7 @@ class Engine:
         batch = next(self.workload.batches("train", min(8, self.recipe.batch_size), self.device))
         inputs, targets = batch
         drawn = torch.Generator().manual_seed(0)  # a fresh model's answers are too much alike
-        answers = tensor_of(predict(self.model, inputs), self.whole)
+        answers = output_tensor(predict(self.model, inputs), self.whole)
         outputs = 5 * torch.randn(answers.shape, generator=drawn)
         outputs = outputs.to(self.device)
         pairs = zip(outputs.split(1), targets.split(1), strict=True)
@@ -209,7 +209,7 @@ def begin(model: nn.Module, workload: Task) -> None:
             f"the inputs of {workload.name!r} are a {type(inputs).__name__}; training needs one "
             f"tensor per batch: join them, and take them apart in the model's forward."
         )
-    tensor_of(predict(model, inputs), model)
+    output_tensor(predict(model, inputs), model)
     check_learns(model)
 
 

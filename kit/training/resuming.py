@@ -15,7 +15,7 @@ from kit.checkpoints import weights_of
 from kit.core import tensor_files
 from kit.core.errors import BadValue, KitError
 from kit.data import Task
-from kit.data.fingerprints import fingerprint, judges, qualified, same_judge
+from kit.data.fingerprints import fingerprint, metric_fingerprints, qualified_name, same_metric
 
 DIFFERS = "To start from its weights instead: kit.load(path, model=model), then train without it"
 LATER = ("frozen weights", "loss", "module classes", "score")  # older kits did not note these
@@ -46,13 +46,13 @@ def made_of(model: nn.Module, workload: Task) -> dict[str, str]:
         "architecture": layers_digest,
         "frozen weights": _brief(frozen, frozen) if frozen else "none",
         "module classes": _classes(model),
-        **judges(workload),
+        **metric_fingerprints(workload),
         **fingerprint(workload),
     }
 
 
 def _classes(model: nn.Module) -> str:
-    each = [(name, qualified(type(part))) for name, part in model.named_modules()]
+    each = [(name, qualified_name(type(part))) for name, part in model.named_modules()]
     return _brief(dict.fromkeys(kind for _, kind in each), each)
 
 
@@ -117,7 +117,7 @@ def check_same(kept: dict[str, Any], mine: dict[str, str]) -> None:
     for name in sorted({*mine, *found}, key=lambda name: (name in LATER, name)):
         if name in LATER and name not in found:
             continue
-        if name in ("loss", "score") and same_judge(found[name], mine.get(name, "")):
+        if name in ("loss", "score") and same_metric(found[name], mine.get(name, "")):
             continue
         if mine.get(name) != found.get(name):
             several = name.endswith(("classes", "weights"))

@@ -18,7 +18,7 @@ from kit.checkpoints import contents, save
 from kit.core.errors import BadValue, NonFiniteLoss
 from kit.core.units import words
 from kit.inference import Score, evaluate
-from kit.models.custom import name_of
+from kit.models.custom import short_name
 from kit.plots import Live
 from kit.training.engine import Engine
 from kit.training.history import History
@@ -235,7 +235,7 @@ class Run:
 
     def _settings(self) -> dict[str, Any]:
         return {
-            "model": name_of(self.engine.whole),
+            "model": short_name(self.engine.whole),
             "workload": self.workload.name,
             "optimizer": type(self.engine.optimizer).__name__,
             **self.engine.recipe.settings(self.total),

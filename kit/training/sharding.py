@@ -15,7 +15,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from kit.models.custom import copy_of
+from kit.models.custom import copy_model
 from kit.training.recomputation import layers_that_repeat
 
 
@@ -27,7 +27,7 @@ def twin_of(model: nn.Module, device: torch.device) -> nn.Module:
     for value in model.state_dict().values():
         dist.broadcast(value, src=0)
     mesh = init_device_mesh(device.type, (dist.get_world_size(),))
-    twin = copy_of(model)
+    twin = copy_model(model)
     for part in [*layers_that_repeat(twin), twin]:  # the rest, embeddings and so on, as the last
         fully_shard(part, mesh=mesh)
     return twin

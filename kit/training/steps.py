@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from kit.core.errors import ShapeMismatch
-from kit.models.custom import logits_in
+from kit.models.custom import find_logits
 
 Loss = Callable[[Tensor, Tensor], Tensor]  # of outputs and targets, or of inputs and targets
 
@@ -52,7 +52,7 @@ def step(
     def cost(inputs: Tensor, targets: Tensor) -> Tensor:
         outputs = model(inputs)
         return loss(
-            outputs if isinstance(outputs, Tensor) else logits_in(outputs, outputs), targets
+            outputs if isinstance(outputs, Tensor) else find_logits(outputs, outputs), targets
         )
 
     value = backward(cost, inputs, targets, autocast)

@@ -20,7 +20,7 @@ from kit.core.errors import BadValue, ShapeMismatch, UnknownName
 from kit.data import Dataset
 from kit.data.arguments import described
 from kit.data.custom import own_data
-from kit.data.output_checks import Judge, loss_of, worth_of
+from kit.data.output_checks import Metric, checked_loss, checked_scores
 from kit.data.packed_inputs import Layout, Packed
 from kit.workloads.workload import Workload
 
@@ -42,8 +42,8 @@ def from_data(
     test: Any = None,
     *,
     model: nn.Module | Make | Mapping[str, nn.Module | Make],
-    loss: Judge | None = None,
-    score: Judge | None = None,
+    loss: Metric | None = None,
+    score: Metric | None = None,
     measure: str = "",
     target: float | None = None,
     recipe: Mapping[str, Any] | None = None,
@@ -111,8 +111,8 @@ def from_data(
     numbers = learnt.is_floating_point()
     if not numbers and loss is None:
         _check_spread(learnt, bool((learnt == learnt.flatten()[0]).all()))
-    judge: Judge = score or (_near(learnt) if numbers else is_each_right)
-    cost: Judge = loss or (mse_loss if numbers else mean_cross_entropy)
+    judge: Metric = score or (_near(learnt) if numbers else is_each_right)
+    cost: Metric = loss or (mse_loss if numbers else mean_cross_entropy)
     work = Workload(
         name=name,
         stands_for="data of your own",
@@ -171,7 +171,7 @@ def _check_spread(targets: Tensor, same: bool) -> None:
         )
 
 
-def _target(target: float | None, data: Dataset, judge: Judge | None) -> float:
+def _target(target: float | None, data: Dataset, judge: Metric | None) -> float:
     """As given, or more than the best answer that is the same for all examples gets.
 
     On test, which judges, and on validation, where `kit.train` stops by it: one example more.
@@ -186,7 +186,7 @@ def _target(target: float | None, data: Dataset, judge: Judge | None) -> float:
     return min(1.0, max((_best_constant(each, judge) + 1) / len(each) for each in asked))
 
 
-def _best_constant(targets: Tensor, judge: Judge) -> float:
+def _best_constant(targets: Tensor, judge: Metric) -> float:
     """How many of the targets (N, …) the best answer that is the same for all gets right."""
     flat = targets.reshape(len(targets), -1)
     if not isinstance(judge, Near):
@@ -256,7 +256,7 @@ def _try(work: Workload, name: str, own_loss: bool) -> None:
         outputs = _outputs(model, inputs)
         if not own_loss:
             _check_fit(outputs, targets, work.data)
-        value = loss_of(work.loss, outputs, targets)
+        value = checked_loss(work.loss, outputs, targets)
         if not bool(value.isfinite()):
             raise BadValue(
                 f"the loss of a fresh {name} is {value.item()} on the first {len(targets)} "
@@ -267,7 +267,7 @@ def _try(work: Workload, name: str, own_loss: bool) -> None:
                 "the loss has no gradient, so nothing can be learnt from it: compute it with "
                 "torch from the outputs, without .detach(), .item(), .argmax() or numpy."
             )
-        worth_of(work.score, outputs.detach(), targets)
+        checked_scores(work.score, outputs.detach(), targets)
 
 
 def _made(work: Workload, name: str) -> nn.Module:

@@ -66,7 +66,7 @@ def _cut(text: str) -> str:
     return text if len(text) <= 300 else f"{text[:300]}…"
 
 
-def digest_of(given: str) -> str:
+def file_digest(given: str) -> str:
     """The first digits of the SHA-256 of the file in "FILE.py:NAME"."""
     return _digest(source_of(located(given)[0], given))
 
@@ -125,4 +125,4 @@ def _told(path: Path, call: Any) -> Any:
         raise BadValue(f"{path.name}{where}: {type(error).__name__}: {error}") from error
 
 
-__all__ = ["digest_of", "from_file"]
+__all__ = ["file_digest", "from_file"]

@@ -17,7 +17,7 @@ from torch.nn.functional import mse_loss
 
 from kit.core.errors import BadValue, NotInstalled, ShapeMismatch, UnknownName
 from kit.data import Dataset, Split
-from kit.data.dataset import example_like
+from kit.data.dataset import example_batch
 from kit.models import Autoencoder
 from kit.workloads.scores import variance_explained
 
@@ -124,6 +124,6 @@ class Workload:
         """A batch of any size to time or count with: training examples, repeated if need be."""
         inputs, targets = self.data["train"]
         return (
-            example_like(inputs, batch_size).to(device),
-            example_like(targets, batch_size).to(device),
+            example_batch(inputs, batch_size).to(device),
+            example_batch(targets, batch_size).to(device),
         )
