@@ -88,7 +88,7 @@ def test_the_accelerator_agrees_with_the_cpu():
 
 def test_a_device_known_to_be_wrong_is_asked_for_in_vain(monkeypatch):
     """As if the CPU were a backend that returns wrong numbers."""
-    monkeypatch.setattr(selection, "KNOWN_WRONG", {"cpu"})
+    monkeypatch.setattr(devices.backend_of("cpu"), "known_wrong", True)
     monkeypatch.setattr(selection, "agrees_with_cpu", lambda _: False)
     with pytest.raises(DeviceUnavailable, match=r"differ from the CPU's.*kit.device\('cpu'\)"):
         devices.device("cpu")
@@ -544,7 +544,7 @@ def test_a_machine_without_an_accelerator_says_so():
 
 
 def test_the_cpu_is_called_what_the_machine_calls_it():
-    assert devices.name_of(torch.device("cpu")) == devices.machine().cpu
+    assert devices.backend_of("cpu").name == devices.machine().cpu
 
 
 @needs_accelerator

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from kit.costs.run_cost import energy_per_call
-from kit.devices import energy, metered
+from kit.devices import metered, processor
 
 
 class Package:
@@ -22,7 +22,7 @@ class Package:
 
 @pytest.fixture
 def powercap(tmp_path, monkeypatch):
-    monkeypatch.setattr(energy, "POWERCAP", tmp_path)
+    monkeypatch.setattr(processor, "POWERCAP", tmp_path)
     return tmp_path
 
 

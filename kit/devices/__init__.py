@@ -4,11 +4,13 @@ A computer is what one is *allowed* to use of it: a container's quota and memory
 process's affinity count, not what the box has inside.
 """
 
+from kit.devices.backends import Backend, Transfer, backend_of, register
 from kit.devices.compiler import compiling, keep_programs, lacks_compiler
-from kit.devices.description import Machine, last_cache_bytes, machine, name_of, process_peak_bytes
+from kit.devices.description import Machine, machine, process_peak_bytes
 from kit.devices.energy import Meter, metered
 from kit.devices.garbage_collection import collector_held
 from kit.devices.interference import Reading, Surroundings, between, reading
+from kit.devices.processor import last_cache_bytes
 from kit.devices.resource_limits import (
     cores_allowed,
     memory_allowed,
@@ -29,11 +31,14 @@ from kit.devices.selection import (
 )
 
 __all__ = [
+    "Backend",
     "Machine",
     "Meter",
     "Reading",
     "Surroundings",
+    "Transfer",
     "agrees_with_cpu",
+    "backend_of",
     "between",
     "calm_threads",
     "check_present",
@@ -49,11 +54,11 @@ __all__ = [
     "memory_guard",
     "memory_left",
     "metered",
-    "name_of",
     "out_of_memory",
     "present_devices",
     "process_peak_bytes",
     "reading",
+    "register",
     "seed",
     "synchronise",
     "threads_here",

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from kit.core.files import cache_folder, private
+from kit.devices.backends import backend_of
 
 FOLDER = "TORCHINDUCTOR_CACHE_DIR"  # PyTorch's own setting
 
@@ -53,7 +54,4 @@ def _own_folder() -> str:
 
 def lacks_compiler(device: torch.device) -> str:
     """Why it cannot compile for that device; nothing if it can."""
-    compilers = (os.environ.get("CXX", "g++"), "clang++")
-    if device.type == "cpu" and not any(map(shutil.which, compilers)):
-        return "it needs a C++ compiler (g++ or clang++), and none is installed"
-    return ""
+    return backend_of(device).lacks_compiler()

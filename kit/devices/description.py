@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-import subprocess
 import sys
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -15,6 +14,8 @@ import torch
 
 from kit.core.results import Result
 from kit.core.units import words
+from kit.devices import processor
+from kit.devices.backends import backend_of
 from kit.devices.resource_limits import cores_allowed, memory_allowed, memory_present
 from kit.devices.selection import present_devices
 from kit.plots import Table
@@ -76,18 +77,18 @@ def machine() -> Machine:
 
     Explained in lesson 00.
     """
-    best = present_devices()[0]
+    best = backend_of(present_devices()[0])
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
     return Machine(
-        cpu=_cpu_model(),
+        cpu=processor.model(),
         cores_present=os.cpu_count() or 1,
         cores_allowed=cores_allowed(),
         memory_present_bytes=memory_present(),
         memory_allowed_bytes=memory_allowed(),
-        accelerator=None if best.type == "cpu" else name_of(best),
-        accelerator_memory_bytes=_accelerator_memory(best),
+        accelerator=None if best.is_cpu else best.name,
+        accelerator_memory_bytes=best.memory_bytes,
         threads=torch.get_num_threads(),
-        instructions=_instructions(),
+        instructions=processor.instructions(),
         load=load,
         system=f"{platform.system()} {platform.machine()}",
         python=platform.python_version(),
@@ -114,53 +115,3 @@ def process_peak_bytes() -> int:
 
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return most if sys.platform == "darwin" else 1024 * most  # others tell kilobytes
-
-
-def last_cache_bytes(root: Path = Path("/sys/devices/system/cpu")) -> int | None:
-    """Bytes of the processor's largest cache; None where the system does not tell."""
-    sizes = []
-    for file in root.glob("cpu*/cache/index*/size"):
-        with suppress(OSError, ValueError):
-            sizes.append(1024 * int(file.read_text().strip().removesuffix("K")))
-    return max(sizes, default=None)
-
-
-def _cpu_model() -> str:
-    with suppress(OSError):  # Linux
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    if sys.platform == "darwin":
-        with suppress(OSError):
-            ask = ["sysctl", "-n", "machdep.cpu.brand_string"]
-            return subprocess.run(ask, capture_output=True, text=True).stdout.strip()
-    return platform.processor() or platform.machine()
-
-
-def _instructions() -> tuple[str, ...]:
-    """The instruction sets that decide which dtypes are quick here."""
-    found = [torch.backends.cpu.get_cpu_capability()]
-    with suppress(OSError):
-        flags = set(Path("/proc/cpuinfo").read_text().split())
-        telling = ("avx512_bf16", "avx512_fp16", "avx512_vnni", "amx_bf16", "amx_int8", "bf16")
-        found += [flag for flag in telling if flag in flags]
-    return tuple(found)
-
-
-def name_of(where: torch.device) -> str:
-    """What the device is called by those who make it."""
-    return _cpu_model() if where.type == "cpu" else _accelerator_name(where)
-
-
-def _accelerator_name(where: torch.device) -> str:
-    if where.type == "cuda":
-        return torch.cuda.get_device_name(where)
-    if where.type == "xpu":
-        return str(torch.xpu.get_device_name(where))
-    return f"{_cpu_model()} ({where.type})"
-
-
-def _accelerator_memory(where: torch.device) -> int | None:
-    if where.type == "cuda":
-        return torch.cuda.get_device_properties(where).total_memory
-    return None

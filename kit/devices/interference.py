@@ -14,6 +14,7 @@ from pathlib import Path
 
 import torch
 
+from kit.devices.backends import backend_of
 from kit.devices.resource_limits import CGROUPS, cores_allowed, cpu_groups
 
 THERMAL = "/sys/devices/system/cpu/cpu0/thermal_throttle/core_throttle_count"
@@ -162,12 +163,6 @@ def _throttled_s(root: Path = CGROUPS) -> float | None:
 
 
 def _clock_hz(device: torch.device) -> float | None:
-    """How fast the device's clock ticks now; virtual machines and many GPUs do not tell."""
-    import psutil
-
-    with suppress(Exception):  # each system has its own way not to know
-        if device.type == "cuda":
-            return 1e6 * torch.cuda.clock_rate(device)
-        if device.type == "cpu":
-            return 1e6 * psutil.cpu_freq().current
+    with suppress(Exception):  # each system and driver has its own way to say that it cannot tell
+        return backend_of(device).clock_hz()
     return None

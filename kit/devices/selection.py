@@ -11,9 +11,8 @@ import torch
 
 from kit.core.errors import BadValue, DeviceUnavailable
 from kit.core.units import is_whole
+from kit.devices.backends import backend_of
 from kit.devices.resource_limits import cores_allowed
-
-KNOWN_WRONG = {"mps"}  # backends that have returned wrong numbers without an error
 
 
 def device(name: str | torch.device | None = None, *, threads: int | None = None) -> torch.device:
@@ -44,12 +43,12 @@ def device(name: str | torch.device | None = None, *, threads: int | None = None
     present = present_devices()
     wanted = present[0] if name in (None, "auto") else _parse(name, present)
     check_present(wanted)
-    if wanted.type != "cpu" and (wanted.index or 0) >= torch.accelerator.device_count():
-        count = torch.accelerator.device_count()
+    backend = backend_of(wanted)
+    if not backend.is_cpu and (wanted.index or 0) >= (count := backend.count()):
         raise DeviceUnavailable(
             f"asked for {str(wanted)!r}; there are {count} of them, numbered from 0."
         )
-    if wanted.type in KNOWN_WRONG and not agrees_with_cpu(wanted):
+    if backend.known_wrong and not agrees_with_cpu(wanted):
         if name not in (None, "auto"):
             raise DeviceUnavailable(
                 f"asked for {wanted.type!r}, but it returns numbers that differ from the CPU's. "
@@ -118,9 +117,7 @@ def synchronise(where: torch.device | str) -> None:
     Accelerators work through a queue: a call returns when the work is *noted*. A clock that is
     read without waiting times the noting. This is the kit's one place that waits.
     """
-    device = where if isinstance(where, torch.device) else torch.device(where)
-    if device.type != "cpu":
-        torch.accelerator.synchronize(device)
+    backend_of(where).synchronise()
 
 
 def seed(n: int) -> None:

@@ -50,7 +50,7 @@ class Observer:
             torch=torch.__version__,
             resolution_s=self.watch.resolution_s(),
             surroundings=devices.between(self.before, after),
-            processor=devices.name_of(self.watch.device),
+            processor=devices.backend_of(self.watch.device).name,
         )
 
 

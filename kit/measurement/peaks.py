@@ -54,7 +54,7 @@ def peaks(
     """
     check_budget(budget_s)
     watch = Stopwatch(device)
-    name = devices.name_of(watch.device)
+    name = devices.backend_of(watch.device).name
     before = kept(name, watch.device)
     if before and not again and before.budget_s >= budget_s and _final(before):
         return before
