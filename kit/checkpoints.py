@@ -31,7 +31,7 @@ from torch.nn.parameter import is_lazy
 
 from kit.core import tensor_files
 from kit.core.errors import BadValue, CheckpointRefused
-from kit.core.files import whole
+from kit.core.files import atomic_write
 from kit.core.tensor_files import ODD, brief
 from kit.data.arguments import check_model, described
 from kit.models import FAMILIES, build
@@ -138,7 +138,7 @@ def save(path: str | Path, model: nn.Module, history: Any = None) -> Path:
     }
     text = json.dumps(about, sort_keys=True)
     data = tensor_files.pack(tensors, text, kit=text)
-    with whole(Path(path)) as draft:
+    with atomic_write(Path(path)) as draft:
         draft.write_bytes(data)
     return Path(path)
 

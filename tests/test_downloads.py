@@ -662,7 +662,7 @@ def test_making_it_draws_no_random_numbers(grey_images):
 @pytest.mark.parametrize("name", ["mnist", "fashion_mnist", "cifar10"])
 def test_a_wrong_limit_is_refused_before_anything_is_fetched(server, monkeypatch, name, limit):
     monkeypatch.setenv("KIT_MIRROR", server.url)
-    with pytest.raises(BadValue, match=rf"limit={limit!r}: needs a whole number from 1"):
+    with pytest.raises(BadValue, match=rf"limit={limit!r}: needs a whole number of at least 1"):
         getattr(public, name)(limit=limit)
     assert not server.log
 

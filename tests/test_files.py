@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from kit.core import files
-from kit.core.files import cache_folder, contents, made, private, whole
+from kit.core.files import atomic_write, cache_folder, contents, made, private
 from kit.data import cache as data_cache
 from kit.devices import compiling, keep_programs
 from kit.devices.compiler import FOLDER
@@ -63,7 +63,7 @@ def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(tmp_path):
 def test_a_link_at_the_place_is_replaced_and_not_followed(tmp_path):
     (tmp_path / "precious").write_text("mine")
     (tmp_path / "out").symlink_to(tmp_path / "precious")
-    with whole(tmp_path / "out") as draft:
+    with atomic_write(tmp_path / "out") as draft:
         draft.write_text("new")
     assert (tmp_path / "precious").read_text() == "mine"
     assert (tmp_path / "out").read_text() == "new" and not (tmp_path / "out").is_symlink()
@@ -74,7 +74,7 @@ def test_a_link_in_the_place_of_the_draft_is_refused(tmp_path, monkeypatch):
     """As if somebody had guessed its name."""
     monkeypatch.setattr(files.uuid, "uuid4", lambda: type("Guessed", (), {"hex": "guessed"}))
     (tmp_path / "out.guessed.part").symlink_to(tmp_path / "precious")
-    with pytest.raises(FileExistsError), whole(tmp_path / "out"):
+    with pytest.raises(FileExistsError), atomic_write(tmp_path / "out"):
         pass
     assert not (tmp_path / "precious").exists()
 
@@ -82,7 +82,7 @@ def test_a_link_in_the_place_of_the_draft_is_refused(tmp_path, monkeypatch):
 def test_the_name_of_a_draft_is_another_each_time(tmp_path):
     names = set()
     for _ in range(3):
-        with whole(tmp_path / "out") as draft:
+        with atomic_write(tmp_path / "out") as draft:
             names.add(draft.name)
     assert len(names) == 3 and os.listdir(tmp_path) == ["out"]
 

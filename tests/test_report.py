@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from kit import machine
 from kit.cli.commands import main
 from kit.core.errors import BadValue
-from kit.core.files import whole
+from kit.core.files import atomic_write
 from kit.core.results import RECORD
 from kit.core.statistics import Estimate
 from kit.course.claims import ledger, verdict
@@ -160,7 +160,7 @@ def test_a_file_that_cannot_be_written_leaves_the_old_one_and_no_draft(mixed):
     path = write_report(mixed).paths[0]
     before = path.read_bytes()
 
-    with pytest.raises(OSError, match="disk full"), whole(path) as draft:
+    with pytest.raises(OSError, match="disk full"), atomic_write(path) as draft:
         draft.write_text("half")
         raise OSError("disk full")
     assert path.read_bytes() == before

@@ -647,7 +647,7 @@ def test_an_unknown_optimizer_lists_those_there_are(vision):
         ({"steps": 1, "budget_s": 0}, r"budget_s=0: needs a number above 0"),
         ({"steps": 1, "budget_s": math.nan}, r"budget_s=nan: needs a number above 0"),
         ({"steps": 1, "budget_s": "1"}, r"budget_s='1': needs"),
-        ({"steps": 1, "target": 97}, r"target=97: needs a score from 0 to 1, such as 0\.97"),
+        ({"steps": 1, "target": 97}, r"target=97: needs a score from 0 to 1\. Give 0\.97"),
         ({"steps": 1, "target": -0.1}, r"target=-0\.1: needs a score from 0 to 1"),
         ({"steps": 1, "target": math.nan}, r"target=nan: needs a score"),
         ({"steps": 1, "target": "0.9"}, r"target='0\.9': needs a score"),

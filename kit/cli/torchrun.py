@@ -15,6 +15,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
+from kit.core.checks import check_whole
 from kit.core.errors import BadValue, KitError
 
 if TYPE_CHECKING:
@@ -57,9 +58,8 @@ def torchrun(
     Explained in lesson 08.
     """
     from kit.devices import cores_allowed
-    from kit.training.stopping import whole
 
-    whole("processes", processes)
+    check_whole("processes", processes)
     options["threads"] = options.get("threads") or max(1, int(cores_allowed()) // processes)
     with TemporaryDirectory() as name:
         folder = Path(name)

@@ -110,7 +110,7 @@ def contents(path: Path, most_bytes: int | None = None) -> bytes:
 
 
 @contextmanager
-def whole(path: Path) -> Iterator[Path]:
+def atomic_write(path: Path) -> Iterator[Path]:
     """A draft beside the place to write to; at the end it is flushed to the disk and moved there.
 
     So the place never holds half a file, and what was there stays if the writing fails. A link

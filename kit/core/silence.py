@@ -12,7 +12,7 @@ from io import StringIO
 
 
 @contextmanager
-def hushed() -> Iterator[None]:
+def silenced() -> Iterator[None]:
     """No warnings, no log lines, nothing on stderr; errors are raised as ever."""
     before = logging.root.manager.disable
     logging.disable(logging.ERROR)

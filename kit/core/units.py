@@ -5,8 +5,6 @@ One rule for every unit: three significant digits and decimal prefixes, also for
 """
 
 import math
-from numbers import Integral, Real
-from typing import Any, TypeGuard
 
 UNKNOWN = "—"
 PREFIXES = {
@@ -32,16 +30,6 @@ WORDS = (
     "samples",
     "steps",
 )  # units in words take no prefix
-
-
-def is_whole(value: Any) -> TypeGuard[int]:
-    """Whether it is a whole number, Python's or NumPy's; True and False are none."""
-    return isinstance(value, Integral) and not isinstance(value, bool)
-
-
-def is_number(value: Any) -> TypeGuard[float]:
-    """Whether it is a number, Python's or NumPy's; True and False are none."""
-    return isinstance(value, Real) and not isinstance(value, bool)
 
 
 def words(value: float | None, unit: str = "") -> str:

@@ -14,9 +14,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from kit.core.errors import BadValue
+from kit.core.checks import check_whole
 from kit.core.results import Result
-from kit.core.units import is_whole, words
+from kit.core.units import words
 from kit.costs.counting import Work
 from kit.costs.operation_flops import Flops
 from kit.models.checks import check_context, check_generates
@@ -131,8 +131,7 @@ def count_generation(
     """
     check_generates(model)
     for name, value in (("prompt_tokens", prompt_tokens), ("new_tokens", new_tokens)):
-        if not is_whole(value) or value < 1:
-            raise BadValue(f"{name}={value!r}: needs a whole number of at least 1.")
+        check_whole(name, value)
     check_context(prompt_tokens, new_tokens, model.config.context)
     blank: Any = deepcopy(model).to("meta").eval()
     per_token = blank.cache(1, 1).bytes

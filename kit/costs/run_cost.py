@@ -12,10 +12,11 @@ from typing import Any
 
 import torch
 
+from kit.core.checks import check_share
 from kit.core.errors import BadValue
 from kit.core.results import Result
 from kit.core.statistics import Estimate
-from kit.core.units import is_number, words
+from kit.core.units import words
 from kit.costs.peak_share import peak_share
 from kit.costs.step_cost import STEP, StepCost
 from kit.data.arguments import described
@@ -259,11 +260,10 @@ def run_cost(
             told = f"{name} is {described(value)}; needs what {KINDS[kind]} returned"
             raise BadValue(f"kit.run_cost: {told}: {CALL}.")
     assert score is not None and bill is not None and latency is not None
-    if not is_number(target) or not 0 <= target <= 1:
-        raise BadValue(f"target={target!r}: needs a score from 0 to 1: {CALL}.")
+    target = check_share("target", target, "a score", hint=f"Use {CALL}.")
     _check_together(history, score, bill)
     read = (training_energy or Meter(), prediction_energy or Meter())
-    return RunCost(history, score, float(target), bill, latency, technique, *read, peaks)
+    return RunCost(history, score, target, bill, latency, technique, *read, peaks)
 
 
 def _check_together(history: History, score: Score, bill: StepCost) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from kit.core.errors import BadValue
-from kit.core.files import whole
+from kit.core.files import atomic_write
 from kit.core.results import Result
 from kit.core.units import words
 from kit.plots import Table
@@ -152,7 +152,7 @@ def keep(
         )
     name = re.sub(r"[^a-z0-9]+", "-", (machine["accelerator"] or machine["cpu"]).lower()).strip("-")
     path = folder / f"{lesson}-{name}.json"
-    with whole(path) as draft:
+    with atomic_write(path) as draft:
         draft.write_text(text, encoding="utf-8")
     return path
 

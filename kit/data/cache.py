@@ -10,7 +10,7 @@ from torch import Tensor
 
 from kit.core import tensor_files
 from kit.core.errors import CheckpointRefused
-from kit.core.files import cache_folder, contents, whole
+from kit.core.files import atomic_write, cache_folder, contents
 
 
 def kept(name: str, make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
@@ -21,7 +21,7 @@ def kept(name: str, make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
     tensors = _read(_path(name))
     if tensors is None:
         tensors = make()
-        with suppress(OSError), whole(_path(name)) as draft:
+        with suppress(OSError), atomic_write(_path(name)) as draft:
             draft.write_bytes(tensor_files.pack(tensors))
     return tensors
 

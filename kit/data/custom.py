@@ -5,8 +5,8 @@ Shapes: N examples.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, default_collate
 from torch.utils.data import Dataset as TorchDataset
 
+from kit.core.checks import check_whole
 from kit.core.errors import BadValue, KitError, ShapeMismatch
 from kit.data.batching import as_tokens
 from kit.data.dataset import Dataset, Split
@@ -179,9 +180,7 @@ def _cut(splits: dict[str, Split], missing: list[str], seed: int) -> dict[str, S
             f"train has {n} examples, too few to cut {' and '.join(missing)} from; needs at least "
             f"{len(missing) + 1}."
         )
-    if not isinstance(seed, Integral) or isinstance(seed, bool):
-        raise BadValue(f"seed={seed!r}: needs a whole number.")
-    shuffle = torch.Generator().manual_seed(int(seed) % 2**63)
+    shuffle = torch.Generator().manual_seed(check_whole("seed", seed, low=-math.inf) % 2**63)
     drawn = torch.randperm(n, generator=shuffle)
     for part in missing:
         places, drawn = drawn[:each], drawn[each:]

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from numbers import Integral
 from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
-from kit.core.errors import BadValue, UnknownName
+from kit.core.checks import check_whole
+from kit.core.errors import UnknownName
 from kit.data.batching import as_tokens, feed
 
 
@@ -42,10 +42,10 @@ class Split(NamedTuple):
         Raises
         ------
         BadValue
-            The batch is larger than the split, or no whole number.
+            The batch is larger than the split, or not a whole number.
         """
         n = len(self.inputs)
-        batch_size = whole("batch_size", batch_size, n)
+        batch_size = check_whole("batch_size", batch_size, high=n)
         return feed(self, batch_size, torch.device(device), seed)
 
 
@@ -117,21 +117,12 @@ class Task(Protocol):
         """How many examples the split has."""
 
 
-def whole(name: str, value: Any, most: int | None = None) -> int:
-    """A number from 1 on, Python's or NumPy's; `most` is the largest that can be."""
-    number = int(value) if isinstance(value, Integral) and not isinstance(value, bool) else 0
-    if number >= 1 and (most is None or number <= most):
-        return number
-    up_to = "of at least 1" if most is None else f"from 1 to {most}"
-    raise BadValue(f"{name}={value!r}: needs a whole number {up_to}.")
-
-
 def example_batch(inputs: Tensor, batch_size: int) -> Tensor:
     """The first examples, repeated until there are `batch_size`: (B, …), as batches have them."""
-    batch_size = whole("batch_size", batch_size)
+    batch_size = check_whole("batch_size", batch_size)
     repeats = -(-batch_size // len(inputs))
     few = torch.cat([inputs] * repeats)[:batch_size] if repeats > 1 else inputs[:batch_size]
     return as_tokens(few)
 
 
-__all__: list[Any] = ["Dataset", "Split", "Task", "example_batch", "whole"]
+__all__: list[Any] = ["Dataset", "Split", "Task", "example_batch"]

@@ -14,8 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from kit.core.errors import BadValue
-from kit.core.units import is_whole
+from kit.core.checks import check_whole
 from kit.data.dataset import Dataset, Split
 from kit.data.downloads import File, fetch
 from kit.data.formats import Pile, cifar_piles, idx_piles, movielens_rows
@@ -212,8 +211,8 @@ def _later_rows(users: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 def _images(name: str, limit: int | None) -> dict[str, Split]:
-    if limit is not None and (not is_whole(limit) or limit < 1):
-        raise BadValue(f"limit={limit!r}: needs a whole number from 1, or None for all examples.")
+    if limit is not None:
+        check_whole("limit", limit, hint="None takes all examples.")
     paths = [fetch(file) for file in FILES[name]]
     train, test = cifar_piles(*paths) if name == "cifar10" else idx_piles(*paths)
     seeded = torch.Generator().manual_seed(SEED)

@@ -8,8 +8,8 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
+from kit.core.checks import check_whole
 from kit.core.errors import BadValue
-from kit.core.units import is_whole
 from kit.data.dataset import Dataset, Split
 
 CONTEXT = 128  # T: about two lines, enough to see which kind of text this is
@@ -76,8 +76,7 @@ def load_python_docs(*, context: int = CONTEXT) -> Text:
 
     Seen first in lesson 08.
     """
-    if not is_whole(context) or not 1 <= context < STRETCH:
-        raise BadValue(f"context={context!r}: needs a whole number from 1 to {STRETCH - 1:,}.")
+    check_whole("context", context, high=STRETCH - 1)
     text = _without_repeats(_topics())
     characters = tuple(sorted(set(text)))
     place = {character: i for i, character in enumerate(characters)}

@@ -18,8 +18,8 @@ from threading import Lock
 import torch
 from torch import Tensor
 
+from kit.core.checks import check_whole
 from kit.core.errors import BadValue, NotInstalled, UnknownName
-from kit.core.units import is_whole
 
 RATE_HZ = 22_050  # samples per second, of every voice that we use
 PACE = (80, 450)  # words per minute that the engine can keep to
@@ -61,8 +61,8 @@ def say(text: str, voice: str = "en-us", *, words_per_minute: int = 175, pitch: 
     BadValue
         A pace or pitch out of range, or a text without a sound.
     """
-    _within("words_per_minute", words_per_minute, PACE)
-    _within("pitch", pitch, PITCH)
+    check_whole("words_per_minute", words_per_minute, *PACE)
+    check_whole("pitch", pitch, *PITCH)
     accent, _, speaker = voice.partition("+")
     if accent not in accents():
         raise UnknownName("accent", accent, accents())
@@ -150,9 +150,3 @@ def _speak(text: str, voice: str, words_per_minute: int, pitch: int) -> Tensor:
 @cache
 def _engine() -> _Engine:
     return _Engine()
-
-
-def _within(name: str, value: object, limits: tuple[int, int]) -> None:
-    least, most = limits
-    if not is_whole(value) or not least <= value <= most:
-        raise BadValue(f"{name}={value!r}: needs a whole number from {least} to {most}.")

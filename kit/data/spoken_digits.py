@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from kit.core.errors import BadValue, ShapeMismatch
+from kit.core.checks import check_share
+from kit.core.errors import ShapeMismatch
 from kit.data.cache import kept
 from kit.data.dataset import Dataset, Split
 from kit.data.speech_synthesis import RATE_HZ, say, speakers
@@ -129,8 +130,7 @@ def as_input(waveform: Tensor, before: float = 0.5) -> Tensor:
     before
         Which share of the new silence comes before the word, 0 to 1; a half: as much as after it.
     """
-    if not 0 <= before <= 1:
-        raise BadValue(f"before={before!r}: needs a share from 0 to 1.")
+    check_share("before", before, "a share")
     frames = log_mel(waveform)  # (T, F)
     heard = (frames.amax(1) > 1 - TRIM_DB / RANGE_DB).nonzero().flatten()
     word = frames[heard[0] : heard[-1] + 1][:STEPS] if len(heard) else frames[:0]

@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from kit.core.checks import check_whole
 from kit.core.errors import BadValue
 from kit.core.files import from_here
-from kit.core.units import is_whole
 from kit.data.python_docs import OVERLAP, Text, windows
 
 SHARE = 16  # of so many bytes one is for validation and one for the test
@@ -75,8 +75,7 @@ def load_text_file(path: str | Path, *, context: int = 128) -> Bytes:
     >>> work.model().config.vocab_size
     256
     """
-    if not is_whole(context) or context < 1:
-        raise BadValue(f"context={context!r}: needs a whole number of at least 1.")
+    check_whole("context", context)
     path = from_here(path)
     text = _mapped(path, least=3 * (context + 1), context=context)
     fitting = min(len(text) // SHARE, HELD_OUT) // context

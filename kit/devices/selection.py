@@ -9,8 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import torch
 
-from kit.core.errors import BadValue, DeviceUnavailable
-from kit.core.units import is_whole
+from kit.core.checks import check_whole
+from kit.core.errors import DeviceUnavailable
 from kit.devices.backends import backend_of
 from kit.devices.resource_limits import cores_allowed
 
@@ -55,8 +55,8 @@ def device(name: str | torch.device | None = None, *, threads: int | None = None
                 f"Use kit.device('cpu'), or a newer PyTorch or operating system."
             )
         wanted = torch.device("cpu")
-    if threads is not None and (not is_whole(threads) or threads < 1):
-        raise BadValue(f"threads={threads!r}: needs a whole number of at least 1.")
+    if threads is not None:
+        check_whole("threads", threads)
     torch.set_num_threads(threads or calm_threads())
     return wanted
 
@@ -122,9 +122,7 @@ def synchronise(where: torch.device | str) -> None:
 
 def seed(n: int) -> None:
     """Seed Python, NumPy and PyTorch, on every device."""
-    if not is_whole(n) or not 0 <= n < 2**32:
-        raise BadValue(f"seed {n!r}: needs a whole number from 0 to 2**32 - 1, which NumPy takes.")
-    n = int(n)
+    n = check_whole("seed", n, 0, 2**32 - 1)  # NumPy takes no more
     random.seed(n)
     torch.manual_seed(n)
     np.random.seed(n)

@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 from kit import __version__
 from kit.core.errors import KitError, LessonFailed
-from kit.core.files import whole
+from kit.core.files import atomic_write
 from kit.core.units import words
 from kit.devices import machine
 from kit.experiments.execution import lessons, run
@@ -80,7 +80,7 @@ def course(
 
 
 def _write(path: Path, text: str) -> None:
-    with whole(path) as draft:
+    with atomic_write(path) as draft:
         draft.write_text(text, encoding="utf-8", errors="replace")
 
 

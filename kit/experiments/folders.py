@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from kit.core.errors import BadValue
-from kit.core.files import FOLDER, from_here, whole
+from kit.core.files import FOLDER, atomic_write, from_here
 from kit.core.results import RECORD
 from kit.experiments.execution import NOTEBOOKS
 from kit.experiments.records import DONE, executed
@@ -84,6 +84,6 @@ def _thin(notebook: dict[str, Any]) -> dict[str, Any]:
 
 def _write(notebook: dict[str, Any], path: Path) -> Path:
     text = json.dumps(notebook, indent=1, ensure_ascii=False) + "\n"
-    with whole(path) as draft:
+    with atomic_write(path) as draft:
         draft.write_text(text, encoding="utf-8")
     return path

@@ -32,6 +32,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+from kit.core.checks import check_whole
 from kit.core.errors import BadValue, KitError, UnknownName
 from kit.experiments.parameters import Parameter
 
@@ -167,11 +168,8 @@ def _drawn(given: object, ask: Ask) -> Iterator[Row]:
     if not {"count", "from"} <= set(table) <= {"count", "from", "seed"}:
         raise BadValue(f"{', '.join(table)}: needs count, from, and a seed if it is not 0.")
     count, seed = table["count"], table.get("seed", 0)
-    if type(count) is not int or type(seed) is not int or count < 1:
-        raise BadValue(
-            f"count: {count!r}, seed: {seed!r}: needs whole numbers, and at least 1 run."
-        )
-    _check_count(count)
+    check_whole("count", count, high=MOST)
+    check_whole("seed", seed, low=-math.inf)
     draws = {name: _draw(ask(name), values) for name, values in _mapping(table["from"]).items()}
     generator, seen = random.Random(seed), set()
     for _ in range(1000 + 100 * count):

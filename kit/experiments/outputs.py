@@ -12,7 +12,7 @@ from typing import Any
 from uuid import uuid4
 
 from kit.core.errors import BadValue, KitError
-from kit.core.files import cache_folder, made, whole
+from kit.core.files import atomic_write, cache_folder, made
 from kit.core.units import words
 
 ROOM_BYTES = 4 * 10**6  # an executed lesson takes up to 1 MB, a report on a sweep somewhat more
@@ -86,7 +86,7 @@ def keep_text(text: str, output: Path) -> Path:
 
 
 def _written(text: str, path: Path) -> Path:
-    with whole(path) as draft:
+    with atomic_write(path) as draft:
         draft.write_text(text, encoding="utf-8")
     return path
 

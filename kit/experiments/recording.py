@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from kit.core.errors import KitError, LessonFailed
-from kit.core.files import whole
+from kit.core.files import atomic_write
 from kit.core.results import RECORD
 from kit.course import recordings
 from kit.experiments.execution import KERNEL, perform_apart, prepared
@@ -78,7 +78,7 @@ def record(path: Path, say: Say | None = None, limit_s: float | None = None) -> 
         "machine": repr(machine()),
         "date": date.today().isoformat(),
     }
-    with whole(path) as draft:
+    with atomic_write(path) as draft:
         nbformat.write(notebook, draft)
 
 

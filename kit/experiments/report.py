@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kit.core.errors import BadValue
-from kit.core.files import whole
+from kit.core.files import atomic_write
 from kit.course.claims import COLOURS, ledger
 from kit.experiments.records import Executed, executed, ordered
 from kit.experiments.report_page import OPEN, counted, page
@@ -60,7 +60,7 @@ def write_report(folder: Path) -> Report:
     }
     paths = tuple(folder / "report" / name for name in files)
     for path in paths:
-        with whole(path) as draft:
+        with atomic_write(path) as draft:
             files[path.name](draft)
     return Report(decided, counted(runs), paths)
 

@@ -55,7 +55,7 @@ def alone_in(folder: Path) -> Iterator[None]:
     except OSError as error:
         raise BadValue(f"{folder}: needs a folder that can be written to ({error}).") from error
     try:
-        for draft in folder.glob("*.ipynb.*.part"):  # see `kit.core.files.whole`
+        for draft in folder.glob("*.ipynb.*.part"):  # see `kit.core.files.atomic_write`
             draft.unlink()
         yield
     finally:

@@ -12,9 +12,10 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from kit.core.checks import is_whole
 from kit.core.errors import BadValue
 from kit.core.results import Result
-from kit.core.units import is_whole, words
+from kit.core.units import words
 from kit.data import Text
 from kit.inference.prediction import device_of
 from kit.inference.streaming import NOTHING, stream

@@ -8,8 +8,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from kit.core.checks import check_whole, is_number
 from kit.core.errors import BadValue
-from kit.core.units import is_number, is_whole
 
 NEVER = float("-inf")
 
@@ -50,12 +50,11 @@ class Sampler:
     ):
         if not is_number(temperature) or not 0 <= temperature < float("inf"):
             raise BadValue(f"temperature={temperature!r}: needs 0 (the likeliest) or more.")
-        if top_k is not None and (not is_whole(top_k) or top_k < 1):
-            raise BadValue(f"top_k={top_k!r}: needs a whole number of at least 1.")
+        if top_k is not None:
+            check_whole("top_k", top_k)
         if top_p is not None and (not is_number(top_p) or not 0 < top_p <= 1):
             raise BadValue(f"top_p={top_p!r}: needs a probability above 0, at most 1.")
-        if not is_whole(seed) or not 0 <= seed < 2**64:
-            raise BadValue(f"seed={seed!r}: needs a whole number from 0 to 2**64 - 1.")
+        check_whole("seed", seed, 0, 2**64 - 1)
         self.temperature, self.top_k, self.top_p, self.seed = temperature, top_k, top_p, seed
         self._generator: torch.Generator | None = None
         self._noise: list[Tensor] = []  # (B, V) of the places from `_first` on

@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from kit.core.checks import check_whole, is_whole
 from kit.core.errors import BadValue, UnknownName
-from kit.core.units import is_whole
 from kit.inference.decoding import reader_for, step_for
 from kit.inference.prediction import device_of, evaluating, explain
 from kit.inference.sampling import Sampler
@@ -88,8 +88,7 @@ def stream(
         raise BadValue("given no prompt: needs at least one.")
     sizes = {"max_new_tokens": max_new_tokens, "chunk": chunk, "drafted": drafted}
     for name, value in sizes.items():
-        if not is_whole(value) or value < 1:
-            raise BadValue(f"{name}={value!r}: needs a whole number of at least 1.")
+        check_whole(name, value)
     config: Any = model.config
     check_context(max(map(len, rows)), max_new_tokens, config.context)
     if draft is not None and len(rows) > 1:

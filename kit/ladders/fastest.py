@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import math
 import time
 from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor, nn
 
+from kit.core.checks import check_budget, is_number
 from kit.core.errors import BadValue, UnknownName
 from kit.core.results import Result
 from kit.core.statistics import Estimate
-from kit.core.units import is_number, words
+from kit.core.units import words
 from kit.data.arguments import check_pair
 from kit.inference import device_of, predict
 from kit.ladders.inference import CALIBRATION, InferenceLadder
@@ -229,8 +229,7 @@ def _check(
             raise BadValue("max_score_loss needs a workload, which knows what an answer is worth.")
     if max_bytes is not None and not (is_number(max_bytes) and max_bytes > 0):
         raise BadValue(f"max_bytes={max_bytes!r}: needs a number above 0.")
-    if not is_number(budget_s) or not 0 < budget_s < math.inf:
-        raise BadValue(f"budget_s={budget_s!r}: needs seconds, a number above 0.")
+    check_budget(budget_s)
 
 
 def _none_is_legal(

@@ -15,10 +15,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from kit.core.checks import is_whole
 from kit.core.errors import BadValue, NotInstalled, NotSupported, UnknownName
 from kit.core.results import Result
 from kit.core.statistics import Estimate, paired_difference
-from kit.core.units import is_whole, words
+from kit.core.units import words
 from kit.costs.counting import count
 from kit.costs.peak_share import peak_share
 from kit.data.arguments import check_pair

@@ -22,10 +22,11 @@ from typing import Any
 import numpy as np
 import torch
 
+from kit.core.checks import check_positive, check_whole
 from kit.core.errors import BadValue, KitError, UnknownName
 from kit.core.results import Result
 from kit.core.statistics import Estimate, quotient
-from kit.core.units import is_whole, words
+from kit.core.units import words
 from kit.costs.peak_share import peak_share
 from kit.data.arguments import MAKER, check_pair
 from kit.inference import device_of
@@ -37,7 +38,6 @@ from kit.measurement.memory import peak_bytes
 from kit.models.custom import short_name
 from kit.plots import Picture, Table, bars
 from kit.training import History, train
-from kit.training.stopping import positive, whole
 from kit.workloads import Workload
 
 FIRST = 8  # losses that two ways of the same learning have in common
@@ -329,11 +329,13 @@ def training_ladder(
     Explained in lesson 08.
     """
     check_pair("kit.training_ladder", make, workload, MAKER)
-    if not is_whole(seeds) or seeds < 1:
-        raise BadValue(f"seeds={seeds!r}: needs a whole number of at least 1.")
-    whole("most_steps", most_steps)
-    whole("evaluate_every", evaluate_every)
-    positive("target_loss", target_loss)
+    for name, value in (
+        ("seeds", seeds),
+        ("most_steps", most_steps),
+        ("evaluate_every", evaluate_every),
+    ):
+        check_whole(name, value)
+    check_positive("target_loss", target_loss)
     known = [each for each in signature(train).parameters if each not in ("model", "workload")]
     for option in options if loop is None else ():
         if option not in (*known, "threads"):

@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 import torch
 
+from kit.core.checks import check_budget, check_positive, check_whole
 from kit.core.errors import BadValue
 from kit.core.statistics import Estimate, proportion, samples_needed
 from kit.core.units import digits, words
-from kit.loadgen.client import Serve, Wait, as_they_come, check_above_zero, check_count, warmed_up
+from kit.loadgen.client import Serve, Wait, as_they_come, warmed_up
 from kit.loadgen.dependence import (
     LEAST,
     independent_needed,
@@ -23,7 +24,7 @@ from kit.loadgen.dependence import (
     tolerated,
 )
 from kit.loadgen.outcomes import Run, evenly
-from kit.measurement import Observer, Stopwatch, check_budget
+from kit.measurement import Observer, Stopwatch
 from kit.plots import Picture, lines
 
 LEAST_TARGETS = 20  # in a run of 20 targets, 5 % too many queries pile up to more than one target
@@ -300,15 +301,17 @@ def server(
 
     Explained in lesson 04.
     """
-    check_above_zero(rate=rate, target_s=target_s)
+    check_positive("rate", rate)
+    check_positive("target_s", target_s)
     needed = samples_needed(percentile)
-    check_count(max_batch=max_batch, min_batch=min_batch)
+    check_whole("max_batch", max_batch)
+    check_whole("min_batch", min_batch)
     if min_batch > max_batch:
         raise BadValue(f"min_batch={min_batch:,}: needs {max_batch:,} or fewer, max_batch.")
     check_budget(budget_s)
     if queries is None:
         queries = max(needed, min(math.ceil(rate * budget_s), MOST_QUERIES))
-    check_count(queries=queries)
+    check_whole("queries", queries)
     due = poisson(rate, queries, seed)
     end_s = due[-1] + max(due[-1], target_s)
     watch = stopwatch or Stopwatch(device)

@@ -6,12 +6,10 @@ import math
 import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
-from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
 
-from kit.core.errors import BadValue
 from kit.loadgen.dependence import independent_needed, of_a_percentile
 from kit.measurement import Stopwatch, labelled, no_collection
 
@@ -117,17 +115,3 @@ def sleep_until(clock: Callable[[], float], moment: float) -> None:
         time.sleep(left - SPIN_S)
     while clock() < moment:
         pass
-
-
-def check_above_zero(**given: float) -> None:
-    """Refuse a number that is not above zero, by its name."""
-    for name, value in given.items():
-        if not isinstance(value, Real) or not 0 < value < math.inf:
-            raise BadValue(f"{name}={value!r}: needs a number above 0.")
-
-
-def check_count(**given: int) -> None:
-    """Refuse what is no number of things, by its name."""
-    for name, value in given.items():
-        if not isinstance(value, Integral) or value < 1:
-            raise BadValue(f"{name}={value!r}: needs a whole number, 1 or more.")

@@ -8,14 +8,15 @@ from typing import Any
 
 import torch
 
+from kit.core.checks import check_budget, check_positive, check_whole
 from kit.core.results import Result
 from kit.core.statistics import samples_needed
 from kit.core.units import digits, words
 from kit.loadgen.arrivals import LEAST_TARGETS, MOST_QUERIES, ServerRun, server
-from kit.loadgen.client import WARM_UP, Serve, Wait, check_above_zero, check_count, warmed_up
+from kit.loadgen.client import WARM_UP, Serve, Wait, warmed_up
 from kit.loadgen.dependence import independent_needed, of_a_queue
 from kit.loadgen.outcomes import finite
-from kit.measurement import Stopwatch, check_budget, doubts_told
+from kit.measurement import Stopwatch, doubts_told
 from kit.plots import Picture, Table, lines
 
 CLOSE = 1.05  # the search ends when the rates that are and are not valid lie this close
@@ -138,9 +139,9 @@ def highest_rate(
 
     Explained in lesson 04.
     """
-    check_above_zero(target_s=target_s)
+    check_positive("target_s", target_s)
     samples_needed(percentile)  # refuses what is no percentile
-    check_count(max_batch=max_batch)
+    check_whole("max_batch", max_batch)
     check_budget(budget_s)
     watch = stopwatch or Stopwatch(device)
     with warmed_up("highest rate", serve, sorted({1, max_batch}), watch):

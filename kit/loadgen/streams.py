@@ -9,12 +9,13 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 
+from kit.core.checks import check_budget, check_whole
 from kit.core.statistics import Estimate, samples_needed
 from kit.core.units import digits, words
-from kit.loadgen.client import Serve, as_they_come, check_count, one_after_another, warmed_up
+from kit.loadgen.client import Serve, as_they_come, one_after_another, warmed_up
 from kit.loadgen.dependence import inflation, mean_of
 from kit.loadgen.outcomes import Run, evenly, finite
-from kit.measurement import Observer, Stopwatch, check_budget
+from kit.measurement import Observer, Stopwatch
 from kit.plots import Picture, lines
 
 
@@ -222,7 +223,7 @@ def _stream(
     watch: Stopwatch,
 ) -> StreamRun:
     check_budget(budget_s)
-    check_count(samples_per_query=samples)
+    check_whole("samples_per_query", samples)
     samples_needed(percentile)  # refuses what is no percentile
     observer = Observer(watch)
     with warmed_up(scenario, serve, [samples], watch):
@@ -257,7 +258,8 @@ def offline(
 
     Explained in lesson 04.
     """
-    check_count(samples=samples, batch_size=batch_size)
+    check_whole("samples", samples)
+    check_whole("batch_size", batch_size)
     watch = stopwatch or Stopwatch(device)
     observer = Observer(watch)
     with warmed_up("offline", serve, [min(batch_size, samples)], watch):

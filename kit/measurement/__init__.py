@@ -22,7 +22,6 @@ from kit.measurement.roofline import Peaks
 from kit.measurement.stopwatch import (
     Call,
     Stopwatch,
-    check_budget,
     labelled,
     no_collection,
     rounds,
@@ -43,7 +42,6 @@ __all__ = [
     "Stopwatch",
     "Sweep",
     "agree",
-    "check_budget",
     "compare",
     "compile_time",
     "doubts_told",

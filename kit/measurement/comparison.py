@@ -5,11 +5,12 @@ from __future__ import annotations
 import random
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 
+from kit.core.checks import check_budget
 from kit.core.errors import BadValue, UnknownName
 from kit.core.results import Result
 from kit.core.statistics import CONFIDENCE, Estimate, median, samples_of_a_median
@@ -19,7 +20,6 @@ from kit.measurement.conditions import Observer
 from kit.measurement.stopwatch import (
     Call,
     Stopwatch,
-    check_budget,
     labelled,
     no_collection,
     rounds,
@@ -32,6 +32,40 @@ SAME = 0.05  # two calls whose ratio surely lies within 5 % of 1 are the same fo
 PLACEMENT = 0.005  # equal programs differ by this much for where they lie in memory
 HARDLY_SAME = 0.5  # nobody would call that the same, however noisy the machine
 TURNS = 2  # of each call in a round: one against the other shows the noise
+
+Decision = Literal["faster", "slower", "same", "cannot tell"]
+
+
+def decide(ratio: Estimate, noise_floor: float = PLACEMENT) -> Decision:
+    """What a ratio of times says: the one place in the kit where this is decided.
+
+    Parameters
+    ----------
+    ratio
+        Time of the new way ÷ time of the old one, with its interval: below 1 is faster.
+    noise_floor
+        How far from 1 the ratio of equal work came out, see `Comparison.noise_floor`. The default
+        is the least that any two programs differ by.
+
+    Examples
+    --------
+    >>> decide(Estimate(0.8, 0.7, 0.9)), decide(Estimate(1.2, 1.1, 1.3))
+    ('faster', 'slower')
+    >>> decide(Estimate(1.0, 0.97, 1.02)), decide(Estimate(1.0, 0.8, 1.2))
+    ('same', 'cannot tell')
+    >>> decide(Estimate(0.8, 0.7, 0.9), noise_floor=0.2)  # noise alone could do that
+    'cannot tell'
+    """
+    # The interval has to clear 1 by more than noise can: an interval that excludes 1 would do
+    # only if the machine treated both ways alike.
+    if ratio.low > 1 + noise_floor:
+        return "slower"
+    if ratio.high < 1 / (1 + noise_floor):
+        return "faster"
+    # "Not different" is not yet "same": that needs an interval that is narrow, around 1.
+    margin = max(SAME, noise_floor)
+    alike = 1 - margin <= ratio.low and ratio.high <= 1 + margin
+    return "same" if alike and margin < HARDLY_SAME else "cannot tell"
 
 
 @dataclass(frozen=True)
@@ -110,15 +144,9 @@ class Comparison(Result):
 
         With fewer rounds than `needed` nobody can tell.
         """
-        ratio, floor = self.ratio(name), self.noise_floor
-        if ratio.low > 1 + floor:
-            return "slower"
-        if ratio.high < 1 / (1 + floor):
-            return "faster"
-        margin = max(SAME, floor)
-        if margin < HARDLY_SAME and 1 - margin <= ratio.low and ratio.high <= 1 + margin:
-            return f"same within {words(margin, '%')}"
-        return "cannot tell"
+        found = decide(self.ratio(name), self.noise_floor)
+        margin = max(SAME, self.noise_floor)
+        return f"same within {words(margin, '%')}" if found == "same" else found
 
     def __repr__(self) -> str:
         others = list(self.measurements)[1:]

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from kit.core.checks import check_budget
 from kit.core.errors import BadValue
 from kit.core.results import Result
 from kit.core.statistics import Estimate, median
@@ -17,7 +18,6 @@ from kit.measurement.stopwatch import (
     SETTLED,
     WINDOW,
     Stopwatch,
-    check_budget,
     labelled,
     no_collection,
     rounds,

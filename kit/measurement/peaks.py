@@ -9,10 +9,11 @@ from torch.backends import mkldnn
 from torch.nn.functional import linear
 
 from kit import devices
+from kit.core.checks import check_budget
 from kit.measurement.conditions import Observer
 from kit.measurement.peaks_cache import keep, kept
 from kit.measurement.roofline import FAR_BYTES, NEAR_BYTES, Peaks
-from kit.measurement.stopwatch import Call, Stopwatch, check_budget, rounds
+from kit.measurement.stopwatch import Call, Stopwatch, rounds
 from kit.measurement.timing import measure
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}

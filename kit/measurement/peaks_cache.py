@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from kit.core.files import cache_folder, contents, whole
+from kit.core.files import atomic_write, cache_folder, contents
 from kit.measurement.roofline import Peaks
 
 METHOD = 3  # how they are found; what was found in another way is not read
@@ -30,7 +30,7 @@ def kept(processor: str, device: torch.device) -> Peaks | None:
 def keep(peaks: Peaks) -> None:
     """Write the peaks down, whole or not at all; where nothing can be written, nothing is kept."""
     path = _path(peaks.processor, peaks.device, peaks.threads, peaks.torch)
-    with suppress(OSError), whole(path) as draft:
+    with suppress(OSError), atomic_write(path) as draft:
         draft.write_text(json.dumps(peaks.to_dict()), encoding="utf-8")
 
 

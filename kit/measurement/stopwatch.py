@@ -8,14 +8,13 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import repeat
-from numbers import Real
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
 from kit import devices
-from kit.core.errors import BadValue, CallFailed
+from kit.core.errors import CallFailed
 
 LEAST_TIMING_S = 50e-6  # a shorter call is timed in blocks …
 LEAST_EMPTY_TIMINGS = 200  # … and so is one that does not outlast this many empty timings
@@ -144,12 +143,6 @@ def rounds(left_s: float, watch: Stopwatch, budget_s: float | None = None) -> It
     while spent < (left_s if n >= LEAST_REPEATS else most_s):
         yield n
         n, spent = n + 1, watch.clock() - began
-
-
-def check_budget(budget_s: float) -> None:
-    """Refuse a budget in which nothing can be timed."""
-    if not isinstance(budget_s, Real) or not 0 < budget_s < math.inf:
-        raise BadValue(f"budget_s={budget_s!r}: needs seconds, a number above 0.")
 
 
 @contextmanager

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from kit import devices
+from kit.core.checks import check_budget
 from kit.core.errors import BadValue, CallFailed
 from kit.core.results import Result
 from kit.core.statistics import Estimate
@@ -23,7 +24,6 @@ from kit.measurement.roofline import Peaks
 from kit.measurement.stopwatch import (
     Call,
     Stopwatch,
-    check_budget,
     labelled,
     no_collection,
     warm_up,

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from kit.core.checks import check_budget
 from kit.core.errors import BadValue, NotEnoughSamples
 from kit.core.results import Result
 from kit.core.statistics import (
@@ -27,7 +28,6 @@ from kit.measurement.stopwatch import (
     LEAST_REPEATS,
     Call,
     Stopwatch,
-    check_budget,
     labelled,
     no_collection,
     rounds,

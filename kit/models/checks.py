@@ -5,17 +5,14 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from kit.core.checks import check_whole, is_whole
 from kit.core.errors import BadValue, ShapeMismatch
-from kit.core.units import is_whole
 
 
 def check_sizes(config: Any) -> None:
-    """Refuse a config with a size that is no whole number of at least 1."""
+    """Refuse a config with a size that is not a whole number of at least 1."""
     for field in fields(config):
-        value = getattr(config, field.name)
-        if not is_whole(value) or value < 1:
-            name = f"{type(config).__name__}.{field.name}"
-            raise BadValue(f"{name}={value!r}: needs a whole number of at least 1.")
+        check_whole(f"{type(config).__name__}.{field.name}", getattr(config, field.name))
 
 
 def check_images(images: Tensor, config: Any) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from kit.core.silence import hushed
+from kit.core.silence import silenced
 from kit.devices import compiling, keep_programs
 from kit.techniques.exporting import program
 from kit.techniques.precision import half
@@ -37,7 +37,7 @@ def packaged(model: nn.Module, example: Tensor) -> nn.Module:
     from pathlib import Path
 
     keep_programs()
-    with hushed(), tempfile.TemporaryDirectory() as folder:
+    with silenced(), tempfile.TemporaryDirectory() as folder:
         path = f"{folder}/model.pt2"
         torch._inductor.aoti_compile_and_package(program(model, example), package_path=path)
         data = Path(path).read_bytes()

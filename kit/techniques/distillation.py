@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from kit.core.errors import BadValue, NotSupported
-from kit.core.units import is_number
+from kit.core.checks import check_positive, check_share
+from kit.core.errors import NotSupported
 from kit.data import Task
 from kit.data.arguments import check_pair
 from kit.inference import device_of, predict
@@ -54,10 +54,8 @@ def taught_by(
     Explained in lesson 09.
     """
     check_pair("kit.techniques.taught_by", teacher, workload)
-    if not is_number(weight) or not 0 <= weight <= 1:
-        raise BadValue(f"weight={weight!r}: needs a number from 0 to 1.")
-    if not is_number(temperature) or not temperature > 0:
-        raise BadValue(f"temperature={temperature!r}: needs a number above 0.")
+    check_share("weight", weight)
+    check_positive("temperature", temperature)
     home = device_of(teacher)
     inputs, targets = next(iter(workload.batches("train", 2, home)))
     logits = output_tensor(predict(teacher, inputs), teacher)

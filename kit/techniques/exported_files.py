@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from kit.core.errors import BadValue, CheckpointRefused, DeviceUnavailable, NotInstalled
-from kit.core.files import whole
+from kit.core.files import atomic_write
 from kit.devices import present_devices
 from kit.techniques.quantisation import Static
 from kit.techniques.runtimes import (
@@ -95,9 +95,9 @@ def write(model: nn.Module, path: str | Path) -> Path:
         needed = SUFFIXES[model.runtime]
         raise BadValue(f"{path.name}: a model for {model.runtime} needs a name in {needed}.")
     digest = hashlib.sha256(model.data).hexdigest()
-    with whole(path) as draft:
+    with atomic_write(path) as draft:
         draft.write_bytes(model.data)
-    with whole(_sum_of(path)) as draft:
+    with atomic_write(_sum_of(path)) as draft:
         draft.write_text(f"{digest}  {path.name}\n# for {model.home.type}\n", encoding="utf-8")
     return path
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from kit.core.errors import BadValue
-from kit.core.silence import hushed
+from kit.core.silence import silenced
 from kit.techniques.runtimes import Exported, run_onnxruntime, run_openvino
 from kit.techniques.technique import Unsuitable
 
@@ -36,7 +36,7 @@ def onnx_bytes(model: nn.Module, example: Tensor) -> bytes:
     """The model as an ONNX file."""
     if sum(p.nbytes for p in model.parameters()) > MOST_BYTES:
         raise Unsuitable("an ONNX file holds at most 2 GB of weights")
-    with hushed():
+    with silenced():
         made = torch.onnx.export(
             program(model, example), dynamo=True, external_data=False, verbose=False
         )
@@ -97,7 +97,7 @@ def _quantised(data: bytes, quantise: Callable[[str, str, str], None]) -> bytes:
     import onnx
 
     name = onnx.load_from_string(data).graph.input[0].name
-    with hushed(), tempfile.TemporaryDirectory() as folder:
+    with silenced(), tempfile.TemporaryDirectory() as folder:
         source, target = Path(folder) / "model.onnx", Path(folder) / "int8.onnx"
         source.write_bytes(data)
         quantise(str(source), str(target), name)
@@ -152,7 +152,7 @@ def executorch(model: nn.Module, example: Tensor) -> nn.Module:
     """ExecuTorch with XNNPACK, made for phones: one example at a time, all memory planned ahead."""
     from kit.techniques.runtimes import run_executorch
 
-    with hushed():
+    with silenced():
         from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
         from executorch.exir import to_edge_transform_and_lower
 

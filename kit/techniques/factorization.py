@@ -10,8 +10,7 @@ from collections import Counter
 import torch
 from torch import Tensor, nn
 
-from kit.core.errors import BadValue
-from kit.core.units import is_number
+from kit.core.checks import check_share
 from kit.techniques.technique import Unsuitable
 
 
@@ -22,8 +21,7 @@ def low_rank(model: nn.Module, example: Tensor, share: float = 0.5) -> nn.Module
     (Eckart & Young, 1936). Layers that would not become smaller stay as they are, and so do those
     that share their weights with another layer.
     """
-    if not is_number(share) or not 0 < share < 1:
-        raise BadValue(f"share={share!r}: needs a number between 0 and 1.")
+    check_share("share", share, strict=True)
     thin: dict[int, nn.Module] = {}  # by layer: one that is used in two places stays one
     shared = _shared(model)
     for parent in list(model.modules()):

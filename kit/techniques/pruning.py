@@ -15,9 +15,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import prune
 
+from kit.core.checks import check_share
 from kit.core.errors import BadValue
-from kit.core.silence import hushed
-from kit.core.units import is_number
+from kit.core.silence import silenced
 from kit.models import build, family_of
 from kit.models.transformer import Attention
 from kit.techniques.technique import Unsuitable
@@ -36,7 +36,7 @@ def zeroed(model: nn.Module, example: Tensor, share: float = 0.8) -> nn.Module:
     Brain Damage", 1989; by magnitude: Han et al., "Learning both Weights and Connections for
     Efficient Neural Networks", 2015.
     """
-    _check_share(share)
+    check_share("share", share, strict=True)
     weights = _once(_weights(model))
     if not weights:
         raise Unsuitable("it has no linear layer and no convolution")
@@ -93,8 +93,8 @@ def pruned(model: nn.Module, example: Tensor, share: float = 0.5) -> nn.Module:
     Those with the smallest weights go, and with them what the next layer had for them: the model
     is smaller and does less work. Fang et al., "DepGraph: Towards Any Structural Pruning", 2023.
     """
-    _check_share(share)
-    with hushed():
+    check_share("share", share, strict=True)
+    with silenced():
         return _without_channels(model, example, share)
 
 
@@ -118,11 +118,6 @@ def _without_channels(model: nn.Module, example: Tensor, share: float) -> nn.Mod
     for name, p in model.named_parameters():
         p.requires_grad_(name not in frozen)
     return model
-
-
-def _check_share(share: float) -> None:
-    if not is_number(share) or not 0 < share < 1:
-        raise BadValue(f"share={share!r}: needs a number between 0 and 1.")
 
 
 def _tell_config(model: Any, share: float) -> None:

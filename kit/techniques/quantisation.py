@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from kit.core.silence import hushed
+from kit.core.silence import silenced
 from kit.devices import compiling, lacks_compiler
 from kit.techniques.exporting import check_calibration, program
 from kit.techniques.precision import half
@@ -27,7 +27,7 @@ ROWS, GROUP = 16, 32  # a matrix of 4-bit weights has multiples of these as its 
 
 def int8_weights(model: nn.Module, example: Tensor) -> nn.Module:
     """Weights of linear layers in a quarter of the bytes; each is widened again when it is used."""
-    with hushed():
+    with silenced():
         from torchao.quantization import Int8WeightOnlyConfig
 
         return _quantised(model, Int8WeightOnlyConfig())
@@ -35,7 +35,7 @@ def int8_weights(model: nn.Module, example: Tensor) -> nn.Module:
 
 def int8_dynamic(model: nn.Module, example: Tensor) -> nn.Module:
     """Linear layers multiply integers; what comes in is rounded by a scale of its own each time."""
-    with hushed():
+    with silenced():
         from torchao.quantization import Int8DynamicActivationInt8WeightConfig
 
         return _quantised(model, Int8DynamicActivationInt8WeightConfig())
@@ -43,7 +43,7 @@ def int8_dynamic(model: nn.Module, example: Tensor) -> nn.Module:
 
 def int4_weights(model: nn.Module, example: Tensor) -> nn.Module:
     """Weights of linear layers as 4-bit integers with a scale per 32, the rest in bfloat16."""
-    with hushed():
+    with silenced():
         from torchao.prototype.quantization.int4 import PrototypeInt4WeightOnlyConfig
 
         config = PrototypeInt4WeightOnlyConfig(group_size=GROUP)
@@ -57,7 +57,7 @@ def int8_static(model: nn.Module, example: Tensor) -> nn.Module:
     and compiled for x86 processors.
     """
     check_calibration(example)
-    with hushed():
+    with silenced():
         from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
         from torchao.quantization.pt2e.quantizer import x86_inductor_quantizer as x86
 
@@ -98,7 +98,7 @@ class Static(nn.Module):
         with torch.no_grad():
             if inputs.shape in self._shapes:
                 return self._compiled(inputs)
-            with hushed(), torch._inductor.config.patch(freezing=True):
+            with silenced(), torch._inductor.config.patch(freezing=True):
                 outputs = self._compiled(inputs)
         self._shapes.add(inputs.shape)
         return outputs

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kit.core.silence import hushed, without_stderr
+from kit.core.silence import silenced, without_stderr
 from kit.inference import Runtime
 
 Run = Callable[[Tensor], Tensor]
@@ -36,7 +36,7 @@ class Exported(Runtime):
     def __init__(self, runtime: str, data: bytes, load: Load, device: torch.device | str = "cpu"):
         super().__init__()
         self.runtime, self.data, self.home = runtime, data, torch.device(device)
-        with hushed():
+        with silenced():
             run = load(data)
         # AOTInductor would misread what lies otherwise in memory, and say nothing.
         self.answer: Run = lambda inputs: run(inputs.contiguous())  # what `kit.predict` calls

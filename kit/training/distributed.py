@@ -30,7 +30,7 @@ from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
 from kit.core.errors import BadValue, DeviceUnavailable, KitError
-from kit.core.files import whole
+from kit.core.files import atomic_write
 from kit.training import sharding
 
 PATIENCE = timedelta(minutes=10)  # how long one waits for the others: one may be writing a file
@@ -138,7 +138,7 @@ class Processes:
         values = [data]
         dist.broadcast_object_list(values, src=next(i for i, one in enumerate(digests) if one))
         if values[0] is not None and values[0] != data:
-            with whole(path) as draft:
+            with atomic_write(path) as draft:
                 draft.write_bytes(values[0])
 
 

@@ -7,11 +7,10 @@ from typing import Any
 
 import torch
 
+from kit.core.checks import check_positive, check_whole, is_whole
 from kit.core.errors import BadValue, UnknownName
-from kit.core.units import is_whole
 from kit.training.optimizers import Optimizer
 from kit.training.schedules import SCHEDULES
-from kit.training.stopping import positive, whole
 
 MOST_SEED = 2**64 - 1  # that PyTorch's generators take
 PRECISIONS = {"fp32": None, "bf16": torch.bfloat16}  # name -> what autocast computes in
@@ -36,11 +35,11 @@ class Recipe:
 
     def __post_init__(self) -> None:
         given = {
-            "accumulate": whole("accumulate", self.accumulate),
-            "lr_warmup": whole("lr_warmup", self.lr_warmup, least=0),
-            "seed": whole("seed", self.seed, MOST_SEED, least=0),
-            "lr": positive("lr", self.lr),
-            "clip": None if self.clip is None else positive("clip", self.clip),
+            "accumulate": check_whole("accumulate", self.accumulate),
+            "lr_warmup": check_whole("lr_warmup", self.lr_warmup, low=0),
+            "seed": check_whole("seed", self.seed, 0, MOST_SEED),
+            "lr": check_positive("lr", self.lr),
+            "clip": None if self.clip is None else check_positive("clip", self.clip),
         }
         if is_whole(self.batch_size):  # how large it may be, the data say
             given["batch_size"] = int(self.batch_size)
@@ -53,7 +52,7 @@ class Recipe:
 
     def check_batch(self, examples: int) -> None:
         """Refuse a batch larger than what there is, or one that does not fall into its parts."""
-        whole("batch_size", self.batch_size, examples)
+        check_whole("batch_size", self.batch_size, high=examples)
         if self.batch_size % self.accumulate:
             raise BadValue(
                 f"accumulate={self.accumulate} with batch_size={self.batch_size}: needs a number "

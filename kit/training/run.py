@@ -15,6 +15,7 @@ from torch import Tensor
 
 from kit import devices
 from kit.checkpoints import contents, save
+from kit.core.checks import check_whole
 from kit.core.errors import BadValue, NonFiniteLoss
 from kit.core.units import words
 from kit.inference import Score, evaluate
@@ -34,7 +35,7 @@ from kit.training.resuming import (
     warn_of_weights,
     weights_now,
 )
-from kit.training.stopping import Ends, whole
+from kit.training.stopping import Ends
 
 LOOK_S = 0.1  # how often the loop reads its losses; each reading waits for the device
 
@@ -52,7 +53,9 @@ class Run:
     ):
         self.engine, self.model, self.workload = engine, engine.model, engine.workload
         self.processes = engine.processes
-        self.every = None if evaluate_every is None else whole("evaluate_every", evaluate_every)
+        self.every = evaluate_every
+        if evaluate_every is not None:
+            self.every = check_whole("evaluate_every", evaluate_every)
         self.ends, self.stopped = ends, ""
         self.checkpoint = None if checkpoint is None else _file(checkpoint)
         self.live = live and self.processes.rank == 0

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
-from typing import Any
 
+from kit.core.checks import check_positive, check_share, check_whole
 from kit.core.errors import BadValue
-from kit.core.units import is_number, is_whole
 from kit.inference import Score
 
 
@@ -21,11 +19,11 @@ class Ends:
 
     def __post_init__(self) -> None:
         if self.budget_s is not None:
-            positive("budget_s", self.budget_s)
-        if self.target is not None and not (is_number(self.target) and 0 <= self.target <= 1):
-            raise BadValue(f"target={self.target!r}: needs a score from 0 to 1, such as 0.97.")
+            check_positive("budget_s", self.budget_s)
+        if self.target is not None:
+            check_share("target", self.target, "a score", hint="Give 0.97 for 97 %.")
         if self.target_loss is not None:
-            positive("target_loss", self.target_loss)
+            check_positive("target_loss", self.target_loss)
 
     def reached(self, train_s: float, score: Score | None) -> str:
         """Why to stop now; nothing if there is no reason to."""
@@ -41,20 +39,5 @@ def total_steps(steps: int | None, epochs: float | None, per_epoch: int) -> int:
     if (steps is None) == (epochs is None):
         raise BadValue(f"given steps={steps!r} and epochs={epochs!r}: give one of them.")
     if steps is not None:
-        return whole("steps", steps)
-    return max(1, round(positive("epochs", epochs) * per_epoch))
-
-
-def whole(name: str, value: Any, most: float = math.inf, least: int = 1) -> int:
-    """The value, if it is a whole number between the two."""
-    if not is_whole(value) or not least <= value <= most:
-        limit = f"of at least {least}" if most == math.inf else f"from {least} to {most:,}"
-        raise BadValue(f"{name}={value!r}: needs a whole number {limit}.")
-    return int(value)  # NumPy's numbers cannot be kept as JSON
-
-
-def positive(name: str, value: Any) -> float:
-    """The value, if it is a number above 0."""
-    if not (is_number(value) and 0 < value < math.inf):
-        raise BadValue(f"{name}={value!r}: needs a number above 0.")
-    return float(value)
+        return check_whole("steps", steps)
+    return max(1, round(check_positive("epochs", epochs) * per_epoch))

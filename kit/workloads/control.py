@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from kit.core.errors import BadValue, ShapeMismatch, UnknownName
-from kit.core.units import is_whole
+from kit.core.checks import check_whole
+from kit.core.errors import ShapeMismatch, UnknownName
 from kit.data import load_cart_pole
 from kit.data.cart_pole import scaled
 from kit.models import Policy
@@ -91,8 +91,8 @@ def drive(
 
     Explained in lesson 12.
     """
-    _check("episodes", episodes, 1)
-    _check("late", late, 0)
+    check_whole("episodes", episodes)
+    check_whole("late", late, low=0)
     world, states = _world(episodes, seed)
     coming = deque(np.full(episodes, period % 2) for period in range(late))
     going, steps = np.ones(episodes, dtype=bool), np.zeros(episodes, dtype=np.int64)
@@ -124,8 +124,3 @@ def _actions(predict: Callable[[Tensor], Tensor], states: np.ndarray) -> np.ndar
             "and one for right in each episode."
         )
     return logits.argmax(-1).cpu().numpy()
-
-
-def _check(name: str, value: object, least: int) -> None:
-    if not is_whole(value) or value < least:
-        raise BadValue(f"{name}={value!r}: needs a whole number of at least {least}.")

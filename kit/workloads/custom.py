@@ -9,13 +9,13 @@ from collections.abc import Callable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass
 from itertools import chain
-from numbers import Real
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, mse_loss
 
+from kit.core.checks import check_share
 from kit.core.errors import BadValue, ShapeMismatch, UnknownName
 from kit.data import Dataset
 from kit.data.arguments import described
@@ -177,9 +177,7 @@ def _target(target: float | None, data: Dataset, judge: Metric | None) -> float:
     On test, which judges, and on validation, where `kit.train` stops by it: one example more.
     """
     if target is not None:
-        if isinstance(target, bool) or not isinstance(target, Real) or not 0 <= target <= 1:
-            raise BadValue(f"target={target!r}: needs a score from 0 to 1, or None.")
-        return float(target)
+        return check_share("target", target, "a score", hint="None sets one from the data.")
     if judge is None:
         return 0.0
     asked = [data[split].targets for split in ("validation", "test")]
