@@ -582,9 +582,10 @@ def test_another_state_of_the_caches_is_refused(cache):
 )
 def test_a_flush_overwrites_twice_the_last_cache(tmp_path, monkeypatch, sizes, flushed):
     for i, size in enumerate(sizes):
-        (tmp_path / f"index{i}").mkdir()
-        (tmp_path / f"index{i}" / "size").write_text(size + "\n")
-    monkeypatch.setattr(memory, "CACHES", tmp_path)
+        index = tmp_path / "cpu0" / "cache" / f"index{i}"
+        index.mkdir(parents=True)
+        (index / "size").write_text(size + "\n")
+    monkeypatch.setattr(memory, "last_cache_bytes", lambda: devices.last_cache_bytes(tmp_path))
     flush = memory.Flush(CPU)
     assert flush.bytes == flushed == flush._buffer.nbytes
     flush()

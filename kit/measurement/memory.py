@@ -3,35 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch._C._profiler import _EventType
 
 from kit.core.silence import without_stderr
+from kit.devices import backend_of, last_cache_bytes
 
 COLD_BYTES = 128_000_000  # as much as a CPU core can hope for of the last cache, and more
-CACHES = Path("/sys/devices/system/cpu/cpu0/cache")
 
 
 def peak_bytes(call: Callable[[], Any], device: torch.device) -> int | None:
     """The most bytes that one call had allocated at once, beyond what there was before it.
 
-    On CUDA the allocator knows. On the CPU it is the running sum of what PyTorch's profiler saw
-    allocated and freed: what tensors hold. The memory that libraries take for themselves
-    and Python's objects are not in it, and what the call frees of earlier memory is not taken
-    off. None for devices that do not tell, or while somebody else profiles.
+    CUDA's allocator counts them. On the CPU the number is the running sum of what PyTorch's
+    profiler saw allocated and freed: what tensors hold. The memory that libraries take for
+    themselves and Python's objects are not in it, and what the call frees of earlier memory is
+    not taken off. None if the device does not say, or while another profiler runs.
     """
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-        before = torch.cuda.memory_allocated(device)
-        torch.cuda.reset_peak_memory_stats(device)
+    backend = backend_of(device)
+    if backend.counts_memory:
+        backend.synchronise()
+        before = backend.allocated_bytes()
+        backend.reset_peak()
         call()
-        torch.cuda.synchronize(device)
-        return torch.cuda.max_memory_allocated(device) - before
-    if device.type != "cpu" or torch._C._autograd._profiler_enabled():
+        backend.synchronise()
+        return backend.peak_bytes() - before
+    if not backend.is_cpu or torch._C._autograd._profiler_enabled():
         return None  # two profilers at once would end the one that somebody has started
     from torch.autograd.profiler import profile
 
@@ -68,21 +67,10 @@ class Flush:
     """Overwrites the device's caches, so that the next call finds none of its data there."""
 
     def __init__(self, device: torch.device):
-        size = _last_cache_bytes(device)
-        self.bytes = min(2 * size, COLD_BYTES) if size and device.type == "cpu" else COLD_BYTES
+        size = last_cache_bytes() if backend_of(device).is_cpu else None
+        self.bytes = min(2 * size, COLD_BYTES) if size else COLD_BYTES
         self._buffer = torch.zeros(self.bytes // 4, device=device)
 
     def __call__(self) -> None:
         """Touch every byte of a buffer that no cache has room for."""
         self._buffer.add_(1)
-
-
-def _last_cache_bytes(device: torch.device) -> int | None:
-    """Bytes of the CPU's last cache; None where the system does not tell."""
-    if device.type != "cpu":
-        return None
-    sizes = []
-    for file in CACHES.glob("index*/size"):
-        with suppress(OSError, ValueError):
-            sizes.append(1024 * int(file.read_text().strip().removesuffix("K")))
-    return max(sizes, default=None)

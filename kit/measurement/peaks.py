@@ -83,7 +83,7 @@ def _final(peaks: Peaks) -> bool:
 def _measured(watch: Stopwatch, name: str, budget_s: float) -> Peaks:
     """The best rates of a few passes over everything."""
     observer = Observer(watch)
-    shapes = CPU_SHAPES if watch.device.type == "cpu" else LARGE_SHAPES
+    shapes = CPU_SHAPES if devices.backend_of(watch.device).is_cpu else LARGE_SHAPES
     each_s = budget_s / (PASSES * (len(shapes) * len(DTYPES) + 2))
     probes = {n: _matmul_rate(PROBE, dtype, watch, each_s / 10) for n, dtype in DTYPES.items()}
     native = {n: t for n, t in DTYPES.items() if probes[n] >= HOPELESS * probes["float32"]}
@@ -128,7 +128,8 @@ def _matmul_rate(
     b = torch.randn(inner, columns, device=watch.device).to(dtype)
     out = torch.empty(rows, columns, dtype=dtype, device=watch.device)
     calls: list[Call] = [lambda: torch.mm(a, b, out=out)]
-    if watch.device.type == "cpu" and dtype == torch.float32 and mkldnn.is_available():
+    on_cpu = devices.backend_of(watch.device).is_cpu
+    if on_cpu and dtype == torch.float32 and mkldnn.is_available():
         # `mm` calls MKL, which on AMD's processors takes the narrow instructions. What lies in
         # oneDNN's layout goes to oneDNN, which takes the wide ones.
         x, weights = a.to_mkldnn(), b.T.contiguous().to_mkldnn()
@@ -154,7 +155,7 @@ def _bandwidth(total_bytes: int, watch: Stopwatch, budget_s: float) -> float:
 
 
 def _best_s(call: Call, watch: Stopwatch, budget_s: float) -> float:
-    block = 1 if watch.device.type == "cpu" else IN_A_ROW
+    block = 1 if devices.backend_of(watch.device).is_cpu else IN_A_ROW
     watch.time(call)
     return min(watch.time(call, block) for _ in rounds(budget_s, watch)) / block
 

@@ -52,11 +52,10 @@ class Stopwatch:
         event: Callable[[], Any] | None = None,
     ):
         self.device, self.clock, self._synchronise = torch.device(device), clock, synchronise
+        self._backend = devices.backend_of(device)
         if synchronise is devices.synchronise:
             devices.check_present(self.device)
-        if event is None and self.device.type == "cuda":
-            event = lambda: torch.cuda.Event(enable_timing=True)  # noqa: E731
-        self._event = event
+        self._event = event or self._backend.timing_event
 
     def wait(self) -> None:
         """Until the device has done all that it was given."""
@@ -64,8 +63,8 @@ class Stopwatch:
 
     def time(self, call: Call, repeats: int = 1) -> float:
         """Seconds for `repeats` calls in a row."""
-        if repeats > 1 and self._event:
-            return self._between_events(call, repeats)
+        if repeats > 1 and (first := self._event()) is not None:
+            return self._between_events(first, call, repeats)
         self.wait()
         started = self.clock()
         for _ in repeat(None, repeats):  # counts nothing: what the loop costs, the call is charged
@@ -73,16 +72,13 @@ class Stopwatch:
         self.wait()
         return self.clock() - started
 
-    def _between_events(self, call: Call, repeats: int) -> float:
-        assert self._event
-        first, last = self._event(), self._event()
-        # By itself an event goes into the queue of the current GPU, which may be another one.
-        queue = (torch.cuda.current_stream(self.device),) if self.device.type == "cuda" else ()
+    def _between_events(self, first: Any, call: Call, repeats: int) -> float:
+        last = self._event()
         self.wait()
-        first.record(*queue)
+        self._backend.record(first)
         for _ in repeat(None, repeats):
             call()
-        last.record(*queue)
+        self._backend.record(last)
         self.wait()
         return float(first.elapsed_time(last)) / 1000  # it tells milliseconds
 

@@ -381,5 +381,4 @@ def _if_there_is_memory(do: Callable[[], Any]) -> Any:
 
 def _free(watch: Stopwatch) -> None:
     """Give memory back that only the allocator holds."""
-    if watch.device.type == "cuda":
-        torch.cuda.empty_cache()
+    devices.backend_of(watch.device).empty_cache()
