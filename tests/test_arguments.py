@@ -20,7 +20,7 @@ def model() -> MLP:
 CALLS = {  # name -> the call, and what else it needs
     "train": {"steps": 1},
     "evaluate": {},
-    "bill": {},
+    "step_cost": {},
     "inference_ladder": {},
     "fastest": {"techniques": ("none",)},
     "techniques.taught_by": {},
@@ -68,7 +68,7 @@ def test_what_is_no_workload_gets_the_line_that_makes_one(name, model, vision):
         assert "\n" not in said
 
 
-def test_ladders_and_bills_of_several_say_what_they_need_first(model, vision):
+def test_ladders_and_step_costs_say_what_they_need_first(model, vision):
     with pytest.raises(BadValue, match="given a workload first; needs a function that makes"):
         kit.training_ladder(vision, lambda: MLP(), target_loss=1.0)
     with pytest.raises(
@@ -76,7 +76,9 @@ def test_ladders_and_bills_of_several_say_what_they_need_first(model, vision):
     ):
         kit.training_ladder(model, vision, target_loss=1.0)
     for given in (vision, model, "mlp"):
-        with pytest.raises(BadValue, match=r"needs several models first: kit\.bills\(work\.models"):
+        with pytest.raises(
+            BadValue, match=r"needs several models first: kit\.step_costs\(work\.models"
+        ):
             kit.step_costs(given, vision)
 
 

@@ -10,7 +10,7 @@ import torch
 
 import kit
 from kit.core.statistics import Estimate
-from kit.costs.counting import Work
+from kit.costs.counting import PhaseCost
 from kit.measurement import Peaks
 from kit.models import GPTConfig
 
@@ -57,9 +57,9 @@ def test_the_roofline_by_hand(script):
     module = script("kv_cache")
 
     class Counted:
-        prefill = Work(100, 10)
-        decode = (Work(10, 10), Work(10, 20))
-        rereading = (Work(100, 10), Work(110, 10), Work(120, 10))
+        prefill = PhaseCost(100, 10)
+        decode = (PhaseCost(10, 10), PhaseCost(10, 20))
+        rereading = (PhaseCost(100, 10), PhaseCost(110, 10), PhaseCost(120, 10))
 
     # 10 FLOP/s, 1 B/s: prefill 10 s by either, then 10 and 20 s of moving; anew 10, 11 and 12 s.
     assert module.predicted(Counted, 10, 1) == (33, 40)

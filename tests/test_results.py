@@ -47,7 +47,7 @@ def trained_and_used(work) -> RunCost:
         history=training.train(model, work, steps=3, live=False),
         score=inference.evaluate(model, work),
         target=work.target,
-        bill=step_cost(model, work, batch_size=32, **SHORT),
+        step_cost=step_cost(model, work, batch_size=32, **SHORT),
         latency=measurement.measure(nothing, **SHORT),
     )
 

@@ -1,4 +1,4 @@
-"""The two halves of a bill: sums against their parts, and what a table of experiments gets."""
+"""Run costs: sums against their parts, and what a table of experiments gets."""
 
 import json
 
@@ -25,7 +25,7 @@ def parts():
         "history": history,
         "score": kit.evaluate(served, work),
         "target": 0.9,
-        "bill": kit.step_cost(model, work, batch_size=32, budget_s=0.05, served=served),
+        "step_cost": kit.step_cost(model, work, batch_size=32, budget_s=0.05, served=served),
         "latency": kit.measure(lambda: kit.predict(served, inputs), budget_s=0.05),
     }
 
@@ -36,7 +36,7 @@ def account(parts) -> RunCost:
 
 
 def test_the_training_is_its_steps(account):
-    count, steps = account.bill.count, account.history.steps
+    count, steps = account.step_cost.count, account.history.steps
     assert steps == 2 * (1_197 // 32)
     assert account.training_flops == steps * count.step_flops
     moved = sum(count.phases[name].moved_bytes for name in ("forward", "backward", "optimizer"))
@@ -44,7 +44,7 @@ def test_the_training_is_its_steps(account):
 
 
 def test_the_whole_run_in_predictions_of_one_example(account):
-    one = account.bill.count.forward_flops / 32
+    one = account.step_cost.count.forward_flops / 32
     assert account.whole_run_flops_ratio == pytest.approx(account.training_flops / one)
     ratio, latency = account.whole_run_time_ratio, account.latency.median
     assert ratio.value == pytest.approx(account.history.train_s / latency.value)
@@ -62,11 +62,13 @@ def test_the_target_counts_on_test_and_its_time_on_validation(parts, account):
 def test_what_does_not_belong_together_is_refused(parts):
     work = kit.workloads.vision()
     wrong = {
-        "batch_size=32, the bill 8": {
-            "bill": kit.step_cost("mlp", work, batch_size=8, budget_s=0.02),
+        "batch_size=32, the step cost 8": {
+            "step_cost": kit.step_cost("mlp", work, batch_size=8, budget_s=0.02),
         },
-        "training was of MLP.*bill is of CNN": {"bill": kit.step_cost("cnn", work, budget_s=0.02)},
-        "'validation'; needs that of 'test'": {
+        "training was of MLP.*step cost is of CNN": {
+            "step_cost": kit.step_cost("cnn", work, budget_s=0.02)
+        },
+        "'validation'; needs the score on 'test'": {
             "score": kit.evaluate(work.model("mlp"), work, "validation"),
         },
         "target=1.01: needs a score from 0 to 1": {"target": 1.01},
@@ -78,7 +80,7 @@ def test_what_does_not_belong_together_is_refused(parts):
         kit.run_cost(work.model("mlp"), work)
 
 
-def test_one_line_where_a_bill_cannot_be_made():
+def test_one_line_where_a_step_cost_cannot_be_measured():
     work = kit.workloads.vision()
     frozen = work.model("mlp").requires_grad_(False)
     with pytest.raises(kit.errors.BadValue, match="weight tensors are frozen"):
@@ -107,12 +109,12 @@ def test_a_ladder_refuses_what_it_does_not_know(wrong, told):
 
 
 def test_a_narrow_model_is_counted_as_it_is_used(parts, account):
-    assert account.bill.used.weight_bytes * 2 == account.bill.count.weight_bytes
+    assert account.step_cost.used.weight_bytes * 2 == account.step_cost.count.weight_bytes
     record = account.to_dict()
-    assert record["inference"]["memory_bytes"] == account.bill.used.inference_bytes
-    assert record["training"]["memory_bytes"] == account.bill.count.training_bytes
-    plain = StepCost("mlp", 32, parts["bill"].count, parts["bill"].parts)
-    assert plain.memory_ratio < parts["bill"].memory_ratio
+    assert record["inference"]["memory_bytes"] == account.step_cost.used.inference_bytes
+    assert record["training"]["memory_bytes"] == account.step_cost.count.training_bytes
+    plain = StepCost("mlp", 32, parts["step_cost"].count, parts["step_cost"].parts)
+    assert plain.memory_ratio < parts["step_cost"].memory_ratio
 
 
 @pytest.mark.parametrize(
@@ -125,9 +127,11 @@ def test_a_prediction_is_held_against_the_rate_of_what_it_multiplies(parts, tech
     if rate is None:  # no peak is known of integers
         assert told.prediction_share is None
         return
-    seconds = parts["bill"].parts["predict"].median_s
+    seconds = parts["step_cost"].parts["predict"].median_s
     limit = peaks.matmul_flops_per_s[rate]
-    assert told.prediction_share == pytest.approx(told.bill.count.forward_flops / seconds / limit)
+    assert told.prediction_share == pytest.approx(
+        told.step_cost.count.forward_flops / seconds / limit
+    )
 
 
 def test_what_cannot_be_taken_apart_is_counted_as_the_model(parts):
@@ -138,8 +142,8 @@ def test_what_cannot_be_taken_apart_is_counted_as_the_model(parts):
     except kit.errors.NotInstalled as error:
         pytest.skip(str(error))
     assert not kit.techniques.is_open(served) and kit.techniques.is_open(model)
-    bill = kit.step_cost(model, work, batch_size=8, budget_s=0.02, served=served)
-    assert bill.used == bill.count
+    cost = kit.step_cost(model, work, batch_size=8, budget_s=0.02, served=served)
+    assert cost.used == cost.count
 
 
 def test_unknown_energy_and_limits_are_none_and_a_dash(account):
@@ -157,10 +161,10 @@ def test_joules_and_limits_are_shown_where_they_are_known(parts):
     known = kit.run_cost(**parts, technique="half", training_energy=read, peaks=peaks)
     assert known.to_dict()["training"]["energy_joules"] == 12.0
     assert "Energy of the processor (RAPL)" in known.table().caption
-    flops, seconds = known.bill.count.step_flops, known.bill.step_s()
+    flops, seconds = known.step_cost.count.step_flops, known.step_cost.step_s()
     best = peaks.matmul_flops_per_s["float32"]
     assert known.step_share == pytest.approx(flops / seconds / best)
-    narrow = known.bill.count.forward_flops / known.bill.parts["predict"].median_s
+    narrow = known.step_cost.count.forward_flops / known.step_cost.parts["predict"].median_s
     if "bfloat16" in peaks.matmul_flops_per_s:
         best = peaks.matmul_flops_per_s["bfloat16"]
         assert known.prediction_share == pytest.approx(narrow / best)
@@ -182,7 +186,7 @@ def test_the_record_is_plain_json_that_names_its_experiment(account):
     assert {"value", "low", "high", "unit"} == set(record["ratio"]["step_time"])
 
 
-def test_a_bill_in_bfloat16_computes_in_bfloat16():
+def test_a_step_cost_in_bfloat16_computes_in_bfloat16():
     work = kit.workloads.vision()
     model = work.model("mlp")
     seen = []

@@ -1,4 +1,4 @@
-"""Costs: a bill of made-up times adds up by hand; a real one counts what `count` counts."""
+"""Step costs: made-up times add up by hand; a real one counts what `count` counts."""
 
 import copy
 from dataclasses import replace
@@ -77,7 +77,7 @@ def test_the_picture_says_its_numbers(made_up):
     )
 
 
-def test_several_bills_are_found_by_model_and_batch(made_up):
+def test_several_step_costs_are_found_by_model_and_batch(made_up):
     both = StepCosts((made_up, replace(made_up, batch_size=8)))
     assert both["mlp", 8].batch_size == 8
     assert [b.batch_size for b in both] == [4, 8]
@@ -85,7 +85,7 @@ def test_several_bills_are_found_by_model_and_batch(made_up):
     assert "mlp from 4.00 × at batch 4 to 4.00 × at 8" in both.plot().caption
 
 
-def test_a_bill_that_is_not_there_is_named(made_up):
+def test_a_step_cost_that_is_not_there_is_named(made_up):
     with pytest.raises(LookupError, match=r"mlp.*99|99.*mlp"):
         StepCosts((made_up,))["mlp", 99]
 
@@ -94,7 +94,7 @@ def test_a_bill_that_is_not_there_is_named(made_up):
 
 
 @pytest.mark.parametrize("name", ["mlp", "cnn"])
-def test_a_bill_counts_what_count_counts(vision, name):
+def test_a_step_cost_counts_what_count_counts(vision, name):
     real = step_cost(name, vision, batch_size=8, budget_s=0.02)
     inputs, targets = vision.example(8)
     wanted = count(vision.model(name), inputs, lambda outputs: vision.loss(outputs, targets))
@@ -118,7 +118,7 @@ def test_the_model_given_stays_as_it_is(vision):
     assert not model.training
 
 
-def test_bills_of_all_models_and_sizes(vision):
+def test_step_costs_of_all_models_and_sizes(vision):
     both = step_costs(vision.models, vision, batch_sizes=(1, 2), budget_s=0.01)
     assert [(b.name, b.batch_size) for b in both] == [
         ("cnn", 1),

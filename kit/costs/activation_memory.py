@@ -1,4 +1,4 @@
-"""The memory of a model at work: what operations make, and what autograd keeps of it."""
+"""The memory of a running model: tensors that operations create, and what autograd saves."""
 
 from __future__ import annotations
 
@@ -14,79 +14,83 @@ from kit.models.custom import tensors_in
 
 
 def bytes_of(tensors: Iterable[Tensor]) -> int:
-    """Bytes of all their entries together."""
+    """The bytes of all entries of these tensors."""
     return sum(t.numel() * t.element_size() for t in tensors)
 
 
-class Watch(TorchDispatchMode):
-    """Notes which operations run, and adds up the bytes of what they make, as long as it lives."""
+class MemoryTracker(TorchDispatchMode):
+    """Records the operations that run, and the bytes that their results occupy while alive.
+
+    Memory is counted by storage, not by tensor: a view shares its storage and costs nothing.
+    """
 
     def __init__(self, present: Iterable[Tensor]):
         super().__init__()
         self.operations: set[Any] = set()
         self.known: dict[int, tuple[weakref.ref[torch.UntypedStorage], int]] = {}
-        self.now = self.most = 0
+        self.live_bytes = self.peak_bytes = 0
         for tensor in present:
-            self._note(tensor, made=False)
+            self._record(tensor, created=False)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         self.operations.add(func)
         for tensor in tensors_in([args, kwargs]):
-            self._note(tensor, made=False)  # from outside, such as targets: a view makes nothing
+            self._record(tensor, created=False)  # existed before, such as targets
         results = func(*args, **kwargs)
         for tensor in tensors_in(results):
-            self._note(tensor, made=True)
-        self.most = max(self.most, self.now)
+            self._record(tensor, created=True)
+        self.peak_bytes = max(self.peak_bytes, self.live_bytes)
         return results
 
-    def made(self, storage: torch.UntypedStorage) -> bool:
-        """Whether an operation made it while we watched."""
+    def created(self, storage: torch.UntypedStorage) -> bool:
+        """Whether an operation created this storage while the tracker was active."""
         return self.known.get(storage._cdata, (None, 0))[1] > 0
 
-    def _note(self, tensor: Tensor, *, made: bool) -> None:
+    def _record(self, tensor: Tensor, *, created: bool) -> None:
         storage = tensor.untyped_storage()
         key = storage._cdata
         if key not in self.known:
-            size = storage.nbytes() if made else 0
-            self.known[key] = weakref.ref(storage, lambda _: self._gone(key)), size
-            self.now += size
+            size = storage.nbytes() if created else 0
+            # A weak reference: the tracker must not keep alive what it measures.
+            self.known[key] = weakref.ref(storage, lambda _: self._forget(key)), size
+            self.live_bytes += size
 
-    def _gone(self, key: int) -> None:
-        self.now -= self.known.pop(key)[1]
+    def _forget(self, key: int) -> None:
+        self.live_bytes -= self.known.pop(key)[1]
 
 
-class Kept:
-    """Adds up what autograd keeps for backward, each once; weights and buffers not."""
+class SavedTensors:
+    """Adds up the bytes that autograd saves for the backward pass, without weights and buffers."""
 
-    def __init__(self, weights: Iterable[Tensor], watch: Watch):
+    def __init__(self, weights: Iterable[Tensor], tracker: MemoryTracker):
         self.weights = {t.untyped_storage()._cdata for t in weights}
-        self.watch = watch
-        self.made: dict[int, int] = {}  # bytes by storage: what is kept stays until backward
+        self.tracker = tracker
+        self.created: dict[int, int] = {}  # bytes by storage, so each counts once
         self.given: dict[tuple[int, int], int] = {}  # by storage and offset: batch, targets
 
     def hooks(self) -> Any:
-        """Within, whatever autograd keeps is noted."""
-        return torch.autograd.graph.saved_tensors_hooks(self._keep, lambda t: t)
+        """A context in which each tensor that autograd saves is recorded."""
+        return torch.autograd.graph.saved_tensors_hooks(self._save, lambda t: t)
 
-    def _keep(self, tensor: Tensor) -> Tensor:
+    def _save(self, tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
         key = storage._cdata
-        if self.watch.made(storage):
-            self.made[key] = storage.nbytes()
+        if self.tracker.created(storage):
+            self.created[key] = storage.nbytes()
         elif key not in self.weights:
             # A batch may be a slice of a whole dataset: then the slice counts, not the storage.
-            place = key, int(tensor.storage_offset())
+            part = key, int(tensor.storage_offset())
             size = min(bytes_of([tensor]), storage.nbytes())
-            self.given[place] = max(size, self.given.get(place, 0))
+            self.given[part] = max(size, self.given.get(part, 0))
         return tensor
 
     @property
-    def made_bytes(self) -> int:
-        """Of what was made while we watched."""
-        return sum(self.made.values())
+    def created_bytes(self) -> int:
+        """Bytes of saved tensors that the forward pass created."""
+        return sum(self.created.values())
 
     @property
     def given_bytes(self) -> int:
-        """Of what was there before: batch and targets."""
+        """Bytes of saved tensors that existed before: batch and targets."""
         return sum(self.given.values())

@@ -1,4 +1,4 @@
-"""What it costs on paper to write a text: reading the prompt, then one token after another.
+"""What generating a text costs on paper: prefill (the prompt), then decode (token by token).
 
 Shapes: B texts, P tokens of the prompt, N new tokens.
 """
@@ -17,8 +17,8 @@ from torch import nn
 from kit.core.checks import check_whole
 from kit.core.results import Result
 from kit.core.units import words
-from kit.costs.counting import Work
-from kit.costs.operation_flops import Flops
+from kit.costs.counting import PhaseCost
+from kit.costs.operation_flops import FlopCounter
 from kit.models.checks import check_context, check_generates
 from kit.models.custom import short_name
 from kit.plots import Table
@@ -26,31 +26,31 @@ from kit.plots import Table
 
 @dataclass(frozen=True)
 class GenerationCount(Result):
-    """FLOPs and least bytes of a generation: the prompt, each token after it, and all anew."""
+    """FLOPs and least bytes of a generation: prefill, decode, and decode without a cache."""
 
     model: str
     batch_size: int
     prompt_tokens: int
     new_tokens: int
-    kv_bytes_per_token: int  # keys and values that a cache keeps of one token of one text
-    prefill: Work  # reading the prompt, from which the first new token comes
-    decode: tuple[Work, ...] = field(repr=False)  # reading each new token but the last
-    rereading: tuple[Work, ...] = field(repr=False)  # the same without a cache: all of it, N times
+    kv_bytes_per_token: int  # keys and values that a cache stores for one token of one text
+    prefill: PhaseCost  # reading the prompt; it gives the first new token
+    decode: tuple[PhaseCost, ...] = field(repr=False)  # each new token but the last is read
+    # The same without a cache: for each of N tokens the whole text is read again.
+    rereading: tuple[PhaseCost, ...] = field(repr=False)
 
     @property
     def kv_bytes(self) -> int:
-        """What the cache holds at the end, for all texts."""
-        places = self.prompt_tokens + self.new_tokens - 1  # nobody reads the last one
-        return self.batch_size * places * self.kv_bytes_per_token
+        """Bytes in the cache at the end, for all texts."""
+        positions = self.prompt_tokens + self.new_tokens - 1  # the last token is never read
+        return self.batch_size * positions * self.kv_bytes_per_token
 
     @property
-    def decode_step(self) -> Work:
+    def decode_step(self) -> PhaseCost:
         """Reading one new token, on average."""
         n = max(1, len(self.decode))
-        flops, moved = (
-            sum(getattr(work, of) for work in self.decode) for of in Work.__match_args__
-        )
-        return Work(flops // n, moved // n)
+        flops = sum(cost.flops for cost in self.decode)
+        moved = sum(cost.moved_bytes for cost in self.decode)
+        return PhaseCost(flops // n, moved // n)
 
     def __repr__(self) -> str:
         step = self.decode_step
@@ -61,21 +61,20 @@ class GenerationCount(Result):
         )
 
     def table(self) -> Table:
-        """What people see: the prompt, a token with a cache, a token without."""
+        """The prompt, a token with a cache, a token without."""
         again = self.rereading[len(self.rereading) // 2]
         rows = [
-            (name, words(work.flops, "FLOP"), words(work.moved_bytes, "B"), words(work.intensity))
-            for name, work in (
+            (name, words(cost.flops, "FLOP"), words(cost.moved_bytes, "B"), words(cost.intensity))
+            for name, cost in (
                 (f"prefill: {self.prompt_tokens:,} tokens at once", self.prefill),
                 ("decode: one token, on average", self.decode_step),
                 ("one token without a cache, halfway", again),
             )
         ]
         caption = (
-            f"{self.model}; {self.batch_size} × {self.new_tokens:,} new tokens. A cache keeps "
-            f"{words(self.kv_bytes_per_token, 'B')} of each token, in the end "
-            f"{words(self.kv_bytes, 'B')}. Bytes: the least that must be moved; of embeddings, "
-            f"the rows that are looked up."
+            f"{self.model}; {self.batch_size} × {self.new_tokens:,} new tokens. A cache stores "
+            f"{words(self.kv_bytes_per_token, 'B')} per token, {words(self.kv_bytes, 'B')} at the "
+            f"end. Bytes: the least that must be moved; of embeddings, only the rows looked up."
         )
         return Table(("", "work", "bytes moved", "FLOP/byte"), rows, caption)
 
@@ -93,33 +92,32 @@ class GenerationCount(Result):
             "prefill_moved_bytes": self.prefill.moved_bytes,
             "decode_step_flops": step.flops,
             "decode_step_moved_bytes": step.moved_bytes,
-            "rereading_flops": sum(work.flops for work in again),
-            "rereading_moved_bytes": sum(work.moved_bytes for work in again),
+            "rereading_flops": sum(cost.flops for cost in again),
+            "rereading_moved_bytes": sum(cost.moved_bytes for cost in again),
         }
 
 
 def count_generation(
     model: Any, prompt_tokens: int, new_tokens: int, *, batch_size: int = 1
 ) -> GenerationCount:
-    """What writing so many tokens after a prompt costs: FLOPs, least bytes moved, cache.
+    """What generating N tokens after a prompt costs: FLOPs, least bytes moved, cache size.
 
-    Counted by PyTorch's counter on a copy without numbers (the device "meta"), so a model of any
-    size is counted in a moment. Attention counts what is computed: every query with every key
-    that there is, masked or not.
+    PyTorch's counter runs on a copy without data (the device "meta"), so a model of any size is
+    counted at once. Attention counts what is computed: every query with every key, masked or not.
 
     Parameters
     ----------
     model
-        A GPT of the kit: it offers a cache.
+        A GPT of the kit, which has a cache.
     prompt_tokens, new_tokens
         P and N, in each text.
     batch_size
-        B texts that are written together.
+        B texts that are generated together.
 
     Raises
     ------
     BadValue
-        A model without a cache, or more tokens than its context.
+        If the model has no cache, or if the tokens do not fit into its context.
 
     Examples
     --------
@@ -137,31 +135,33 @@ def count_generation(
     per_token = blank.cache(1, 1).bytes
     weights = _weight_bytes(blank)
 
-    def work(tokens: int, before: int) -> Work:
-        """Reading so many tokens of each text, after others that a cache holds."""
+    def cost(tokens: int, before: int) -> PhaseCost:
+        """Reading this many tokens of each text, after `before` tokens in the cache."""
         cache = blank.cache(batch_size, before + tokens)
         cache.length = before
-        flops = Flops()
-        asked = torch.zeros(batch_size, tokens, dtype=torch.long, device="meta")
+        flops = FlopCounter()
+        ids = torch.zeros(batch_size, tokens, dtype=torch.long, device="meta")
         with torch.no_grad(), flops.counter:
-            blank(asked, cache, last=1)
-        return Work(flops.total, weights + batch_size * (before + tokens) * per_token)
+            blank(ids, cache, last=1)
+        return PhaseCost(flops.total, weights + batch_size * (before + tokens) * per_token)
 
-    prefill = work(prompt_tokens, 0)
+    prefill = cost(prompt_tokens, 0)
     steps = new_tokens - 1
-    decode = _continued([work(1, prompt_tokens + i) for i in range(min(2, steps))], steps)
-    again = _continued([work(prompt_tokens + i, 0) for i in range(min(3, new_tokens))], new_tokens)
+    decode = _extrapolated([cost(1, prompt_tokens + i) for i in range(min(2, steps))], steps)
+    again = _extrapolated(
+        [cost(prompt_tokens + i, 0) for i in range(min(3, new_tokens))], new_tokens
+    )
     name = short_name(model)
     return GenerationCount(
         name, batch_size, prompt_tokens, new_tokens, per_token, prefill, decode, again
     )
 
 
-def _continued(first: list[Work], n: int) -> tuple[Work, ...]:
-    """As many works, of which the first are known: a line through two, a parabola through three.
+def _extrapolated(first: list[PhaseCost], n: int) -> tuple[PhaseCost, ...]:
+    """The costs of n tokens from the first two or three: a line, or a parabola.
 
-    Attention with a cache grows with the length of the text, all anew with its square, and
-    nothing grows faster: so this is exact.
+    This is exact. With a cache, the cost of a token grows linearly with the length of the text.
+    Without one it grows with the square, and nothing grows faster.
     """
 
     def series(values: list[int]) -> list[int]:  # Newton's forward differences
@@ -171,12 +171,13 @@ def _continued(first: list[Work], n: int) -> tuple[Work, ...]:
             steps.append(values[0])
         return [sum(comb(i, k) * step for k, step in enumerate(steps)) for i in range(n)]
 
-    flops, moved = (series([getattr(work, of) for work in first]) for of in Work.__match_args__)
-    return tuple(map(Work, flops, moved))
+    flops = series([cost.flops for cost in first])
+    moved = series([cost.moved_bytes for cost in first])
+    return tuple(map(PhaseCost, flops, moved))
 
 
 def _weight_bytes(model: nn.Module) -> int:
-    """Of the weights that are read whole; of a table of embeddings, one reads few rows."""
+    """Bytes of the weights that are read completely. Of an embedding table, few rows are read."""
     tables = {part.weight for part in model.modules() if isinstance(part, nn.Embedding)}
     tables -= {part.weight for part in model.modules() if isinstance(part, nn.Linear)}  # tied
     tables |= {p for name, p in model.named_parameters() if name.endswith("position_embedding")}

@@ -1,4 +1,4 @@
-"""The FLOPs of operations: PyTorch's own counter, and what it has to be taught."""
+"""The FLOPs of operations: PyTorch's own counter, plus formulas that it lacks."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-# Attention in one operation, each with a `…_backward`. Only these know that they are causal.
+# Attention as one fused operation, each with a `…_backward`. Only these report `is_causal`.
 FUSED_ATTENTION = (
     "_scaled_dot_product_flash_attention_for_cpu",
     "_scaled_dot_product_flash_attention",
@@ -19,23 +19,38 @@ FUSED_ATTENTION = (
     "_scaled_dot_product_cudnn_attention",
 )
 
-PRODUCTS = ("mm", "addmm", "bmm", "baddbmm", "mv", "addmv", "dot", "vdot")  # complex ones, too
+PRODUCTS = (
+    "mm",
+    "addmm",
+    "bmm",
+    "baddbmm",
+    "mv",
+    "addmv",
+    "dot",
+    "vdot",
+)  # also of complex numbers
 
-# Words in the names of operations that do more than elementwise work. One of these without a
-# formula is named as not counted, and so is any operation that is not PyTorch's own.
+# Words in the names of operations that do more than elementwise work. Without a formula, such an
+# operation is listed as not counted. So is any operation that is not PyTorch's own.
 HEAVY = re.compile(
     r"(^|_)(mm|bmm|addmm|addbmm|matmul|vdot|linear|trilinear|conv|convolution|rnn|attention|"
     r"transformer|cdist|pdist|euclidean|fft|linalg|cholesky|lu|qr|ormqr|eig|svd|lstsq|solve)(_|$)"
 )
-ITSELF = "(itself)"  # among the layers: what the model computes outside of them
-LIGHT = {"linalg_vector_norm", "linalg_cross", "_linalg_check_errors"}  # heavy only by name
+ITSELF = "(itself)"  # among the layers: what the model computes outside its children
+LIGHT = {
+    "linalg_vector_norm",
+    "linalg_cross",
+    "_linalg_check_errors",
+}  # their names match HEAVY, but their work is elementwise
 
 
-class Flops:
-    """PyTorch's FLOP counter, taught more operations, and to see what a causal mask throws away."""
+class FlopCounter:
+    """PyTorch's FLOP counter with more formulas, which also counts what a causal mask skips."""
 
     def __init__(self) -> None:
-        from torch.utils import flop_counter as f  # here: most programs count nothing
+        from torch.utils import (
+            flop_counter as f,
+        )  # imported here: slow, and most programs count nothing
 
         aten = torch.ops.aten
         formulas: dict[Any, Any] = {
@@ -48,7 +63,7 @@ class Flops:
         }
         for rnn in ("mkldnn_rnn_layer", "_cudnn_rnn"):
             formulas[getattr(aten, rnn)] = _recurrent
-            # A gradient for each weight and for each input, the very first layer's too.
+            # One gradient for the weights and one for the inputs, also in the first layer.
             formulas[getattr(aten, f"{rnn}_backward")] = lambda *a, **k: 2 * _recurrent(*a, **k)
         for name in FUSED_ATTENTION:
             op, back = getattr(aten, name), getattr(aten, f"{name}_backward")
@@ -59,7 +74,7 @@ class Flops:
             formulas[op] = self._product(formula or f.shape_wrapper(formulas[op]))
         self.counter = f.FlopCounterMode(display=False, custom_mapping=formulas)
         self.masked = 0
-        self.complex = False  # whether one of the matmuls was of complex numbers
+        self.complex = False  # whether a matmul of complex numbers was counted
 
     @property
     def total(self) -> int:
@@ -68,10 +83,11 @@ class Flops:
 
     @contextmanager
     def by_layer(self, model: nn.Module) -> Iterator[dict[str, int]]:
-        """FLOPs meanwhile of each direct child of the model and all in it; they add up to all.
+        """FLOPs of each direct child of the model within this context; they add up to the total.
 
-        What the model computes outside its children is under `ITSELF`. A part of several children
-        counts for the first; a part that another one calls counts for that one.
+        What the model computes outside its children is under `ITSELF`. A layer that several
+        children share counts for the first of them. A layer that is called by a layer of another
+        child counts for that other child.
         """
         children, begun = dict(model.named_children()), self.total
         owner = {part: name for name in [*children][::-1] for part in children[name].modules()}
@@ -98,7 +114,7 @@ class Flops:
             layers[ITSELF] = own
 
     def uncounted(self, operations: Iterable[Any]) -> tuple[str, ...]:
-        """The names of those that do more than elementwise work and have no formula."""
+        """The names of operations that do more than elementwise work and have no formula."""
         names = set()
         for op in operations:
             space, _, name = op._schema.name.partition("::")
@@ -111,7 +127,7 @@ class Flops:
         return tuple(sorted(names))
 
     def _product(self, formula: Callable[..., int]) -> Callable[..., int]:
-        """A formula of a matmul that counts four real multiply-adds for a complex one."""
+        """A matmul formula in which a complex multiply-add counts as four real ones."""
 
         def flops(*args: Any, out_val: Any = None, **kwargs: Any) -> int:
             real: int = formula(*args, out_val=out_val, **kwargs)
@@ -120,20 +136,20 @@ class Flops:
             self.complex = True
             return 4 * real
 
-        flops._get_raw = True  # type: ignore[attr-defined]  # of tensors, not of their shapes
+        flops._get_raw = True  # type: ignore[attr-defined]  # PyTorch passes tensors to it, not shapes
         return flops
 
     def _attention(self, op: Any, formula: Callable[..., int], *, first: int) -> Callable[..., int]:
-        """A formula that also adds up the masked part; query, key and value are `first` and on."""
-        place = [argument.name for argument in op.default._schema.arguments].index("is_causal")
+        """A formula that also adds up the masked part; the query is argument number `first`."""
+        causal_at = [argument.name for argument in op.default._schema.arguments].index("is_causal")
 
         def flops(*args: Any, out_shape: Any = None, **kwargs: Any) -> int:
             full = formula(*args[: first + 3])
             queries, keys = args[first][-2], args[first + 1][-2]
-            if (args[place] if place < len(args) else kwargs.get("is_causal")) is True:
-                # Aligned top-left: query i sees keys 0 … i. All pairs cost the same.
-                seen = sum(min(i + 1, keys) for i in range(queries))
-                self.masked += full - full * seen // (queries * keys)
+            if (args[causal_at] if causal_at < len(args) else kwargs.get("is_causal")) is True:
+                # Aligned top-left: query i meets keys 0 … i. All pairs cost the same.
+                met = sum(min(i + 1, keys) for i in range(queries))
+                self.masked += full - full * met // (queries * keys)
             return full
 
         return flops
@@ -142,27 +158,27 @@ class Flops:
 def _convolution_backward(
     gradient: Any, inputs: Any, weight: Any, *rest: Any, out_shape: Any = None, **_: Any
 ) -> int:
-    """A forward's work for each gradient wanted; PyTorch's own formula is wrong with groups."""
-    _, _, _, _, transposed, _, _, wanted = rest
-    places = (inputs if transposed else gradient)[2:]
-    return sum(wanted[:2]) * 2 * inputs[0] * prod(places) * prod(weight)
+    """The forward FLOPs once per requested gradient; PyTorch's formula is wrong with groups."""
+    _, _, _, _, transposed, _, _, requested = rest
+    positions = (inputs if transposed else gradient)[2:]
+    return sum(requested[:2]) * 2 * inputs[0] * prod(positions) * prod(weight)
 
 
 def _trilinear(
-    first: Any, second: Any, third: Any, *places: Any, out_shape: Any = None, **_: Any
+    first: Any, second: Any, third: Any, *dimensions: Any, out_shape: Any = None, **_: Any
 ) -> int:
-    """As PyTorch computes `nn.Bilinear` and its gradients: two products, one after the other.
+    """FLOPs of `nn.Bilinear` and its gradients, which PyTorch computes as two products in turn.
 
-    Each multiplies, and adds up over some dimensions; where it adds up over none, it is
-    elementwise work. nn.Bilinear predicts with 2·B·out·in2·(in1 + 1).
+    Each product multiplies and sums over some dimensions. Without a sum it is elementwise work.
+    A prediction of nn.Bilinear takes 2·B·out·in2·(in1 + 1) FLOPs.
     """
-    *missing, summed = map(set, places[:4])  # dimensions that a factor lacks; those added up
+    *missing, summed = map(set, dimensions[:4])  # those that each factor lacks; those summed over
     sizes = [
         dict(enumerate(_spread(*pair)))
         for pair in zip((first, second, third), missing, strict=True)
     ]
     size = {d: max(of[d] for of in sizes) for d in sizes[0]}
-    early = summed & missing[2]  # the third factor lacks them: they are gone before it comes
+    early = summed & missing[2]  # the third factor lacks them: the first product sums over them
     pair = set(size) - (missing[0] & missing[1])
     rest = set(size) - early
     work = 0
@@ -172,12 +188,12 @@ def _trilinear(
 
 
 def _spread(shape: Any, missing: set[int]) -> list[int]:
-    """The shape with a 1 in each dimension that is missing."""
-    left = iter(shape)
-    return [1 if d in missing else next(left) for d in range(len(shape) + len(missing))]
+    """The shape with a 1 in each missing dimension."""
+    present = iter(shape)
+    return [1 if d in missing else next(present) for d in range(len(shape) + len(missing))]
 
 
 def _recurrent(inputs: Any, weights: Any, *rest: Any, out_shape: Any = None, **_: Any) -> int:
-    """A recurrent layer in one operation: each weight matrix meets each time step once."""
+    """A fused recurrent layer: each time step is multiplied by each weight matrix once."""
     matrices = weights if isinstance(weights, list) else [weights, rest[0]]
     return 2 * prod(inputs[:-1]) * sum(prod(w) for w in matrices if len(w) == 2)

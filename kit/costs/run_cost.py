@@ -1,6 +1,6 @@
-"""The two halves of a model's bill: a whole training beside one prediction of what it made.
+"""What a whole training run costs, beside one prediction of the trained model.
 
-Counted (FLOPs, bytes) and measured (seconds, joules where a counter can be read, score).
+FLOPs and bytes are counted. Seconds, score and (where a counter can be read) joules are measured.
 """
 
 from __future__ import annotations
@@ -17,8 +17,7 @@ from kit.core.errors import BadValue
 from kit.core.results import Result
 from kit.core.statistics import Estimate
 from kit.core.units import words
-from kit.costs.peak_share import peak_share
-from kit.costs.step_cost import STEP, StepCost
+from kit.costs.step_cost import STEP, StepCost, peak_share
 from kit.data.arguments import described
 from kit.devices import Meter, metered
 from kit.inference import Score
@@ -27,7 +26,8 @@ from kit.plots import Picture, Table
 from kit.techniques import SHELF
 from kit.training import History
 
-CALL = "kit.run_cost(history, score, work.target, bill, latency)"
+CALL = "kit.run_cost(history, score, work.target, step_cost, latency)"
+# What run_cost needs, and the call that gives it.
 KINDS = {
     History: "kit.train",
     Score: "kit.evaluate",
@@ -38,17 +38,17 @@ KINDS = {
 
 @dataclass(frozen=True)
 class RunCost(Result):
-    """What it took to train a model, and what it takes to use it."""
+    """What it cost to train a model, and what it costs to use it."""
 
     history: History
-    score: Score  # on test, of the model as it is served
+    score: Score  # on the test split, of the deployed form of the model
     target: float
-    bill: StepCost  # a step beside a prediction, both on a batch of the training's size
-    latency: Measurement  # of a prediction of one example
+    step_cost: StepCost  # on batches of the training's size
+    latency: Measurement  # of predicting one example
     technique: str = "none"
     training_energy: Meter = field(default_factory=Meter)
-    prediction_energy: Meter = field(default_factory=Meter)  # of one prediction of one batch
-    peaks: Peaks | None = None  # what this machine could do at best
+    prediction_energy: Meter = field(default_factory=Meter)  # of predicting one batch
+    peaks: Peaks | None = None  # the best rates of this machine
 
     @property
     def reached(self) -> bool:
@@ -57,29 +57,29 @@ class RunCost(Result):
 
     @property
     def seconds_to_target(self) -> float | None:
-        """Training time until the score on validation reached the target; None: it did not."""
+        """Training time until the validation score reached the target. None: it did not."""
         return self.history.seconds_to(self.target)
 
     @property
     def training_flops(self) -> int:
-        """FLOPs of all the steps."""
-        return self.history.steps * self.bill.count.step_flops
+        """FLOPs of all training steps."""
+        return self.history.steps * self.step_cost.count.step_flops
 
     @property
     def training_moved_bytes(self) -> int:
-        """Least bytes moved by all the steps."""
-        phases = self.bill.count.phases
+        """Least bytes moved by all training steps."""
+        phases = self.step_cost.count.phases
         return self.history.steps * sum(phases[name].moved_bytes for name in STEP)
 
     @property
     def example_flops(self) -> float:
         """FLOPs of predicting one example."""
-        return self.bill.count.forward_flops / self.bill.batch_size
+        return self.step_cost.count.forward_flops / self.step_cost.batch_size
 
     @property
     def example_s(self) -> Estimate:
-        """Seconds per example when a batch is predicted at once."""
-        return self.bill.parts["predict"].median / self.bill.batch_size
+        """Seconds per example when a whole batch is predicted in one call."""
+        return self.step_cost.parts["predict"].median / self.step_cost.batch_size
 
     @property
     def whole_run_time_ratio(self) -> Estimate:
@@ -90,23 +90,26 @@ class RunCost(Result):
     def whole_run_flops_ratio(self) -> float | None:
         """FLOPs of the whole training ÷ FLOPs of predicting one example.
 
-        Also how many predictions it takes until they have cost as much as the training. None: no
-        operation of a prediction is counted.
+        After this many predictions, inference has cost as many FLOPs as the training. None: no
+        operation of a prediction has a formula.
         """
         return self.training_flops / self.example_flops if self.example_flops else None
 
     @property
     def step_share(self) -> float | None:
-        """Share of the machine's best matmul rate that a training step reaches; None: unknown."""
-        flops, precision = self.bill.count.step_flops, self.history.precision
-        return peak_share(self.peaks, flops, self.bill.step_s(), precision)
+        """The share of the machine's best matmul rate in a training step. None: unknown."""
+        flops, precision = self.step_cost.count.step_flops, self.history.precision
+        return peak_share(self.peaks, flops, self.step_cost.step_s(), precision)
 
     @property
     def prediction_share(self) -> float | None:
-        """The same for a prediction of a batch."""
+        """The same share in a prediction of a batch."""
         form = SHELF.get(self.technique)
         computes = form.computes if form and form.computes != "fp32" else self.history.precision
-        flops, seconds = self.bill.count.forward_flops, self.bill.parts["predict"].median_s
+        flops, seconds = (
+            self.step_cost.count.forward_flops,
+            self.step_cost.parts["predict"].median_s,
+        )
         return peak_share(self.peaks, flops, seconds, computes)
 
     def __repr__(self) -> str:
@@ -114,17 +117,18 @@ class RunCost(Result):
         return (
             f"{h.workload}: trained in {words(h.train_s, 's')} to {self.score.mean} "
             f"{self.score.measure} ({verb} {words(self.target, '%')}); one prediction takes "
-            f"{self.latency.median}; a step takes {self.bill.time_ratio} a prediction's time"
+            f"{self.latency.median}; a step takes {self.step_cost.time_ratio} a prediction's time"
         )
 
     def table(self) -> Table:
-        """What people see: the whole training, one step, one prediction."""
-        h, b, count = self.history, self.bill, self.bill.count
+        """The whole training, one step and one prediction, side by side."""
+        h, b, count = self.history, self.step_cost, self.step_cost.count
         phases = count.phases
         moved = sum(phases[name].moved_bytes for name in STEP)
         joules = self.prediction_energy.joules
         rows = [
-            ("time", words(h.train_s, "s"), words(b.step_s(), "s"), self._predict("s")),
+            ("time", words(h.train_s, "s"), words(b.step_s(), "s"),
+             words(b.parts["predict"].median_s, "s")),
             ("work", *(words(n, "FLOP") for n in (self.training_flops, count.step_flops)),
              words(count.forward_flops, "FLOP")),
             ("least bytes moved", *(words(n, "B") for n in (self.training_moved_bytes, moved)),
@@ -143,21 +147,18 @@ class RunCost(Result):
             f"{self.score.mean} {self.score.measure} on {self.score.n:,} test examples: target "
             f"{words(self.target, '%')} {verb}{when}. A step takes {b.time_ratio} the time of a "
             f"prediction of the same batch, the whole training {self.whole_run_time_ratio} that "
-            f"of one example alone ({self.latency.median}). {self._energy_told()}"
+            f"of one example alone ({self.latency.median}). {self._energy_source()}"
         )
         header = ("", "the whole training", "one step", "one prediction")
         return Table(header, rows, caption)
 
-    def _predict(self, unit: str) -> str:
-        return words(self.bill.parts["predict"].median_s, unit)
-
-    def _energy_told(self) -> str:
+    def _energy_source(self) -> str:
         of = self.training_energy.of
         return f"Energy of the {of}." if of else "No energy counter can be read here."
 
     def to_dict(self) -> dict[str, Any]:
-        """One row of a table of experiments: both bills, the ratios, the score."""
-        h, b, count = self.history, self.bill, self.bill.count
+        """One row of a table of experiments: the costs of both, their ratios, the score."""
+        h, b, count = self.history, self.step_cost, self.step_cost.count
         return {
             "workload": h.workload,
             "model": count.model,
@@ -212,15 +213,15 @@ class RunCost(Result):
         }
 
     def plot(self) -> Picture:
-        """A prediction's bar beside a step's, the step by phase."""
-        return self.bill.plot()
+        """A bar for a prediction above a bar for a training step, divided into phases."""
+        return self.step_cost.plot()
 
 
 def run_cost(
     history: History,
     score: Score | None = None,
     target: float | None = None,
-    bill: StepCost | None = None,
+    step_cost: StepCost | None = None,
     latency: Measurement | None = None,
     *,
     technique: str = "none",
@@ -228,71 +229,76 @@ def run_cost(
     prediction_energy: Meter | None = None,
     peaks: Peaks | None = None,
 ) -> RunCost:
-    """Put what was measured of one model's training and use beside each other.
+    """What one model's training cost, beside what its use costs, from your measurements.
 
     Parameters
     ----------
     history
-        Of the training, from `kit.train`.
+        The training, from `kit.train`.
     score
-        Of the model as it is used, on the test split, from `kit.evaluate`.
+        The score of the deployed model on the test split, from `kit.evaluate`.
     target
-        The score that is wanted, a share.
-    bill
+        The score that the model should reach, from 0 to 1.
+    step_cost
         From `kit.step_cost`, on batches of the training's size.
     latency
-        `kit.measure` of a prediction of one example.
+        The time of predicting one example, from `kit.measure`.
     technique
-        How it is run, in one word; see `kit.techniques`.
+        How the model is deployed: the name of one of `kit.techniques`.
     training_energy, prediction_energy
-        From `kit.devices.metered` and `energy_per_call`; None: not read.
+        From `kit.devices.metered` and `energy_per_call`. None: not read.
     peaks
-        From `kit.peaks` on the same device; None: no limit is shown.
+        From `kit.peaks` on the same device. None: the result shows no limit.
 
     Raises
     ------
     BadValue
-        Something of another kind, or that belongs to another model, batch size or split.
+        If an argument is of the wrong kind, or of another model, batch size or split.
     """
-    given = {"history": history, "score": score, "bill": bill, "latency": latency}
+    given = {"history": history, "score": score, "step_cost": step_cost, "latency": latency}
     for (name, value), kind in zip(given.items(), KINDS, strict=True):
         if not isinstance(value, kind):
-            told = f"{name} is {described(value)}; needs what {KINDS[kind]} returned"
-            raise BadValue(f"kit.run_cost: {told}: {CALL}.")
-    assert score is not None and bill is not None and latency is not None
+            needs = f"{name} is {described(value)}; needs the result of {KINDS[kind]}"
+            raise BadValue(f"kit.run_cost: {needs}: {CALL}.")
+    assert score is not None and step_cost is not None and latency is not None
     target = check_share("target", target, "a score", hint=f"Use {CALL}.")
-    _check_together(history, score, bill)
+    _check_same_model(history, score, step_cost)
     read = (training_energy or Meter(), prediction_energy or Meter())
-    return RunCost(history, score, target, bill, latency, technique, *read, peaks)
+    return RunCost(history, score, target, step_cost, latency, technique, *read, peaks)
 
 
-def _check_together(history: History, score: Score, bill: StepCost) -> None:
-    """Refuse a score or a bill of something else than was trained."""
+def _check_same_model(history: History, score: Score, cost: StepCost) -> None:
+    """Refuse a score or a step cost that belongs to another training."""
     if score.split != "test":
-        told = f"the score is of the split {score.split!r}; needs that of 'test'"
-        raise BadValue(f"{told}: kit.evaluate(model, work).")
-    if history.batch_size != bill.batch_size:
         raise BadValue(
-            f"the training had batch_size={history.batch_size}, the bill {bill.batch_size}; needs "
-            f"the same: kit.step_cost(model, work, batch_size={history.batch_size})."
+            f"the score is of the split {score.split!r}; needs the score on 'test': "
+            f"kit.evaluate(model, work)."
+        )
+    if history.batch_size != cost.batch_size:
+        raise BadValue(
+            f"the training had batch_size={history.batch_size}, the step cost {cost.batch_size}; "
+            f"needs the same: kit.step_cost(model, work, batch_size={history.batch_size})."
         )
     trained = history.state.get("settings", {}).get("model")
-    if trained not in (None, bill.count.model):
+    if trained not in (None, cost.count.model):
         raise BadValue(
-            f"the training was of {trained}, the bill is of {bill.count.model}; needs the same "
-            f"model: kit.step_cost(model, work) of the one that was trained."
+            f"the training was of {trained}, the step cost is of {cost.count.model}; needs the "
+            f"same model: kit.step_cost(model, work) with the model that was trained."
         )
 
 
 def energy_per_call(
     call: Callable[[], Any], *, device: torch.device | str = "cpu", budget_s: float = 1.0
 ) -> Meter:
-    """Joules of one call: many calls between two readings of the counter, if there is one."""
+    """Joules of one call, averaged over many. None inside if no energy counter can be read."""
     with metered(device) as probe:
         call()
     if probe.joules is None:
         return probe
-    calls, end = 0, time.perf_counter() + budget_s  # counters tick every millisecond or slower
+    calls, end = (
+        0,
+        time.perf_counter() + budget_s,
+    )  # counters update every millisecond at most, so one call is too short
     with metered(device) as meter:
         while time.perf_counter() < end:
             call()

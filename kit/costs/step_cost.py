@@ -1,6 +1,6 @@
-"""The two halves of a model's bill, side by side: a prediction, and a training step by phase.
+"""What a training step costs, phase by phase, beside a prediction on the same batch.
 
-Counted (FLOPs, bytes) and timed, on the same batch, in the same rounds.
+FLOPs and bytes are counted. Times are measured in the same rounds.
 """
 
 from __future__ import annotations
@@ -22,15 +22,16 @@ from kit.costs.counting import Count, count
 from kit.data.arguments import check_pair, is_workload
 from kit.devices.selection import check_present
 from kit.inference import device_of, predict
-from kit.measurement import Parts, measure_parts
+from kit.measurement import Parts, Peaks, measure_parts
 from kit.models.custom import copy_model, output_tensor, training_copy
 from kit.plots import Picture, Table, bars
 from kit.training import PRECISIONS, Optimizer, optimizer_for, step
 from kit.training.engine import check_learns
 from kit.workloads import Workload
 
-STEP = ["forward", "backward", "optimizer"]
-RULE_OF_THREE = 3.0  # forward 1, backward 2: what articles assume, in FLOPs
+STEP = ["forward", "backward", "optimizer"]  # the phases of a training step, in order
+RULE_OF_THREE = 3.0  # forward 1, backward 2: the FLOPs of a step that articles assume
+DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}  # precision -> matmul dtype
 
 
 @dataclass(frozen=True)
@@ -41,11 +42,11 @@ class StepCost(Result):
     batch_size: int
     count: Count
     parts: Parts
-    served: Count | None = None  # of what predicts, if it is another form of the model
+    served: Count | None = None  # of the deployed form of the model, if it differs
 
     @property
     def used(self) -> Count:
-        """What a prediction costs on paper, in the form in which the model is used."""
+        """The count of a prediction, in the form in which the model is deployed."""
         return self.served or self.count
 
     @property
@@ -55,7 +56,7 @@ class StepCost(Result):
 
     @property
     def flops_ratio(self) -> float | None:
-        """FLOPs of a training step ÷ FLOPs of a prediction; None: no operation of it is counted."""
+        """FLOPs of a training step ÷ of a prediction. None: no operation has a formula."""
         flops = self.count.forward_flops
         return self.count.step_flops / flops if flops else None
 
@@ -67,17 +68,17 @@ class StepCost(Result):
 
     @property
     def memory_ratio(self) -> float:
-        """Bytes that training has in memory ÷ bytes that inference has."""
+        """Peak memory of training ÷ peak memory of inference."""
         return self.count.training_bytes / self.used.inference_bytes
 
     @property
     def adjusting_share(self) -> Estimate:
-        """Backward and optimizer, as a share of what a step takes beyond a prediction."""
+        """Backward and optimizer, as a share of the time that a step takes beyond a prediction."""
         return self._share_of_extra("backward", "optimizer")
 
     @property
     def optimizer_share_of_extra(self) -> Estimate:
-        """The optimizer alone, as a share of what a step takes beyond a prediction."""
+        """The optimizer alone, as a share of the time that a step takes beyond a prediction."""
         return self._share_of_extra("optimizer")
 
     def _share_of_extra(self, *names: str) -> Estimate:
@@ -91,7 +92,7 @@ class StepCost(Result):
 
     @property
     def step(self) -> Estimate:
-        """Median seconds of a training step, its phases added up within each round."""
+        """Median seconds of a training step, with its phases added up within each round."""
         return median(np.sum([self.parts[name].times_s for name in STEP], axis=0), "s")
 
     def step_s(self) -> float:
@@ -105,48 +106,33 @@ class StepCost(Result):
         )
 
     def table(self) -> Table:
-        """What people see: one row per phase, then step against prediction."""
-        phases = self.count.phases
-        rows = []
-        for name in ("predict", *STEP):
-            median = self.parts[name].median
-            work = self.used.phases[name] if name == "predict" else phases[name]
-            rows.append(
-                (
-                    "prediction" if name == "predict" else f"· {name}",
-                    words(median.value, "s"),
-                    median.interval,
-                    words(work.flops, "FLOP"),
-                    words(work.moved_bytes, "B"),
-                    words(work.flops / median.value if work.flops else None, "FLOP/s"),
-                )
-            )
-        ratio, flops = self.time_ratio, self.count.step_flops
-        moved = sum(phases[p].moved_bytes for p in STEP)
-        step = (
-            "training step",
-            words(self.step_s(), "s"),
-            "",
-            words(flops, "FLOP"),
-            words(moved, "B"),
-            words(flops / self.step_s(), "FLOP/s"),
-        )
-        rows.insert(1, step)
-        rows.append(
-            (
-                "step ÷ prediction",
-                words(ratio.value, "×"),
-                ratio.interval,
-                words(self.flops_ratio, "×"),
-                words(self.traffic_ratio, "×"),
-                "",
-            )
-        )
+        """One row per phase, and the ratio of a step to a prediction."""
+
+        def row(name: str, seconds: float, interval: str, flops: int, moved: int) -> list[str]:
+            rate = flops / seconds if flops else None
+            work = words(flops, "FLOP"), words(moved, "B"), words(rate, "FLOP/s")
+            return [name, words(seconds, "s"), interval, *work]
+
+        costs = {**self.count.phases, "predict": self.used.phases["predict"]}
+        times = {name: self.parts[name].median for name in ("predict", *STEP)}
+        phases = {
+            name: (time.value, time.interval, costs[name].flops, costs[name].moved_bytes)
+            for name, time in times.items()
+        }
+        moved = sum(costs[name].moved_bytes for name in STEP)
+        ratio = self.time_ratio
+        rows = [
+            row("prediction", *phases["predict"]),
+            row("training step", self.step_s(), "", self.count.step_flops, moved),
+            *(row(f"· {name}", *phases[name]) for name in STEP),
+            ["step ÷ prediction", words(ratio.value, "×"), ratio.interval,
+             words(self.flops_ratio, "×"), words(self.traffic_ratio, "×"), ""],
+        ]  # fmt: skip
         one = self.parts["predict"]
         caption = (
             f"{self.count.model}; batch of {self.batch_size}; {one.n} rounds on "
-            f"{one.conditions}. Median time and its 95 % interval in this run; bytes: "
-            f"the least that must be moved. {self.count.rule[0].upper()}{self.count.rule[1:]}."
+            f"{one.conditions}. Median time and its 95 % interval in this run. Bytes: the "
+            f"least that must be moved. {self.count.rule[0].upper()}{self.count.rule[1:]}."
         )
         if self.count.uncounted:
             caption += f" Not counted: {', '.join(self.count.uncounted)}."
@@ -167,15 +153,15 @@ class StepCost(Result):
         }
 
     def plot(self) -> Picture:
-        """A prediction's bar above a training step's, the latter by phase."""
+        """A bar for a prediction above a bar for a training step, divided into phases."""
         stacks = {
             "a prediction": {"forward": self.parts["predict"].median_s},
             "a training step": self.phases_s(),
         }
-        told = ", ".join(f"{name} {words(s, 's')}" for name, s in self.phases_s().items())
+        phases = ", ".join(f"{name} {words(s, 's')}" for name, s in self.phases_s().items())
         caption = (
             f"{self.name}, batch {self.batch_size}: a prediction takes "
-            f"{words(self.parts['predict'].median_s, 's')}; a training step {told}; "
+            f"{words(self.parts['predict'].median_s, 's')}; a training step {phases}; "
             f"{words(self.time_ratio.value, '×')} in all."
         )
         return bars(stacks, "time", caption=caption, unit="s")
@@ -192,28 +178,28 @@ def step_cost(
     precision: str = "fp32",
     served: nn.Module | None = None,
 ) -> StepCost:
-    """What a prediction and a training step cost: time, FLOPs and bytes, by phase.
+    """The time, FLOPs and bytes of a prediction and a training step, by phase.
 
-    The model given stays as it is: a copy is trained, and a copy in evaluation mode predicts.
+    Your model does not change: one copy is trained, another predicts in evaluation mode.
 
     Parameters
     ----------
     model
-        Any model, or the name of one of the workload's.
+        Any model, or the name of one of the workload's models.
     workload
-        Gives the batch and the loss.
+        Provides the batch and the loss.
     batch_size
-        Examples per batch, for the prediction and the step alike.
+        Examples per batch, the same for the prediction and the step.
     budget_s
         Seconds for the timings.
     device
-        Where to compute, if the model is made here.
+        Where to compute, if `model` is a name.
     optimizer
-        A name or a class, see `kit.train`; the count assumes AdamW's two moments.
+        A name or a class, see `kit.train`. The count assumes AdamW's two moments.
     precision
-        "fp32" or "bf16", for the prediction and the step alike; see `kit.train`.
+        "fp32" or "bf16", the same for the prediction and the step; see `kit.train`.
     served
-        What predicts, if it is another form of the model: compiled, narrowed.
+        The deployed form of the model, if it differs: compiled, or in bfloat16.
 
     Explained in lesson 02.
     """
@@ -233,9 +219,11 @@ def step_cost(
         return torch.autocast(inputs.device.type, narrow) if narrow else nullcontext()
 
     with cast():
-        learner, _ = training_copy(model, inputs)  # `count` says which layers cannot train on one
+        learner, _ = training_copy(model, inputs)  # `count` reports layers that cannot train on one
         server = copy_model(learner).eval() if served is None else served
-        output_tensor(predict(server, inputs), server)  # refuses what no loss can be computed from
+        output_tensor(
+            predict(server, inputs), server
+        )  # raises if no loss can be computed from the outputs
     update = optimizer_for(learner, optimizer, lr=1e-4)
 
     def infer(_: Any) -> Tensor:
@@ -248,13 +236,13 @@ def step_cost(
 
     def apply(_: Any) -> None:
         update.step()
-        update.zero_grad()  # what `step` does first; no time to speak of, but it is part of it
+        update.zero_grad()  # quick, but part of every step: `step` begins with it
 
     def backward(loss: Tensor) -> None:
         loss.backward()
 
-    # Each half runs twice in a round and its second time counts: a call that follows one of its
-    # own kind finds its code and data in the caches, as it would in service or in training.
+    # Prediction and step each run twice in a round, and the second time counts. After a call of
+    # its own kind, a call finds its code and data in the caches, as in service or in training.
     parts = {
         "first predict": infer,
         "predict": infer,
@@ -271,8 +259,15 @@ def step_cost(
     return StepCost(name, batch_size, counted, timed, _counted(served, inputs))
 
 
+def peak_share(peaks: Peaks | None, flops: float, seconds: float, precision: str) -> float | None:
+    """The share of this machine's best matmul rate in a precision; None if no rate is known."""
+    dtype = DTYPES.get(precision, "")
+    known = peaks is not None and dtype in peaks.matmul_flops_per_s
+    return peaks.share(flops, seconds, dtype) if peaks and known else None
+
+
 def _counted(served: nn.Module | None, inputs: Tensor) -> Count | None:
-    """The count of another form of the model, if it can be taken apart; else the model's stands."""
+    """The count of another form of the model; None if its layers are not visible."""
     if served is None or not techniques.is_open(served):
         return None
     return count(getattr(served, "_orig_mod", served), inputs)

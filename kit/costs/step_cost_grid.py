@@ -1,4 +1,4 @@
-"""Bills of several models and batch sizes: where the ratio of the two halves changes."""
+"""Step costs of several models and batch sizes: where the ratio to a prediction changes."""
 
 from __future__ import annotations
 
@@ -22,60 +22,60 @@ from kit.workloads import Workload
 
 @dataclass(frozen=True)
 class StepCosts(Result):
-    """Bills of several models and batch sizes."""
+    """Step costs of several models and batch sizes."""
 
-    bills: tuple[StepCost, ...]
+    costs: tuple[StepCost, ...]
 
     def __getitem__(self, which: tuple[str, int]) -> StepCost:
-        known = {(b.name, b.batch_size): b for b in self.bills}
+        known = {(cost.name, cost.batch_size): cost for cost in self.costs}
         if which not in known:
-            raise UnknownName("bill", which, map(str, known))
+            raise UnknownName("step cost", which, map(str, known))
         return known[which]
 
     def __iter__(self):  # type: ignore[no-untyped-def]
-        return iter(self.bills)
+        return iter(self.costs)
 
     def __repr__(self) -> str:
-        return "; ".join(map(repr, self.bills))
+        return "; ".join(map(repr, self.costs))
 
     def table(self) -> Table:
-        """What people see: per model and batch, each phase in predictions of that batch."""
+        """Per model and batch size: each phase in predictions of the same batch."""
 
-        def row(b: StepCost) -> tuple[str, ...]:
-            phases = (words(b.parts.ratio(name, "predict").value, "×") for name in STEP)
-            r = b.time_ratio
+        def row(cost: StepCost) -> tuple[str, ...]:
+            phases = (words(cost.parts.ratio(name, "predict").value, "×") for name in STEP)
+            ratio = cost.time_ratio
             return (
-                f"{b.name}, batch {b.batch_size}",
-                words(b.parts["predict"].median_s, "s"),
+                f"{cost.name}, batch {cost.batch_size}",
+                words(cost.parts["predict"].median_s, "s"),
                 *phases,
-                words(r.value, "×"),
-                r.interval,
-                words(b.flops_ratio, "×"),
-                words(b.memory_ratio, "×"),
-                words(b.traffic_ratio, "×"),
+                words(ratio.value, "×"),
+                ratio.interval,
+                words(cost.flops_ratio, "×"),
+                words(cost.memory_ratio, "×"),
+                words(cost.traffic_ratio, "×"),
             )
 
         header = ("", "prediction", *STEP, "step: time", "interval", "FLOPs", "memory", "traffic")
-        one = self.bills[0].parts["predict"]
+        one = self.costs[0].parts["predict"]
         caption = (
-            "All but the first column as multiples of the prediction on the same batch. "
+            "All columns but the first are multiples of a prediction of the same batch. "
             f"{one.conditions}."
         )
-        return Table(header, [row(b) for b in self.bills], caption)
+        return Table(header, [row(cost) for cost in self.costs], caption)
 
     def to_dict(self) -> dict[str, Any]:
-        """The raw bills."""
-        return {"bills": [b.to_dict() for b in self.bills]}
+        """The raw numbers of each step cost."""
+        return {"bills": [cost.to_dict() for cost in self.costs]}
 
     def plot(self) -> Picture:
         """The measured ratio over the batch size, beside the rule of three."""
         series, bands = {}, {}
-        for name in dict.fromkeys(b.name for b in self.bills):
-            own = [b for b in self.bills if b.name == name]
-            ratios = [b.time_ratio for b in own]
-            series[name] = ([b.batch_size for b in own], [r.value for r in ratios])
+        for name in dict.fromkeys(cost.name for cost in self.costs):
+            own = [cost for cost in self.costs if cost.name == name]
+            ratios = [cost.time_ratio for cost in own]
+            series[name] = ([cost.batch_size for cost in own], [r.value for r in ratios])
             bands[name] = ([r.low for r in ratios], [r.high for r in ratios])
-        told = "; ".join(
+        changes = "; ".join(
             f"{name} from {words(ys[0], '×')} at batch {xs[0]} to {words(ys[-1], '×')} at {xs[-1]}"
             for name, (xs, ys) in series.items()
         )
@@ -83,7 +83,7 @@ class StepCosts(Result):
             series,
             "batch size (examples)",
             "training step ÷ prediction (time)",
-            caption=f"Time of a training step in predictions: {told}.",
+            caption=f"Time of a training step in predictions: {changes}.",
             log="x",
             bands=bands,
             level=("the rule of three", RULE_OF_THREE),
@@ -99,20 +99,20 @@ def step_costs(
     device: torch.device | str = "cpu",
     optimizer: Optimizer = "adamw",
 ) -> StepCosts:
-    """A bill per model and batch size of a workload; `budget_s` seconds each.
+    """A step cost for each model and batch size, with `budget_s` seconds for each.
 
-    `models` are names of the workload's, such as all of its `work.models`, or models.
+    `models` are models, or names of the workload's models, such as `work.models`.
 
     Raises
     ------
     BadValue
-        What is given first is one model, or the workload.
+        If the first argument is a single model, or the workload.
     """
     if isinstance(models, (str, nn.Module)) or not isinstance(models, Iterable):
-        one = (
-            "needs several models first: kit.step_costs(work.models, work). Of one: kit.step_cost."
+        raise BadValue(
+            f"kit.step_costs: given {described(models)} first; needs several models first: "
+            f"kit.step_costs(work.models, work). For one model use kit.step_cost."
         )
-        raise BadValue(f"kit.step_costs: given {described(models)} first; {one}")
     options: dict[str, Any] = {"budget_s": budget_s, "device": device, "optimizer": optimizer}
     pairs = product(models, list(batch_sizes))
     return StepCosts(

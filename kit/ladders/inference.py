@@ -21,7 +21,7 @@ from kit.core.results import Result
 from kit.core.statistics import Estimate, paired_difference
 from kit.core.units import words
 from kit.costs.counting import count
-from kit.costs.peak_share import peak_share
+from kit.costs.step_cost import peak_share
 from kit.data.arguments import check_pair
 from kit.data.dataset import example_batch
 from kit.devices import out_of_memory

@@ -27,7 +27,7 @@ from kit.core.errors import BadValue, KitError, UnknownName
 from kit.core.results import Result
 from kit.core.statistics import Estimate, quotient
 from kit.core.units import words
-from kit.costs.peak_share import peak_share
+from kit.costs.step_cost import peak_share
 from kit.data.arguments import MAKER, check_pair
 from kit.inference import device_of
 from kit.ladders.ratios import SEVERAL, product
