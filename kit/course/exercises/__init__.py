@@ -1,47 +1,25 @@
-"""Exercises: each checks an answer for real and, if it is not right yet, names the likely mistake.
+"""Exercises: each one runs or tests the answer and, if it is wrong, names the likely mistake.
 
-To add an exercise: a function in the lesson's file that takes the answer and returns a hint, or
-None when the answer is right, and its id in that file's `EXERCISES`. Its docstring is the hint
-for the empty stub. Its solution goes to `notebooks/solutions/`; the tests try stub and solution.
+To add an exercise, write a function in the lesson's file and register it with `@exercise(id)`.
+The function takes the answer and returns a hint, or None if the answer is right. Put its solution
+into `notebooks/solutions/`; the tests try the stub and the solution.
 """
 
 from __future__ import annotations
 
 import html
-from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import import_module
+from pkgutil import iter_modules
 from typing import Any
 
 import torch
 
 from kit.core.errors import UnknownName
-from kit.course.exercises import (
-    lesson_00,
-    lesson_01,
-    lesson_02,
-    lesson_03,
-    lesson_04,
-    lesson_05,
-    lesson_06,
-    lesson_07,
-    lesson_08,
-    lesson_09,
-    lesson_10,
-)
+from kit.course.exercises.registry import EXERCISES
 
-EXERCISES: dict[str, Callable[..., str | None]] = {
-    **lesson_00.EXERCISES,
-    **lesson_01.EXERCISES,
-    **lesson_02.EXERCISES,
-    **lesson_03.EXERCISES,
-    **lesson_04.EXERCISES,
-    **lesson_05.EXERCISES,
-    **lesson_06.EXERCISES,
-    **lesson_07.EXERCISES,
-    **lesson_08.EXERCISES,
-    **lesson_09.EXERCISES,
-    **lesson_10.EXERCISES,
-}
+for module in iter_modules(__path__):  # importing a lesson's file registers its exercises
+    import_module(f"kit.course.exercises.{module.name}")
 
 
 @dataclass(frozen=True)
@@ -64,9 +42,9 @@ class Checked:
 
 
 def check(id: str, answer: Any, **measured: Any) -> Checked:
-    """Whether the answer to an exercise is right; if not, a hint that names the likely mistake.
+    """Check the answer to an exercise; a wrong answer gets a hint that names the likely mistake.
 
-    Where the right answer depends on what was measured, that is given by name.
+    If the right answer depends on what the lesson measured, pass those values by name.
 
     >>> check("00-flops", 64 * 128 * 10)
     00-flops: not yet. That counts the multiplications. Each comes with an addition.
@@ -76,8 +54,8 @@ def check(id: str, answer: Any, **measured: Any) -> Checked:
     if answer is None or answer is ...:
         return Checked(id, False, (EXERCISES[id].__doc__ or "").strip())
     try:
-        with torch.random.fork_rng():  # checking changes nothing that comes after it
+        with torch.random.fork_rng():  # the check must not change the lesson's random numbers
             hint = EXERCISES[id](answer, **measured)
-    except Exception as error:  # an answer may be any code at all
+    except Exception as error:  # an answer can be any code
         return Checked(id, False, f"It raised {type(error).__name__}: {error}")
     return Checked(id, hint is None, hint or "")

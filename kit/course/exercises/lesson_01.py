@@ -1,4 +1,4 @@
-"""Exercises of lesson 01: learning, and using what was learnt. A docstring is the first hint."""
+"""Exercises of lesson 01: learning, and using what was learned."""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from kit.core.errors import NonFiniteLoss
+from kit.course.exercises.registry import exercise
 from kit.data import load_digits
 from kit.inference import evaluate
 from kit.models import MLP
@@ -14,6 +15,7 @@ from kit.training import History, train
 from kit.workloads import vision
 
 
+@exercise("01-first-good")
 def first_good(answer: Any) -> str | None:
     """Look at history.scores: pairs of (step, score). Give (history, step of the first ≥ 90 %)."""
     if not (isinstance(answer, tuple) and len(answer) == 2 and isinstance(answer[0], History)):
@@ -23,12 +25,13 @@ def first_good(answer: Any) -> str | None:
     if step == (good[0] if good else None):
         return None
     if step in good:
-        return "The score is at least 90 % there, but it was so before."
+        return "The score is at least 90 % there, but it was already so at an earlier step."
     return "At that step there is no score of at least 90 %. Try a loop over history.scores."
 
 
+@exercise("01-learns-nothing")
 def learns_nothing(answer: float) -> str | None:
-    """Too small a learning rate hardly moves the weights; too large a one throws them about."""
+    """With a tiny learning rate the weights hardly move; with a huge one they jump around."""
     torch.manual_seed(0)
     model, work = MLP(), vision()
     try:
@@ -41,8 +44,8 @@ def learns_nothing(answer: float) -> str | None:
     return f"With lr={answer:g} the model still gets {right:.0%} right after 60 steps. Go further."
 
 
-class _Uniform(nn.Module):
-    """Says class 3 to everything, and knows in which mode it was called."""
+class _AlwaysThree(nn.Module):
+    """Answers class 3 to every image, and notes the mode in which it was called."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -53,27 +56,19 @@ class _Uniform(nn.Module):
         return nn.functional.one_hot(torch.full((len(images),), 3), 10).float()
 
 
+@exercise("01-accuracy", needs="function")
 def accuracy(answer: Callable[..., float]) -> str | None:
     """Write accuracy(model, inputs, targets): predict, take the largest logit, compare, average."""
-    if not callable(answer):
-        return "Give the function itself, without calling it."
     inputs, targets = load_digits()["validation"]
-    model = _Uniform().train()
+    model = _AlwaysThree().train()
     given = float(answer(model, inputs, targets))
     wanted = float((targets == 3).float().mean())
     if abs(given - 100 * wanted) < 1e-3:
-        return "A share, please: 0 to 1, not percent."
+        return "Return a share from 0 to 1, not percent."
     if abs(given - wanted) > 1e-6:
         return f"A model that always says 3 is right on {wanted:.3f} here; yours says {given:.3f}."
     if any(model.modes):
         return "The model was in training mode while it predicted. kit.predict takes care of that."
     if not model.training:
-        return "The model was in training mode before. Put the mode back, or use kit.predict."
+        return "Before the call, the model was in training mode. Restore it, or use kit.predict."
     return None
-
-
-EXERCISES: dict[str, Callable[..., str | None]] = {
-    "01-first-good": first_good,
-    "01-learns-nothing": learns_nothing,
-    "01-accuracy": accuracy,
-}

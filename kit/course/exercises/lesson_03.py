@@ -1,14 +1,14 @@
-"""Exercises of lesson 03: stopwatches, right and wrong. A docstring is the first hint."""
+"""Exercises of lesson 03: stopwatches, right and wrong."""
 
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 
 from kit import devices
-from kit.course.exercises.lesson_00 import near
+from kit.course.exercises.registry import exercise, number_hint
 
 MISTAKES = {"A": "no repeats", "B": "no waiting", "C": "no warm-up", "D": "not in turns"}
-DECISIONS = {  # (low, high, floor) -> the word; the last two differ in the floor alone
+DECISIONS = {  # (low, high, floor) -> the verdict; the last two differ only in the floor
     (1.10, 1.20, 0.01): "slower",
     (0.70, 0.90, 0.05): "faster",
     (0.98, 1.03, 0.01): "same",
@@ -20,6 +20,7 @@ DECISIONS = {  # (low, high, floor) -> the word; the last two differ in the floo
 }
 
 
+@exercise("03-which-mistake")
 def which_mistake(answer: Mapping[str, str]) -> str | None:
     """Give a dictionary: {"A": "no …", …}. Ask each: does it wait, warm up, repeat, alternate?"""
     if not isinstance(answer, Mapping) or set(answer) != set(MISTAKES):
@@ -28,33 +29,30 @@ def which_mistake(answer: Mapping[str, str]) -> str | None:
     if unknown:
         return f"{unknown[0]!r} is none of the four: {', '.join(sorted(MISTAKES.values()))}."
     wrong = [name for name, mistake in MISTAKES.items() if answer[name] != mistake]
-    if not wrong:
-        return None
-    return f"Look at {wrong[0]} again: each mistake occurs once."
+    return f"Look at {wrong[0]} again: each mistake occurs once." if wrong else None
 
 
+@exercise("03-impossible")
 def impossible(answer: float) -> str | None:
     """Count the FLOPs of the matmul (lesson 00), divide by the time, divide by the peak."""
-    wanted = 2 * 4096**3 / 20e-6 / 60e12
-    if near(answer, wanted):
-        return None
-    if near(answer, wanted / 2):
-        return "Twice as much: a multiply-add is 2 FLOPs."
-    if near(answer, 100 * wanted):
-        return "That is in percent. A share, please: 1 is all of the peak."
-    if near(answer, 60e12 * wanted):
-        return "That is the rate in FLOP/s. Which share of 60e12 is it?"
-    return "2 × 4096³ FLOPs in 20e-6 seconds, as a share of 60e12 FLOP/s: far over 1."
+    right = 2 * 4096**3 / 20e-6 / 60e12
+    mistakes = {
+        right / 2: "It should be twice as much: a multiply-add is 2 FLOPs.",
+        100 * right: "That is in percent. Give a share: 1 is all of the peak.",
+        60e12 * right: "That is the rate in FLOP/s. Which share of 60e12 is it?",
+    }
+    hint = "2 × 4096³ FLOPs in 20e-6 seconds, as a share of 60e12 FLOP/s: far over 1."
+    return number_hint(answer, right, mistakes, hint)
 
 
 class _Queue:
-    """A device that notes its work and does it in order."""
+    """A device that queues its work and does it in order."""
 
     def __init__(self) -> None:
         self._worker = devices.worker()
         self._last: Future[None] | None = None
 
-    def note(self, seconds: float) -> None:
+    def submit(self, seconds: float) -> None:
         self._last = self._worker.submit(time.sleep, seconds)
 
     def wait(self) -> None:
@@ -62,38 +60,28 @@ class _Queue:
             self._last.result()
 
 
+@exercise("03-timed", needs="function")
 def timed(answer: Callable[[Callable[[], None], Callable[[], None]], float]) -> str | None:
     """Wait, look at the clock, call, wait, look again. Give the function itself."""
-    if not callable(answer):
-        return "Give the function itself, without calling it."
     queue = _Queue()
-    queue.note(1.0)  # somebody else's work
-    seconds = answer(lambda: queue.note(0.05), queue.wait)
+    queue.submit(1.0)  # somebody else's work
+    seconds = answer(lambda: queue.submit(0.05), queue.wait)
     if not isinstance(seconds, float):
         return f"It returned {seconds!r}; give the seconds, the difference of two clock readings."
     queue.wait()
     if seconds < 0.04:
-        told = f"{1000 * seconds:.2g} ms"
-        return f"The call takes 50 ms on the device; yours says {told}. Wait after it."
+        given = f"{1000 * seconds:.2g} ms"
+        return f"The call takes 50 ms on the device; yours says {given}. Wait after the call."
     if seconds > 0.8:
-        return "It counted what others had given the device before. Wait before the clock is read."
+        return "It also timed earlier work of the device. Wait before you read the clock."
     return None
 
 
+@exercise("03-decide", needs="function")
 def decide(answer: Callable[[float, float, float], str]) -> str | None:
     """Compare low with 1 + floor, and high with 1 - floor; then both with the margin for same."""
-    if not callable(answer):
-        return "Give the function itself, without calling it."
     for (low, high, floor), wanted in DECISIONS.items():
         given = answer(low, high, floor)
         if given != wanted:
             return f"An interval from {low} to {high} with a floor of {floor}: not {given!r}."
     return None
-
-
-EXERCISES: dict[str, Callable[..., str | None]] = {
-    "03-which-mistake": which_mistake,
-    "03-impossible": impossible,
-    "03-timed": timed,
-    "03-decide": decide,
-}

@@ -1,0 +1,73 @@
+"""What an exercise is, and the checks that exercises share.
+
+An exercise is a function that takes the answer. It returns a hint, or None if the answer is right.
+Its docstring is the hint for the empty stub.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import wraps
+from typing import Any
+
+Exercise = Callable[..., str | None]
+EXERCISES: dict[str, Exercise] = {}  # by id, in the order of the lessons
+
+
+def _is_number(answer: object) -> bool:
+    return isinstance(answer, (int, float)) and not isinstance(answer, bool)
+
+
+def _is_whole(answer: object) -> bool:
+    return isinstance(answer, int) and not isinstance(answer, bool)
+
+
+# What an exercise may need: the test for it, and the hint for an answer that fails the test.
+NEEDS: dict[str, tuple[Callable[[object], bool], str]] = {
+    "function": (callable, "Give the function itself, without calling it."),
+    "number": (_is_number, "Give a number; the answer is {answer!r}."),
+    "whole number": (_is_whole, "Give a whole number; the answer is {answer!r}."),
+    "share": (
+        lambda answer: isinstance(answer, float),
+        "Give a share from 0 to 1, as a float; the answer is {answer!r}.",
+    ),
+}
+
+
+def exercise(id: str, needs: str = "") -> Callable[[Exercise], Exercise]:
+    """Register a function as the exercise with this id.
+
+    Parameters
+    ----------
+    needs
+        A key of `NEEDS`: an answer of another type gets that hint, and the function is not called.
+    """
+
+    def register(check: Exercise) -> Exercise:
+        @wraps(check)
+        def check_type_first(answer: Any, **measured: Any) -> str | None:
+            fits, hint = NEEDS[needs] if needs else (lambda _: True, "")
+            return check(answer, **measured) if fits(answer) else hint.format(answer=answer)
+
+        EXERCISES[id] = check_type_first
+        return check
+
+    return register
+
+
+def near(given: float, wanted: float, within: float = 0.02) -> bool:
+    """Whether a number differs from the wanted one by at most this share of it."""
+    return abs(given - wanted) <= within * abs(wanted)
+
+
+def number_hint(
+    given: float,
+    right: float,
+    mistakes: Mapping[int, str] | Mapping[float, str],
+    hint: str,
+    within: float = 0.02,
+) -> str | None:
+    """None for the right number, the hint of a known mistake, or else the general hint."""
+    if near(given, right, within):
+        return None
+    return next((said for value, said in mistakes.items() if near(given, value, within)), hint)
