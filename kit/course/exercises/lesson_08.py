@@ -32,32 +32,6 @@ def parts(answer: int) -> str | None:
     return None
 
 
-@exercise("08-rate", needs="function")
-def rate(answer: Callable[[int, int, int], float]) -> str | None:
-    """First (step + 1) / warmup; then 0.1 + 0.9 · (1 + cos(π · t)) / 2, with t from 0 to 1."""
-    for total, warmup in ((100, 10), (30, 0)):
-        given = [answer(step, total, warmup) for step in range(total)]
-        if not all(isinstance(share, (int, float)) for share in given):
-            return f"It must return a number; for step 0 it returned {given[0]!r}."
-        if warmup and given[0] == 0:
-            return "The first step has a rate of 0, so it learns nothing. Begin at 1 / warmup."
-        if any(not math.isclose(given[i], (i + 1) / warmup) for i in range(warmup)):
-            return f"During the warm-up, step i of {warmup} has (i + 1) / {warmup} of the rate."
-        if not math.isclose(given[warmup], PEAK):
-            return (
-                f"The step after the warm-up has the full rate, 1; yours has {given[warmup]:.3g}."
-            )
-        if min(given[warmup:]) < LAST:
-            return f"The rate must end at a tenth; yours falls to {min(given):.3g}."
-        shares = [(step - warmup) / (total - warmup) for step in range(warmup, total)]
-        wanted = [LAST + (PEAK - LAST) * (1 + math.cos(math.pi * t)) / 2 for t in shares]
-        for step, (right, yours) in enumerate(zip(wanted, given[warmup:], strict=True), warmup):
-            if not math.isclose(right, yours, abs_tol=1e-6):
-                where = f"At step {step} of {total}, with {warmup} steps of warm-up"
-                return f"{where}, {right:.3f} is wanted; yours gives {yours:.3f}."
-    return None
-
-
 @exercise("08-spend")
 def spend(answer: Mapping[str, Any]) -> str | None:
     """What did the ladder find? Optimizer, rate and batch size: dict(optimizer=..., lr=...)."""
@@ -91,3 +65,29 @@ def _short(work: Workload) -> Workload:
     """The workload with a small validation split, which is evaluated quickly."""
     part = work.data["validation"]
     return work.with_split("validation", Split(part.inputs[:64], part.targets[:64]))
+
+
+@exercise("08-rate", needs="function")
+def rate(answer: Callable[[int, int, int], float]) -> str | None:
+    """First (step + 1) / warmup; then 0.1 + 0.9 · (1 + cos(π · t)) / 2, with t from 0 to 1."""
+    for total, warmup in ((100, 10), (30, 0)):
+        given = [answer(step, total, warmup) for step in range(total)]
+        if not all(isinstance(share, (int, float)) for share in given):
+            return f"It must return a number; for step 0 it returned {given[0]!r}."
+        if warmup and given[0] == 0:
+            return "The first step has a rate of 0, so it learns nothing. Begin at 1 / warmup."
+        if any(not math.isclose(given[i], (i + 1) / warmup) for i in range(warmup)):
+            return f"During the warm-up, step i of {warmup} has (i + 1) / {warmup} of the rate."
+        if not math.isclose(given[warmup], PEAK):
+            return (
+                f"The step after the warm-up has the full rate, 1; yours has {given[warmup]:.3g}."
+            )
+        if min(given[warmup:]) < LAST:
+            return f"The rate must end at a tenth; yours falls to {min(given):.3g}."
+        shares = [(step - warmup) / (total - warmup) for step in range(warmup, total)]
+        wanted = [LAST + (PEAK - LAST) * (1 + math.cos(math.pi * t)) / 2 for t in shares]
+        for step, (right, yours) in enumerate(zip(wanted, given[warmup:], strict=True), warmup):
+            if not math.isclose(right, yours, abs_tol=1e-6):
+                where = f"At step {step} of {total}, with {warmup} steps of warm-up"
+                return f"{where}, {right:.3f} is wanted; yours gives {yours:.3f}."
+    return None
