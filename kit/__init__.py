@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     # Training: one step, the loop, many processes
     from kit.training import step as step, train as train
-    from kit.cli.torchrun import torchrun as torchrun
+    from kit.experiments.torchrun import torchrun as torchrun
 
     # Inference: outputs, a score, a text
     from kit.inference import evaluate as evaluate, generate as generate, predict as predict

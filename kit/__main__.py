@@ -1,5 +1,5 @@
 """`python -m kit`, the same as `kit`."""
 
-from kit.cli.commands import main
+from kit.cli.main import main
 
 main()

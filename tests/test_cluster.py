@@ -19,7 +19,7 @@ from test_execution import notebook
 from test_plans import MINE
 
 import kit
-from kit.cli.commands import main
+from kit.cli.main import main
 from kit.experiments import collect
 
 pytest.importorskip("distributed", reason="needs the extra `cluster`")
@@ -144,7 +144,7 @@ def test_ctrl_c_ends_what_runs_on_the_workers(cluster, source):
     client.send_signal(signal.SIGINT)
     _, errors = client.communicate(timeout=60)
     assert client.returncode == 130
-    assert errors.splitlines()[-1] == "Stopped. What is done stays; the same command goes on."
+    assert errors.splitlines()[-1] == "Stopped. Finished runs are kept; the same command continues."
     wait_until(lambda: not psutil.pid_exists(told(source)[0][2]))
     time.sleep(1)  # the other worker had a run that waited for its turn
     assert len(begun(source)) == 1

@@ -9,11 +9,11 @@ import nbformat
 import pytest
 
 import kit
-from kit.cli import doctor
-from kit.cli.doctor import Finding, examine
+from kit import devices
+from kit.cli.doctor import LOOKS, Finding, examine
 from kit.experiments import execution
 
-RUN = [sys.executable, "-c", "from kit.cli.commands import main; main(['doctor'])"]
+RUN = [sys.executable, "-c", "from kit.cli.main import main; main(['doctor'])"]
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +47,7 @@ def line(told: subprocess.CompletedProcess, name: str) -> str:
 
 
 def test_it_has_ten_findings_of_one_line_each(findings):
-    assert len(findings) == len(doctor.LOOKS) == 10
+    assert len(findings) == len(LOOKS) == 10
     assert all("\n" not in str(finding) for finding in findings.values())
 
 
@@ -110,7 +110,7 @@ def test_a_lesson_that_cannot_be_read_blocks(tmp_path, monkeypatch):
 
 
 def test_too_little_memory_for_a_lesson_blocks(monkeypatch):
-    monkeypatch.setattr(doctor, "memory_allowed", lambda: 1_000_000_000)
+    monkeypatch.setattr(devices, "memory_allowed", lambda: 1_000_000_000)
     found = {finding.name: finding for finding in examine()}["memory"]
     assert found.blocks and found.found == "1.00 GB allowed"
     assert "lessons need" in found.todo

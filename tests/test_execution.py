@@ -14,7 +14,7 @@ import pytest
 from click.testing import CliRunner
 from written import written
 
-from kit.cli.commands import main
+from kit.cli.main import main
 from kit.core.errors import BadValue, LessonFailed, UnknownName
 from kit.course.claims import ledger
 from kit.experiments import collect, execution, find_notebook, lessons, run
@@ -273,7 +273,7 @@ def test_a_run_that_is_stopped_keeps_the_cells_that_ran(tmp_path, kind):
     kept = tmp_path / "run.failed.ipynb"
     assert errors.splitlines() == [
         f"The notebook up to there is in {kept}.",
-        "Stopped. What was finished is kept.",
+        "Stopped. Finished work is kept.",
     ]
     assert "before" in shown(kept, "text/plain")
     assert collect(tmp_path)["error"].tolist() == ["KeyboardInterrupt: stopped by hand"]
@@ -309,7 +309,7 @@ def test_a_place_without_room_is_found_before_the_run_and_nothing_is_left(tmp_pa
     code = """
 import resource, sys
 resource.setrlimit(resource.RLIMIT_FSIZE, (2**20, 2**20))
-from kit.cli.commands import main
+from kit.cli.main import main
 main(sys.argv[1:])
 """
     pytest.importorskip("resource")

@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner
 from test_execution import notebook
 
-from kit.cli.commands import main
+from kit.cli.main import main
 from kit.core.errors import BadValue
 from kit.experiments import collect
 from kit.experiments.grids import MOST

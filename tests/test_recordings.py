@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from written import written
 
 from kit import devices
-from kit.cli.commands import main
+from kit.cli.main import main
 from kit.core.errors import BadValue
 from kit.core.results import RECORD
 from kit.course import recordings
@@ -161,7 +161,7 @@ def test_record_keeps_what_was_measured_and_says_where(command, tmp_path):
     assert done.exit_code == 0, done.output
     _, executed, kept = done.output.splitlines()
     assert executed == f"Executed notebook: {command.out}"
-    assert kept.startswith(f"Kept for other machines: {command.folder}")
+    assert kept.startswith(f"Recorded for other machines: {command.folder}")
     there = recorded("77", command.folder)
     assert there.recordings[0].parameters == {"n": 3, "batch_size": 8}
     assert [values for values, _ in there.curves("over-width").values()] == [[10, 100, 1000]]
@@ -172,7 +172,7 @@ def test_record_refuses_a_notebook_without_a_tagged_cell_before_it_runs(command,
     done = command.run(path)
     assert done.exit_code == 2
     assert done.output == (
-        "Error: --record: 77-untagged.ipynb has no cell tagged record:…, so nothing to keep.\n"
+        "Error: --record: 77-untagged.ipynb has no cell tagged record:…, so nothing to record.\n"
     )
     assert not command.out.exists() and not command.folder.exists()
 

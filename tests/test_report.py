@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from kit import machine
-from kit.cli.commands import main
+from kit.cli.main import main
 from kit.core.errors import BadValue
 from kit.core.files import atomic_write
 from kit.core.results import RECORD

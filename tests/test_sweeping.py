@@ -17,7 +17,8 @@ import pytest
 from click.testing import CliRunner
 from test_execution import notebook, shown
 
-from kit.cli.commands import _follow, main
+from kit.cli.main import main
+from kit.cli.sweep import follow
 from kit.core.errors import BadValue
 from kit.experiments import collect, run
 from kit.experiments.machine_lock import WITHIN, turn
@@ -187,7 +188,8 @@ STARTER = """
 import json, os, sys
 import papermill, tqdm
 from kit.experiments import cluster, sweeping
-from kit.cli.commands import main
+import kit.cli.sweep
+from kit.cli.main import main
 for line in sys.stdin:
     order = json.loads(line)
     pid = os.fork()
@@ -277,7 +279,7 @@ def test_ctrl_c_ends_the_kernel_keeps_what_is_done_and_says_how_to_go_on(source,
     os.kill(started.pid, signal.SIGINT)
     assert started.code() == 130
     lines = started.errors.read_text().splitlines()
-    assert lines[-1] == "Stopped. What is done stays; the same command goes on."
+    assert lines[-1] == "Stopped. Finished runs are kept; the same command continues."
     assert not any("Traceback" in line for line in lines)
     assert files(source) == ["short-n=1.ipynb"]
     assert not psutil.pid_exists(told(source.parent)[-1]["pid"])
@@ -308,7 +310,7 @@ def test_where_somebody_watches_there_is_a_bar_with_the_time_left(tmp_path, monk
     ended = [Outcome(None, tmp_path / name, 1.0, error) for name, error in [("a", ""), ("b", "no")]]
     with os.fdopen(theirs, "w") as terminal, monkeypatch.context() as patch:
         patch.setattr(sys, "stderr", terminal)
-        _follow((outcome for outcome in ended), 2)
+        follow((outcome for outcome in ended), 2)
     drawn = ""
     with suppress(OSError):  # how a terminal says that there is no more
         while more := os.read(ours, 4096):

@@ -12,10 +12,10 @@ import pytest
 from click.testing import CliRunner
 
 import kit
-from kit.cli.commands import main
-from kit.cli.torchrun import torchrun
-from kit.cli.training import with_recipe
+from kit.cli.main import main
 from kit.core.errors import BadValue, KitError, UnknownName
+from kit.experiments.torchrun import torchrun
+from kit.experiments.training_job import with_recipe
 
 SHORT = {"model": "mlp", "steps": 6, "batch_size": 32, "lr": 3e-3, "seed": 3}
 
@@ -66,7 +66,7 @@ def test_what_is_given_takes_the_recipes_place():
         (["vision", "--steps", "2", "--epochs", "1"], "give one of them"),
         (["vision", "--optimizer", "sgd"], "no optimizer is called 'sgd'"),
         (["vision", "--device", "gpu"], "asked for 'gpu', which is no device"),
-        (["vision", "--threads", "0"], "0 is not in the range"),
+        (["vision", "--threads", "0"], "threads=0: needs a whole number"),
     ],
 )
 def test_a_wrong_word_is_answered_in_a_line(words, told):
@@ -121,8 +121,13 @@ def wait_until(true, seconds=300):
     ("error", "told", "options"),
     [
         (UnknownName, "no workload is called 'vison'", {"workload": "vison"}),
-        (BadValue, "No such option '--stepz'", {"stepz": 3}),
-        (BadValue, "'x' is not a valid integer", {"steps": "x"}),
+        (
+            UnknownName,
+            "no option of kit train is called 'stepz'; did you mean 'steps'",
+            {"stepz": 3},
+        ),
+        (BadValue, "steps='x': needs a whole number", {"steps": "x"}),
+        (BadValue, "threads=0: needs a whole number", {"threads": 0}),
         (BadValue, "processes=0: needs a whole number", {"processes": 0}),
     ],
 )

@@ -1,1 +1,1 @@
-"""The command line: one file per command. Only here does the kit print."""
+"""The command line: one file per command, found by its name. Only here does the kit print."""

@@ -7,13 +7,24 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, requires, version
 
+import click
+
+from kit.cli.main import show
 from kit.core.units import words
-from kit.devices import machine, memory_allowed, present_devices
 
 DISTRIBUTION = "train-infer-kit"
-DOORS = ("edge", "openvino", "executorch", "serve", "cluster", "teach", "test")
+DOORS = ("edge", "openvino", "executorch", "cluster", "test")
 LESSON_BYTES = 1.5 * 2**30  # what a lesson may take, plus room for JupyterLab below
 LAB_BYTES = 0.5e9
+
+
+@click.command()
+def doctor() -> None:
+    """Say what this computer is, what is installed, and what will not work here."""
+    findings = examine()
+    for finding in findings:
+        show(finding)
+    sys.exit(any(finding.blocks for finding in findings))
 
 
 @dataclass(frozen=True)
@@ -43,11 +54,15 @@ def _python() -> Finding:
 
 
 def _processor() -> Finding:
+    from kit.devices import machine
+
     m = machine()
     return Finding("processor", f"{m.cpu}: {words(m.cores_allowed)} of {m.cores_present} cores")
 
 
 def _memory() -> Finding:
+    from kit.devices import memory_allowed
+
     allowed = memory_allowed()
     ok = allowed >= LESSON_BYTES + LAB_BYTES
     todo = f"lessons need {words(LESSON_BYTES, 'B')} beside JupyterLab: allow more memory"
@@ -55,6 +70,8 @@ def _memory() -> Finding:
 
 
 def _accelerator() -> Finding:
+    from kit.devices import machine, present_devices
+
     best = present_devices()[0]
     if best.type == "cpu":
         return Finding("accelerator", "none", False, "all lessons run on the CPU; nothing to do")

@@ -1,0 +1,39 @@
+"""`kit report [RUNS]`: what executed notebooks say about the claims."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from kit.cli.main import show
+from kit.core.errors import BadValue
+
+
+@click.command()
+@click.argument("runs", type=click.Path(path_type=Path), required=False)
+def report(runs: Path | None) -> None:
+    """List the claims with the verdicts of the executed notebooks in RUNS.
+
+    RUNS is a folder or one executed notebook; by default, the lessons with their stored outputs.
+    For a folder, a table and a page of all runs are written to RUNS/report/.
+    """
+    from kit.experiments.execution import NOTEBOOKS
+    from kit.experiments.headline import headline
+    from kit.experiments.records import UNREADABLE, executed
+    from kit.experiments.report import ledger_table, write_report
+
+    if runs is None:
+        show(ledger_table(NOTEBOOKS))
+        return
+    if runs.is_file():
+        found = executed(runs)
+        if not found or found[0].status == UNREADABLE:
+            reason = found[0].error if found else "its cells have not run"
+            raise BadValue(f"{runs} is not an executed notebook: {reason}. Run it with kit run.")
+        show(ledger_table(runs))
+        show(f"{runs.stem}: {found[0].error or headline(runs)}")
+        return
+    written = write_report(runs)
+    for line in (written.ledger, written.told, *written.paths):
+        show(line)
