@@ -204,7 +204,7 @@ def test_stop_without_a_text_does_nothing(panel):
     [
         ({"prompt": "Café"}, "given the unknown 'é'"),
         ({"prompt": ""}, "given an empty text"),
-        ({"max_new_tokens": 61}, "a prompt of 4 tokens and 61 new ones are 65"),
+        ({"max_new_tokens": 61}, "a prompt of 4 tokens and 61 new ones make 65"),
         ({"max_new_tokens": None}, "max_new_tokens=None: needs a whole number"),
         ({"model": "big"}, "no model is called 'big'"),
         ({"top_q": 1}, "no setting is called 'top_q'"),

@@ -92,7 +92,7 @@ def test_the_loss_keeps_its_share(b):
 
 def test_forward_flops_by_layer_add_up():
     counted = count(CNN(), images(4))
-    assert list(counted.layers) == ["near", "wide", "hidden", "head"]
+    assert list(counted.layers) == ["conv1", "conv2", "hidden", "head"]
     assert counted.layers["head"] == 2 * 4 * 48 * 10
     assert sum(counted.layers.values()) == counted.forward_flops
 

@@ -53,18 +53,18 @@ def test_read_in_parts_is_read_at_once(gpt, text, ends):
     cache, starts = gpt.cache(3), [0, *ends[:-1]]
     parts = [gpt(text[:, a:b], cache) for a, b in zip(starts, ends, strict=True)]
     torch.testing.assert_close(torch.cat(parts, 1), gpt(text), atol=1e-4, rtol=1e-4)
-    assert cache.length == 48 and repr(cache) == "Cache: 48 of 64 places of 3 texts, 2 layers"
+    assert cache.length == 48 and repr(cache) == "Cache: 48 of 64 positions of 3 texts, 2 layers"
 
 
 def test_the_obvious_mask_would_let_nobody_see_the_past(gpt, text):
     """`is_causal` lays the first of the new places beside the first of all: silently wrong."""
     block = gpt.blocks[0].attention
-    queries, keys, values = block.ask(torch.randn(1, 6, 32))
+    queries, keys, values = block.project(torch.randn(1, 6, 32))
     right = scaled_dot_product_attention(queries, keys, values, is_causal=True)[:, :, 3:]
     obvious = scaled_dot_product_attention(queries[:, :, 3:], keys, values, is_causal=True)
     assert (right - obvious).abs().max() > 0.01
     mask = torch.ones(3, 6, dtype=torch.bool).tril(3)
-    torch.testing.assert_close(block.look(queries[:, :, 3:], keys, values, mask), right)
+    torch.testing.assert_close(block.attend(queries[:, :, 3:], keys, values, mask), right)
 
 
 @pytest.mark.parametrize("first", [1, 30, 47])
@@ -74,7 +74,7 @@ def test_texts_of_different_lengths_are_read_as_each_alone(gpt, text, first):
     together = torch.zeros_like(text)
     for row, n in enumerate(lengths):
         together[row, 48 - n :] = text[row, :n]
-    cache = gpt.cache(3, padding=padding)
+    cache = gpt.cache(3, left_padding=padding)
     logits = torch.cat([gpt(together[:, :first], cache), gpt(together[:, first:], cache)], 1)
     assert logits.isfinite().all()
     for row, n in enumerate(lengths):
@@ -86,19 +86,19 @@ def test_texts_of_different_lengths_are_read_as_each_alone(gpt, text, first):
 def test_a_cache_that_counts_on_the_device_says_the_same(gpt, text, padding):
     cache = gpt.cache(3, 52, padding)
     gpt(text, cache)
-    fixed, twin = cache.fixed(), gpt.cache(3, 52, padding)
+    fixed, twin = cache.static(), gpt.cache(3, 52, padding)
     gpt(text, twin)
     for step in range(4):
         new = text[:, step : step + 1]
         torch.testing.assert_close(gpt(new, fixed), gpt(new, twin), atol=1e-4, rtol=1e-4)
-    assert fixed.place.tolist() == [twin.length] == [52]
+    assert fixed.position.tolist() == [twin.length] == [52]
 
 
 def test_what_is_taken_back_was_never_there(gpt, text):
     cache = gpt.cache(3)
     gpt(text[:, :10], cache)
     gpt(text[:, 30:40], cache)
-    cache.back_to(10)
+    cache.truncate(10)
     torch.testing.assert_close(
         gpt(text[:, 10:20], cache), gpt(text[:, :20])[:, 10:], atol=1e-4, rtol=1e-4
     )
@@ -109,7 +109,7 @@ def test_only_the_last_answers_are_given_if_no_others_are_asked_for(gpt, text):
 
 
 def test_the_cache_is_as_large_as_counted(gpt, text):
-    cache = gpt.cache(batch_size=5, room=17)
+    cache = gpt.cache(batch_size=5, capacity=17)
     by_hand = 2 * 2 * 5 * 17 * 32 * 4  # keys and values, layers, texts, places, width, bytes
     assert cache.bytes == by_hand
     assert count_generation(gpt, 9, 9, batch_size=5).kv_bytes == by_hand
@@ -119,12 +119,18 @@ def test_the_cache_is_as_large_as_counted(gpt, text):
 @pytest.mark.parametrize(
     ("wrong", "match"),
     [
-        (lambda m: m.cache(1, 65), "room=65: needs 1 to 64"),
-        (lambda m: m.cache(1, 0), "room=0"),
-        (lambda m: m.cache(2, padding=torch.zeros(3)), r"padding of shape \(3,\); needed \(2,\)"),
-        (lambda m: m(torch.zeros(1, 9, dtype=torch.long), m.cache(1, 8)), "room for 8"),
-        (lambda m: m.cache().back_to(1), "back to 1 places"),
-        (lambda m: m(torch.zeros(1, 2, dtype=torch.long), m.cache().fixed()), "goes on by one"),
+        (lambda m: m.cache(1, 65), "capacity=65: needs 1 to 64"),
+        (lambda m: m.cache(1, 0), "capacity=0"),
+        (
+            lambda m: m.cache(2, left_padding=torch.zeros(3)),
+            r"left padding of shape \(3,\); needed \(2,\)",
+        ),
+        (lambda m: m(torch.zeros(1, 9, dtype=torch.long), m.cache(1, 8)), "capacity of 8"),
+        (lambda m: m.cache().truncate(1), r"truncate\(1\): needs 0 to 0"),
+        (
+            lambda m: m(torch.zeros(1, 2, dtype=torch.long), m.cache().static()),
+            "takes one per call",
+        ),
     ],
 )
 def test_a_cache_refuses_what_does_not_fit(gpt, wrong, match):
@@ -356,8 +362,8 @@ def test_texts_go_in_and_come_out(library):
 @pytest.mark.parametrize(
     ("options", "match"),
     [
-        ({"prompt": [1] * 60}, r"60 tokens and 8 new ones are 68; .* 64: ask for at most 4"),
-        ({"prompt": [1] * 70}, r"70 tokens and 8 new ones are 78; .* 64: shorten the prompt"),
+        ({"prompt": [1] * 60}, r"60 tokens and 8 new ones make 68; .* 64: ask for at most 4"),
+        ({"prompt": [1] * 70}, r"70 tokens and 8 new ones make 78; .* 64: shorten the prompt"),
         ({"prompt": []}, "an empty prompt: needs at least one token"),
         ({"prompt": torch.zeros(0, dtype=torch.long)}, "an empty prompt"),
         ({"prompt": [1, 40]}, r"token 40 in a prompt: the model knows 0 to 39"),
@@ -402,7 +408,7 @@ def test_the_vocabulary_of_another_text_is_refused(gpt, library):
         generate(gpt, "The ", text=library, max_new_tokens=2)
 
 
-@pytest.mark.parametrize("name", ["blocks.1.wide.weight", "head.weight"])
+@pytest.mark.parametrize("name", ["blocks.1.up.weight", "head.weight"])
 def test_weights_that_are_no_numbers_are_named(name):
     torch.manual_seed(0)
     model = GPT(SMALL)
@@ -508,8 +514,8 @@ def test_a_model_of_any_size_is_counted_without_its_numbers():
 @pytest.mark.parametrize(
     ("model", "prompt", "new", "match"),
     [
-        (MLP(), 1, 1, "MLP cannot write text here: needs a GPT"),
-        (GPT(SMALL), 60, 5, "60 tokens and 5 new ones are 65; the model looks back on 64: ask"),
+        (MLP(), 1, 1, "MLP cannot generate text here. Use a GPT"),
+        (GPT(SMALL), 60, 5, "60 tokens and 5 new ones make 65; the model has a context of 64: ask"),
         (GPT(SMALL), 0, 5, "prompt_tokens=0"),
         (GPT(SMALL), 1, None, "new_tokens=None"),
     ],

@@ -175,7 +175,7 @@ def written_out(block: Block, x: torch.Tensor) -> torch.Tensor:
             likeness = likeness.masked_fill(torch.ones(t, t).triu(1).bool(), -math.inf)
         found.append(likeness.exp() / likeness.exp().sum(-1, keepdim=True) @ values[..., own])
     x = x + torch.cat(found, -1) @ block.attention.out.weight.T
-    return x + gelu(normal(x, block.mlp_norm) @ block.wide.weight.T) @ block.narrow.weight.T
+    return x + gelu(normal(x, block.mlp_norm) @ block.up.weight.T) @ block.down.weight.T
 
 
 @pytest.mark.parametrize("causal", [True, False])
@@ -194,8 +194,8 @@ def test_one_query_finds_with_the_kept_keys_and_values_what_all_find_together():
     """What a cache of keys and values will do."""
     torch.manual_seed(0)
     attention = Attention(12, 3, causal=True)
-    queries, keys, values = attention.ask(torch.randn(2, 7, 12))
-    together = attention.look(queries, keys, values)
+    queries, keys, values = attention.project(torch.randn(2, 7, 12))
+    together = attention.attend(queries, keys, values)
     for t in range(7):
         seen = slice(t + 1)
         alone = scaled_dot_product_attention(
@@ -276,9 +276,9 @@ def test_a_fresh_gpt_holds_all_tokens_about_equally_likely():
 def test_a_gpt_takes_texts_up_to_its_context():
     model = fresh("GPT", context=9)
     assert model(torch.zeros(2, 9, dtype=torch.int64)).shape == (2, 9, 103)
-    with pytest.raises(ShapeMismatch, match=r"given 12 places; needed are 1 to 9, 3 too many.*-9:"):
+    with pytest.raises(ShapeMismatch, match=r"given 12 positions; needed 1 to 9, 3 too many.*-9:"):
         model(torch.zeros(2, 12, dtype=torch.int64))
-    with pytest.raises(ShapeMismatch, match=r"given 0 places; needed are 1 to 9\."):
+    with pytest.raises(ShapeMismatch, match=r"given 0 positions; needed 1 to 9\."):
         model(torch.zeros(2, 0, dtype=torch.int64))
 
 
@@ -336,7 +336,7 @@ def test_every_place_of_a_sequence_and_its_order_have_a_say():
 def test_a_transformer_takes_sequences_up_to_its_context():
     model = fresh("Transformer", context=9)
     assert model(torch.rand(2, 9, 8)).shape == model(torch.rand(2, 1, 8)).shape == (2, 10)
-    with pytest.raises(ShapeMismatch, match=r"given 10 places; needed are 1 to 9, 1 too many"):
+    with pytest.raises(ShapeMismatch, match=r"given 10 positions; needed 1 to 9, 1 too many"):
         model(torch.rand(2, 10, 8))
     with pytest.raises(ShapeMismatch, match=r"\(2, 9, 7\); needed \(B, T, 8\)"):
         model(torch.rand(2, 9, 7))
@@ -361,8 +361,8 @@ def test_muon_moves_the_matrices_of_blocks_and_nothing_else():
     assert by["Muon"] == [
         "blocks.0.attention.qkv.weight",
         "blocks.0.attention.out.weight",
-        "blocks.0.wide.weight",
-        "blocks.0.narrow.weight",
+        "blocks.0.up.weight",
+        "blocks.0.down.weight",
     ]
     assert "token_embedding.weight" in by["AdamW"] and "position_embedding" in by["AdamW"]
     assert "head.weight" in by["AdamW"] and "norm.bias" in by["AdamW"]

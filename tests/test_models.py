@@ -179,7 +179,7 @@ def test_a_cnn_finds_the_same_stroke_anywhere():
     image[0, 0, 2:5, 3] = 1
     moved = image.roll(1, dims=3)
     torch.testing.assert_close(
-        model.near(image).roll(1, dims=3)[..., 2:], model.near(moved)[..., 2:]
+        model.conv1(image).roll(1, dims=3)[..., 2:], model.conv1(moved)[..., 2:]
     )
 
 
@@ -198,10 +198,10 @@ def test_an_rnn_has_the_parameters_counted_by_hand(config, count):
     assert params(RNN(config)) == count
 
 
-def gru_step(memory, x, h):
+def gru_step(gru, x, h):
     """Cho et al. 2014, equations 5 to 8; but as PyTorch has it, what is reset is a product."""
-    gates_x = memory.weight_ih_l0 @ x + memory.bias_ih_l0
-    gates_h = memory.weight_hh_l0 @ h + memory.bias_hh_l0
+    gates_x = gru.weight_ih_l0 @ x + gru.bias_ih_l0
+    gates_h = gru.weight_hh_l0 @ h + gru.bias_hh_l0
     (reset_x, update_x, new_x), (reset_h, update_h, new_h) = gates_x.chunk(3), gates_h.chunk(3)
     reset, update = torch.sigmoid(reset_x + reset_h), torch.sigmoid(update_x + update_h)
     new = torch.tanh(new_x + reset * new_h)
@@ -213,7 +213,7 @@ def test_an_rnn_computes_what_its_formula_says(steps):
     model = fresh("RNN", features=3, hidden=4, outputs=2)
     sequence, h = torch.randn(1, steps, 3), torch.zeros(4)
     for x in sequence[0]:
-        h = gru_step(model.memory, x, h)
+        h = gru_step(model.gru, x, h)
     expected = model.head.weight @ h + model.head.bias
     torch.testing.assert_close(model(sequence)[0], expected)
 

@@ -186,8 +186,8 @@ HISTORY = torch.tensor([[3, 7, 20, 0, 0]])
 
 
 def test_a_score_is_the_dot_product_of_a_mean_and_an_items_vector(model):
-    person = model.clicked.weight[[3, 7, 20]].mean(0)
-    expected = model.offered.weight @ person + model.offered.bias
+    person = model.history.weight[[3, 7, 20]].mean(0)
+    expected = model.items.weight @ person + model.items.bias
     expected[[0, 3, 7, 20]] = -torch.inf
     torch.testing.assert_close(model(HISTORY)[0], expected)
 
@@ -203,7 +203,7 @@ def test_order_and_padding_of_a_history_do_not_matter(model):
 
 def test_who_clicked_nothing_is_offered_what_is_popular(model):
     scores = model(torch.zeros(1, 5, dtype=torch.int64))
-    assert torch.equal(scores[0, 1:], model.offered.bias[1:])
+    assert torch.equal(scores[0, 1:], model.items.bias[1:])
 
 
 def test_loss_and_gradients_are_finite_although_scores_are_not(model):
@@ -212,7 +212,7 @@ def test_loss_and_gradients_are_finite_although_scores_are_not(model):
     loss.backward()
     assert loss.isfinite()
     assert all(p.grad.isfinite().all() for p in model.parameters())
-    assert not model.clicked.weight.grad[0].any() and not model.clicked.weight[0].any()
+    assert not model.history.weight.grad[0].any() and not model.history.weight[0].any()
 
 
 def test_the_loss_of_equal_scores_is_the_logarithm_of_the_items_left(model):

@@ -271,7 +271,7 @@ def test_channels_that_are_gone_are_gone(family, tmp_path):
 @installed("torch_pruning")
 def test_a_pruned_gpt_still_attends(tmp_path):
     model, inputs, form = made("GPT", "pruned", share=0.5)
-    assert form.blocks[0].wide.out_features == model.blocks[0].wide.out_features // 2
+    assert form.blocks[0].up.out_features == model.blocks[0].up.out_features // 2
     assert form.blocks[0].attention.qkv.out_features == model.blocks[0].attention.qkv.out_features
     assert predict(form, inputs).shape == predict(model, inputs).shape
     assert len(kit.generate(form, [1, 2], max_new_tokens=5).tokens[0]) == 5

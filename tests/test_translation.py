@@ -166,8 +166,8 @@ def test_padding_is_never_looked_at(length, model):
     inputs = some(3, length)
     wanted = model(inputs)
     source, so_far = inputs[:, :length], inputs[:, S:]
-    memories, state = model.read(source)
-    torch.testing.assert_close(model.write(so_far, state, memories, source > 0)[0], wanted)
+    memory, state = model.encode(source)
+    torch.testing.assert_close(model.decode(so_far, state, memory, source > 0)[0], wanted)
     model.embed.weight.data[PADDING] += 10
     torch.testing.assert_close(model(inputs), wanted)
     torch.testing.assert_close(model.translate(inputs[:, :S]), model.translate(source))
@@ -203,10 +203,10 @@ def test_a_source_without_a_character_gives_no_nan(model):
 def test_symbol_by_symbol_is_the_same_as_all_at_once(model):
     inputs = some(3, length=6)
     source, so_far = inputs[:, :S], inputs[:, S:]
-    memories, state = model.read(source)
+    memory, state = model.encode(source)
     steps = []
     for place in range(T):
-        logits, state = model.write(so_far[:, place : place + 1], state, memories, source > 0)
+        logits, state = model.decode(so_far[:, place : place + 1], state, memory, source > 0)
         steps.append(logits)
     torch.testing.assert_close(torch.cat(steps, dim=1), model(inputs))
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from kit.core.errors import NotSupported, UnknownName
 from kit.devices import compiling, lacks_compiler
-from kit.models.kv_cache import FixedCache
+from kit.models.kv_cache import StaticCache
 
 STEPS = ("auto", "plain", "graph", "compiled")
 ROOM = 128  # places by which a fixed cache grows from one size to the next
@@ -68,7 +68,7 @@ class Cached:
     def forget(self, n: int) -> None:
         """Take back the last n tokens."""
         if n:
-            self.cache.back_to(self.cache.length - n)
+            self.cache.truncate(self.cache.length - n)
 
 
 class Stepping(Cached):
@@ -85,7 +85,7 @@ class Stepping(Cached):
         room = min(-(-room // ROOM) * ROOM, model.config.context)  # few sizes: compiled once each
         super().__init__(model, texts, room, padding, chunk)
         self.step = _compiled_for(model) if compile else _step
-        self.fixed: FixedCache | None = None  # from the first step on
+        self.fixed: StaticCache | None = None  # from the first step on
         self.graph: torch.cuda.CUDAGraph | None = None
 
     def read(self, tokens: Tensor, last: int) -> Tensor:
@@ -95,7 +95,7 @@ class Stepping(Cached):
             self._catch_up()
             return logits
         if self.fixed is None:
-            self.token, self.fixed = tokens.clone(), self.cache.fixed()
+            self.token, self.fixed = tokens.clone(), self.cache.static()
             if tokens.is_cuda:
                 self._record(self.fixed)
         self.token.copy_(tokens)
@@ -103,7 +103,7 @@ class Stepping(Cached):
             self.logits = self.step(self.model, self.token, self.fixed)
         else:
             self.graph.replay()
-        self.cache.advance(1)  # the fixed one moved its own place on
+        self.cache.advance(1)  # the static one counts its own position
         return self.logits
 
     def forget(self, n: int) -> None:
@@ -115,9 +115,9 @@ class Stepping(Cached):
     def _catch_up(self) -> None:
         """Tell the step where the next place is, after something else has read."""
         if self.fixed is not None:
-            self.fixed.place.fill_(self.cache.length)
+            self.fixed.position.fill_(self.cache.length)
 
-    def _record(self, fixed: FixedCache) -> None:
+    def _record(self, fixed: StaticCache) -> None:
         """The step as a CUDA graph."""
         aside = torch.cuda.Stream()
         aside.wait_stream(torch.cuda.current_stream())
@@ -131,7 +131,7 @@ class Stepping(Cached):
             self.logits = self.step(self.model, self.token, fixed)
 
 
-def _step(model: Any, token: Tensor, cache: FixedCache) -> Tensor:
+def _step(model: Any, token: Tensor, cache: StaticCache) -> Tensor:
     return model(token, cache, last=1)
 
 

@@ -1,7 +1,8 @@
-"""What computes: one file per family, each a plain `nn.Module` with a config.
+"""Models: one file per family, each a plain `nn.Module` with a config.
 
-To add a model: a file here with a config dataclass and a module that keeps it as `.config`, and
-its name in `FAMILIES`; the tests of this room, of counting and of checkpoints then check it.
+To add a family: a file with a module X and its config dataclass XConfig, and one line below. The
+line registers it. Tell `tests/families.py` what inputs it takes, and the tests of models, counting
+and checkpoints check it.
 """
 
 from typing import Any
@@ -9,33 +10,39 @@ from typing import Any
 from torch import nn
 
 from kit.core.errors import BadValue, UnknownName
-from kit.models.autoencoder import Autoencoder, AutoencoderConfig
-from kit.models.cnn import CNN, CNNConfig
-from kit.models.cnn1d import CNN1d, CNN1dConfig
-from kit.models.gpt import GPT, GPTConfig
-from kit.models.mlp import MLP, MLPConfig
-from kit.models.policy import Policy, PolicyConfig
-from kit.models.rnn import RNN, RNNConfig
-from kit.models.seq2seq import Seq2Seq, Seq2SeqConfig
-from kit.models.transformer import Transformer, TransformerConfig
-from kit.models.two_tower import TwoTower, TwoTowerConfig
 
+# isort: off
+# One line per family: the model and its config.
+from kit.models.autoencoder import (
+    Autoencoder as Autoencoder,
+    AutoencoderConfig as AutoencoderConfig,
+)
+from kit.models.cnn import CNN as CNN, CNNConfig as CNNConfig
+from kit.models.cnn1d import CNN1d as CNN1d, CNN1dConfig as CNN1dConfig
+from kit.models.gpt import GPT as GPT, GPTConfig as GPTConfig
+from kit.models.mlp import MLP as MLP, MLPConfig as MLPConfig
+from kit.models.policy import Policy as Policy, PolicyConfig as PolicyConfig
+from kit.models.rnn import RNN as RNN, RNNConfig as RNNConfig
+from kit.models.seq2seq import Seq2Seq as Seq2Seq, Seq2SeqConfig as Seq2SeqConfig
+from kit.models.transformer import (
+    Transformer as Transformer,
+    TransformerConfig as TransformerConfig,
+)
+from kit.models.two_tower import TwoTower as TwoTower, TwoTowerConfig as TwoTowerConfig
+# isort: on
+
+# Name -> (model, config), collected from the lines above: each XConfig belongs to an X.
 FAMILIES: dict[str, tuple[type, type]] = {
-    "MLP": (MLP, MLPConfig),
-    "CNN": (CNN, CNNConfig),
-    "Autoencoder": (Autoencoder, AutoencoderConfig),
-    "CNN1d": (CNN1d, CNN1dConfig),
-    "RNN": (RNN, RNNConfig),
-    "Transformer": (Transformer, TransformerConfig),
-    "GPT": (GPT, GPTConfig),
-    "Policy": (Policy, PolicyConfig),
-    "Seq2Seq": (Seq2Seq, Seq2SeqConfig),
-    "TwoTower": (TwoTower, TwoTowerConfig),
+    name.removesuffix("Config"): (globals()[name.removesuffix("Config")], config)
+    for name, config in list(globals().items())
+    if name.endswith("Config")
 }
+
+WIDTHS = ("hidden", "filters", "factors", "embedding", "d_model")  # the sizes that say how wide
 
 
 def build(family: str, config: dict[str, Any]) -> nn.Module:
-    """A fresh model of a family from its config: how a checkpoint makes its model again.
+    """A fresh model of a family from its config. A checkpoint rebuilds its model this way.
 
     >>> build("MLP", {"hidden": 16, "layers": 1})
     MLP(hidden=16, layers=1): 1,210 parameters
@@ -50,12 +57,9 @@ def build(family: str, config: dict[str, Any]) -> nn.Module:
 
 
 def family_of(model: object) -> str | None:
-    """The name of the model's family; None if the kit did not write it, whatever it is called."""
-    own = ((name, family) for name, (family, _) in FAMILIES.items())
-    return next((name for name, family in own if type(model) is family), None)
-
-
-WIDTHS = ("hidden", "filters", "factors", "embedding", "d_model")  # the sizes that say how wide
+    """The name of the model's family; None if it is not one of the kit's own classes."""
+    # By class, not by name: somebody else's class may be called CNN, too.
+    return next((name for name, (kind, _) in FAMILIES.items() if type(model) is kind), None)
 
 
 def halved(model: nn.Module) -> nn.Module:
@@ -67,35 +71,8 @@ def halved(model: nn.Module) -> nn.Module:
     family = family_of(model)
     if family is None:
         raise BadValue(
-            f"{type(model).__name__} is none of {', '.join(FAMILIES)}: nothing to halve."
+            f"given {type(model).__name__}; halved() needs a model of the kit: "
+            f"{', '.join(FAMILIES)}. Make the narrower one yourself."
         )
     config = vars(model.config)
     return build(family, {k: max(1, v // 2) if k in WIDTHS else v for k, v in config.items()})
-
-
-__all__ = [
-    "CNN",
-    "FAMILIES",
-    "GPT",
-    "MLP",
-    "RNN",
-    "Autoencoder",
-    "AutoencoderConfig",
-    "CNN1d",
-    "CNN1dConfig",
-    "CNNConfig",
-    "GPTConfig",
-    "MLPConfig",
-    "Policy",
-    "PolicyConfig",
-    "RNNConfig",
-    "Seq2Seq",
-    "Seq2SeqConfig",
-    "Transformer",
-    "TransformerConfig",
-    "TwoTower",
-    "TwoTowerConfig",
-    "build",
-    "family_of",
-    "halved",
-]

@@ -1,4 +1,4 @@
-"""An autoencoder: it learns to draw an image again from a few numbers, and needs no labels.
+"""An autoencoder: it reconstructs an image from a few numbers, and needs no labels.
 
 Shapes: B batch, H height, W width, K numbers of the code.
 """
@@ -14,9 +14,9 @@ from kit.models.cnn import CNN, CNNConfig
 
 @dataclass(frozen=True)
 class AutoencoderConfig:
-    """What an autoencoder is made of."""
+    """The sizes of an autoencoder."""
 
-    code: int = 32  # K: few enough that it cannot copy, enough to tell the images apart
+    code: int = 32  # K: too few to copy all pixels, enough to tell the images apart
     filters: int = 16
     hidden: int = 48
     channels: int = 1
@@ -25,26 +25,29 @@ class AutoencoderConfig:
 
     def __post_init__(self) -> None:
         check_sizes(self)
-        self.encoder()  # which refuses images that are too small for it
+        self.encoder()  # which refuses images that are too small
 
     def encoder(self) -> CNNConfig:
-        """The CNN that writes the code: where a classifier has a class, it has a number."""
+        """The CNN that computes the code: a classifier whose K outputs are not classes."""
         return CNNConfig(
             self.filters, self.hidden, self.channels, self.height, self.width, classes=self.code
         )
 
 
 class Autoencoder(nn.Module):
-    """A CNN that writes a code, and a small network that draws from it: images -> images.
+    """A CNN that encodes, and a small network that decodes: images -> images of the same shape.
 
     Hinton & Salakhutdinov, "Reducing the Dimensionality of Data with Neural Networks", 2006.
+
+    >>> Autoencoder().encode(torch.rand(5, 1, 8, 8)).shape
+    torch.Size([5, 32])
     """
 
     def __init__(self, config: AutoencoderConfig | None = None):
         super().__init__()
         self.config = config = config or AutoencoderConfig()
         self.encoder = CNN(config.encoder())
-        self.drawing = nn.Linear(config.code, 2 * config.hidden)
+        self.decoder = nn.Linear(config.code, 2 * config.hidden)
         self.head = nn.Linear(2 * config.hidden, config.channels * config.height * config.width)
 
     def encode(self, images: Tensor) -> Tensor:
@@ -54,11 +57,15 @@ class Autoencoder(nn.Module):
     def decode(self, code: Tensor) -> Tensor:
         """The image that each code stands for: (B, K) -> (B, channels, H, W), 0 to 1."""
         c = self.config
-        pixels = self.head(relu(self.drawing(code))).sigmoid()  # (B, channels·H·W)
+        x = relu(self.decoder(code))  # (B, 2h)
+        # The sigmoid keeps every pixel between 0 (paper) and 1 (ink), as in the data.
+        pixels = self.head(x).sigmoid()  # (B, channels·H·W)
         return pixels.unflatten(1, (c.channels, c.height, c.width))
 
     def forward(self, images: Tensor) -> Tensor:
-        """The images drawn again from their codes."""
+        """The images, reconstructed from their codes."""
+        # The target is the input. It is not trivial because all information has to pass
+        # through K numbers: the bottleneck.
         return self.decode(self.encode(images))
 
     def __repr__(self) -> str:

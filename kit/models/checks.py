@@ -1,4 +1,4 @@
-"""What every family checks and says of itself."""
+"""Checks and the one-line description that all model families share."""
 
 from dataclasses import fields
 from typing import Any
@@ -10,13 +10,13 @@ from kit.core.errors import BadValue, ShapeMismatch
 
 
 def check_sizes(config: Any) -> None:
-    """Refuse a config with a size that is not a whole number of at least 1."""
+    """Refuse a config in which a size is not a whole number of at least 1."""
     for field in fields(config):
         check_whole(f"{type(config).__name__}.{field.name}", getattr(config, field.name))
 
 
 def check_images(images: Tensor, config: Any) -> None:
-    """Refuse images that the model was not made for."""
+    """Refuse images of another shape than the model was made for."""
     needed = (config.channels, config.height, config.width)
     if images.ndim != 4 or tuple(images.shape[1:]) != needed:
         sizes = ", ".join(str(size) for size in needed)
@@ -27,28 +27,28 @@ def check_images(images: Tensor, config: Any) -> None:
 
 
 def check_generates(model: Any) -> None:
-    """Refuse a model that cannot write text as a GPT of the kit does, or another form of one."""
+    """Refuse a model that cannot generate text, neither a GPT of the kit nor a form of one."""
     config = getattr(model, "config", None)
     sizes = (getattr(config, "vocab_size", None), getattr(config, "context", None))
     if not (all(map(is_whole, sizes)) and callable(getattr(model, "cache", None))):
         raise BadValue(
-            f"{type(model).__name__} cannot write text here: needs a GPT of the kit, or another "
-            f"form of one, with config.vocab_size, config.context and cache() as kit/models/gpt.py."
+            f"{type(model).__name__} cannot generate text here. Use a GPT of the kit or a form of "
+            f"one: it needs config.vocab_size, config.context and cache(), as in kit/models/gpt.py."
         )
 
 
 def check_context(prompt: int, new: int, context: int) -> None:
-    """Refuse so many tokens of a prompt, and new ones, that a model cannot look back on all."""
+    """Refuse a prompt and new tokens that together are longer than the model's context."""
     if prompt + new > context:
         todo = f"ask for at most {context - prompt:,}" if prompt < context else "shorten the prompt"
         raise BadValue(
-            f"a prompt of {prompt:,} tokens and {new:,} new ones are {prompt + new:,}; the model "
-            f"looks back on {context:,}: {todo}."
+            f"a prompt of {prompt:,} tokens and {new:,} new ones make {prompt + new:,}; the model "
+            f"has a context of {context:,}: {todo}."
         )
 
 
 def describe(model: nn.Module, *options: str) -> str:
     """One line: family, the options that matter, number of parameters."""
-    told = ", ".join(f"{name}={getattr(model.config, name)}" for name in options)
+    sizes = ", ".join(f"{name}={getattr(model.config, name)}" for name in options)
     count = sum(p.numel() for p in model.parameters())
-    return f"{type(model).__name__}({told}): {count:,} parameters"
+    return f"{type(model).__name__}({sizes}): {count:,} parameters"

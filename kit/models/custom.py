@@ -1,4 +1,4 @@
-"""Models that the kit did not write: how they are called, what they return, what trains in them.
+"""Models of the user's own: how to call them, read their outputs, copy them and train them.
 
 Shapes: B batch.
 """
@@ -19,8 +19,8 @@ from torch.utils._pytree import tree_leaves
 from kit.core.errors import BadValue
 
 Inputs = Any  # a tensor (B, …); a tuple of arguments; a dict of keyword arguments
-LONGEST_NAME = 160  # characters; those of the kit's families are shorter
-# How PyTorch's BatchNorm refuses a batch of one example.
+LONGEST_NAME = 160  # characters; the kit's own families need fewer
+# The start of PyTorch's message when BatchNorm gets a batch of one example.
 TOO_FEW_VALUES = "Expected more than 1 value per channel"
 
 WRAPPER = """\
@@ -30,9 +30,9 @@ WRAPPER = """\
 
 
 def call_model(model: Any, inputs: Inputs) -> Any:
-    """What the model returns: a tuple holds its arguments, a dict its keyword arguments.
+    """The model's outputs. A tuple of inputs is its arguments, a dict its keyword arguments.
 
-    A model whose one argument is itself a dict or tuple takes a tuple of one: `(batch,)`.
+    If the model's one argument is itself a dict or tuple, give a tuple of one: `(batch,)`.
     """
     if isinstance(inputs, Mapping):
         return model(**inputs)
@@ -40,9 +40,9 @@ def call_model(model: Any, inputs: Inputs) -> Any:
 
 
 def find_logits(outputs: Any, otherwise: Any = None) -> Any:
-    """The tensor called `logits` in a dict, dataclass or named tuple that a model returns.
+    """The tensor called `logits` in a dict, dataclass or named tuple; `otherwise` without one.
 
-    So models of Hugging Face answer, and others that return several things at once.
+    Hugging Face's models return such outputs, and so do other models with several outputs.
     """
     named = outputs.get("logits") if isinstance(outputs, Mapping) else None
     logits = getattr(outputs, "logits", None) if named is None else named
@@ -55,36 +55,36 @@ def output_tensor(outputs: Any, model: nn.Module) -> Tensor:
     Raises
     ------
     BadValue
-        Several tensors and none called logits: the wrapper that chooses one of them.
+        There are several tensors and none is called logits. The message shows a wrapper.
     """
     if isinstance(outputs, Tensor):
         return outputs
     if (logits := find_logits(outputs)) is not None:
         return logits
-    told, part = f"a {type(outputs).__name__}", ".NAME"
+    given, part = f"a {type(outputs).__name__}", ".NAME"
     if isinstance(outputs, (tuple, list)):
-        told, part = f"{told} of {len(outputs)}", "[0]"
+        given, part = f"{given} of {len(outputs)}", "[0]"
     elif isinstance(outputs, Mapping):
         names = list(map(str, outputs))
-        told, part = f"{told} with {', '.join(names) or 'nothing'}", f"[{(names or [''])[0]!r}]"
+        given, part = f"{given} with {', '.join(names) or 'nothing'}", f"[{(names or [''])[0]!r}]"
     raise BadValue(
-        f"{type(model).__name__} returns {told}; needed is one tensor, or one called `logits`. "
-        f"Wrap the model, and take the part that the loss is about:\n" + WRAPPER.format(part=part)
+        f"{type(model).__name__} returns {given}; the kit needs one tensor, or one called "
+        f"`logits`. Wrap the model and return the part for the loss:\n" + WRAPPER.format(part=part)
     )
 
 
 def short_name(model: Any) -> str:
-    """What a sentence calls a model: its repr if that is a short line, else its class and size."""
-    told = repr(model)
-    if "\n" not in told and len(told) <= LONGEST_NAME:
-        return told
+    """The model in a sentence: its repr if that is one short line, else its class and size."""
+    name = repr(model)
+    if "\n" not in name and len(name) <= LONGEST_NAME:
+        return name
     weights = model.parameters() if isinstance(model, nn.Module) else ()
-    made = sum(weight.numel() for weight in weights if not is_lazy(weight))
-    return f"{type(model).__name__}: {made:,} parameters"
+    count = sum(weight.numel() for weight in weights if not is_lazy(weight))
+    return f"{type(model).__name__}: {count:,} parameters"
 
 
 def tensors_in(tree: Any) -> list[Tensor]:
-    """All tensors in a tensor, tuple, list, dict or dataclass of them, however deep."""
+    """All tensors in a tensor, tuple, list, dict or dataclass, at any depth."""
     return list(_tensors_in(tree))
 
 
@@ -92,26 +92,25 @@ def _tensors_in(tree: Any) -> Iterator[Tensor]:
     for leaf in tree_leaves(tree):
         if isinstance(leaf, Tensor):
             yield leaf
-        elif isinstance(leaf, Mapping):  # of a class that PyTorch does not know
+        elif isinstance(leaf, Mapping):  # a class of mapping that PyTorch does not know
             yield from _tensors_in(list(leaf.values()))
         elif is_dataclass(leaf) and not isinstance(leaf, type):
             yield from _tensors_in(list(vars(leaf).values()))
 
 
-# --- What trains in them -------------------------------------------------------------------------
+# --- Copies, and what trains in them -------------------------------------------------------------
 
 
 def copy_model(model: nn.Module) -> nn.Module:
-    """A deep copy, also of a model that has stored what it computed for a backward pass.
+    """A deep copy, also of a model that stores tensors with a graph, such as attention weights.
 
-    PyTorch refuses to copy tensors with a graph, such as attention weights kept for a picture; the
-    copy gets their numbers.
+    PyTorch refuses to copy a tensor that has a graph. The copy gets its numbers without the graph.
     """
     memo: dict[int, Any] = {}
     blank: Any = UninitializedBuffer
     for part in model.modules():
         for tensor in tensors_in(list(vars(part).values())):
-            if isinstance(tensor, UninitializedBuffer):  # PyTorch copies lazy weights, not these
+            if isinstance(tensor, UninitializedBuffer):  # PyTorch copies lazy weights, not buffers
                 memo[id(tensor)] = blank(device=tensor.device, dtype=tensor.dtype)
             elif not isinstance(tensor, UninitializedParameter) and not tensor.is_leaf:
                 memo[id(tensor)] = tensor.detach().clone()
@@ -119,11 +118,11 @@ def copy_model(model: nn.Module) -> nn.Module:
 
 
 def set_training_mode(model: nn.Module) -> None:
-    """Put the model in training mode, but for what its owner has frozen in evaluation mode.
+    """Put the model in training mode, except parts that its owner froze in evaluation mode.
 
-    A model in training mode keeps the modes of its parts: those in evaluation mode were put there.
-    A model that was handed over in evaluation mode, as a loaded one is, trains with all its parts,
-    but for BatchNorm layers whose own weights are all frozen: their statistics are, too.
+    A model in training mode keeps the modes of its parts: somebody chose those on purpose. In a
+    model in evaluation mode, such as a loaded one, all parts train. The exception are BatchNorm
+    layers whose weights are all frozen: their statistics stay frozen, too.
     """
     if model.training:
         return
@@ -135,19 +134,20 @@ def set_training_mode(model: nn.Module) -> None:
 
 
 def batch_norms(model: nn.Module) -> list[nn.Module]:
-    """The layers in training mode whose outputs for an example depend on the rest of its batch."""
+    """The BatchNorm layers in training mode: there, examples of a batch influence each other."""
     return [part for part in model.modules() if isinstance(part, _BatchNorm) and part.training]
 
 
 def training_copy(model: nn.Module, inputs: Inputs) -> tuple[nn.Module, list[nn.Module]]:
-    """A copy that trains on such inputs, after its first forward pass; the model stays as it is.
+    """A copy in training mode, after a first forward pass; the model itself does not change.
 
-    Lazy layers have got their sizes, and tables that are made once are there. BatchNorm cannot
-    train on one value per channel, such as of a single example: then it uses its running
-    statistics, as in a prediction. The layers for which that is so come back as well.
+    The first pass gives lazy layers their sizes and fills tables that are made once. BatchNorm
+    cannot train on one value per channel, such as a single example gives. Then it uses its running
+    statistics, as in a prediction; the second result lists the layers for which that is so.
     """
     learner = copy_model(model)
     set_training_mode(learner)
+    # Dropout in this pass must not move the random numbers of the training that follows.
     with torch.random.fork_rng(), torch.inference_mode(False), torch.no_grad():
         try:
             call_model(learner, inputs)
@@ -156,8 +156,8 @@ def training_copy(model: nn.Module, inputs: Inputs) -> tuple[nn.Module, list[nn.
                 raise
         else:
             return learner, []
-        lonely = batch_norms(learner)
-        for part in lonely:
+        untrainable = batch_norms(learner)
+        for part in untrainable:
             part.eval()
         call_model(learner, inputs)
-    return learner, lonely
+    return learner, untrainable

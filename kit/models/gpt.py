@@ -1,6 +1,6 @@
-"""A GPT: it reads a text and says, at each place, what may come next.
+"""A GPT: it reads a text and, at each position, predicts the next token.
 
-Shapes: B batch, T places (at most the context), d width, V tokens in the vocabulary.
+Shapes: B batch, T positions (at most the context), d width (`d_model`), V tokens in the vocabulary.
 """
 
 from dataclasses import dataclass
@@ -10,16 +10,16 @@ from torch import Tensor, nn
 
 from kit.core.errors import BadValue, ShapeMismatch
 from kit.models.checks import check_sizes, describe
-from kit.models.kv_cache import Cache, FixedCache
-from kit.models.transformer import SMALL, Block, check_heads, check_positions
+from kit.models.kv_cache import Cache, StaticCache
+from kit.models.transformer import EMBEDDING_STD, Block, check_heads, check_positions
 
 
 @dataclass(frozen=True)
 class GPTConfig:
-    """What a GPT is made of."""
+    """The sizes of a GPT."""
 
     vocab_size: int = 103  # V: the characters of the documentation in Python 3.11
-    context: int = 128  # the longest text that it can look back on
+    context: int = 128  # the longest text that it can attend to
     d_model: int = 96  # wide and shallow: in equal time it learnt more than 64 × 4 layers
     n_layers: int = 2
     n_heads: int = 3
@@ -30,11 +30,14 @@ class GPTConfig:
 
 
 class GPT(nn.Module):
-    """Causal blocks over tokens: (B, T) -> logits (B, T, V) of the token after each.
+    """Causal blocks over tokens: (B, T) -> logits (B, T, V) of the token after each position.
 
-    Radford et al., "Improving Language Understanding by Generative Pre-Training", 2018. One pass
-    over a text answers at all its places, each from what stands before: that is why training on
-    a text is so much cheaper than writing one, token after token.
+    Radford et al., "Improving Language Understanding by Generative Pre-Training", 2018. One
+    forward pass predicts at all positions of a text, each from the tokens before it. That is why
+    training on a text is much cheaper than generating one, token after token.
+
+    >>> GPT()(torch.zeros(2, 10, dtype=torch.int64)).shape
+    torch.Size([2, 10, 103])
     """
 
     def __init__(self, config: GPTConfig | None = None):
@@ -42,66 +45,69 @@ class GPT(nn.Module):
         self.config = config = config or GPTConfig()
         d = config.d_model
         self.token_embedding = nn.Embedding(config.vocab_size, d)
-        nn.init.normal_(self.token_embedding.weight, std=SMALL)
-        self.position_embedding = nn.Parameter(SMALL * torch.randn(config.context, d))
+        nn.init.normal_(self.token_embedding.weight, std=EMBEDDING_STD)
+        self.position_embedding = nn.Parameter(EMBEDDING_STD * torch.randn(config.context, d))
         self.blocks = nn.ModuleList(
             Block(d, config.n_heads, causal=True) for _ in range(config.n_layers)
         )
         self.norm = nn.LayerNorm(d)
-        # Not the embedding's weights once more ("tied"): those would be saved as one tensor.
+        # The embedding's weights are not used again here ("tied", as in GPT-2): a safetensors
+        # file holds each tensor once, and a small vocabulary saves little.
         self.head = nn.Linear(d, config.vocab_size, bias=False)
 
     def forward(
-        self, tokens: Tensor, cache: Cache | FixedCache | None = None, last: int | None = None
+        self, tokens: Tensor, cache: Cache | StaticCache | None = None, last: int | None = None
     ) -> Tensor:
-        """Logits (B, T, V): at each place, of the token that comes after it.
+        """Logits (B, T, V): at each position, of the token that comes after it.
 
         Parameters
         ----------
         tokens
-            (B, T) int64. With a cache, those that follow what it keeps.
+            (B, T) int64. With a cache, only the tokens that follow the cached ones.
         cache
-            From `.cache()`: what was read before, and what these tokens are added to.
+            From `.cache()`: keys and values of the tokens so far, to which these are added.
         last
-            Logits of so many places at the end alone, (B, last, V). Who writes needs one.
+            Compute the logits of only this many positions at the end: (B, last, V). Generation
+            needs one. With a large vocabulary, this saves most of the head's work.
         """
         self._check(tokens)
         new = tokens.shape[1]
-        places = slice(new) if cache is None else cache.places(new)
-        pasts = [None] * len(self.blocks) if cache is None else cache.pasts(new)
-        x = self.token_embedding(tokens)  # (B, T, d): what it is
-        x = x + self.position_embedding[places]  # and where
-        for block, past in zip(self.blocks, pasts, strict=True):
-            x = block(x, past)  # (B, T, d)
+        # Without a cache the text starts at position 0, with one where the cached text ends.
+        positions = slice(new) if cache is None else cache.positions(new)
+        caches = [None] * len(self.blocks) if cache is None else cache.for_layers(new)
+        x = self.token_embedding(tokens)  # (B, T, d): what the token is
+        x = x + self.position_embedding[positions]  # (B, T, d): and where it is
+        for block, layer_cache in zip(self.blocks, caches, strict=True):
+            x = block(x, layer_cache)  # (B, T, d)
         if cache is not None:
-            cache.advance(new)
+            cache.advance(new)  # only now: all layers must agree on where the new positions are
         x = x if last is None else x[:, -last:]
-        return self.head(self.norm(x))  # (B, T, V)
+        return self.head(self.norm(x))  # (B, T, V), or (B, last, V)
 
     def cache(
-        self, batch_size: int = 1, room: int | None = None, padding: Tensor | None = None
+        self, batch_size: int = 1, capacity: int | None = None, left_padding: Tensor | None = None
     ) -> Cache:
-        """An empty cache for so many texts of at most `room` places (None: the context).
+        """An empty cache for `batch_size` texts of at most `capacity` positions each.
 
-        Explained in lesson 10.
+        A capacity of None is the context. Explained in lesson 10.
+
+        >>> GPT().cache(batch_size=3, capacity=64)
+        Cache: 0 of 64 positions of 3 texts, 2 layers
         """
         weights, config = self.token_embedding.weight, self.config
-        room = config.context if room is None else room
-        if not 1 <= room <= config.context:
-            raise BadValue(f"room={room}: needs 1 to {config.context}, the context of the model.")
-        shape = (
-            config.n_layers,
-            batch_size,
-            config.n_heads,
-            room,
-            config.d_model // config.n_heads,
-        )
-        return Cache(*shape, padding, dtype=weights.dtype, device=weights.device)
+        capacity = config.context if capacity is None else capacity
+        if not 1 <= capacity <= config.context:
+            raise BadValue(
+                f"capacity={capacity}: needs 1 to {config.context}, the context of the model."
+            )
+        width = config.d_model // config.n_heads
+        shape = (config.n_layers, batch_size, config.n_heads, capacity, width)
+        return Cache(*shape, left_padding, dtype=weights.dtype, device=weights.device)
 
     def _check(self, tokens: Tensor) -> None:
-        """Refuse what is no batch of texts; a token that is not in the vocabulary, PyTorch does."""
+        """Refuse what is not a batch of texts. PyTorch itself refuses tokens of V and above."""
         if tokens.dtype != torch.int64:
-            raise BadValue(f"given tokens of {tokens.dtype}; needed torch.int64, places in a list.")
+            raise BadValue(f"given tokens of {tokens.dtype}; needed torch.int64, indices from 0.")
         if tokens.ndim != 2:
             hint = " Use tokens.unsqueeze(0) for a single text." if tokens.ndim == 1 else ""
             raise ShapeMismatch(

@@ -1,10 +1,10 @@
-"""What a GPT keeps of the places that it has read, so that it need not read them again.
+"""The KV cache: keys and values of the positions read so far, so that each is computed once.
 
-Cache        grows place by place; prompts of different lengths stand flush right in it
-FixedCache   the same memory, each new place written where a tensor says: for a CUDA graph
-Past         one layer's part of either, during one forward pass
+Cache        grows with each call; prompts of different lengths are padded on the left
+StaticCache  the same memory with fixed shapes, written where a tensor says: for a CUDA graph
+LayerCache   one layer's part of either, during one forward pass
 
-Shapes: L layers, B texts, A heads, S places that there is room for, T new places, d width.
+Shapes: L layers, B texts, A heads, S positions (the capacity), T new positions, d width.
 """
 
 from __future__ import annotations
@@ -17,34 +17,39 @@ from torch import Tensor
 from kit.core.errors import BadValue, ShapeMismatch
 
 
-class Past(NamedTuple):
-    """One layer's keys and values: those of the places before, and room for new ones."""
+class LayerCache(NamedTuple):
+    """One layer's keys and values: those of earlier positions, and memory for new ones."""
 
-    kept: Tensor  # (2, B, A, S, d/A): keys and values
-    start: int | Tensor  # where the new places go
-    mask: Tensor | None  # (…, T, S) who may look at whom; None: as `Attention.look` says
+    memory: Tensor  # (2, B, A, S, d/A): keys and values
+    start: int | Tensor  # the index in S at which the new positions are written
+    mask: Tensor | None  # (…, T, S), True: may attend; None: as `Attention.attend` says
 
-    def followed_by(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Keep the new ones, (B, A, T, d/A) each; all so far: (B, A, start + T, d/A) each."""
+    def append(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Write the new ones, (B, A, T, d/A) each; return all so far: (B, A, start + T, d/A)."""
         if isinstance(self.start, Tensor):
-            for kept, new in zip(self.kept, (keys, values), strict=True):
-                kept.index_copy_(2, self.start, new)
-            return self.kept[0], self.kept[1]
+            # A static cache: always the whole capacity, so that shapes never change.
+            for memory, new in zip(self.memory, (keys, values), strict=True):
+                memory.index_copy_(2, self.start, new)
+            return self.memory[0], self.memory[1]
         end = self.start + keys.shape[2]
-        self.kept[0, :, :, self.start : end] = keys
-        self.kept[1, :, :, self.start : end] = values
-        return self.kept[0, :, :, :end], self.kept[1, :, :, :end]
+        # Written in place: `torch.cat` would copy the whole cache for each new token.
+        self.memory[0, :, :, self.start : end] = keys
+        self.memory[1, :, :, self.start : end] = values
+        return self.memory[0, :, :, :end], self.memory[1, :, :, :end]  # views, not copies
 
 
 class Cache:
-    """Keys and values of the places read so far, for all layers; the memory is taken at once.
+    """Keys and values of all layers. The memory is allocated once, for the whole capacity.
+
+    Its size is 2 · L · B · A · S · d/A numbers: it grows with batch and length, not with the
+    number of parameters, and often limits how many texts a server can generate at once.
 
     Parameters
     ----------
-    layers, batch_size, heads, room, width
+    layers, batch_size, heads, capacity, width
         L, B, A, S and d/A.
-    padding
-        (B,) how many places before each text are none, if the texts differ in length.
+    left_padding
+        (B,) the number of padding positions before each text, if the texts differ in length.
     options
         `dtype` and `device` of the memory.
     """
@@ -54,104 +59,117 @@ class Cache:
         layers: int,
         batch_size: int,
         heads: int,
-        room: int,
+        capacity: int,
         width: int,
-        padding: Tensor | None = None,
+        left_padding: Tensor | None = None,
         **options: Any,
     ):
-        if padding is not None and padding.shape != (batch_size,):
-            given = tuple(padding.shape)
-            raise ShapeMismatch(f"given padding of shape {given}; needed ({batch_size},).")
-        shape = (2, batch_size, heads, room, width)
-        # Zeros, not whatever is there: a masked NaN would still be multiplied by a weight of 0.
+        if left_padding is not None and left_padding.shape != (batch_size,):
+            given = tuple(left_padding.shape)
+            raise ShapeMismatch(f"given left padding of shape {given}; needed ({batch_size},).")
+        shape = (2, batch_size, heads, capacity, width)
+        # Zeros, not `torch.empty`: 0 × NaN is NaN, so a masked NaN would spoil the result.
         self.layers = [torch.zeros(shape, **options) for _ in range(layers)]
-        self.padding, self.length = padding, 0
+        self.left_padding, self.length = left_padding, 0
 
     @property
-    def room(self) -> int:
-        """How many places there is room for."""
+    def capacity(self) -> int:
+        """The most positions that it can hold."""
         return self.layers[0].shape[3]
 
     @property
     def bytes(self) -> int:
-        """What it takes of memory, filled or not."""
-        return sum(kept.nbytes for kept in self.layers)
+        """Its memory in bytes, filled or not."""
+        return sum(memory.nbytes for memory in self.layers)
 
-    def places(self, new: int) -> slice | Tensor:
-        """Where in their texts the next `new` places stand: the same for all, or (B, new)."""
-        if self.length + new > self.room:
-            told = f"{self.length:,} places kept and {new:,} new ones"
-            raise BadValue(f"given {told}; the cache has room for {self.room:,}.")
-        if self.padding is None:
+    def positions(self, new: int) -> slice | Tensor:
+        """The positions of the next `new` tokens in their texts: equal for all, or (B, new)."""
+        if self.length + new > self.capacity:
+            raise BadValue(
+                f"given {new:,} new positions after {self.length:,} cached ones; the cache has a "
+                f"capacity of {self.capacity:,}. Create it with a larger capacity, or truncate it."
+            )
+        if self.left_padding is None:
             return slice(self.length, self.length + new)
-        every = torch.arange(self.length, self.length + new, device=self.padding.device)
-        return (every - self.padding[:, None]).clamp(min=0)
+        # A text that is padded by 3 has its position 0 at index 3. What the padding itself gets
+        # does not matter, as long as the table of embeddings has it.
+        indices = torch.arange(self.length, self.length + new, device=self.left_padding.device)
+        return (indices - self.left_padding[:, None]).clamp(min=0)
 
-    def pasts(self, new: int) -> list[Past]:
-        """What each layer needs, to go on with `new` places."""
-        mask = self._mask(new)
-        return [Past(kept, self.length, mask) for kept in self.layers]
+    def for_layers(self, new: int) -> list[LayerCache]:
+        """What each layer needs to read `new` more positions."""
+        mask = self._mask(new)  # the same for all layers: made once
+        return [LayerCache(memory, self.length, mask) for memory in self.layers]
 
     def _mask(self, new: int) -> Tensor | None:
-        """Each new place may look at those before it and at itself: (T, S), or (B, 1, T, S)."""
+        """A new position attends to those before it and to itself: (T, S), or (B, 1, T, S)."""
         start, end = self.length, self.length + new
-        if self.padding is None and (new == 1 or start == 0):
+        # Without a mask, PyTorch can use its fastest kernels: one query sees all keys, and a
+        # prompt from the start is plain causal attention.
+        if self.left_padding is None and (new == 1 or start == 0):
             return None
         device = self.layers[0].device
-        seen = torch.ones(new, end, dtype=torch.bool, device=device).tril(start)
-        if self.padding is None:
-            return seen
-        real = torch.arange(end, device=device) >= self.padding[:, None]  # (B, S)
-        itself = torch.ones_like(seen).triu(start)  # a place of no text needs something to see
-        return seen & (real[:, None, None] | itself)
+        causal = torch.ones(new, end, dtype=torch.bool, device=device).tril(start)
+        if self.left_padding is None:
+            return causal
+        real = torch.arange(end, device=device) >= self.left_padding[:, None]  # (B, S)
+        # A padding position attends to itself: a softmax over nothing would be NaN.
+        itself = torch.ones_like(causal).triu(start)
+        return causal & (real[:, None, None] | itself)
 
     def advance(self, new: int) -> None:
-        """Those places are kept now."""
+        """Count the new positions as cached: every layer has written them."""
         self.length += new
 
-    def back_to(self, length: int) -> None:
-        """Forget what was read after the first `length` places."""
+    def truncate(self, length: int) -> None:
+        """Keep the first `length` positions and drop the rest, such as rejected draft tokens."""
         if not 0 <= length <= self.length:
-            raise BadValue(f"back to {length} places; needs 0 to {self.length}, which it keeps.")
-        self.length = length
+            raise BadValue(
+                f"truncate({length}): needs 0 to {self.length}, the number of cached positions."
+            )
+        self.length = length  # the memory beyond it is overwritten by what comes next
 
-    def fixed(self) -> FixedCache:
-        """The same memory for one place at a time, without a number that Python has to know."""
-        return FixedCache(self)
+    def static(self) -> StaticCache:
+        """The same memory as a `StaticCache`, for one token at a time."""
+        return StaticCache(self)
 
     def __repr__(self) -> str:
         texts = self.layers[0].shape[1]
-        told = f"{self.length:,} of {self.room:,} places of {texts:,} texts"
-        return f"Cache: {told}, {len(self.layers)} layers"
+        filled = f"{self.length:,} of {self.capacity:,} positions of {texts:,} texts"
+        return f"Cache: {filled}, {len(self.layers)} layers"
 
 
-class FixedCache:
-    """A cache that is read and written as a whole, and counts on the device.
+class StaticCache:
+    """A cache whose shapes and addresses never change, with the position counted on the device.
 
-    A CUDA graph repeats the very same operations at the very same addresses. So where the next
-    place goes is a tensor, which the graph itself moves on, and attention always runs over all the
-    room, with a mask for what is not filled yet.
+    A CUDA graph replays the very same operations at the very same addresses. So the next position
+    is a tensor, which the graph itself increments. Attention always runs over the whole capacity,
+    and a mask hides what is not filled yet: a little wasted work, for no Python per token.
     """
 
     def __init__(self, cache: Cache):
         self.layers = cache.layers
         device = self.layers[0].device
-        self.place = torch.tensor([cache.length], device=device)
-        self.every = torch.arange(cache.room, device=device)  # (S,)
+        self.position = torch.tensor([cache.length], device=device)
+        self.indices = torch.arange(cache.capacity, device=device)  # (S,)
         none = torch.zeros(self.layers[0].shape[1], dtype=torch.long, device=device)
-        self.padding = none if cache.padding is None else cache.padding  # (B,)
+        self.left_padding = none if cache.left_padding is None else cache.left_padding  # (B,)
 
-    def places(self, new: int) -> Tensor:
-        """Where in its text each next place stands: (B, 1)."""
+    def positions(self, new: int) -> Tensor:
+        """The position of the next token in each text: (B, 1)."""
         if new != 1:
-            raise BadValue(f"{new} new places: a fixed cache goes on by one; read them before.")
-        return (self.place - self.padding)[:, None]
+            raise BadValue(
+                f"given {new} new positions; a static cache takes one per call. Read a longer "
+                f"text with the Cache first, then call .static()."
+            )
+        return (self.position - self.left_padding)[:, None]
 
-    def pasts(self, new: int) -> list[Past]:
-        """What each layer needs, to go on with one place."""
-        seen = (self.every <= self.place) & (self.every >= self.padding[:, None])  # (B, S)
-        return [Past(kept, self.place, seen[:, None, None]) for kept in self.layers]
+    def for_layers(self, new: int) -> list[LayerCache]:
+        """What each layer needs to read one more position."""
+        filled = self.indices <= self.position
+        mask = filled & (self.indices >= self.left_padding[:, None])  # (B, S)
+        return [LayerCache(memory, self.position, mask[:, None, None]) for memory in self.layers]
 
     def advance(self, new: int) -> None:
-        """The place is kept now."""
-        self.place += new
+        """Move on by one position, on the device: nothing waits for it."""
+        self.position += new

@@ -1,6 +1,6 @@
-"""A policy: from what is the case to what to do about it.
+"""A policy: it maps the state of a system to the next action.
 
-Shapes: B batch, F numbers of a state, H hidden units, A actions.
+Shapes: B batch, F numbers of a state, h hidden units, A actions.
 """
 
 from dataclasses import dataclass
@@ -13,20 +13,23 @@ from kit.models.checks import check_sizes, describe
 
 @dataclass(frozen=True)
 class PolicyConfig:
-    """What a policy is made of."""
+    """The sizes of a policy."""
 
-    features: int = 4  # F: what is sensed
-    hidden: int = 16  # few, so that it fits the smallest computer that could drive
-    actions: int = 2
+    features: int = 4  # F: what is measured
+    hidden: int = 16  # h: few, so that it fits the smallest computer that could steer
+    actions: int = 2  # A
 
     def __post_init__(self) -> None:
         check_sizes(self)
 
 
 class Policy(nn.Module):
-    """One hidden layer between a state and a choice: (B, F) -> logits (B, A).
+    """One hidden layer between state and action: (B, F) -> logits (B, A).
 
     It has no memory: the same state always gets the same answer, whatever came before.
+
+    >>> Policy()(torch.rand(5, 4)).shape
+    torch.Size([5, 2])
     """
 
     def __init__(self, config: PolicyConfig | None = None):
@@ -41,8 +44,9 @@ class Policy(nn.Module):
             raise ShapeMismatch(
                 f"given states of shape {tuple(states.shape)}; needed (B, {self.config.features})."
             )
-        # tanh is bounded: a state far from all that it was shown cannot make it shout
-        return self.head(self.hidden(states).tanh())  # (B, A)
+        # tanh is bounded: a state far from all training states cannot give extreme logits.
+        x = self.hidden(states).tanh()  # (B, h)
+        return self.head(x)  # (B, A)
 
     def __repr__(self) -> str:
         return describe(self, "hidden")

@@ -1,6 +1,6 @@
-"""A recurrent network: it reads a sequence step by step and keeps a memory of what it read.
+"""A recurrent network: it reads a sequence step by step and keeps a state of what it has read.
 
-Shapes: B batch, T time steps, F features of one step, H hidden units.
+Shapes: B batch, T time steps, F features of one step, h hidden units.
 """
 
 from dataclasses import dataclass
@@ -13,10 +13,10 @@ from kit.models.checks import check_sizes, describe
 
 @dataclass(frozen=True)
 class RNNConfig:
-    """What an RNN is made of."""
+    """The sizes of an RNN."""
 
     features: int = 8
-    hidden: int = 64
+    hidden: int = 64  # h: numbers in the state
     layers: int = 1
     outputs: int = 10  # classes, or numbers to forecast
 
@@ -28,25 +28,31 @@ class RNN(nn.Module):
     """Gated recurrent units and a linear layer: (B, T, F) -> (B, outputs).
 
     Cho et al., "Learning Phrase Representations using RNN Encoder–Decoder for Statistical
-    Machine Translation", 2014: gates decide what of the memory stays and what is written anew.
+    Machine Translation", 2014. Gates decide which part of the state stays and which is replaced.
+
+    >>> RNN()(torch.rand(5, 12, 8)).shape
+    torch.Size([5, 10])
     """
 
     def __init__(self, config: RNNConfig | None = None):
         super().__init__()
         self.config = config = config or RNNConfig()
-        self.memory = nn.GRU(config.features, config.hidden, config.layers)
+        self.gru = nn.GRU(config.features, config.hidden, config.layers)
         self.head = nn.Linear(config.hidden, config.outputs)
 
     def forward(self, sequences: Tensor) -> Tensor:
-        """What is said after the last step: (B, outputs)."""
+        """The outputs after the last step: (B, outputs)."""
         if sequences.ndim != 3 or sequences.shape[2] != self.config.features:
             raise ShapeMismatch(
                 f"given sequences of shape {tuple(sequences.shape)}; "
                 f"needed (B, T, {self.config.features})."
             )
-        in_time = sequences.transpose(0, 1).contiguous()  # (T, B, F): each step lies together
-        memories, _ = self.memory(in_time)  # (T, B, H): one after each step
-        return self.head(memories[-1])  # the last has seen everything
+        # Time first, and a copy: then the numbers of one step are contiguous in memory.
+        in_time = sequences.transpose(0, 1).contiguous()  # (T, B, F)
+        # T steps, one after another: unlike attention, none can start before the one before it
+        # has ended, in training as in prediction.
+        states, _ = self.gru(in_time)  # (T, B, h): the state after each step
+        return self.head(states[-1])  # (B, outputs): the last state has seen the whole sequence
 
     def __repr__(self) -> str:
         return describe(self, "hidden", "layers")

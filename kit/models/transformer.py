@@ -1,7 +1,11 @@
-"""A transformer: each place of a sequence looks at the others for what it needs to know.
+"""A transformer: each position of a sequence reads from the other positions what it needs.
 
-Shapes: B batch, T places of a sequence, F features of one place, d width (`d_model`), A heads of
-attention, each d/A wide.
+Attention    queries, keys, values; project -> attend -> merge the heads
+Block        attention between positions, then an MLP at each position
+Transformer  blocks without a mask, and the mean over positions
+
+Shapes: B batch, T positions, S positions to attend to (S = T without a cache), F features of one
+position, d width (`d_model`), A heads of attention, each d/A wide.
 """
 
 from dataclasses import dataclass
@@ -13,17 +17,19 @@ from torch.nn.functional import gelu, scaled_dot_product_attention
 
 from kit.core.errors import BadValue, ShapeMismatch
 from kit.models.checks import check_sizes, describe
-from kit.models.kv_cache import Past
+from kit.models.kv_cache import LayerCache
 
-SMALL = 0.02  # spread of fresh embeddings: what a thing is has to be learnt, not unlearnt first
+# Standard deviation of fresh embeddings, as in GPT-2. With PyTorch's default of 1, training would
+# spend its first steps on shrinking them.
+EMBEDDING_STD = 0.02
 
 
 @dataclass(frozen=True)
 class TransformerConfig:
-    """What a transformer for sequences is made of."""
+    """The sizes of a transformer for sequences."""
 
     features: int = 8
-    context: int = 128  # the longest sequence: each place has a vector of its own
+    context: int = 128  # the longest sequence: each position has an embedding of its own
     d_model: int = 32
     n_layers: int = 2
     n_heads: int = 2
@@ -35,14 +41,17 @@ class TransformerConfig:
 
 
 def check_heads(config: Any) -> None:
-    """Refuse a width that the heads cannot share."""
+    """Refuse a width that cannot be divided by the number of heads."""
     if config.d_model % config.n_heads:
-        told = f"d_model={config.d_model} and n_heads={config.n_heads}"
-        raise BadValue(f"{type(config).__name__} of {told}: needs a width that the heads divide.")
+        sizes = f"d_model={config.d_model} and n_heads={config.n_heads}"
+        raise BadValue(
+            f"{type(config).__name__} with {sizes}: the heads share the width equally. "
+            f"Choose a d_model that n_heads divides."
+        )
 
 
 class Attention(nn.Module):
-    """Each place looks at all (if causal: at none after it): (B, T, d) -> (B, T, d).
+    """Each position attends to all (causal: to none after it): (B, T, d) -> (B, T, d).
 
     Vaswani et al., "Attention Is All You Need", 2017, section 3.2.
     """
@@ -50,50 +59,58 @@ class Attention(nn.Module):
     def __init__(self, d_model: int, n_heads: int, causal: bool):
         super().__init__()
         self.n_heads, self.causal = n_heads, causal
+        # Three projections in one matrix: one large matmul is faster than three small ones.
         self.qkv = nn.Linear(d_model, 3 * d_model, bias=False)
         self.out = nn.Linear(d_model, d_model, bias=False)
 
-    def forward(self, x: Tensor, past: Past | None = None) -> Tensor:
-        """What each place found at the others, and at those of the past: (B, T, d)."""
-        queries, keys, values = self.ask(x)
-        if past is None:
-            return self.gather(self.look(queries, keys, values))
-        keys, values = past.followed_by(keys, values)  # (B, A, S, d/A): of all places so far
-        return self.gather(self.look(queries, keys, values, past.mask))
+    def forward(self, x: Tensor, cache: LayerCache | None = None) -> Tensor:
+        """What each position read from the others, and from cached positions: (B, T, d)."""
+        queries, keys, values = self.project(x)  # (B, A, T, d/A) each
+        if cache is None:
+            return self.merge_heads(self.attend(queries, keys, values))
+        # With a cache, only the new positions have queries; keys and values are those of all.
+        keys, values = cache.append(keys, values)  # (B, A, S, d/A) each
+        return self.merge_heads(self.attend(queries, keys, values, cache.mask))
 
-    def ask(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries (what I look for), keys (what I offer), values (what I tell): (B, A, T, d/A)."""
+    def project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries (what I look for), keys (what I offer), values (what I say): (B, A, T, d/A)."""
         parts = self.qkv(x).unflatten(-1, (3, self.n_heads, -1))  # (B, T, 3, A, d/A)
-        queries, keys, values = parts.permute(2, 0, 3, 1, 4)
+        queries, keys, values = parts.permute(2, 0, 3, 1, 4)  # (B, A, T, d/A) each: views
         return queries, keys, values
 
-    def look(
+    def attend(
         self, queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None = None
     ) -> Tensor:
-        """The mean of the values, weighed by how well their keys fit each query: (B, A, T, d/A).
+        """softmax(query · key / √(d/A)) · value for each query: (B, A, T, d/A).
 
-        The mask (T, S) says who may look at whom. Without one, as many queries as keys are the
-        same places, and causal if this attention is; a single query behind its past sees all.
+        The mask (T, S) is True where a query may attend to a key. Without a mask there are two
+        cases. As many queries as keys are the same positions: causal if this attention is. A
+        single query after cached positions attends to all of them.
         """
-        # `is_causal` would lay the first query beside the first key, also where there is a past.
+        # Watch out: with fewer queries than keys, PyTorch's `is_causal` aligns the first query
+        # with the first key. The cached past would be hidden, and no error would say so.
         causal = self.causal and mask is None and queries.shape[2] == keys.shape[2]
         if queries.is_cpu and queries.dtype == torch.bfloat16 and queries.requires_grad:
-            # On CPUs, PyTorch 2.13 goes back through this in bfloat16 slower than through all else.
+            # PyTorch 2.13 on CPUs: the backward pass of this one function in bfloat16 takes
+            # longer than all the rest of the model, so compute it in float32.
             with torch.autocast("cpu", enabled=False):
-                wide = (queries.float(), keys.float(), values.float())
-                return scaled_dot_product_attention(*wide, mask, is_causal=causal).bfloat16()
+                in_float32 = (queries.float(), keys.float(), values.float())
+                return scaled_dot_product_attention(*in_float32, mask, is_causal=causal).bfloat16()
+        # One fused kernel: the scores (B, A, T, S) need not be stored. Dao et al.,
+        # "FlashAttention", 2022.
         return scaled_dot_product_attention(queries, keys, values, mask, is_causal=causal)
 
-    def gather(self, found: Tensor) -> Tensor:
-        """What the heads found, side by side and mixed: (B, T, d)."""
-        return self.out(found.transpose(1, 2).flatten(2))
+    def merge_heads(self, heads: Tensor) -> Tensor:
+        """The heads side by side, mixed by one linear layer: (B, A, T, d/A) -> (B, T, d)."""
+        return self.out(heads.transpose(1, 2).flatten(2))
 
 
 class Block(nn.Module):
-    """Attention between places, then an MLP within each: (B, T, d) -> (B, T, d).
+    """Attention between positions, then an MLP at each position: (B, T, d) -> (B, T, d).
 
-    Both see the sequence normalised and add to it as it was ("pre-norm": Xiong et al., "On Layer
-    Normalization in the Transformer Architecture", 2020), which trains without a warm-up.
+    Both read the normalised sequence and add to the sequence as it was ("pre-norm": Xiong et al.,
+    "On Layer Normalization in the Transformer Architecture", 2020). This trains without a
+    learning-rate warm-up.
     """
 
     def __init__(self, d_model: int, n_heads: int, causal: bool = False):
@@ -101,24 +118,29 @@ class Block(nn.Module):
         self.attention_norm = nn.LayerNorm(d_model)
         self.attention = Attention(d_model, n_heads, causal)
         self.mlp_norm = nn.LayerNorm(d_model)
-        self.wide = nn.Linear(d_model, 4 * d_model, bias=False)
-        self.narrow = nn.Linear(4 * d_model, d_model, bias=False)
+        # Two thirds of a block's weights are in these two matrices.
+        self.up = nn.Linear(d_model, 4 * d_model, bias=False)
+        self.down = nn.Linear(4 * d_model, d_model, bias=False)
 
-    def forward(self, x: Tensor, past: Past | None = None) -> Tensor:
-        """The sequence, with what its places found at each other and made of it."""
-        x = x + self.attention(self.attention_norm(x), past)  # (B, T, d)
-        return x + self.think(self.mlp_norm(x))  # (B, T, d)
+    def forward(self, x: Tensor, cache: LayerCache | None = None) -> Tensor:
+        """The sequence after both parts of the block."""
+        # The plain "x +" gives gradients a path past every layer, which makes depth trainable.
+        x = x + self.attention(self.attention_norm(x), cache)  # (B, T, d)
+        return x + self.feed_forward(self.mlp_norm(x))  # (B, T, d)
 
-    def think(self, x: Tensor) -> Tensor:
-        """What each place makes of itself, alone: (B, T, d) by way of (B, T, 4d)."""
-        return self.narrow(gelu(self.wide(x)))
+    def feed_forward(self, x: Tensor) -> Tensor:
+        """The MLP, on each position by itself: (B, T, d) -> (B, T, 4d) -> (B, T, d)."""
+        return self.down(gelu(self.up(x)))
 
 
 class Transformer(nn.Module):
-    """Blocks without a mask, and the mean over the places: (B, T, F) -> (B, outputs).
+    """Blocks without a mask, and the mean over positions: (B, T, F) -> (B, outputs).
 
-    Every place sees every other, at any distance, in one layer; where it stands is learnt, since
-    attention itself does not see an order.
+    Every position attends to every other, at any distance, in one layer. Attention itself does
+    not know the order of positions, so a learnt embedding of each position is added.
+
+    >>> Transformer()(torch.rand(3, 20, 8)).shape
+    torch.Size([3, 10])
     """
 
     def __init__(self, config: TransformerConfig | None = None):
@@ -126,21 +148,21 @@ class Transformer(nn.Module):
         self.config = config = config or TransformerConfig()
         d = config.d_model
         self.embedding = nn.Linear(config.features, d)
-        self.position_embedding = nn.Parameter(SMALL * torch.randn(config.context, d))
+        self.position_embedding = nn.Parameter(EMBEDDING_STD * torch.randn(config.context, d))
         self.blocks = nn.ModuleList(Block(d, config.n_heads) for _ in range(config.n_layers))
-        self.norm = nn.LayerNorm(d)
+        self.norm = nn.LayerNorm(d)  # pre-norm leaves the last sum without a norm: this is it
         self.head = nn.Linear(d, config.outputs)
 
     def forward(self, sequences: Tensor) -> Tensor:
-        """What is said of the whole sequence: (B, outputs)."""
+        """One answer for the whole sequence: (B, outputs)."""
         features, context = self.config.features, self.config.context
         if sequences.ndim != 3 or sequences.shape[2] != features:
             raise ShapeMismatch(
                 f"given sequences of shape {tuple(sequences.shape)}; needed (B, T, {features})."
             )
         check_positions(sequences.shape[1], context, f"sequences[:, -{context}:]")
-        x = self.embedding(sequences)  # (B, T, d)
-        x = x + self.position_embedding[: x.shape[1]]
+        x = self.embedding(sequences)  # (B, T, d): what is there
+        x = x + self.position_embedding[: x.shape[1]]  # (B, T, d): and where it is
         for block in self.blocks:
             x = block(x)  # (B, T, d)
         return self.head(self.norm(x).mean(1))  # (B, d) -> (B, outputs)
@@ -150,7 +172,7 @@ class Transformer(nn.Module):
 
 
 def check_positions(length: int, context: int, last: str) -> None:
-    """Refuse a sequence with more places than there are vectors for places, or with none."""
+    """Refuse an empty sequence, and one that is longer than the table of position embeddings."""
     if not 1 <= length <= context:
-        told = f", {length - context} too many: use {last}, the last ones" if length else ""
-        raise ShapeMismatch(f"given {length} places; needed are 1 to {context}{told}.")
+        hint = f", {length - context} too many: use {last}, the last ones" if length else ""
+        raise ShapeMismatch(f"given {length} positions; needed 1 to {context}{hint}.")
