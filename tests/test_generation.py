@@ -435,7 +435,7 @@ def test_a_device_that_went_away_is_told_with_what_to_do(text, monkeypatch):
 
 
 def test_what_is_no_text_is_refused_by_the_model_itself(gpt):
-    with pytest.raises(ShapeMismatch, match="0 places"):
+    with pytest.raises(ShapeMismatch, match="0 positions"):
         gpt(torch.zeros(1, 0, dtype=torch.long))
 
 
