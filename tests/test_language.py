@@ -295,7 +295,7 @@ def test_what_is_no_batch_of_texts_is_refused():
 
 @pytest.mark.parametrize("config", [GPTConfig, TransformerConfig])
 def test_heads_that_cannot_share_the_width_are_refused(config):
-    with pytest.raises(BadValue, match=rf"{config.__name__} of d_model=64 and n_heads=5"):
+    with pytest.raises(BadValue, match=rf"{config.__name__} with d_model=64 and n_heads=5"):
         config(d_model=64, n_heads=5)
 
 
