@@ -101,7 +101,7 @@ def test_a_loss_that_is_no_mean_of_its_parts_is_refused(name):
     whole = work.model()
     parts = copy.deepcopy(whole)
     if name == "translation":
-        with pytest.raises(BadValue, match="accumulate=2: the loss of 'translation' is no mean"):
+        with pytest.raises(BadValue, match="accumulate=2: the loss of 'translation' is not a mean"):
             run(parts, work, accumulate=2, **options)
         return
     one, two = run(whole, work, **options), run(parts, work, accumulate=2, **options)
@@ -194,7 +194,7 @@ def test_a_training_with_a_schedule_goes_on_bit_for_bit(vision):
 def test_a_schedule_cannot_go_on_to_another_end(vision):
     model = fresh()
     state = run(model, vision, steps=5, schedule="linear").state
-    with pytest.raises(BadValue, match="steps=9: the run to go on with has steps=5"):
+    with pytest.raises(BadValue, match="steps=9: the saved training has steps=5"):
         run(model, vision, steps=9, schedule="linear", resume=state)
 
 
@@ -366,10 +366,10 @@ def test_a_good_checkpoint_is_not_lost_to_a_broken_loss(vision, tmp_path):
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        ({"lr": 0.1}, r"lr=0\.1: the run to go on with has lr=0\.003"),
+        ({"lr": 0.1}, r"lr=0\.1: the saved training has lr=0\.003"),
         ({"steps": 4}, r"nothing left to do: asked for 4 steps in all, 5 are done"),
-        ({"resume": {}}, "is there, but resume is given too"),
-        ({"accumulate": 2}, "accumulate=2: the run to go on with has accumulate=1"),
+        ({"resume": {}}, "exists, but resume is given too"),
+        ({"accumulate": 2}, "accumulate=2: the saved training has accumulate=1"),
     ],
     ids=str,
 )

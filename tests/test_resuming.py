@@ -103,12 +103,12 @@ DIFFER = {
     "momentum": (
         (net(), work(), {"optimizer": sgd(0.5)}),
         (net(), work(), {"optimizer": sgd(0.9)}),
-        r"momentum=0\.9; the run to go on with has momentum=0\.5",
+        r"momentum=0\.9; the saved training has momentum=0\.5",
     ),
     "rate": (
         (net(), work(), {"optimizer": sgd(0.5)}),
         (net(), work(), {"optimizer": sgd(0.5, 0.2)}),
-        r"lr=0\.2; the run to go on with has lr=0\.1",
+        r"lr=0\.2; the saved training has lr=0\.1",
     ),
 }
 

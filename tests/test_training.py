@@ -21,8 +21,8 @@ from kit.core.errors import BadValue, NonFiniteLoss, ShapeMismatch, UnknownName
 from kit.data import Dataset, Split
 from kit.inference import Score, evaluate
 from kit.models import FAMILIES, MLP, MLPConfig
-from kit.training import History, step, train
-from kit.training.run import LOOK_S
+from kit.training import History, StepInfo, loop, step, train
+from kit.training.progress import READ_EVERY_S
 from kit.workloads import Workload
 
 PER_EPOCH = 1_197 // 32  # 37 whole batches
@@ -107,7 +107,102 @@ def test_a_step_refuses_unequal_numbers_with_both_shapes():
         step(model, optimizer, torch.zeros(2, 1, 8, 8), torch.zeros(3).long(), cross_entropy)
 
 
+def test_the_fast_way_to_clear_gradients_gives_the_same_weights_bit_for_bit():
+    """`step` against the same lines with PyTorch's own `zero_grad`."""
+    model, other = fresh(), fresh()
+    optimizers = [torch.optim.AdamW(each.parameters(), lr=0.1) for each in (model, other)]
+    for seed in range(5):
+        generator = torch.Generator().manual_seed(seed)
+        inputs = torch.rand(4, 1, 8, 8, generator=generator)
+        targets = torch.randint(10, (4,), generator=generator)
+        step(model, optimizers[0], inputs, targets, cross_entropy)
+        optimizers[1].zero_grad()
+        cross_entropy(other(inputs), targets).backward()
+        optimizers[1].step()
+    assert same(model, other)
+
+
 # --- The loop ------------------------------------------------------------------------------------
+
+
+def test_the_loop_calls_the_step_that_everybody_can_call(vision, monkeypatch):
+    calls = []
+
+    def counted(*args, **options):
+        calls.append(args)
+        return step(*args, **options)
+
+    monkeypatch.setattr(loop, "step", counted)
+    run(fresh(), vision, steps=7)
+    assert len(calls) == 7
+
+
+# --- After each step -----------------------------------------------------------------------------
+
+
+def gradient(info: StepInfo) -> torch.Tensor:
+    return torch.cat([weight.grad.flatten() for weight in info.model.parameters()])
+
+
+class GradientNoise:
+    """How much gradients scatter: trace of their covariance ÷ squared length of their mean.
+
+    McCandlish et al., "An Empirical Model of Large-Batch Training", 2018.
+    """
+
+    def __init__(self) -> None:
+        self.n, self.mean, self.squares = 0, 0.0, 0.0
+
+    def __call__(self, info: StepInfo) -> None:
+        now = gradient(info)
+        self.n += 1
+        self.mean = self.mean + (now - self.mean) / self.n
+        self.squares += float(now.square().sum())
+
+    @property
+    def scale(self) -> float:
+        length = float(self.mean.square().sum())
+        return (self.squares / self.n - length) / length
+
+
+def test_a_hook_measures_gradient_noise_without_a_change_to_the_loop(vision):
+    noise, rate = {}, 1e-9  # so small that the weights stay: all gradients are of one point
+    for batch_size in (8, 128):
+        noise[batch_size] = GradientNoise()
+        options = {"lr": rate, "optimizer": torch.optim.SGD, "batch_size": batch_size}
+        run(fresh(), vision, steps=60, after_step=noise[batch_size], **options)
+    assert {each.n for each in noise.values()} == {60}
+    assert noise[8].scale > 4 * noise[128].scale > 0  # 16 times the examples
+
+
+def test_hooks_see_each_step_in_order_and_change_nothing(vision):
+    one, other, seen, again = fresh(), fresh(), [], []
+
+    def note(info: StepInfo) -> None:
+        assert info.model is one and isinstance(info.optimizer, torch.optim.AdamW)
+        assert gradient(info).abs().sum() > 0 and len(info.inputs) == len(info.targets) == 32
+        seen.append((info.step, float(info.loss)))
+
+    history = run(one, vision, steps=9, after_step=[note, lambda info: again.append(info.step)])
+    assert run(other, vision, steps=9).losses == history.losses
+    assert seen == list(enumerate(history.losses, 1)) and again == list(range(1, 10))
+    assert same(one, other)
+
+
+def test_a_hook_goes_on_counting_where_the_training_goes_on(vision):
+    model, seen = fresh(), []
+    state = run(model, vision, steps=3).state
+    run(model, vision, steps=5, resume=state, after_step=lambda info: seen.append(info.step))
+    assert seen == [4, 5]
+
+
+@pytest.mark.parametrize("wrong", [3, [3], "log"])
+def test_a_hook_that_cannot_be_called_is_refused(vision, wrong):
+    with pytest.raises(BadValue, match="after_step=.*: needs a function of one argument"):
+        run(fresh(), vision, after_step=wrong)
+
+
+# --- What the loop computes ----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -231,7 +326,7 @@ def test_the_loop_hardly_ever_reads_a_loss(vision):
         history = run(fresh(), vision, steps=500, evaluate_every=500, optimizer=torch.optim.SGD)
     assert reads.items == len(history.scores) * 3  # of each: the loss, the sum, the squares
     first = 5  # after one step, and then it knows the pace better and better
-    assert reads.stacks <= 2 * history.train_s / LOOK_S + first
+    assert reads.stacks <= 2 * history.train_s / READ_EVERY_S + first
     assert history.steps == 500
 
 
@@ -294,7 +389,7 @@ def test_resuming_does_not_touch_the_state_it_is_given(vision):
 @pytest.mark.parametrize(
     ("changed", "told"),
     [
-        ({"lr": 0.1}, r"lr=0\.1: the run to go on with has lr=0\.003"),
+        ({"lr": 0.1}, r"lr=0\.1: the saved training has lr=0\.003"),
         ({"batch_size": 16}, r"batch_size=16: .* batch_size=32"),
         ({"seed": 1}, r"seed=1: .* seed=0"),
         ({"optimizer": torch.optim.SGD}, r"optimizer='SGD': .* optimizer='AdamW'"),

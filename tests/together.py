@@ -15,7 +15,9 @@ from torch.nn.functional import cross_entropy
 import kit
 from kit.core.errors import BadValue
 from kit.training import Recipe
-from kit.training.engine import Engine
+from kit.training.distributed import without_messages
+from kit.training.setup import Setup
+from kit.training.steps import loss_of_batch
 
 SMALL = {
     **{"work": "language", "model": "gpt-small", "optimizer": "adamw", "lr": 3e-3},
@@ -55,7 +57,7 @@ LIVES = {**SMALL, "steps": 100, "batch_size": 8, "evaluate_every": 20}
 
 @cache
 def workload(name):
-    """The one of that name; "by sum", whose loss is no mean over examples."""
+    """The one of that name; "by sum", whose loss is not a mean over examples."""
     if name == "by sum":
         return replace(
             workload("control"), loss=lambda *batch: cross_entropy(*batch, reduction="sum")
@@ -95,10 +97,10 @@ def insides(device, sharded):
     """How many weights this process holds, and its gradient of a part of a batch, not sent."""
     kit.seed(0)
     model = workload("language").model("gpt-small").to(device)
-    engine = Engine(model, workload("language"), Recipe(batch_size=4, sharded=sharded))
-    with engine.processes.silent(engine.net):
-        engine.cost(*next(engine.batches())).backward()
-    held = list(engine.model.parameters())
+    setup = Setup(model, workload("language"), Recipe(batch_size=4, sharded=sharded))
+    with without_messages(setup.net):
+        loss_of_batch(setup.net, *next(setup.batches()), workload("language").loss).backward()
+    held = list(setup.model.parameters())
     own = [weight.to_local() if sharded else weight for weight in held]
     gradients = [float(weight.grad.norm()) for weight in held if weight.grad is not None]
     return {"held": sum(part.numel() for part in own), "gradients": gradients}

@@ -26,7 +26,7 @@ from kit.measurement import Parts, Peaks, measure_parts
 from kit.models.custom import copy_model, output_tensor, training_copy
 from kit.plots import Picture, Table, bars
 from kit.training import PRECISIONS, Optimizer, optimizer_for, step
-from kit.training.engine import check_learns
+from kit.training.checks import check_learns
 from kit.workloads import Workload
 
 STEP = ["forward", "backward", "optimizer"]  # the phases of a training step, in order

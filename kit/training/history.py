@@ -19,7 +19,7 @@ class History(Result):
 
     losses: tuple[float, ...] = field(repr=False)  # one per step
     scores: tuple[tuple[int, Score], ...] = field(repr=False)  # (step, score on validation)
-    train_s: float  # in training steps alone, validation and drawing apart
+    train_s: float  # seconds in training steps only, without validation and drawing
     batch_size: int
     lr: float
     steps_per_epoch: int
@@ -29,14 +29,15 @@ class History(Result):
     threads: int
     precision: str = "fp32"
     interrupted: bool = False
-    stopped: str = ""  # why, if before the last step: "target reached", "budget spent" …
+    stopped: str = ""  # why it ended before its last step: "target reached", "budget spent" …
     compile_s: float = 0.0  # the wait for the compiler, before the first step
-    reads: tuple[tuple[int, float], ...] = field(default=(), repr=False)  # (steps, their seconds)
-    state: dict[str, Any] = field(default_factory=dict, repr=False)  # what resuming needs
+    # Raw times: (steps, their seconds) between two looks at the device; `pace` is their median.
+    reads: tuple[tuple[int, float], ...] = field(default=(), repr=False)
+    state: dict[str, Any] = field(default_factory=dict, repr=False)  # for `kit.train(resume=…)`
 
     @property
     def steps(self) -> int:
-        """How many times the weights were updated."""
+        """The number of updates of the weights."""
         return len(self.losses)
 
     @property
@@ -46,7 +47,7 @@ class History(Result):
 
     @property
     def pace(self) -> Estimate:
-        """Median seconds per step, each time that the loop looked up; with its interval."""
+        """Median seconds per step, over the looks of the loop at its losses; with its interval."""
         each = [seconds / steps for steps, seconds in self.reads if steps]
         return median(each, "s") if each else Estimate(math.nan, math.nan, math.nan, "s")
 
@@ -56,10 +57,10 @@ class History(Result):
         return self.batch_size / self.step_s if self.step_s else None
 
     def epochs(self) -> list[float]:
-        """Mean training loss of each whole epoch."""
+        """Mean training loss of each complete epoch."""
         n = self.steps_per_epoch
-        whole = range(0, self.steps - n + 1, n)
-        return [sum(self.losses[i : i + n]) / n for i in whole]
+        starts = range(0, self.steps - n + 1, n)
+        return [sum(self.losses[i : i + n]) / n for i in starts]
 
     def __repr__(self) -> str:
         last = f", loss {self.losses[-1]:.4f}" if self.losses else ""
@@ -68,34 +69,34 @@ class History(Result):
 
     @property
     def _end(self) -> str:
-        """Why it ended, in brackets, if before its last step."""
+        """Why it ended before its last step, in brackets; empty if it did not."""
         why = "interrupted" if self.interrupted else self.stopped
         return f" ({why})" if why else ""
 
     def steps_to(self, target: float) -> int | None:
-        """The first step whose score on validation was at least the target; None if none was."""
+        """The first step at which the validation score reached the target; None if it never did."""
         return next((at for at, score in self.scores if score.mean.value >= target), None)
 
     def seconds_to(self, target: float) -> float | None:
-        """Training time until then, at the mean pace; None if the target was not reached."""
+        """Training time to that step, at the mean pace; None if the target was not reached."""
         return self._seconds(self.steps_to(target))
 
     def steps_to_loss(self, target: float) -> int | None:
-        """The first step whose loss on validation was at most the target; None if none was."""
+        """The first step at which the validation loss fell to the target; None if it never did."""
         return next((at for at, score in self.scores if score.loss <= target), None)
 
     def seconds_to_loss(self, target: float) -> float | None:
-        """Training time until then, at the mean pace; None if the target was not reached."""
+        """Training time to that step, at the mean pace; None if the target was not reached."""
         return self._seconds(self.steps_to_loss(target))
 
     def _seconds(self, steps: int | None) -> float | None:
-        """The time of so many steps."""
+        """The time of this number of steps."""
         if steps == 0:
-            return 0.0  # it was that good before
+            return 0.0  # the untrained model was good enough
         return None if steps is None or self.step_s is None else steps * self.step_s
 
     def table(self) -> Table:
-        """What people see: the way from the first score to the last."""
+        """The validation scores, from the first to the last."""
         measure = self.scores[-1][1].measure if self.scores else "score"
         rows = [
             (
@@ -116,7 +117,7 @@ class History(Result):
         return Table(header, rows, caption)
 
     def to_dict(self) -> dict[str, Any]:
-        """The raw numbers; the weights' state stays in the checkpoint."""
+        """The raw numbers; the optimizer's state stays in the checkpoint."""
         return {
             "losses": [round(loss, 6) for loss in self.losses],
             "scores": [{"step": at, **score.to_dict()} for at, score in self.scores],
@@ -136,7 +137,7 @@ class History(Result):
         }
 
     def plot(self) -> Picture:
-        """Loss over steps: each step's, and the validation's."""
+        """Training loss of each step, and validation loss, over the steps."""
         series: dict[str, Any] = {"training batch": (list(range(1, self.steps + 1)), self.losses)}
         caption = f"Training loss over {self.steps:,} steps"
         if self.losses:

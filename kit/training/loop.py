@@ -1,20 +1,48 @@
-"""The loop: a model, a workload, and steps until the end."""
+"""The loop: batches, steps, and a look at the validation split now and then.
+
+The order of a training:  `Setup` (model, optimizer, batches)  →  `step` again and again  →
+`Progress` (losses, scores, seconds)  →  `History`, which you get back.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
+from kit import devices
+from kit.core.errors import BadValue
 from kit.data import Task
 from kit.data.arguments import check_pair
-from kit.training.engine import Engine
+from kit.training.checkpointing import Checkpointing
 from kit.training.history import History
 from kit.training.optimizers import Optimizer
+from kit.training.progress import Progress, StopRule, total_steps
 from kit.training.recipe import Recipe
-from kit.training.run import Run
-from kit.training.stopping import Ends, total_steps
+from kit.training.setup import Setup
+from kit.training.steps import step
+
+
+class StepInfo(NamedTuple):
+    """What a hook gets after each step.
+
+    The gradients of the step are still there: `weight.grad` of the model's parameters (after
+    clipping, if there is any).
+    """
+
+    step: int  # steps made so far, with this one: the first is 1
+    model: nn.Module  # after the update
+    optimizer: torch.optim.Optimizer
+    loss: Tensor  # before the update; a scalar on the device: `.item()` waits for it
+    inputs: Tensor  # the batch (B, …) of this process
+    targets: Tensor
+
+
+Hook = Callable[[StepInfo], object]
 
 
 def train(
@@ -42,81 +70,100 @@ def train(
     resume: dict[str, Any] | None = None,
     seed: int = 0,
     live: bool = True,
+    after_step: Hook | Sequence[Hook] | None = None,
 ) -> History:
-    """Train the model in place and return what happened.
+    """Train the model in place, and return what happened.
 
-    Interrupting it (the kernel's stop button, Ctrl-C) keeps what was learnt: the weights stay as
-    they are and the history up to there comes back.
+    You can interrupt it with the kernel's stop button or Ctrl-C. The weights then stay as they
+    are, and you get the history up to there.
 
     Parameters
     ----------
     model
-        Any module, on the device it is to be trained on. Handed over in training mode, its parts
-        keep their own modes: what you put in evaluation mode stays in it, such as a frozen
-        BatchNorm. In evaluation mode as a whole, all of it trains but BatchNorm layers whose own
-        weights are frozen. Afterwards all modes are as they were.
+        Any module, on the device on which you want to train it. A model that you hand over in
+        training mode keeps the modes of its parts: what you put in evaluation mode, such as a
+        frozen BatchNorm, stays in it. A model in evaluation mode trains as a whole, except
+        BatchNorm layers whose own weights are frozen. Afterwards all modes are as they were.
     workload
         Gives batches, loss and score.
     steps, epochs
-        How long, counted from the very first step; give one of them.
+        The length of the training, counted from the very first step. Give one of the two.
     batch_size
-        Examples per step, of all processes together. 32: large enough for a smooth loss, small
-        enough for many updates.
+        Examples per step, of all processes together. 32 is large enough for a smooth loss and
+        small enough for many updates.
     lr
         Learning rate. 3e-3 suits AdamW on models as small as the kit's.
     optimizer
-        "adamw", "muon" (see `kit.training.muon`), or what makes one from named parameters and
-        `lr`, such as `torch.optim.SGD`.
+        "adamw", "muon" (see `kit.training.muon`), or a function that makes an optimizer from
+        named parameters and `lr`, such as `torch.optim.SGD`.
     precision
         "fp32", or "bf16": matmuls and convolutions in bfloat16, weights and sums in float32.
     compile
-        Let PyTorch's compiler make one program of forward pass and loss, and one of the backward
-        pass. It takes seconds to minutes before the first step (`History.compile_s`).
+        Compile forward pass, loss and backward pass with `torch.compile`. It takes seconds to
+        minutes before the first step (`History.compile_s`).
     accumulate
-        Cut each batch into so many parts and compute them one after the other: the same update
-        within rounding, with the memory of one part. Not with BatchNorm, which takes statistics
-        of each part alone: a warning says so.
+        Cut each batch into this number of parts, and compute them one after the other. The update
+        is the same within rounding; the memory is that of one part. BatchNorm would take its
+        statistics from each part alone: a warning says so.
     clip
-        Scale the gradient down to this length where it is longer; None: leave it.
+        Scale the gradient down to this length where it is longer; None leaves it.
     schedule, lr_warmup
-        How the rate goes over the steps: see `kit.training.schedules`; and over how many steps it
-        rises first.
+        How the learning rate changes over the steps (see `kit.training.schedules`), and over how
+        many steps it rises first.
     recompute
-        Of layers that repeat keep the inputs alone, and compute the rest again in the backward
+        Of layers that repeat, save the inputs only, and compute the rest again in the backward
         pass: less memory, about a third more work.
     sharded
-        Under `torchrun`: spread weights, gradients and the optimizer's state over the processes
-        (FSDP2, see `kit.training.sharding`), for models whose training fits no single one.
+        Under `torchrun`: spread weights, gradients and optimizer state over the processes (FSDP2,
+        see `kit.training.sharding`), for models whose training does not fit on one device.
     budget_s
-        Stop when the steps have taken this many seconds; None: make all of them.
+        Stop when the steps have taken this number of seconds; None makes all of them.
     target
-        Stop at the first score (0 to 1) on the validation split that reaches it; None: go on.
+        Stop at the first score (0 to 1) on the validation split that reaches it.
     target_loss
-        Stop at the first loss on the validation split that is at most that; None: go on.
+        Stop at the first loss on the validation split that is not above it.
     evaluate_every
-        Steps between scores on the validation split; None: ten times in all, at
-        least an epoch apart.
+        Steps between two scores on the validation split; None: ten scores in all, at least an
+        epoch apart.
     checkpoint
-        A file to keep model and training in, at each score and at the end. If it is there
-        already, training goes on from it: so a run that was killed needs to be started again.
-        It is refused if it was kept with another model, other data or other options.
+        A file for model and training, written at each score and at the end. If it exists, the
+        training goes on from it. So you can start a killed command again as it was. A checkpoint
+        of another model, other data or other options is refused.
     resume
-        A history's or a checkpoint's `.state`: go on exactly where it ended, with the same data
-        and the weights that the model had then. On the CPU the result is bit-identical to a run
-        that was never stopped.
+        The `.state` of a history or a checkpoint: go on exactly where it ended, with the same data
+        and the weights that the model had then. On the CPU the result is bit-identical to a
+        training that was never stopped.
     seed
-        Of the order of the examples.
+        Decides the order of the examples.
     live
-        Draw a loss curve while it runs; it keeps itself below 1 % of the time.
+        Draw a loss curve during the training; it takes less than 1 % of the time.
+    after_step
+        A function, or a list of functions, called after each step with a `StepInfo`: step number,
+        model, optimizer, loss and batch. The gradients can still be read. Use it for a metric or
+        a log of your own. Its time counts as training time.
 
     Raises
     ------
     NonFiniteLoss
         A loss was NaN or infinite: at which step, with which learning rate, and what to try.
 
+    Examples
+    --------
+    Log the length of the gradient at each step, without a change to the loop:
+
+    >>> import kit, torch
+    >>> work, lengths = kit.workloads.vision(), []
+    >>> def log(info):
+    ...     gradients = [weight.grad for weight in info.model.parameters()]
+    ...     lengths.append(torch.nn.utils.get_total_norm(gradients))
+    >>> history = kit.train(work.model("mlp"), work, steps=5, live=False, after_step=log)
+    >>> history.steps, len(lengths)
+    (5, 5)
+
     Explained in lesson 01; what makes it shorter, in lesson 08.
     """
     check_pair("kit.train", model, workload)
+    devices.threads_here()  # a thread that is new would take every core
     recipe = Recipe(
         batch_size=batch_size,
         lr=lr,
@@ -131,21 +178,88 @@ def train(
         sharded=sharded,
         seed=seed,
     )
-    ends = Ends(budget_s, target, target_loss)
-    engine = Engine(model, workload, recipe)
-    run = Run(engine, ends, evaluate_every, checkpoint, live)
-    run.begin(total_steps(steps, epochs, engine.steps_per_epoch), resume)
-    with engine.at_work():
-        run.start()
+    stop_rule, hooks = StopRule(budget_s, target, target_loss), _hooks(after_step)
+    setup = Setup(model, workload, recipe)
+    total = total_steps(steps, epochs, setup.steps_per_epoch)
+    checkpointing = Checkpointing(setup, total, checkpoint)
+    progress = Progress(setup, total, stop_rule, checkpointing, evaluate_every, live)
+    progress.begin(resume)  # at step 0, or where the state ended
+
+    with setup.training_mode():
+        progress.start_clock()
         try:
-            for done, (inputs, targets) in run.batches():
-                run.unread.append(engine.update(inputs, targets, done, run.total))
-                if run.due() and run.look():
+            for batch in islice(setup.batches(progress.steps), progress.steps_left):
+                setup.set_learning_rate(progress.steps, total)
+                loss = step(setup.net, setup.optimizer, *batch, workload.loss, **setup.step_options)
+                progress.unread.append(loss)  # still on the device: nothing waits for it here
+                for hook in hooks:
+                    hook(StepInfo(progress.steps, setup.model, setup.optimizer, loss, *batch))
+                if len(progress.unread) < progress.read_after:
+                    continue  # about 0.1 s pass between two looks at what happens
+                progress.read_losses()  # waits for the device; a loss of NaN ends the training
+                if progress.score_is_due:
+                    progress.evaluate()  # on examples that no step has seen; writes the checkpoint
+                if progress.must_stop():  # target reached or budget spent
                     break
+                progress.draw()
+                progress.restart_clock()  # evaluating and drawing is not training
         except KeyboardInterrupt:
-            if not engine.processes.alone:  # not all at the same step: what was kept last stays
+            # Several processes are not all at the same step: their last checkpoint counts.
+            if not setup.processes.alone:
                 raise
-            run.interrupted = True
+            progress.interrupted = True
         finally:
-            run.end()
-    return run.kept()
+            progress.end()
+    history = progress.history()
+    checkpointing.save(history)
+    return history
+
+
+def _hooks(after_step: Hook | Sequence[Hook] | None) -> Sequence[Hook]:
+    """The hooks as a sequence, which may be empty."""
+    if after_step is None:
+        return ()
+    hooks = (after_step,) if callable(after_step) else after_step
+    if not isinstance(hooks, (list, tuple)) or not all(map(callable, hooks)):
+        raise BadValue(
+            f"after_step={after_step!r}: needs a function of one argument, or a list of such. Each "
+            f"is called after every step with a kit.training.StepInfo."
+        )
+    return hooks
+
+
+def updates(model: nn.Module, workload: Task, **options: Any) -> Iterator[Tensor]:
+    """The bare steps of `kit.train`: each `next` makes one update and returns its loss.
+
+    There is no end, no score and no checkpoint, and the loss is still on the device. Use it to
+    time one way of training against another. The `options` and the losses are those of
+    `kit.train`.
+
+    Raises
+    ------
+    BadValue
+        A schedule or a warm-up was asked for: both need an end.
+
+    Examples
+    --------
+    >>> import kit
+    >>> work = kit.workloads.vision()
+    >>> steps = updates(work.model("mlp"), work, batch_size=64)
+    >>> next(steps).shape, next(steps).shape
+    (torch.Size([]), torch.Size([]))
+
+    Explained in lesson 08.
+    """
+    setup = Setup(model, workload, Recipe(**options))
+    if not setup.recipe.constant_rate:
+        raise BadValue(
+            "updates() has no end, but a schedule and a warm-up need one. Leave both out, or use "
+            "kit.train."
+        )
+
+    def endless() -> Iterator[Tensor]:
+        with setup.training_mode():
+            for batch in setup.batches():
+                yield step(setup.net, setup.optimizer, *batch, workload.loss, **setup.step_options)
+
+    return endless()

@@ -1,4 +1,4 @@
-"""Optimizers by name, and one beside PyTorch's own, called as those are."""
+"""Optimizers by name: AdamW as one fused operation, and Muon."""
 
 from __future__ import annotations
 
@@ -11,36 +11,38 @@ from torch import nn
 from kit.core.errors import BadValue, UnknownName
 
 Named = tuple[str, nn.Parameter]
-Optimizer = str | Callable[..., torch.optim.Optimizer]  # a name, or what makes one
-FUSED_ON = ("cpu", "cuda", "mps", "xpu")  # where PyTorch has an AdamW in one operation
+Optimizer = str | Callable[..., torch.optim.Optimizer]  # a name, or a function that makes one
+FUSED_ON = ("cpu", "cuda", "mps", "xpu")  # devices for which PyTorch has a fused AdamW
 
 
 def optimizer_for(model: nn.Module, optimizer: Optimizer, lr: float) -> torch.optim.Optimizer:
-    """The optimizer of that name, or made by that class, for the weights of the model.
+    """The optimizer of that name, or made by that function, for the weights of the model.
 
     Raises
     ------
     UnknownName, BadValue
-        No such name; or neither a name nor a class.
+        There is no such name; or it is neither a name nor a function.
     """
     if isinstance(optimizer, str) and optimizer not in OPTIMIZERS:
         raise UnknownName("optimizer", optimizer, OPTIMIZERS)
     make = OPTIMIZERS[optimizer] if isinstance(optimizer, str) else optimizer
     if not callable(make):
-        told = "needs a name, or a class to call with parameters and lr, as torch.optim.AdamW is"
-        raise BadValue(f"optimizer={optimizer!r}: {told}.")
+        raise BadValue(
+            f"optimizer={optimizer!r}: needs a name, or a class to call with parameters and lr, "
+            f"such as torch.optim.AdamW."
+        )
     return make(model.named_parameters(), lr=lr)
 
 
 def adamw(named_parameters: Iterable[Named | nn.Parameter], lr: float = 3e-3) -> torch.optim.AdamW:
-    """PyTorch's AdamW, all weights in one operation ("fused") where the device can.
+    """PyTorch's AdamW, with all weights in one operation ("fused") where the device supports it.
 
-    The plain one is a dozen small operations for each weight tensor: on a small model their
-    starting takes longer than the forward pass.
+    The plain one starts a dozen small operations for each weight tensor. On a small model, to
+    start them takes longer than the forward pass.
 
     Loshchilov & Hutter, "Decoupled Weight Decay Regularization", 2019. Explained in lesson 08.
     """
-    parameters: list[Any] = list(named_parameters)
+    parameters: list[Any] = list(named_parameters)  # a generator could be read only once
     weights = [each[1] if isinstance(each, tuple) else each for each in parameters]
     fused = all(w.device.type in FUSED_ON and w.is_floating_point() for w in weights)
     return torch.optim.AdamW(parameters, lr=lr, fused=fused)
@@ -51,27 +53,28 @@ def muon(
 ) -> MuonAndAdamW:
     """An optimizer that moves matrices by Muon and all other weights by AdamW.
 
-    A gradient matrix is mostly a few strong directions, and a step along it changes little else.
-    Muon makes all its directions equally strong before it steps ("orthogonalised": five rounds of
-    a polynomial, no decomposition), so that the rare ones are learnt too. A transformer then needs
-    fewer steps to the same loss; each step costs fifteen small matmuls per matrix more.
+    A gradient matrix often consists of a few strong directions, and a step along it changes little
+    else. Muon makes all directions equally strong before it steps ("orthogonalises" the matrix,
+    with five rounds of a polynomial instead of a decomposition). So rare directions are learnt
+    too. A transformer then needs fewer steps to the same loss, and each step costs fifteen small
+    matmuls per matrix more.
 
     Parameters
     ----------
     named_parameters
-        Of the model: names, because embeddings and the head are matrices to AdamW all the same.
-        What they see is one token, or what they say one token: not directions to mix.
+        Parameters with their names: embeddings and the head are matrices, too, but belong to
+        AdamW. Each of their rows stands for one token, and is not a direction to mix with others.
     lr
-        Of both: Muon's steps are scaled to the size of AdamW's (Liu et al., 2025), so that one
-        number does, and the same as for AdamW alone.
+        Learning rate of both. Muon's steps are scaled to the size of AdamW's (Liu et al., 2025),
+        so that one number suits both.
     momentum
-        Of Muon's mean of gradients. 0.9, a memory of ten steps: trainings as short as the kit's
-        get there in fewer steps than with the usual 0.95.
+        Of Muon's running mean of gradients. 0.9 is a memory of ten steps. Trainings as short as
+        the kit's need fewer steps with it than with the usual 0.95.
 
     Raises
     ------
     BadValue
-        Parameters without their names.
+        The parameters came without their names.
 
     Notes
     -----
@@ -82,7 +85,10 @@ def muon(
     """
     named = list(named_parameters)
     if any(isinstance(each, torch.Tensor) for each in named):
-        raise BadValue("given parameters without names; use model.named_parameters().")
+        raise BadValue(
+            "given parameters without names: Muon needs them, to leave out embeddings and the "
+            "head. Use model.named_parameters()."
+        )
     matrices = [each for each in named if is_inner_matrix(*each)]
     others = [each for each in named if not is_inner_matrix(*each)]
     rules: list[torch.optim.Optimizer] = []
@@ -96,14 +102,14 @@ def muon(
 
 
 def is_inner_matrix(name: str, weight: nn.Parameter) -> bool:
-    """Whether it is a matrix from hidden units to hidden units, as its name and shape tell."""
+    """Whether the weight is a matrix from hidden units to hidden units, by its name and shape."""
     return weight.ndim == 2 and "embed" not in name and "head" not in name.split(".")
 
 
 class MuonAndAdamW(torch.optim.Optimizer):
-    """Two of PyTorch's optimizers as one: their groups are its groups, its state is theirs.
+    """Two of PyTorch's optimizers as one, with common groups and a common state.
 
-    So whatever reads groups or keeps a state (schedulers, checkpoints) sees one optimizer.
+    So code that reads groups or saves a state (schedules, checkpoints) sees one optimizer.
     """
 
     def __init__(self, rules: list[torch.optim.Optimizer]):
@@ -117,7 +123,8 @@ class MuonAndAdamW(torch.optim.Optimizer):
             with torch.enable_grad():
                 loss = closure()
         for rule, group in zip(self.rules, self.param_groups, strict=True):
-            rule.param_groups, rule.state = [group], self.state  # new ones, after a loading
+            # Loading a checkpoint replaces groups and state: hand over what is there now.
+            rule.param_groups, rule.state = [group], self.state
             rule.step()
         return loss
 

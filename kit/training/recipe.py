@@ -1,4 +1,4 @@
-"""What a training is made with: everything that decides how its weights move."""
+"""The recipe of a training: all options that decide how the weights move."""
 
 from __future__ import annotations
 
@@ -12,13 +12,16 @@ from kit.core.errors import BadValue, UnknownName
 from kit.training.optimizers import Optimizer
 from kit.training.schedules import SCHEDULES
 
-MOST_SEED = 2**64 - 1  # that PyTorch's generators take
-PRECISIONS = {"fp32": None, "bf16": torch.bfloat16}  # name -> what autocast computes in
+MOST_SEED = 2**64 - 1  # the largest that PyTorch's generators accept
+# Name -> the dtype that autocast computes in. bfloat16 has float32's range with fewer digits, so
+# small gradients do not become 0 and no loss scaling is needed (Micikevicius et al., "Mixed
+# Precision Training", 2018, needed it for float16).
+PRECISIONS = {"fp32": None, "bf16": torch.bfloat16}
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """What decides how the weights move; `kit.train` says what each means."""
+    """All options that decide how the weights move; `kit.train` explains each."""
 
     batch_size: int = 32
     lr: float = 3e-3
@@ -41,9 +44,9 @@ class Recipe:
             "lr": check_positive("lr", self.lr),
             "clip": None if self.clip is None else check_positive("clip", self.clip),
         }
-        if is_whole(self.batch_size):  # how large it may be, the data say
+        if is_whole(self.batch_size):  # its upper limit depends on the data: see `check_batch`
             given["batch_size"] = int(self.batch_size)
-        for name, value in given.items():  # as Python's numbers
+        for name, value in given.items():  # the checks return Python's numbers, also for NumPy's
             object.__setattr__(self, name, value)
         if self.precision not in PRECISIONS:
             raise UnknownName("precision", self.precision, PRECISIONS)
@@ -51,8 +54,8 @@ class Recipe:
             raise UnknownName("schedule", self.schedule, SCHEDULES)
 
     def check_batch(self, examples: int) -> None:
-        """Refuse a batch larger than what there is, or one that does not fall into its parts."""
-        check_whole("batch_size", self.batch_size, high=examples)
+        """Refuse a batch that is larger than the data, or that does not divide into its parts."""
+        check_whole("batch_size", self.batch_size, 1, examples)
         if self.batch_size % self.accumulate:
             raise BadValue(
                 f"accumulate={self.accumulate} with batch_size={self.batch_size}: needs a number "
@@ -61,20 +64,22 @@ class Recipe:
 
     @property
     def autocast(self) -> torch.dtype | None:
-        """What matmuls compute in; None: in what the weights are."""
+        """The dtype in which matmuls compute; None: that of the weights."""
         return PRECISIONS[self.precision]
 
     @property
     def constant_rate(self) -> bool:
-        """Whether `lr` is the learning rate of every step."""
+        """Whether all steps have the learning rate `lr`."""
         return self.schedule == "constant" and not self.lr_warmup
 
     def settings(self, total: int) -> dict[str, Any]:
-        """What a training that goes on must have as it had: others would give other weights."""
-        kept = asdict(self)
-        for name in ("optimizer", "recompute", "sharded"):  # kept by its class; equal numbers
-            del kept[name]
-        return kept if self.constant_rate else {**kept, "steps": total}
+        """The settings that must be the same when a training resumes, to give the same weights."""
+        settings = asdict(self)
+        # The optimizer is compared by its class; the other two do not change the weights.
+        for name in ("optimizer", "recompute", "sharded"):
+            del settings[name]
+        # A decaying learning rate depends on where the training ends; a constant one does not.
+        return settings if self.constant_rate else {**settings, "steps": total}
 
 
-OLDER = Recipe().settings(0)  # what states of older kits had where they say nothing
+OLDER = Recipe().settings(0)  # the settings of older kits, whose states do not name them all

@@ -1,4 +1,4 @@
-"""Keep less for the backward pass, and compute it again."""
+"""Activation checkpointing: save less for the backward pass, and compute it a second time."""
 
 from __future__ import annotations
 
@@ -15,30 +15,33 @@ from kit.core.errors import BadValue
 
 @contextmanager
 def recomputed(model: nn.Module, wanted: bool) -> Iterator[None]:
-    """Layers that repeat keep their input alone, and compute the rest again in the backward pass.
+    """Within, layers that repeat save their input only, and recompute the rest when it is needed.
 
-    Less memory for about a third more work (Chen et al., "Training Deep Nets with Sublinear
-    Memory Cost", 2016).
+    This needs less memory and about a third more work, since each layer's forward pass runs twice
+    (Chen et al., "Training Deep Nets with Sublinear Memory Cost", 2016).
 
     Raises
     ------
     BadValue
-        The model has no layers that repeat, as a list.
+        The model has no `nn.ModuleList` of layers that repeat.
     """
     layers: list[Any] = layers_that_repeat(model) if wanted else []
     if wanted and not layers:
-        told = f"recompute=True: {type(model).__name__} has no list of layers that repeat"
-        raise BadValue(f"{told}. It helps deep models, such as the GPT; leave it out here.")
+        raise BadValue(
+            f"recompute=True: {type(model).__name__} has no list of layers that repeat. It helps "
+            f"deep models, such as the GPT; leave it out here."
+        )
     for layer in layers:
+        # On the instance, so that weights keep their names and checkpoints stay the same.
         layer.forward = partial(checkpoint, layer.forward, use_reentrant=False)
     try:
         yield
     finally:
         for layer in layers:
-            del layer.forward  # the class's own shows again
+            del layer.forward  # the method of the class is visible again
 
 
 def layers_that_repeat(model: nn.Module) -> list[nn.Module]:
-    """The layers of each list of them in the model, each once; none if it has no list."""
+    """The layers in all `nn.ModuleList`s of the model, each once; none if it has no list."""
     lists = [part for part in model.modules() if isinstance(part, nn.ModuleList)]
     return list(dict.fromkeys(layer for part in lists for layer in part))

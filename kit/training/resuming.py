@@ -1,4 +1,8 @@
-"""Whether a training that goes on is the one that was kept: same data, model, weights."""
+"""Whether a training that goes on is the one that was saved: same data, model and weights.
+
+A checkpoint that is continued with other data or another loss gives a result that nobody could
+explain later. So a state carries fingerprints, and each difference is an error in one line.
+"""
 
 from __future__ import annotations
 
@@ -18,23 +22,23 @@ from kit.data import Task
 from kit.data.fingerprints import fingerprint, metric_fingerprints, qualified_name, same_metric
 
 DIFFERS = "To start from its weights instead: kit.load(path, model=model), then train without it"
-LATER = ("frozen weights", "loss", "module classes", "score")  # older kits did not note these
-HOW = ("fused", "foreign", "capturable")  # an optimizer computes, not what
-NEWER = ("param_names", "maximize", "decoupled_weight_decay")  # older PyTorch did not keep these
+LATER = ("frozen weights", "loss", "module classes", "score")  # older kits did not save these
+HOW = ("fused", "foreign", "capturable")  # how an optimizer computes; the result is the same
+NEWER = ("param_names", "maximize", "decoupled_weight_decay")  # older PyTorch did not save these
 
 
 def weights_now(model: nn.Module) -> str:
-    """A digest of all its weights and persistent buffers, as they are now."""
+    """A digest of all weights and persistent buffers, as they are now."""
     weights, _ = weights_of(model)
     plain = {name: tensor_files.plainly(value) for name, value in weights.items()}
     return tensor_files.digest(plain)[:16]
 
 
 def made_of(model: nn.Module, workload: Task) -> dict[str, str]:
-    """What must be the same when a training goes on: the layers, and the data it learns from.
+    """What must be the same when a training goes on: the layers, and the data they learn from.
 
-    The layers count with names, shapes, dtypes, shared weights, and what their `repr` says of
-    their options; not with where in memory something lies.
+    Of the layers: names, shapes, dtypes, shared weights, and the options that `repr` shows. Memory
+    addresses in a `repr` are left out, since they differ from process to process.
     """
     weights, shared = weights_of(model)
     sizes = [f"{name} {value.dtype} {tuple(value.shape)}" for name, value in weights.items()]
@@ -65,20 +69,20 @@ def _brief(shown: Iterable[str], digested: list[Any]) -> str:
 
 
 def options_of(optimizer: optim.Optimizer) -> list[dict[str, str]]:
-    """Of each group of weights the options in words; of a new optimizer those it was made with."""
-    apart = {"params", "param_names", *HOW, *NEWER}
+    """The options of each group of weights, as text."""
+    left_out = {"params", "param_names", *HOW, *NEWER}
     groups = optimizer.param_groups
-    return [{n: repr(value) for n, value in group.items() if n not in apart} for group in groups]
+    return [{n: repr(v) for n, v in group.items() if n not in left_out} for group in groups]
 
 
-def check_options(kept: dict[str, Any], mine: list[dict[str, str]]) -> None:
-    """Refuse an optimizer that was made with other options than the one that was kept."""
-    for given, found in zip(mine, kept.get("options", mine), strict=False):
+def check_options(saved: dict[str, Any], mine: list[dict[str, str]]) -> None:
+    """Refuse an optimizer that was made with other options than the saved one."""
+    for given, found in zip(mine, saved.get("options", mine), strict=False):
         for name in sorted(set(given) & set(found)):
             if given[name] != found[name]:
                 raise BadValue(
-                    f"cannot resume: the optimizer has {name}={given[name]:.80}; the run to go on "
-                    f"with has {name}={found[name]:.80}. Use that, or start a new training."
+                    f"cannot resume: the optimizer has {name}={given[name]:.80}; the saved "
+                    f"training has {name}={found[name]:.80}. Use that, or start a new training."
                 )
 
 
@@ -87,31 +91,34 @@ def _parts(part: nn.Module) -> bool:
 
 
 @contextmanager
-def understood() -> Iterator[None]:
-    """Within, a state of nonsense is a refusal in a line, whatever it was noticed by."""
+def one_line_refusals() -> Iterator[None]:
+    """Within, whatever error a damaged state causes becomes a `BadValue` of one line."""
     try:
         yield
     except KitError:
         raise
     except tensor_files.ODD as error:
-        told = tensor_files.brief(f"{type(error).__name__}: {error}")
-        raise BadValue(f"cannot resume: kit.train did not keep this state so ({told}).") from error
+        reason = tensor_files.brief(f"{type(error).__name__}: {error}")
+        raise BadValue(
+            f"cannot resume: the state is damaged, or was not written by kit.train ({reason}). "
+            f"Give the `.state` of a history or a checkpoint."
+        ) from error
 
 
-def check_same(kept: dict[str, Any], mine: dict[str, str]) -> None:
-    """Refuse another model or other data than a state was kept with.
+def check_same(saved: dict[str, Any], mine: dict[str, str]) -> None:
+    """Refuse another model or other data than those of the saved training.
 
     Raises
     ------
     BadValue
         What differs, and what to do.
     """
-    found = kept.get("made of")
+    found = saved.get("made of")
     if found is None:
         warnings.warn(
-            "this training was kept by an older kit, which did not note its data and weights: "
-            "nobody has checked that they are the same now.",
-            stacklevel=6,
+            "this training was saved by an older kit, which did not save fingerprints of data and "
+            "weights. So nothing has checked that they are the same now.",
+            stacklevel=7,
         )
         return
     for name in sorted({*mine, *found}, key=lambda name: (name in LATER, name)):
@@ -122,79 +129,91 @@ def check_same(kept: dict[str, Any], mine: dict[str, str]) -> None:
         if mine.get(name) != found.get(name):
             several = name.endswith(("classes", "weights"))
             raise BadValue(
-                f"cannot resume: the {name} differ{'' if several else 's'} from the run to go on "
-                f"with ({found.get(name)}; given {mine.get(name)}). Use the same, or another path "
+                f"cannot resume: the {name} differ{'' if several else 's'} from the saved training "
+                f"({found.get(name)}; given {mine.get(name)}). Use the same, or another path "
                 f"for a new training. {DIFFERS}."
             )
 
 
-def check_weights(kept: dict[str, Any], given: str) -> None:
+def check_weights(saved: dict[str, Any], given: str) -> None:
     """Refuse to go on with `resume=` from other weights than those that the state belongs to."""
-    if given != kept.get("weights", given):
+    if given != saved.get("weights", given):
         raise BadValue(
-            "cannot resume: the model has other weights than the run to go on with had at its "
-            "end. A state holds no weights: give the model that was trained, or fill this one by "
+            "cannot resume: the model has other weights than the saved training had at its end. "
+            "A state holds no weights. Give the model that was trained, or fill this one with "
             "kit.load(path, model=model)."
         )
 
 
-def warn_of_weights(kept: dict[str, Any], given: str) -> None:
-    """Say that a checkpoint replaces weights which this training has never had."""
-    if given not in (kept.get("start", given), kept.get("weights", given)):
+def warn_of_weights(saved: dict[str, Any], given: str) -> None:
+    """Warn that a checkpoint replaces weights which its training has never had."""
+    if given not in (saved.get("start", given), saved.get("weights", given)):
         warnings.warn(
-            "the model had other weights than the training in the checkpoint began with; it goes "
-            "on from those in the checkpoint. Use another path to train from the model as given, "
-            "or seed it as before (kit.devices.seed).",
+            "the model had other weights than the training in the checkpoint began with; the "
+            "training goes on from the weights in the checkpoint. Use another path to train from "
+            "the model as given, or seed it as before (kit.devices.seed).",
             stacklevel=6,
         )
 
 
 def check_optimizer(state: dict[str, Any], optimizer: optim.Optimizer) -> None:
-    """Refuse a state that does not fit the weights: fused optimizers write where it says.
+    """Refuse a state that does not fit the optimizer's weights.
+
+    A fused optimizer trusts the sizes in its state and writes outside its memory if they are wrong.
 
     Raises
     ------
     BadValue
-        Other groups, options of another kind, or tensors of another size than their weight.
+        Other groups, options of another type, or tensors of another size than their weight.
     """
     own = optimizer.state_dict()["param_groups"]
     given = state["param_groups"]
     weights = [weight for group in optimizer.param_groups for weight in group["params"]]
-    sizes = [group["params"] for group in own] == [group["params"] for group in given]
-    if not sizes or not set(state["state"]) <= set(range(len(weights))):
+    same_groups = [group["params"] for group in own] == [group["params"] for group in given]
+    if not same_groups or not set(state["state"]) <= set(range(len(weights))):
         raise BadValue("cannot resume: its optimizer moved other weights than this model has.")
-    for mine, kept in zip(own, given, strict=True):
-        if missing := set(mine) - set(kept) - {*HOW, *NEWER}:
-            raise BadValue(f"cannot resume: its optimizer has no {min(missing)!r}.")
-        for name in set(mine) & set(kept) - {"params", "param_names"}:
-            how = name in HOW and kept[name] in (None, True, False)
-            if not how and not _alike(mine[name], kept[name]):
-                raise BadValue(f"cannot resume: its optimizer has {name}={kept[name]!r:.80}.")
+    for mine, saved in zip(own, given, strict=True):
+        _check_group(mine, saved)
     for group in given:
         names = {frozenset(state["state"][i]) for i in group["params"] if i in state["state"]}
         if len(names) > 1:
-            raise BadValue("cannot resume: its optimizer keeps more of one weight than of another.")
-    fused = any(group.get("fused") for group in (*own, *given))
-    for i, kept in state["state"].items():
-        for name, value in kept.items():
+            raise BadValue("cannot resume: its optimizer saves more of one weight than of another.")
+    if any(group.get("fused") for group in (*own, *given)):
+        _check_sizes(state["state"], weights)
+
+
+def _check_group(mine: dict[str, Any], saved: dict[str, Any]) -> None:
+    """Refuse options that are missing or of another type."""
+    if missing := set(mine) - set(saved) - {*HOW, *NEWER}:
+        raise BadValue(f"cannot resume: its optimizer has no {min(missing)!r}.")
+    for name in set(mine) & set(saved) - {"params", "param_names"}:
+        is_flag = name in HOW and saved[name] in (None, True, False)
+        if not is_flag and not _alike(mine[name], saved[name]):
+            raise BadValue(f"cannot resume: its optimizer has {name}={saved[name]!r:.80}.")
+
+
+def _check_sizes(state: dict[int, Any], weights: list[Tensor]) -> None:
+    """Refuse tensors of another size than their weight; the step count is a single number."""
+    for i, saved in state.items():
+        size = tuple(weights[i].shape)
+        for name, value in saved.items():
             shape = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
-            if not fused or shape == tuple(weights[i].shape):
-                continue
-            if not (name == "step" and shape in ((), (1,))):
-                told = f"{name!r} of shape {shape} for a weight "
-                raise BadValue(f"cannot resume: it has {told}{tuple(weights[i].shape)}.")
+            if shape != size and not (name == "step" and shape in ((), (1,))):
+                raise BadValue(
+                    f"cannot resume: it has {name!r} of shape {shape} for a weight {size}."
+                )
 
 
-def _alike(mine: Any, kept: Any) -> bool:
-    """Whether it can stand for the other: a number for a number, as many for as many."""
+def _alike(mine: Any, saved: Any) -> bool:
+    """Whether the saved value can replace the other: a number for a number, a list for a list."""
     if isinstance(mine, (list, tuple)):
-        same = isinstance(kept, (list, tuple)) and len(mine) == len(kept)
-        return same and all(map(_alike, mine, kept))
-    if isinstance(mine, bool):  # it decides what is kept of each weight
-        return mine is kept
+        same = isinstance(saved, (list, tuple)) and len(mine) == len(saved)
+        return same and all(map(_alike, mine, saved))
+    if isinstance(mine, bool):  # it decides which tensors are saved for each weight
+        return mine is saved
     if isinstance(mine, (int, float, Tensor)):
-        if isinstance(kept, Tensor) != isinstance(mine, Tensor):
+        if isinstance(saved, Tensor) != isinstance(mine, Tensor):
             return False
-        single = isinstance(kept, (int, float)) or getattr(kept, "numel", int)() == 1
-        return single and bool(abs(kept) < 1e30)
-    return type(mine) is type(kept)
+        single = isinstance(saved, (int, float)) or getattr(saved, "numel", int)() == 1
+        return single and bool(abs(saved) < 1e30)
+    return type(mine) is type(saved)

@@ -1,4 +1,4 @@
-"""One update of the weights, and the gradient that it goes along.
+"""One update of the weights: a forward pass, a backward pass, and a step of the optimizer.
 
 Shapes: B batch.
 """
@@ -13,8 +13,18 @@ from torch import Tensor, nn
 
 from kit.core.errors import ShapeMismatch
 from kit.models.custom import find_logits
+from kit.training.distributed import without_messages
 
-Loss = Callable[[Tensor, Tensor], Tensor]  # of outputs and targets, or of inputs and targets
+Loss = Callable[[Tensor, Tensor], Tensor]  # (outputs, targets) -> a scalar
+Forward = Callable[[nn.Module, Tensor, Tensor, Loss], Tensor]
+
+
+def loss_of_batch(model: nn.Module, inputs: Tensor, targets: Tensor, loss: Loss) -> Tensor:
+    """The forward pass: the loss of the model's outputs for a batch, a scalar."""
+    outputs = model(inputs)
+    if not isinstance(outputs, Tensor):  # Hugging Face models return an object with `.logits`
+        outputs = find_logits(outputs, outputs)
+    return loss(outputs, targets)
 
 
 def step(
@@ -24,67 +34,127 @@ def step(
     targets: Tensor,
     loss: Loss,
     autocast: torch.dtype | None = None,
+    *,
+    accumulate: int = 1,
+    clip: float | None = None,
+    forward: Forward = loss_of_batch,
 ) -> Tensor:
-    """One update of the weights; the mirror of `predict`.
+    """Make one update of the weights, and return the loss from before the update.
 
-    With `autocast`, matmuls and convolutions compute in that dtype; weights stay as they are.
+    `kit.train` is a loop around this function.
+
+    Parameters
+    ----------
+    model, optimizer
+        What learns, and the rule that moves its weights.
+    inputs, targets
+        One batch: (B, …) and (B, …), on the model's device.
+    loss
+        A function of outputs and targets, such as `torch.nn.functional.cross_entropy`.
+    autocast
+        The dtype in which matmuls and convolutions compute; the weights keep theirs.
+    accumulate
+        Compute the batch in this number of parts, to save memory.
+    clip
+        The greatest length of the gradient; a longer one is scaled down to it.
+    forward
+        The forward pass, if another one is to be used: `kit.train` may pass a compiled one.
 
     Returns
     -------
     Tensor
-        The loss before the update, a scalar still on the device: reading it with `.item()`
-        would wait for the device, so that is left to the caller.
+        A scalar that is still on the device. Reading it with `.item()` waits for the device, so
+        the function leaves that to you.
 
     Raises
     ------
     ShapeMismatch
-        As many targets as inputs are needed.
+        The numbers of inputs and targets differ.
+
+    Examples
+    --------
+    >>> import torch, kit
+    >>> model = torch.nn.Linear(1, 1, bias=False)
+    >>> _ = torch.nn.init.constant_(model.weight, 2.0)
+    >>> optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    >>> x, y = torch.tensor([[3.0]]), torch.tensor([[5.0]])
+    >>> kit.step(model, optimizer, x, y, torch.nn.functional.mse_loss)  # (2·3 - 5)²
+    tensor(1.)
+    >>> round(model.weight.item(), 3)  # 2 - 0.1 · 2·(2·3 - 5)·3
+    1.4
 
     Explained in lesson 01, taken apart in lesson 02.
     """
     if inputs.shape[0] != targets.shape[0]:
         raise ShapeMismatch(
             f"given inputs {tuple(inputs.shape)} and targets {tuple(targets.shape)}: "
-            f"the first sizes must be equal, one target per example."
+            f"the first sizes must be equal. Give one target per example."
         )
-    optimizer.zero_grad()
+    # `backward` adds to the gradients that are there: without this, old batches would count again.
+    clear_gradients(optimizer)
 
-    def cost(inputs: Tensor, targets: Tensor) -> Tensor:
-        outputs = model(inputs)
-        return loss(
-            outputs if isinstance(outputs, Tensor) else find_logits(outputs, outputs), targets
+    if accumulate > 1:
+        value = accumulate_gradients(
+            model, inputs, targets, loss, autocast, parts=accumulate, forward=forward
         )
+    else:
+        # Forward: how wrong is the model here? Autograd records every operation on the way, and
+        # keeps what it will need to go back. That is most of the memory that training takes.
+        with casting(inputs.device, autocast):
+            value = forward(model, inputs, targets, loss)
+        # Backward: by the chain rule, how does the loss change with each weight? About twice the
+        # work of the forward pass. Afterwards each weight has its answer in `.grad`.
+        value.backward()
 
-    value = backward(cost, inputs, targets, autocast)
+    if clip is not None:  # stays on the device: nothing waits here for the gradient's length
+        nn.utils.clip_grad_norm_(model.parameters(), clip)
+    # Update: move each weight a little against its gradient. `.grad` stays until the next step.
     optimizer.step()
-    return value
+    return value.detach()  # without its graph, which would keep memory alive
 
 
-def backward(
-    cost: Loss,
+def casting(device: torch.device, dtype: torch.dtype | None) -> AbstractContextManager[object]:
+    """A context in which matmuls compute in that dtype; with None, one that changes nothing.
+
+    Autocast caches the weights that it has cast until the context ends. So it must end before
+    the optimizer changes the weights.
+    """
+    return nullcontext() if dtype is None else torch.autocast(device.type, dtype)
+
+
+def clear_gradients(optimizer: torch.optim.Optimizer) -> None:
+    """The fast path of `optimizer.zero_grad()`: the same effect, 20 µs sooner.
+
+    PyTorch's method first tells profilers about the call. On a small model that costs as much as
+    a layer. A test holds both ways against each other, bit for bit.
+    """
+    for group in optimizer.param_groups:
+        for weight in group["params"]:
+            weight.grad = None
+
+
+def accumulate_gradients(
+    model: nn.Module,
     inputs: Tensor,
     targets: Tensor,
-    autocast: torch.dtype | None,
-    parts: int = 1,
-    silent: Callable[[], AbstractContextManager[None]] = nullcontext,
+    loss: Loss,
+    autocast: torch.dtype | None = None,
+    *,
+    parts: int,
+    forward: Forward = loss_of_batch,
 ) -> Tensor:
-    """The loss of a batch, its gradient added to what the weights' `.grad` hold.
+    """Forward and backward pass of a batch in equal parts, one after the other; its loss.
 
-    With `parts`, the batch is cut into so many, one after the other. What the forward pass keeps
-    for the backward pass is then kept for one part at a time; the sum of their gradients, each
-    divided by their number, is the gradient of the whole. All but the last are computed within
-    `silent`: processes that train together send each other the sum alone.
+    Memory holds the activations of one part at a time. Each part's loss is divided by the number
+    of parts, so the gradients add up to that of the batch's mean loss (within rounding).
     """
-    if parts > 1:
-        *most, last = zip(inputs.chunk(parts), targets.chunk(parts), strict=True)
-        shared = lambda x, y: cost(x, y) / parts  # noqa: E731
-        with silent():
-            values = [backward(shared, *part, autocast) for part in most]
-        return torch.stack([*values, backward(shared, *last, autocast)]).sum()
-    if autocast is None:
-        value = cost(inputs, targets)  # forward
-    else:  # a block of its own: what it casts, it forgets at its end, before the weights change
-        with torch.autocast(inputs.device.type, autocast):
-            value = cost(inputs, targets)
-    value.backward()
-    return value.detach()
+    values = []
+    pairs = zip(inputs.chunk(parts), targets.chunk(parts), strict=True)
+    for number, (x, y) in enumerate(pairs, 1):
+        # Processes that train together exchange the sum only, during the last backward pass.
+        with nullcontext() if number == parts else without_messages(model):
+            with casting(x.device, autocast):
+                value = forward(model, x, y, loss) / parts
+            value.backward()
+        values.append(value.detach())
+    return torch.stack(values).sum()
