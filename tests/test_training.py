@@ -198,7 +198,7 @@ def test_a_hook_goes_on_counting_where_the_training_goes_on(vision):
 
 @pytest.mark.parametrize("wrong", [3, [3], "log"])
 def test_a_hook_that_cannot_be_called_is_refused(vision, wrong):
-    with pytest.raises(BadValue, match="after_step=.*: needs a function of one argument"):
+    with pytest.raises(BadValue, match=r"after_step=.*: needs a function of one argument"):
         run(fresh(), vision, after_step=wrong)
 
 

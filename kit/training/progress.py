@@ -138,7 +138,7 @@ class Progress:
             lr = self.setup.recipe.lr
             message = (
                 f"the loss was {values[len(finite)]} at step {len(self.losses) + 1} with "
-                f"lr={lr:g}, so the model cannot learn from it. Use a smaller lr (try "
+                f"lr={lr:g}: the model cannot learn from it. Use a smaller lr (try "
                 f"{lr / 10:g}), and look for NaN or infinity in the inputs."
             )
             raise NonFiniteLoss(message, self.history())
