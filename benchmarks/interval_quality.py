@@ -25,12 +25,13 @@ from scipy.signal import lfilter
 from scipy.stats import quantile_test
 
 import kit
-from kit.core.statistics import Estimate, average, bootstrap, median, proportion, ranks
+from kit.core.dependence import ranks
+from kit.core.statistics import Estimate, average, bootstrap, median, proportion
 from kit.core.units import words
 from kit.ladders.ratios import at_once, product
 from kit.ladders.training_rungs import Rung, Way, to_the_loss
-from kit.loadgen import tolerated
-from kit.loadgen.arrivals import poisson
+from kit.loadgen import late_allowed
+from kit.loadgen.server_scenario import poisson
 from kit.measurement import Comparison, Conditions, Measurement
 
 NAME = "interval_quality"
@@ -338,7 +339,7 @@ def queued(load, queries, seed):
 def md1(load, target_s, percentile, queries, seed):
     """A server with Poisson arrivals and answers of 1 s, by Lindley's waits: no time passes."""
     due, starts = queued(load, queries, seed)
-    return kit.loadgen.ServerRun(
+    return kit.loadgen.ServerResult(
         scenario="server",
         arrivals_s=tuple(due.tolist()),
         starts_s=tuple(starts.tolist()),
@@ -376,8 +377,8 @@ def queues():
         mean_s = 1 + load / (2 * (1 - load)) if load < 1 else np.nan
         for times in (0.67, 1.0, 1.5, 2.0):
             runs = [md1(load, times * tail_s, percentile, queries, seed) for seed in range(seeds)]
-            told = [run.says for run in runs]
-            independent = [r.late <= tolerated(r.n, percentile) for r in runs]
+            told = [run.verdict for run in runs]
+            independent = [r.late <= late_allowed(r.n, percentile) for r in runs]
             means = [run.mean_latency for run in runs]
             tails = [run.latency_estimate(percentile) for run in runs]
             held = [m.low <= mean_s <= m.high for m in means]

@@ -14,7 +14,7 @@ from kit.course.exercises import EXERCISES, check
 from kit.course.exercises.lesson_02 import WEIGHTS
 from kit.course.exercises.lesson_05 import SLOW_RUNS, wanted_width
 from kit.inference import Score, predict
-from kit.loadgen import ServerRun
+from kit.loadgen import ServerResult
 from kit.measurement import Conditions
 from kit.models import MLP
 from kit.training import History
@@ -57,7 +57,7 @@ def run_of(gaps_s, service_s):
     for due in arrivals:
         starts.append(max(due, ends[-1] if ends else 0.0))
         ends.append(starts[-1] + service_s)
-    return ServerRun(
+    return ServerResult(
         scenario="server", rate=3.0, target_s=1.0, percentile=90, max_batch=1, seed=0,
         arrivals_s=tuple(arrivals.tolist()), starts_s=tuple(starts), ends_s=tuple(ends),
         batch_sizes=(1,) * len(ends), conditions=Conditions("cpu", 1, "2", 1e-9),

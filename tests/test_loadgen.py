@@ -9,19 +9,25 @@ import numpy as np
 import pytest
 
 from kit import loadgen
+from kit.core.dependence import ranks
 from kit.core.errors import BadValue, CallFailed, NotEnoughSamples
 from kit.loadgen import (
-    ServerRun,
+    ServerResult,
     highest_rate,
+    late_allowed,
     multi_stream,
     offline,
     server,
     single_stream,
-    tolerated,
 )
-from kit.loadgen.arrivals import poisson
 from kit.loadgen.client import WARM_UP, sleep_until
-from kit.loadgen.dependence import inflation, mean_of, of_a_queue, percentile_of, ranks
+from kit.loadgen.early_stopping import (
+    latency_inflation,
+    mean_estimate,
+    percentile_estimate,
+    queue_inflation,
+)
+from kit.loadgen.server_scenario import poisson
 from kit.measurement import Conditions
 
 
@@ -37,7 +43,7 @@ def serving(clock, stopwatch, wait_until):
 
     def serving(serve, *, due=None, monkeypatch=None, **given):
         if due is not None:
-            monkeypatch.setattr("kit.loadgen.arrivals.poisson", lambda *_: np.array(due))
+            monkeypatch.setattr("kit.loadgen.server_scenario.poisson", lambda *_: np.array(due))
             given = {"rate": 1.0, "queries": len(due)} | given
         given = {"target_s": 10.0, "stopwatch": stopwatch, "wait_until": wait_until} | given
         return server(serve, **given)
@@ -68,16 +74,16 @@ def brute_force(n, percentile):
 @pytest.mark.parametrize("percentile", [50, 90, 95, 97, 99])
 @pytest.mark.parametrize("n", [1, 10, 63, 64, 129, 130, 458, 459, 661, 662, 1_000])
 def test_tolerated_is_the_binomial_sum(n, percentile):
-    assert tolerated(n, percentile) == brute_force(n, percentile)
+    assert late_allowed(n, percentile) == brute_force(n, percentile)
 
 
 @pytest.mark.parametrize(("percentile", "none_late", "one_late"), [(90, 44, 64), (99, 459, 662)])
 def test_the_numbers_of_mlperf(percentile, none_late, one_late):
     """LoadGen: 459 queries for p99 if none is late; one may be late from 662, or 64 for p90."""
-    assert tolerated(none_late - 1, percentile) == -1
-    assert tolerated(none_late, percentile) == 0
-    assert tolerated(one_late - 1, percentile) == 0
-    assert tolerated(one_late, percentile) == 1
+    assert late_allowed(none_late - 1, percentile) == -1
+    assert late_allowed(none_late, percentile) == 0
+    assert late_allowed(one_late - 1, percentile) == 0
+    assert late_allowed(one_late, percentile) == 1
 
 
 def test_a_percentile_is_above_the_plain_one_and_comes_nearer_with_more_queries(clock, stopwatch):
@@ -89,7 +95,7 @@ def test_a_percentile_is_above_the_plain_one_and_comes_nearer_with_more_queries(
         return run.tail_latency_s / (1e-3 * n)  # latencies 1, 2 … n ms, in some order
 
     assert estimate(65) == pytest.approx(1.0)  # t = 1: the slowest of all
-    assert estimate(1_000) == pytest.approx((1_000 - tolerated(1_000, 90) + 1) / 1_000)
+    assert estimate(1_000) == pytest.approx((1_000 - late_allowed(1_000, 90) + 1) / 1_000)
     assert 0.9 < estimate(1_000) < 0.93
 
 
@@ -108,15 +114,15 @@ def correlated(rho, n, seed):
 @pytest.mark.parametrize("rho", [0.0, 0.5, 0.9])
 def test_inflation_is_what_theory_says_of_an_autoregressive_process(rho):
     """(1 + ρ) ÷ (1 − ρ), and never below: each time the larger of two noisy estimates."""
-    found = [inflation(np.log(correlated(rho, 4_000, seed))) for seed in range(40)]
+    found = [latency_inflation(np.log(correlated(rho, 4_000, seed))) for seed in range(40)]
     truth = (1 + rho) / (1 - rho)
     assert 0.9 * truth < np.mean(found) < 1.6 * truth + 0.2
 
 
 def test_equal_times_are_independent_and_a_clocks_rounding_is_no_difference():
-    assert inflation([0.01] * 1_000) == 1
+    assert latency_inflation([0.01] * 1_000) == 1
     drifting = 0.01 + 1e-14 * np.arange(1_000)
-    assert len(set(ranks(drifting))) == 1 and inflation(ranks(drifting)) == 1
+    assert len(set(ranks(drifting))) == 1 and latency_inflation(ranks(drifting)) == 1
     assert ranks([3.0, 1.0, 3.0, math.inf]).tolist() == [2.0, 0.5, 2.0, 3.5]
 
 
@@ -136,7 +142,7 @@ def test_an_upper_limit_holds_for_times_that_depend_on_each_other(rho, percentil
 def streamed(times_s, percentile=90):
     """A single stream that took these times."""
     ends = np.cumsum(times_s)
-    return loadgen.StreamRun(
+    return loadgen.StreamResult(
         scenario="single stream",
         arrivals_s=tuple(ends - times_s),
         starts_s=tuple(ends - times_s),
@@ -153,8 +159,10 @@ def test_the_mean_of_dependent_times_has_an_interval_that_holds():
         told = streamed(correlated(0.9, 2_000, seed)).mean_latency
         covered += told.low <= truth <= told.high
     assert covered >= 90
-    assert mean_of([1.0, 2.0], inflation=2.0).high == math.inf  # one independent value: no interval
-    assert percentile_of([1.0, 2.0], 90, inflation=1.0).high == math.inf
+    assert (
+        mean_estimate([1.0, 2.0], inflation=2.0).high == math.inf
+    )  # one independent value: no interval
+    assert percentile_estimate([1.0, 2.0], 90, inflation=1.0).high == math.inf
 
 
 def test_too_few_independent_queries_refuse_the_percentile():
@@ -318,7 +326,7 @@ def test_batching_keeps_up_where_one_at_a_time_does_not(clock, serving):
     given = {"rate": 300, "target_s": 0.05, "queries": 4_000}
     alone = serving(taking(clock, 0.010, 0.0001), **given)
     together = serving(taking(clock, 0.010, 0.0001), max_batch=32, **given)
-    assert alone.says == "no" and alone.unanswered > 0
+    assert alone.verdict == "no" and alone.unanswered > 0
     assert alone.load.value == pytest.approx(300 * 0.0101)
     assert together.valid and together.late == 0 and together.load is None
     assert 2 < together.mean_batch < 32
@@ -385,7 +393,7 @@ def test_more_than_can_be_answered_is_never_valid_however_patient_the_target(clo
     """All come at once, and each has a second: all are answered in time, but in the long run?"""
     run = serving(taking(clock, 0.001), rate=1e6, target_s=1.0, queries=700)
     assert run.unanswered == 0 and run.late == 0
-    assert run.says == "no" and run.load.value == pytest.approx(1_000)
+    assert run.verdict == "no" and run.load.value == pytest.approx(1_000)
     assert any("no time to grow" in doubt for doubt in run.doubts)
 
 
@@ -396,14 +404,14 @@ def test_one_late_of_700_is_tolerated_and_two_are_not(clock, serving, slow, says
     due = np.arange(1, 701) * 10.0
     with pytest.MonkeyPatch.context() as patch:
         run = serving(lambda _: call(), due=due, rate=1e-3, target_s=1.0, monkeypatch=patch)
-    assert (run.late, run.says) == (slow, says)
+    assert (run.late, run.verdict) == (slow, says)
     assert run.valid == (says == "yes")
 
 
 @pytest.mark.parametrize(("n", "says"), [(458, "cannot tell"), (460, "yes")])
 def test_too_few_queries_are_never_valid(clock, serving, n, says):
     run = serving(taking(clock, 1e-9), rate=1, target_s=1.0, queries=n)
-    assert run.late == 0 and run.says == says
+    assert run.late == 0 and run.verdict == says
     few = "458 queries, are few: needs 662, 662 s"
     assert run.doubts == ((few,) if says == "cannot tell" else ())
 
@@ -420,7 +428,7 @@ def md1(load, target_s, percentile, queries, seed):
     due = poisson(load, queries, seed)
     walk = np.cumsum(np.concatenate([[0.0], 1.0 - np.diff(due)]))
     starts = due + walk - np.minimum.accumulate(walk)
-    return ServerRun(
+    return ServerResult(
         scenario="server",
         arrivals_s=tuple(due.tolist()),
         starts_s=tuple(starts.tolist()),
@@ -439,7 +447,7 @@ def said(load, times, percentile, queries, seeds=40):
     """How often it says what, with a target of so many times the true percentile."""
     target_s = times * TAILS_S[load][percentile]
     runs = (md1(load, target_s, percentile, queries, seed) for seed in range(seeds))
-    told = [run.says for run in runs]
+    told = [run.verdict for run in runs]
     return {says: told.count(says) / seeds for says in ("yes", "no", "cannot tell")}
 
 
@@ -447,7 +455,7 @@ def test_the_made_up_run_is_the_one_that_the_server_makes(clock, serving):
     made = md1(0.8, 5.0, 90, 300, seed=3)
     run = serving(taking(clock, 1.0), rate=0.8, target_s=5.0, percentile=90, queries=300, seed=3)
     assert run.latencies_s == pytest.approx(made.latencies_s)
-    assert (run.says, run.queries_needed) == (made.says, made.queries_needed)
+    assert (run.verdict, run.queries_needed) == (made.verdict, made.queries_needed)
 
 
 @pytest.mark.parametrize("percentile", [90, 99])
@@ -472,19 +480,19 @@ def test_a_rate_at_or_above_the_capacity_is_never_valid(load):
     for seed in range(20):
         run = md1(load, 1e4, 90, 5_394, seed)
         assert run.late == 0  # the target is so patient that nothing shows in this run
-        assert run.says == ("no" if load > 1 else run.says) and not run.valid
+        assert run.verdict == ("no" if load > 1 else run.verdict) and not run.valid
 
 
 def test_a_run_that_is_too_short_says_how_many_queries_the_load_needs():
     run = md1(0.95, 1e3, 90, 5_394, seed=0)
-    assert run.says == "cannot tell" and run.queries_needed >= 64 * of_a_queue(0.95) - 1
-    assert of_a_queue(0.95) == pytest.approx(761)
+    assert run.verdict == "cannot tell" and run.queries_needed >= 64 * queue_inflation(0.95) - 1
+    assert queue_inflation(0.95) == pytest.approx(761)
     (doubt,) = (d for d in run.doubts if "few" in d)
     assert doubt.startswith("5,394 queries, worth 7 independent ones, are few: needs 48,7")
     assert "may be valid or not" in repr(run)
     assert run.table().rows[0][-1] == "cannot tell"
-    assert json.loads(json.dumps(run.verdict()))["says"] == "cannot tell"
-    assert of_a_queue(1.0) == math.inf
+    assert json.loads(json.dumps(run.summary()))["verdict"] == "cannot tell"
+    assert queue_inflation(1.0) == math.inf
 
 
 def test_the_late_share_has_an_interval_that_is_as_wide_as_the_queue_remembers():
@@ -535,7 +543,7 @@ def test_the_highest_rate_lies_where_queueing_theory_puts_it(clock, stopwatch, w
     assert found.best.valid and not found.best.doubts
     above = min(t.rate for t in found.trials if t.rate > found.rate)
     assert found.rate < above <= 1.06 * found.rate  # rates are rounded to three digits
-    assert all(t.says == "no" for t in found.trials if t.rate >= found.too_high)
+    assert all(t.verdict == "no" for t in found.trials if t.rate >= found.too_high)
     batched = highest_rate(taking(clock, 0.010, 0.0001), max_batch=32, budget_s=5.0, **given)
     assert batched.rate > 5 * found.rate
     assert found.rate == found.to_dict()["rate_queries_per_s"]
@@ -551,7 +559,7 @@ def test_no_rate_above_the_capacity_is_ever_the_highest(clock, stopwatch, wait_u
     given = {"stopwatch": stopwatch, "wait_until": wait_until, "percentile": 90, "seed": seed}
     found = highest_rate(taking(clock, 0.010), target_s=1.0, budget_s=5.0, **given)
     assert found.rate < 100
-    assert all(t.says != "yes" for t in found.trials if t.rate >= 100)
+    assert all(t.verdict != "yes" for t in found.trials if t.rate >= 100)
 
 
 def test_a_target_below_the_service_time_has_no_rate(clock, stopwatch, wait_until):
@@ -688,7 +696,7 @@ def test_a_real_clock_is_read_too():
     alone = single_stream(serve, budget_s=0.02)
     assert alone.n > 1 and 0.001 <= min(alone.latencies_s) <= max(alone.latencies_s) < 1
     run = server(serve, rate=200, target_s=1.0, percentile=90, queries=64)
-    assert run.says != "no" and run.unanswered == 0
+    assert run.verdict != "no" and run.unanswered == 0
     assert min(run.latencies_s) >= 0.001
     assert 64 / 200 / 2 < run.duration_s < 3
     assert run.mean_in_system == pytest.approx(run.arrival_rate * run.mean_latency_s, rel=1e-6)

@@ -37,7 +37,7 @@ def nothing(_: object = None) -> None:
     pass
 
 
-def asked_often() -> loadgen.ServerRun:
+def asked_often() -> loadgen.ServerResult:
     return loadgen.server(nothing, rate=1e3, target_s=1, queries=10)
 
 
@@ -89,13 +89,13 @@ MAKERS = {
     "TrainingLadder": climbed,
     "Machine": lambda work: devices.machine(),
     "Measurement": lambda work: measurement.measure(nothing, **SHORT),
-    "OfflineRun": lambda work: loadgen.offline(nothing, samples=8, batch_size=4),
+    "OfflineResult": lambda work: loadgen.offline(nothing, samples=8, batch_size=4),
     "Parts": lambda work: measurement.measure_parts({"a": nothing}, **SHORT),
     "Peaks": lambda work: measurement.Peaks({"float32": 1e11}, 4e10, {}, "cpu", 1),
     "Rung": lambda work: climbed(work).newest,
     "Score": lambda work: inference.evaluate(tiny(), work),
-    "ServerRun": lambda work: asked_often(),
-    "StreamRun": lambda work: loadgen.multi_stream(nothing, **SHORT),
+    "ServerResult": lambda work: asked_often(),
+    "StreamResult": lambda work: loadgen.multi_stream(nothing, **SHORT),
     "Sweep": lambda work: measurement.sweep(lambda size: nothing, [1, 2], **SHORT),
     "RunCost": trained_and_used,
     "Recorded": lambda work: recordings.recorded("99"),

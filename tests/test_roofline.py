@@ -12,6 +12,7 @@ from kit.core.errors import BadValue, UnknownName
 from kit.core.files import cache_folder
 from kit.core.units import words
 from kit.measurement import Conditions, Observer, Peaks
+from kit.measurement import peaks as finding
 from kit.measurement.peaks import layer_point, peaks
 
 MADE_UP = Peaks({"float32": 1e11, "bfloat16": 4e11}, 4e10, {"float16": 1e9}, "cpu", 1)
@@ -168,7 +169,7 @@ def test_this_machine_has_peaks(monkeypatch, tmp_path):
     assert here.processor == devices.backend_of("cpu").name
     assert here.torch == torch.__version__ and here.budget_s == 0.05
     assert set(here.shapes) == set(here.matmul_flops_per_s)
-    assert all(shape in peaks.CPU_SHAPES for shape in here.shapes.values())
+    assert all(shape in finding.CPU_SHAPES for shape in here.shapes.values())
 
 
 def test_the_peak_is_that_of_the_faster_library(monkeypatch):
@@ -181,8 +182,8 @@ def test_the_peak_is_that_of_the_faster_library(monkeypatch):
         layouts.append(call().layout)
         return 0.5 if layouts[-1] == torch._mkldnn else 1.0
 
-    monkeypatch.setattr(peaks, "_best_s", best_s)
-    rate = peaks._matmul_rate((8, 4, 2), torch.float32, peaks.Stopwatch("cpu"), 1.0)
+    monkeypatch.setattr(finding, "_best_s", best_s)
+    rate = finding._matmul_rate((8, 4, 2), torch.float32, finding.Stopwatch("cpu"), 1.0)
     assert rate == 2 * 8 * 4 * 2 / 0.5
     assert layouts == [torch.strided, torch._mkldnn]
 
@@ -196,9 +197,9 @@ def timed(monkeypatch, tmp_path, quiet):
         found.append(budget_s)
         return 1e-3
 
-    monkeypatch.setattr(peaks, "_best_s", best_s)
+    monkeypatch.setattr(finding, "_best_s", best_s)
     monkeypatch.setenv("KIT_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(peaks, "_asked", set())
+    monkeypatch.setattr(finding, "_asked", set())
     return found
 
 
@@ -207,7 +208,7 @@ def test_what_was_measured_is_kept_and_read_the_next_time(timed):
     often = len(timed)
     libraries = 3 + torch.backends.mkldnn.is_available()  # float32 is multiplied by two
     # A probe; in each pass all shapes, and triad and reading of two sizes.
-    assert often == libraries + peaks.PASSES * (libraries * 5 + 2 * 2)
+    assert often == libraries + finding.PASSES * (libraries * 5 + 2 * 2)
     assert peaks() == first
     assert peaks(budget_s=1.0) == first  # what took longer is good enough
     assert len(timed) == often
@@ -216,7 +217,7 @@ def test_what_was_measured_is_kept_and_read_the_next_time(timed):
 
 def new_process():
     """Forget that this process has measured already."""
-    peaks._asked.clear()
+    finding._asked.clear()
 
 
 def test_the_best_of_the_first_sessions_is_kept(timed, monkeypatch):
@@ -235,7 +236,7 @@ def test_the_best_of_the_first_sessions_is_kept(timed, monkeypatch):
             budget_s=budget_s,
         )
 
-    monkeypatch.setattr(peaks, "_measured", measure_once)
+    monkeypatch.setattr(finding, "_measured", measure_once)
     best = []
     for _ in range(8):
         new_process()
@@ -243,18 +244,18 @@ def test_the_best_of_the_first_sessions_is_kept(timed, monkeypatch):
         assert peaks() == found  # one process measures once
         best.append(found.bandwidth_bytes_per_s)
     assert best == [1e9, 4e9, 4e9, 4e9, 4e9, 4e9, 4e9, 4e9]
-    assert len(measured) == peaks.SESSIONS and found.sessions == peaks.SESSIONS
+    assert len(measured) == finding.SESSIONS and found.sessions == finding.SESSIONS
 
 
 def test_asked_again_it_rises_and_never_falls(timed, monkeypatch):
     first = peaks()
-    monkeypatch.setattr(peaks, "_best_s", lambda call, watch, budget_s: 2e-3)
+    monkeypatch.setattr(finding, "_best_s", lambda call, watch, budget_s: 2e-3)
     slower = peaks(again=True)
     assert slower.matmul_flops_per_s == first.matmul_flops_per_s
     assert slower.bandwidth_bytes_per_s == first.bandwidth_bytes_per_s
     assert "found less: float32" in slower.table().caption
     assert f"memory {words(first.bandwidth_bytes_per_s / 2, 'B/s')}" in slower.table().caption
-    monkeypatch.setattr(peaks, "_best_s", lambda call, watch, budget_s: 5e-4)
+    monkeypatch.setattr(finding, "_best_s", lambda call, watch, budget_s: 5e-4)
     faster = peaks(again=True)
     assert faster.bandwidth_bytes_per_s == 2 * first.bandwidth_bytes_per_s
     assert "found less" not in faster.table().caption
@@ -263,7 +264,7 @@ def test_asked_again_it_rises_and_never_falls(timed, monkeypatch):
 
 def test_a_busy_moment_can_raise_what_is_kept_but_is_no_calm_session(timed, monkeypatch):
     first = peaks()
-    monkeypatch.setattr(peaks, "_best_s", lambda call, watch, budget_s: 5e-4)
+    monkeypatch.setattr(finding, "_best_s", lambda call, watch, budget_s: 5e-4)
     throttled = devices.Surroundings(1, 1, 0, 0, 0, 0.5, 0, None, None)
     doubted = Conditions("cpu", 1, "2", 0.0, throttled)
     monkeypatch.setattr(Observer, "conditions", lambda self: doubted)
@@ -278,9 +279,9 @@ def test_the_far_array_is_larger_than_the_last_cache(monkeypatch):
     monkeypatch.setattr(devices, "memory_left", lambda: 10**11)
     for cache, far in [(None, 192_000_000), (32 << 20, 192_000_000), (300_000_000, 900_000_000)]:
         monkeypatch.setattr(devices, "last_cache_bytes", lambda cache=cache: cache)
-        assert peaks._far_bytes() == far
+        assert finding._far_bytes() == far
     monkeypatch.setattr(devices, "memory_left", lambda: 2_000_000_000)
-    assert peaks._far_bytes() == 500_000_000  # no more than a quarter of what is left
+    assert finding._far_bytes() == 500_000_000  # no more than a quarter of what is left
     big = replace(CACHED, far_bytes=900_000_000)
     assert big.bandwidth_for(899_999_999) == 2e11 and big.bandwidth_for(900_000_000) == 4e10
 
@@ -371,7 +372,7 @@ def test_a_dtype_that_the_processor_lacks_is_left_after_a_probe(timed, monkeypat
         timed.append(made)
         return 1.0 if made == torch.float16 else 1e-3
 
-    monkeypatch.setattr(peaks, "_best_s", best_s)
+    monkeypatch.setattr(finding, "_best_s", best_s)
     here = peaks()
     assert set(here.emulated) == {"float16"} and "float16" not in here.matmul_flops_per_s
     assert timed.count(torch.float16) == 1

@@ -9,14 +9,13 @@ from scipy.signal import lfilter
 from scipy.special import ndtri
 from scipy.stats import binom, quantile_test, t
 
+from kit.core.dependence import autocorrelation, effective_samples
 from kit.core.errors import BadValue, NotEnoughSamples
 from kit.core.statistics import (
     Estimate,
-    autocorrelation,
     average,
     bootstrap,
     difference,
-    independent,
     median,
     paired_difference,
     percentile,
@@ -226,7 +225,7 @@ def test_a_bootstrap_of_fewer_than_ten_is_unknown():
 
 def test_independent_samples_have_hardly_wider_intervals():
     draw = np.random.default_rng(0)
-    told = [independent(draw.normal(size=100)) for _ in range(500)]
+    told = [effective_samples(draw.normal(size=100)) for _ in range(500)]
     assert told.count(100) >= 0.93 * 500 and np.mean(told) > 97
 
 
@@ -236,8 +235,8 @@ def test_a_trend_leaves_the_interval_unknown():
 
 
 def test_rounding_errors_are_no_order():
-    assert independent(0.1 + 1e-16 * np.arange(100)) == 100
-    assert independent(np.ones(100)) == 100
+    assert effective_samples(0.1 + 1e-16 * np.arange(100)) == 100
+    assert effective_samples(np.ones(100)) == 100
 
 
 def test_geyers_sum_by_hand():
@@ -245,7 +244,7 @@ def test_geyers_sum_by_hand():
     r = autocorrelation([0, 0, 0, 1, 1, 1] * 2_000)
     assert r[:4] == pytest.approx([1, 1 / 3, -1 / 3, -1], abs=2e-3)
     # The correlation of neighbours alone says (1 + 1/3) ÷ (1 - 1/3) = 2, which is more.
-    assert independent([0, 0, 0, 1, 1, 1] * 2_000) == pytest.approx(12_000 / 2, rel=0.01)
+    assert effective_samples([0, 0, 0, 1, 1, 1] * 2_000) == pytest.approx(12_000 / 2, rel=0.01)
 
 
 SHARES = {  # as of examples of which most are right in nearly all: a draw, and its mean

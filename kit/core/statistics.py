@@ -1,4 +1,10 @@
-"""A number with its interval: what a finite number of observations allows one to say."""
+"""A number with its interval: what a limited number of observations can tell.
+
+Estimate             a value, a 95 % interval and a unit; arithmetic with exact numbers
+├── of samples       median, percentile, bootstrap, average, proportion
+├── of two           difference, paired_difference, quotient, product
+└── of several       smallest
+"""
 
 from __future__ import annotations
 
@@ -6,26 +12,24 @@ import math
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from numbers import Real
 
 import numpy as np
 
+from kit.core.checks import is_number
+from kit.core.dependence import effective_samples, effective_values, most_below
 from kit.core.errors import BadValue, NotEnoughSamples
 from kit.core.units import span, words
 
 CONFIDENCE = 0.95
-RESAMPLES = 2_000  # the ends of a 95 % interval then wander by about 3 % of its width
-LEAST_INDEPENDENT = 10  # of samples that follow each other; how many there are is a guess below
-BATCHES = (5, 10, 20)  # few see a long memory, many see a short one more precisely
-LEAST_RESAMPLED = 10  # of skewed samples; fewer do not show how skewed they are
-SHOWS_ORDER = 30  # samples that can show whether they follow each other
+RESAMPLES = 2_000  # the ends of a 95 % interval then vary by about 3 % of its width
+LEAST_RESAMPLED = 10  # samples: fewer do not show how skewed they are
 
 
 @dataclass(frozen=True)
 class Estimate:
     """A value with a 95 % confidence interval from `low` to `high`, all in the same unit.
 
-    An end that nobody knows is infinite (or 0 for what cannot be negative); records keep None.
+    An unknown end is infinite, or 0 for what cannot be negative; in records it is None.
 
     >>> Estimate(3.1, 2.9, 3.3, "×"), Estimate(3.1, 0.0, math.inf, "×")
     (3.10 × [2.90 to 3.30 ×], 3.10 × [unknown])
@@ -46,34 +50,47 @@ class Estimate:
 
     @property
     def interval(self) -> str:
-        """From `low` to `high`, in words."""
+        """The interval in words: "2.90 to 3.30 ×", or "unknown"."""
         if self.high == math.inf:
-            return (
-                "unknown"
-                if self.low in (0, -math.inf)
-                else f"at least {words(self.low, self.unit)}"
-            )
+            open_below = self.low in (0, -math.inf)
+            return "unknown" if open_below else f"at least {words(self.low, self.unit)}"
         if self.low == -math.inf:
             return f"at most {words(self.high, self.unit)}"
         return span(self.low, self.high, self.unit)
 
-    def __truediv__(self, number: float) -> Estimate:
-        """The estimate in units of an exactly known number."""
-        return Estimate(self.value / number, self.low / number, self.high / number)
+    # Arithmetic with numbers that are known exactly and not below 0, such as a count of examples.
+    # For two estimates there are functions below, because it matters how they were measured:
+    # `quotient` and `product` (independently), `paired_difference` (on the same examples).
 
     def __mul__(self, number: float) -> Estimate:
-        """So many times the estimate, in its unit; the number is known exactly and not below 0."""
+        """The estimate times a number, in the same unit."""
         return Estimate(self.value * number, self.low * number, self.high * number, self.unit)
 
     __rmul__ = __mul__
 
+    def __truediv__(self, number: float) -> Estimate:
+        """The estimate ÷ a number. The result has no unit: seconds ÷ seconds are a ratio.
+
+        >>> Estimate(3.0, 2.0, 4.0, "s") / 2
+        1.50 [1 to 2]
+        """
+        return Estimate(self.value / number, self.low / number, self.high / number)
+
     def __rtruediv__(self, number: float) -> Estimate:
-        """An exactly known number above zero ÷ an estimate above zero: seconds become a rate."""
+        """A number ÷ the estimate, which is above 0: seconds per call become calls per second.
+
+        >>> (32 / Estimate(0.1, 0.08, 0.16, "s")).with_unit("examples/s")
+        320 examples/s [200 to 400 examples/s]
+        """
         return Estimate(
             number / self.value,
             number / self.high,
             number / self.low if self.low > 0 else math.inf,
         )
+
+    def with_unit(self, unit: str) -> Estimate:
+        """The same numbers with another unit; nothing is converted."""
+        return Estimate(self.value, self.low, self.high, unit)
 
     def to_dict(self) -> dict[str, float | str | None]:
         """The value and its interval, with the unit; an infinite end, which JSON lacks, is None."""
@@ -86,13 +103,13 @@ def median(
 ) -> Estimate:
     """The median of samples in the order in which they were taken, with its 95 % interval.
 
-    Half of what one draws lies below the true median, so how many of n samples do is a matter of
-    n coin tosses. The interval goes from one sample to another, so far apart that the tosses put
-    the truth between them at least 19 times in 20, whatever the distribution.
+    Each sample lies below the true median with probability 1/2, like the toss of a coin. So the
+    number of samples below it is binomial, whatever the distribution. The interval goes from one
+    of the ordered samples to another, far enough apart to hold the true median 19 times in 20.
 
-    Timings often follow each other: a slow one comes after slow ones. Then n say as much as a
-    smaller number of independent ones (`independent`), and the interval is that of so few. Fewer
-    than 30 cannot show whether they follow each other; the interval takes them for independent.
+    Timings often follow each other: a slow one comes after slow ones. Then they say as much as
+    fewer independent ones (`effective_samples`), and the interval is as wide as for those. Fewer
+    than 30 samples cannot show this; the interval treats them as independent.
 
     >>> median([3.0, 1.0, 5.0, 2.0, 6.0, 4.0], "s")
     3.50 s [1.00 to 6.00 s]
@@ -100,18 +117,20 @@ def median(
     Notes
     -----
     Thompson, "On confidence ranges for the median", Annals of Mathematical Statistics 7 (1936).
-    With fewer than six samples not even all of them are sure enough, and with fewer than ten
-    independent ones among samples that follow each other nobody knows how many there are: the
-    interval is then unknown.
+    The interval is unknown with fewer than six samples, because even the whole range then misses
+    the true median too often. It is also unknown if dependent samples say less than ten
+    independent ones, because that count is then a guess.
     """
     if not len(samples):
-        raise NotEnoughSamples("the median of no samples: needs at least one.")
+        raise NotEnoughSamples("the median of no samples: needs at least one sample.")
     given = np.asarray(samples, dtype=float)
-    return _between(given, 50, unit, confidence, independent(given))
+    return _between(given, 50, unit, confidence, effective_samples(given))
 
 
 def samples_of_a_median(confidence: float = CONFIDENCE) -> int:
-    """How many samples the interval of a median needs: both ends are off half of the time.
+    """How many samples the interval of a median needs.
+
+    All n samples lie on the same side of the true median with probability 2 · (1/2)ⁿ.
 
     >>> samples_of_a_median()
     6
@@ -120,31 +139,35 @@ def samples_of_a_median(confidence: float = CONFIDENCE) -> int:
 
 
 def percentile(samples: Sequence[float] | np.ndarray, p: float, unit: str = "") -> Estimate:
-    """The value that p % of what one draws lies below, with its 95 % interval.
+    """The value that p % of all samples lie below, with its 95 % interval.
 
-    As for `median`, the order of the samples counts, and so does the order of those above that
-    value. An end is unknown where too few independent samples lie beyond it.
+    As for `median`, samples that follow each other count as fewer, and so do bursts of samples
+    above that value. An end is unknown where too few independent samples lie beyond it.
+
+    >>> percentile(np.random.default_rng(0).permutation(1000), 90)
+    899 [880 to 918]
 
     Raises
     ------
     NotEnoughSamples
-        A tail needs samples in it: fewer than `samples_needed(p)` say nothing of it.
+        Fewer samples than `samples_needed(p)`: the tail would hold too few of them.
     """
     needed = samples_needed(p)
     if len(samples) < needed:
-        raise NotEnoughSamples(f"p{p:g} of {len(samples):,} samples: needs {needed:,}.")
+        raise NotEnoughSamples(f"p{p:g} of {len(samples):,} samples: needs {needed:,} samples.")
     given = np.asarray(samples, dtype=float)
     beyond = given > np.percentile(given, p)
-    return _between(given, p, unit, CONFIDENCE, min(independent(given), independent(beyond)))
+    m = min(effective_samples(given), effective_samples(beyond))
+    return _between(given, p, unit, CONFIDENCE, m)
 
 
 def _between(samples: np.ndarray, p: float, unit: str, confidence: float, m: int) -> Estimate:
     """The p-th percentile of samples that say as much as m independent ones.
 
-    It lies between two of the ordered samples, as far from both ends as of m they would be.
+    Of m samples, k could be left out at an end. Of these n it is the same share: k ÷ m.
     """
     ordered, n, tail = np.sort(samples), len(samples), (1 - confidence) / 2
-    ends = (_rank(m, share, tail) if m else -1 for share in (p / 100, 1 - p / 100))
+    ends = (most_below(m, share, tail) if m else -1 for share in (p / 100, 1 - p / 100))
     low, high = (int((k + 0.5) * n / m - 0.5) if k >= 0 else None for k in ends)
     unknown = 0.0 if ordered[0] >= 0 else -math.inf
     return Estimate(
@@ -155,98 +178,16 @@ def _between(samples: np.ndarray, p: float, unit: str, confidence: float, m: int
     )
 
 
-def independent(samples: Sequence[float] | np.ndarray) -> int:
-    """How many independent samples say as much as these, which were taken one after another.
-
-    All n of them, unless each resembles the one before it. Then it is n ÷ (1 + 2 Σ ρ), ρ the
-    correlation of the samples' ranks at each distance, summed while two in a row are positive
-    (Geyer, "Practical Markov chain Monte Carlo", Statistical Science 7, 1992), or less where
-    ρ at distance 1 alone says so, corrected for its bias in short series (Kendall, "Note on bias
-    in the estimation of autocorrelation", Biometrika 41, 1954), or where the means of 5, 10 or 20
-    batches scatter more than that (Schmeiser, "Batch size effects in the analysis of simulation
-    output", Operations Research 30, 1982). Below ten nobody knows: 0.
-
-    What a run does not show cannot be counted: of slow moments that come less often than once in
-    the run, no interval made from it knows.
-
-    >>> independent([3.0, 1.0, 5.0, 2.0, 6.0, 4.0]), independent(range(100))
-    (6, 0)
-    """
-    return _independent(ranks(samples))
-
-
-def _independent(values: np.ndarray) -> int:
-    """The same for the values as they are."""
-    n = len(values)
-    r = correlation(values)
-    if n < 3 or r[1] <= 1.645 / math.sqrt(n):  # independent ones stay below it 19 times in 20
-        return n
-    pairs = r[: n // 2 * 2 : 2] + r[1::2]
-    until = int(np.argmin(pairs > 0)) or len(pairs)
-    once = min(float(r[1]) + (1 + 3 * float(r[1])) / n, 0.999)
-    memories = (2 * float(pairs[:until].sum()) - 1, (1 + once) / (1 - once), scatter(values), 1.0)
-    m = int(n / max(memories))
-    return m if m >= LEAST_INDEPENDENT else 0
-
-
-def scatter(values: np.ndarray) -> float:
-    """How much more the means of batches scatter than those of independent values would.
-
-    The variance of the means × the batch's length ÷ the variance of the values, the most of
-    several numbers of batches.
-    """
-    found = [0.0]
-    for batches in BATCHES:
-        if (length := len(values) // batches) > 1:
-            means = values[: batches * length].reshape(batches, length).mean(axis=1)
-            found.append(length * float(means.var(ddof=1) / values.var()))
-    return max(found)
-
-
-def ranks(samples: Sequence[float] | np.ndarray) -> np.ndarray:
-    """(n,) the rank of each sample: one huge sample does not hide what the others do."""
-    given = np.asarray(samples, dtype=float)
-    alike = np.round(given / (np.median(np.abs(given)) or 1.0), 9)  # rounding errors are no order
-    _, place, often = np.unique(alike, return_inverse=True, return_counts=True)
-    return (np.cumsum(often) - often / 2)[place]  # equal samples share a rank
-
-
-def autocorrelation(samples: Sequence[float] | np.ndarray) -> np.ndarray:
-    """How far samples resemble those 0, 1, 2 … before them: the correlation of their ranks."""
-    return correlation(ranks(samples))
-
-
-def correlation(values: np.ndarray) -> np.ndarray:
-    """How far values resemble those 0, 1, 2 … before them. (n,) from -1 to 1."""
-    n, apart = len(values), values - values.mean()
-    power = np.abs(np.fft.rfft(apart, 2 * n)) ** 2
-    products = np.fft.irfft(power)[:n]
-    return products / products[0] if products[0] > 0 else np.zeros(n)
-
-
-def _rank(n: int, share: float, tail: float) -> int:
-    """How many of n samples can be left out below, if the truth may be there `tail` of the time.
-
-    The largest k with P(at most k of n lie below the truth) ≤ tail; -1 if not even all will do.
-    """
-    from scipy.special import bdtr, bdtrik  # here: it would double the time of `import kit`
-
-    k = int(np.ceil(bdtrik(tail, n, share)))
-    while k >= 0 and bdtr(k, n, share) > tail:
-        k -= 1
-    return k
-
-
 def samples_needed(p: float) -> int:
     """How many samples a statement about the p-th percentile needs: 64 for p90, 662 for p99.
 
-    The fewest n of which, with 99 % confidence, at least two lie beyond it: MLPerf's rule for
-    stopping early (MLPerf Inference Rules, "early stopping").
+    With 99 % confidence at least two of them lie beyond it: MLPerf's rule for stopping early
+    (MLPerf Inference Rules, "early stopping").
 
     >>> samples_needed(90), samples_needed(99)
     (64, 662)
     """
-    if not isinstance(p, Real) or not 0 < p < 100:
+    if not is_number(p) or not 0 < p < 100:
         raise BadValue(f"percentile {p!r}: needs a number between 0 and 100.")
     beyond = float(min(p, 100 - p)) / 100
 
@@ -262,22 +203,28 @@ def samples_needed(p: float) -> int:
 def bootstrap(
     samples: np.ndarray, statistic: Callable[..., np.ndarray] = np.mean, unit: str = ""
 ) -> Estimate:
-    """Any smooth statistic of samples in the order they were taken; for medians see above.
+    """A smooth statistic of samples in the order in which they were taken, with its interval.
 
-    Resampling draws n of the n samples with replacement, again and again: how far the statistic
-    moves, in its own standard errors, is how far it can be trusted (bootstrap-t). Where the
-    samples follow each other the interval is as wide as for fewer (`independent`).
+    The bootstrap draws n of the n samples with replacement, again and again. The spread of the
+    statistic over these draws, in its own standard errors, gives the interval (bootstrap-t). For
+    samples that follow each other it is as wide as for fewer (`effective_samples`). The median is
+    not smooth: use `median`.
 
     Parameters
     ----------
     samples
-        (n,) observations, or (n, k) rows of k things observed together: rows stay together.
-        Fewer than ten leave the interval unknown. What one in ten samples does needs forty:
-        it may be missing from fewer.
+        (n,) observations, or (n, k) rows of k values observed together: rows stay together.
+        With fewer than ten the interval is unknown. To show what one sample in ten does, take
+        forty: fewer may not contain it.
     statistic
         Takes an array and `axis`, e.g. `np.mean`; for rows it gets (draws, n, k).
     unit
         Of the estimate.
+
+    Examples
+    --------
+    >>> bootstrap(np.array([1.0, 2.0, 3.0, 4.0, 5.0] * 4))
+    3 [2.26 to 3.75]
 
     Notes
     -----
@@ -290,21 +237,22 @@ def bootstrap(
     n, value = len(samples), float(statistic(samples, axis=0))
     if n < LEAST_RESAMPLED:
         return Estimate(value, -math.inf, math.inf, unit)
+    # The jackknife: the statistic without each sample shows how far that sample pulls on it.
     without = [float(statistic(np.delete(samples, i, axis=0), axis=0)) for i in range(n)]
-    pull = (n - 1) * (np.mean(without) - np.array(without))  # of each sample on the statistic
+    pull = (n - 1) * (np.mean(without) - np.array(without))
     error = float(np.std(pull, ddof=1)) / math.sqrt(n)
-    if error <= 1e-12 * abs(value):  # nothing but rounding
+    if error <= 1e-12 * abs(value):  # only rounding errors
         return Estimate(value, value, value, unit)
-    # The values themselves count here, not only their ranks; but one huge one hides the others.
-    if not (m := min(independent(pull), _independent(pull))):
+    # The values count here as well as their ranks, because one huge value hides the others.
+    if not (m := min(effective_samples(pull), effective_values(pull))):
         return Estimate(value, -math.inf, math.inf, unit)
     drawn = np.random.default_rng(0).integers(0, n, size=(RESAMPLES, n))
     moved = statistic(samples[drawn], axis=1) - value
     errors = np.std(pull[drawn], axis=1, ddof=1) / math.sqrt(n)
-    # A small sample lacks the rare large ones: its draws scatter too little at their ends.
+    # A small sample lacks the rare large values, so its draws spread too little: widen the tails.
     tail = 100 * (1 - CONFIDENCE) / 2 * n / (n + 10)
     down, up = np.percentile(moved[errors > 0] / errors[errors > 0], [100 - tail, tail])
-    # Of fewer samples the error is larger, and is itself known less well: Student's factor.
+    # With fewer samples the error is larger and known less well: Student's factor.
     widest = error * math.sqrt(n / m) * float(stdtrit(m - 1, 0.975) / stdtrit(n - 1, 0.975))
     return Estimate(value, value - float(down) * widest, value - float(up) * widest, unit)
 
@@ -312,17 +260,17 @@ def bootstrap(
 def average(
     total: float,
     squares: float,
-    n: int,
+    n: float,
     unit: str = "",
     *,
     limits: tuple[float, float] | None = None,
 ) -> Estimate:
     """The mean of n numbers, from their sum and the sum of their squares, with Student's interval.
 
-    It is right for numbers that are about normal. Shares are not: where nearly all are 1, the
-    few that are not may be missing from a small sample. Give the `limits` between which each
-    number lies, and the interval is as if one more number had been at each limit (as Agresti and
-    Coull do for right and wrong, The American Statistician 52, 1998). It stays within them.
+    The interval is right for numbers that are about normal. Shares are not: if nearly all are 1,
+    a small sample may miss the few that are not. So give the `limits` between which each number
+    lies. The interval is then as if one more number had been at each limit, and stays within them
+    (Agresti & Coull do this for right and wrong, The American Statistician 52, 1998).
 
     >>> average(total=9.0, squares=29.0, n=3)
     3 [0.516 to 5.48]
@@ -343,11 +291,11 @@ def average(
     return Estimate(mean, mean - half, mean + half, unit)
 
 
-def proportion(successes: int, n: int) -> Estimate:
+def proportion(successes: float, n: float) -> Estimate:
     """The share of successes among n trials, with Wilson's interval (1927).
 
-    Unlike the textbook's p ± 1.96·√(p(1−p)/n) it stays inside 0 to 1 and is still right when
-    nearly all trials succeed, as they do for a well-trained classifier.
+    Unlike the textbook's p ± 1.96·√(p(1−p)/n) it stays between 0 and 1, and it is still right
+    when nearly all trials succeed, as for a well-trained classifier.
 
     >>> proportion(297, 300)
     99.0 % [97.1 to 99.7 %]
@@ -361,7 +309,10 @@ def proportion(successes: int, n: int) -> Estimate:
 
 
 def difference(after: Estimate, before: Estimate) -> Estimate:
-    """How much larger one share is than another, with Newcombe's interval (1998, method 10).
+    """The difference of two shares that were measured independently.
+
+    The interval is Newcombe's (Statistics in Medicine 17, 1998, method 10). For two models on the
+    same examples, `paired_difference` is far narrower.
 
     >>> difference(proportion(297, 300), proportion(30, 300))
     89.0 % [84.6 to 92.0 %]
@@ -375,12 +326,12 @@ def difference(after: Estimate, before: Estimate) -> Estimate:
 def paired_difference(
     after: Sequence[float] | np.ndarray, before: Sequence[float] | np.ndarray
 ) -> Estimate:
-    """How much more the same examples are worth after than before, on average: a share.
+    """The mean difference of two scores on the same examples, as a share.
 
-    Two models that answer the same examples mostly err on the same ones, so their difference is
-    known far better than either score. Where each example is right or wrong, the interval is
-    Agresti & Min's: as if one more example had been lost and one more won (half of each counted),
-    without which no change would seem to be no doubt. For shares it is Student's within limits.
+    Two models that answer the same examples mostly fail on the same ones, so their difference is
+    known far better than either score. If each example is right or wrong, the interval is Agresti
+    & Min's: as if half an example more had been won and lost in each way. Otherwise a sample
+    without any change would have an interval without any width. For shares it is Student's.
 
     >>> paired_difference(after=[1, 1, 0, 1] * 75, before=[1, 1, 1, 1] * 75)
     -25.0 % [-29.8 to -19.9 %]
@@ -392,7 +343,9 @@ def paired_difference(
     """
     x, y = np.asarray(after, dtype=float), np.asarray(before, dtype=float)
     if x.shape != y.shape or x.ndim != 1 or not len(x):
-        raise BadValue(f"given {x.shape} and {y.shape}: needs two values of each example.")
+        raise BadValue(
+            f"given {x.shape} and {y.shape}: needs two values for each example, in the same order."
+        )
     n, gain = len(x), x - y
     if not np.isin(x, (0, 1)).all() or not np.isin(y, (0, 1)).all():
         return average(float(gain.sum()), float(np.square(gain).sum()), n, "%", limits=(-1, 1))
@@ -402,24 +355,36 @@ def paired_difference(
     return Estimate(value, min(value, centre - half), max(value, centre + half), "%")
 
 
-def quotient(above: Estimate, below: Estimate) -> Estimate:
+def quotient(above: Estimate, below: Estimate, unit: str = "×") -> Estimate:
     """The ratio of two independent estimates above zero; their relative errors add in squares.
 
-    Timed in turns, two calls have a ratio of their own (`kit.compare`), which is far narrower.
+    Calls that were timed in turns have a ratio of their own (`kit.compare`): its interval is far
+    narrower, because slow moments of the machine cancel.
 
     >>> quotient(Estimate(8.0, 7.0, 9.0, "s"), Estimate(2.0, 1.9, 2.1, "s"))
     4.00 × [3.47 to 4.55 ×]
     """
     value = above.value / below.value
     if min(above.low, below.low) <= 0:
-        return Estimate(value, 0.0, math.inf, "×")
+        return Estimate(value, 0.0, math.inf, unit)
     down = math.hypot(math.log(above.value / above.low), math.log(below.high / below.value))
     up = math.hypot(math.log(above.high / above.value), math.log(below.value / below.low))
-    return Estimate(value, value * math.exp(-down), value * math.exp(up), "×")
+    return Estimate(value, value * math.exp(-down), value * math.exp(up), unit)
+
+
+def product(a: Estimate, b: Estimate, unit: str = "×") -> Estimate:
+    """Two independent estimates above zero, multiplied: a time × a ratio is a time.
+
+    >>> product(Estimate(2.0, 1.8, 2.2, "s"), Estimate(0.5, 0.5, 0.5, "×"), "s")
+    1.00 s [900 ms to 1.10 s]
+    """
+    return quotient(a, 1 / b, unit)
 
 
 def smallest(estimates: Iterable[Estimate]) -> Estimate:
-    """The smallest of several, with the lowest end of all: noise has a say in which one it is.
+    """The smallest of several estimates, with the lowest of all ends.
+
+    Noise decides in part which one is the smallest, so that one's own interval would be too high.
 
     >>> smallest([Estimate(2.0, 1.2, 2.8), Estimate(1.8, 1.7, 1.9)])
     1.80 [1.20 to 1.90]

@@ -1,7 +1,7 @@
-"""Numbers into words: 0.00124 s becomes "1.24 ms", and what is unknown becomes "—".
+"""Numbers as text: 0.00124 s becomes "1.24 ms", and an unknown number becomes "—".
 
-One rule for every unit: three significant digits and decimal prefixes, also for bytes
-(1 MB = 10⁶ bytes), so that bytes ÷ (bytes/s) can be done in the head. The kit never writes MiB.
+One rule holds for every unit: three significant digits and decimal prefixes. That includes bytes
+(1 MB = 10⁶ bytes), so that you can divide bytes by bytes/s in your head. The kit never writes MiB.
 """
 
 import math
@@ -20,7 +20,7 @@ PREFIXES = {
     5: "P",
     6: "E",
 }
-WHOLE = {"", "B", "FLOP"}  # things that one counts: there are no milli-bytes
+COUNTED = {"", "B", "FLOP"}  # counts are whole: there are no milli-bytes
 WORDS = (
     "examples",
     "parameters",
@@ -29,11 +29,11 @@ WORDS = (
     "requests",
     "samples",
     "steps",
-)  # units in words take no prefix
+)  # units that are words take no prefix
 
 
 def words(value: float | None, unit: str = "") -> str:
-    """The value in words, scaled by a decimal prefix.
+    """The value as text with its unit, scaled by a decimal prefix.
 
     Parameters
     ----------
@@ -56,17 +56,17 @@ def words(value: float | None, unit: str = "") -> str:
     if unit == "×" or unit.startswith(WORDS) or value == 0 or math.isinf(value):
         return f"{digits(value)} {unit}".strip()
     power = math.floor(math.log10(abs(float(f"{value:.2e}"))) / 3)
-    power = min(max(power, 0 if unit in WHOLE else -4), 6)
+    power = min(max(power, 0 if unit in COUNTED else -4), 6)
     if unit == "s":
         power = min(power, 0)  # 1,200 s, never 1.2 ks
     scaled = value / 1000**power
-    count = power == 0 and float(value).is_integer() and unit in WHOLE
+    count = power == 0 and float(value).is_integer() and unit in COUNTED
     text = f"{value:.0f}" if count else digits(scaled)
     return f"{text} {PREFIXES[power]}{unit}".strip()
 
 
 def span(low: float, high: float, unit: str = "") -> str:
-    """A range in words, with the unit once if both ends share it.
+    """A range as text, with the unit once if both ends share it.
 
     >>> span(8.11, 8.38, "×"), span(0.00098, 0.00112, "s")
     ('8.11 to 8.38 ×', '980 µs to 1.12 ms')
@@ -77,7 +77,7 @@ def span(low: float, high: float, unit: str = "") -> str:
 
 
 def digits(value: float) -> str:
-    """Three significant digits, without an exponent where people would not write one.
+    """Three significant digits; an exponent only below 0.0001.
 
     >>> digits(0.0123), digits(1234.5), digits(99.95), digits(0)
     ('0.0123', '1,234', '100', '0')

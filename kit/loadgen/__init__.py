@@ -1,9 +1,9 @@
-"""One system, four ways to ask it: the scenarios of MLPerf Inference, for any callable.
+"""The scenarios of MLPerf Inference, for any callable: one system, four ways to send it queries.
 
 A *query* is what a user sends; it holds one or more *samples* (images, texts). The system is
-`serve(n)`, which answers n samples at once. The scenarios differ in when the next query comes:
+`serve(n)`, which answers n samples at once. The scenarios differ in when the next query arrives:
 
-scenario          the next query comes            samples  what counts
+scenario          the next query arrives          samples  what counts
 single_stream     when the last one is answered   1        p90 of the latency    (a phone)
 multi_stream      when the last one is answered   8        p99 of the latency    (a car's cameras)
 server            at random moments (Poisson)     1        is p99 within a target?  (a website)
@@ -11,27 +11,33 @@ server            at random moments (Poisson)     1        is p99 within a targe
 offline           all are there at the start      all      samples per second    (an archive)
 
 Sources: Reddi et al., "MLPerf Inference Benchmark", ISCA 2020 (arXiv:1911.02549); MLPerf Inference
-Rules, "Scenarios" and the appendix on early stopping. Multi stream is as the Rules have it today;
-the paper's sent a query at fixed intervals. MLPerf lets a scenario run for 600 s, on its own models
-and by its own LoadGen: a number from here teaches, and is no MLPerf result.
+Rules, "Scenarios" and the appendix on early stopping. Multi stream follows today's Rules; in the
+paper it sent a query at fixed intervals. MLPerf runs a scenario for up to 600 s, on its own models
+and with its own LoadGen. A number from here teaches; it does not count as an MLPerf result.
 """
 
-from kit.loadgen.arrivals import ServerRun, server
-from kit.loadgen.dependence import tolerated
-from kit.loadgen.outcomes import Run
+from kit.loadgen.early_stopping import late_allowed
 from kit.loadgen.rate_search import HighestRate, highest_rate
-from kit.loadgen.streams import OfflineRun, StreamRun, multi_stream, offline, single_stream
+from kit.loadgen.scenario_result import ScenarioResult
+from kit.loadgen.server_scenario import ServerResult, server
+from kit.loadgen.stream_scenarios import (
+    OfflineResult,
+    StreamResult,
+    multi_stream,
+    offline,
+    single_stream,
+)
 
 __all__ = [
     "HighestRate",
-    "OfflineRun",
-    "Run",
-    "ServerRun",
-    "StreamRun",
+    "OfflineResult",
+    "ScenarioResult",
+    "ServerResult",
+    "StreamResult",
     "highest_rate",
+    "late_allowed",
     "multi_stream",
     "offline",
     "server",
     "single_stream",
-    "tolerated",
 ]

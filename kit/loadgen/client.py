@@ -1,4 +1,10 @@
-"""Sending queries to a system and noting when each was answered: the loops of all scenarios."""
+"""The two ways to send queries and to record when each was answered: closed loop and open loop.
+
+In a closed loop the next query waits for the last answer, so a slow system is asked less often.
+In an open loop queries arrive when they are scheduled, however slow the system is: only an open
+loop shows a queue (Schroeder, Wierman & Harchol-Balter, "Open versus closed: a cautionary tale",
+NSDI 2006).
+"""
 
 from __future__ import annotations
 
@@ -10,20 +16,20 @@ from typing import Any
 
 import numpy as np
 
-from kit.loadgen.dependence import independent_needed, of_a_percentile
+from kit.loadgen.early_stopping import independent_needed, percentile_inflation
 from kit.measurement import Stopwatch, labelled, no_collection
 
 Serve = Callable[[int], Any]
 Wait = Callable[[Callable[[], float], float], None]
 WARM_UP = 3  # calls before the first query: MLPerf lets a system warm up untimed
-SPIN_S = 1e-3  # a sleep may overrun by this much: the rest is waited for awake
+SPIN_S = 1e-3  # a sleep may overrun by this much, so the rest of a wait reads the clock in a loop
 
 
 @contextmanager
 def warmed_up(
     scenario: str, serve: Serve, sizes: Collection[int], watch: Stopwatch
 ) -> Iterator[None]:
-    """Call with the sizes that will come, then hold the garbage collector; name what raises."""
+    """Call with each size that will come, then hold the garbage collector; name what raises."""
     with labelled(scenario), no_collection():
         for size in [*sizes] * WARM_UP:
             serve(size)
@@ -31,13 +37,13 @@ def warmed_up(
         yield
 
 
-def one_after_another(
+def closed_loop(
     serve: Serve, samples: int, percentile: float, budget_s: float, watch: Stopwatch
 ) -> dict[str, Any]:
     """Send the next query when the last one is answered, until the budget is spent.
 
-    It goes on to the queries that the percentile needs, more of them if they depend on each other,
-    unless those would take ten budgets.
+    It continues up to ten budgets if the percentile needs more queries: at first as many as
+    independent ones would be, then more if the latencies turn out to depend on each other.
     """
     starts: list[float] = []
     ends: list[float] = []
@@ -50,13 +56,13 @@ def one_after_another(
         now = watch.clock() - began
         ends.append(now)
         if len(ends) == needed:
-            if needed < least * of_a_percentile(np.subtract(ends, starts), percentile):
+            if needed < least * percentile_inflation(np.subtract(ends, starts), percentile):
                 needed = math.ceil(1.5 * needed)
-            now = watch.clock() - began  # nobody waits for our sums
-    return _noted(starts, starts, ends, [1] * len(ends))
+            now = watch.clock() - began  # the time of this check is not charged to a query
+    return _times(starts, starts, ends, [1] * len(ends))
 
 
-def as_they_come(
+def open_loop(
     serve: Serve,
     arrivals_s: np.ndarray,
     max_batch: int,
@@ -71,13 +77,13 @@ def as_they_come(
     Parameters
     ----------
     arrivals_s
-        When each query is due, in order, in seconds from the start.
+        When each query arrives, in order, in seconds from the start.
     min_batch
-        A call waits for so many, or for the last that comes.
+        A call waits for this many queries, or for the last one.
     until_s
-        No call begins later: what then waits is never answered.
+        No call begins later: queries that still wait are never answered.
     wait_until
-        Takes a clock and what it shall show; another one for a test with a time of its own.
+        Takes a clock and the time to wait for; tests pass one with a time of its own.
     """
     starts: list[float] = []
     ends: list[float] = []
@@ -91,7 +97,7 @@ def as_they_come(
             (wait_until or sleep_until)(watch.clock, began + awaited)
             now = watch.clock() - began
         waiting = int(np.searchsorted(arrivals_s, now, side="right")) - answered
-        size = min(max(waiting, fewest), max_batch)  # they have come, however the clock rounds
+        size = min(max(waiting, fewest), max_batch)  # they have arrived, however the clock rounds
         starts.append(now)
         serve(size)
         watch.wait()
@@ -99,10 +105,10 @@ def as_they_come(
         ends.append(now)
         sizes.append(size)
         answered += size
-    return _noted(arrivals_s.tolist(), starts, ends, sizes)
+    return _times(arrivals_s.tolist(), starts, ends, sizes)
 
 
-def _noted(
+def _times(
     arrivals: list[float], starts: list[float], ends: list[float], sizes: list[int]
 ) -> dict[str, Any]:
     times = {"arrivals_s": tuple(arrivals), "starts_s": tuple(starts), "ends_s": tuple(ends)}
@@ -110,7 +116,7 @@ def _noted(
 
 
 def sleep_until(clock: Callable[[], float], moment: float) -> None:
-    """Sleep for most of the wait and watch the clock for the last millisecond of it."""
+    """Sleep for most of the wait, then read the clock in a loop for the last millisecond."""
     if (left := moment - clock()) > SPIN_S:
         time.sleep(left - SPIN_S)
     while clock() < moment:

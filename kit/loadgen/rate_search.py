@@ -1,4 +1,4 @@
-"""How many users a system can bear: the server scenario, at one rate after another."""
+"""How many queries per second a system can answer in time: the server scenario, rate by rate."""
 
 from __future__ import annotations
 
@@ -12,84 +12,84 @@ from kit.core.checks import check_budget, check_positive, check_whole
 from kit.core.results import Result
 from kit.core.statistics import samples_needed
 from kit.core.units import digits, words
-from kit.loadgen.arrivals import LEAST_TARGETS, MOST_QUERIES, ServerRun, server
 from kit.loadgen.client import WARM_UP, Serve, Wait, warmed_up
-from kit.loadgen.dependence import independent_needed, of_a_queue
-from kit.loadgen.outcomes import finite
-from kit.measurement import Stopwatch, doubts_told
+from kit.loadgen.early_stopping import independent_needed, queue_inflation
+from kit.loadgen.scenario_result import finite
+from kit.loadgen.server_scenario import LEAST_TARGETS, MOST_QUERIES, ServerResult, server
+from kit.measurement import Stopwatch, doubts_caption
 from kit.plots import Picture, Table, lines
 
-CLOSE = 1.05  # the search ends when the rates that are and are not valid lie this close
-SPARE = 1.5  # times the queries that theory says are needed: the latencies may show more memory
-LOWEST = 1 / 20  # of what answering one at a time could bear: below it, the search gives up
+CLOSE = 1.05  # the search ends when a valid rate and one that is too high are this close
+SPARE = 1.5  # × the queries that theory needs: the latencies may depend on each other more
+LOWEST = 1 / 20  # of the capacity without batches: below this rate the search gives up
 
 
 @dataclass(frozen=True)
 class HighestRate(Result):
-    """Each rate that was tried, and the highest that was valid."""
+    """Each rate that was tried, and the highest valid one."""
 
-    trials: tuple[ServerRun, ...]  # in the order in which they ran
+    trials: tuple[ServerResult, ...]  # in the order in which they ran
 
     @property
-    def best(self) -> ServerRun | None:
-        """The valid run with the highest rate below all that surely are not; None without one."""
+    def best(self) -> ServerResult | None:
+        """The valid trial with the highest rate below all invalid ones; None if there is none."""
         valid = (t for t in self.trials if t.valid and t.rate < self.too_high)
         return max(valid, key=lambda t: t.rate, default=None)
 
     @property
     def rate(self) -> float | None:
-        """The highest rate that is surely valid, in queries per second; None without one."""
+        """The highest valid rate, in queries per second; None if there is none."""
         return self.best.rate if self.best else None
 
     @property
     def too_high(self) -> float:
-        """The lowest rate that surely is not valid; infinite if none was tried.
+        """The lowest rate that is not valid (95 % confidence); infinite if none was found.
 
-        Between `rate` and this one lies what the system can do; more precisely, the runs cannot
+        The capacity for this target lies between `rate` and this one: the trials there cannot
         tell.
         """
-        return min((t.rate for t in self.trials if t.says == "no"), default=math.inf)
+        return min((t.rate for t in self.trials if t.verdict == "no"), default=math.inf)
 
     @property
-    def in_order(self) -> list[ServerRun]:
-        """The trials from the lowest rate to the highest."""
+    def by_rate(self) -> list[ServerResult]:
+        """The trials, from the lowest rate to the highest."""
         return sorted(self.trials, key=lambda t: t.rate)
 
     def __repr__(self) -> str:
-        low = self.in_order[0]
-        asked = f"{low.percentile:g} % within {words(low.target_s, 's')}"
+        low = self.by_rate[0]
+        target = f"{low.percentile:g} % within {words(low.target_s, 's')}"
         if self.rate is None:
-            return f"highest rate: none, {digits(low.rate)} queries/s {self._none} for {asked}"
+            return f"highest rate: none, {digits(low.rate)} queries/s {self._none} for {target}"
         more = f"; {digits(self.too_high)} are too many"
         if self.too_high == math.inf:
             more = ", or more: no rate was too high"
-        return f"highest rate: {digits(self.rate)} queries/s with {asked}{more}"
+        return f"highest rate: {digits(self.rate)} queries/s with {target}{more}"
 
     @property
     def _none(self) -> str:
-        low = self.in_order[0]
-        return "are too many" if low.says == "no" else "in a run too short to tell"
+        low = self.by_rate[0]
+        return "are too many" if low.verdict == "no" else "in a run too short to tell"
 
     def table(self) -> Table:
-        """What people see."""
-        rows = [tuple(t.cells().values()) for t in self.in_order]
-        one = self.best or self.in_order[0]
+        """A row per rate; the caption gives the highest."""
+        rows = [tuple(t.cells().values()) for t in self.by_rate]
+        one = self.best or self.by_rate[0]
         caption = f"{self!r}. {one.definition} {one.n:,} queries at that rate; {one.conditions}."
-        caption += doubts_told({one.scenario: one.doubts})
+        caption += doubts_caption({one.scenario: one.doubts})
         return Table(tuple(one.cells()), rows, caption[0].upper() + caption[1:])
 
     def to_dict(self) -> dict[str, Any]:
-        """Each rate and how it went; the latencies stay with the trials."""
+        """The summary of each trial, without its latencies."""
         return {
             "rate_queries_per_s": self.rate,
             "too_high_queries_per_s": finite(self.too_high),
-            "trials": [t.verdict() for t in self.trials],
+            "trials": [t.summary() for t in self.trials],
             "conditions": asdict(self.trials[0].conditions),
         }
 
     def plot(self) -> Picture:
         """The share of late queries over the rate."""
-        runs = self.in_order
+        runs = self.by_rate
         late = ([t.rate for t in runs], [t.late_share for t in runs])
         return lines(
             {"late": late},
@@ -117,30 +117,37 @@ def highest_rate(
 ) -> HighestRate:
     """The highest rate of queries at which enough of them are answered in time.
 
-    It begins at half the rate that answering one at a time could bear and doubles until a rate is
-    surely too high, or halves until one is surely valid, down to a sixteenth. Then it tries
-    geometric middles, until the highest valid rate and the next one above lie within 5 %, and
-    the lowest rate that is too high and the next one below, too. Between them it cannot tell.
+    The search starts at half the capacity without batches. It doubles the rate until one is too
+    high, or halves it until one is valid, down to a sixteenth. Then it tries the geometric mean
+    of two neighbours, until the highest valid rate lies within 5 % of the next one above, and the
+    lowest rate that is too high within 5 % of the next one below. In between, no trial can tell.
 
     Parameters
     ----------
     budget_s
-        Seconds of arrivals for each rate; up to ten times as long where a verdict at that load
-        needs more queries, or what half load needs, if that is longer. Always 20 targets, since a
-        queue needs time to show.
+        Seconds of arrivals for each rate. A trial takes up to ten times as long, or as long as
+        half load needs, if a verdict at that load needs more queries. It always lasts at least
+        20 targets, because a queue needs time to grow.
     serve, target_s, percentile, max_batch, seed, device
         As in `server`.
 
     Notes
     -----
-    The nearer to its capacity a system works, the longer a queue remembers, and the more queries
-    it takes to tell whether a rate is valid: see `ServerRun.queries_needed`. A larger `budget_s`
-    therefore finds higher rates. For p99 a trial may last as long as 10,000 single answers.
+    The nearer a system works to its capacity, the longer its queue remembers, and the more
+    queries a verdict needs (`ServerResult.queries_needed`). So a larger `budget_s` finds higher
+    rates. For p99 a trial may last as long as 10,000 single answers.
+
+    Examples
+    --------
+    >>> serve = lambda n: sum(range(20_000))
+    >>> found = highest_rate(serve, target_s=0.005, percentile=50, budget_s=0.05)
+    >>> found.rate is None or found.rate < found.too_high
+    True
 
     Explained in lesson 04.
     """
     check_positive("target_s", target_s)
-    samples_needed(percentile)  # refuses what is no percentile
+    samples_needed(percentile)  # refuses a percentile out of range
     check_whole("max_batch", max_batch)
     check_budget(budget_s)
     watch = stopwatch or Stopwatch(device)
@@ -150,15 +157,15 @@ def highest_rate(
     one_by_one = 1 / single_s
     capacity = max(one_by_one, max_batch / full_s)
 
-    def run(rate: float) -> ServerRun:
-        asked_s = max(budget_s, 1.01 * LEAST_TARGETS * target_s)
+    def trial(rate: float) -> ServerResult:
+        least_s = max(budget_s, 1.01 * LEAST_TARGETS * target_s)
         return server(
             serve,
             rate=rate,
             target_s=target_s,
             percentile=percentile,
             max_batch=max_batch,
-            queries=_enough(rate, asked_s, percentile, rate / capacity),
+            queries=_queries(rate, least_s, percentile, rate / capacity),
             seed=seed,
             stopwatch=watch,
             wait_until=wait_until,
@@ -167,23 +174,23 @@ def highest_rate(
     found = HighestRate(())
     rate: float | None = one_by_one / 2
     while rate and LOWEST * one_by_one < rate < 4 * capacity:
-        found = HighestRate((*found.trials, run(float(f"{rate:.3g}"))))
-        rate = _next(found)
+        found = HighestRate((*found.trials, trial(float(f"{rate:.3g}"))))
+        rate = _next_rate(found)
     return found
 
 
-def _enough(rate: float, asked_s: float, percentile: float, load: float) -> int:
-    """Queries of a trial: what a verdict at this load needs, if there is time for it."""
+def _queries(rate: float, least_s: float, percentile: float, load: float) -> int:
+    """Queries of a trial: as many as a verdict at this load needs, if there is time for them."""
     least = independent_needed(percentile)
-    most = max(10 * asked_s * rate, SPARE * least * of_a_queue(0.5))
-    needed = SPARE * least * of_a_queue(load)
-    wanted = max(asked_s * rate, least, needed if needed <= most else 0)
+    most = max(10 * least_s * rate, SPARE * least * queue_inflation(0.5))
+    needed = SPARE * least * queue_inflation(load)
+    wanted = max(least_s * rate, least, needed if needed <= most else 0)
     return min(math.ceil(wanted), MOST_QUERIES)
 
 
-def _next(found: HighestRate) -> float | None:
-    """The rate to try next; None if what was found is as close as it should be."""
-    rates = [t.rate for t in found.in_order]
+def _next_rate(found: HighestRate) -> float | None:
+    """The rate to try next; None if the bracket is as narrow as it should be."""
+    rates = [t.rate for t in found.by_rate]
     valid, too_high = found.rate or 0.0, found.too_high
     if not valid:
         return rates[0] / 2

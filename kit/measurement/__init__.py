@@ -28,7 +28,7 @@ from kit.measurement.stopwatch import (
     warm_up,
 )
 from kit.measurement.sweeps import Sweep, sweep
-from kit.measurement.timing import Measurement, doubts_told, measure
+from kit.measurement.timing import Measurement, doubts_caption, measure
 
 __all__ = [
     "Agreement",
@@ -44,7 +44,7 @@ __all__ = [
     "agree",
     "compare",
     "compile_time",
-    "doubts_told",
+    "doubts_caption",
     "labelled",
     "measure",
     "measure_parts",

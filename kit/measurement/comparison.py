@@ -25,7 +25,7 @@ from kit.measurement.stopwatch import (
     rounds,
     warm_up,
 )
-from kit.measurement.timing import Measurement, doubts_told
+from kit.measurement.timing import Measurement, doubts_caption
 from kit.plots import Picture, Table, bars
 
 SAME = 0.05  # two calls whose ratio surely lies within 5 % of 1 are the same for a reader
@@ -178,7 +178,7 @@ class Comparison(Result):
         if self.predicted is not None:
             caption += f" Your guess: {words(self.predicted, '×')}."
         caption += self._notes()
-        caption += doubts_told({name: m.doubts for name, m in self.measurements.items()})
+        caption += doubts_caption({name: m.doubts for name, m in self.measurements.items()})
         return Table(("", "median", "ratio", "interval", "verdict"), rows, caption)
 
     def _same_told(self) -> str:

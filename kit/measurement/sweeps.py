@@ -129,11 +129,11 @@ class Sweep(Result):
                 f" Measured after the others, since memory did not hold all at once: "
                 f"{', '.join(map(str, self.alone))}."
             )
-        caption += impossible + self._doubts_told()
+        caption += impossible + self._doubts_caption()
         header = (self.varied, "latency", "interval", "throughput", "share of the limit")
         return Table(header, rows, caption)
 
-    def _doubts_told(self) -> str:
+    def _doubts_caption(self) -> str:
         """What gives cause to doubt at all values, and which have doubts of their own."""
         doubts = {str(value): m.doubts for value, m in self.measurements.items()}
         shared = [d for d in next(iter(doubts.values())) if all(d in o for o in doubts.values())]

@@ -10,13 +10,11 @@ import numpy as np
 import torch
 
 from kit.core.checks import check_budget
+from kit.core.dependence import SHOWS_ORDER, autocorrelation, effective_samples
 from kit.core.errors import BadValue, NotEnoughSamples
 from kit.core.results import Result
 from kit.core.statistics import (
-    SHOWS_ORDER,
     Estimate,
-    autocorrelation,
-    independent,
     median,
     percentile,
     samples_needed,
@@ -131,7 +129,7 @@ class Measurement(Result):
             found.append("times had not settled when the warm-up ended")
         if self.n < SHOWS_ORDER:
             found.append(f"only {self.n} timings: too few to show whether they follow each other")
-        elif (m := independent(self.times_s)) < self.n / 2:
+        elif (m := effective_samples(self.times_s)) < self.n / 2:
             worth = f"tell as much as {m:,}" if m else "tell too little for an interval"
             found.append(
                 f"timings follow each other (lag-1 correlation "
@@ -222,11 +220,11 @@ def measurements_table(measured: list[Measurement]) -> Table:
             caption += f" {of}{words(m.peak_bytes, 'B')} at most allocated by a call."
     if len(measured) == 1 and one._outliers_told():
         caption += f" {one._outliers_told()[2:].capitalize()}."
-    caption += doubts_told({m.label: m.doubts for m in measured})
+    caption += doubts_caption({m.label: m.doubts for m in measured})
     return Table(("", "median", "interval", "spread", "timings", "first call"), rows, caption)
 
 
-def doubts_told(doubts: dict[str, tuple[str, ...]]) -> str:
+def doubts_caption(doubts: dict[str, tuple[str, ...]]) -> str:
     """The doubts as the end of a caption; what everything shares is said once."""
     shared = [d for d in next(iter(doubts.values())) if all(d in own for own in doubts.values())]
     own = [f"{name}: {d}" for name, each in doubts.items() for d in each if d not in shared]

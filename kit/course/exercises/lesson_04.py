@@ -7,7 +7,7 @@ import numpy as np
 
 from kit.core.errors import KitError
 from kit.course.exercises.registry import exercise, near
-from kit.loadgen import Run
+from kit.loadgen import ScenarioResult
 
 RATE, CALL_S, QUERY_S, TARGET_S = 5_000, 1e-3, 1e-4, 6e-3  # of the exercise on full batches
 
@@ -15,7 +15,9 @@ RATE, CALL_S, QUERY_S, TARGET_S = 5_000, 1e-3, 1e-4, 6e-3  # of the exercise on 
 @exercise("04-in-system")
 def in_system(answer: Any) -> str | None:
     """L = λ·W: a run has an arrival_rate and a mean_latency_s. Give (run, their product)."""
-    if not (isinstance(answer, tuple) and len(answer) == 2 and isinstance(answer[0], Run)):
+    if not (
+        isinstance(answer, tuple) and len(answer) == 2 and isinstance(answer[0], ScenarioResult)
+    ):
         return "Give two things: (run, number). The run is a result of kit.loadgen."
     run, number = answer
     if not isinstance(number, (int, float)):

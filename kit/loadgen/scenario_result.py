@@ -1,4 +1,4 @@
-"""What a scenario leaves behind: when each query came and was answered, and what that tells."""
+"""What every scenario records: when each query arrived, when it was answered, what follows."""
 
 from __future__ import annotations
 
@@ -10,47 +10,47 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from kit.core.dependence import ranks
 from kit.core.errors import NotEnoughSamples
 from kit.core.results import Result
 from kit.core.statistics import Estimate
 from kit.core.units import words
-from kit.loadgen.dependence import (
+from kit.loadgen.early_stopping import (
     independent_needed,
-    inflation,
-    mean_of,
-    of_a_percentile,
-    of_a_share,
-    percentile_of,
-    ranks,
-    tolerated,
+    late_allowed,
+    latency_inflation,
+    mean_estimate,
+    percentile_estimate,
+    percentile_inflation,
+    share_inflation,
 )
-from kit.measurement import Conditions, doubts_told
+from kit.measurement import Conditions, doubts_caption
 from kit.plots import Table
 
-KEPT = 2_000  # raw values in a record or a picture
+MOST_SAVED = 2_000  # raw values in a record or a picture
 
 
 @dataclass(frozen=True, kw_only=True)
-class Run(Result):
-    """One run of a scenario: seconds from its start, queries in the order in which they came."""
+class ScenarioResult(Result):
+    """One run of a scenario: seconds from its start, queries in order of arrival."""
 
     scenario: str
-    arrivals_s: tuple[float, ...] = field(repr=False)  # when each query was due
+    arrivals_s: tuple[float, ...] = field(repr=False)  # when each query was scheduled
     starts_s: tuple[float, ...] = field(repr=False)  # when each call of `serve` began …
-    ends_s: tuple[float, ...] = field(repr=False)  # … and when the device had done it
+    ends_s: tuple[float, ...] = field(repr=False)  # … and when the device had finished it
     batch_sizes: tuple[int, ...] = field(repr=False)  # queries that each call answered
     samples_per_query: int = 1
     conditions: Conditions
-    things: ClassVar[str] = "queries"  # what is counted
+    counted: ClassVar[str] = "queries"
 
     @property
     def n(self) -> int:
-        """How many queries came."""
+        """How many queries arrived."""
         return len(self.arrivals_s)
 
     @property
     def answered(self) -> int:
-        """How many of them were answered before the run was ended."""
+        """How many of them were answered before the run ended."""
         return sum(self.batch_sizes)
 
     @property
@@ -60,7 +60,7 @@ class Run(Result):
 
     @cached_property
     def latencies_s(self) -> tuple[float, ...]:
-        """From each query's arrival to its answer; infinite if it got none."""
+        """From each query's arrival to its answer; infinite if there was none."""
         ends = np.full(self.n, math.inf)
         ends[: self.answered] = np.repeat(self.ends_s, self.batch_sizes)
         return tuple((ends - self.arrivals_s).tolist())
@@ -72,7 +72,7 @@ class Run(Result):
 
     @property
     def busy_share(self) -> float:
-        """The part of the run in which `serve` was at work: ρ."""
+        """The utilisation ρ: the share of the run during which `serve` was working."""
         return sum(self.service_s) / self.duration_s
 
     @property
@@ -82,20 +82,20 @@ class Run(Result):
 
     @property
     def arrival_rate(self) -> float:
-        """Queries that came per second: λ."""
+        """The arrival rate λ: queries per second."""
         return self.n / self.duration_s
 
     @property
     def mean_latency_s(self) -> float:
-        """The time that a query spent in the system, on average: W."""
+        """The average time W that a query spends in the system."""
         return float(np.mean(self.latencies_s))
 
     @property
     def mean_in_system(self) -> float:
-        """The number of queries in the system, averaged over the time of the run: L.
+        """The average number L of queries in the system, over the time of the run.
 
-        It is counted along the run, one up at each arrival and one down at each answer, waiting
-        or not. That it equals λ·W once all are answered is Little's law (1961).
+        It is counted along the run: one more at each arrival, one fewer at each answer. Once all
+        queries are answered it equals λ·W, which is Little's law (1961).
         """
         answers = np.repeat(self.ends_s, self.batch_sizes)
         moments = np.concatenate([self.arrivals_s, answers])
@@ -106,66 +106,70 @@ class Run(Result):
 
     @cached_property
     def inflation(self) -> float:
-        """How many of the queries, one after the other, say as much as one independent query."""
-        return inflation(ranks(self.latencies_s))
+        """How many queries in a row say as much as one independent query."""
+        return latency_inflation(ranks(self.latencies_s))
 
     def inflation_beyond(self, latency_s: float) -> float:
-        """The same for the share of queries that take longer."""
-        return max(self.inflation, of_a_share(self.latencies_s, latency_s))
+        """The inflation of the share of queries that take longer than this latency."""
+        return max(self.inflation, share_inflation(self.latencies_s, latency_s))
+
+    def _percentile_inflation(self, percentile: float) -> float:
+        return max(self.inflation, percentile_inflation(self.latencies_s, percentile))
 
     @property
     def mean_latency(self) -> Estimate:
-        """`mean_latency_s` with its 95 % interval, which holds for queries that wait, too."""
-        return mean_of(self.latencies_s, self.inflation)
+        """`mean_latency_s` with its 95 % interval, which also holds for queries that wait."""
+        return mean_estimate(self.latencies_s, self.inflation)
 
     def latency_estimate(self, percentile: float) -> Estimate:
         """The latency that p % of these queries stay below, with its 95 % interval.
 
-        The interval goes to infinity where the run is too short for an end.
+        An end is infinite where the run is too short for it.
         """
-        beyond = max(self.inflation, of_a_percentile(self.latencies_s, percentile))
-        return percentile_of(self.latencies_s, percentile, beyond)
+        beyond = self._percentile_inflation(percentile)
+        return percentile_estimate(self.latencies_s, percentile, beyond)
 
     def latency_at(self, percentile: float) -> float:
-        """The latency that p % of all such queries surely (95 % confidence) stay below.
+        """An upper limit (95 % confidence) of the latency that p % of all such queries stay below.
 
-        MLPerf's rule for as many queries as are independent: of n, t may be `tolerated` above it;
-        the t − 1 slowest are set aside and the slowest of the rest is named. With few queries that
-        is well above the plain percentile: the price of being sure.
+        By MLPerf's rule, t of the n queries may be above it (`late_allowed`): the t − 1 slowest
+        are set aside, and the slowest of the others is the limit. With few queries it is well
+        above the plain percentile, because so few queries could have been lucky.
 
         Raises
         ------
         NotEnoughSamples
-            The queries are worth fewer independent ones than such a statement needs: 64 for p90,
-            662 for p99.
+            The queries say less than such a statement needs: 64 independent ones for p90, 662
+            for p99.
         """
         if (needed := self.needed(percentile)) is None or self.n < needed:
             at_least = "more than any run has" if needed is None else f"{needed:,}"
             raise NotEnoughSamples(
-                f"p{percentile:g} of {self.scenario!r}: {self.n:,} queries{self.in_truth}, "
-                f"needs {at_least}; raise budget_s."
+                f"p{percentile:g} of {self.scenario!r}: given {self.n:,} queries{self._worth}; "
+                f"needs {at_least}. Raise budget_s."
             )
-        beyond = max(self.inflation, of_a_percentile(self.latencies_s, percentile))
-        return sorted(self.latencies_s)[self.n - tolerated(self.n, percentile, beyond)]
+        late = late_allowed(self.n, percentile, self._percentile_inflation(percentile))
+        return sorted(self.latencies_s)[self.n - late]
 
     def needed(self, percentile: float) -> int | None:
         """Queries that `latency_at` needs, dependent as these are; None: no run is enough."""
-        needed = independent_needed(percentile)  # refuses what is no percentile
-        beyond = max(self.inflation, of_a_percentile(self.latencies_s, percentile))
+        needed = independent_needed(percentile)  # refuses a percentile out of range
+        beyond = self._percentile_inflation(percentile)
         return math.ceil(needed * beyond - 1e-3) if math.isfinite(beyond) else None
 
     @property
-    def in_truth(self) -> str:
-        """What dependent queries are worth, in words; nothing where they are independent."""
+    def _worth(self) -> str:
+        """How many independent queries say as much, in words; empty if all are independent."""
         worth = f"{self.n / self.inflation:,.0f}"
-        return "" if worth == f"{self.n:,}" else f", worth {worth} independent ones"
+        return "" if worth == f"{self.n:,}" else f" (worth {worth} independent ones)"
 
     def latency_in_words(self, percentile: float) -> str:
-        """`latency_at` for people: a dash where there are too few queries."""
+        """`latency_at` as text; a dash where there are too few queries, ∞ where answers lack."""
         if float(np.percentile(self.latencies_s, percentile, method="lower")) == math.inf:
-            return in_words(math.inf)
+            return "∞"
         few = (needed := self.needed(percentile)) is None or self.n < needed
-        return in_words(None if few else self.latency_at(percentile))
+        latency_s = None if few else self.latency_at(percentile)
+        return "∞" if latency_s == math.inf else words(latency_s, "s")
 
     @property
     def doubts(self) -> tuple[str, ...]:
@@ -174,18 +178,18 @@ class Run(Result):
 
     @property
     def definition(self) -> str:
-        """How the queries came and what counts, in a sentence."""
+        """How the queries arrived and what counts, in a sentence."""
         raise NotImplementedError
 
     def cells(self) -> dict[str, str]:
-        """Heading -> what stands below it in the table."""
+        """Column heading -> cell of the table."""
         raise NotImplementedError
 
     def table(self) -> Table:
-        """What people see."""
+        """One row; the caption says how the queries arrived and what counts."""
         cells = {"scenario": self.scenario, **self.cells()}
-        caption = f"{self.definition} {self.n:,} {self.things}; {self.conditions}."
-        caption += doubts_told({self.scenario: self.doubts})
+        caption = f"{self.definition} {self.n:,} {self.counted}; {self.conditions}."
+        caption += doubts_caption({self.scenario: self.doubts})
         return Table(tuple(cells), [tuple(cells.values())], caption)
 
     def to_dict(self) -> dict[str, Any]:
@@ -202,21 +206,16 @@ class Run(Result):
             "independent_queries": self.n / self.inflation,
             "mean_in_system_queries": self.mean_in_system,
             "busy_share": self.busy_share,
-            "latencies_s": [finite(round(s, 9)) for s in evenly(self.latencies_s)],
+            "latencies_s": [finite(round(s, 9)) for s in thinned(self.latencies_s)],
             "conditions": asdict(self.conditions),
             "doubts": list(self.doubts),
         }
 
 
-def in_words(latency_s: float | None) -> str:
-    """A latency for people: a dash where it is unknown, ∞ where the answer never came."""
-    return "∞" if latency_s == math.inf else words(latency_s, "s")
-
-
-def evenly(values: Sequence[Any]) -> list[Any]:
-    """At most 2,000 of the values, the first and the last among them, at even distances."""
-    places = np.linspace(0, len(values) - 1, min(len(values), KEPT)).round().astype(int)
-    return [values[i] for i in places]
+def thinned(values: Sequence[Any]) -> list[Any]:
+    """At most 2,000 of the values, evenly spaced, the first and the last among them."""
+    positions = np.linspace(0, len(values) - 1, min(len(values), MOST_SAVED)).round().astype(int)
+    return [values[i] for i in positions]
 
 
 def finite(value: float) -> float | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -12,27 +11,27 @@ import torch
 from kit.core.checks import check_budget, check_whole
 from kit.core.statistics import Estimate, samples_needed
 from kit.core.units import digits, words
-from kit.loadgen.client import Serve, as_they_come, one_after_another, warmed_up
-from kit.loadgen.dependence import inflation, mean_of
-from kit.loadgen.outcomes import Run, evenly, finite
+from kit.loadgen.client import Serve, closed_loop, open_loop, warmed_up
+from kit.loadgen.early_stopping import latency_inflation, mean_estimate
+from kit.loadgen.scenario_result import ScenarioResult, thinned
 from kit.measurement import Observer, Stopwatch
 from kit.plots import Picture, lines
 
 
 @dataclass(frozen=True, kw_only=True)
-class StreamRun(Run):
-    """One query after another."""
+class StreamResult(ScenarioResult):
+    """One query after another (closed loop)."""
 
     percentile: float
 
     @property
     def tail_latency_s(self) -> float:
-        """What counts in this scenario: `latency_at` its percentile."""
+        """What counts in this scenario: `latency_at` of its percentile."""
         return self.latency_at(self.percentile)
 
     @property
     def enough(self) -> bool:
-        """Whether there are queries enough for the percentile."""
+        """Whether there are enough queries for the percentile."""
         needed = self.needed(self.percentile)
         return needed is not None and self.n >= needed
 
@@ -46,7 +45,7 @@ class StreamRun(Run):
 
     @property
     def definition(self) -> str:
-        """How the queries came and what counts."""
+        """How the queries arrived and what counts."""
         size = (
             f"Queries of {self.samples_per_query}, each" if self.samples_per_query > 1 else "Each"
         )
@@ -57,7 +56,7 @@ class StreamRun(Run):
         )
 
     def cells(self) -> dict[str, str]:
-        """Heading -> what stands below it."""
+        """Column heading -> cell of the table."""
         return {
             f"p{self.percentile:g} latency": self.latency_in_words(self.percentile),
             "mean latency": str(self.mean_latency),
@@ -65,13 +64,13 @@ class StreamRun(Run):
         }
 
     def to_dict(self) -> dict[str, Any]:
-        """With the percentile and its value."""
+        """The raw latencies, the percentile and its value."""
         tail = self.tail_latency_s if self.enough else None
         return {**super().to_dict(), "percentile": self.percentile, "tail_latency_s": tail}
 
     def plot(self) -> Picture:
         """The latency that each share of the queries stayed below."""
-        ordered = evenly(sorted(self.latencies_s))
+        ordered = thinned(sorted(self.latencies_s))
         shares = (100 * np.arange(1, len(ordered) + 1) / len(ordered)).tolist()
         return lines(
             {"latency": (shares, ordered)},
@@ -86,21 +85,20 @@ class StreamRun(Run):
 
 
 @dataclass(frozen=True, kw_only=True)
-class OfflineRun(Run):
-    """All the work at hand; each sample counts as a query that arrived at the start."""
+class OfflineResult(ScenarioResult):
+    """All the work at once; each sample counts as a query that arrived at the start."""
 
     batch_size: int
-    things: ClassVar[str] = "samples"
+    counted: ClassVar[str] = "samples"
 
     @property
     def throughput_estimate(self) -> Estimate:
-        """Samples per second, with the 95 % interval that the times of the full batches give it."""
+        """Samples per second, with the 95 % interval from the times of full batches."""
         times = [
             s for s, n in zip(self.service_s, self.batch_sizes, strict=True) if n == self._full
         ]
-        each, rate = mean_of(times, inflation(times)), self.throughput
-        fastest = rate * each.value / each.low if each.low else math.inf
-        return Estimate(rate, rate * each.value / each.high, fastest, "samples/s")
+        each_s = mean_estimate(times, latency_inflation(times))
+        return (self.throughput * each_s.value / each_s).with_unit("samples/s")
 
     @property
     def _full(self) -> int:
@@ -114,40 +112,37 @@ class OfflineRun(Run):
 
     @property
     def definition(self) -> str:
-        """How the samples came and what counts."""
+        """How the samples arrived and what counts."""
         return (
-            f"All samples are there at the start, taken {self.batch_size:,} at a time; samples per "
+            f"All samples are there at the start, in batches of {self.batch_size:,}; samples per "
             f"second, 95 % interval in this run over {len(self.batch_sizes):,} batches."
         )
 
     def cells(self) -> dict[str, str]:
-        """Heading -> what stands below it."""
+        """Column heading -> cell of the table."""
         rate = self.throughput_estimate
         return {
             "samples/s": digits(self.throughput),
-            "interval": f"{digits(rate.low)} to {digits(rate.high)}",
+            "interval": rate.interval,
             "median batch": words(float(np.median(self.service_s)), "s"),
-            "all done in": words(self.duration_s, "s"),
+            "duration": words(self.duration_s, "s"),
         }
 
     def to_dict(self) -> dict[str, Any]:
-        """With the times of the batches."""
+        """The raw latencies and the times of the batches."""
         return {
             **super().to_dict(),
             "batch_size": self.batch_size,
             "batches": len(self.batch_sizes),
-            "batch_times_s": [round(s, 9) for s in evenly(self.service_s)],
-            "throughput": {
-                name: finite(value) if isinstance(value, float) else value
-                for name, value in self.throughput_estimate.to_dict().items()
-            },
+            "batch_times_s": [round(s, 9) for s in thinned(self.service_s)],
+            "throughput": self.throughput_estimate.to_dict(),
         }
 
     def plot(self) -> Picture:
         """The time of each batch, in order."""
-        times, places = evenly(self.service_s), evenly(range(1, len(self.batch_sizes) + 1))
+        times, numbers = thinned(self.service_s), thinned(range(1, len(self.batch_sizes) + 1))
         return lines(
-            {"batches": (places, times)},
+            {"batches": (numbers, times)},
             "batch",
             "time per batch",
             caption=f"{self!r}: from {words(min(times), 's')} to {words(max(times), 's')} each.",
@@ -163,25 +158,31 @@ def single_stream(
     percentile: float = 90,
     device: torch.device | str = "cpu",
     stopwatch: Stopwatch | None = None,
-) -> StreamRun:
+) -> StreamResult:
     """How long one user waits: queries of one sample, each sent when the last one is answered.
 
     Parameters
     ----------
     serve
-        Answers that many samples, e.g. `lambda n: kit.predict(model, inputs[:n])`.
+        Answers that many samples at once, e.g. `lambda n: kit.predict(model, inputs[:n])`.
     budget_s
-        Seconds for the queries; up to ten times as long where the percentile needs more of them:
-        64 independent ones for p90, 662 for p99, more where slow ones come together.
+        Seconds for the queries; up to ten times as long if the percentile needs more of them: 64
+        independent ones for p90, 662 for p99, and more where slow queries come together.
     percentile
         Which percentile of the latency counts; MLPerf's is 90.
     device
-        Where it computes: that device is waited for before an answer counts.
+        Where `serve` computes: the answer counts when that device has finished.
 
     Raises
     ------
     CallFailed
         `serve` raised; the original error is the cause.
+
+    Examples
+    --------
+    >>> result = single_stream(lambda n: None, budget_s=0.01)
+    >>> result.n == len(result.latencies_s), result.samples_per_query
+    (True, 1)
 
     Explained in lesson 04.
     """
@@ -196,15 +197,15 @@ def multi_stream(
     percentile: float = 99,
     device: torch.device | str = "cpu",
     stopwatch: Stopwatch | None = None,
-) -> StreamRun:
+) -> StreamResult:
     """How long a car with eight cameras waits: queries of eight samples, one after another.
 
     Parameters
     ----------
     samples_per_query
-        Samples that come together and are answered together; MLPerf's are 8.
+        Samples that arrive together and are answered together; MLPerf has 8.
     percentile
-        Which percentile of a whole query's latency counts; MLPerf's is 99.
+        Which percentile of the latency of a query counts; MLPerf's is 99.
     serve, budget_s, device
         As in `single_stream`.
 
@@ -221,14 +222,14 @@ def _stream(
     percentile: float,
     budget_s: float,
     watch: Stopwatch,
-) -> StreamRun:
+) -> StreamResult:
     check_budget(budget_s)
     check_whole("samples_per_query", samples)
-    samples_needed(percentile)  # refuses what is no percentile
+    samples_needed(percentile)  # refuses a percentile out of range
     observer = Observer(watch)
     with warmed_up(scenario, serve, [samples], watch):
-        times = one_after_another(serve, samples, percentile, budget_s, watch)
-    return StreamRun(
+        times = closed_loop(serve, samples, percentile, budget_s, watch)
+    return StreamResult(
         scenario=scenario,
         samples_per_query=samples,
         percentile=percentile,
@@ -244,15 +245,15 @@ def offline(
     batch_size: int,
     device: torch.device | str = "cpu",
     stopwatch: Stopwatch | None = None,
-) -> OfflineRun:
-    """How much gets done: all samples are there at the start, and nobody waits for a single one.
+) -> OfflineResult:
+    """How many samples per second are answered if all of them are there at the start.
 
     Parameters
     ----------
     samples
         How many there are; MLPerf has 24,576 or more.
     batch_size
-        How many `serve` is given at once; the last batch takes what is left.
+        How many samples `serve` is given at once; the last batch may be smaller.
     serve, device
         As in `single_stream`.
 
@@ -263,7 +264,7 @@ def offline(
     watch = stopwatch or Stopwatch(device)
     observer = Observer(watch)
     with warmed_up("offline", serve, [min(batch_size, samples)], watch):
-        times = as_they_come(serve, np.zeros(samples), batch_size, watch)
-    return OfflineRun(
+        times = open_loop(serve, np.zeros(samples), batch_size, watch)
+    return OfflineResult(
         scenario="offline", batch_size=batch_size, conditions=observer.conditions(), **times
     )
