@@ -298,7 +298,8 @@ def a_thread_more(monkeypatch):
 
 
 def another_processor(monkeypatch):
-    monkeypatch.setattr(devices, "name_of", lambda device: "Z80 (R) @ 4 MHz/..")
+    backend = type(devices.backend_of(torch.device("cpu")))
+    monkeypatch.setattr(backend, "name", property(lambda self: "Z80 (R) @ 4 MHz/.."))
 
 
 def another_pytorch(monkeypatch):

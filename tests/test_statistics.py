@@ -420,7 +420,7 @@ def test_a_paired_difference_is_in_its_interval_nineteen_times_in_twenty(lost, w
 
 @pytest.mark.parametrize(("after", "before"), [([1, 0], [1]), ([], []), ([[1]], [[1]])])
 def test_examples_come_in_pairs(after, before):
-    with pytest.raises(BadValue, match="two values of each example"):
+    with pytest.raises(BadValue, match="two values for each example"):
         paired_difference(after, before)
 
 
