@@ -6,7 +6,6 @@ import secrets
 import shutil
 import socket
 import subprocess
-import sys
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -14,9 +13,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import environment
 from playwright.sync_api import Locator, Page, expect
 from strokes import Stroke
+
+from kit.cli.lab import lab_command, lab_environment
 
 ROOT = Path(__file__).resolve().parent.parent
 CHROMIUM_OPTIONS = [
@@ -77,8 +77,8 @@ def running_lab(folder: Path) -> Iterator[Lab]:
     ]
     with (folder / "lab.log").open("w") as log:
         server = subprocess.Popen(
-            [sys.executable, *environment.lab_command(*options, folder=folder)[1:]],
-            env={**environment.lab_settings(), **_own_folders(folder)},
+            lab_command(folder, folder / "notebooks", options),
+            env={**lab_environment(), **_own_folders(folder)},
             stdout=log,
             stderr=subprocess.STDOUT,
         )

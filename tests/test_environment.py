@@ -17,6 +17,9 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from kit.cli.lab import lab_command, lab_environment
+from kit.experiments.execution import NOTEBOOKS
+
 ROOT = environment.ROOT
 
 
@@ -165,8 +168,8 @@ def test_jupyterlab_takes_our_kernel_and_asks_nothing(project_environment, tmp_p
     decoy = tmp_path / ".local/share/jupyter/kernels/python3/kernel.json"
     decoy.parent.mkdir(parents=True)
     decoy.write_text(json.dumps({"argv": ["false"], "display_name": "not ours"}))
-    command = environment.lab_command("--no-browser", "--IdentityProvider.token=test")
-    settings = {**environment.lab_settings(), "HOME": str(tmp_path)}
+    command = lab_command(ROOT, NOTEBOOKS, ["--no-browser", "--IdentityProvider.token=test"])
+    settings = {**lab_environment(), "HOME": str(tmp_path)}
     server = subprocess.Popen(command, env=settings, stderr=subprocess.PIPE, text=True)
     try:
         address = next(line.split()[-1] for line in server.stderr if "http://127.0.0.1" in line)

@@ -2,11 +2,12 @@
 
     python3 tools/environment.py lab                 what `make lab` does
     python3 tools/environment.py install lab test    the folder .venv, with these extras
-    python3 tools/environment.py here lab            the same into this very Python (Binder, conda)
+    python3 tools/environment.py here lab            the same, into this Python (Binder, conda)
     python3 tools/environment.py lock                renew constraints.txt
 
-Standard library only, since nothing is installed yet when it runs. Safe to interrupt and to
-repeat: a stamp inside .venv, written last, says what is there, and pip keeps what it finds.
+It uses the standard library only, since nothing is installed yet when it runs. You can interrupt
+and repeat it: a stamp inside .venv, written last, lists what is installed, and pip keeps what it
+finds.
 """
 
 import argparse
@@ -28,7 +29,7 @@ NEEDED_PYTHON = (3, 11)
 
 
 class Problem(Exception):
-    """What a person has to do something about: what was found, what is needed, what to do."""
+    """A problem for a person to solve: what was found, what is needed, what to do."""
 
 
 # --- The Python and the folder -------------------------------------------------------------
@@ -58,18 +59,18 @@ def make_folder(folder):
         import ensurepip  # noqa: F401 - Debian and Ubuntu ship it apart from Python
     except ImportError:
         raise Problem(
-            "This Python has no `ensurepip`, which puts pip into a new environment: "
-            "on Debian or Ubuntu run `sudo apt install python3-venv`, then repeat."
+            "This Python has no `ensurepip`, but a new environment needs it to get pip. "
+            "On Debian or Ubuntu, run `sudo apt install python3-venv`, then repeat."
         ) from None
     # clear: an attempt may have been cut short; links: the base Python may be updated in place.
     venv.create(folder, clear=True, with_pip=True, symlinks=os.name != "nt")
 
 
-# --- What is there, what is wanted -----------------------------------------------------------
+# --- What is installed, what is needed -------------------------------------------------------
 
 
 def digest():
-    """Return a hash that changes when something else would have to be installed."""
+    """Return a hash of everything that decides what to install."""
     import tomllib  # here, because an older Python must get as far as check_python
 
     wanted = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
@@ -79,11 +80,11 @@ def digest():
 
 
 def installed_extras():
-    """Return the extras that the stamp vouches for; `None` where it is missing or out of date."""
+    """Return the extras that the stamp lists; `None` if it is missing or out of date."""
     try:
         record = json.loads(STAMP.read_text())
         return set(record["extras"]) if record["digest"] == digest() else None
-    except (OSError, ValueError, KeyError):  # no stamp, or half of one
+    except (OSError, ValueError, KeyError):  # no stamp, or an incomplete one
         return None
 
 
@@ -106,10 +107,10 @@ def ensure(extras):
 
 
 def install(python, extras):
-    """Install the locked torch that fits this computer, then the kit and everything else."""
+    """Install the locked torch for this computer, then the kit and all other packages."""
     pinned = re.search(r"^torch==([\w.]+)", LOCK.read_text(), re.MULTILINE).group(1)
     if installed_version(python, "torch") == pinned:
-        say(f"torch {pinned} is there")
+        say(f"torch {pinned} is already installed")
     else:
         install_torch(python, pinned)
     say(f"Installing the kit with {', '.join(extras) or 'no extras'}, at the locked versions")
@@ -117,25 +118,25 @@ def install(python, extras):
 
 
 def install_torch(python, pinned):
-    """Install torch: PyTorch's build for this computer if it can be had, else the one pip finds."""
+    """Install PyTorch's own build for this computer; if that fails, the build that pip finds."""
     backend = torch_backend()
     if backend:
-        # pip sees one build of each version, on Linux the one for CUDA. uv knows where PyTorch
-        # keeps the others. It does not read pip's settings (proxy, mirror), so it does only this.
+        # pip sees one build of each version: on Linux, the one for CUDA. uv knows where PyTorch
+        # keeps the others. But uv ignores pip's settings (proxy, mirror), so it installs only torch.
         say(f"Looking for PyTorch's own build of torch {pinned} (backend: {backend})")
         pip(python, "--quiet", "uv")
         command = uv_command(python, backend, pinned)
         if succeeds([*command, "--dry-run"]) and subprocess.call(command, env=uv_settings()) == 0:
             return
-        say("It cannot be reached from here: taking the build that pip finds")
+        say("PyTorch's own build cannot be reached: installing the build that pip finds")
         if backend == "cpu":
-            say("(if that is the CUDA one, it works without a GPU but is some gigabytes)")
+            say("(if that is the CUDA build, it works without a GPU but takes some gigabytes)")
     say(f"Installing torch {pinned}")
     pip(python, "torch")
 
 
 def torch_backend():
-    """Return what uv must look for: "cpu", "auto" (the GPU's), None where pip's build is right."""
+    """Return the build for uv: "cpu", "auto" (fits the GPU), or None if pip's build is right."""
     if sys.platform == "darwin":
         return None
     if shutil.which("nvidia-smi") and succeeds(["nvidia-smi"]):
@@ -151,7 +152,7 @@ def uv_command(python, backend, pinned):
 
 
 def uv_settings():
-    """Return an environment in which uv gives up soon where it cannot connect."""
+    """Return an environment in which uv gives up quickly if it cannot connect."""
     return {**os.environ, "UV_HTTP_CONNECT_TIMEOUT": "5", "UV_HTTP_RETRIES": "1"}
 
 
@@ -160,8 +161,9 @@ def pip(python, *arguments):
     command = [str(python), "-m", "pip", "install", "--constraint", str(LOCK), *arguments]
     if subprocess.call(command) != 0:
         raise Problem(
-            f"pip stopped (its own words are above) at: {' '.join(command)}\n"
-            "What was installed so far is kept; when the cause is gone, run the same command again."
+            f"pip failed (its messages are above): {' '.join(command)}\n"
+            "Packages that were installed are kept. Solve the problem that pip names, then run the "
+            "same command again."
         )
 
 
@@ -175,55 +177,32 @@ def installed_version(python, package):
 # --- JupyterLab --------------------------------------------------------------------------------
 
 
-def lab_command(*options, folder=ROOT):
-    """Return the command that starts JupyterLab at the first lesson of the project in `folder`."""
-    lessons = sorted((folder / "notebooks").glob("00-*.ipynb"))
-    page = f"/lab/tree/notebooks/{lessons[0].name}" if lessons else "/lab"
-    command = [
-        str(python_in(ENVIRONMENT)), "-m", "jupyterlab",
-        f"--ServerApp.root_dir={folder}",
-        f"--LabApp.default_url={page}",
-        "--ServerApp.ip=127.0.0.1",
-        # overrides.json there: no question about news over the lesson, no look for updates.
-        f"--LabApp.app_settings_dir={ROOT / 'tools' / 'jupyterlab'}",
-    ]  # fmt: skip
-    if hasattr(os, "geteuid") and os.geteuid() == 0:
-        command.append("--allow-root")  # a container's only user is often root
-    return [*command, *options]
-
-
-def lab_settings():
-    """Return JupyterLab's environment: .venv's own kernel comes before others of its name."""
-    return {**os.environ, "JUPYTER_PREFER_ENV_PATH": "1"}
-
-
-def open_lab(*options):
-    """Become JupyterLab, so that Ctrl-C reaches it alone."""
-    say("Opening JupyterLab; to stop it press Ctrl-C here, twice")
-    command = lab_command(*options)
-    if os.name == "nt":  # where exec would return to the prompt at once
-        sys.exit(subprocess.call(command, env=lab_settings()))
-    os.execve(command[0], command, lab_settings())
+def open_lab(python, *options):
+    """Become `kit lab`, so that Ctrl-C reaches JupyterLab alone."""
+    command = [str(python), "-m", "kit", "lab", *options]
+    if os.name == "nt":  # there, exec would return to the prompt at once
+        sys.exit(subprocess.call(command))
+    os.execv(command[0], command)
 
 
 # --- The lock ----------------------------------------------------------------------------------
 
 LOCK_HEAD = """\
-# The lock: what the tests ran with, for every system and Python >= 3.11. Renewed by `make lock`;
-# torch is chosen in pyproject.toml, under [tool.uv]. CUDA's own parts are left out: torch names
-# them exactly, and another of its builds (CPU, another CUDA) needs others.
+# The lock: the versions that the tests ran with, for every system and Python >= 3.11. `make lock`
+# writes it; the version of torch is chosen in pyproject.toml, under [tool.uv]. CUDA's packages are
+# left out: each build of torch (CPU, CUDA) names the ones that it needs.
 """
 
 
 def renew_lock():
-    """Write constraints.txt anew: the newest versions that fit together."""
+    """Write constraints.txt with the newest versions that fit together."""
     command = [sys.executable, "-m", "uv", "pip", "compile", "--universal", "--all-extras"]
     command += ["--python-version", "3.11", "--no-annotate", "--no-header", "--quiet"]
     answer = subprocess.run(
         [*command, "pyproject.toml"], cwd=ROOT, stdout=subprocess.PIPE, text=True
     )
     if answer.returncode != 0:
-        raise Problem("uv found no versions that fit (see above); the lock is as it was.")
+        raise Problem("uv found no versions that fit together (see above). The lock has not changed.")
     lines = [line for line in answer.stdout.splitlines() if not re.match(r"(nvidia|cuda)-", line)]
     LOCK.write_text(LOCK_HEAD + "\n".join(lines) + "\n")
     say(f"{LOCK.name}: {len(lines)} packages; now run `make test`")
@@ -233,12 +212,12 @@ def renew_lock():
 
 
 def say(line):
-    """Print one line at once, also when the output is a file."""
+    """Print a line and flush it, so that it also appears at once in a file."""
     print(line, flush=True)
 
 
 def succeeds(command):
-    """Return whether a command runs and ends well; its output is not shown."""
+    """Return whether a command succeeds, without showing its output."""
     done = subprocess.run([str(part) for part in command], capture_output=True, env=uv_settings())
     return done.returncode == 0
 
@@ -247,18 +226,17 @@ def main():
     """Do what the command line asks."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("lab", help="make .venv if need be, and open JupyterLab at lesson 00")
-    for name, text in (("install", "make .venv"), ("here", "install into this very Python")):
+    commands.add_parser("lab", help="make .venv if it is missing, then run `kit lab`")
+    for name, text in (("install", "make .venv"), ("here", "install into this Python")):
         command = commands.add_parser(name, help=f"{text}, with these extras")
         command.add_argument("extras", nargs="*")
     commands.add_parser("lock", help="renew constraints.txt")
     arguments, more = parser.parse_known_args()
     if more and arguments.command != "lab":
-        parser.error(f"unknown: {' '.join(more)}")
+        parser.error(f"unknown arguments: {' '.join(more)}")
 
     if arguments.command == "lab":
-        ensure(["lab", "edge"])
-        open_lab(*more)
+        open_lab(ensure(["lab", "edge"]), *more)
     elif arguments.command == "install":
         ensure(arguments.extras)
     elif arguments.command == "here":
@@ -274,4 +252,4 @@ if __name__ == "__main__":
     except Problem as problem:
         sys.exit(f"\n{problem}")
     except KeyboardInterrupt:
-        sys.exit("\nStopped. Run the same command again to go on from here.")
+        sys.exit("\nStopped. Run the same command again to continue.")

@@ -20,7 +20,9 @@ from kit.experiments.machine_lock import Say, turn
 from kit.experiments.outputs import check_place, keep, strip_folders
 from kit.experiments.parameters import check_parameters
 
-NOTEBOOKS = Path(__file__).resolve().parents[2] / "notebooks"
+_PACKAGE = Path(__file__).resolve().parents[1]
+# The lessons travel with an installed package, inside it; in a checkout they stand beside it.
+NOTEBOOKS = (_PACKAGE if (_PACKAGE / "notebooks").is_dir() else _PACKAGE.parent) / "notebooks"
 KERNEL = "python3"
 SWEEP = "KIT_SWEEP"  # in a kernel's environment: which sweep has started it
 START_S = 120  # how long a kernel may take to start, and its last output to arrive
