@@ -122,7 +122,7 @@ def install_torch(python, pinned):
     backend = torch_backend()
     if backend:
         # pip sees one build of each version: on Linux, the one for CUDA. uv knows where PyTorch
-        # keeps the others. But uv ignores pip's settings (proxy, mirror), so it installs only torch.
+        # keeps the others. But uv ignores pip's settings (proxy, mirror): it installs only torch.
         say(f"Looking for PyTorch's own build of torch {pinned} (backend: {backend})")
         pip(python, "--quiet", "uv")
         command = uv_command(python, backend, pinned)
@@ -202,7 +202,7 @@ def renew_lock():
         [*command, "pyproject.toml"], cwd=ROOT, stdout=subprocess.PIPE, text=True
     )
     if answer.returncode != 0:
-        raise Problem("uv found no versions that fit together (see above). The lock has not changed.")
+        raise Problem("uv found no versions that fit together (see above); the lock is unchanged.")
     lines = [line for line in answer.stdout.splitlines() if not re.match(r"(nvidia|cuda)-", line)]
     LOCK.write_text(LOCK_HEAD + "\n".join(lines) + "\n")
     say(f"{LOCK.name}: {len(lines)} packages; now run `make test`")
