@@ -37,7 +37,6 @@ from kit.core.statistics import Estimate
 from kit.core.units import words
 from kit.data import Split
 from kit.ladders.fastest import TRIED
-from kit.ladders.model_forms import is_legal
 from kit.models import halved
 
 SIX = ("vision", "language", "speech", "recommendation", "forecast", "fraud")
@@ -118,13 +117,13 @@ def measured(name):
     options = {"batch_sizes": BATCHES, "budget_s": BUDGET_S, "peaks": kit.peaks("cpu")}
     ladder = kit.inference_ladder(model, work, **options)
     ladder = forms(ladder.then("none", techniques.none), work)
-    chosen = {n: ladder.best(max_score_loss=MOST_LOST, batch_size=n) for n in BATCHES}
+    chosen = {n: ladder.fastest(max_score_loss=MOST_LOST, batch_size=n) for n in BATCHES}
     for n, form in chosen.items():
         print(f"{name}, {n}: {form.name}, {form.speedup(n)} as fast as in training", flush=True)
     return {
         "workload": name,
         "model": repr(model),
-        "forms": [told(form) for form in ladder.forms],
+        "forms": [told(form) for form in ladder.rungs],
         "bound_s": {n: ladder.bound_s(n) for n in BATCHES},
         "fastest_legal": {n: form.name for n, form in chosen.items()},
         "speedup": {n: form.speedup(n).to_dict() for n, form in chosen.items()},
@@ -149,7 +148,7 @@ def regret(model, work, ladder, n):
     example, _ = work.example(n)
     found = kit.fastest(model, work, batch_size=n, max_score_loss=MOST_LOST, budget_s=FASTEST_S)
     known = [f for f in ladder.present if f.name in ("as in training", *TRIED)]
-    legal = [form for form in known if is_legal(form, None, MOST_LOST)]
+    legal = [form for form in known if form.within(None, MOST_LOST)]
     best = min(legal, key=lambda form: form.times[n].value)
     told = {"picked": found.name, "best": best.name, "spent_s": found.spent_s}
     if found.name == best.name:

@@ -26,10 +26,11 @@ from scipy.stats import quantile_test
 
 import kit
 from kit.core.dependence import ranks
-from kit.core.statistics import Estimate, average, bootstrap, median, proportion
+from kit.core.statistics import Estimate, average, bootstrap, median, product, proportion
 from kit.core.units import words
-from kit.ladders.ratios import at_once, product
-from kit.ladders.training_rungs import Rung, Way, to_the_loss
+from kit.ladders.ladder import simultaneous
+from kit.ladders.training_rungs import TrainingRung, time_ratio
+from kit.ladders.training_setup import Setup
 from kit.loadgen import late_allowed
 from kit.loadgen.server_scenario import poisson
 from kit.measurement import Comparison, Conditions, Measurement
@@ -254,14 +255,16 @@ def timed(draw, rounds=50):
 
 def trained(draw, spread, factor, seeds, name):
     """A rung: steps to the loss with each seed, log-normal around the truth."""
-    crossings = STEPS * factor * np.exp(spread * draw.standard_normal(seeds))
+    steps = STEPS * factor * np.exp(spread * draw.standard_normal(seeds))
     step = Estimate(0.01, 0.01, 0.01, "s")
-    return Rung(name, Way(None), step, tuple(crossings), against="first", noise_floor=0.005)
+    return TrainingRung(
+        name, Setup(None), step, tuple(steps), baseline="first", noise_floor=0.005
+    )
 
 
 def judged_before(draw, best, rung):
     """One seed, steps to the next look, an interval of the steps' times alone."""
-    a, b = (LOOKS * math.ceil(each.crossings[0] / LOOKS) for each in (best, rung))
+    a, b = (LOOKS * math.ceil(each.steps_by_seed[0] / LOOKS) for each in (best, rung))
     r, scale = timed(draw), b / a
     if scale * r.high < 1 / 1.005:
         return "faster"
@@ -270,7 +273,7 @@ def judged_before(draw, best, rung):
 
 def judged_now(draw, best, rung):
     """All seeds in pairs, and an interval that holds both."""
-    ratio = to_the_loss(timed(draw), rung, best)
+    ratio = time_ratio(timed(draw), rung, best)
     return replace(rung, ratio=ratio).verdict
 
 
@@ -304,7 +307,7 @@ def all_forms_hold(corrected, forms=20):
     draw, hits = np.random.default_rng(0), 0
     for _ in range(LADDERS):
         ratios = [timed(draw) for _ in range(forms)]
-        ratios = [at_once(each, 24) for each in ratios] if corrected else ratios
+        ratios = [simultaneous(each, 24) for each in ratios] if corrected else ratios
         hits += all(each.low <= 1 <= each.high for each in ratios)
     return proportion(hits, LADDERS)
 

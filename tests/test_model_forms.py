@@ -15,8 +15,8 @@ from kit.core.statistics import Estimate
 from kit.inference import Score, evaluate
 from kit.ladders import fastest, inference
 from kit.ladders.inference import InferenceLadder, inference_ladder
-from kit.ladders.model_forms import Form, is_legal
-from kit.ladders.ratios import at_once
+from kit.ladders.ladder import simultaneous
+from kit.ladders.model_forms import ModelForm
 from kit.measurement import Comparison
 from kit.models import MLP, MLPConfig
 from kit.techniques import SHELF, Technique, half, none, pruned, zeroed
@@ -71,7 +71,7 @@ def test_each_further_form_is_timed_in_turns_with_the_first(ladder):
         assert form.speedup(n).value == pytest.approx(1 / ratio.value)
         assert form.noise[n] >= 0.005
     assert form.bytes < 0.7 * ladder.first.bytes
-    assert ladder.newest is form and ladder.present == list(ladder.forms)
+    assert ladder.newest is form and ladder.present == list(ladder.rungs)
 
 
 def test_what_was_lost_is_told_on_the_same_examples(ladder, vision):
@@ -98,7 +98,7 @@ def test_what_does_not_work_here_stands_there_with_its_reason(ladder):
     lame = Technique("lame", "nothing", silenced, 0.0, lacks=lambda device: "it is lame")
     absent = Technique("absent", "nothing", silenced, 0.0, needs=("no_such",), extra="edge")
     more = ladder.then("lame", lame).then("absent", absent).then("of it", half, of="lame")
-    assert [f.name for f in more.forms[-3:] if f.absent] == ["lame", "absent", "of it"]
+    assert [f.name for f in more.rungs[-3:] if f.absent] == ["lame", "absent", "of it"]
     assert more["lame"].absent == "it is lame" and "no_such" in more["absent"].absent
     assert "could not be made: it is lame" in more["of it"].absent
     shown = str(more.table())
@@ -116,7 +116,7 @@ class Greedy(nn.Module):
 
 def test_a_form_for_which_memory_does_not_suffice_stands_there_too(ladder):
     more = ladder.then("made in vain", lambda *_: torch.empty(10**15)).then("greedy", Greedy())
-    assert [f.absent for f in more.forms[-2:]] == ["out of memory"] * 2
+    assert [f.absent for f in more.rungs[-2:]] == ["out of memory"] * 2
     assert more.present == ladder.present
 
 
@@ -125,12 +125,12 @@ def test_bad_input_is_no_row_but_an_error(ladder):
         ladder.then("broken", broken)
     with pytest.raises(BadValue, match="share=2"):
         ladder.then("wrong", zeroed, share=2)
-    with pytest.raises(UnknownName, match="no form is called 'nobody'"):
+    with pytest.raises(UnknownName, match="no rung is called 'nobody'"):
         ladder.then("of nobody", half, of="nobody")
 
 
 def test_two_forms_of_one_name_are_refused_before_anything_is_made(ladder):
-    with pytest.raises(BadValue, match="there is such a form"):
+    with pytest.raises(BadValue, match="has a rung of this name"):
         ladder.then("as it is", lambda *_: pytest.fail("it was made"))
 
 
@@ -147,7 +147,7 @@ def form(name, seconds, size, lost=0.0, spread=0.01):
     """A form that is measured without doubt, against a first one of 1 s and 100 bytes."""
     ratio = Estimate(seconds, seconds * (1 - spread), seconds * (1 + spread), "×")
     right = round(100 - 100 * lost)
-    return Form(
+    return ModelForm(
         name,
         nn.Identity(),
         size,
@@ -162,7 +162,7 @@ def form(name, seconds, size, lost=0.0, spread=0.01):
 def known(vision, *forms):
     first = replace(form("first", 1.0, 100), ratios={}, noise={}, lost=None)
     return InferenceLadder(
-        nn.Identity(), torch.zeros(2, 1), vision, (1,), "test", 0.1, forms=(first, *forms)
+        nn.Identity(), torch.zeros(2, 1), vision, (1,), "test", 0.1, rungs=(first, *forms)
     )
 
 
@@ -194,11 +194,11 @@ def test_the_front_is_what_nothing_beats_in_all_three(many):
     ],
 )
 def test_the_best_is_the_fastest_within_the_limits(many, limits, name):
-    best = many.best(**limits)
+    best = many.fastest(**limits)
     assert (best and best.name) == name
     caption = many.plot(**limits).caption
     if name is None:
-        assert caption.startswith("No form keeps within the limits.")
+        assert caption.startswith("No form is within the limits.")
     elif limits:
         assert caption.startswith(f"Fastest within the limits: {name} ")
 
@@ -236,7 +236,7 @@ def test_the_limit_of_the_machine_stands_beside(model, vision):
     climbed = inference_ladder(model, vision, peaks=peaks, **SHORT)
     flops = 2 * (64 * 16 + 16 * 10)
     assert climbed.bound_s(1) == pytest.approx(flops / 1e9)
-    assert "could not answer 1 sooner" in climbed.table().caption
+    assert "needs at least" in climbed.table().caption
 
 
 def test_more_than_the_peak_is_an_error(model, vision):
@@ -272,7 +272,7 @@ def test_a_forms_time_has_the_error_of_both(ladder, monkeypatch):
             return Estimate(0.5, 0.5 / 1.02, 0.5 * 1.02, "×")
 
     monkeypatch.setattr(inference, "compare", lambda *_, **__: Timed())
-    made = replace(ladder, forms=(first,)).then("half", half).newest
+    made = replace(ladder, rungs=(first,)).then("half", half).newest
     wide = math.log(1.02) * 3.2788 / 1.95996  # of a normal one, at 0.05 ÷ 48 instead of 0.05
     assert math.log(made.ratios[1].high / 0.5) == pytest.approx(wide, rel=1e-3)
     assert math.log(made.latency.high / 0.5) == pytest.approx(
@@ -286,15 +286,15 @@ def test_equal_forms_hardly_ever_seem_faster():
     for _ in range(1_000):
         errors = 0.02 * draw.standard_normal(20)
         ends = np.array([0, -0.0392, 0.0392])
-        ratios = [at_once(Estimate(*np.exp(e + ends)), 24) for e in errors]
+        ratios = [simultaneous(Estimate(*np.exp(e + ends)), 24) for e in errors]
         wrong += any(not r.low <= 1 <= r.high for r in ratios)
     assert wrong <= 50
 
 
-def test_a_form_is_legal_within_both_limits():
+def test_a_form_is_allowed_within_both_limits():
     it = form("it", 1.0, 100, lost=0.01)
-    assert is_legal(it, None, None) and is_legal(it, 100, 0.01)
-    assert not is_legal(it, 99, None) and not is_legal(it, None, 0.009)
+    assert it.within(None, None) and it.within(100, 0.01)
+    assert not it.within(99, None) and not it.within(None, 0.009)
 
 
 # --- Ties ----------------------------------------------------------------------------------------
@@ -336,7 +336,7 @@ def test_ties_are_told(quick, model, vision, monkeypatch):
 @pytest.fixture
 def quick(monkeypatch):
     """First looks and finals that take no time to speak of."""
-    monkeypatch.setattr(fastest, "LOOK_S", 0.01)
+    monkeypatch.setattr(fastest, "TRIAL_S", 0.01)
     monkeypatch.setattr(fastest, "FINAL_S", 0.05)
 
 
@@ -367,7 +367,7 @@ def test_what_loses_too_much_is_not_taken_however_quick(quick, monkeypatch, mode
 def test_when_the_time_is_over_the_others_are_named(quick, monkeypatch, model, vision):
     monkeypatch.setitem(fastest.TRIED, "never", lambda *_: pytest.fail("it was begun"))
     found = kit.fastest(model, vision, budget_s=1e-6, techniques=("none", "never"))
-    assert found.untried == ("never",) and "time was over: never" in found.table().caption
+    assert found.untried == ("never",) and "no time was left: never" in found.table().caption
     assert found.name in ("none", "as in training")
 
 
@@ -399,7 +399,7 @@ def test_the_model_stays_as_it_is(quick, model, vision):
 def test_limits_that_make_no_sense_are_refused_before_anything_is_made(
     monkeypatch, model, options, match
 ):
-    monkeypatch.setattr(InferenceLadder, "begun", lambda *_: pytest.fail("it began"))
+    monkeypatch.setattr(InferenceLadder, "start", lambda *_: pytest.fail("it began"))
     with pytest.raises(BadValue, match=match):
         kit.fastest(model, torch.zeros(1, 64), **options)
 

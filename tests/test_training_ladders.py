@@ -14,10 +14,11 @@ from kit.core.errors import BadValue
 from kit.core.results import RECORD
 from kit.core.statistics import Estimate
 from kit.costs.counting import count
-from kit.ladders import training, training_rungs
-from kit.ladders.ratios import product
+from kit.ladders import training, training_setup
+from kit.ladders.ladder import product
 from kit.ladders.training import training_ladder
-from kit.ladders.training_rungs import Rung, Way, crossing, to_the_loss
+from kit.ladders.training_rungs import TrainingRung, time_ratio
+from kit.ladders.training_setup import Setup, steps_to_reach
 from kit.measurement import Peaks
 from kit.models import MLP, MLPConfig
 from kit.training import train
@@ -69,14 +70,14 @@ def test_the_memory_of_each_rung_holds_the_same_things(work):
 # --- Steps to the loss ---------------------------------------------------------------------------
 
 
-def test_each_seed_is_trained_to_the_loss(work, first):
+def test_each_seed_is_trained_time_ratio(work, first):
     (rung,) = first.rungs
-    assert len(rung.crossings) == 2 and len(set(rung.crossings)) == 2
-    for seed, found in enumerate(rung.crossings):
+    assert len(rung.steps_by_seed) == 2 and len(set(rung.steps_by_seed)) == 2
+    for seed, found in enumerate(rung.steps_by_seed):
         torch.manual_seed(seed)
         history = train(make(), work, steps=500, evaluate_every=20, live=False, seed=seed)
         assert history.steps_to_loss(1.0) - 20 < found <= history.steps_to_loss(1.0)
-    assert rung.exact_steps == pytest.approx(math.sqrt(math.prod(rung.crossings)))
+    assert rung.exact_steps == pytest.approx(math.sqrt(math.prod(rung.steps_by_seed)))
     assert rung.seconds == pytest.approx(rung.exact_steps * rung.step.value)
     assert (rung.verdict, first.best) == ("where we start", rung)
 
@@ -94,13 +95,13 @@ def test_each_seed_is_trained_to_the_loss(work, first):
     ],
 )
 def test_the_crossing_lies_on_the_line_between_two_looks(looks, steps):
-    assert crossing(looks, 2.5) == steps
+    assert steps_to_reach(2.5, looks) == steps
 
 
 def test_what_learns_the_same_is_not_trained_again(work, first, monkeypatch):
-    monkeypatch.setattr("kit.ladders.training_rungs.train", lambda *_, **__: pytest.fail("trained"))
+    monkeypatch.setattr("kit.ladders.training_setup.train", lambda *_, **__: pytest.fail("trained"))
     rung = first.then("in parts", accumulate=2).rungs[-1]
-    assert rung.crossings == first.rungs[0].crossings and rung.against == "where it begins"
+    assert rung.steps_by_seed == first.rungs[0].steps_by_seed and rung.baseline == "where it begins"
     assert rung.learns_as == "where it begins"
     assert "learnt: in parts" in replace(first, rungs=(*first.rungs, rung)).table().caption
 
@@ -121,17 +122,17 @@ def test_what_learns_the_same_is_not_trained_again(work, first, monkeypatch):
     ],
 )  # fmt: skip
 def test_only_a_change_that_cannot_alter_what_is_learnt_shares_the_steps(work, change, same):
-    before = Way(make)
+    before = Setup(make)
     after = before.changed(change, None)
     losses = [
-        [float(loss) for _, loss in zip(range(8), way.start(work), strict=False)]
-        for way in (before, after)
+        [float(loss) for _, loss in zip(range(8), setup.start(work), strict=False)]
+        for setup in (before, after)
     ]
-    assert after.learns_as(before, losses[1], losses[0]) is same
-    assert not after.learns_as(before, [], [])  # nobody looked
+    assert after.learns_the_same(before, losses[1], losses[0]) is same
+    assert not after.learns_the_same(before, [], [])  # nobody looked
 
 
-def test_what_learns_otherwise_is_trained_to_the_loss(work, first):
+def test_what_learns_otherwise_is_trained_time_ratio(work, first):
     slower = first.then("a smaller rate", lr=1e-3).rungs[-1]
     assert slower.steps > first.rungs[0].steps and not slower.learns_as
     scheduled = first.then("a schedule", schedule="linear", steps=400).rungs[-1]
@@ -140,7 +141,7 @@ def test_what_learns_otherwise_is_trained_to_the_loss(work, first):
         make(), work, steps=400, schedule="linear", evaluate_every=20, live=False, seed=1
     )
     looked = history.steps_to_loss(1.0)
-    assert looked - 20 < scheduled.crossings[1] <= looked
+    assert looked - 20 < scheduled.steps_by_seed[1] <= looked
 
 
 def test_a_loss_that_is_not_reached_has_no_time(work, first):
@@ -197,7 +198,7 @@ def test_a_faster_rung_is_what_the_next_is_held_against(pretended):
     first, best = climbed.rungs[0].seconds, climbed.best.seconds
     assert climbed.gain.value == pytest.approx(first / best) == pytest.approx(2)
     back = climbed.then("as before", loop(0.01)).then("a quarter", loop(0.0025))
-    assert [rung.against for rung in back.rungs] == ["", "first", "half", "half"]
+    assert [rung.baseline for rung in back.rungs] == ["", "first", "half", "half"]
     assert back.rungs[2].verdict == "2.00 × slower"
     assert back.gain.value == pytest.approx(4)
     assert "first → half → a quarter" in back.table().caption
@@ -212,10 +213,10 @@ def test_ten_backward_passes_take_longer_than_one(work):
 
 def test_a_change_stays_only_if_it_was_faster(first):
     climbed = first.then("in parts", accumulate=8)
-    assert climbed.rungs[1].way.options == {"accumulate": 8}
+    assert climbed.rungs[1].setup.options == {"accumulate": 8}
     again = climbed.then("clipped", clip=1.0)
-    expected = {**climbed.best.way.options, "clip": 1.0}
-    assert again.rungs[2].way.options == expected
+    expected = {**climbed.best.setup.options, "clip": 1.0}
+    assert again.rungs[2].setup.options == expected
 
 
 def test_what_the_kit_refuses_is_a_rung_that_is_not_here(first):
@@ -227,7 +228,7 @@ def test_what_the_kit_refuses_is_a_rung_that_is_not_here(first):
 
 def test_the_number_of_threads_is_put_back(first):
     before = torch.get_num_threads()
-    assert first.then("two threads", threads=2).rungs[1].way.threads == 2
+    assert first.then("two threads", threads=2).rungs[1].setup.threads == 2
     assert torch.get_num_threads() == before
 
 
@@ -244,7 +245,7 @@ def test_a_history_from_elsewhere_is_a_rung_with_its_own_interval(work, pretende
     assert rung.step.value == pytest.approx(0.2) and rung.learns_as == "first"
     climbed = first.observed("by a hare", taking(0.001))
     assert climbed.newest.verdict == "10.0 × faster" and climbed.best == first.best
-    assert climbed.then("half", loop(0.005)).newest.against == "first"
+    assert climbed.then("half", loop(0.005)).newest.baseline == "first"
 
 
 def test_a_machine_that_has_drifted_meanwhile_makes_no_verdict(work, pretended):
@@ -263,12 +264,12 @@ def test_another_model_may_be_a_rung(first):
         return MLP(MLPConfig(hidden=64, layers=1))
 
     rung = first.then("wider", make=wider).rungs[1]
-    assert rung.way.make is wider and rung.steps <= first.rungs[0].steps
+    assert rung.setup.make is wider and rung.steps <= first.rungs[0].steps
     assert not rung.learns_as
 
 
 def test_two_rungs_of_one_name_are_refused(first):
-    with pytest.raises(BadValue, match="name='where it begins': there is such a rung"):
+    with pytest.raises(BadValue, match="name='where it begins': the ladder has a rung of this name"):
         first.then("where it begins", lr=1e-3)
 
 
@@ -276,23 +277,23 @@ def test_a_name_is_refused_before_anything_is_measured(first):
     def never(model, work):
         raise AssertionError("it was started")
 
-    with pytest.raises(BadValue, match="there is such a rung"):
+    with pytest.raises(BadValue, match="has a rung of this name"):
         first.then("where it begins", loop=never)
 
 
 # --- Verdicts, with known numbers ----------------------------------------------------------------
 
 
-def rung(seconds=1.0, steps=(100, 100, 100), wait=0.0, ratio=None, name="it", **options) -> Rung:
+def rung(seconds=1.0, steps=(100, 100, 100), wait=0.0, ratio=None, name="it", **options) -> TrainingRung:
     step = Estimate(seconds, seconds, seconds, "s")
-    return Rung(name, Way(make), step, steps, compile_s=wait, ratio=ratio, **options)
+    return TrainingRung(name, Setup(make), step, steps, compile_s=wait, ratio=ratio, **options)
 
 
 def test_the_ratio_is_of_the_time_to_the_loss_with_the_wait():
     """Half the time per step, a fifth more steps, and 20 s of compiling: (20 + 60) ÷ 100."""
     exact = Estimate(0.5, 0.5, 0.5, "×")
     mine = rung(0.5, steps=(120,) * 3, wait=20.0)
-    found = to_the_loss(exact, mine, rung(1.0, steps=(100,) * 3, name="best"))
+    found = time_ratio(exact, mine, rung(1.0, steps=(100,) * 3, name="best"))
     assert (found.value, found.low, found.high) == pytest.approx((0.8, 0.8, 0.8))
 
 
@@ -303,55 +304,55 @@ def test_the_interval_holds_both_the_steps_time_and_the_seeds():
     mine = rung(steps=tuple(100 * np.exp(logs)))
     seeds = 5.8853 * 0.1 / math.sqrt(5)
     exact, spread = Estimate(1.0, 1.0, 1.0, "×"), Estimate(1.0, 1 / 1.1, 1.1, "×")
-    found = to_the_loss(exact, mine, best)
+    found = time_ratio(exact, mine, best)
     assert math.log(found.high) == pytest.approx(seeds, rel=1e-3) == -math.log(found.low)
     step = math.log(1.1) * 2.8653 / 1.96  # of a normal one, at 0.05 ÷ 12 instead of 0.05
-    both = to_the_loss(spread, mine, best)
+    both = time_ratio(spread, mine, best)
     assert math.log(both.high) == pytest.approx(math.hypot(seeds, step), rel=1e-3)
-    alike = replace(mine, learns_as="best", crossings=best.crossings)
-    assert math.log(to_the_loss(spread, alike, best).high) == pytest.approx(step, rel=1e-3)
-    twice = to_the_loss(exact, mine, best, 24)
+    alike = replace(mine, learns_as="best", steps_by_seed=best.steps_by_seed)
+    assert math.log(time_ratio(spread, alike, best).high) == pytest.approx(step, rel=1e-3)
+    twice = time_ratio(exact, mine, best, 24)
     assert twice.high > found.high  # more rungs, less haste
 
 
 def test_one_seed_gives_no_verdict_unless_only_the_speed_differs():
     best, exact = rung(steps=(300.0,), name="best"), Estimate(0.3, 0.3, 0.3, "×")
-    mine = rung(steps=(100.0,), against="best")
-    mine = replace(mine, ratio=to_the_loss(exact, mine, best))
+    mine = rung(steps=(100.0,), baseline="best")
+    mine = replace(mine, ratio=time_ratio(exact, mine, best))
     assert mine.verdict == "cannot tell: one seed" and not mine.faster
     assert mine.row()[4] == "—" and mine.to_dict()["ratio"] is None
-    alike = rung(steps=(300.0,), learns_as="best", against="best")
-    alike = replace(alike, ratio=to_the_loss(exact, alike, best))
+    alike = rung(steps=(300.0,), learns_as="best", baseline="best")
+    alike = replace(alike, ratio=time_ratio(exact, alike, best))
     assert alike.verdict == "3.33 × faster"
 
 
 def test_a_step_without_an_interval_gives_no_verdict():
     endless = Estimate(0.5, 0.0, math.inf, "×")
-    mine = rung(against="best")
-    assert replace(mine, ratio=to_the_loss(endless, mine, rung(name="best"))).verdict == (
+    mine = rung(baseline="best")
+    assert replace(mine, ratio=time_ratio(endless, mine, rung(name="best"))).verdict == (
         "cannot tell"
     )
 
 
 @pytest.mark.parametrize(
-    ("crossings", "verdict"),
+    ("steps_by_seed", "verdict"),
     [
         ((None, None), "does not reach the target loss"),
         ((100.0, None, 90.0), "reaches the target loss with 2 of 3 seeds"),
         ((100.0, 90.0, 80.0), "reaches the target loss, unlike 'best'"),
     ],
 )
-def test_seeds_that_do_not_reach_the_loss_are_said(crossings, verdict):
+def test_seeds_that_do_not_reach_the_loss_are_said(steps_by_seed, verdict):
     best = rung(steps=(None, None), name="best")
-    mine = rung(steps=crossings, against="best")
-    assert to_the_loss(Estimate(1.0, 1.0, 1.0, "×"), mine, best) is None
+    mine = rung(steps=steps_by_seed, baseline="best")
+    assert time_ratio(Estimate(1.0, 1.0, 1.0, "×"), mine, best) is None
     assert mine.verdict == verdict and not mine.faster
 
 
 def test_the_first_rung_that_reaches_the_loss_is_what_the_next_is_held_against(first):
     never = rung(steps=(None, None), name="never")
-    some = rung(steps=(90.0, None, 80.0), name="some", against="never")
-    arrives = rung(steps=(90.0, 85.0, 80.0), name="arrives", against="never")
+    some = rung(steps=(90.0, None, 80.0), name="some", baseline="never")
+    arrives = rung(steps=(90.0, 85.0, 80.0), name="arrives", baseline="never")
     climbed = replace(first, rungs=(never, some, arrives))
     assert [r.name for r in climbed.path] == ["never", "arrives"]
     assert climbed.gain is None and "no time to compare" in repr(climbed)
@@ -369,7 +370,7 @@ def test_the_first_rung_that_reaches_the_loss_is_what_the_next_is_held_against(f
 )
 def test_a_verdict_needs_the_interval_beyond_the_noise(low, value, high, verdict):
     ratio = Estimate(value, low, high, "×")
-    assert rung(ratio=ratio, against="x", noise_floor=0.02).verdict == verdict
+    assert rung(ratio=ratio, baseline="x", noise_floor=0.02).verdict == verdict
 
 
 # --- Many ladders, simulated ---------------------------------------------------------------------
@@ -380,9 +381,9 @@ def climbed_ladder(draw, factors, spread=0.1, seeds=5):
     best, said = rung(steps=tuple(100 * np.exp(spread * draw.standard_normal(seeds)))), []
     for k, factor in enumerate(factors):
         steps = tuple(100 * factor * np.exp(spread * draw.standard_normal(seeds)))
-        mine, noise = rung(steps=steps, name=f"{k}", against="it"), 0.01 * draw.standard_normal()
+        mine, noise = rung(steps=steps, name=f"{k}", baseline="it"), 0.01 * draw.standard_normal()
         timed = Estimate(*(math.exp(noise + d) for d in (0.0, -0.0196, 0.0196)), "×")
-        said.append(replace(mine, ratio=to_the_loss(timed, mine, best), noise_floor=0.005).verdict)
+        said.append(replace(mine, ratio=time_ratio(timed, mine, best), noise_floor=0.005).verdict)
     return said
 
 
@@ -440,7 +441,7 @@ def pretended(monkeypatch, work, clock, stopwatch):
         def __init__(self, model, *_):
             self.loss = model.loss
 
-    monkeypatch.setattr(training_rungs, "evaluate", Look)
+    monkeypatch.setattr(training_setup, "evaluate", Look)
     monkeypatch.setattr(training, "measure", partial(measurement.measure, stopwatch=stopwatch))
     monkeypatch.setattr(training, "compare", partial(measurement.compare, stopwatch=stopwatch))
 
@@ -473,7 +474,7 @@ def test_learning_twice_as_fast_is_found_with_the_same_seeds(pretended):
     begin, loop = pretended
     climbed = begin(evaluate_every=1).then("learns twice as fast", loop(0.01, speed=2.0))
     new = climbed.newest
-    assert not new.learns_as and len(set(new.crossings)) == 5
+    assert not new.learns_as and len(set(new.steps_by_seed)) == 5
     assert new.ratio.value == pytest.approx(0.5, rel=0.01)
     assert new.verdict.endswith("× faster") and new.ratio.high < 0.52
 
@@ -485,7 +486,7 @@ def test_another_seed_is_no_verdict(pretended):
         ladder = ladder.then(f"seed {100 * k}", loop(0.01), seed=100 * k)
     assert {rung.verdict for rung in ladder.rungs[1:]} <= {"cannot tell", "same within 5.00 %"}
     assert ladder.best.name == "first" and ladder.gain.value == 1
-    assert len({rung.crossings for rung in ladder.rungs}) == 6
+    assert len({rung.steps_by_seed for rung in ladder.rungs}) == 6
 
 
 def test_with_one_seed_another_speed_of_learning_is_no_verdict(pretended):
@@ -497,7 +498,7 @@ def test_with_one_seed_another_speed_of_learning_is_no_verdict(pretended):
 def test_after_two_seeds_that_miss_the_loss_it_is_given_up(pretended):
     begin, loop = pretended
     climbed = begin(most_steps=100).then("learns ten times as slowly", loop(0.01, speed=0.1))
-    assert climbed.newest.crossings == (None, None)
+    assert climbed.newest.steps_by_seed == (None, None)
 
 
 def test_a_share_of_more_than_the_peak_is_an_error_and_no_rung(work):
@@ -509,8 +510,8 @@ def test_a_share_of_more_than_the_peak_is_an_error_and_no_rung(work):
 def test_the_share_is_of_the_peak_at_as_many_threads(work):
     threads = torch.get_num_threads()
     peaks = Peaks({"float32": 1e15}, 1e9, {}, "cpu", threads)
-    way = Way(make, options={"batch_size": 64})
-    flops = way.flops(work)
+    setup = Setup(make, options={"batch_size": 64})
+    flops = setup.flops(work)
     ladder = start(work, peaks=peaks, batch_size=64)
     rung = ladder.newest
     assert rung.share == pytest.approx(flops / rung.step.value / 1e15)
@@ -527,7 +528,7 @@ def test_it_is_a_table_a_picture_and_a_record(first):
     climbed = first.then("recomputed", recompute=True)
     assert repr(climbed) == "2 rungs, the best 'where it begins': 1.00 × in all"
     assert repr(climbed.newest).startswith("recomputed: not here")
-    known = rung(ratio=Estimate(0.5, 0.4, 0.6, "×"), against="first", noise_floor=0.02)
+    known = rung(ratio=Estimate(0.5, 0.4, 0.6, "×"), baseline="first", noise_floor=0.02)
     assert "÷ that of 'first': 0.500 × [0.400 to 0.600 ×]." in known.table().caption
     assert "Steps to the loss, by seed: 100, 100, 100." in known.table().caption
     table = climbed.table()

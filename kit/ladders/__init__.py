@@ -1,9 +1,10 @@
-"""One change at a time, each measured against the best before it.
+"""One change at a time, each measured against an earlier rung.
 
-training          ways to train one model
-training_rungs    one rung of that ladder: a way to train, and what was measured
-inference         forms of one trained model
-model_forms       one form: its speed, size and score
+ladder            what both ladders share: rungs, their table and record, simultaneous intervals
+├── training      ways to train one model, each compared with the best so far
+└── inference     forms of one trained model, each compared with the first
+training_setup    how to train on one rung, and how many steps it takes to a loss
+training_rungs    what was measured on one rung of the training ladder
+model_forms       what was measured of one form: speed, size and score
 fastest           the fastest form within limits
-ratios            ratios multiplied along a ladder, and several that must hold at once
 """

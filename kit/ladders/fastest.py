@@ -1,4 +1,4 @@
-"""The fastest form of a trained model that one may use, found in a given time."""
+"""The fastest form of a trained model within your limits, found in a given time."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from kit.core.units import words
 from kit.data.arguments import check_pair
 from kit.inference import device_of, predict
 from kit.ladders.inference import CALIBRATION, InferenceLadder
-from kit.ladders.model_forms import Form, is_legal
+from kit.ladders.ladder import SAME_TIME
+from kit.ladders.model_forms import ModelForm
 from kit.measurement import Comparison, compare
 from kit.plots import Picture, Table
 from kit.techniques import SHELF, Technique
 from kit.workloads import Workload
 
-LOOK_S = 0.25  # seconds for a first look at a form, in turns with the model as in training
-NEAR = 1.3  # forms up to so many times as slow as the best look are timed against each other
-FINAL_S = 1.0  # seconds for that
+TRIAL_S = 0.25  # seconds to time each form, in turns with the model as in training
+NEAR = 1.3  # forms at most this many times as slow as the fastest trial enter the final
+FINAL_S = 1.0  # seconds for the final, in which they are timed in turns with each other
 
-
-# Those that need no training afterwards.
+# The techniques that need no training afterwards.
 TRIED: dict[str, Technique] = {
     name: technique for name, technique in SHELF.items() if technique.tolerance is not None
 }
@@ -35,59 +35,57 @@ TRIED: dict[str, Technique] = {
 
 @dataclass(frozen=True)
 class Fastest(Result):
-    """The fastest form within the limits, and all that were tried."""
+    """The fastest form within the limits, and all forms that were tried."""
 
     name: str
     model: nn.Module = field(repr=False)
     ladder: InferenceLadder
-    finals: Comparison | None  # the nearest ones against each other; None: there was one
-    tied: tuple[str, ...]  # finals that may be as fast, as far as can be told
-    untried: tuple[str, ...]  # because the time was over
+    finals: Comparison | None  # of the forms near the fastest; None: there was only one
+    tied: tuple[str, ...]  # forms that may be as fast: the difference is within the interval
+    untried: tuple[str, ...]  # techniques for which no time was left
     max_score_loss: float | None
     max_bytes: float | None
     spent_s: float
 
     @property
-    def form(self) -> Form:
-        """What was measured of it."""
+    def form(self) -> ModelForm:
+        """What was measured of the fastest form."""
         return self.ladder[self.name]
 
     @property
     def speedup(self) -> Estimate | None:
-        """How many times as fast as the model as in training."""
+        """Time of the model as in training ÷ time of the fastest form."""
         return self.form.speedup()
 
     def __repr__(self) -> str:
-        told = f"{self.name}: {words(self.form.latency.value, 's')}"
+        text = f"{self.name}: {words(self.form.latency.value, 's')}"
         if self.speedup:
-            told += f", {self.speedup} as fast as in training"
+            text += f", {self.speedup} as fast as in training"
         if self.tied:
-            told += f"; tied with {', '.join(self.tied)}"
-        return f"{told}; {len(self.ladder.present)} forms tried in {words(self.spent_s, 's')}"
+            text += f"; tied with {', '.join(self.tied)}"
+        return f"{text}; {len(self.ladder.present)} forms tried in {words(self.spent_s, 's')}"
 
     def table(self) -> Table:
-        """What people see: all that were tried, and why this one."""
-        whole = self.ladder.table()
-        limits = {"score lost": self.max_score_loss, "bytes": self.max_bytes}
-        units = {"score lost": "%", "bytes": "B"}
-        told = [f"{name} at most {words(v, units[name])}" for name, v in limits.items() if v]
-        within = f" with {' and '.join(told)}" if told else ""
-        caption = f"Fastest{within}: {self.name}. {whole.caption}"
+        """All forms that were tried, and why this one was chosen."""
+        tried = self.ladder.table()
+        given = (("score lost", self.max_score_loss, "%"), ("bytes", self.max_bytes, "B"))
+        limits = [f"{name} at most {words(most, unit)}" for name, most, unit in given if most]
+        within = f" with {' and '.join(limits)}" if limits else ""
+        caption = f"Fastest{within}: {self.name}. {tried.caption}"
         if self.finals:
             near = ", ".join(
                 f"{name} {words(m.median_s, 's')}" for name, m in self.finals.measurements.items()
             )
-            caption += f" The nearest, timed in turns with each other: {near}."
+            caption += f" Those near it, timed in turns with each other: {near}."
         if self.tied:
-            caption += (
-                f" Tied, since the difference is within the interval: {', '.join(self.tied)}."
-            )
+            tied = ", ".join(self.tied)
+            caption += f" Tied, since the difference is within the interval: {tied}."
         if self.untried:
-            caption += f" Not tried, since the time was over: {', '.join(self.untried)}."
-        return Table(whole.header, whole.rows, caption)
+            caption += f" Not tried, since no time was left: {', '.join(self.untried)}."
+        return Table(tried.header, tried.rows, caption)
 
     def to_dict(self) -> dict[str, Any]:
-        """The raw numbers of all that were tried."""
+        """The raw numbers of all forms that were tried."""
         return {
             "fastest": self.name,
             "max_score_loss_share": self.max_score_loss,
@@ -100,7 +98,7 @@ class Fastest(Result):
         }
 
     def plot(self) -> Picture:
-        """All forms, the limits, and the one chosen."""
+        """All forms, the limits, and the chosen form."""
         return self.ladder.plot(max_bytes=self.max_bytes, max_score_loss=self.max_score_loss)
 
 
@@ -117,37 +115,39 @@ def fastest(
 ) -> Fastest:
     """The fastest form of a trained model for one batch size, within limits.
 
-    Each technique that works here makes a form, which is timed in turns with the model as it was
-    in training, weighed, and judged. Those that come near the fastest are then timed in turns
-    with each other. A form whose answers lie too far from the model's own refuses to be made.
+    Each technique that works here makes a form. It is timed in turns with the model as it was in
+    training, its size is measured, and it is scored. Forms near the fastest are then timed in
+    turns with each other. A technique raises if a form's outputs differ too much from the model's.
 
     Parameters
     ----------
     model
-        A trained one; it stays as it is.
+        A trained model. It does not change.
     workload
-        Gives real inputs, and judges the forms. Or inputs alone, (B, …) on the model's device, as
-        many as will be asked for at once: then nobody judges.
+        Provides real inputs, and scores the forms. Or only inputs, (B, …) on the model's device,
+        with the batch size to be fast for: then there are no scores.
     batch_size
-        How many examples will be asked for at once, where a workload gives them.
+        Examples per call, if a workload provides them.
     max_score_loss
-        How much of the score may be lost, a share: 0.005 is half a point. As measured, on the
-        split's examples; needs a workload.
+        The most that a form may lose of the score, a share: 0.005 is half a point. As measured on
+        the examples of `split`; needs a workload.
     max_bytes
-        How large the form may be on disk.
+        The most that the form may have on disk.
     split
-        By which forms are chosen; not the one by which you tell how good the chosen one is.
+        The split on which forms are chosen. Do not report the chosen form's score on it: the
+        best of many is partly lucky.
     budget_s
-        After so many seconds no further form is begun. One that is being made is finished.
+        After this time no further form is started. A form in progress is finished.
     techniques
-        Names of those to try, from `kit.techniques.SHELF`; None: all that need no training.
+        Names of the techniques to try, from `kit.techniques.SHELF`. None: all that need no
+        training.
 
     Raises
     ------
     BadValue
-        A limit that makes no sense, or that no form keeps: what the nearest ones have.
+        If a limit makes no sense, or no form is within the limits: what the nearest form has.
     UnknownName
-        There is no such technique, or it needs training.
+        If there is no such technique, or it needs training.
 
     Explained in lesson 09.
     """
@@ -164,8 +164,8 @@ def fastest(
     else:
         sizes = (CALIBRATION, batch_size)
         real, example = (workload.example(n, device_of(model))[0] for n in sizes)
-    bare = InferenceLadder(model, real, judge, (len(example),), split, LOOK_S)
-    ladder = bare.begun("as in training").then("none", SHELF["none"])
+    bare = InferenceLadder(model, real, judge, (len(example),), split, TRIAL_S)
+    ladder = bare.start("as in training").then("none", SHELF["none"])
     untried = []
     for name in names:
         if name == "none":
@@ -174,10 +174,10 @@ def fastest(
             untried.append(name)
         else:
             ladder = ladder.then(name, TRIED[name])
-    legal = [form for form in ladder.present if is_legal(form, max_bytes, max_score_loss)]
-    if not legal:
-        raise _none_is_legal(ladder, max_bytes, max_score_loss)
-    name, tied, finals = _finals(legal, example)
+    allowed = [form for form in ladder.present if form.within(max_bytes, max_score_loss)]
+    if not allowed:
+        raise _none_allowed(ladder, max_bytes, max_score_loss)
+    name, tied, finals = _finals(allowed, example)
     chosen = ladder[name].model
     assert chosen is not None
     spent_s = time.perf_counter() - began
@@ -185,9 +185,11 @@ def fastest(
     return Fastest(name, chosen, ladder, finals, tied, tuple(untried), *limits, spent_s)
 
 
-def _finals(legal: list[Form], example: Tensor) -> tuple[str, tuple[str, ...], Comparison | None]:
-    """The fastest, those tied with it, and the nearest ones timed in turns with each other."""
-    near = sorted(legal, key=lambda form: form.latency.value)
+def _finals(
+    allowed: list[ModelForm], example: Tensor
+) -> tuple[str, tuple[str, ...], Comparison | None]:
+    """The fastest form, the forms tied with it, and the comparison that decided."""
+    near = sorted(allowed, key=lambda form: form.latency.value)
     near = [form for form in near if form.latency.value <= NEAR * near[0].latency.value]
     if len(near) == 1:
         return near[0].name, (), None
@@ -197,14 +199,14 @@ def _finals(legal: list[Form], example: Tensor) -> tuple[str, tuple[str, ...], C
 
 
 def winners(timed: Comparison) -> tuple[str, tuple[str, ...]]:
-    """The fastest of calls that took turns, and those that are not slower beyond the noise.
+    """The fastest call of a comparison, and the calls that are not slower beyond the noise.
 
-    Their ratios to the first call hold all at once. A call is tied with the fastest if its ratio
-    could be as low as the fastest one's could be high.
+    The intervals of all ratios hold at once. A call is tied with the fastest if its interval
+    overlaps the fastest call's, noise floor included.
     """
     names = list(timed.measurements)
     ratios = {name: timed.ratio(name) for name in names[1:]}
-    ratios[names[0]] = Estimate(1.0, 1.0, 1.0, "×")
+    ratios[names[0]] = SAME_TIME
     name = min(names, key=lambda each: ratios[each].value)
     most = ratios[name].high * (1 + timed.noise_floor)
     return name, tuple(n for n in names if n != name and ratios[n].low <= most)
@@ -218,7 +220,7 @@ def _call(model: nn.Module | None, example: Tensor) -> Any:
 def _check(
     max_score_loss: float | None, max_bytes: float | None, budget_s: float, workload: Any
 ) -> None:
-    """Refuse limits that make no sense, before anything is made."""
+    """Raise if a limit makes no sense, before any form is made."""
     if max_score_loss is not None:
         if not is_number(max_score_loss) or not 0 <= max_score_loss < 1:
             raise BadValue(
@@ -226,22 +228,25 @@ def _check(
                 f"point of a hundred."
             )
         if workload is None:
-            raise BadValue("max_score_loss needs a workload, which knows what an answer is worth.")
+            raise BadValue(
+                f"max_score_loss={max_score_loss!r}: needs a workload, which scores the forms: "
+                f"kit.fastest(model, work, max_score_loss=…)."
+            )
     if max_bytes is not None and not (is_number(max_bytes) and max_bytes > 0):
         raise BadValue(f"max_bytes={max_bytes!r}: needs a number above 0.")
     check_budget(budget_s)
 
 
-def _none_is_legal(
+def _none_allowed(
     ladder: InferenceLadder, max_bytes: float | None, max_score_loss: float | None
 ) -> BadValue:
-    """What to say where no form keeps the limits: the smallest that loses little enough."""
-    good = [form for form in ladder.present if is_legal(form, None, max_score_loss)]
+    """The error if no form is within the limits. It names the smallest with a good enough score."""
+    good = [form for form in ladder.present if form.within(None, max_score_loss)]
     smallest = min(good or ladder.present, key=lambda form: form.bytes or 0)
     return BadValue(
-        f"no form keeps within max_bytes={max_bytes and f'{max_bytes:,.0f}'}: the smallest, "
+        f"no form is within max_bytes={max_bytes and f'{max_bytes:,.0f}'}: the smallest, "
         f"{smallest.name!r}, has {smallest.bytes:,}. Allow more, or make the model smaller first: "
-        f"kit.techniques.pruned, then train it on."
+        f"use kit.techniques.pruned and train the result further."
     )
 
 

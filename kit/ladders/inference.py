@@ -1,14 +1,14 @@
 """One trained model in many forms: how fast each is, how large, and how good.
 
-What it was like in training is the first form, and the one that all others are held against: each
-is timed in turns with it, so a machine that becomes slower meanwhile makes no form slower, and
-judged on the same examples, so that small losses show.
+The first form is the model as it was in training, and all others are compared with it. Each is
+timed in turns with it: if the machine becomes slower meanwhile, no form looks slower for it. Each
+is scored on the same examples, so small losses of score become visible.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -16,101 +16,76 @@ import torch
 from torch import Tensor, nn
 
 from kit.core.checks import is_whole
-from kit.core.errors import BadValue, NotInstalled, NotSupported, UnknownName
-from kit.core.results import Result
-from kit.core.statistics import Estimate, paired_difference
+from kit.core.errors import BadValue, NotInstalled, NotSupported
+from kit.core.statistics import paired_difference
 from kit.core.units import words
 from kit.costs.counting import count
-from kit.costs.step_cost import peak_share
 from kit.data.arguments import check_pair
-from kit.data.dataset import example_batch
+from kit.data.dataset import example_like
 from kit.devices import out_of_memory
 from kit.inference import device_of, judge, predict
-from kit.ladders.model_forms import Form, is_legal, loss_of, rows_of
-from kit.ladders.ratios import at_once, product
+from kit.ladders.ladder import SAME_TIME, Ladder, product, simultaneous
+from kit.ladders.model_forms import ModelForm, rows_of
 from kit.measurement import Peaks, compare, measure
 from kit.models.custom import output_tensor, short_name, training_copy
-from kit.plots import Picture, Table, trade_offs
+from kit.plots import Picture, pareto_front, trade_offs
 from kit.techniques import Technique, size_on_disk, untouched
 from kit.workloads import Workload
 
 Make = Callable[..., nn.Module]  # from a model and an example, such as a technique
 CALIBRATION = 64  # examples that a technique is given
-FORMS = 24  # whose ratios hold at once, 19 times in 20: a choice among many finds the luckiest
+FORMS = 24  # ratios that hold at once: the best of many forms is easily the luckiest one
 
 
 @dataclass(frozen=True)
-class InferenceLadder(Result):
+class InferenceLadder(Ladder[ModelForm]):
     """Forms of one trained model, in the order in which they were tried."""
 
     model: nn.Module = field(repr=False)
-    example: Tensor = field(repr=False)  # real inputs: to make forms with, and to time
-    workload: Workload | None  # judges the forms; None: nobody does
+    example: Tensor = field(repr=False)  # real inputs, for making forms and for timing
+    workload: Workload | None  # scores the forms; None: there are no scores
     batch_sizes: tuple[int, ...]
     split: str
     budget_s: float
-    peaks: Peaks | None = None
-    forms: tuple[Form, ...] = ()
-    worth: Tensor | None = field(default=None, repr=False)  # of each example, by the first form
+    example_scores: Tensor | None = field(default=None, repr=False)  # of the first form
 
-    @property
-    def first(self) -> Form:
-        """The model as it was in training: what the others are held against."""
-        return self.forms[0]
-
-    @property
-    def newest(self) -> Form:
-        """The last one tried."""
-        return self.forms[-1]
-
-    @property
-    def present(self) -> list[Form]:
-        """Those that could be had."""
-        return [form for form in self.forms if not form.absent]
-
-    def __getitem__(self, name: str) -> Form:
-        """The form of that name."""
-        named = {form.name: form for form in self.forms}
-        if name not in named:
-            raise UnknownName("form", name, named)
-        return named[name]
+    _key = "forms"
 
     def then(
         self, name: str, make: Make | nn.Module, *, of: str | None = None, **options: Any
     ) -> InferenceLadder:
-        """The ladder with one form more.
+        """The ladder with one more form.
 
         Parameters
         ----------
         name
             Of the form.
         make
-            A technique, or another function of a model and an example; or a model that is ready.
+            A technique, another function of a model and an example, or a finished model.
         of
-            Name of the form that it is made from; None: the model itself.
+            Name of the form from which it is made. None: the model itself.
         options
             Of the technique.
 
         Raises
         ------
         BadValue
-            There is a form of that name already; and what the technique refuses.
+            If the ladder has a form of this name, or if the technique refuses its options.
 
-        Where a technique does not work here, or memory runs out, the form is there with the reason.
+        If a technique does not work here, or memory runs out, the form's row gives the reason.
         """
-        if name in {form.name for form in self.forms}:
-            raise BadValue(f"name={name!r}: there is such a form; each needs its own.")
+        self._check_new(name)
         started = time.perf_counter()
         try:
             made = make if isinstance(make, nn.Module) else self._made(make, of, options)
-            form = Form(name, made, made_s=time.perf_counter() - started)
+            form = ModelForm(name, made, made_s=time.perf_counter() - started)
             return self._with(self._measured(form))
         except (NotSupported, NotInstalled) as error:
-            return self._with(Form(name, absent=getattr(error, "reason", str(error))))
+            return self._with(ModelForm(name, absent=getattr(error, "reason", str(error))))
         except (MemoryError, RuntimeError) as error:
             if not out_of_memory(error):
                 raise
-            return self._with(Form(name, absent="out of memory"))
+            return self._with(ModelForm(name, absent="out of memory"))
 
     def _made(self, make: Make, of: str | None, options: dict[str, Any]) -> nn.Module:
         source = self.model
@@ -119,36 +94,31 @@ class InferenceLadder(Result):
             if from_form.model is None:
                 raise NotSupported(f"{of!r} could not be made: {from_form.absent}")
             source = from_form.model
-        own = source if isinstance(make, Technique) else untouched(source)  # others may change it
+        # A technique leaves its model unchanged; your own function gets a copy.
+        own = source if isinstance(make, Technique) else untouched(source)
         return make(own, self.example, **options)
 
-    def _with(self, form: Form) -> InferenceLadder:
-        return replace(self, forms=(*self.forms, form))
-
-    def _measured(self, form: Form) -> Form:
+    def _measured(self, form: ModelForm) -> ModelForm:
         """The form with its times, size and score."""
         model = form.model
         assert model is not None
         times, ratios, noise = {}, {}, {}
         for n in self.batch_sizes:
             calls = {self.first.name: self._as_in_training(n), form.name: self._call(model, n)}
-            taken = compare(
-                calls,
-                varied=("answer", "mode", "dtype"),
-                budget_s=self.budget_s,
-                device=device_of(self.model),
-            )
-            ratios[n], noise[n] = at_once(taken.ratio(), self._several), taken.noise_floor
+            varied = ("answer", "mode", "dtype")
+            device = device_of(self.model)
+            timed = compare(calls, varied=varied, budget_s=self.budget_s, device=device)
+            ratios[n], noise[n] = simultaneous(timed.ratio(), self._comparisons), timed.noise_floor
             times[n] = product(self.first.times[n], ratios[n], "s")
-        form = replace(form, times=times, ratios=ratios, noise=noise)
-        form = replace(form, bytes=size_on_disk(model))
-        if self.workload is None or self.worth is None:
+        form = replace(form, times=times, ratios=ratios, noise=noise, bytes=size_on_disk(model))
+        if self.workload is None or self.example_scores is None:
             return form
-        score, worth = judge(model, self.workload, self.split)
-        lost = paired_difference(after=self.worth.numpy(), before=worth.numpy())
+        score, example_scores = judge(model, self.workload, self.split)
+        lost = paired_difference(self.example_scores.numpy(), example_scores.numpy())
         return replace(form, score=score, lost=lost)
 
     def _as_in_training(self, n: int) -> Callable[[], Tensor]:
+        """A call in training mode, with gradients recorded: what you get by default."""
         inputs = self._inputs(n)
         learner, _ = training_copy(self.model, inputs)
         learner.requires_grad_(True)
@@ -161,72 +131,66 @@ class InferenceLadder(Result):
         return lambda: predict(model, inputs)
 
     def _inputs(self, n: int) -> Tensor:
-        return example_batch(self.example, n)
+        return example_like(self.example, n)
 
-    def begun(self, name: str) -> InferenceLadder:
-        """The ladder with its first form: the model as it is in training."""
-        score, worth = None, None
+    def start(self, name: str) -> InferenceLadder:
+        """The ladder with its first form: the model as it was in training."""
+        score, example_scores = None, None
         if self.workload:
-            score, worth = judge(self.model, self.workload, self.split)
-        times = {
-            n: measure(
-                self._as_in_training(n), budget_s=self.budget_s, device=device_of(self.model)
-            ).median
-            for n in self.batch_sizes
-        }
-        for n, taken in times.items():
-            self._check_possible(n, taken.value)
-        size = size_on_disk(self.model)
-        first = Form(name, self.model, size, times, score=score)
-        return replace(self, worth=worth)._with(first)
+            score, example_scores = judge(self.model, self.workload, self.split)
+        times = {}
+        for n in self.batch_sizes:
+            call, device = self._as_in_training(n), device_of(self.model)
+            times[n] = measure(call, budget_s=self.budget_s, device=device).median
+            self._check_possible(n, times[n].value)
+        first = ModelForm(name, self.model, size_on_disk(self.model), times, score=score)
+        return replace(self, example_scores=example_scores)._with(first)
 
     def _check_possible(self, n: int, seconds: float) -> None:
-        """Refuse a time in which the machine's peak does not allow the model's FLOPs."""
+        """Raise if the machine's peak does not allow the model's FLOPs in this time."""
         weights = next(self.model.parameters(), None)
-        if self.peaks is None or weights is None or weights.dtype != torch.float32:
-            return
-        flops = count(self.model, self._inputs(n)).phases["predict"].flops
-        peak_share(self.peaks, flops, seconds, "fp32")
+        if self._has_peak() and weights is not None and weights.dtype == torch.float32:
+            assert self.peaks is not None
+            self.peaks.share(count(self.model, self._inputs(n)).forward_flops, seconds)
 
-    # --- What follows from it --------------------------------------------------------------------
+    def _has_peak(self) -> bool:
+        return self.peaks is not None and "float32" in self.peaks.matmul_flops_per_s
+
+    # --- What follows from the measurements ------------------------------------------------------
 
     def front(self, batch_size: int | None = None) -> list[str]:
-        """Names of the forms that nothing beats in all three: time, size and score."""
+        """Names of the forms on the Pareto front of time, size and score: no form beats them."""
         n = self.batch_sizes[0] if batch_size is None else batch_size
-        costs = {f.name: (f.times[n].value, f.bytes or 0, loss_of(f)) for f in self.present}
+        costs = {f.name: (f.times[n].value, f.bytes or 0, -f.score_loss) for f in self.present}
+        front = pareto_front(costs)
+        return [name for name in costs if name in front]
 
-        def beaten(mine: tuple[float, ...]) -> bool:
-            others = (c for c in costs.values() if c != mine)
-            return any(all(a <= b for a, b in zip(c, mine, strict=True)) for c in others)
-
-        return [name for name, mine in costs.items() if not beaten(mine)]
-
-    def best(
+    def fastest(
         self,
         *,
         max_bytes: float | None = None,
         max_score_loss: float | None = None,
         batch_size: int | None = None,
-    ) -> Form | None:
-        """The fastest form within both limits; None if there is none.
+    ) -> ModelForm | None:
+        """The fastest form within both limits; None if no form is.
 
         Parameters
         ----------
         max_bytes
-            On disk, at most.
+            The most that it may have on disk.
         max_score_loss
-            Of the first form's score, at most: a share, as measured on these examples.
+            The most that it may lose of the first form's score: a share, as measured here.
         batch_size
-            For which it is to be fast; None: the smallest that was timed.
+            For which it should be fast. None: the first of the ladder's batch sizes.
         """
         n = self.batch_sizes[0] if batch_size is None else batch_size
-        legal = [f for f in self.present if is_legal(f, max_bytes, max_score_loss)]
-        return min(legal, key=lambda form: form.times[n].value, default=None)
+        allowed = [form for form in self.present if form.within(max_bytes, max_score_loss)]
+        return min(allowed, key=lambda form: form.times[n].value, default=None)
 
-    def tied_with(self, form: Form, batch_size: int | None = None) -> list[str]:
-        """Names of the slower forms that may be as fast as this one, as far as can be told."""
+    def tied_with(self, form: ModelForm, batch_size: int | None = None) -> list[str]:
+        """Names of slower forms that may be as fast as this one: their intervals overlap."""
         n = self.batch_sizes[0] if batch_size is None else batch_size
-        ratios = {f.name: f.ratios.get(n, Estimate(1.0, 1.0, 1.0, "×")) for f in self.present}
+        ratios = {f.name: f.ratios.get(n, SAME_TIME) for f in self.present}
         mine = ratios[form.name]
         return [
             name
@@ -234,60 +198,50 @@ class InferenceLadder(Result):
             if name != form.name and other.value >= mine.value and other.low <= mine.high
         ]
 
+    def bound_s(self, batch_size: int) -> float | None:
+        """The least seconds of a call in float32, by the roofline; None without peaks."""
+        if not self._has_peak():
+            return None
+        assert self.peaks is not None
+        cost = count(self.model, self._inputs(batch_size)).phases["predict"]
+        return self.peaks.bound_s(cost.flops, cost.moved_bytes)
+
     def __repr__(self) -> str:
-        best = self.best()
-        told = f"{len(self.present)} forms of {short_name(self.model)}"
+        best = self.fastest()
+        text = f"{len(self.present)} forms of {short_name(self.model)}"
         if best is None or best is self.first:
-            return f"{told}, none faster than as in training"
-        told += f", the fastest {best.name!r}: {best.speedup()} as fast as in training"
+            return f"{text}, none faster than as in training"
+        text += f", the fastest {best.name!r}: {best.speedup()} as fast as in training"
         tied = self.tied_with(best)
-        return told + (f"; tied with it: {', '.join(tied)}" if tied else "")
+        return text + (f"; tied with it: {', '.join(tied)}" if tied else "")
 
-    def table(self) -> Table:
-        """What people see: a row per form."""
-        return Table(*rows_of(list(self.forms), self.first), self._conditions())
+    def _rows(self, rungs: Sequence[ModelForm]) -> tuple[Sequence[str], list[Sequence[str]]]:
+        return rows_of(rungs, self.first)
 
-    def _conditions(self) -> str:
-        """How its forms were timed and judged, and the machine's limit."""
-        told = (
-            f"{short_name(self.model)} on {device_of(self.model)}. "
-            f"Times: those of "
-            f"{self.first.name!r} × the median ratio of rounds in turns with it"
-            f"; faster and slower hold for "
-            f"{self._several} ratios at once."
+    def _caption(self) -> str:
+        """How the forms were timed and scored, and the machine's limit."""
+        caption = (
+            f"{short_name(self.model)} on {device_of(self.model)}. Times: those of "
+            f"{self.first.name!r} × the median ratio of rounds in turns with it; faster and "
+            f"slower hold for {self._comparisons} ratios at once."
         )
         if self.workload and self.first.score:
-            told += (
+            caption += (
                 f" Scores on {self.first.score.n:,} {self.split} examples of "
                 f"{self.workload.name!r}; lost: on the same examples, with its 95 % interval."
             )
         n = self.batch_sizes[0]
         if bound := self.bound_s(n):
-            told += (
-                f" In float32 this machine could not answer {n:,} sooner than in "
-                f"{words(bound, 's')}."
-            )
-        return told
+            caption += f" In float32, this machine needs at least {words(bound, 's')} for {n:,}."
+        return caption
 
     @property
-    def _several(self) -> int:
-        """How many ratios are to hold at once."""
+    def _comparisons(self) -> int:
+        """How many ratios hold at once."""
         return FORMS * len(self.batch_sizes)
 
-    def last(self, n: int) -> Table:
-        """The first form and the last n, as a table."""
-        return Table(*rows_of([self.first, *self.forms[1:][-n:]], self.first), self._conditions())
-
-    def bound_s(self, batch_size: int) -> float | None:
-        """The least seconds of a call in float32, by the roofline; None without peaks."""
-        if self.peaks is None or "float32" not in self.peaks.matmul_flops_per_s:
-            return None
-        work = count(self.model, self._inputs(batch_size)).phases["predict"]
-        return self.peaks.bound_s(work.flops, work.moved_bytes)
-
-    def to_dict(self) -> dict[str, Any]:
-        """The raw numbers of each form."""
-        best = self.best()
+    def _conditions(self) -> dict[str, Any]:
+        best = self.fastest()
         return {
             "workload": self.workload and self.workload.name,
             "model": short_name(self.model),
@@ -297,7 +251,6 @@ class InferenceLadder(Result):
             "fastest": best and best.name,
             "front": self.front(),
             "bound_s": {n: self.bound_s(n) for n in self.batch_sizes},
-            "forms": [form.to_dict() for form in self.forms],
         }
 
     def plot(
@@ -307,21 +260,20 @@ class InferenceLadder(Result):
         max_bytes: float | None = None,
         max_score_loss: float | None = None,
     ) -> Picture:
-        """Latency against size, and the scores beside it; the best within limits is ringed."""
+        """Latency and size, with the scores beside them. The fastest within limits has a ring."""
         n = self.batch_sizes[0] if batch_size is None else batch_size
         points = {}
         for form in self.present:
             if form.score is None:
-                raise BadValue("without a workload there are no scores to show.")
-            share = form.score.mean
-            points[form.name] = (
-                form.times[n].value,
-                float(form.bytes or 0),
-                (share.value, share.low, share.high),
-            )
-        asked = max_bytes is not None or max_score_loss is not None
+                raise BadValue(
+                    "this ladder has no scores to show, since it was made without a workload: "
+                    "give kit.fastest a workload, or print the table."
+                )
+            score = (form.score.mean.value, form.score.mean.low, form.score.mean.high)
+            points[form.name] = (form.times[n].value, float(form.bytes or 0), score)
+        limited = max_bytes is not None or max_score_loss is not None
         limits = {"max_bytes": max_bytes, "max_score_loss": max_score_loss}
-        chosen = self.best(batch_size=n, **limits) if asked else None
+        chosen = self.fastest(batch_size=n, **limits) if limited else None
         assert self.first.score is not None
         least = None
         if max_score_loss is not None:
@@ -332,7 +284,7 @@ class InferenceLadder(Result):
             f"time of a call, {n:,} example{'s' * (n > 1)}",
             "size on disk",
             f"score: {self.first.score.measure}",
-            caption=self._told(n, front, asked, chosen),
+            caption=self._plot_caption(n, front, limited, chosen),
             x_unit="s",
             y_unit="B",
             front=front,
@@ -340,17 +292,19 @@ class InferenceLadder(Result):
             chosen=chosen.name if chosen else "",
         )
 
-    def _told(self, n: int, front: list[str], asked: bool, chosen: Form | None) -> str:
+    def _plot_caption(
+        self, n: int, front: list[str], limited: bool, chosen: ModelForm | None
+    ) -> str:
         def of(name: str) -> str:
             form = self[name]
             return f"{name} {words(form.times[n].value, 's')}, {words(form.bytes, 'B')}"
 
-        told = f"Nothing beats (filled): {'; '.join(map(of, front))}."
-        if asked and chosen is None:
-            return f"No form keeps within the limits. {told}"
+        caption = f"No form beats those that are filled: {'; '.join(map(of, front))}."
+        if limited and chosen is None:
+            return f"No form is within the limits. {caption}"
         if chosen:
-            told = f"Fastest within the limits: {of(chosen.name)}. {told}"
-        return told
+            caption = f"Fastest within the limits: {of(chosen.name)}. {caption}"
+        return caption
 
 
 def inference_ladder(
@@ -363,40 +317,40 @@ def inference_ladder(
     budget_s: float = 0.5,
     peaks: Peaks | None = None,
 ) -> InferenceLadder:
-    """Forms of a trained model beside each other; the first is the model as it was in training.
+    """A ladder of forms of a trained model; the first is the model as it was in training.
 
-    That is, in training mode and with gradients recorded: what one gets who calls the model
-    without more ado. `InferenceLadder.then` adds the next form.
+    That is: in training mode, with gradients recorded. You get this if you just call the model
+    after training. `InferenceLadder.then` adds the next form.
 
     Parameters
     ----------
     model
-        A trained one; it stays as it is.
+        A trained model. It does not change.
     workload
-        Gives examples to time with, to make forms with, and to judge them by.
+        Provides examples for timing, for making forms, and for scoring them.
     name
         Of the first form.
     batch_sizes
-        To time, in this order: the first is what latency means, and what `best` asks for.
+        Batch sizes to time. `fastest` and `front` use the first one by default.
     split
-        By which forms are judged.
+        The split on which forms are scored.
     budget_s
-        Seconds for timing a form with each batch size.
+        Seconds for timing a form, for each batch size.
     peaks
-        From `kit.peaks`, for the machine's limit.
+        From `kit.peaks`, to show the machine's limit.
 
     Raises
     ------
     BadValue
-        No batch size, or one that is no whole number of at least 1; or the model was faster than
-        the machine's peak allows.
+        If `batch_sizes` is empty or holds anything but whole numbers of at least 1, or if the
+        model was faster than the machine's peak allows.
 
     Explained in lesson 09.
     """
     check_pair("kit.inference_ladder", model, workload)
-    several = isinstance(batch_sizes, (tuple, list, range)) and batch_sizes
-    if not several or any(not is_whole(n) or n < 1 for n in batch_sizes):
+    sequence = isinstance(batch_sizes, (tuple, list, range)) and batch_sizes
+    if not sequence or any(not is_whole(n) or n < 1 for n in batch_sizes):
         raise BadValue(f"batch_sizes={batch_sizes!r}: needs whole numbers of at least 1: (1, 32).")
     example, _ = workload.example(CALIBRATION, device_of(model))
-    bare = InferenceLadder(model, example, workload, tuple(batch_sizes), split, budget_s, peaks)
-    return bare.begun(name)
+    bare = InferenceLadder(model, example, workload, tuple(batch_sizes), split, budget_s)
+    return replace(bare, peaks=peaks).start(name)

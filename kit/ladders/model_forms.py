@@ -2,40 +2,41 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from torch import nn
 
-from kit.core.results import Result
 from kit.core.statistics import Estimate
 from kit.core.units import words
 from kit.inference import Score
-from kit.measurement.comparison import SAME
+from kit.ladders.ladder import Rung
+from kit.measurement.comparison import Decision, decide
 from kit.plots import Table
 
-SMALLER = 0.95  # of the bytes: less of a difference is none
+SMALLER = 0.95  # of the bytes: a smaller difference is not worth a word
 
 
 @dataclass(frozen=True)
-class Form(Result):
+class ModelForm(Rung):
     """What was measured of one form of a model."""
 
     name: str
     model: nn.Module | None = field(default=None, repr=False)
     bytes: int | None = None  # on disk
     times: dict[int, Estimate] = field(default_factory=dict)  # batch size -> seconds per call
-    # Time ÷ that of the first form, with intervals that hold for all forms at once.
+    # Batch size -> time ÷ that of the first form, with simultaneous intervals for all forms.
     ratios: dict[int, Estimate] = field(default_factory=dict)
-    noise: dict[int, float] = field(default_factory=dict)  # how far from 1 a ratio means nothing
+    noise: dict[int, float] = field(default_factory=dict)  # batch size -> noise floor
     score: Score | None = None
-    lost: Estimate | None = None  # of the first form's score, on the same examples; a share
-    made_s: float = 0.0  # seconds to make it, compilers included
-    absent: str = ""  # why it cannot be had here
+    lost: Estimate | None = None  # share of the first form's score, on the same examples
+    made_s: float = 0.0  # seconds to make it, with compilers
+    absent: str = ""
 
     @property
     def batch_size(self) -> int:
-        """The smallest that was timed: what its latency is."""
+        """The smallest batch size that was timed. `latency` is the time for it."""
         return min(self.times)
 
     @property
@@ -44,40 +45,44 @@ class Form(Result):
         return self.times[self.batch_size]
 
     def throughput(self, batch_size: int | None = None) -> float:
-        """Examples per second, in batches of that size; None: the largest timed."""
+        """Examples per second, in batches of that size. None: the largest that was timed."""
         n = max(self.times) if batch_size is None else batch_size
         return n / self.times[n].value
 
     def speedup(self, batch_size: int | None = None) -> Estimate | None:
-        """How many times as fast as the first form; None for the first itself."""
+        """Time of the first form ÷ time of this one. None for the first form itself."""
         n = self.batch_size if batch_size is None else batch_size
         ratio = self.ratios.get(n)
         return ratio and replace(1 / ratio, unit="×")
 
-    def pace(self, batch_size: int | None = None) -> str:
-        """*faster*, *slower*, *as fast* within 5 %, or *cannot tell*: against the first form."""
+    def pace(self, batch_size: int | None = None) -> Decision:
+        """*faster*, *slower*, *same* or *cannot tell*, compared with the first form."""
         n = self.batch_size if batch_size is None else batch_size
-        ratio, floor = self.ratios[n], self.noise[n]
-        if ratio.high < 1 / (1 + floor):
-            return "faster"
-        if ratio.low > 1 + floor:
-            return "slower"
-        margin = max(SAME, floor)
-        return "as fast" if 1 - margin <= ratio.low and ratio.high <= 1 + margin else "cannot tell"
+        return decide(self.ratios[n], self.noise[n])
 
     @property
     def worse(self) -> bool:
-        """Whether it surely has lost some of the score."""
+        """Whether it certainly lost some of the score: the whole interval lies above zero."""
         return self.lost is not None and self.lost.low > 0
+
+    @property
+    def score_loss(self) -> float:
+        """The share of the first form's score that it lost, as measured; below 0: it gained."""
+        return self.lost.value if self.lost else 0.0
+
+    def within(self, max_bytes: float | None, max_score_loss: float | None) -> bool:
+        """Whether it is within both limits, as far as they are given."""
+        small = max_bytes is None or (self.bytes or 0) <= max_bytes
+        return small and (max_score_loss is None or self.score_loss <= max_score_loss)
 
     def __repr__(self) -> str:
         if self.absent:
             return f"{self.name}: not here: {self.absent}"
-        told = f"{self.name}: {words(self.latency.value, 's')}, {words(self.bytes, 'B')}"
-        return f"{told}, {self.score.mean} {self.score.measure}" if self.score else told
+        text = f"{self.name}: {words(self.latency.value, 's')}, {words(self.bytes, 'B')}"
+        return f"{text}, {self.score.mean} {self.score.measure}" if self.score else text
 
     def table(self) -> Table:
-        """What people see: its times, size and score."""
+        """The form's times, size and score."""
         return Table(*rows_of([self], None), self._caption())
 
     def _caption(self) -> str:
@@ -85,12 +90,12 @@ class Form(Result):
             return f"Not here: {self.absent}"
         made = f"Made in {words(self.made_s, 's')}. " if self.made_s else ""
         if not self.ratios:
-            return f"{made}The form that all others are held against."
+            return f"{made}All other forms are compared with this one."
         times = "; ".join(
             f"{self.speedup(n)} as fast in batches of {n:,}" for n in sorted(self.ratios)
         )
         lost = f", score lost {self.lost}" if self.lost else ""
-        return f"{made}Against the first form: {times}{lost}."
+        return f"{made}Compared with the first form: {times}{lost}."
 
     def to_dict(self) -> dict[str, Any]:
         """The raw numbers."""
@@ -107,54 +112,44 @@ class Form(Result):
         }
 
 
-def is_legal(form: Form, max_bytes: float | None, max_score_loss: float | None) -> bool:
-    """Whether a form keeps within the limits that there are."""
-    small = max_bytes is None or (form.bytes or 0) <= max_bytes
-    return small and (max_score_loss is None or loss_of(form) <= max_score_loss)
-
-
-def loss_of(form: Form) -> float:
-    """The share of the first form's score that it has lost, as measured; below 0: it gained."""
-    return form.lost.value if form.lost else 0.0
-
-
-def rows_of(forms: list[Form], first: Form | None) -> tuple[list[str], list[tuple[str, ...]]]:
-    """Header and rows: times and speed-ups per batch size, size, score, and what that says."""
+def rows_of(
+    forms: Sequence[ModelForm], first: ModelForm | None
+) -> tuple[list[str], list[Sequence[str]]]:
+    """Header and rows: time and speed-up per batch size, size, score, and a verdict in words."""
     present = [form for form in forms if not form.absent]
     sizes = list(present[0].times) if present else []
-    judged = bool(present and present[0].score)
+    score = present[0].score if present else None
     header = ["form"]
     for n in sizes:
         header += [f"time for {n:,}", "× as fast"]
-    header += ["on disk"]
-    if judged:
-        header += [present[0].score.measure, "lost"]  # type: ignore[union-attr]
-    header += ["compared with the first"]
-    rows: list[tuple[str, ...]] = []
-    for form in forms:
-        if form.absent:
-            blank = ["—"] * (len(header) - 2)
-            rows.append((form.name, *blank, f"not here: {form.absent}"))
-            continue
-        cells = [form.name]
-        for n in sizes:
-            faster = form.speedup(n)
-            cells += [words(form.times[n].value, "s"), words(faster.value) if faster else "1"]
-        cells += [words(form.bytes, "B")]
-        if judged and form.score:
-            lost = f"{words(form.lost.value, '%')} [{form.lost.interval}]" if form.lost else ""
-            cells += [words(form.score.mean.value, "%"), lost]
-        rows.append((*cells, _verdict(form, first)))
-    return header, rows
+    header += ["on disk", *([score.measure, "lost"] if score else []), "compared with the first"]
+    return header, [_row(form, first, sizes, len(header)) for form in forms]
 
 
-def _verdict(form: Form, first: Form | None) -> str:
-    """Smaller or not, faster or not, worse or not, in words."""
-    if not form.ratios or first is None:
-        return "where we start" if not form.ratios else form.pace()
-    pace, share = form.pace(), (form.bytes or 0) / (first.bytes or 1)
+def _row(form: ModelForm, first: ModelForm | None, sizes: list[int], columns: int) -> list[str]:
+    if form.absent:
+        return [form.name, *["—"] * (columns - 2), f"not here: {form.absent}"]
+    cells = [form.name]
+    for n in sizes:
+        faster = form.speedup(n)
+        cells += [words(form.times[n].value, "s"), words(faster.value) if faster else "1"]
+    cells += [words(form.bytes, "B")]
+    if form.score:
+        lost = f"{words(form.lost.value, '%')} [{form.lost.interval}]" if form.lost else ""
+        cells += [words(form.score.mean.value, "%"), lost]
+    return [*cells, _verdict(form, first)]
+
+
+def _verdict(form: ModelForm, first: ModelForm | None) -> str:
+    """Whether it is smaller, faster and worse, in words."""
+    if not form.ratios:
+        return "where we start"
+    pace = "as fast" if form.pace() == "same" else form.pace()
+    if first is None:
+        return pace
+    share = (form.bytes or 0) / (first.bytes or 1)
     small = share < SMALLER
     size = "smaller" if small else "larger" if share > 1 / SMALLER else "as large"
     joint = "and" if small == (pace == "faster") else "but"
-    told = f"{size}, cannot tell if faster" if pace == "cannot tell" else f"{size} {joint} {pace}"
-    return f"{told}{', and worse' if form.worse else ''}"
+    text = f"{size}, cannot tell if faster" if pace == "cannot tell" else f"{size} {joint} {pace}"
+    return f"{text}{', and worse' if form.worse else ''}"

@@ -198,23 +198,28 @@ def _numbered(points: Sequence[tuple[float, float]]) -> list[tuple[float, float,
     return [(x, y, ", ".join(numbers)) for x, y, numbers in places]
 
 
-def pareto_front(points: Mapping[str, tuple[float, float]]) -> list[str]:
-    """The names that nothing beats: no other has both less cost and more worth.
+def pareto_front(points: Mapping[str, tuple[float, ...]]) -> list[str]:
+    """The names that nothing beats, by their first number: the Pareto front.
+
+    A point beats another if it is at least as good in every number and better in one.
 
     Parameters
     ----------
     points
-        Name -> (cost, worth).
+        Name -> (cost, …, worth): the last number is better the larger, all others the smaller.
 
     >>> pareto_front({"slow": (9.0, 0.9), "quick": (1.0, 0.8), "neither": (9.5, 0.85)})
     ['quick', 'slow']
     """
-    best, found = float("-inf"), []
-    for name, (_, worth) in sorted(points.items(), key=lambda item: (item[1][0], -item[1][1])):
-        if worth > best:
-            best = worth
-            found.append(name)
-    return found
+
+    def beats(one: tuple[float, ...], other: tuple[float, ...]) -> bool:
+        cheaper = all(a <= b for a, b in zip(one[:-1], other[:-1], strict=True))
+        return cheaper and one[-1] >= other[-1] and one != other
+
+    front = [
+        name for name, mine in points.items() if not any(beats(p, mine) for p in points.values())
+    ]
+    return sorted(front, key=lambda name: points[name][0])
 
 
 def _reach(value: float, low: float | None, high: float | None) -> list[list[float]]:
