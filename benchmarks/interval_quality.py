@@ -257,9 +257,7 @@ def trained(draw, spread, factor, seeds, name):
     """A rung: steps to the loss with each seed, log-normal around the truth."""
     steps = STEPS * factor * np.exp(spread * draw.standard_normal(seeds))
     step = Estimate(0.01, 0.01, 0.01, "s")
-    return TrainingRung(
-        name, Setup(None), step, tuple(steps), baseline="first", noise_floor=0.005
-    )
+    return TrainingRung(name, Setup(None), step, tuple(steps), baseline="first", noise_floor=0.005)
 
 
 def judged_before(draw, best, rung):

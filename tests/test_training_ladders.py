@@ -269,7 +269,9 @@ def test_another_model_may_be_a_rung(first):
 
 
 def test_two_rungs_of_one_name_are_refused(first):
-    with pytest.raises(BadValue, match="name='where it begins': the ladder has a rung of this name"):
+    with pytest.raises(
+        BadValue, match="name='where it begins': the ladder has a rung of this name"
+    ):
         first.then("where it begins", lr=1e-3)
 
 
@@ -284,7 +286,9 @@ def test_a_name_is_refused_before_anything_is_measured(first):
 # --- Verdicts, with known numbers ----------------------------------------------------------------
 
 
-def rung(seconds=1.0, steps=(100, 100, 100), wait=0.0, ratio=None, name="it", **options) -> TrainingRung:
+def rung(
+    seconds=1.0, steps=(100, 100, 100), wait=0.0, ratio=None, name="it", **options
+) -> TrainingRung:
     step = Estimate(seconds, seconds, seconds, "s")
     return TrainingRung(name, Setup(make), step, steps, compile_s=wait, ratio=ratio, **options)
 

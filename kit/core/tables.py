@@ -1,4 +1,4 @@
-"""Rows under a header, and sentences, as text and as HTML."""
+"""Tables and sentences, as text and as HTML."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Table:
-    """Rows under a header; cells are text already."""
+    """Rows under a header. Cells are text, already rounded and with their units."""
 
     header: Sequence[str]
     rows: Sequence[Sequence[str]]
@@ -28,7 +28,7 @@ class Table:
         return "\n".join([*text, *([self.caption] if self.caption else [])])
 
     def _column(self, i: int) -> tuple[int, bool]:
-        """Its width in characters, and whether it holds numbers, which stand to the right."""
+        """The width in characters, and whether the column holds numbers (aligned right)."""
         cells = [row[i] for row in self.rows]
         numbers = all(not cell or cell[0] in "0123456789-—><=" for cell in cells) and any(cells)
         return max(len(cell) for cell in [self.header[i], *cells]), numbers
@@ -36,7 +36,7 @@ class Table:
     def _repr_html_(self) -> str:
         numbers = [self._column(i)[1] for i in range(len(self.header))]
 
-        named = not self.header[0]  # a first column without a name names the rows
+        named = not self.header[0]  # a first column without a header holds the names of the rows
 
         def row(cells: Sequence[str], scope: str) -> str:
             return "".join(
@@ -45,21 +45,22 @@ class Table:
             )
 
         body = "".join(f"<tr>{row(cells, 'row')}</tr>" for cells in self.rows)
-        caption = (
-            '<figcaption style="font-size:90%;opacity:.8;max-width:46em">'
-            f"{html.escape(self.caption)}</figcaption>"
-            if self.caption
-            else ""
-        )
         head = f"<thead><tr>{row(self.header, 'col')}</tr></thead>" if any(self.header) else ""
-        return (
-            f'<figure style="margin:.4em 0"><table style="font-variant-numeric:tabular-nums">'
-            f"{head}<tbody>{body}</tbody></table>{caption}</figure>"
+        style = "font-variant-numeric:tabular-nums"
+        return figure_html(
+            f'<table style="{style}">{head}<tbody>{body}</tbody></table>', self.caption
         )
+
+
+def figure_html(content: str, caption: str) -> str:
+    """HTML of a table or a picture above its caption."""
+    style = "font-size:90%;opacity:.8;max-width:46em"
+    below = f'<figcaption style="{style}">{html.escape(caption)}</figcaption>' if caption else ""
+    return f'<figure style="margin:.4em 0">{content}{below}</figure>'
 
 
 def _cell(text: str, scope: str, right: bool) -> str:
-    """A cell; where it has a scope, a column's or a row's header, unless it is empty."""
+    """A cell, or a header cell if it has a scope and is not empty (for screen readers)."""
     tag = "th" if scope and text else "td"
     of = f' scope="{scope}"' if tag == "th" else ""
     return (
@@ -72,7 +73,7 @@ def _cell(text: str, scope: str, right: bool) -> str:
 
 @dataclass(frozen=True)
 class Note:
-    """A sentence made from numbers, shown as a sentence."""
+    """A sentence that contains measured numbers, shown as a paragraph."""
 
     text: str
 

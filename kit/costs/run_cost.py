@@ -254,6 +254,21 @@ def run_cost(
     ------
     BadValue
         If an argument is of the wrong kind, or of another model, batch size or split.
+
+    Examples
+    --------
+    >>> import kit
+    >>> work = kit.workloads.vision()
+    >>> model, (one, _) = work.model("mlp"), work.example(1)
+    >>> history = kit.train(model, work, steps=10, live=False)
+    >>> step_cost = kit.step_cost(model, work, batch_size=32, budget_s=0.05)
+    >>> latency = kit.measure(lambda: kit.predict(model, one), budget_s=0.05)
+    >>> score = kit.evaluate(model, work)
+    >>> cost = run_cost(history, score, work.target, step_cost, latency)
+    >>> cost.training_flops == 10 * step_cost.count.step_flops
+    True
+
+    Explained in lesson 02.
     """
     given = {"history": history, "score": score, "step_cost": step_cost, "latency": latency}
     for (name, value), kind in zip(given.items(), KINDS, strict=True):

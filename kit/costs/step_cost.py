@@ -201,6 +201,13 @@ def step_cost(
     served
         The deployed form of the model, if it differs: compiled, or in bfloat16.
 
+    Examples
+    --------
+    >>> from kit.workloads import vision
+    >>> cost = step_cost("mlp", vision(), batch_size=32, budget_s=0.05)
+    >>> round(cost.flops_ratio, 1)  # the time ratio depends on the machine
+    2.9
+
     Explained in lesson 02.
     """
     name = model if isinstance(model, str) else type(model).__name__.lower()

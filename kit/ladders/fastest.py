@@ -149,6 +149,14 @@ def fastest(
     UnknownName
         If there is no such technique, or it needs training.
 
+    Examples
+    --------
+    >>> import torch
+    >>> from kit.models import MLP
+    >>> found = fastest(MLP(), torch.zeros(1, 1, 8, 8), techniques=("half",), max_bytes=60_000)
+    >>> found.name
+    'half'
+
     Explained in lesson 09.
     """
     if not isinstance(model, nn.Module) or not isinstance(workload, Tensor):

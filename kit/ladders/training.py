@@ -315,6 +315,16 @@ def training_ladder(
     BadValue
         If `seeds` or a number of steps is not a whole number of at least 1.
 
+    Examples
+    --------
+    >>> import kit
+    >>> work = kit.workloads.vision()
+    >>> make = lambda: work.model("mlp")
+    >>> ladder = training_ladder(make, work, target_loss=2.2, seeds=1, budget_s=0.05)
+    >>> ladder = ladder.then("twice the rate", lr=2e-3)
+    >>> [rung.name for rung in ladder.rungs]
+    ['as given', 'twice the rate']
+
     Explained in lesson 08.
     """
     check_pair("kit.training_ladder", make, workload, MAKER)

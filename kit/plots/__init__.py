@@ -1,20 +1,20 @@
-"""How things look: tables and pictures, made from labels and numbers alone.
+"""Tables and pictures, made from labels and numbers only.
 
-Nothing here knows a type of the kit, touches pyplot or chooses a backend. A picture is HTML with
-the alt text made from its numbers, shown as a caption too: it survives every front end.
+This room does not know the kit's result types, and it does not use pyplot or choose a backend.
+A picture is HTML. Its caption, made from its numbers, is also its alt text.
 
 Table              rows under a header, with a caption
-Note               a sentence made from numbers
+Note               a sentence that contains measured numbers
 Picture            a matplotlib figure with its caption
-├── lines          values over a quantity, with a band or marks
+├── lines          values over a quantity, with intervals or markers
 ├── bars           one bar (or a stack) per name
-├── images         a row of small grey images
-├── roofline       work per byte against work per second, under the machine's limit
+├── images         a row of small greyscale images
+├── roofline       work per second over work per byte, under the machine's limits
 ├── dots           one row per name: a value with its interval
-├── multiples      the same rows in several panes, one quantity each
-├── scatter        points with names, and the front that nothing beats
-└── trade_offs     two costs against each other, and what each point is worth
-Live               a loss curve that grows while a loop runs
+├── multiples      the same rows in several panes, one quantity per pane
+├── scatter        named points, and a line through the Pareto front
+└── trade_offs     two costs of each point, with its score beside them
+Live               a loss curve that grows during a training
 """
 
 from kit.core.tables import Note, Table

@@ -1,4 +1,4 @@
-"""A loss curve that grows while a loop runs, and watches its own cost."""
+"""A loss curve that grows during a training and limits its own cost."""
 
 from __future__ import annotations
 
@@ -7,19 +7,20 @@ import sys
 import time
 from collections.abc import Sequence
 
+from kit.core.tables import figure_html
 from kit.core.units import digits
 from kit.plots.pictures import COLOURS
 
 
 class Live:
-    """A loss curve that grows while a loop runs: SVG in a notebook, one line in a terminal.
+    """A loss curve that grows during a training: SVG in a notebook, one line in a terminal.
 
-    It watches its own cost: it draws only while drawing has taken less than 1 % of the time
-    since it was made, so that watching a loop does not slow it.
+    It draws only while drawing has taken less than 1 % of the time since it was created. So
+    watching a training does not slow it down.
     """
 
     share = 0.01
-    pause_s = 0.25  # faster than this is flicker
+    pause_s = 0.25  # more often would flicker
 
     def __init__(self, total: int, label: str = "loss", shown: bool = True):
         self.total, self.label = total, label
@@ -28,13 +29,13 @@ class Live:
         self.screen = _screen() if shown else None
 
     def due(self) -> bool:
-        """Whether drawing now would neither flicker nor cost more than its share."""
+        """Whether drawing now would neither flicker nor take more than its share of the time."""
         now = time.perf_counter()
         cheap = self.spent_s <= self.share * (now - self.began)
         return self.screen is not None and cheap and now - self.drawn_at >= self.pause_s
 
     def draw(self, values: Sequence[float], note: str = "", last: bool = False) -> None:
-        """Show the values so far; `last` also ends the line in a terminal."""
+        """Draw the values so far; `last` also ends the line in a terminal."""
         if self.screen is None:
             return
         started = time.perf_counter()
@@ -57,17 +58,16 @@ def curve(values: Sequence[float], total: int, text: str) -> str:
         f"{min(i * stride, total) / max(total, 1) * 484:.1f},{96 - 90 * m / top:.1f}"
         for i, m in enumerate(means)
     )
-    label = html.escape(text)
-    return (
-        f'<figure style="margin:.4em 0"><svg role="img" aria-label="{label}" width="540" '
+    drawing = (
+        f'<svg role="img" aria-label="{html.escape(text)}" width="540" '
         'height="118" style="max-width:100%;font-size:11px" fill="currentColor">'
         f'<g transform="translate(44 4)"><polyline points="{points}" fill="none" '
         f'stroke="{COLOURS[0]}" stroke-width="2"/><path d="M0 0V98H484" fill="none" stroke="#888"/>'
         f'<text x="-4" y="10" text-anchor="end">{digits(top)}</text>'
         f'<text x="-4" y="98" text-anchor="end">0</text><text x="0" y="111">step 0</text>'
         f'<text x="484" y="111" text-anchor="end">step {total:,}</text></g></svg>'
-        f'<figcaption style="font-size:90%">{label}</figcaption></figure>'
     )
+    return figure_html(drawing, text)
 
 
 class _Notebook:
@@ -90,7 +90,7 @@ class _Terminal:
 
 
 def _screen() -> _Notebook | _Terminal | None:
-    """Where a live curve can be shown: in a kernel, in a terminal, or nowhere."""
+    """Where to draw: in a Jupyter kernel, in a terminal, or nowhere (None)."""
     ipython = sys.modules.get("IPython")
     shell = ipython.get_ipython() if ipython else None
     if shell is not None and hasattr(shell, "kernel"):

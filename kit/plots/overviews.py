@@ -1,4 +1,4 @@
-"""Pictures of many experiments at once: one row per thing, intervals, and what is best."""
+"""Pictures that compare many experiments: rows with intervals, and the best trade-offs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from kit.plots.pictures import COLOURS, MARKERS, Picture, axes, log_ticks
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-Interval = tuple[float, float | None, float | None]  # a value, and its ends where known
+Interval = tuple[float, float | None, float | None]  # value, low, high; None: unknown
 
 
 def dots(
@@ -24,7 +24,7 @@ def dots(
     log: bool = False,
     level: tuple[str, float] | None = None,
 ) -> Picture:
-    """One row per name: a dot with its interval, and a level to compare with.
+    """One row per name: a dot with its interval, and optionally a level to compare with.
 
     Parameters
     ----------
@@ -33,7 +33,7 @@ def dots(
     quantity
         The label of the axis.
     unit
-        In which the ticks are written.
+        The unit of the ticks.
     level
         (name, value) of a dashed vertical line.
     """
@@ -59,11 +59,11 @@ def multiples(
     Parameters
     ----------
     names
-        Of the rows.
+        One for each row.
     panes
-        Quantity -> (a value per row, None where it is unknown; the unit).
+        Quantity -> (one value per row, None if unknown; the unit).
     log
-        Logarithmic axes: rows of different size can then be compared.
+        Whether axes are logarithmic, so that small and large rows can be compared.
     """
     figure, drawn = axes(
         width=1.75 * len(panes) + 1.2, height=1.0 + 0.3 * len(names), columns=len(panes)
@@ -87,14 +87,14 @@ def scatter(
     y_unit: str = "",
     front: Sequence[str] = (),
 ) -> Picture:
-    """Points with names, an interval on their height, and a line through those on a front.
+    """Named points with vertical intervals, and a line through the points on the front.
 
     Parameters
     ----------
     points
         Name -> (x, (y, low, high)).
     front
-        Names in the order of x, for instance from `pareto_front`.
+        Names in the order of x, such as `pareto_front` gives.
     """
     figure, (pane,) = axes(width=8.0, height=3.8)
     for i, (name, (at, (value, low, high))) in enumerate(points.items()):
@@ -126,7 +126,7 @@ def trade_offs(
     points: Mapping[str, tuple[float, float, Interval]],
     x: str,
     y: str,
-    worth: str,
+    score: str,
     *,
     caption: str,
     x_unit: str = "",
@@ -135,19 +135,19 @@ def trade_offs(
     limits: tuple[float | None, float | None] = (None, None),
     chosen: str = "",
 ) -> Picture:
-    """Two costs against each other, and beside them what each point is worth, by number and name.
+    """Two costs of each point, and beside them its score, by number and name.
 
     Parameters
     ----------
     points
-        Name -> (x, y, (value, low, high)): both costs are better the smaller, what it is worth
-        the larger; drawn in per cent.
+        Name -> (x, y, (score, low, high)). Costs are better the smaller, scores the larger.
+        Scores are drawn in per cent.
     front
-        Names of those that nothing beats in all three: filled, the others are hollow.
+        Names of the points on the Pareto front, drawn filled. The others are hollow.
     limits
-        The most that y may be, and the least that it may be worth: dashed lines.
+        The largest y and the smallest score that are allowed: dashed lines.
     chosen
-        A name to ring.
+        The name of a point to draw a ring around.
     """
     figure, (plane, scores) = axes(width=9.6, height=max(3.6, 1.1 + 0.24 * len(points)), columns=2)
     for row, (name, (at, height, (value, low, high))) in enumerate(points.items()):
@@ -175,27 +175,27 @@ def trade_offs(
         axis.set_tick_params(labelsize=8)
     names = [f"{row + 1} {name}" for row, name in enumerate(points)]
     scores.set_yticks(range(len(points)), names, fontsize=8)
-    _finish(scores, worth, "%", False, len(points), ticks=4)
+    _finish(scores, score, "%", False, len(points), ticks=4)
     return Picture(figure, caption)
 
 
 def _numbered(points: Sequence[tuple[float, float]]) -> list[tuple[float, float, str]]:
-    """Where to write which numbers, counted from 1: points that lie together share a place.
+    """Labels and their positions: points are numbered from 1, and close points share a label.
 
-    A place is the wider the more numbers stand there: on either side 3 % of the plane for each.
+    A label with more numbers is wider: each adds 3 % of the plane on either side.
     """
     xs, ys = zip(*points, strict=True)
     wide, high = (math.log(max(v) / min(v)) or 1.0 for v in (xs, ys))
-    places: list[tuple[float, float, list[str]]] = []
+    labels: list[tuple[float, float, list[str]]] = []
     for number, (x, y) in enumerate(points, start=1):
-        for at, height, numbers in places:
+        for at, height, numbers in labels:
             reach = 0.03 * (len(numbers) + 1) * wide
             if abs(math.log(x / at)) < reach and abs(math.log(y / height)) < 0.06 * high:
                 numbers.append(str(number))
                 break
         else:
-            places.append((x, y, [str(number)]))
-    return [(x, y, ", ".join(numbers)) for x, y, numbers in places]
+            labels.append((x, y, [str(number)]))
+    return [(x, y, ", ".join(numbers)) for x, y, numbers in labels]
 
 
 def pareto_front(points: Mapping[str, tuple[float, ...]]) -> list[str]:
@@ -223,7 +223,7 @@ def pareto_front(points: Mapping[str, tuple[float, ...]]) -> list[str]:
 
 
 def _reach(value: float, low: float | None, high: float | None) -> list[list[float]]:
-    """How far an error bar goes down and up; nowhere where the end is unknown."""
+    """The lengths of an error bar down and up; 0 towards an unknown end."""
     down, up = (value if e is None or not math.isfinite(e) else e for e in (low, high))
     return [[max(0.0, value - down)], [max(0.0, up - value)]]
 
@@ -237,7 +237,7 @@ def _dotted(pane: Axes, rows: Sequence[Interval], colour: str) -> None:
 def _finish(
     pane: Axes, quantity: str, unit: str, log: bool, rows: int, ticks: int | None = None
 ) -> None:
-    """Axis in words with a few ticks, first row on top."""
+    """Labels the x axis in words, and puts the first row on top."""
     from matplotlib.ticker import LogLocator, MaxNLocator
 
     if log:

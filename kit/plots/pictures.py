@@ -1,4 +1,4 @@
-"""Pictures made from labels and numbers, each with a caption that is its alt text."""
+"""Pictures made from labels and numbers, each with a caption that is also its alt text."""
 
 from __future__ import annotations
 
@@ -9,25 +9,26 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from kit.core.tables import figure_html
 from kit.core.units import words
 
-if TYPE_CHECKING:  # matplotlib costs a third of a second: wait until something is drawn
+if TYPE_CHECKING:  # importing matplotlib takes a third of a second: only when something is drawn
     from matplotlib.axes import Axes
     from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
-# Okabe & Ito's colours, told apart by people with any kind of colour vision; markers say it again.
+# Okabe & Ito's colours, which people with any colour vision can distinguish. Markers differ too.
 COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"]
 MARKERS = ["o", "s", "^", "D", "v", "P", "X"]
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A matplotlib figure whose caption, made from its numbers, is its alt text too."""
+    """A matplotlib figure whose caption, made from its numbers, is also its alt text."""
 
     figure: Figure = field(repr=False)
     caption: str
-    details: str = ""  # more of the alt text: what a reader sees on it beside the caption
+    details: str = ""  # more alt text: what the picture shows that the caption does not say
 
     def png(self) -> bytes:
         """The picture as PNG."""
@@ -35,26 +36,21 @@ class Picture:
         from matplotlib.text import Text
 
         for text in self.figure.findobj(Text):
-            text.set_parse_math(False)  # a name with two $ in it is a name, and no formula
+            text.set_parse_math(False)  # a name that contains two $ is not a formula
         buffer = io.BytesIO()
-        with rc_context({"text.parse_math": False}):  # of what is made while it is drawn
+        with rc_context({"text.parse_math": False}):  # for text that is created during drawing
             self.figure.savefig(buffer, format="png", dpi=100)
         return buffer.getvalue()
 
     def _repr_html_(self) -> str:
         data = base64.b64encode(self.png()).decode()
-        caption = html.escape(self.caption)
         alt = html.escape(f"{self.caption} {self.details}".strip())
-        return (
-            f'<figure style="margin:.4em 0"><img alt="{alt}" '
-            f'style="max-width:100%" src="data:image/png;base64,{data}">'
-            f'<figcaption style="font-size:90%;opacity:.8;max-width:46em">{caption}</figcaption>'
-            "</figure>"
-        )
+        source = f"data:image/png;base64,{data}"
+        return figure_html(f'<img alt="{alt}" style="max-width:100%" src="{source}">', self.caption)
 
 
 def axes(width: float = 6.4, height: float = 3.4, columns: int = 1) -> tuple[Figure, list[Axes]]:
-    """An empty figure in the kit's style, with `columns` axes beside each other."""
+    """An empty figure in the kit's style, with `columns` axes side by side."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height), layout="constrained", facecolor="white")
@@ -87,7 +83,7 @@ def lines(
     x, y
         Axis labels: quantity and unit.
     marks
-        A marker at each point; off where there are hundreds.
+        Whether each point has a marker. Turn it off for hundreds of points.
     log
         "x", "y" or "xy" for logarithmic axes.
     bands
@@ -95,7 +91,7 @@ def lines(
     level
         (name, value) of a dashed horizontal line to compare with.
     unit
-        In which the ticks of the y axis are written; "" for bare numbers.
+        The unit of the ticks on the y axis; "" for plain numbers.
     """
     figure, (pane,) = axes()
     for i, (name, (xs, ys)) in enumerate(series.items()):
@@ -113,7 +109,9 @@ def lines(
     if level:
         pane.axhline(level[1], color="black", linestyle="--", linewidth=1, label=level[0])
     if all(isinstance(v, int) for xs, _ in series.values() for v in xs):
-        pane.xaxis.set_major_locator(_few_ticks(whole=True))  # steps and batches have no halves
+        pane.xaxis.set_major_locator(
+            _few_ticks(whole=True)
+        )  # counts of steps or examples are whole
     if "x" in log:
         _ticks_at(pane, sorted({v for xs, _ in series.values() for v in xs}))
     if "y" in log:
@@ -128,7 +126,7 @@ def lines(
 
 
 def log_ticks(axis: Axis, unit: str) -> None:
-    """Ticks of a logarithmic axis in words, at 1, 2 and 5 of each power of ten."""
+    """Writes the ticks of a logarithmic axis in words, at 1, 2 and 5 of each power of ten."""
     from matplotlib.ticker import LogLocator
 
     axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
@@ -137,7 +135,7 @@ def log_ticks(axis: Axis, unit: str) -> None:
 
 
 def _ticks_at(pane: Axes, values: Sequence[float]) -> None:
-    """A logarithmic x axis whose ticks are the values that were tried."""
+    """Makes the x axis logarithmic, with ticks at the values that were tried."""
     pane.set_xscale("log")
     if len(values) <= 12:
         pane.set_xticks(values, [f"{v:,g}" for v in values])
@@ -147,16 +145,16 @@ def _ticks_at(pane: Axes, values: Sequence[float]) -> None:
 def bars(
     stacks: Mapping[str, Mapping[str, float]], quantity: str, *, caption: str, unit: str = ""
 ) -> Picture:
-    """Horizontal bars, one per name, each a stack of parts with its total written at the end.
+    """Horizontal bars, one per name: each is a stack of parts with its total at the end.
 
     Parameters
     ----------
     stacks
-        Name of the bar -> {part: value}; parts share colours between bars.
+        Name of the bar -> {part: value}. A part has the same colour in all bars.
     quantity
         The label of the axis: quantity and unit.
     unit
-        In which the totals are written.
+        The unit of the totals.
     """
     figure, (pane,) = axes(height=0.9 + 0.5 * len(stacks))
     parts = list(dict.fromkeys(part for stack in stacks.values() for part in stack))
@@ -188,7 +186,7 @@ def bars(
 
 
 def _scaled_ticks(pane: Axes, unit: str) -> None:
-    """Tick labels in words, so that no axis says 1e-5."""
+    """Writes tick labels in words: "10.0 µs", not 1e-5."""
     pane.xaxis.set_major_formatter(lambda value, _: words(value, unit))
     pane.xaxis.set_major_locator(_few_ticks())
 
@@ -200,7 +198,7 @@ def _few_ticks(whole: bool = False) -> Any:
 
 
 def images(pixels: Sequence[Any], titles: Sequence[str], *, caption: str) -> Picture:
-    """A row of small grey images, each (H, W) with values 0 to 1 (ink is dark)."""
+    """A row of small greyscale images, each (H, W) with values from 0 (white) to 1 (black)."""
     figure, panes = axes(width=min(8.0, 1.1 * len(titles)), height=1.5, columns=len(titles))
     for pane, image, title in zip(panes, pixels, titles, strict=True):
         pane.imshow(image, cmap="gray_r", vmin=0, vmax=1)
@@ -218,20 +216,20 @@ def roofline(
     hollow: Collection[str] = (),
     caption: str,
 ) -> Picture:
-    """Work per byte against work per second, under the limits of the machine.
+    """Work per second over work per byte, under the limits of the machine.
 
     Parameters
     ----------
     peaks
         Name of the limit (a dtype) -> FLOP/s.
     bandwidth
-        Bytes/s of the memory.
+        Bytes/s of main memory.
     points
         Name -> (FLOP per byte, FLOP/s).
     cache
-        Bytes/s of the last cache: a second, dashed roof over the memory's.
+        Bytes/s of the last-level cache: a second roof, dashed.
     hollow
-        Names of points to which no slanting roof applies.
+        Names of points to which no sloping roof applies.
 
     Notes
     -----
