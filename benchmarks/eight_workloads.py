@@ -1,4 +1,4 @@
-"""The README's table of workloads: from the kept runs of the experiment, with their machine.
+"""The table of workloads in the documentation, from the stored runs of the experiment.
 
 kit sweep train-versus-infer notebooks/experiments/all-workloads.yaml --out runs/eight
 kit record runs/eight
@@ -17,14 +17,14 @@ HEADER = (
 
 
 def table() -> str:
-    """The kept runs with default parameters, a row per workload, as Markdown."""
-    bills = collect(RECORDED / "eight", "RunCost")
-    plain = bills[(bills["technique"] == "none") & (bills["parameter.model"] == "default")]
+    """The stored runs with default parameters as Markdown, one row per workload."""
+    costs = collect(RECORDED / "eight", "RunCost")
+    plain = costs[(costs["technique"] == "none") & (costs["parameter.model"] == "default")]
     runs = {run["workload"]: run for _, run in plain.iterrows()}
     rows = [_row(name, runs[name]) for name in SHELF]
     lines = [HEADER, ["---"] * len(HEADER), *rows]
-    told = f"{plain['machine.cpu'].iloc[0]}, {plain['conditions'].iloc[0]}"
-    measured = f"Measured on {told}, {plain['date'].max()[:10]}."
+    machine = f"{plain['machine.cpu'].iloc[0]}, {plain['conditions'].iloc[0]}"
+    measured = f"Measured on {machine}, {plain['date'].max()[:10]}."
     return "\n".join(f"| {' | '.join(line)} |" for line in lines) + f"\n\n{measured}"
 
 

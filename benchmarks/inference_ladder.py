@@ -1,27 +1,26 @@
-"""Six trained models in every form that there is: latency, throughput, size on disk, score.
+"""Six trained models in every form: latency, throughput, size on disk, score.
 
     python benchmarks/inference_ladder.py                  # half an hour, on a machine left alone
-    python benchmarks/inference_ladder.py --only vision    # one workload; keeps nothing
-    python benchmarks/inference_ladder.py table            # what was kept, as Markdown
+    python benchmarks/inference_ladder.py --only vision    # one workload; stores nothing
+    python benchmarks/inference_ladder.py table            # the stored results, as Markdown
 
 The models are those of six workloads, one of each family that answers in one pass: a CNN, a GPT, a
-CNN over time, two towers, an RNN, an MLP. Each is trained by its recipe, and then run in every form
-of `kit.techniques`, and in some that need a training of their own:
+CNN over time, two towers, an RNN, an MLP. Each is trained by its recipe. Then it runs in every form
+of `kit.techniques`, and in some that need further training:
 
-pruned      half of the channels taken out, then trained on with half of the rate
-zeroed      four fifths of the weights set to zero; they stay zero while it is trained on
-low_rank    matrices as two thin ones, then trained on
-small       a model half as wide, trained from scratch by the same recipe
+pruned      half of the channels removed, then trained further with half the learning rate
+zeroed      four fifths of the weights set to zero; they stay zero during further training
+low_rank    each matrix as a product of two thin ones, then trained further
+small       a model half as wide, trained from scratch with the same recipe
 distilled   the same small model, taught by the large one
 
-One thread. "As in training" is what one gets who calls the model without more ado: training mode,
-with gradients recorded. Every form is timed in turns with it, through `kit.predict`, for one
-example and for 64 at once. It is judged on all examples that no model was trained on, validation
-and test together, beside the first form on the same ones. A form is legal if it loses at most half
-a point of the score; of the legal ones the fastest counts.
+One thread. "As in training" means training mode, with gradients recorded: what you get by default.
+Every form is timed in turns with it, through `kit.predict`, for one example and for 64 at once.
+Scores are measured on all examples that no model was trained on, validation and test together. A
+form is allowed if it loses at most half a point of the score. The fastest allowed form counts.
 
-Regret: the time of what `kit.fastest` picks in its own time budget ÷ that of the fastest legal form
-among all that need no training, both timed in turns at the end.
+Regret: the time of the form that `kit.fastest` chooses within its own time budget, ÷ the time of
+the fastest allowed form that needs no training. Both are timed in turns at the end.
 """
 
 import argparse
@@ -59,7 +58,7 @@ def trained(model, work, seed=0, share_of_rate=1.0):
 
 
 def trained_on(technique, work, **options):
-    """A technique that is followed by a training with half of the rate."""
+    """A technique, followed by training with half the learning rate."""
 
     def make(model, example):
         return trained(technique(model, example, **options), work, share_of_rate=0.5)
@@ -68,7 +67,7 @@ def trained_on(technique, work, **options):
 
 
 def zeroed(work, share=0.8):
-    """Zeros that stay zeros while the others are trained on."""
+    """Zeros that stay zero while the other weights are trained further."""
 
     def make(model, example):
         form = techniques.zeroed(model, example, share=share)
@@ -86,7 +85,7 @@ def distilled(work):
 
 
 def forms(ladder, work):
-    """All of them, in order."""
+    """The ladder with all forms, in order."""
     for name, make in TRIED.items():
         if name != "none":
             ladder = ladder.then(name, make)
@@ -99,7 +98,9 @@ def forms(ladder, work):
     }
     for name, make in further.items():
         ladder = ladder.then(name, make)
-        if name.startswith("zeroed") or ladder.newest.absent:  # zeros: the same file and speed
+        if (
+            name.startswith("zeroed") or ladder.newest.absent
+        ):  # zeros change neither file size nor speed
             continue
         for runtime in FURTHER:
             ladder = ladder.then(f"{name}, {runtime}", techniques.get(runtime), of=name)
@@ -123,7 +124,7 @@ def measured(name):
     return {
         "workload": name,
         "model": repr(model),
-        "forms": [told(form) for form in ladder.rungs],
+        "forms": [record(form) for form in ladder.rungs],
         "bound_s": {n: ladder.bound_s(n) for n in BATCHES},
         "fastest_legal": {n: form.name for n, form in chosen.items()},
         "speedup": {n: form.speedup(n).to_dict() for n, form in chosen.items()},
@@ -132,62 +133,62 @@ def measured(name):
 
 
 def unseen(work):
-    """The work with all examples that are not for training in its test split."""
+    """The workload with all examples that are not for training in its test split."""
     parts = zip(work.data["validation"], work.data["test"], strict=True)
     return work.with_split("test", Split(*map(torch.cat, parts)))
 
 
-def told(form):
-    """Its record, with what it does in a second."""
+def record(form):
+    """The form's record, with its throughput."""
     rates = {} if form.absent else {n: form.throughput(n) for n in BATCHES}
     return form.to_dict() | {"examples_per_s": rates}
 
 
 def regret(model, work, ladder, n):
-    """What `kit.fastest` finds, held against the best of all that it could have found."""
+    """What `kit.fastest` finds, compared with the best that it could have found."""
     example, _ = work.example(n)
     found = kit.fastest(model, work, batch_size=n, max_score_loss=MOST_LOST, budget_s=FASTEST_S)
     known = [f for f in ladder.present if f.name in ("as in training", *TRIED)]
-    legal = [form for form in known if form.within(None, MOST_LOST)]
-    best = min(legal, key=lambda form: form.times[n].value)
-    told = {"picked": found.name, "best": best.name, "spent_s": found.spent_s}
+    allowed = [form for form in known if form.within(None, MOST_LOST)]
+    best = min(allowed, key=lambda form: form.times[n].value)
+    result = {"picked": found.name, "best": best.name, "spent_s": found.spent_s}
     if found.name == best.name:
-        return told | {"ratio": Estimate(1.0, 1.0, 1.0, "×").to_dict()}
+        return result | {"ratio": Estimate(1.0, 1.0, 1.0, "×").to_dict()}
     calls = {
         "best": lambda: kit.predict(best.model, example),
         "picked": lambda: kit.predict(found.model, example),
     }
     timed = kit.compare(calls, varied=("answer", "dtype"), budget_s=4.0)
-    return told | {"ratio": timed.ratio("picked").to_dict()}
+    return result | {"ratio": timed.ratio("picked").to_dict()}
 
 
 # --- All six -------------------------------------------------------------------------------------
 
 
 def mean(estimates):
-    """The geometric mean; its ends are those of the ends, which is wider than need be."""
+    """The geometric mean, with the means of the ends as its interval: wider than necessary."""
     ends = zip(*((e["value"], e["low"], e["high"]) for e in estimates), strict=True)
     return Estimate(*(math.exp(sum(map(math.log, end)) / len(end)) for end in ends), "×")
 
 
 def summary(models):
     """Speed-ups over the six, and the largest regret."""
-    told = {}
+    result = {}
     for n in BATCHES:
         gains = [model["speedup"][n] for model in models]
-        told[f"mean_speedup_batch_{n}"] = mean(gains)
-        told[f"least_speedup_batch_{n}"] = min(gain["value"] for gain in gains)
+        result[f"mean_speedup_batch_{n}"] = mean(gains)
+        result[f"least_speedup_batch_{n}"] = min(gain["value"] for gain in gains)
     regrets = [each["ratio"]["value"] for model in models for each in model["regret"].values()]
-    told["largest_regret"] = max(regrets)
-    return told
+    result["largest_regret"] = max(regrets)
+    return result
 
 
 def table():
-    """The six in Markdown: as in training, and the fastest that loses at most half a point."""
-    kept = json.loads((RESULTS / "inference_ladder.json").read_text(encoding="utf-8"))
+    """The six in Markdown: as in training, and the fastest form that loses at most half a point."""
+    stored = json.loads((RESULTS / "inference_ladder.json").read_text(encoding="utf-8"))
     head = "| model | one example | fastest form | × | 64 at once | fastest form | × | score lost |"
     lines = [head, "| --- " * 8 + "|"]
-    for model in kept["models"]:
+    for model in stored["models"]:
         by_name = {form["name"]: form for form in model["forms"]}
         cells = [f"{model['workload']}, {model['model'].split('(')[0]}"]
         for n in map(str, BATCHES):
@@ -198,12 +199,12 @@ def table():
         lost = [by_name[name]["score_lost_share"] for name in model["fastest_legal"].values()]
         cells.append(" / ".join(words(max(0.0, each["value"]), "%") for each in lost))
         lines.append(f"| {' | '.join(cells)} |")
-    means = [Estimate(**kept[f"mean_speedup_batch_{n}"]) for n in BATCHES]
-    machine = kept["machine"]["cpu"]
+    means = [Estimate(**stored[f"mean_speedup_batch_{n}"]) for n in BATCHES]
+    machine = stored["machine"]["cpu"]
     lines += [
         "",
         f"Geometric means: {means[0]} for one example, {means[1]} for 64. Measured on {machine}, "
-        f"1 thread, {kept['date']}; `kit.predict` against the model as in training, in turns.",
+        f"1 thread, {stored['date']}; `kit.predict` against the model as in training, in turns.",
     ]
     return "\n".join(lines)
 
@@ -219,8 +220,8 @@ def main(only):
         "inference_ladder",
         **summary(models),
         models=models,
-        conditions=f"1 thread; {BUDGET_S} s per form and batch; legal: at most {MOST_LOST} of the "
-        f"score lost",
+        conditions=f"1 thread; {BUDGET_S} s per form and batch; allowed: at most {MOST_LOST} of "
+        f"the score lost",
     )
 
 

@@ -141,12 +141,8 @@ class Count(Result):
     @property
     def phases(self) -> dict[str, PhaseCost]:
         """FLOPs and least bytes moved, by phase: predict, forward, backward, optimizer."""
-        w, g, o, a = (
-            self.weight_bytes,
-            self.gradient_bytes,
-            self.optimizer_bytes,
-            self.activation_bytes,
-        )
+        w, g = self.weight_bytes, self.gradient_bytes
+        o, a = self.optimizer_bytes, self.activation_bytes
         predict = w + self.input_bytes + self.output_bytes
         trained = g  # trainable weights and their gradients have the same number of bytes
         return {
@@ -234,8 +230,8 @@ def count(model: nn.Module, inputs: Inputs, loss: Callable[[Any], Tensor] | None
     Raises
     ------
     BadValue
-        If there is no model or no batch, or if the outputs hold no floating-point tensor and no
-        loss is given.
+        If the model or the batch is missing. Also if no loss is given and the outputs hold no
+        floating-point tensor.
 
     Examples
     --------

@@ -125,7 +125,7 @@ def fastest(
         A trained model. It does not change.
     workload
         Provides real inputs, and scores the forms. Or only inputs, (B, …) on the model's device,
-        with the batch size to be fast for: then there are no scores.
+        with the batch size to be fast for: then forms have no scores.
     batch_size
         Examples per call, if a workload provides them.
     max_score_loss
@@ -147,7 +147,7 @@ def fastest(
     BadValue
         If a limit makes no sense, or no form is within the limits: what the nearest form has.
     UnknownName
-        If there is no such technique, or it needs training.
+        If a technique does not exist, or needs training.
 
     Examples
     --------

@@ -43,7 +43,7 @@ class InferenceLadder(Ladder[ModelForm]):
 
     model: nn.Module = field(repr=False)
     example: Tensor = field(repr=False)  # real inputs, for making forms and for timing
-    workload: Workload | None  # scores the forms; None: there are no scores
+    workload: Workload | None  # scores the forms; None: forms have no scores
     batch_sizes: tuple[int, ...]
     split: str
     budget_s: float
@@ -148,13 +148,13 @@ class InferenceLadder(Ladder[ModelForm]):
 
     def _check_possible(self, n: int, seconds: float) -> None:
         """Raise if the machine's peak does not allow the model's FLOPs in this time."""
-        weights = next(self.model.parameters(), None)
-        if self._has_peak() and weights is not None and weights.dtype == torch.float32:
-            assert self.peaks is not None
-            self.peaks.share(count(self.model, self._inputs(n)).forward_flops, seconds)
+        weights, peaks = next(self.model.parameters(), None), self._float32_peaks
+        if peaks and weights is not None and weights.dtype == torch.float32:
+            peaks.share(count(self.model, self._inputs(n)).forward_flops, seconds)
 
-    def _has_peak(self) -> bool:
-        return self.peaks is not None and "float32" in self.peaks.matmul_flops_per_s
+    @property
+    def _float32_peaks(self) -> Peaks | None:
+        return self.peaks if self.peaks and "float32" in self.peaks.matmul_flops_per_s else None
 
     # --- What follows from the measurements ------------------------------------------------------
 
@@ -200,11 +200,10 @@ class InferenceLadder(Ladder[ModelForm]):
 
     def bound_s(self, batch_size: int) -> float | None:
         """The least seconds of a call in float32, by the roofline; None without peaks."""
-        if not self._has_peak():
+        if not (peaks := self._float32_peaks):
             return None
-        assert self.peaks is not None
         cost = count(self.model, self._inputs(batch_size)).phases["predict"]
-        return self.peaks.bound_s(cost.flops, cost.moved_bytes)
+        return peaks.bound_s(cost.flops, cost.moved_bytes)
 
     def __repr__(self) -> str:
         best = self.fastest()

@@ -301,8 +301,8 @@ def training_ladder(
         Steps between evaluations, whose time is not counted. If the loss was reached between two
         of them, the step is interpolated.
     seeds
-        Trainings per rung, with the seeds 0, 1, …, or from the option `seed` on. With a single
-        seed there is no verdict, unless the change cannot alter what is learnt.
+        Trainings per rung, with the seeds 0, 1, …, or from the option `seed` on. A
+        verdict needs two or more, unless the change cannot alter what is learnt.
     budget_s
         Seconds for timing a rung in turns with the best one below it.
     peaks

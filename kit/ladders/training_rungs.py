@@ -16,15 +16,9 @@ from kit.measurement.comparison import SAME, Decision, decide
 from kit.plots import Table
 
 HEADER = (
-    "rung",
-    "per step",
-    "steps",
-    "time to the loss",
-    "÷ the best below",
-    "memory",
-    "of peak",
+    "rung", "per step", "steps", "time to the loss", "÷ the best below", "memory", "of peak",
     "verdict",
-)
+)  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ COMPUTED = {"accumulate", "compile", "precision", "recompute", "sharded"}
 ROUNDING = 1e-3
 # Two optimizers or loops that do the same differ by 7e-8; another beta of AdamW by 1e-4.
 EQUAL = 1e-5
-MAX_MISSES = 2  # after so many seeds that miss the loss, the other seeds are not tried
+MAX_MISSES = 2  # after this many seeds that miss the loss, the others are not tried
 
 
 @dataclass(frozen=True)
