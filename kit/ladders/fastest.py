@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from kit.core.checks import check_budget, is_number
+from kit.core.checks import check_budget, check_share, is_number
 from kit.core.errors import BadValue, UnknownName
 from kit.core.results import Result
 from kit.core.statistics import Estimate
@@ -161,8 +161,8 @@ def fastest(
     """
     if not isinstance(model, nn.Module) or not isinstance(workload, Tensor):
         check_pair("kit.fastest", model, workload)
-    judge: Workload | None = None if isinstance(workload, Tensor) else workload
-    _check(max_score_loss, max_bytes, budget_s, judge)
+    scorer: Workload | None = None if isinstance(workload, Tensor) else workload
+    _check(max_score_loss, max_bytes, budget_s, scorer)
     began, names = time.perf_counter(), tuple(TRIED if techniques is None else techniques)
     for name in names:
         if name not in TRIED:
@@ -172,16 +172,9 @@ def fastest(
     else:
         sizes = (CALIBRATION, batch_size)
         real, example = (workload.example(n, device_of(model))[0] for n in sizes)
-    bare = InferenceLadder(model, real, judge, (len(example),), split, TRIAL_S)
-    ladder = bare.start("as in training").then("none", SHELF["none"])
-    untried = []
-    for name in names:
-        if name == "none":
-            continue
-        if time.perf_counter() - began > budget_s:
-            untried.append(name)
-        else:
-            ladder = ladder.then(name, TRIED[name])
+    bare = InferenceLadder(model, real, scorer, (len(example),), split, TRIAL_S)
+    start = bare.start("as in training").then("none", SHELF["none"])
+    ladder, untried = _tried(start, [n for n in names if n != "none"], began + budget_s)
     allowed = [form for form in ladder.present if form.within(max_bytes, max_score_loss)]
     if not allowed:
         raise _none_allowed(ladder, max_bytes, max_score_loss)
@@ -190,7 +183,18 @@ def fastest(
     assert chosen is not None
     spent_s = time.perf_counter() - began
     limits = (max_score_loss, max_bytes)
-    return Fastest(name, chosen, ladder, finals, tied, tuple(untried), *limits, spent_s)
+    return Fastest(name, chosen, ladder, finals, tied, untried, *limits, spent_s)
+
+
+def _tried(
+    ladder: InferenceLadder, names: list[str], end: float
+) -> tuple[InferenceLadder, tuple[str, ...]]:
+    """The ladder with these techniques, and the names for which no time was left."""
+    for i, name in enumerate(names):
+        if time.perf_counter() > end:
+            return ladder, tuple(names[i:])
+        ladder = ladder.then(name, TRIED[name])
+    return ladder, ()
 
 
 def _finals(
@@ -230,18 +234,15 @@ def _check(
 ) -> None:
     """Raise if a limit makes no sense, before any form is made."""
     if max_score_loss is not None:
-        if not is_number(max_score_loss) or not 0 <= max_score_loss < 1:
-            raise BadValue(
-                f"max_score_loss={max_score_loss!r}: needs a share from 0 to 1; 0.005 is half a "
-                f"point of a hundred."
-            )
+        hint = "Give 0.005 for half a point of a hundred."
+        check_share("max_score_loss", max_score_loss, "a share", hint=hint)
         if workload is None:
             raise BadValue(
                 f"max_score_loss={max_score_loss!r}: needs a workload, which scores the forms: "
                 f"kit.fastest(model, work, max_score_loss=…)."
             )
     if max_bytes is not None and not (is_number(max_bytes) and max_bytes > 0):
-        raise BadValue(f"max_bytes={max_bytes!r}: needs a number above 0.")
+        raise BadValue(f"max_bytes={max_bytes!r}: needs a number of bytes above 0.")
     check_budget(budget_s)
 
 
