@@ -12,10 +12,9 @@ from torch import nn
 from kit import measurement, workloads
 from kit.core.errors import BadValue
 from kit.core.results import RECORD
-from kit.core.statistics import Estimate
+from kit.core.statistics import Estimate, product
 from kit.costs.counting import count
 from kit.ladders import training, training_setup
-from kit.ladders.ladder import product
 from kit.ladders.training import training_ladder
 from kit.ladders.training_rungs import TrainingRung, time_ratio
 from kit.ladders.training_setup import Setup, steps_to_reach

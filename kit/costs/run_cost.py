@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -84,7 +84,7 @@ class RunCost(Result):
     @property
     def whole_run_time_ratio(self) -> Estimate:
         """Time of the whole training ÷ time of predicting one example alone."""
-        return replace(self.history.train_s / self.latency.median, unit="×")
+        return (self.history.train_s / self.latency.median).with_unit("×")
 
     @property
     def whole_run_flops_ratio(self) -> float | None:

@@ -17,14 +17,14 @@ from torch import Tensor, nn
 
 from kit.core.checks import is_whole
 from kit.core.errors import BadValue, NotInstalled, NotSupported
-from kit.core.statistics import paired_difference
+from kit.core.statistics import paired_difference, product
 from kit.core.units import words
 from kit.costs.counting import count
 from kit.data.arguments import check_pair
 from kit.data.dataset import example_batch
 from kit.devices import out_of_memory
 from kit.inference import device_of, judge, predict
-from kit.ladders.ladder import SAME_TIME, Ladder, product, simultaneous
+from kit.ladders.ladder import SAME_TIME, Ladder, simultaneous
 from kit.ladders.model_forms import ModelForm, rows_of
 from kit.measurement import Peaks, compare, measure
 from kit.models.custom import output_tensor, short_name, training_copy

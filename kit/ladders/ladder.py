@@ -18,7 +18,7 @@ import numpy as np
 
 from kit.core.errors import BadValue, UnknownName
 from kit.core.results import Result
-from kit.core.statistics import CONFIDENCE, Estimate, quotient
+from kit.core.statistics import CONFIDENCE, Estimate
 from kit.measurement import Peaks
 from kit.plots import Table
 
@@ -99,16 +99,6 @@ class Ladder(Result, Generic[R]):
 
     def _with(self, rung: R) -> Self:
         return replace(self, rungs=(*self.rungs, rung))
-
-
-def product(a: Estimate, b: Estimate, unit: str = "×") -> Estimate:
-    """Two independent estimates above zero, multiplied.
-
-    >>> product(Estimate(2.0, 1.8, 2.2, "s"), Estimate(0.5, 0.5, 0.5, "×"), "s")
-    1.00 s [900 ms to 1.10 s]
-    """
-    found = quotient(a, 1 / b)
-    return Estimate(found.value, found.low, found.high, unit)
 
 
 def simultaneous(ratio: Estimate, comparisons: int = COMPARISONS) -> Estimate:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from torch import nn
@@ -53,7 +53,7 @@ class ModelForm(Rung):
         """Time of the first form ÷ time of this one. None for the first form itself."""
         n = self.batch_size if batch_size is None else batch_size
         ratio = self.ratios.get(n)
-        return ratio and replace(1 / ratio, unit="×")
+        return ratio and (1 / ratio).with_unit("×")
 
     def pace(self, batch_size: int | None = None) -> Decision:
         """*faster*, *slower*, *same* or *cannot tell*, compared with the first form."""

@@ -27,12 +27,12 @@ import torch
 
 from kit.core.checks import check_positive, check_whole
 from kit.core.errors import KitError, UnknownName
-from kit.core.statistics import Estimate, quotient
+from kit.core.statistics import Estimate, product, quotient
 from kit.core.units import words
 from kit.costs.step_cost import peak_share
 from kit.data.arguments import MAKER, check_pair
 from kit.inference import device_of
-from kit.ladders.ladder import COMPARISONS, SAME_TIME, Ladder, product
+from kit.ladders.ladder import COMPARISONS, SAME_TIME, Ladder
 from kit.ladders.training_rungs import HEADER, TrainingRung, time_ratio
 from kit.ladders.training_setup import Loop, Make, Setup
 from kit.measurement import Call, Comparison, Peaks, compare, measure
@@ -94,7 +94,7 @@ class TrainingLadder(Ladder[TrainingRung]):
         for rung in self.path[1:]:
             step = product(step, rung.step_ratio or step)
         ratio = time_ratio(step, self.best, self.first, self._comparisons)
-        return replace(1 / ratio, unit="×") if ratio and ratio.low > 0 else None
+        return (1 / ratio).with_unit("×") if ratio and ratio.low > 0 else None
 
     @property
     def _comparisons(self) -> int:
