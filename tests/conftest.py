@@ -1,6 +1,7 @@
 """What several rooms' tests share: a workload, and a clock and a device made of numbers."""
 
 import gc
+import os
 import random
 import signal
 import sys
@@ -9,18 +10,31 @@ from dataclasses import dataclass, replace
 
 import pytest
 
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # Several workers share the cores: what their tests start gets a thread each, too.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+def pytest_collection_finish():
+    """One thread, before the first fixture that trains: threads wait for each other by spinning.
+
+    On two cores that something else uses, two threads take twenty times as long as one.
+    """
+    if torch := sys.modules.get("torch"):
+        torch.set_num_threads(1)
+
 
 @pytest.fixture(autouse=True)
 def _calm():
-    """One thread, since the machine may be shared, and the random generators as they were."""
+    """One thread for each test, and the random generators as they were."""
     torch = sys.modules.get("torch")
     if torch is None:
         yield
         return
-    threads, state, python = torch.get_num_threads(), torch.get_rng_state(), random.getstate()
+    state, python = torch.get_rng_state(), random.getstate()
     torch.set_num_threads(1)
     yield
-    torch.set_num_threads(threads)
+    torch.set_num_threads(1)
     torch.set_rng_state(state)
     random.setstate(python)
 

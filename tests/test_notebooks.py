@@ -9,7 +9,9 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from click.testing import CliRunner
 
+from kit.cli.commands import main
 from kit.core.results import RECORD
 from kit.course.claims import ledger
 from kit.course.exercises import EXERCISES
@@ -253,9 +255,8 @@ def test_the_template_runs_as_it_is(tmp_path):
 @lesson
 @pytest.mark.parametrize("name, value", [("no_such_parameter", "1"), ("seed", "many")])
 def test_a_wrong_parameter_is_refused_before_a_kernel_starts(path, name, value, tmp_path):
-    out = tmp_path / "run.ipynb"
-    command = [sys.executable, "-m", "kit", "run", str(path), "-p", name, value, "--out", str(out)]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 2 and len(done.stderr.splitlines()) == 1
-    assert name in done.stderr and "seed" in done.stderr
+    words = ["run", str(path), "-p", name, value, "--out", str(tmp_path / "run.ipynb")]
+    answer = CliRunner().invoke(main, words)
+    assert answer.exit_code == 2 and len(answer.stderr.splitlines()) == 1
+    assert name in answer.stderr and "seed" in answer.stderr
     assert not list(tmp_path.iterdir())
