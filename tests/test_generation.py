@@ -148,6 +148,7 @@ READINGS = [
     {"chunk": 5},
     {"draft": "n-grams"},
     {"draft": "n-grams", "drafted": 1},
+    {"draft": "n-grams", "drafted": 6, "chunk": 2},
 ]
 
 
@@ -352,7 +353,7 @@ def test_texts_go_in_and_come_out(library):
     assert written.text.startswith("The ") and len(written.text) == 12
     two = generate(model, ["The ", "A"], text=library, max_new_tokens=3)
     assert [len(each) for each in two.texts] == [7, 4]
-    with pytest.raises(BadValue, match="give text="):
+    with pytest.raises(BadValue, match="with text="):
         _ = generate(model, [1, 2], max_new_tokens=2).text
 
 
@@ -374,7 +375,7 @@ def test_texts_go_in_and_come_out(library):
         ({"max_new_tokens": 1.5}, "max_new_tokens=1.5"),
         ({"chunk": 0}, "chunk=0"),
         ({"drafted": True}, "drafted=True"),
-        ({"prompt": [[1], [2]], "draft": "n-grams"}, "draft with 2 texts"),
+        ({"prompt": [[1], [2]], "draft": "n-grams"}, "draft with 2 texts: drafts work"),
         ({"stop": []}, "an empty stop"),
         ({"temperature": -1.0}, "temperature=-1.0"),
         ({"temperature": float("nan")}, "temperature=nan"),
@@ -414,7 +415,7 @@ def test_weights_that_are_no_numbers_are_named(name):
     model = GPT(SMALL)
     with torch.no_grad():
         model.get_parameter(name)[3, 3] = float("nan")  # in the head, of one token's logit alone
-    with pytest.raises(BadValue, match=rf"NaN: '{name}' holds NaN"):
+    with pytest.raises(BadValue, match=rf"are NaN: '{name}' holds NaN"):
         generate(model, [1, 2], max_new_tokens=2)
 
 
@@ -455,13 +456,13 @@ def test_the_times_by_hand():
     assert (BY_HAND.ttft_s, BY_HAND.latency_s) == (0.5, 1.1)
     assert BY_HAND.tpot_s == pytest.approx(0.6 / 4)
     assert BY_HAND.tokens_per_s == pytest.approx(5 / 1.1)
-    assert BY_HAND.confirmed == pytest.approx(5 / 3)
+    assert BY_HAND.tokens_per_pass == pytest.approx(5 / 3)
     assert replace(BY_HAND, arrivals_s=(0.5,), arrived=(1,), tokens=((4,),)).tpot_s is None
 
 
 def test_the_table_and_the_record_say_it():
     shown = str(BY_HAND.table())
-    assert "500 ms" in shown and "150 ms" in shown and "1.67 tokens per reading" in shown
+    assert "500 ms" in shown and "150 ms" in shown and "1.67 tokens per pass" in shown
     assert repr(BY_HAND).startswith("1 × 5 tokens after 3, with a cache")
     record = BY_HAND.to_dict()
     assert record["ttft_s"] == 0.5 and record["tokens"] == [[4, 5, 6, 7, 8]]

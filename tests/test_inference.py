@@ -51,6 +51,16 @@ def test_a_prediction_is_the_models_output_without_a_graph(family):
     assert not outputs.requires_grad and not outputs.is_inference()  # a head can train on them
 
 
+@pytest.mark.parametrize("mode", [True, False])
+def test_the_fast_path_gives_the_outputs_of_the_plain_one_bit_for_bit(mode, images):
+    model = Restless().train(mode)
+    with evaluating(model), torch.no_grad():
+        plain = model(images)
+    fast = predict(model, images)
+    assert torch.equal(fast, plain) and fast.requires_grad == plain.requires_grad
+    assert model.training == model.norm.training == mode
+
+
 def test_a_prediction_changes_no_bit_of_the_model(images):
     model = Restless().train()
     before = copy.deepcopy(model.state_dict())
@@ -192,7 +202,7 @@ def test_the_interval_of_a_share_stays_between_nothing_and_all(values, low, high
 def test_only_a_share_of_right_answers_is_an_accuracy():
     score = Score(3, 3, 4, "test", 0.05, "of the fraud found")
     assert score.mean == proportion(3, 4)
-    with pytest.raises(BadValue, match=r"a share of the fraud found, not an accuracy: use \.mean"):
+    with pytest.raises(BadValue, match=r"a share of the fraud found, not an accuracy\. Use \.mean"):
         score.accuracy  # noqa: B018
 
 

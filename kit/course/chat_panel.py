@@ -33,7 +33,7 @@ PURPOSE = "A panel to type a prompt, and to watch the characters come as a model
 class _Bursts:
     """What came with each reading of the model, and when; sent on to the panel.
 
-    A burst is one character, or those that were confirmed at once.
+    A burst is one character, or those that were accepted at once.
     """
 
     def __init__(self, panel: Chat):
@@ -184,7 +184,7 @@ def in_words(written: Generation, reader: float) -> str:
         told += f", then one every {words(written.tpot_s, 's')}"
     pace = written.tokens_per_s
     return (
-        f"{told}; {digits(written.confirmed)} per reading of the model. In all, "
+        f"{told}; {digits(written.tokens_per_pass)} per pass of the model. In all, "
         f"{digits(pace)} characters/s: {words(pace / reader, '×')} a reader's pace."
     )
 

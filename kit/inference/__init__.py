@@ -1,14 +1,15 @@
 """Using the weights: predict, evaluate, generate. Nothing here can change a weight.
 
-prediction    a model's outputs for a batch, in evaluation mode and without a graph
-scores        what the outputs for a whole split are worth, with an interval
-generation    what a model writes after a prompt, and when each token came
-streaming     the tokens one after another, as they come
-readers       a model that reads on: all anew for each token, or with a cache
-sampling      from logits to a token: the likeliest, or one drawn
-drafts        guesses of the tokens to come, for a model to confirm many at once
+prediction     a model's outputs for a batch, in evaluation mode and without a graph
+evaluation     the score of a model on a split, with an interval
+generation     a text after a prompt, and when each token came
+streaming      the same, token by token: the loop of prefill and decode
+decoding       prefill and decode: without a cache, with a cache, as a CUDA graph
+sampling       from logits to a token: the likeliest, or one drawn at random
+speculative    drafted tokens, of which the model accepts those that it would have written
 
-This room does not know that training exists: a deployed model needs nothing else of the kit.
+Training imports inference, because validation is inference. Nothing here imports training: a
+deployed model needs no training code.
 """
 
 from kit.inference.evaluation import Score, evaluate, judge

@@ -1,10 +1,13 @@
-"""A model that reads a text on, and says after each place what may come next.
+"""How a model continues a text: prefill reads the prompt, decode adds one token after another.
 
-Rereading    all of the text anew for each token, as one does who keeps nothing
-Cached       each place once: its keys and values are kept
-Stepping     the same, with each step of one token compiled, or replayed as a CUDA graph
+Uncached    computes the complete text again for each token
+Cached      computes each position once; its keys and values stay in a cache
+Captured    the same, with the decode step compiled or captured as a CUDA graph
 
-Shapes: B texts, T new places, V tokens of the vocabulary.
+All three give the same logits, within rounding. Prefill is bound by arithmetic, since it computes
+many positions at once. Decode is bound by memory: for a single token it reads all weights.
+
+Shapes: B texts, P positions of the prompt, k new tokens, V tokens of the vocabulary.
 """
 
 from __future__ import annotations
@@ -20,159 +23,184 @@ from kit.devices import compiling, lacks_compiler
 from kit.models.kv_cache import StaticCache
 
 STEPS = ("auto", "plain", "graph", "compiled")
-ROOM = 128  # places by which a fixed cache grows from one size to the next
+CAPACITY_STEP = 128  # positions; a static cache has a multiple of this, so few sizes are compiled
 
 
-class Rereading:
-    """Reads all of the text anew for each token: the slow and obvious way."""
+class Uncached:
+    """Computes the complete text again for each token: the slow and obvious way.
 
-    def __init__(self, model: Any, padding: Tensor | None):
-        self.model, self.padding = model, padding
-        self.text: Tensor | None = None
-        self.cache_bytes = 0
+    Token n costs n positions of work, so a text costs the square of its length.
+    """
 
-    def read(self, tokens: Tensor, last: int) -> Tensor:
-        """Logits (B, last, V) after the last places of the text and these tokens (B, T)."""
-        self.text = tokens if self.text is None else torch.cat([self.text, tokens], 1)
-        if self.padding is None:
+    def __init__(self, model: Any, left_padding: Tensor | None):
+        self.model, self.left_padding = model, left_padding
+
+    def prefill(self, prompts: Tensor) -> Tensor:
+        """Logits (B, 1, V) of the token that follows the prompts (B, P)."""
+        self.text = prompts
+        return self._logits(last=1)
+
+    def decode(self, tokens: Tensor) -> Tensor:
+        """Logits (B, k, V) of the tokens that follow each of these (B, k)."""
+        self.text = torch.cat([self.text, tokens], 1)
+        return self._logits(last=tokens.shape[1])
+
+    def _logits(self, last: int) -> Tensor:
+        if self.left_padding is None:
             return self.model(self.text, last=last)
-        once: Any = self.model.cache(*self.text.shape, self.padding)  # it knows who sees whom
-        return self.model(self.text, once, last=last)
+        # A cache for this one call: its mask hides the padding before shorter texts.
+        cache = self.model.cache(*self.text.shape, self.left_padding)
+        return self.model(self.text, cache, last=last)
 
-    def forget(self, n: int) -> None:
-        """Take back the last n tokens."""
-        if n and self.text is not None:
-            self.text = self.text[:, :-n]
+    def roll_back(self, n: int) -> None:
+        """Forget the last n ≥ 1 tokens, which were rejected."""
+        self.text = self.text[:, :-n]
 
 
 class Cached:
-    """Reads each place once, and keeps its keys and values.
+    """Computes each position once; its keys and values stay in a cache.
 
-    A long prompt is read in chunks, so that what a layer computes of it at once stays small.
-    """
-
-    def __init__(self, model: Any, texts: int, room: int, padding: Tensor | None, chunk: int):
-        self.model, self.chunk = model, chunk
-        self.cache: Any = model.cache(texts, room, padding)
-        self.cache_bytes: int = self.cache.bytes
-
-    def read(self, tokens: Tensor, last: int) -> Tensor:
-        """Logits (B, last, V) after the last of these tokens (B, T), which follow what was read."""
-        if tokens.shape[1] <= self.chunk:
-            return self.model(tokens, self.cache, last=last)
-        *before, end = tokens.split(self.chunk, 1)
-        for part in before:
-            self.model(part, self.cache, last=1)
-        return self.model(end, self.cache, last=last)
-
-    def forget(self, n: int) -> None:
-        """Take back the last n tokens."""
-        if n:
-            self.cache.truncate(self.cache.length - n)
-
-
-class Stepping(Cached):
-    """Reads each further token by a step that is always the same: the same shapes and addresses.
-
-    A step is some hundred small operations, which Python starts one by one. A GPU does each of
-    them in less time than starting it takes. So the step is compiled, which makes few operations
-    of many, or replayed as a CUDA graph, which starts them all at once, or both.
+    Attention needs the keys and values of all earlier positions, and these never change. So a
+    further token costs one position of work, and the cache costs memory that grows with the text
+    (Pope et al., "Efficiently Scaling Transformer Inference", 2022).
     """
 
     def __init__(
-        self, model: Any, texts: int, room: int, padding: Tensor | None, chunk: int, compile: bool
+        self, model: Any, texts: int, capacity: int, left_padding: Tensor | None, chunk: int
     ):
-        room = min(-(-room // ROOM) * ROOM, model.config.context)  # few sizes: compiled once each
-        super().__init__(model, texts, room, padding, chunk)
-        self.step = _compiled_for(model) if compile else _step
-        self.fixed: StaticCache | None = None  # from the first step on
+        self.model, self.chunk = model, chunk
+        self.cache = model.cache(texts, capacity, left_padding)
+
+    def prefill(self, prompts: Tensor) -> Tensor:
+        """Logits (B, 1, V) of the token that follows the prompts (B, P).
+
+        A long prompt is computed in chunks, so that the activations of a layer stay small.
+        """
+        # Only the last position's logits are needed: the head is the largest matmul of the model.
+        for part in prompts.split(self.chunk, 1):
+            logits = self.model(part, self.cache, last=1)
+        return logits
+
+    def decode(self, tokens: Tensor) -> Tensor:
+        """Logits (B, k, V) of the tokens that follow each of these (B, k)."""
+        return self.model(tokens, self.cache, last=tokens.shape[1])
+
+    def roll_back(self, n: int) -> None:
+        """Forget the last n ≥ 1 tokens, which were rejected."""
+        self.cache.truncate(self.cache.length - n)
+
+
+class Captured(Cached):
+    """Decodes single tokens by a step that never changes: the same shapes and addresses each time.
+
+    A decode step consists of about a hundred small operations, which Python starts one by one. A
+    GPU computes each in less time than it takes to start. So the step is compiled, which makes few
+    operations of many, or captured as a CUDA graph, which starts all of them at once, or both.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        texts: int,
+        capacity: int,
+        left_padding: Tensor | None,
+        chunk: int,
+        compile: bool,
+    ):
+        rounded = -(-capacity // CAPACITY_STEP) * CAPACITY_STEP
+        super().__init__(model, texts, min(rounded, model.config.context), left_padding, chunk)
+        self.step = _compiled_for(model) if compile else _decode_step
+        self.static: StaticCache | None = None  # made before the first decode step
         self.graph: torch.cuda.CUDAGraph | None = None
 
-    def read(self, tokens: Tensor, last: int) -> Tensor:
-        """As `Cached`; what it returns may be overwritten by the next call."""
-        if tokens.shape[1] > 1 or not self.cache.length:
-            logits = super().read(tokens, last)
-            self._catch_up()
+    def decode(self, tokens: Tensor) -> Tensor:
+        """As in `Cached`; the next call may overwrite the logits that it returns."""
+        if tokens.shape[1] > 1:  # drafted tokens: another shape, so not the captured step
+            logits = super().decode(tokens)
+            self._update_position()
             return logits
-        if self.fixed is None:
-            self.token, self.fixed = tokens.clone(), self.cache.static()
+        if self.static is None:
+            self.token, self.static = tokens.clone(), self.cache.static()
             if tokens.is_cuda:
-                self._record(self.fixed)
-        self.token.copy_(tokens)
+                self._capture(self.static)
+        self.token.copy_(tokens)  # a graph reads its input where it lay at the capture
         if self.graph is None:
-            self.logits = self.step(self.model, self.token, self.fixed)
+            self.logits = self.step(self.model, self.token, self.static)
         else:
             self.graph.replay()
-        self.cache.advance(1)  # the static one counts its own position
+        self.cache.advance(1)  # the static cache counts its own position, on the device
         return self.logits
 
-    def forget(self, n: int) -> None:
-        """Take back the last n tokens."""
-        super().forget(n)
-        if n:
-            self._catch_up()
+    def roll_back(self, n: int) -> None:
+        """Forget the last n ≥ 1 tokens, which were rejected."""
+        super().roll_back(n)
+        self._update_position()
 
-    def _catch_up(self) -> None:
-        """Tell the step where the next place is, after something else has read."""
-        if self.fixed is not None:
-            self.fixed.position.fill_(self.cache.length)
+    def _update_position(self) -> None:
+        """Tell the static cache where the next token goes, after something else has moved it."""
+        if self.static is not None:
+            self.static.position.fill_(self.cache.length)
 
-    def _record(self, fixed: StaticCache) -> None:
-        """The step as a CUDA graph."""
-        aside = torch.cuda.Stream()
-        aside.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(aside):  # libraries set themselves up, which no graph may hold
+    def _capture(self, static: StaticCache) -> None:
+        """Capture the step as a CUDA graph."""
+        side = torch.cuda.Stream()
+        side.wait_stream(torch.cuda.current_stream())
+        # First calls set up libraries and memory, which a graph cannot contain: make them now.
+        with torch.cuda.stream(side):
             for _ in range(3):
-                self.step(self.model, self.token, fixed)
-                self._catch_up()  # there may be room for one more token only
-        torch.cuda.current_stream().wait_stream(aside)
+                self.step(self.model, self.token, static)
+                self._update_position()  # back: the capacity may allow one more token only
+        torch.cuda.current_stream().wait_stream(side)
         self.graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(self.graph):
-            self.logits = self.step(self.model, self.token, fixed)
+            self.logits = self.step(self.model, self.token, static)
 
 
-def _step(model: Any, token: Tensor, cache: StaticCache) -> Tensor:
-    return model(token, cache, last=1)
+Decoder = Uncached | Cached
 
 
-def _compiled_for(model: nn.Module) -> Any:
-    """The step compiled for that model: the same one each time, so that it compiles once."""
-    if model not in _COMPILED:
-        _COMPILED[model] = torch.compile(_step, dynamic=False, **compiling())
-    return _COMPILED[model]
-
-
-_COMPILED: WeakKeyDictionary[nn.Module, Any] = WeakKeyDictionary()
-Reader = Rereading | Cached
-
-
-def reader_for(
+def decoder_for(
     model: nn.Module,
     texts: int,
-    room: int,
-    padding: Tensor | None,
+    capacity: int,
+    left_padding: Tensor | None,
     *,
     cache: bool,
     chunk: int,
     step: str,
-) -> Reader:
-    """The reader that keeps nothing, or the one whose further steps are made in that way."""
+) -> Decoder:
+    """The decoder without a cache, or the one with this kind of decode step."""
     if not cache:
-        return Rereading(model, padding)
+        return Uncached(model, left_padding)
     if step == "plain":
-        return Cached(model, texts, room, padding, chunk)
-    return Stepping(model, texts, room, padding, chunk, compile=step == "compiled")
+        return Cached(model, texts, capacity, left_padding, chunk)
+    return Captured(model, texts, capacity, left_padding, chunk, compile=step == "compiled")
+
+
+def _decode_step(model: Any, token: Tensor, cache: StaticCache) -> Tensor:
+    return model(token, cache, last=1)
+
+
+def _compiled_for(model: nn.Module) -> Any:
+    """The decode step, compiled once for each model."""
+    if model not in _COMPILED:
+        _COMPILED[model] = torch.compile(_decode_step, dynamic=False, **compiling())
+    return _COMPILED[model]
+
+
+# Weak keys: a model that nobody uses any more takes its compiled step with it.
+_COMPILED: WeakKeyDictionary[nn.Module, Any] = WeakKeyDictionary()
 
 
 def step_for(step: str, device: torch.device) -> str:
-    """One of `STEPS` for that device.
+    """The kind of decode step on that device: one of `STEPS`, but not "auto".
 
     Raises
     ------
     UnknownName
-        There is no such way.
+        There is no such kind.
     NotSupported
-        It cannot be had on that device: why, and what can.
+        The device does not support it: why, and what it supports.
     """
     if step not in STEPS:
         raise UnknownName("step", step, STEPS)
@@ -182,5 +210,5 @@ def step_for(step: str, device: torch.device) -> str:
     if step == "graph" and device.type != "cuda":
         reason = "CUDA graphs are for CUDA"
     if reason:
-        raise NotSupported(f"step={step!r} on {device}: {reason}. step='auto' works.", reason)
+        raise NotSupported(f"step={step!r} on {device}: {reason}. Use step='auto'.", reason)
     return step

@@ -1,4 +1,4 @@
-"""What the outputs for a whole split are worth, with the interval that a finite split leaves.
+"""The score of a model on a split, with the interval that a finite number of examples leaves.
 
 Shapes: B batch, N examples that count.
 """
@@ -25,10 +25,13 @@ from kit.plots import Table
 
 @dataclass(frozen=True)
 class Score(Result):
-    """What n examples were worth on average, with the interval that a finite n leaves."""
+    """The mean score of n examples, with the interval that a finite n leaves.
 
-    total: float  # what the examples were worth together: right answers, where each is 0 or 1
-    squares: float  # the sum of their squares: the interval needs it
+    The sums are saved, and the rest is computed from them: two scores can then be pooled.
+    """
+
+    total: float  # the sum of the examples' scores; where each is 0 or 1, the right answers
+    squares: float  # the sum of their squares, from which the interval follows
     n: int
     split: str
     loss: float
@@ -36,30 +39,33 @@ class Score(Result):
 
     @property
     def mean(self) -> Estimate:
-        """The share; Wilson's 95 % interval for right and wrong, Student's for shares."""
+        """The share; Wilson's 95 % interval for right and wrong, Student's for shares.
+
+        Near 0 or 100 % the usual ± interval is too short, or leaves the range; Wilson's does not.
+        """
         if self.squares == self.total and float(self.total).is_integer():  # x² = x: all 0 or 1
             return proportion(int(self.total), self.n)
         return average(self.total, self.squares, self.n, "%", limits=(0, 1))
 
     @property
     def accuracy(self) -> Estimate:
-        """Share of the examples answered right.
+        """The share of the examples that were answered right.
 
         Raises
         ------
         BadValue
-            The score counts something else; its `.mean` is the share of that.
+            The score measures something else: its `.mean` is the share of that.
         """
         if self.measure != "right":
-            raise BadValue(f"this score is a share {self.measure}, not an accuracy: use .mean.")
+            raise BadValue(f"this score is a share {self.measure}, not an accuracy. Use .mean.")
         return self.mean
 
     def __repr__(self) -> str:
-        told = f"{self.mean} {self.measure} on {self.n:,} {self.split} examples"
-        return f"{told}, loss {self.loss:.4f}"
+        share = f"{self.mean} {self.measure}"
+        return f"{share} on {self.n:,} {self.split} examples, loss {self.loss:.4f}"
 
     def table(self) -> Table:
-        """What people see."""
+        """Share, interval and loss in one row."""
         share = self.mean
         row = (words(share.value, "%"), share.interval, f"{self.loss:.4f}")
         rule = "Wilson's" if self.squares == self.total else "Student's"
@@ -82,15 +88,32 @@ class Score(Result):
 def evaluate(
     model: nn.Module, workload: Task, split: str = "test", *, batch_size: int = 256
 ) -> Score:
-    """The model's score on a split: each example is looked at once, then all answers are judged.
+    """The model's score on a split, each example counted once.
+
+    Parameters
+    ----------
+    model, workload
+        What is scored, and the task that it is scored on.
+    split
+        "test", "validation" or "train".
+    batch_size
+        Examples per prediction: it changes memory and time, not the score.
 
     Raises
     ------
     UnknownName
         There is no such split.
     BadValue
-        The split is empty; or loss or score gave something else than one number and one value
-        from 0 to 1 per example.
+        The split is empty; or loss or score returned something else than one number, and one
+        value from 0 to 1 per example.
+
+    Examples
+    --------
+    >>> import kit
+    >>> work = kit.workloads.vision()
+    >>> score = kit.evaluate(work.model("mlp"), work)
+    >>> score.n, score.split, score.measure
+    (300, 'test', 'right')
 
     Explained in lesson 01.
     """
@@ -100,20 +123,21 @@ def evaluate(
 def judge(
     model: nn.Module, workload: Task, split: str = "test", *, batch_size: int = 256
 ) -> tuple[Score, Tensor]:
-    """The score, and (N,) what each example was worth: to compare two models example by example."""
+    """The score, and the score of each example (N,), to compare two models example by example."""
     check_pair("kit.evaluate", model, workload)
     n = workload.size(split)
     if n == 0:
         raise BadValue(f"the split {split!r} of {workload.name!r} has no examples to score.")
     batches = list(workload.batches(split, min(batch_size, n), device_of(model)))
+    # All outputs first, then one call of loss and score: some scores, such as a ranking, need all
+    # examples at once, and a mean of batches would give a smaller last batch too much weight.
     outputs = torch.cat([output_tensor(predict(model, inputs), model) for inputs, _ in batches])
     targets = torch.cat([targets for _, targets in batches])
     loss = float(checked_loss(workload.loss, outputs, targets))
     if workload.trial is None:
-        worth = checked_scores(workload.score, outputs, targets)
-    else:
+        scores = checked_scores(workload.score, outputs, targets)
+    else:  # a score that must use the model itself, such as attempts to steer a cart
         home = device_of(model)
-        tried = workload.trial(lambda inputs: predict(model, inputs.to(home)), split)
-        worth = check_scores(tried)
-    total, squares = float(worth.sum()), float(worth.square().sum())
-    return Score(total, squares, len(worth), split, loss, workload.measure), worth
+        scores = check_scores(workload.trial(lambda x: predict(model, x.to(home)), split))
+    total, squares = float(scores.sum()), float(scores.square().sum())
+    return Score(total, squares, len(scores), split, loss, workload.measure), scores

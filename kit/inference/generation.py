@@ -1,4 +1,4 @@
-"""What a model wrote after a prompt, and when each token came.
+"""Generating text: what a model wrote after a prompt, and when each token came.
 
 Shapes: B texts, T tokens.
 """
@@ -27,15 +27,17 @@ Prompt = str | Sequence[int] | Tensor
 
 @dataclass(frozen=True)
 class Generation(Result):
-    """What was written after one or more prompts, and when it came."""
+    """What was written after one or more prompts, and when each token came."""
 
     prompts: tuple[tuple[int, ...], ...] = field(repr=False)
     tokens: tuple[tuple[int, ...], ...] = field(repr=False)  # the new ones of each text
-    arrivals_s: tuple[float, ...] = field(repr=False)  # since the call began; of what came together
-    arrived: tuple[int, ...] = field(repr=False)  # how many tokens of a text came together
+    # Seconds since the call began, once per pass of the model: a pass gives one token of each
+    # text, or several with drafts. `arrived` says how many tokens of a text came with it.
+    arrivals_s: tuple[float, ...] = field(repr=False)
+    arrived: tuple[int, ...] = field(repr=False)
     way: str  # how it was written: cache, draft, sampling
     device: str
-    texts: tuple[str, ...] | None = field(default=None, repr=False)  # prompt and new, if decoded
+    texts: tuple[str, ...] | None = field(default=None, repr=False)  # prompt and new text, decoded
 
     @property
     def text(self) -> str:
@@ -44,15 +46,18 @@ class Generation(Result):
         Raises
         ------
         BadValue
-            It was written as tokens alone.
+            It was written as tokens only.
         """
         if self.texts is None:
-            raise BadValue("written as tokens: give text=, the data whose vocabulary it is.")
+            raise BadValue(
+                "there is only a list of tokens: decoding them needs a vocabulary. Call generate "
+                "with text=, the data that the model learnt."
+            )
         return self.texts[0]
 
     @property
     def ttft_s(self) -> float:
-        """Time to the first token: the pause before anything is to be seen."""
+        """Time to the first token (TTFT): the pause before you see anything, most of it prefill."""
         return self.arrivals_s[0]
 
     @property
@@ -62,7 +67,7 @@ class Generation(Result):
 
     @property
     def tpot_s(self) -> float | None:
-        """Time per output token after the first; None if there is only one."""
+        """Time per output token after the first (TPOT), the pace of decode; None for one token."""
         later = sum(self.arrived) - self.arrived[0]
         return (self.latency_s - self.ttft_s) / later if later else None
 
@@ -72,8 +77,8 @@ class Generation(Result):
         return sum(map(len, self.tokens)) / self.latency_s
 
     @property
-    def confirmed(self) -> float:
-        """Tokens per reading of the model: more than 1 where guesses were confirmed."""
+    def tokens_per_pass(self) -> float:
+        """Tokens of a text per pass of the model: more than 1 if drafted tokens were accepted."""
         return sum(self.arrived) / len(self.arrived)
 
     def __repr__(self) -> str:
@@ -84,7 +89,7 @@ class Generation(Result):
         )
 
     def table(self) -> Table:
-        """What people see."""
+        """Sizes and times in one row."""
         header = ("texts", "prompt", "new tokens", "first token", "each after", "tokens/s")
         row = (
             f"{len(self.tokens):,}",
@@ -94,13 +99,15 @@ class Generation(Result):
             words(self.tpot_s, "s"),
             words(self.tokens_per_s),
         )
-        caption = f"{self.way[0].upper()}{self.way[1:]}, on {self.device}; one writing each."
-        if self.confirmed > 1:
-            caption += f" {words(self.confirmed)} tokens per reading of the model."
+        caption = (
+            f"{self.way[0].upper()}{self.way[1:]}, on {self.device}; each time was measured once."
+        )
+        if self.tokens_per_pass > 1:
+            caption += f" {words(self.tokens_per_pass)} tokens per pass of the model."
         return Table(header, [row], caption)
 
     def to_dict(self) -> dict[str, Any]:
-        """The raw numbers; of the texts, the tokens."""
+        """The raw numbers; texts as tokens."""
         return {
             "way": self.way,
             "device": self.device,
@@ -114,35 +121,39 @@ class Generation(Result):
             "tpot_s": self.tpot_s,
             "latency_s": self.latency_s,
             "tokens_per_s": self.tokens_per_s,
-            "tokens_per_reading": self.confirmed,
+            "tokens_per_pass": self.tokens_per_pass,
         }
 
     def plot(self, reader: float | None = None) -> Picture:
-        """How many tokens of a text were there at which moment.
+        """Tokens of a text over time.
 
         Parameters
         ----------
         reader
-            Tokens per second that somebody reads: a line to compare with.
+            Tokens per second that a person reads: draws a line to compare with.
         """
         return timeline({self.way: self}, reader)
 
 
 def timeline(writings: dict[str, Generation], reader: float | None = None) -> Picture:
-    """Several writings in one picture: tokens of a text over the time since it was asked for."""
+    """Several generations in one picture: tokens of a text over the time since the request."""
     series: dict[str, tuple[list[float], list[float]]] = {}
-    told = []
+    sentences = []
     for name, w in writings.items():
         counts = [sum(w.arrived[: i + 1]) for i in range(len(w.arrived))]
         series[name] = ([0.0, *w.arrivals_s], [0, *counts])
         pause, pace = words(w.ttft_s, "s"), words(w.tpot_s, "s")
-        told.append(f"{name}: the first token after {pause}, then {pace} each")
+        sentences.append(f"{name}: the first token after {pause}, then {pace} each")
     if reader:
         end = max(w.latency_s for w in writings.values())
         series["a reader"] = ([0.0, end], [0, reader * end])
-        told.append(f"a reader: {words(reader)} tokens per second")
+        sentences.append(f"a reader: {words(reader)} tokens per second")
     return lines(
-        series, "time since the request (s)", "tokens", caption="; ".join(told) + ".", marks=False
+        series,
+        "time since the request (s)",
+        "tokens",
+        caption="; ".join(sentences) + ".",
+        marks=False,
     )
 
 
@@ -156,30 +167,31 @@ def generate(
     on_tokens: Callable[[Tensor, float], object] | None = None,
     **options: Any,
 ) -> Generation:
-    """What the model writes after the prompt, token by token, and when each token came.
+    """Write a text after the prompt, token by token; the text, and when each token came.
 
     Parameters
     ----------
     model
         A GPT of the kit, or another form of one that can be called like it.
     prompt
-        A text, or tokens; or a list of such, which are written together.
+        A text or tokens; or a list of texts or of tokens, which are continued together.
     max_new_tokens
-        How many to write at most.
+        The greatest number of tokens to write.
     text
-        The data with the vocabulary: makes tokens of texts, and texts of tokens.
+        The data with the vocabulary, which turns texts into tokens and tokens into texts.
     stop
-        What ends a text once it is written.
+        A text or tokens after which the text ends.
     on_tokens
-        Called with each (B, k) new tokens as they come, and the seconds since the request: to
-        show them. If it returns False, these were the last.
+        A function that is called with new tokens (B, k) as they come, and the seconds since the
+        request: to show them. If it returns False, the text ends there.
     options
         As for `kit.stream`: cache, chunk, step, draft, drafted; temperature, top_k, top_p, seed.
 
     Raises
     ------
     BadValue
-        A text without `text`, or one with a character that it lacks; and what `kit.stream` says.
+        The prompt is a text but `text` is missing or lacks one of its characters; and as for
+        `kit.stream`.
 
     Examples
     --------
@@ -194,24 +206,26 @@ def generate(
     check_generates(model)
     config: Any = model.config
     if text is not None and len(text.classes) != config.vocab_size:
-        words_of = f"{len(text.classes):,} tokens, the model {config.vocab_size:,}"
-        raise BadValue(f"the vocabulary of {text.name!r} has {words_of}: give that of the model.")
+        raise BadValue(
+            f"the vocabulary of {text.name!r} has {len(text.classes):,} tokens, the model "
+            f"{config.vocab_size:,}: they must be the same. Give the data that the model learnt."
+        )
     many = [prompt] if _is_one(prompt) else list(prompt)
     rows = [_tokens(each, text) for each in many]
     ending = None if stop is None else _tokens(stop, text)
-    coming = stream(model, rows, max_new_tokens=max_new_tokens, stop=ending, **options)
+    passes = stream(model, rows, max_new_tokens=max_new_tokens, stop=ending, **options)
     new: list[list[int]] = [[] for _ in rows]
     arrivals, arrived = [], []
-    began = time.perf_counter()
-    for tokens in coming:
+    began = time.perf_counter()  # nothing is computed before the first token is asked for
+    for tokens in passes:
         arrivals.append(time.perf_counter() - began)
         arrived.append(tokens.shape[1])
         for row, each in zip(new, tokens.tolist(), strict=True):
             row += [token for token in each if token != NOTHING]
         if on_tokens and on_tokens(tokens, arrivals[-1]) is False:
-            coming.close()
+            passes.close()
             break
-    whole = [[*row, *more] for row, more in zip(rows, new, strict=True)]
+    complete = [[*row, *more] for row, more in zip(rows, new, strict=True)]
     return Generation(
         prompts=tuple(map(tuple, rows)),
         tokens=tuple(map(tuple, new)),
@@ -219,12 +233,12 @@ def generate(
         arrived=tuple(arrived),
         way=_way(**options),
         device=str(device_of(model)),
-        texts=None if text is None else tuple(text.decode(row) for row in whole),
+        texts=None if text is None else tuple(text.decode(row) for row in complete),
     )
 
 
 def _is_one(prompt: Any) -> bool:
-    """Whether it is one prompt, and no list of them."""
+    """Whether it is one prompt, not a list of prompts."""
     if isinstance(prompt, Tensor):
         return prompt.ndim == 1
     return isinstance(prompt, str) or not prompt or is_whole(prompt[0])
@@ -233,7 +247,10 @@ def _is_one(prompt: Any) -> bool:
 def _tokens(prompt: Any, text: Text | None) -> list[int]:
     if isinstance(prompt, str):
         if text is None:
-            raise BadValue("a prompt in characters needs text=, the data that the model learnt.")
+            raise BadValue(
+                "the prompt is a text, and the model takes tokens: needs text=, the data that the "
+                "model learnt. Add text=work.data, or give tokens."
+            )
         prompt = text.encode(prompt)
     return prompt.tolist() if isinstance(prompt, Tensor) else list(prompt)
 
@@ -248,11 +265,11 @@ def _way(
     **_: Any,
 ) -> str:
     """How it is written, in words."""
-    told = "with a cache" if cache else "without a cache"
+    way = "with a cache" if cache else "without a cache"
     if step != "auto" and cache:
-        told += f", {step}"
+        way += f", {step}"
     if draft is not None:
-        told += f" and guesses by {draft if isinstance(draft, str) else 'a draft'}"
-    told += ", the likeliest" if temperature == 0 else f", drawn at temperature {temperature:g}"
+        way += f" and guesses by {draft if isinstance(draft, str) else 'a draft'}"
+    way += ", the likeliest" if temperature == 0 else f", drawn at temperature {temperature:g}"
     limits = {"top_k": top_k, "top_p": top_p}
-    return told + "".join(f", {name} {v:g}" for name, v in limits.items() if v is not None)
+    return way + "".join(f", {name} {v:g}" for name, v in limits.items() if v is not None)

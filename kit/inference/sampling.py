@@ -1,6 +1,6 @@
-"""From logits to the next token: the likeliest, or one drawn by chance.
+"""From logits to the next token: the likeliest one, or one drawn at random.
 
-Shapes: B texts, n places in a row, V tokens of the vocabulary.
+Shapes: B texts, n positions in a row, V tokens of the vocabulary.
 """
 
 from __future__ import annotations
@@ -11,29 +11,29 @@ from torch import Tensor
 from kit.core.checks import check_whole, is_number
 from kit.core.errors import BadValue
 
-NEVER = float("-inf")
+NEVER = float("-inf")  # a logit whose token has the probability 0
 
 
 class Sampler:
-    """Draws the token of each place; what it draws depends on the logits, the seed and the place.
+    """Draws the token of each position from its logits; the same seed gives the same text.
 
-    A token is drawn by adding noise to the logits and taking the largest: with Gumbel's noise,
-    that happens with just the probabilities of their softmax. The noise of a place is the same
-    however one comes there. So who reads with a cache, or has several places confirmed at once,
-    writes the same text.
+    A token is drawn by adding noise to the logits and taking the largest: with noise of Gumbel's
+    distribution, each token wins with exactly its softmax probability. Each position has its own
+    noise, whatever was computed before. So decoding with a cache, or with drafted tokens, writes
+    the same text as without.
 
     Parameters
     ----------
     temperature
-        By which logits are divided: 0 takes the likeliest, 1 draws as the model says; less is
-        duller, more is wilder.
+        Divides the logits: 0 takes the likeliest token, 1 draws from the model's probabilities.
+        Lower values give more predictable texts, higher values more surprising ones.
     top_k
-        Draw from so many likeliest tokens alone.
+        Draw from the k likeliest tokens only.
     top_p
-        Draw from the fewest likeliest that have this probability together ("nucleus": Holtzman et
-        al., "The Curious Case of Neural Text Degeneration", 2020).
+        Draw from the smallest set of likeliest tokens that together have this probability
+        ("nucleus sampling": Holtzman et al., "The Curious Case of Neural Text Degeneration", 2020).
     seed
-        Of what is drawn.
+        Decides the noise.
 
     Notes
     -----
@@ -49,43 +49,48 @@ class Sampler:
         seed: int = 0,
     ):
         if not is_number(temperature) or not 0 <= temperature < float("inf"):
-            raise BadValue(f"temperature={temperature!r}: needs 0 (the likeliest) or more.")
-        if top_k is not None:
-            check_whole("top_k", top_k)
+            raise BadValue(
+                f"temperature={temperature!r}: needs a number of at least 0. 0 takes the likeliest."
+            )
         if top_p is not None and (not is_number(top_p) or not 0 < top_p <= 1):
-            raise BadValue(f"top_p={top_p!r}: needs a probability above 0, at most 1.")
-        check_whole("seed", seed, 0, 2**64 - 1)
-        self.temperature, self.top_k, self.top_p, self.seed = temperature, top_k, top_p, seed
+            raise BadValue(f"top_p={top_p!r}: needs a probability above 0 and at most 1.")
+        self.top_k = None if top_k is None else check_whole("top_k", top_k)
+        self.seed = check_whole("seed", seed, 0, 2**64 - 1)
+        self.temperature, self.top_p = temperature, top_p
         self._generator: torch.Generator | None = None
-        self._noise: list[Tensor] = []  # (B, V) of the places from `_first` on
+        self._noise: list[Tensor] = []  # (B, V) for each position from `_first` on
         self._first = 0
 
-    def __call__(self, logits: Tensor, place: int) -> Tensor:
-        """(B, n) tokens for logits (B, n, V) of the places from `place` on."""
+    def __call__(self, logits: Tensor, position: int) -> Tensor:
+        """Tokens (B, n) for logits (B, n, V) of the positions from `position` on."""
         if self.temperature == 0:
-            return logits.argmax(-1)
-        likely = self._kept(logits.float() / self.temperature)
-        return (likely + self._noise_at(place, likely)).argmax(-1)
+            return logits.argmax(-1)  # greedy: no random number is drawn
+        # In float32: a bfloat16 has too few digits for the differences between likely tokens.
+        likely = self._limited(logits.float() / self.temperature)
+        return (likely + self._noise_at(position, likely)).argmax(-1)
 
-    def _kept(self, logits: Tensor) -> Tensor:
-        """The logits, with −inf for what is never to be drawn."""
+    def _limited(self, logits: Tensor) -> Tensor:
+        """The logits, with −∞ for tokens that top_k or top_p rules out."""
         if self.top_k is not None and self.top_k < logits.shape[-1]:
             least = logits.topk(self.top_k).values[..., -1:]
             logits = logits.masked_fill(logits < least, NEVER)
         if self.top_p is not None:
-            ordered, places = logits.sort(-1, descending=True)
+            ordered, tokens = logits.sort(-1, descending=True)
             shares = ordered.softmax(-1)
-            over = shares.cumsum(-1) - shares >= self.top_p  # enough without it
-            logits = logits.masked_fill(over.scatter(-1, places, over), NEVER)
+            # A token is ruled out if those before it reach top_p. So the likeliest always stays.
+            ruled_out = shares.cumsum(-1) - shares >= self.top_p
+            logits = logits.masked_fill(ruled_out.scatter(-1, tokens, ruled_out), NEVER)
         return logits
 
-    def _noise_at(self, place: int, like: Tensor) -> Tensor:
-        """(B, n, V), drawn place by place in their order."""
-        texts, n, words = like.shape
+    def _noise_at(self, position: int, like: Tensor) -> Tensor:
+        """Gumbel noise (B, n, V), drawn position by position in their order."""
+        texts, n, vocabulary = like.shape
         if self._generator is None:
-            self._generator = torch.Generator(like.device).manual_seed(int(self.seed))
-        self._noise, self._first = self._noise[place - self._first :], place
+            self._generator = torch.Generator(like.device).manual_seed(self.seed)
+        # Rejected drafts come again: their positions must find the noise that they had.
+        self._noise, self._first = self._noise[position - self._first :], position
         while len(self._noise) < n:
-            fresh = torch.empty(texts, words, device=like.device)
+            fresh = torch.empty(texts, vocabulary, device=like.device)
+            # Minus the logarithm of an exponential random number is Gumbel-distributed.
             self._noise.append(-fresh.exponential_(generator=self._generator).log())
         return torch.stack(self._noise[:n], 1)

@@ -1,46 +1,70 @@
-"""Guesses of the tokens to come: cheap to make, and for the model to confirm many at once."""
+"""Speculative decoding: cheap guesses of the next tokens, which the model accepts or rejects.
+
+A decode step reads all weights for a single token. For k + 1 tokens it reads them once, too. So
+the model checks k drafted tokens in about the time of one, and the accepted tokens cost nothing.
+Rejected ones are rolled back. The text is the same as without drafts.
+
+Leviathan, Kalman & Matias, "Fast Inference from Transformers via Speculative Decoding", 2023.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-Draft = Callable[[Sequence[int], int], Sequence[int]]  # the text so far, how many at most
+Draft = Callable[[Sequence[int], int], Sequence[int]]  # (text so far, most guesses) -> guesses
 
 
 class NGrams:
-    """Guesses that a text goes on as it did the last time that it had these tokens.
+    """Guesses that a text goes on as it did the last time that these tokens occurred.
 
     Documentation, code and answers about a given text repeat themselves, and so does what a model
-    writes. To look up where the last few tokens stood before costs microseconds and no model
+    writes. To look up where the last few tokens occurred before takes microseconds and no model
     (Saxena, "Prompt Lookup Decoding", 2023).
 
     Parameters
     ----------
     longest, shortest
-        Tokens that have to be the same: the longest match is believed.
+        The number of tokens that must be the same; the longest match decides.
+
+    Examples
+    --------
+    >>> NGrams(shortest=2)([1, 2, 3, 9, 9, 1, 2, 3], most=3)
+    [9, 9, 1]
     """
 
     def __init__(self, longest: int = 8, shortest: int = 3):
         self.lengths = range(longest, shortest - 1, -1)
-        self._seen: dict[tuple[int, ...], int] = {}  # tokens in a row -> where the next one stands
+        self._next: dict[tuple[int, ...], int] = {}  # tokens in a row -> position after them
         self._text: list[int] = []
 
     def __call__(self, tokens: Sequence[int], most: int) -> list[int]:
-        """At most so many guesses; none if nothing like this was written before."""
+        """At most `most` guesses; none if the last tokens have not occurred before."""
         self._read(list(tokens))
-        for n in self.lengths:
-            at = self._seen.get(tuple(self._text[-n:]))
-            if at is not None:
-                return self._text[at : at + most]
+        for n in self.lengths:  # long matches first: they are right more often
+            position = self._next.get(tuple(self._text[-n:]))
+            if position is not None:
+                return self._text[position : position + most]
         return []
 
     def _read(self, tokens: list[int]) -> None:
-        """Note where each run of tokens is followed by which place."""
+        """Remember, for each run of tokens, the position after it."""
         known = len(self._text)
         if tokens[:known] != self._text:  # another text
-            self._seen, known = {}, 0
+            self._next, known = {}, 0
         self._text = tokens
-        for at in range(max(known, 1), len(tokens)):
+        for position in range(max(known, 1), len(tokens)):  # only what is new since the last call
             for n in self.lengths:
-                if n <= at:
-                    self._seen[tuple(tokens[at - n : at])] = at
+                if n <= position:
+                    self._next[tuple(tokens[position - n : position])] = position
+
+
+def accepted_tokens(drafted: Sequence[int], own: Sequence[int]) -> int:
+    """How many drafted tokens, from the first on, the model itself would have written.
+
+    After the first wrong one, the model's logits belong to another text.
+
+    >>> accepted_tokens([5, 6, 7], own=[5, 6, 1, 2])
+    2
+    """
+    pairs = zip(drafted, own, strict=False)
+    return next((i for i, (guess, token) in enumerate(pairs) if guess != token), len(drafted))

@@ -1,11 +1,11 @@
-"""What a model writes after a prompt, as it comes.
+"""What a model writes after a prompt, token by token: prefill, then one decode step after another.
 
-Shapes: B texts, P places of the longest prompt, k tokens that come together.
+Shapes: B texts, P positions of the longest prompt, k tokens that come together.
 """
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from typing import Any
 
 import torch
@@ -13,13 +13,13 @@ from torch import Tensor, nn
 
 from kit.core.checks import check_whole, is_whole
 from kit.core.errors import BadValue, UnknownName
-from kit.inference.decoding import reader_for, step_for
+from kit.inference.decoding import decoder_for, step_for
 from kit.inference.prediction import device_of, evaluating, explain
 from kit.inference.sampling import Sampler
-from kit.inference.speculative import Draft, NGrams
+from kit.inference.speculative import Draft, NGrams, accepted_tokens
 from kit.models.checks import check_context, check_generates
 
-NOTHING = -1  # in place of a token: this text has ended
+NOTHING = -1  # in place of a token: this text has ended, others go on
 DRAFTS = {"n-grams": NGrams}
 Tokens = Sequence[int] | Tensor
 
@@ -39,46 +39,52 @@ def stream(
 ) -> Generator[Tensor, None, None]:
     """The tokens that follow the prompts, as they come: (B, k) int64 on the CPU each time.
 
-    k is 1, or with a draft how many were confirmed at once, and one more. A text that has ended
-    gets -1. Everything is checked before the first token is asked for.
+    k is 1; with a draft it is the number of accepted tokens, plus one of the model's own. A text
+    that has ended gets -1. All arguments are checked before you ask for the first token.
 
     Parameters
     ----------
     model
         A GPT of the kit, or another form of one that can be called like it.
     prompts
-        B texts as tokens; they may differ in length.
+        B texts as tokens; their lengths may differ.
     max_new_tokens
-        How many to write at most.
+        The greatest number of tokens to write.
     cache
-        Whether keys and values are kept. Without, each token costs reading all of the text again.
+        Cache keys and values. Without the cache, each token computes the complete text again.
     chunk
-        Tokens of a long prompt that are read at once.
+        The number of positions of a long prompt that prefill computes at once.
     step
-        How one further token is read. "plain": one operation after another. "graph": the same,
-        replayed as a CUDA graph. "compiled": made into few operations first, which takes many
-        seconds once and pays for a large model on a GPU (there it is replayed as well). "auto":
-        a graph on CUDA, plain elsewhere.
+        How a single token is decoded. "plain": one operation after another. "graph": replayed as
+        a CUDA graph. "compiled": compiled first, which takes many seconds once and is worth it for
+        a large model on a GPU (where it is replayed as a graph, too). "auto": a graph on CUDA,
+        plain on other devices.
     draft
-        "n-grams", or a function of the text so far and a number to at most so many guesses. The
-        model reads all guesses at once and confirms those that it would have written: the tokens
-        are the same as without, and where the guesses are good they come sooner (Leviathan,
-        Kalman & Matias, "Fast Inference from Transformers via Speculative Decoding", 2023). For a
-        single text.
+        "n-grams", or a function that takes the text so far and a number, and returns at most this
+        number of guesses. The model checks all of them in one pass and accepts those that it would
+        have written. The text is the same as without; with good guesses it comes sooner (see
+        `kit.inference.speculative`). For a single text.
     drafted
-        How many guesses to ask for.
+        The number of guesses to ask for.
     stop
         Tokens in a row after which a text ends.
     sampling
-        Of `Sampler`: `temperature` (0: the likeliest), `top_k`, `top_p`, `seed`.
+        Options of `Sampler`: `temperature` (0: the likeliest), `top_k`, `top_p`, `seed`.
 
     Raises
     ------
     NotSupported
-        A step that the device does not allow.
+        The device does not support this kind of step.
     BadValue
-        A prompt that is empty or has a token that the model does not know; prompt and new tokens
-        longer than the context (all three numbers); weights that give NaN.
+        A prompt is empty, or has a token that the model does not know; prompt and new tokens are
+        longer than the context (all three numbers); the logits are NaN.
+
+    Examples
+    --------
+    >>> import kit
+    >>> model = kit.workloads.language().model()
+    >>> [tuple(tokens.shape) for tokens in kit.stream(model, [[1, 2], [3]], max_new_tokens=3)]
+    [(2, 1), (2, 1), (2, 1)]
 
     Explained in lesson 10.
     """
@@ -92,84 +98,103 @@ def stream(
     config: Any = model.config
     check_context(max(map(len, rows)), max_new_tokens, config.context)
     if draft is not None and len(rows) > 1:
-        raise BadValue(f"draft with {len(rows)} texts: guesses are confirmed for a single text.")
+        raise BadValue(
+            f"draft with {len(rows)} texts: drafts work for a single text, since each text would "
+            f"accept another number of tokens. Give one prompt, or no draft."
+        )
     if isinstance(draft, str):
         if draft not in DRAFTS:
             raise UnknownName("draft", draft, DRAFTS)
         draft = DRAFTS[draft]()
     ending = None if stop is None else _row(stop, model, "stop")
     limits = (max_new_tokens, drafted, ending)
-    reading = {"cache": cache, "chunk": chunk, "step": step_for(step, device_of(model))}
-    return _written(model, rows, limits, reading, draft, Sampler(**sampling))
+    decoding = {"cache": cache, "chunk": chunk, "step": step_for(step, device_of(model))}
+    return _written(model, rows, limits, decoding, draft, Sampler(**sampling))
 
 
 def _written(
     model: nn.Module,
     rows: list[list[int]],
     limits: tuple[int, int, list[int] | None],
-    reading: dict[str, Any],
+    decoding: dict[str, Any],
     draft: Draft | None,
     sampler: Sampler,
 ) -> Generator[Tensor, None, None]:
-    """Read what is new, draw what comes next, and so on: the loop itself."""
-    most, drafted, ending = limits
-    fresh, padding = _flush_right(rows, device_of(model))  # (B, P)
-    reader = reader_for(model, len(rows), fresh.shape[1] + most, padding, **reading)
-    guesses: list[int] = []
+    """The loop: compute logits, draw tokens, hand them out, go on from the last one."""
+    most, at_once, ending = limits
+    tokens, left_padding = _pad_left(rows, device_of(model))  # (B, P)
+    capacity = tokens.shape[1] + most
+    decoder = decoder_for(model, len(rows), capacity, left_padding, **decoding)
+    drafted: list[int] = []
     written, going = 0, [True] * len(rows)
     with evaluating(model):
         while written < most and any(going):
-            unsure = torch.tensor([guesses], dtype=torch.long, device=fresh.device)  # (1, k - 1)
-            asked = torch.cat([fresh, unsure], 1) if guesses else fresh
-            with torch.no_grad():  # see `predict`: what the model keeps can be trained with
-                try:
-                    logits = reader.read(asked, last=1 + len(guesses))  # (B, k, V)
-                except RuntimeError as error:
-                    explain(error, model, asked)
-                    raise
-                if not written and logits.isnan().any():
-                    raise BadValue(f"the model answers with NaN: {_spoilt(model)}. Train it anew.")
+            # Not around the `yield`: the caller's own code must keep its gradients. And not
+            # inference mode: tensors that a model caches then could not be trained with.
+            with torch.no_grad():
+                if written == 0:
+                    logits = _explained(decoder.prefill, tokens, model)  # (B, 1, V)
+                    _check_not_nan(logits, model)
+                else:
+                    logits = _explained(decoder.decode, tokens, model)  # (B, k, V)
                 drawn = sampler(logits, written)  # (B, k)
-                told = drawn.cpu()  # here a GPU is waited for: somebody reads what it writes
-                right = _agreeing(guesses, told)
-                reader.forget(len(guesses) - right)
-            told = told[:, : right + 1].clone()
-            fresh = drawn[:, right : right + 1]
-            told = _ended(told, rows, going, ending)
-            written += told.shape[1]
-            yield told
-            room = min(drafted, most - written - 1)  # the model itself adds one
-            guesses = list(draft(rows[0], room))[:room] if draft and room > 0 else []
+                new = drawn.cpu()  # waits for a GPU: from here on somebody can read the tokens
+                accepted = accepted_tokens(drafted, new[0].tolist())
+                if accepted < len(drafted):
+                    decoder.roll_back(len(drafted) - accepted)
+            # The token after the last accepted one is the model's own: at least one per pass.
+            last = drawn[:, accepted : accepted + 1]
+            new = _ended(new[:, : accepted + 1].clone(), rows, going, ending)
+            written += new.shape[1]
+            yield new
+            room = min(at_once, most - written - 1)  # the model adds one of its own
+            drafted = list(draft(rows[0], room))[:room] if draft and room > 0 else []
+            guesses = torch.tensor([drafted], dtype=torch.long, device=last.device)  # (1, k - 1)
+            tokens = torch.cat([last, guesses], 1) if drafted else last
 
 
-def _agreeing(guesses: list[int], told: Tensor) -> int:
-    """How many of the guesses, from the first on, are what the model itself would have written."""
-    pairs = zip(guesses, told[0].tolist(), strict=False)
-    return next((i for i, (guess, own) in enumerate(pairs) if guess != own), len(guesses))
+def _explained(compute: Callable[[Tensor], Tensor], tokens: Tensor, model: nn.Module) -> Tensor:
+    """What it computes; an error of the device says what to do."""
+    try:
+        return compute(tokens)
+    except RuntimeError as error:
+        explain(error, model, tokens)
+        raise
+
+
+def _check_not_nan(logits: Tensor, model: nn.Module) -> None:
+    """Refuse logits of NaN, with the weights to blame."""
+    if logits.isnan().any():
+        names = [name for name, p in model.named_parameters() if not p.isfinite().all()]
+        cause = f"{names[0]!r} holds NaN or ∞" if names else "all of its weights are finite"
+        raise BadValue(f"the model's logits are NaN: {cause}. Train it again from its start.")
 
 
 def _ended(
-    told: Tensor, rows: list[list[int]], going: list[bool], ending: list[int] | None
+    new: Tensor, rows: list[list[int]], going: list[bool], ending: list[int] | None
 ) -> Tensor:
-    """Add the new tokens to their texts, up to where each ends; those of ended ones are nothing."""
+    """Add the new tokens (B, k) to their texts, up to where each text ends; -1 after that."""
     for i, row in enumerate(rows):
-        for k, token in enumerate(told[i].tolist()):
+        for k, token in enumerate(new[i].tolist()):
             if not going[i]:
-                told[i, k] = NOTHING
+                new[i, k] = NOTHING
                 continue
             row.append(token)
             going[i] = ending is None or row[-len(ending) :] != ending
-    used = (told != NOTHING).any(0).sum()
-    return told[:, : max(1, int(used))]
+    used = (new != NOTHING).any(0).sum()
+    return new[:, : max(1, int(used))]
 
 
-def _flush_right(rows: list[list[int]], device: torch.device) -> tuple[Tensor, Tensor | None]:
-    """The prompts as one tensor (B, P) that ends with each prompt's end, and the padding (B,)."""
+def _pad_left(rows: list[list[int]], device: torch.device) -> tuple[Tensor, Tensor | None]:
+    """The prompts as one tensor (B, P), shorter ones padded on the left; the padding (B,).
+
+    On the left, because the next token of all texts is then at the same position.
+    """
     longest = max(map(len, rows))
     missing = [longest - len(row) for row in rows]
     tokens = [[0] * gap + row for gap, row in zip(missing, rows, strict=True)]
-    padding = torch.tensor(missing, device=device) if any(missing) else None
-    return torch.tensor(tokens, device=device), padding
+    left_padding = torch.tensor(missing, device=device) if any(missing) else None
+    return torch.tensor(tokens, device=device), left_padding
 
 
 def _row(tokens: Tokens, model: nn.Module, what: str = "prompt") -> list[int]:
@@ -179,13 +204,7 @@ def _row(tokens: Tokens, model: nn.Module, what: str = "prompt") -> list[int]:
         raise BadValue(f"given an empty {what}: needs at least one token.")
     config: Any = model.config
     words = config.vocab_size
-    strange = [token for token in row if not is_whole(token) or not 0 <= token < words]
-    if strange:
-        raise BadValue(f"token {strange[0]!r} in a {what}: the model knows 0 to {words - 1:,}.")
+    unknown = [token for token in row if not is_whole(token) or not 0 <= token < words]
+    if unknown:
+        raise BadValue(f"token {unknown[0]!r} in a {what}: the model knows 0 to {words - 1:,}.")
     return row
-
-
-def _spoilt(model: nn.Module) -> str:
-    """Which weights are no numbers."""
-    names = [name for name, p in model.named_parameters() if not p.isfinite().all()]
-    return f"{names[0]!r} holds NaN or ∞" if names else "its weights are numbers, its answers not"
