@@ -32,7 +32,7 @@ from torch.nn.parameter import is_lazy
 from kit.core import tensor_files
 from kit.core.errors import BadValue, CheckpointRefused
 from kit.core.files import atomic_write
-from kit.core.tensor_files import ODD, brief
+from kit.core.tensor_files import MALFORMED, one_line
 from kit.data.arguments import check_model, described
 from kit.models import FAMILIES, build
 
@@ -75,8 +75,8 @@ class Contents:
             if told := _differences(self, model, dtypes=False):
                 raise ValueError(told)
             model.load_state_dict(self.weights, assign=True)  # in the dtype they were saved in
-        except ODD as error:  # a config of nonsense, too
-            raise CheckpointRefused("model", f"{self.path}: {brief(error)}") from error
+        except MALFORMED as error:  # a config of nonsense, too
+            raise CheckpointRefused("model", f"{self.path}: {one_line(error)}") from error
         return model
 
     def fill(self, model: nn.Module) -> None:
@@ -94,8 +94,8 @@ class Contents:
         others = {name: self.weights[first] for name, first in self.about["shared"].items()}
         try:
             model.load_state_dict({**self.weights, **others})
-        except ODD as error:  # by a hook of its own
-            raise CheckpointRefused("model", f"{self.path}: {kind}: {brief(error)}") from error
+        except MALFORMED as error:  # by a hook of its own
+            raise CheckpointRefused("model", f"{self.path}: {kind}: {one_line(error)}") from error
 
 
 def save(path: str | Path, model: nn.Module, history: Any = None) -> Path:
@@ -177,30 +177,30 @@ def contents(path: str | Path) -> Contents:
     data = tensor_files.read(path)
     try:
         text = tensor_files.header(path, data)["__metadata__"]["kit"]
-        about = {"shared": {}, "class": "", **tensor_files.parsed(text)}
+        about = {"shared": {}, "class": "", **tensor_files.parse_json(text)}
         version, family = about["version"], about["family"]
         if type(version) is not int or not isinstance(family, str | None):
             raise ValueError("no version, or no family")
     except CheckpointRefused:
         raise
-    except (*ODD, RecursionError) as error:
-        told = f"{path}: not a checkpoint of this kit ({brief(error)})."
+    except (*MALFORMED, RecursionError) as error:
+        told = f"{path}: not a checkpoint of this kit ({one_line(error)})."
         raise CheckpointRefused("format", told) from error
     if version > VERSION:
         told = f"format {version}, this kit reads {VERSION}. Upgrade it."
-        raise CheckpointRefused("version", f"{path}: {brief(told)}")
+        raise CheckpointRefused("version", f"{path}: {one_line(told)}")
     tensors = tensor_files.unpack(path, data, text)
     try:
         weights = {k.removeprefix(MODEL): v for k, v in tensors.items() if k.startswith(MODEL)}
-        about["class"] = brief(about["class"])
+        about["class"] = one_line(about["class"])
         if not set(about["shared"].values()) <= set(weights) or set(about["shared"]) & set(weights):
             raise ValueError("shared weights that are not there")
         kept = {k: v for k, v in tensors.items() if k.startswith(STATE)}
         state = (about["state"] and _join(about["state"], kept)) or None
         if state is not None:
             _check_state(state)
-    except (*ODD, RecursionError) as error:
-        told = f"{path}: nothing that training could go on from ({brief(error)})."
+    except (*MALFORMED, RecursionError) as error:
+        told = f"{path}: nothing that training could go on from ({one_line(error)})."
         raise CheckpointRefused("training", told) from error
     return Contents(path, about, weights, state)
 
@@ -307,7 +307,7 @@ def _differences(found: Contents, model: nn.Module, dtypes: bool = True) -> str:
         told += [f"the file shares {sorted(group)}, the model does not" for group in ours - theirs]
         told += [f"the model shares {sorted(group)}, the file does not" for group in theirs - ours]
     more = f", and {len(told) - MOST_TOLD:,} more" if len(told) > MOST_TOLD else ""
-    return brief("; ".join(told[:MOST_TOLD])) + more + "." if told else ""
+    return one_line("; ".join(told[:MOST_TOLD])) + more + "." if told else ""
 
 
 def _groups(shared: Mapping[str, str]) -> set[frozenset[str]]:

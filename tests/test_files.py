@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from kit.core import files
-from kit.core.files import atomic_write, cache_folder, contents, made, private
+from kit.core.files import atomic_write, cache_folder, make_folder, private_folder, read_file
 from kit.data import cache as data_cache
 from kit.devices import compiling, keep_programs
 from kit.devices.compiler import FOLDER
@@ -56,7 +56,7 @@ def test_a_kept_file_is_not_read_through_a_link(cache, tmp_path):
 def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(OSError, match="not an ordinary file"):
-        contents(tmp_path / "pipe")
+        read_file(tmp_path / "pipe")
 
 
 @posix
@@ -92,14 +92,14 @@ def test_a_folder_that_another_user_has_linked_is_refused(tmp_path, monkeypatch)
     """The tests have one user: so the link is this user's, and the process another's."""
     (tmp_path / "real").mkdir()
     (tmp_path / "shared").symlink_to(tmp_path / "real")
-    assert made(tmp_path / "shared" / "a").is_dir()  # one's own link, such as to a larger disk
+    assert make_folder(tmp_path / "shared" / "a").is_dir()  # a link of your own
     owner = os.lstat(tmp_path / "shared").st_uid
     if owner == 0:
         os.lchown(tmp_path / "shared", 12345, 12345)
     else:
         monkeypatch.setattr(os, "geteuid", lambda: owner + 1)
     with pytest.raises(PermissionError, match="another user has put there"):
-        made(tmp_path / "shared" / "b")
+        make_folder(tmp_path / "shared" / "b")
     assert os.listdir(tmp_path / "real") == ["a"]
 
 
@@ -174,7 +174,7 @@ def test_a_place_where_others_can_put_programs_is_not_used(unset, how):
 
 @posix
 def test_a_place_of_another_user_is_not_used(unset, monkeypatch):
-    private(unset / f"compiled-{os.getuid()}")
+    private_folder(unset / f"compiled-{os.getuid()}")
     monkeypatch.setattr(os, "geteuid", lambda: 12345)
     with pytest.warns(UserWarning, match="belongs to another user"):
         folder().rmdir()

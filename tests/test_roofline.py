@@ -253,12 +253,12 @@ def test_asked_again_it_rises_and_never_falls(timed, monkeypatch):
     slower = peaks(again=True)
     assert slower.matmul_flops_per_s == first.matmul_flops_per_s
     assert slower.bandwidth_bytes_per_s == first.bandwidth_bytes_per_s
-    assert "found less: float32" in slower.table().caption
+    assert "measurement was lower for float32" in slower.table().caption
     assert f"memory {words(first.bandwidth_bytes_per_s / 2, 'B/s')}" in slower.table().caption
     monkeypatch.setattr(finding, "_best_s", lambda call, watch, budget_s: 5e-4)
     faster = peaks(again=True)
     assert faster.bandwidth_bytes_per_s == 2 * first.bandwidth_bytes_per_s
-    assert "found less" not in faster.table().caption
+    assert "was lower" not in faster.table().caption
     assert peaks() == faster
 
 

@@ -136,7 +136,7 @@ def test_things_without_an_order_may_be_varied_too(sweeping):
 
 @pytest.mark.parametrize("values", [[], (), iter([]), np.array([])])
 def test_without_values_there_is_no_sweep(sweeping, values):
-    with pytest.raises(BadValue, match="values: given none, needs at least one"):
+    with pytest.raises(BadValue, match="values: given none; needs at least one"):
         sweeping(values)
 
 
@@ -186,7 +186,7 @@ def test_a_value_without_room_beside_the_others_is_measured_after_them():
     found = sweep(make_call, [1, 2, 3], **SHORT)
     assert found.values == [1, 2, 3] and not found.failed
     assert len(found.alone) == 1 and found.to_dict()["alone"] == list(found.alone)
-    told = f"since memory did not hold all at once: {found.alone[0]}."
+    told = f"because all at once did not fit into memory: {found.alone[0]}."
     assert told in found.table().caption
 
 
@@ -353,7 +353,7 @@ def test_more_flops_than_the_peak_allows_raise(sweeping):
 
 
 def test_work_without_peaks_is_refused(sweeping):
-    with pytest.raises(BadValue, match=r"work was given without peaks: kit.peaks\(device\)"):
+    with pytest.raises(BadValue, match=r"work is given without peaks: .*kit.peaks\(device\)"):
         sweeping([1], work=lambda v: (1, 1))
 
 
@@ -401,6 +401,6 @@ def test_doubts_of_each_value_are_in_the_caption():
     found = made({1: 0.1, 8: 0.2})
     doubted = replace(found.measurements[8], steady=False)
     caption = replace(found, measurements=found.measurements | {8: doubted}).table().caption
-    assert caption.endswith("Doubts of their own have 8: look at each.")
+    assert caption.endswith("Further doubts at 8: look at each one.")
     alone = replace(found, measurements={8: doubted}).table().caption
     assert "Doubts: times had not settled when the warm-up ended" in alone

@@ -1,19 +1,19 @@
-"""What can go wrong, as one tree. Each message says what was given, what is needed, what to do.
+"""All errors as one tree. Each message says what was given, what is needed and what to do.
 
 KitError
-├── BadValue (ValueError)             a value of the wrong kind, or out of range
-│   └── ShapeMismatch                 tensors whose shapes do not go together
-├── UnknownName (LookupError)         no such model, claim, parameter …: near ones are listed
-├── DeviceUnavailable (RuntimeError)  a device that is not here, or that returns wrong numbers
-├── DeviceMismatch (RuntimeError)     model and data live on different devices
-├── NotInstalled (RuntimeError)       an optional extra that is not here: how to get it
-├── DownloadFailed (RuntimeError)     a published file that no place gave: where, why, what instead
-├── NotSupported (RuntimeError)       a technique that does not work on this device
-├── NonFiniteLoss (ArithmeticError)   training met NaN or infinity; carries the history up to there
-├── CheckpointRefused (ValueError)    a file that failed a check; `.check` names which
+├── BadValue (ValueError)             a value of the wrong type, or out of range
+│   └── ShapeMismatch                 tensors whose shapes do not fit together
+├── UnknownName (LookupError)         no such model, claim, parameter …: similar names are listed
+├── DeviceUnavailable (RuntimeError)  a device that is missing, or that computes wrong numbers
+├── DeviceMismatch (RuntimeError)     model and data are on different devices
+├── NotInstalled (RuntimeError)       an optional extra is missing: how to install it
+├── DownloadFailed (RuntimeError)     a published file could not be fetched: from where, why
+├── NotSupported (RuntimeError)       a technique does not work on this device
+├── NonFiniteLoss (ArithmeticError)   the loss was NaN or infinite; carries the history until then
+├── CheckpointRefused (ValueError)    a file failed a check; `.check` names it
 ├── CallFailed (RuntimeError)         a measured call raised; the original error is its cause
-├── NotEnoughSamples (ValueError)     a statistic that needs more observations than there are
-├── NotComparable (ValueError)        two things that did unequal work
+├── NotEnoughSamples (ValueError)     a statistic needs more observations than there are
+├── NotComparable (ValueError)        two calls did unequal work
 └── LessonFailed (RuntimeError)       a cell of a notebook raised
 """
 
@@ -26,15 +26,15 @@ class KitError(Exception):
 
 
 class BadValue(KitError, ValueError):
-    """A value of the wrong kind, or out of range."""
+    """A value of the wrong type, or out of range."""
 
 
 class ShapeMismatch(BadValue):
-    """Tensors whose shapes do not go together."""
+    """Tensors whose shapes do not fit together."""
 
 
 class UnknownName(KitError, LookupError):
-    """A name that is not on the shelf; the message lists the near ones, or all.
+    """A name that does not exist; the message lists similar names, and all.
 
     >>> raise UnknownName("model", "CMN", ["MLP", "CNN"])
     Traceback (most recent call last):
@@ -42,11 +42,11 @@ class UnknownName(KitError, LookupError):
     """
 
     def __init__(self, kind: str, name: object, known: Iterable[str]):
-        super().__init__(kind, name, list(known))  # what pickle makes it from again
+        super().__init__(kind, name, list(known))  # from which pickle makes it again
 
     @property
     def near(self) -> list[str]:
-        """The known names that look like the one given."""
+        """The known names that are similar to the one given."""
         return get_close_matches(str(self.args[1]), self.args[2], n=3)
 
     def __str__(self) -> str:
@@ -56,15 +56,15 @@ class UnknownName(KitError, LookupError):
 
 
 class DeviceUnavailable(KitError, RuntimeError):
-    """A device that is not here, or that returns wrong numbers."""
+    """A device that is missing, or that computes wrong numbers."""
 
 
 class DeviceMismatch(KitError, RuntimeError):
-    """Model and data live on different devices."""
+    """Model and data are on different devices."""
 
 
 class NotInstalled(KitError, RuntimeError):
-    """Something needs an optional extra that is not installed.
+    """An optional extra is needed and not installed.
 
     >>> raise NotInstalled("the workload 'speech'", ["espeakng_loader"], "speech")
     Traceback (most recent call last):
@@ -85,19 +85,19 @@ installed: python -m pip install -c constraints.txt -e ".[speech]"
 
 
 class NotSupported(KitError, RuntimeError):
-    """A technique that does not work on this device: which, why, and what works instead."""
+    """A technique does not work on this device: which one, why, and what works instead."""
 
     def __init__(self, message: str, reason: str = ""):
         super().__init__(message)
-        self.reason = reason or message  # why, and no more
+        self.reason = reason or message  # the reason alone, for a table
 
 
 class DownloadFailed(KitError, RuntimeError):
-    """A published file that could not be fetched, or not be kept."""
+    """A published file could not be fetched, or not be saved."""
 
 
 class NonFiniteLoss(KitError, ArithmeticError):
-    """Training met a loss of NaN or infinity; `.history` holds what came before."""
+    """The loss was NaN or infinite; `.history` holds the training until then."""
 
     def __init__(self, message: str, history: object = None):
         super().__init__(message)
@@ -105,7 +105,7 @@ class NonFiniteLoss(KitError, ArithmeticError):
 
 
 class CheckpointRefused(KitError, ValueError):
-    """A checkpoint file that failed a check: `.check` is the name of that check."""
+    """A checkpoint file failed a check; `.check` is the name of that check."""
 
     def __init__(self, check: str, message: str):
         super().__init__(check, message)
@@ -120,12 +120,12 @@ class CallFailed(KitError, RuntimeError):
 
 
 class NotEnoughSamples(KitError, ValueError):
-    """A statistic that needs more observations than there are."""
+    """A statistic needs more observations than there are."""
 
 
 class NotComparable(KitError, ValueError):
-    """Two things that did unequal work, or gave different answers."""
+    """Two calls did unequal work, or gave different answers."""
 
 
 class LessonFailed(KitError, RuntimeError):
-    """A cell of a notebook raised; the notebook up to there was kept."""
+    """A cell of a notebook raised; the notebook was saved up to that cell."""

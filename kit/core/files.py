@@ -1,7 +1,7 @@
-"""Where the kit keeps what it need not fetch, make or measure twice, and how files get there.
+"""The kit's cache, and how files are read and written safely in folders that others share.
 
-Others may write to the same folder: a class shares a cache, a group the output of a sweep. So
-what is read and written here goes through no link that somebody else has put there.
+A class may share a cache, and a group may share the output of a sweep. So nothing here follows a
+link that another user could have created.
 """
 
 import os
@@ -11,44 +11,44 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-# Windows has neither: there, making a link needs rights of its own.
+# Windows has neither flag; there, creating a link needs special rights.
 NO_LINK = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 
 
 def cache_folder() -> Path:
-    """The kit's folder in the user's cache; `KIT_CACHE` names another place."""
+    """The kit's folder in the user's cache; the variable `KIT_CACHE` sets another folder."""
     import platformdirs
 
     return Path(os.environ.get("KIT_CACHE") or platformdirs.user_cache_path("train-infer-kit"))
 
 
-FOLDER = "KIT_FOLDER"  # in a kernel's environment: where the command was given
+COMMAND_FOLDER = "KIT_FOLDER"  # a kernel's variable: the folder in which the user gave the command
 
 
-def from_here(path: str | Path) -> Path:
-    """A path that the user gave, from the folder in which they gave it; kernels work elsewhere.
+def user_path(path: str | Path) -> Path:
+    """A path that the user gave, relative to the folder in which they gave the command.
 
-    Where there is nothing, the path is as it was given.
+    A notebook's kernel runs in another folder. If no such file exists, the path stays as given.
     """
     path = Path(path).expanduser()
-    here = Path(os.environ.get(FOLDER, "")) / path
+    here = Path(os.environ.get(COMMAND_FOLDER, "")) / path
     try:
         return here if here.exists() else path
-    except (OSError, ValueError):  # a name that no file can have: too long, with a zero in it
+    except (OSError, ValueError):  # not a possible file name: too long, or with a null character
         return path
 
 
-def made(folder: Path) -> Path:
-    """The folder, made if it is missing; the kit's cache is made for its user alone.
+def make_folder(folder: Path) -> Path:
+    """Create the folder if it is missing, and return it; only its user can read the kit's cache.
 
     Raises
     ------
     PermissionError
-        The path leads through a link of another user.
+        The path goes through a link that another user created.
     """
     for part in (folder, *folder.parents):
         if _is_foreign(part):
-            raise PermissionError(f"{part} is a link that another user has put there")
+            raise PermissionError(f"{part} is a link of another user: give a folder of your own")
     root = cache_folder()
     if folder.is_relative_to(root):
         root.parent.mkdir(parents=True, exist_ok=True)
@@ -58,23 +58,23 @@ def made(folder: Path) -> Path:
 
 
 def _is_foreign(path: Path) -> bool:
-    """Whether it is a link that neither this user nor the system's administrator has made."""
+    """Whether it is a link that neither this user nor the administrator created."""
     if not path.is_symlink():
         return False
     return hasattr(os, "geteuid") and path.lstat().st_uid not in (0, os.geteuid())
 
 
-def private(folder: Path) -> Path:
-    """The folder, made with mode 0700, in which no other user can write: for what will be run.
+def private_folder(folder: Path) -> Path:
+    """Create a folder in which no other user can write, for files that will be executed.
 
     Raises
     ------
     PermissionError
-        It is a link, belongs to another user, or it or the folder around it is open to others.
+        It is a link or belongs to another user, or others can write to it or to its parent.
     """
-    made(folder.parent)
+    make_folder(folder.parent)
     folder.mkdir(mode=0o700, exist_ok=True)
-    if hasattr(os, "geteuid"):  # Windows keeps a user's cache to that user
+    if hasattr(os, "geteuid"):  # Windows already protects a user's cache from other users
         own, around = folder.lstat(), folder.parent.stat()
         if stat.S_ISLNK(own.st_mode) or own.st_uid != os.geteuid():
             raise PermissionError(f"{folder} is a link, or belongs to another user")
@@ -85,40 +85,40 @@ def private(folder: Path) -> Path:
     return folder
 
 
-def unfollowed(path: str, flags: int) -> int:
-    """An `opener` for `open`: refuses a link, and does not wait at a pipe."""
+def open_without_links(path: str, flags: int) -> int:
+    """An `opener` for `open` that refuses links and does not block on pipes."""
     return os.open(path, flags | NO_LINK, 0o666)
 
 
-def contents(path: Path, most_bytes: int | None = None) -> bytes:
-    """The bytes of a file that others could have replaced.
+def read_file(path: Path, most_bytes: int | None = None) -> bytes:
+    """The bytes of a file in a folder where others may write.
 
     Raises
     ------
     OSError
-        It is a link, no ordinary file, or larger than `most_bytes`.
+        It is a link, not a regular file, or larger than `most_bytes`.
     """
-    with open(path, "rb", opener=unfollowed) as file:
+    with open(path, "rb", opener=open_without_links) as file:
         found = os.fstat(file.fileno())
         if not stat.S_ISREG(found.st_mode):
-            raise OSError(f"{path} is not an ordinary file")
+            raise OSError(f"{path} is not a regular file")
         if most_bytes is None:
             return file.read()
         if found.st_size > most_bytes:
             raise OSError(f"{path} has {found.st_size:,} bytes, more than {most_bytes:,}")
-        return file.read(most_bytes)  # it may grow meanwhile
+        return file.read(most_bytes)  # it may grow while it is read
 
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
-    """A draft beside the place to write to; at the end it is flushed to the disk and moved there.
+    """A draft to write to, next to the path; at the end it is flushed to disk and moved there.
 
-    So the place never holds half a file, and what was there stays if the writing fails. A link
-    at the place is replaced, not followed.
+    So the path never holds half a file, and an earlier file stays if writing fails. A link at
+    that path is replaced, not followed.
     """
-    made(path.parent)
+    make_folder(path.parent)
     draft = path.with_name(f"{path.name}.{uuid.uuid4().hex}.part")
-    os.close(unfollowed(str(draft), os.O_WRONLY | os.O_CREAT | os.O_EXCL))
+    os.close(open_without_links(str(draft), os.O_WRONLY | os.O_CREAT | os.O_EXCL))
     try:
         yield draft
         with draft.open("rb+") as file:

@@ -1,4 +1,4 @@
-"""What every result has: one line, a table, and a record that stays in the executed notebook."""
+"""The base of every result: one line, a table, and a record inside the executed notebook."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ RECORD = "application/vnd.kit+json"
 class Result:
     """Base of the kit's results: frozen dataclasses of raw numbers in base units.
 
-    A child gives `table()` (what people see) and `to_dict()` (what is kept, units in the keys).
-    Displayed in a notebook, the record travels beside the table, so an executed notebook is its
+    A subclass defines `table()` for people and `to_dict()` for programs, with units in the keys.
+    A notebook that displays the table stores the record with it, so an executed notebook is its
     own record.
     """
 
     def table(self) -> Table:
-        """The result as a table with a caption that names its conditions."""
+        """The result as a table; the caption names its conditions."""
         raise NotImplementedError
 
     def to_dict(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Libraries that talk while they work: what nobody asked for, and what a notebook would show."""
+"""Suppress what other libraries print while they work, which a notebook would show."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from io import StringIO
 
 @contextmanager
 def silenced() -> Iterator[None]:
-    """No warnings, no log lines, nothing on stderr; errors are raised as ever."""
+    """Suppress warnings, log lines and stderr inside; errors are still raised."""
     before = logging.root.manager.disable
     logging.disable(logging.ERROR)
     try:
         with ExitStack() as stack:
             stack.enter_context(warnings.catch_warnings(action="ignore"))
-            stack.enter_context(redirect_stderr(StringIO()))  # a notebook's is not the process's
+            stack.enter_context(redirect_stderr(StringIO()))  # a notebook has its own
             stack.enter_context(without_stderr())
             yield
     finally:
@@ -28,11 +28,11 @@ def silenced() -> Iterator[None]:
 
 @contextmanager
 def without_stderr() -> Iterator[None]:
-    """What is written to stderr goes nowhere, also what C++ writes."""
+    """Discard what is written to stderr inside, also by C++ code."""
     if sys.stderr:
         sys.stderr.flush()
     try:
-        kept = os.dup(2)
+        saved = os.dup(2)
     except OSError:  # a process without stderr
         yield
         return
@@ -41,6 +41,6 @@ def without_stderr() -> Iterator[None]:
     try:
         yield
     finally:
-        os.dup2(kept, 2)
-        os.close(kept)
+        os.dup2(saved, 2)
+        os.close(saved)
         os.close(nowhere)

@@ -1,8 +1,8 @@
-"""Tensors and text in one file: safetensors, with a digest, read only after every check.
+"""Tensors and text in one file: safetensors with a digest, checked before it is used.
 
-The file may be a stranger's. So before anything is made of it, its header is measured and parsed
-within limits, and each tensor must lie where the header says, within the bytes that are there.
-No file makes the reader take more than a few times its own size of memory.
+The file may come from a stranger. So its header is parsed within limits first, and each tensor
+must lie where the header says and inside the file. Reading never takes more memory than a few
+times the size of the file.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from torch import Tensor
 from kit.core.errors import CheckpointRefused
 
 MOST_HEADER_BYTES = 2**25  # 300,000 tensors; safetensors allows three times that
-MOST_VALUES = 2**21  # in JSON: a value takes up to 250 bytes of memory, and 2 of the file
-# A byte or more per number: what is packed closer, PyTorch has no ordinary arithmetic for.
+MOST_VALUES = 2**21  # in JSON: 2 bytes of the file can become a value of 250 bytes in memory
+# At least one byte per number: PyTorch has no ordinary arithmetic for smaller ones.
 DTYPES = {
     "BOOL": torch.bool,
     "U8": torch.uint8,
@@ -42,27 +42,27 @@ DTYPES = {
     "F64": torch.float64,
     "C64": torch.complex64,
 }
-# What goes wrong in a file that makes no sense, wherever it is noticed.
-ODD = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RuntimeError)
+# The errors that a malformed file can cause, wherever it is noticed.
+MALFORMED = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RuntimeError)
 
 
 def pack(tensors: Mapping[str, Tensor], text: str = "", **note: str) -> bytes:
-    """The bytes of a file with these tensors, a text whose digest is kept, and further notes."""
+    """The bytes of a file with these tensors, a digest of them and the text, and notes."""
     from safetensors.torch import save
 
-    plain = {name: plainly(value) for name, value in tensors.items()}
+    plain = {name: plain_tensor(value) for name, value in tensors.items()}
     return save(plain, {**note, "digest": digest(plain, text)})
 
 
-def plainly(value: Tensor) -> Tensor:
-    """The tensor's numbers on the CPU, one after another, in memory of its own."""
+def plain_tensor(value: Tensor) -> Tensor:
+    """The tensor on the CPU, contiguous, in memory of its own."""
     value = value.detach().resolve_conj().resolve_neg().cpu()
     own = value.is_contiguous() and value.untyped_storage().nbytes() == value.nbytes
     return value if own else value.clone(memory_format=torch.contiguous_format)
 
 
 def unpack(path: Path, data: bytes, text: str = "") -> dict[str, Tensor]:
-    """The tensors of a file's bytes, which must be those that were written with that text.
+    """The tensors in a file's bytes, which must have been written with this text.
 
     Raises
     ------
@@ -75,15 +75,15 @@ def unpack(path: Path, data: bytes, text: str = "") -> dict[str, Tensor]:
     try:
         tensors: dict[str, Tensor] = load(data)
         right = digest(tensors, text) == header(path, data)["__metadata__"]["digest"]
-    except (SafetensorError, *ODD) as error:
-        raise _refused("format", path, brief(error)) from error
+    except (SafetensorError, *MALFORMED) as error:
+        raise _refused("format", path, one_line(error)) from error
     if not right:
-        raise _refused("digest", path, "its content was altered after it was saved.")
+        raise _refused("digest", path, "its content was changed after it was saved. Save it again.")
     return tensors
 
 
 def read(path: Path) -> bytes:
-    """The bytes of a file whose header agrees with their number.
+    """The bytes of a file whose size agrees with its header.
 
     Raises
     ------
@@ -107,7 +107,7 @@ def read(path: Path) -> bytes:
     except CheckpointRefused:
         raise
     except PermissionError as error:
-        raise _refused("exists", path, "you may not read it.") from error
+        raise _refused("exists", path, "you have no permission to read it.") from error
     except IsADirectoryError as error:
         raise _refused("exists", path, "it is a folder. Give a file in it.") from error
     except (OSError, ValueError) as error:  # a folder, a pipe, a name that no file can have
@@ -115,36 +115,36 @@ def read(path: Path) -> bytes:
 
 
 def header(path: Path, data: bytes) -> dict[str, Any]:
-    """What is said of each tensor, after each of them was found to lie within the file."""
+    """The header's entries, after a check that each tensor lies inside the file."""
     size = int.from_bytes(data[:8], "little")
     try:
         if not 2 <= size <= MOST_HEADER_BYTES:
             raise ValueError(f"a header of {size:,} bytes")
-        about = parsed(data[8 : 8 + size].decode())
+        about = parse_json(data[8 : 8 + size].decode())
         at = 0
         entries = {name: each for name, each in about.items() if name != "__metadata__"}
         for each in sorted(entries.values(), key=lambda each: each["data_offsets"]):
             shape, (begin, end) = each["shape"], each["data_offsets"]
             numbers = [*shape, begin, end]
             if any(type(n) is not int or not 0 <= n < 2**62 for n in numbers) or len(shape) > 64:
-                raise ValueError("sizes that no tensor has")
+                raise ValueError("sizes that no tensor can have")
             if begin != at or end - begin != prod(shape) * DTYPES[each["dtype"]].itemsize:
-                raise ValueError("tensors that do not lie one after another")
+                raise ValueError("tensors that do not follow each other without gaps")
             at = end
         if not all(isinstance(text, str) for text in about["__metadata__"].values()):
             raise ValueError("notes that are not text")
-    except (*ODD, RecursionError) as error:
-        raise _refused("format", path, f"not a file of this kit ({brief(error)}).") from error
+    except (*MALFORMED, RecursionError) as error:
+        raise _refused("format", path, f"not a file of this kit ({one_line(error)}).") from error
     return about
 
 
-def parsed(text: str) -> Any:
+def parse_json(text: str) -> Any:
     """The value of a JSON text, within limits.
 
     Raises
     ------
     ValueError
-        It is no JSON, has a name twice, or more values than there is sense in.
+        It is not JSON, has a name twice, or has too many values.
     """
     if text.count(",") + text.count("[") + text.count("{") > MOST_VALUES:
         raise ValueError(f"more than {MOST_VALUES:,} values")
@@ -160,17 +160,17 @@ def digest(tensors: Mapping[str, Tensor], text: str = "") -> str:
     return total.hexdigest()
 
 
-def brief(told: object) -> str:
-    """What a file or an error says, as one short line of ASCII: it goes to a terminal."""
-    text = " ".join(str(told).split())
+def one_line(message: object) -> str:
+    """Text from a file or an error as one short line of ASCII, safe for a terminal."""
+    text = " ".join(str(message).split())
     return ascii(text if len(text) <= 200 else f"{text[:200]}…")[1:-1]
 
 
 def _needed(path: Path, start: bytes, found: int) -> int:
-    """How many bytes the file must have, as its header says; refused if there is none."""
+    """The bytes that the file must have according to its header."""
     size = int.from_bytes(start[:8], "little")
     if found <= 8 or (found < 8 + size <= MOST_HEADER_BYTES and start[8:9] == b"{"):
-        raise _refused("complete", path, f"{found:,} bytes that have no readable header.")
+        raise _refused("complete", path, f"{found:,} bytes without a readable header.")
     entries = {k: v for k, v in header(path, start).items() if k != "__metadata__"}
     return 8 + size + max((each["data_offsets"][1] for each in entries.values()), default=0)
 
@@ -186,5 +186,5 @@ def _without_waiting(path: str, flags: int) -> int:
     return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))  # at a pipe
 
 
-def _refused(check: str, path: Path, told: str) -> CheckpointRefused:
-    return CheckpointRefused(check, f"{path}: {told}")
+def _refused(check: str, path: Path, message: str) -> CheckpointRefused:
+    return CheckpointRefused(check, f"{path}: {message}")

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from kit.core import tensor_files
 from kit.core.errors import CheckpointRefused
-from kit.core.files import atomic_write, cache_folder, contents
+from kit.core.files import atomic_write, cache_folder, read_file
 
 
 def kept(name: str, make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
@@ -37,5 +37,5 @@ def _path(name: str) -> Path:
 
 def _read(path: Path) -> dict[str, Tensor] | None:
     with suppress(OSError, CheckpointRefused):  # not there, cut short, or not what was written
-        return tensor_files.unpack(path, contents(path))
+        return tensor_files.unpack(path, read_file(path))
     return None

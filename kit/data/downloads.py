@@ -27,7 +27,7 @@ from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
 
 from kit.core.errors import BadValue, DownloadFailed
-from kit.core.files import cache_folder, made, unfollowed
+from kit.core.files import cache_folder, make_folder, open_without_links
 from kit.core.units import words
 
 # Why not pooch: it does most of this well, but a download that broke off begins again from
@@ -71,7 +71,7 @@ def fetch(file: File, instead: str = "kit.data.load_digits()") -> Path:
     try:
         if not _right(path, file):  # before the lock: a shared cache may be one we cannot write to
             urls = _urls(file)
-            made(path.parent)
+            make_folder(path.parent)
             with FileLock(f"{path}.lock", timeout=OTHER_S):
                 if not _right(path, file):  # another process may have been quicker
                     _fetch(urls, file, path, instead)
@@ -156,7 +156,7 @@ def _ask(url: str, part: Path, had: int) -> Any:
 def _append(answer: Any, file: File, part: Path) -> None:
     from tqdm.auto import tqdm
 
-    with open(part, "ab", opener=unfollowed) as kept:
+    with open(part, "ab", opener=open_without_links) as kept:
         had = kept.tell()
         with tqdm(
             desc=part.stem,
@@ -175,7 +175,7 @@ def _append(answer: Any, file: File, part: Path) -> None:
 
 
 def _write(path: Path, content: bytes) -> None:
-    with open(path, "wb", opener=unfollowed) as file:
+    with open(path, "wb", opener=open_without_links) as file:
         file.write(content)
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from kit.core.checks import check_whole
 from kit.core.errors import BadValue
-from kit.core.files import from_here
+from kit.core.files import user_path
 from kit.data.python_docs import OVERLAP, Text, windows
 
 SHARE = 16  # of so many bytes one is for validation and one for the test
@@ -76,7 +76,7 @@ def load_text_file(path: str | Path, *, context: int = 128) -> Bytes:
     256
     """
     check_whole("context", context)
-    path = from_here(path)
+    path = user_path(path)
     text = _mapped(path, least=3 * (context + 1), context=context)
     fitting = min(len(text) // SHARE, HELD_OUT) // context
     held = max(1, fitting) * context + 1  # S: whole windows, and a last target

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from kit.core.files import cache_folder, private
+from kit.core.files import cache_folder, private_folder
 from kit.devices.backends import backend_of
 
 FOLDER = "TORCHINDUCTOR_CACHE_DIR"  # PyTorch's own setting
@@ -42,7 +42,7 @@ def keep_programs() -> None:
 def _own_folder() -> str:
     user = f"-{os.getuid()}" if hasattr(os, "getuid") else ""  # a class may share the cache
     try:
-        return str(private(cache_folder() / f"compiled{user}"))
+        return str(private_folder(cache_folder() / f"compiled{user}"))
     except PermissionError as error:
         warnings.warn(f"compiled programs are kept for this process only: {error}", stacklevel=4)
     except OSError:  # a home that is full or read-only: nothing is kept there

@@ -15,7 +15,7 @@ from typing import Any
 from uuid import uuid4
 
 from kit.core.errors import BadValue, LessonFailed, UnknownName
-from kit.core.files import FOLDER
+from kit.core.files import COMMAND_FOLDER
 from kit.experiments.machine_lock import Say, turn
 from kit.experiments.outputs import check_place, keep, strip_folders
 from kit.experiments.parameters import check_parameters
@@ -171,11 +171,11 @@ def perform(
     manager = NotebookExecutionManager(notebook, progress_bar=progress)
     client = _client(manager, folder, limit_s)
     os.environ["JUPYTER_PREFER_ENV_PATH"] = "1"  # this environment's kernel before the user's
-    here = os.environ.get(FOLDER, os.getcwd())  # a notebook that starts another is elsewhere
+    here = os.environ.get(COMMAND_FOLDER, os.getcwd())  # another notebook may start it
     manager.notebook_start()
     try:
         with _watched(manager, label, say):
-            client.execute(env={**os.environ, FOLDER: here, **told})
+            client.execute(env={**os.environ, COMMAND_FOLDER: here, **told})
     except CellTimeoutError:
         note_error(notebook, CellTimeoutError(f"took longer than the limit of {limit_s:g} s"))
     except (DeadKernelError, RuntimeError) as error:  # the latter: the kernel did not start

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from kit.core.errors import BadValue
-from kit.core.files import FOLDER, atomic_write, from_here
+from kit.core.files import COMMAND_FOLDER, atomic_write, user_path
 from kit.core.results import RECORD
 from kit.experiments.execution import NOTEBOOKS
 from kit.experiments.records import DONE, executed
@@ -35,10 +35,10 @@ def experiment_folder(folder: str, recorded: str = "eight") -> Path:
     """
     if folder == "recorded":
         return RECORDED / recorded
-    for path in (from_here(folder), NOTEBOOKS.parent / folder):
+    for path in (user_path(folder), NOTEBOOKS.parent / folder):
         if path.is_dir():
             return path
-    where = os.environ.get(FOLDER, os.getcwd())
+    where = os.environ.get(COMMAND_FOLDER, os.getcwd())
     raise BadValue(f"folder={folder!r}: no such folder in {where}. Make one with kit sweep.")
 
 

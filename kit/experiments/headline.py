@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from kit.core.files import contents
+from kit.core.files import read_file
 from kit.core.results import RECORD
 from kit.experiments.records import BESIDE
 from kit.experiments.untrusted import plain
@@ -22,7 +22,7 @@ def headline(path: Path) -> str:
     >>> headline(find_notebook("01"))[:10]
     'claims 01,'
     """
-    results = list(_results(json.loads(contents(path))["cells"]))  # nbformat prints its complaints
+    results = list(_results(json.loads(read_file(path))["cells"]))  # nbformat prints its complaints
     verdicts = [record for record, _ in results if record["kind"] == "Verdict"]
     measured = [told for record, told in results if record["kind"] not in BESIDE]
     whole = [told for record, told in results if record["kind"] in WHOLE]

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from filelock import BaseFileLock, FileLock, Timeout
 
-from kit.core.files import cache_folder, made, unfollowed
+from kit.core.files import cache_folder, make_folder, open_without_links
 
 Say = Callable[[str], object]
 WITHIN = "KIT_TURN"  # set for a notebook that runs in a turn: what it starts belongs to it
@@ -67,7 +67,7 @@ def _nobody(_: str) -> None:
 def _first_free(paths: Sequence[Path], say: Say) -> BaseFileLock | None:
     """The first of the locks that can be had; it is held then. None where no file can be."""
     try:
-        made(cache_folder())
+        make_folder(cache_folder())
         locks = [FileLock(path) for path in paths]
         lock = _taken(locks)
         if lock is None:
@@ -76,7 +76,7 @@ def _first_free(paths: Sequence[Path], say: Say) -> BaseFileLock | None:
             time.sleep(LOOK_AGAIN_S)
             lock = _taken(locks)
         _end_what_was_left(_holder(lock))
-        with open(_holder(lock), "w", opener=unfollowed) as file:
+        with open(_holder(lock), "w", opener=open_without_links) as file:
             file.write(str(os.getpid()))
     except OSError as error:
         say(f"nothing keeps other runs from this machine meanwhile: {error}")

@@ -12,7 +12,7 @@ from typing import Any
 from uuid import uuid4
 
 from kit.core.errors import BadValue, KitError
-from kit.core.files import atomic_write, cache_folder, made
+from kit.core.files import atomic_write, cache_folder, make_folder
 from kit.core.units import words
 
 ROOM_BYTES = 4 * 10**6  # an executed lesson takes up to 1 MB, a report on a sweep somewhat more
@@ -33,7 +33,7 @@ def check_place(path: Path) -> None:
         if path.exists() and not path.is_file():
             kind = "a folder" if path.is_dir() else "no ordinary file"
             raise BadValue(f"{path} is {kind}; needs the name of a file to write.")
-        made(path.parent)
+        make_folder(path.parent)
         try:
             with trial.open("xb") as file:
                 file.write(bytes(ROOM_BYTES))

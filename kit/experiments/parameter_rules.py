@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from kit.core.errors import BadValue, UnknownName
-from kit.core.files import from_here
+from kit.core.files import user_path
 
 DEFAULT = "default"  # as a model: the workload's first
 
@@ -148,7 +148,7 @@ def _folder_is_here(folder: str, _: str) -> None:
 
 
 def _text_is_here(text: str, _: int) -> None:
-    if text and not from_here(text).is_file():
+    if text and not user_path(text).is_file():
         raise BadValue(f"text={text!r}: no such file in {Path.cwd()}.")
 
 

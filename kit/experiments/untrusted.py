@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from kit.core.errors import BadValue
-from kit.core.files import contents
+from kit.core.files import read_file
 
 # A lesson of the course has 0.7 MB and 20 records of up to 300 values each.
 NOTEBOOK_BYTES = 20_000_000  # as Python objects, JSON takes up to 25 times its size
@@ -95,7 +95,7 @@ def read(path: Path) -> Any:
     ValueError
         It is not JSON in UTF-8.
     """
-    text = contents(path, NOTEBOOK_BYTES).decode("utf-8-sig")
+    text = read_file(path, NOTEBOOK_BYTES).decode("utf-8-sig")
     constants = {"NaN": None, "Infinity": math.inf, "-Infinity": -math.inf}
     return json.loads(text, parse_constant=constants.get)
 

@@ -36,7 +36,7 @@ from kit.ladders.ladder import COMPARISONS, SAME_TIME, Ladder
 from kit.ladders.training_rungs import HEADER, TrainingRung, time_ratio
 from kit.ladders.training_setup import Loop, Make, Setup
 from kit.measurement import Call, Comparison, Peaks, compare, measure
-from kit.measurement.comparison import PLACEMENT
+from kit.measurement.comparison import LAYOUT_NOISE
 from kit.measurement.memory import peak_bytes
 from kit.models.custom import short_name
 from kit.plots import Picture, bars
@@ -158,7 +158,7 @@ class TrainingLadder(Ladder[TrainingRung]):
             losses=(),
             baseline=best.name,
             step_ratio=ratio,
-            noise_floor=max(drift, PLACEMENT),
+            noise_floor=max(drift, LAYOUT_NOISE),
             external=True,
         )
         return self._with(replace(rung, ratio=time_ratio(ratio, rung, best, self._comparisons)))

@@ -1,15 +1,13 @@
-"""How long a call takes, which of two is faster, and what this machine could do at best.
+"""How long a call takes, which of two is faster, and what this machine can do at best.
 
-Nothing here knows what a model is.
+Nothing here knows what a model is. Six things make a measurement right, and each is here once:
 
-Six things make a stopwatch right, and each is in this file once:
-
-wait        an accelerator's queue is empty before the clock is read       Stopwatch.time
-warm up     first calls allocate and compile: they are kept apart          warm_up
-repeat      one number says nothing about the next                         rounds
-interleave  a machine drifts: things to compare take turns                 measure_parts, compare
-interval    what the repeats allow one to say, and what they do not        Measurement
-doubt       what else the machine did meanwhile                            Conditions
+wait        an accelerator must be idle before the clock is read           Stopwatch.time
+warm up     first calls allocate and compile, so they are kept apart       warm_up
+repeat      a single number does not show how far the next may differ      rounds
+interleave  a machine's speed drifts, so calls to compare take turns       measure_parts, compare
+interval    it says how precisely the repeats determine the number         Measurement
+doubt       the machine may have done other work at the same time          Conditions
 """
 
 from kit.core.statistics import samples_needed

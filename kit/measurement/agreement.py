@@ -1,4 +1,7 @@
-"""Do two ways of computing something give the same, and do they do equal work?"""
+"""Whether two ways to compute something give the same answer and do equal work.
+
+Two programs may only be timed against each other if they agree: first the answers, then the clock.
+"""
 
 from __future__ import annotations
 
@@ -22,10 +25,10 @@ VARIED = ("answer", "shape", "dtype", "device", "mode", "threads", "work")
 
 @dataclass(frozen=True)
 class Agreement(Result):
-    """How far two results lie apart."""
+    """How far two results differ."""
 
     largest_difference: float
-    equal_argmax: float | None  # share of rows whose largest entry is at the same place
+    equal_argmax: float | None  # share of rows whose largest entry is at the same position
     atol: float
 
     @property
@@ -41,7 +44,7 @@ class Agreement(Result):
         return f"{word}: largest difference {self.largest_difference:.2g}, allowed {self.atol:.2g}"
 
     def table(self) -> Table:
-        """What people see."""
+        """One row, and the conclusion."""
         row = (f"{self.largest_difference:.2g}", f"{self.atol:.2g}", words(self.equal_argmax, "%"))
         header = ("largest difference", "allowed", "same answer")
         return Table(header, [row], "They agree." if self.ok else "They do not agree.")
@@ -57,18 +60,26 @@ class Agreement(Result):
 
 
 def agree(a: Tensor, b: Tensor, *, atol: float = 1e-5) -> Agreement:
-    """Whether two results are the same up to `atol`, before anybody times what made them.
+    """Whether two results are the same up to `atol`: check this before you time them.
+
+    Compare with a tolerance, because the order of additions changes the last digits of a sum.
+
+    >>> agree(torch.tensor([1.0, 2.0]), torch.tensor([1.0, 2.000001]))
+    agree: largest difference 9.5e-07, allowed 1e-05
 
     Raises
     ------
     NotComparable
-        The shapes differ: both are named.
+        The shapes differ; the message gives both.
     """
     a, b = _tensor(a), _tensor(b)
     if a.shape != b.shape:
-        raise NotComparable(f"shapes {tuple(a.shape)} and {tuple(b.shape)} cannot agree.")
+        raise NotComparable(
+            f"given shapes {tuple(a.shape)} and {tuple(b.shape)}: needs two of the same shape."
+        )
     x, y = _plain(a), _plain(b)
-    gaps = (x - y).abs().masked_fill(x == y, 0).nan_to_num(float("inf"))  # ∞ equals ∞
+    gaps = (x - y).abs().masked_fill(x == y, 0)  # ∞ - ∞ is NaN, but ∞ equals ∞
+    gaps = gaps.nan_to_num(float("inf"))  # a NaN in one answer agrees with nothing
     difference = float(gaps.max()) if x.numel() else 0.0
     rows = x.ndim > 1 and x.numel() > 0 and not (x.is_complex() or y.is_complex())
     same = float((x.argmax(-1) == y.argmax(-1)).double().mean()) if rows else None
@@ -82,19 +93,19 @@ def _tensor(answer: Any) -> Tensor:
         if isinstance(each, Tensor):
             return each
     raise NotComparable(
-        f"given a {type(answer).__name__}: needs two tensors, or answers with `logits`; choose one "
-        f"of its parts, such as answer[0]."
+        f"given a {type(answer).__name__}: needs two tensors, or answers with `logits`. Choose one "
+        f"part of it, such as answer[0]."
     )
 
 
 def _plain(tensor: Tensor) -> Tensor:
-    """The same numbers in the widest type, where every device's tensors can meet."""
+    """The same numbers on the CPU, in the widest dtype, so that any two can be compared."""
     kind = torch.complex128 if tensor.is_complex() else torch.float64
     return tensor.detach().to_dense().cpu().to(kind)
 
 
 def varied_names(varied: str | Collection[str]) -> tuple[str, ...]:
-    """What differs on purpose, as names that `compare` knows."""
+    """The names in `varied`, each of which `compare` must know."""
     names = (varied,) if isinstance(varied, str) else tuple(varied)
     for name in names:
         if name not in VARIED:
@@ -103,21 +114,21 @@ def varied_names(varied: str | Collection[str]) -> tuple[str, ...]:
 
 
 def tensors_of(answer: Any) -> list[Tensor]:
-    """Copies of the tensors, arrays and numbers in an answer: what can be compared of it.
+    """Copies of all tensors, arrays and numbers in an answer.
 
-    Copies, because the next call may write its answer into the same memory.
+    They are copies because the next call may write its answer into the same memory.
     """
     found = []
     for leaf in tree_leaves(answer):
         if isinstance(leaf, Tensor):
             found.append(leaf.detach().clone().requires_grad_(leaf.requires_grad))
-        elif isinstance(leaf, Mapping):  # a class of dicts, such as models of Hugging Face return
+        elif isinstance(leaf, Mapping):  # such as the outputs of Hugging Face's models
             found += tensors_of(dict(leaf))
         elif is_dataclass(leaf) and not isinstance(leaf, type):
             found += tensors_of(vars(leaf))
         elif isinstance(leaf, (np.ndarray, np.generic, int, float, complex)):
             array = np.asarray(leaf)
-            with suppress(TypeError):  # words, dates and integers of many digits are no tensors
+            with suppress(TypeError):  # text, dates and huge integers do not become tensors
                 native = np.array(array, dtype=array.dtype.newbyteorder("="), order="C")
                 found.append(torch.as_tensor(native))
     return found
@@ -131,19 +142,18 @@ def check_equal_work(
     Parameters
     ----------
     answers
-        Name of the call -> what it returned, see `tensors_of`. The first is the one that the
-        others are held against.
+        Name of the call -> its answer, see `tensors_of`. The first is the baseline.
     varied
         What differs on purpose, from `VARIED`.
 
     Returns
     -------
-    The agreement of those two that lie furthest apart; None if there was nothing to look at.
+    The agreement of the two answers that differ most; None if there were no numbers to compare.
 
     Raises
     ------
     NotComparable
-        The condition that differs, both its values, and how to say that it is meant.
+        The condition that differs, both its values, and how to allow it.
     """
     if "work" in varied:
         return None
@@ -154,21 +164,21 @@ def check_equal_work(
             a, b = of(wanted), of(given)
             if a != b and condition not in varied:
                 raise NotComparable(
-                    f"{first!r} and {name!r} do unequal work: {condition} {_told(a)} and "
-                    f"{_told(b)}. Make it equal or, if you compare just that, say "
+                    f"{first!r} and {name!r} do unequal work: {condition} {_listed(a)} and "
+                    f"{_listed(b)}. Make it equal. If you want to compare just that, give "
                     f"varied={condition!r}."
                 )
         if of_shape(wanted) != of_shape(given) or "answer" in varied:
             continue
         for x, y in zip(wanted, given, strict=True):
-            if x.is_meta or y.is_meta:  # there is nothing in them
+            if x.is_meta or y.is_meta:  # meta tensors have shapes but no numbers
                 continue
             found = agree(x, y, atol=_half_the_digits(x, y))
             if not found:
                 raise NotComparable(
                     f"{first!r} and {name!r} give answers that differ by up to "
                     f"{found.largest_difference:.2g}, allowed {found.atol:.2g} (half the digits). "
-                    f"Find out which is right; if they are meant to differ, say varied='answer'."
+                    f"Find out which is right. If they are meant to differ, give varied='answer'."
                 )
             if worst is None or found.largest_difference > worst.largest_difference:
                 worst = found
@@ -176,7 +186,7 @@ def check_equal_work(
 
 
 def of_shape(tensors: list[Tensor]) -> list[Any]:
-    """The shapes of all that was returned."""
+    """The shapes of all tensors in an answer."""
     return [tuple(t.shape) for t in tensors]
 
 
@@ -191,7 +201,11 @@ CONDITIONS = {
 
 
 def _half_the_digits(a: Tensor, b: Tensor) -> float:
-    """How far apart two right answers may be: half the digits of the coarser type."""
+    """How far two right answers may differ: half the digits of the coarser dtype.
+
+    Rounding errors grow with the number of operations. Half of the digits leave room for that,
+    and a wrong formula still shows.
+    """
     kinds = [t.dtype for t in (a, b) if t.is_floating_point() or t.is_complex()]
     if not kinds or not a.numel():
         return 0.0
@@ -199,5 +213,5 @@ def _half_the_digits(a: Tensor, b: Tensor) -> float:
     return float(max(torch.finfo(kind).eps for kind in kinds) ** 0.5 * largest)
 
 
-def _told(values: list[Any]) -> str:
+def _listed(values: list[Any]) -> str:
     return ", ".join(str(value) for value in values) if values else "of nothing"

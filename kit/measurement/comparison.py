@@ -1,4 +1,9 @@
-"""Calls that take turns: is one faster, and can we tell?"""
+"""Which of two calls is faster: timed in turns, decided by one rule.
+
+compare      times the calls in turns, after their answers agree
+Comparison   all times; ratios with intervals, and the noise floor of this machine
+decide       faster, slower, same or cannot tell: the rule for every table of the kit
+"""
 
 from __future__ import annotations
 
@@ -28,15 +33,15 @@ from kit.measurement.stopwatch import (
 from kit.measurement.timing import Measurement, doubts_caption
 from kit.plots import Picture, Table, bars
 
-SAME = 0.05  # two calls whose ratio surely lies within 5 % of 1 are the same for a reader
-PLACEMENT = 0.005  # equal programs differ by this much for where they lie in memory
-HARDLY_SAME = 0.5  # nobody would call that the same, however noisy the machine
-TURNS = 2  # of each call in a round: one against the other shows the noise
+SAME = 0.05  # a ratio that surely lies within 5 % of 1 makes no difference to a reader
+LAYOUT_NOISE = 0.005  # equal programs differ by this much, depending on their place in memory
+WIDEST_SAME = 0.5  # on a machine noisier than this, nothing is called the same
+TURNS = 2  # of each call in a round: the ratio of the two shows the noise
 
 Decision = Literal["faster", "slower", "same", "cannot tell"]
 
 
-def decide(ratio: Estimate, noise_floor: float = PLACEMENT) -> Decision:
+def decide(ratio: Estimate, noise_floor: float = LAYOUT_NOISE) -> Decision:
     """What a ratio of times says: the one place in the kit where this is decided.
 
     Parameters
@@ -65,21 +70,21 @@ def decide(ratio: Estimate, noise_floor: float = PLACEMENT) -> Decision:
     # "Not different" is not yet "same": that needs an interval that is narrow, around 1.
     margin = max(SAME, noise_floor)
     alike = 1 - margin <= ratio.low and ratio.high <= 1 + margin
-    return "same" if alike and margin < HARDLY_SAME else "cannot tell"
+    return "same" if alike and margin < WIDEST_SAME else "cannot tell"
 
 
 @dataclass(frozen=True)
 class Comparison(Result):
-    """Calls that took turns; the first is the one that the others are compared with."""
+    """Calls that were timed in turns; the first is the baseline of the others."""
 
     measurements: dict[str, Measurement]  # two timings of each call in each round
-    agreement: Agreement | None = None  # of their answers; None: not looked at
+    agreement: Agreement | None = None  # of their answers; None: not compared
     varied: tuple[str, ...] = ()  # what differs on purpose
     predicted: float | None = None
 
     @property
     def baseline(self) -> str:
-        """The name of the first call."""
+        """The name of the first call, which the others are compared with."""
         return next(iter(self.measurements))
 
     @property
@@ -94,33 +99,34 @@ class Comparison(Result):
 
     @property
     def confidence(self) -> float:
-        """Of each interval, so that all of them together hold the truth 95 % of the time.
+        """The confidence of each interval, so that all of them hold together 95 % of the time.
 
-        Four ratios at 95 % would call equal calls different four times as often: Bonferroni's
-        correction gives each a fourth of the doubt (Dunn, "Multiple comparisons among means",
+        Four ratios at 95 % each would be wrong somewhere up to four times as often. Bonferroni's
+        correction allows each a fourth of the error (Dunn, "Multiple comparisons among means",
         Journal of the American Statistical Association 56, 1961).
         """
         return 1 - (1 - CONFIDENCE) / max(1, len(self.measurements) - 1)
 
     def ratio(self, name: str | None = None) -> Estimate:
-        """Time of a call ÷ time of the first one, with an interval that holds for all together.
+        """Time of a call ÷ time of the baseline, with an interval that holds for all together.
 
-        In each round it is the geometric mean of two quotients; of these, the median over the
-        rounds. A slow moment of the machine touches both calls of a round and cancels. Where a
-        call has several typical times (say, 1 ms or 2 ms), the median of quotients is another
-        number than the quotient of medians, `ratio_of_medians`: it tells what you would see most
-        often when the two calls stand side by side. The table notes where they differ.
+        Each round gives the geometric mean of two quotients, and the ratio is the median over the
+        rounds. A slow moment of the machine affects both calls of a round and cancels.
 
-        With fewer rounds than `needed` the interval is unknown: 0 to infinity.
+        If a call has several typical times (say, 1 ms or 2 ms), the median of quotients differs
+        from the quotient of medians (`ratio_of_medians`): it is what you would see most often with
+        the two calls side by side. The table notes such a difference. With fewer rounds than
+        `needed` the interval is unknown: 0 to infinity.
         """
         name = name or list(self.measurements)[-1]
         if name not in self.measurements:
             raise UnknownName("call", name, self.measurements)
+        # Logarithms treat "twice" and "half" alike, so the ratio a/b is exactly 1 ÷ the ratio b/a.
         apart = np.log(self._turns(name)) - np.log(self._turns(self.baseline))
         return median(np.exp(apart.mean(axis=1)), "×", confidence=self.confidence)
 
     def ratio_of_medians(self, name: str) -> float:
-        """Median time of a call ÷ median time of the first one: does not know of rounds."""
+        """Median time of a call ÷ median time of the baseline, without regard to rounds."""
         return self.measurements[name].median_s / self.measurements[self.baseline].median_s
 
     def _turns(self, name: str) -> np.ndarray:
@@ -129,20 +135,20 @@ class Comparison(Result):
 
     @property
     def noise_floor(self) -> float:
-        """How far from 1 a ratio can be without meaning anything, here and now.
+        """How far from 1 the ratio of equal work can be, on this machine at this time.
 
-        It is how far from 1 the ratio of a call to itself came out, of that call which strayed
-        furthest, and at least half a percent: as much can come from where in memory a program
-        and its data happen to lie (Mytkowicz et al., "Producing wrong data without doing anything
-        obviously wrong!", 2009).
+        Each call is timed twice per round. The noise floor is the largest ratio of the two, and
+        at least half a percent: that much can come from where a program and its data lie in
+        memory (Mytkowicz et al., "Producing wrong data without doing anything obviously wrong!",
+        ASPLOS 2009).
         """
         apart = [np.diff(np.log(self._turns(name)), axis=1) for name in self.measurements]
-        return float(max(*(np.expm1(abs(np.median(each))) for each in apart), PLACEMENT))
+        return float(max(*(np.expm1(abs(np.median(each))) for each in apart), LAYOUT_NOISE))
 
     def verdict(self, name: str | None = None) -> str:
-        """*faster*, *slower*, *same within …* or *cannot tell*, against the first call.
+        """*faster*, *slower*, *same within …* or *cannot tell*, against the baseline.
 
-        With fewer rounds than `needed` nobody can tell.
+        It is "cannot tell" with fewer rounds than `needed`.
         """
         found = decide(self.ratio(name), self.noise_floor)
         margin = max(SAME, self.noise_floor)
@@ -150,11 +156,11 @@ class Comparison(Result):
 
     def __repr__(self) -> str:
         others = list(self.measurements)[1:]
-        told = (f"{n}: {self.ratio(n)} of {self.baseline}, {self.verdict(n)}" for n in others)
-        return "; ".join(told)
+        each = (f"{n}: {self.ratio(n)} of {self.baseline}, {self.verdict(n)}" for n in others)
+        return "; ".join(each)
 
     def table(self) -> Table:
-        """What people see."""
+        """A row per call; the caption gives the noise floor and the conditions."""
         rows = [(self.baseline, words(self.measurements[self.baseline].median_s, "s"), "1", "", "")]
         for name in list(self.measurements)[1:]:
             r = self.ratio(name)
@@ -173,7 +179,7 @@ class Comparison(Result):
         caption = (
             f"{self.rounds:,} rounds in random order; median ratio within a round, "
             f"95 % interval{together} in this run; noise floor {words(self.noise_floor, '%')}, "
-            f"from each call against itself. {where}. {self._same_told()}"
+            f"from each call against itself. {where}. {self._agreement_caption()}"
         )
         if self.predicted is not None:
             caption += f" Your guess: {words(self.predicted, '×')}."
@@ -181,32 +187,32 @@ class Comparison(Result):
         caption += doubts_caption({name: m.doubts for name, m in self.measurements.items()})
         return Table(("", "median", "ratio", "interval", "verdict"), rows, caption)
 
-    def _same_told(self) -> str:
-        """A sentence on whether they did the same."""
-        told = f"Different on purpose: {', '.join(self.varied)}. " if self.varied else ""
+    def _agreement_caption(self) -> str:
+        """A sentence on whether the calls computed the same."""
+        text = f"Different on purpose: {', '.join(self.varied)}. " if self.varied else ""
         if self.agreement:
-            told += f"Their answers agree within {self.agreement.largest_difference:.1g}."
+            text += f"Their answers agree within {self.agreement.largest_difference:.1g}."
         elif not self.varied:
-            told += "They return no numbers, so nobody looked whether they do the same."
-        return told.rstrip()
+            text += "They return no numbers, so their answers were not compared."
+        return text.rstrip()
 
     def _notes(self) -> str:
-        """What stands in the way of a verdict, and what of a ratio may mislead."""
-        told = ""
+        """Why there is no verdict, and which ratio may mislead."""
+        text = ""
         if self.rounds < self.needed:
-            told += f" A verdict needs {self.needed} rounds: raise budget_s."
+            text += f" A verdict needs {self.needed} rounds: raise budget_s."
         for name in list(self.measurements)[1:]:
             ratio, other = self.ratio(name), self.ratio_of_medians(name)
             floor = 1 + max(self.noise_floor, SAME)
             if other > ratio.high * floor or other < ratio.low / floor:
-                told += (
-                    f" {name}: the medians of all its times and of {self.baseline!r} differ by "
-                    f"{words(other, '×')}, not {words(ratio.value, '×')}: look at the single times."
+                text += (
+                    f" {name}: its median time ÷ that of {self.baseline!r} is {words(other, '×')}, "
+                    f"not {words(ratio.value, '×')}: look at the single times."
                 )
-        return told
+        return text
 
     def to_dict(self) -> dict[str, Any]:
-        """The raw times and what follows from them."""
+        """The raw times, ratios and verdicts."""
         others = list(self.measurements)[1:]
         return {
             "measurements": {name: m.to_dict() for name, m in self.measurements.items()},
@@ -231,8 +237,8 @@ class Comparison(Result):
 def _orders(n: int) -> Iterator[list[int]]:
     """Orders of n turns, drawn at random; each is followed by its reverse.
 
-    A turn may be slower for being the first of its round. With the reverses nobody is earlier
-    than another more often than later, and that effect falls out of the ratio.
+    The first turn of a round may be slower than the others. With the reverse, each turn comes as
+    often before another as after it, so this effect cancels in the ratio.
     """
     draw = random.Random(0)
     while True:
@@ -250,36 +256,44 @@ def compare(
     device: torch.device | str = "cpu",
     stopwatch: Stopwatch | None = None,
 ) -> Comparison:
-    """Time calls in turns and say which is faster, as far as can be told.
+    """Time calls in turns and say which is faster, or that the times cannot tell.
 
-    First each is called once and their answers are held side by side: two ways of computing the
-    same thing must compute the same thing. Then, in each round, every call is timed twice, in an
-    order drawn at random and in the next round reversed. All calls are treated alike, and the two
-    times of a call, held against each other, show this machine's noise.
+    First each is called once and the answers are compared: two ways to compute something must
+    give the same. Then every call is timed twice in each round, in a random order that the next
+    round reverses. All calls are treated alike, and the ratio of a call's two times shows the
+    noise of this machine.
 
     Parameters
     ----------
     calls
-        Name -> callable without arguments; the first is the one to compare with.
+        Name -> callable without arguments; the first is the baseline.
     varied
-        What differs on purpose: "answer", "shape", "dtype", "device", "mode" (whether gradients
-        are recorded) of what they return, "threads" if they set their number, or "work": another
-        task altogether.
+        What differs on purpose. Of the answers: "answer", "shape", "dtype", "device", "mode"
+        (whether gradients are recorded). Of the calls: "threads" if they set that number, or
+        "work" if they do different tasks.
     predicted
-        The reader's guess of the last one's ratio (a number, or a `kit.guess`), shown beside.
+        Your guess of the last call's ratio (a number, or a `kit.guess`), shown in the caption.
     budget_s
-        Seconds for warm-up and rounds together; the first calls, and half the budget for the
-        rounds if warming up takes long, come on top. Slow calls get ten rounds, as far as these
-        fit into ten budgets; a verdict needs six (eight for five calls).
+        Seconds for warm-up and rounds together, without the first calls. If the warm-up takes
+        long, the rounds still get half the budget. Slow calls get ten rounds if these fit into
+        ten budgets; a verdict needs six (eight for five calls).
     device
         Where the calls compute.
 
     Raises
     ------
     NotComparable
-        They do unequal work: which condition differs, and how to say that it is meant.
+        The calls do unequal work: which condition differs, and how to allow it.
     CallFailed
         A call raised: its name, and the original error as the cause.
+
+    Examples
+    --------
+    >>> x = torch.rand(64, 64)
+    >>> found = compare({"mm": lambda: x @ x, "einsum": lambda: torch.einsum("ij,jk", x, x)},
+    ...                 budget_s=0.02)
+    >>> found.agreement.ok, found.baseline
+    (True, 'mm')
 
     Explained in lesson 02, and proven in lesson 03.
     """
@@ -301,6 +315,7 @@ def compare(
     with no_collection():
         answers: dict[str, Any] = {}
         firsts, warm = [], []
+        # Agreement before timing: a faster way to a wrong answer is not faster.
         for name, call in calls.items():
             with labelled(name):
                 firsts.append(watch.time(lambda: answers.update({name: call()})))  # noqa: B023
@@ -311,8 +326,8 @@ def compare(
             with labelled(name):
                 warm.append(warm_up(call, watch, budget_s / len(calls)))
         left_s = max(budget_s - sum(each.spent_s for each in warm), budget_s / 2)
-        # Each is called once untimed before it is timed, since the call before was another and
-        # left its own caches; not where that would cost slow calls half of their rounds.
+        # An untimed call comes before each timed one, because the call before it was another and
+        # filled the caches with its own data. Slow calls skip this: it would halve their rounds.
         settle = 2 * TURNS * sum(each.call_s for each in warm) < budget_s
         for _, order in zip(rounds(left_s, watch, budget_s), _orders(len(turns)), strict=False):
             for i in order:
@@ -322,7 +337,7 @@ def compare(
                         call()
                     taken[i].append(watch.time(call, block) / block)
     conditions = observer.conditions()
-    if "threads" in varied and conditions.surroundings:  # each call keeps other cores busy
+    if "threads" in varied and conditions.surroundings:  # each call uses other cores
         surroundings = replace(conditions.surroundings, busy_here=None)
         conditions = replace(conditions, surroundings=surroundings)
     together = {}

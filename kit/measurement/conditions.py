@@ -1,4 +1,4 @@
-"""Under which conditions something was timed, and what of them gives cause to doubt."""
+"""The conditions under which a call was timed, and the doubts that follow from them."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from kit.measurement.stopwatch import Stopwatch
 
 @dataclass(frozen=True)
 class Conditions:
-    """Device, threads, versions, clock, and what else the machine did meanwhile."""
+    """Device, threads, versions, clock, and what else the machine was doing."""
 
     device: str
-    threads: int  # of the thread that was timed, asked for there
+    threads: int  # as read in the thread that was timed: each thread has its own setting
     torch: str
     resolution_s: float  # the smallest step of the clock
-    surroundings: devices.Surroundings | None = None  # None where nobody looked
-    processor: str = ""  # what its makers call the device
+    surroundings: devices.Surroundings | None = None  # None: not observed
+    processor: str = ""  # the product name of the device
 
     @property
     def doubts(self) -> tuple[str, ...]:
-        """What of the surroundings may have disturbed the timing."""
+        """What may have disturbed the timing."""
         return self.surroundings.doubts(self.threads) if self.surroundings else ()
 
     def __str__(self) -> str:
@@ -34,7 +34,7 @@ class Conditions:
 
 
 class Observer:
-    """Reads the machine's counters when made, and again when asked for the conditions."""
+    """Reads the machine's counters when it is made, and again for `conditions`."""
 
     def __init__(self, watch: Stopwatch):
         devices.threads_here()  # before anything is timed: this thread may be a new one
@@ -42,7 +42,7 @@ class Observer:
         self.before = devices.reading(watch.device)
 
     def conditions(self) -> Conditions:
-        """The conditions from then until now."""
+        """The conditions between the two readings."""
         after = devices.reading(self.watch.device)
         return Conditions(
             device=str(self.watch.device),
@@ -55,7 +55,7 @@ class Observer:
 
 
 class CompileTime:
-    """Seconds that PyTorch spent compiling, on the clock given; 0 if nothing was compiled."""
+    """Seconds that PyTorch spent compiling, on the stopwatch's clock; 0 if it did not."""
 
     def __init__(self, watch: Stopwatch):
         self.watch, self.seconds, self._began = watch, 0.0, 0.0
@@ -71,9 +71,9 @@ class CompileTime:
 
 @contextmanager
 def compile_time(watch: Stopwatch) -> Iterator[CompileTime]:
-    """Notes how long PyTorch compiles within: a first call is more than compiling."""
+    """Measure how long PyTorch compiles inside: only a part of a first call is compiling."""
     noted = CompileTime(watch)
-    if "torch._dynamo" not in sys.modules:  # nobody has asked for a compiled function
+    if "torch._dynamo" not in sys.modules:  # no function was compiled: do not import the compiler
         yield noted
         return
     from torch._dynamo.callback import callback_handler

@@ -1,4 +1,4 @@
-"""How much memory a call takes beyond what was there, and how to make caches cold."""
+"""How much memory a call takes beyond what was in use, and how to make caches cold."""
 
 from __future__ import annotations
 
@@ -11,16 +11,19 @@ from torch._C._profiler import _EventType
 from kit.core.silence import without_stderr
 from kit.devices import backend_of, last_cache_bytes
 
-COLD_BYTES = 128_000_000  # as much as a CPU core can hope for of the last cache, and more
+COLD_BYTES = 128_000_000  # more than the share of a last cache that one CPU core gets
 
 
 def peak_bytes(call: Callable[[], Any], device: torch.device) -> int | None:
     """The most bytes that one call had allocated at once, beyond what there was before it.
 
-    CUDA's allocator counts them. On the CPU the number is the running sum of what PyTorch's
-    profiler saw allocated and freed: what tensors hold. The memory that libraries take for
-    themselves and Python's objects are not in it, and what the call frees of earlier memory is
-    not taken off. None if the device does not say, or while another profiler runs.
+    CUDA's allocator counts them. On the CPU, PyTorch's profiler reports each allocation, and the
+    result is the peak of their running sum. That is the memory of tensors: it leaves out Python
+    objects and the libraries' own memory. Freeing earlier memory does not lower it. None if the
+    device does not count, or while another profiler runs.
+
+    >>> peak_bytes(lambda: torch.zeros(1_000), torch.device("cpu"))
+    4000
     """
     backend = backend_of(device)
     if backend.counts_memory:
@@ -31,15 +34,16 @@ def peak_bytes(call: Callable[[], Any], device: torch.device) -> int | None:
         backend.synchronise()
         return backend.peak_bytes() - before
     if not backend.is_cpu or torch._C._autograd._profiler_enabled():
-        return None  # two profilers at once would end the one that somebody has started
+        return None  # a second profiler would end the one that is running
     from torch.autograd.profiler import profile
 
-    # It writes two lines to the process's stderr, which nobody needs.
+    # The profiler writes two lines to stderr.
     with without_stderr(), profile(profile_memory=True) as profiler:
         call()
     assert profiler.kineto_results is not None
+    # Play back the allocations in order: the highest level of the sum is the peak.
     now = most = 0
-    alive: set[int] = set()  # addresses: what an earlier profile saw is reported when it is freed
+    alive: set[int] = set()  # addresses: memory from before the call is also reported when freed
     for change in _allocations(profiler.kineto_results.experimental_event_tree()):
         if change.alloc_size > 0:
             alive.add(change.ptr)
@@ -53,7 +57,7 @@ def peak_bytes(call: Callable[[], Any], device: torch.device) -> int | None:
 
 
 def _allocations(events: list[Any]) -> list[Any]:
-    """What the profiler saw allocated and freed (fewer bytes than 0), in the order of time."""
+    """The allocations, and the frees as negative numbers of bytes, in order of time."""
     found, waiting = [], list(events)
     while waiting:
         event = waiting.pop()
@@ -64,7 +68,7 @@ def _allocations(events: list[Any]) -> list[Any]:
 
 
 class Flush:
-    """Overwrites the device's caches, so that the next call finds none of its data there."""
+    """Overwrites the device's caches, so that the next call does not find its data there."""
 
     def __init__(self, device: torch.device):
         size = last_cache_bytes() if backend_of(device).is_cpu else None
@@ -72,5 +76,5 @@ class Flush:
         self._buffer = torch.zeros(self.bytes // 4, device=device)
 
     def __call__(self) -> None:
-        """Touch every byte of a buffer that no cache has room for."""
+        """Write to every byte of a buffer that is larger than the caches."""
         self._buffer.add_(1)

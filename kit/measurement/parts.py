@@ -28,7 +28,7 @@ from kit.plots import Table
 
 @dataclass(frozen=True)
 class Parts(Result):
-    """Times of the parts of one job, taken together in each round."""
+    """Times of the parts of one job, measured together in each round."""
 
     measurements: dict[str, Measurement]
 
@@ -36,13 +36,16 @@ class Parts(Result):
         return self.measurements[name]
 
     def ratio(self, parts: str | list[str], to: str) -> Estimate:
-        """Median over the rounds of (the sum of the parts ÷ the other part)."""
+        """The median over the rounds of: the sum of some parts ÷ another part.
+
+        Both times are from the same round, so a slow moment of the machine cancels.
+        """
         names = [parts] if isinstance(parts, str) else parts
         above = np.sum([self[name].times_s for name in names], axis=0)
         return median(above / np.array(self[to].times_s), "×")
 
     def share(self, part: str, of: list[str]) -> Estimate:
-        """Median over the rounds of (the part ÷ the sum of the others)."""
+        """The median over the rounds of: a part ÷ the sum of the parts in `of`."""
         below = np.sum([self[name].times_s for name in of], axis=0)
         return median(np.array(self[part].times_s) / below, "%")
 
@@ -50,7 +53,7 @@ class Parts(Result):
         return "; ".join(repr(m) for m in self.measurements.values())
 
     def table(self) -> Table:
-        """What people see."""
+        """A row per part; conditions and doubts in the caption."""
         return measurements_table(list(self.measurements.values()))
 
     def to_dict(self) -> dict[str, Any]:
@@ -65,34 +68,42 @@ def measure_parts(
     device: torch.device | str = "cpu",
     stopwatch: Stopwatch | None = None,
 ) -> Parts:
-    """How long each part of a job takes, part after part, round after round.
+    """How long each part of a job takes, with the whole job repeated in rounds.
 
-    Some parts cannot be timed alone: a backward pass needs the forward pass before it. So the
-    whole job runs in each round, and the device is waited for after each part. Since a round's
-    parts are taken within moments, a slow moment of the machine touches them alike, and a ratio
-    within a round hardly feels it.
+    Some parts cannot be timed alone: a backward pass needs the forward pass before it. So each
+    round runs the whole job and waits for the device after each part. The parts of a round follow
+    within moments, so a slow moment of the machine affects them alike and hardly changes a ratio
+    within the round.
 
     Parameters
     ----------
     parts
-        Name -> callable; each is given what the part before it returned (the first gets None).
+        Name -> callable; it is given what the part before it returned, the first one None.
     budget_s
-        Seconds for the rounds; warm-up may take as much again. Of slow jobs there are two to warm
-        up, and ten rounds as far as these fit into ten budgets.
+        Seconds for the rounds; the warm-up may take as long again. A slow job is warmed up twice
+        and repeated ten times, if that fits into ten budgets.
     device
         Where the parts compute.
+
+    Examples
+    --------
+    >>> found = measure_parts({"make": lambda _: list(range(1_000)), "sort": sorted}, budget_s=0.02)
+    >>> list(found.measurements), found.ratio("sort", to="make").unit
+    (['make', 'sort'], '×')
 
     Explained in lesson 02.
     """
     check_budget(budget_s)
     if not parts:
-        raise BadValue("parts: given none, needs at least one.")
+        raise BadValue("parts: given none; needs at least one.")
     watch = stopwatch or Stopwatch(device)
     observer = Observer(watch)
     with no_collection():
         first = _round(parts, watch)
         warm = [_round(parts, watch) for _ in range(2)]
-        if steady := 2 * WINDOW * np.sum(warm[0]) > budget_s:  # two are enough: rounds are dearer
+        if (
+            steady := 2 * WINDOW * np.sum(warm[0]) > budget_s
+        ):  # slow: rounds matter more than warm-up
             steady = np.sum(warm[1]) > SETTLED * np.sum(warm[0])
         else:
             warm += [_round(parts, watch) for _ in range(WINDOW - len(warm))]
@@ -116,6 +127,7 @@ def _round(parts: Mapping[str, Callable[[Any], Any]], watch: Stopwatch) -> np.nd
     times, made = [], None
     for name, part in parts.items():
         with labelled(name):
+            # Wait on both sides: without it, the work of one part would be charged to the next.
             watch.wait()
             started = watch.clock()
             made = part(made)
@@ -125,7 +137,7 @@ def _round(parts: Mapping[str, Callable[[Any], Any]], watch: Stopwatch) -> np.nd
 
 
 def _settled(warm: list[np.ndarray]) -> bool:
-    """Whether the last window of rounds was no faster than the one before it."""
+    """Whether the last five rounds were not faster than the five before them."""
     if len(warm) < 2 * WINDOW:
         return False
     totals = np.sum(warm, axis=1)

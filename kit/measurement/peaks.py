@@ -1,8 +1,12 @@
-"""Finding a machine's peaks: matmuls of many shapes, and long arrays."""
+"""Measure a machine's peaks with matmuls of many shapes and with long arrays, and save them."""
 
 from __future__ import annotations
 
+import json
+import re
+from contextlib import suppress
 from datetime import date
+from pathlib import Path
 
 import torch
 from torch.backends import mkldnn
@@ -10,22 +14,24 @@ from torch.nn.functional import linear
 
 from kit import devices
 from kit.core.checks import check_budget
+from kit.core.files import atomic_write, cache_folder, read_file
 from kit.measurement.conditions import Observer
-from kit.measurement.peaks_cache import keep, kept
 from kit.measurement.roofline import FAR_BYTES, NEAR_BYTES, Peaks
 from kit.measurement.stopwatch import Call, Stopwatch, rounds
 from kit.measurement.timing import measure
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-# (rows, inner, columns). The best one differs: caches hold so much, units are so wide.
+# (rows, inner, columns). Which shape is best depends on the sizes of caches and vector units, so
+# several are tried.
 CPU_SHAPES = [(n, n, n) for n in (256, 384, 512, 1024)] + [(1024, 256, 1024)]
-# An accelerator needs more work to be busy.
+# An accelerator needs more work to keep all its cores busy.
 LARGE_SHAPES = [(n, n, n) for n in (1024, 2048, 4096, 8192)] + [(8192, 1024, 8192)]
-PROBE = (128, 128, 128)  # shows whether the processor has instructions for a dtype
-PASSES = 3  # in one measurement, spaced: a slow moment of the machine does not last for all
-SESSIONS = 5  # calm measurements, each in a process of its own, until the kept peaks are final
-IN_A_ROW = 10  # calls on an accelerator: waiting for it must not count as its work
-HOPELESS = 0.2  # of float32's rate: a dtype slower than this is emulated, not computed
+PROBE = (128, 128, 128)  # a small matmul shows whether a dtype has instructions of its own
+PASSES = 3  # over everything: a slow moment of the machine does not last for all three
+SESSIONS = 5  # undisturbed measurements, each in its own process, until the peaks are final
+IN_A_ROW = 10  # calls per timing on an accelerator, so that waiting for it hardly counts
+EMULATED = 0.2  # of float32's rate: a slower dtype is emulated with other instructions
+METHOD = 3  # of measuring: saved peaks of another method are not read
 
 
 def peaks(
@@ -33,37 +39,43 @@ def peaks(
 ) -> Peaks:
     """The best matmul FLOP/s per dtype and the memory's bytes/s of this machine.
 
-    The best of many tries, not the median: a peak is what the machine can do when nothing
-    disturbs it. A dtype that the processor lacks is probed with a small matmul and left. On CPUs
-    two libraries multiply float32, since the one that PyTorch takes by itself may leave half of
-    a processor idle. What was found while nothing disturbed is kept for this processor, number of
-    threads and PyTorch. The first five processes that ask measure, and the best of all is kept;
-    after that it is read.
+    They are the best of many tries, not the median: a peak is what the machine can do when
+    nothing disturbs it. A dtype that the processor emulates gets a small probe only. On CPUs two
+    libraries multiply float32, because PyTorch's own choice may leave half of a processor idle.
+
+    Undisturbed measurements are saved for this processor, number of threads and PyTorch. The
+    first five processes measure, and the best of all is saved; later ones read it.
 
     Parameters
     ----------
     device
-        Whose peaks.
+        The device to measure.
     budget_s
-        Seconds for finding them; kept ones that were given less time are not taken.
+        Seconds for the measurement. Saved peaks that had less time are not used.
     again
-        Measure even if there are kept ones: the machine may have been busy then. It raises what
-        is kept and never lowers it; what came out lower stands in the caption. To start afresh,
-        for instance after a change of the machine, delete the folder `peaks` in the kit's cache.
+        Measure although there are saved peaks, for example because the machine was busy then.
+        This can raise the saved rates but never lowers them; the caption names lower ones. To
+        start over after a change of the machine, delete the folder `peaks` in the kit's cache.
+
+    Examples
+    --------
+    >>> here = peaks(budget_s=0.1)
+    >>> here.share(flops=1e6, seconds=1.0) < 1  # a million FLOPs in a second is slow
+    True
 
     Explained in lesson 00.
     """
     check_budget(budget_s)
     watch = Stopwatch(device)
     name = devices.backend_of(watch.device).name
-    before = kept(name, watch.device)
+    before = saved_peaks(name, watch.device)
     if before and not again and before.budget_s >= budget_s and _final(before):
         return before
     found = _measured(watch, name, budget_s)
     if before:
         found = before.best_of(found)
-    if not found.doubts:  # what a busy machine seemed able to do is not what it can do
-        keep(found)
+    if not found.doubts:  # a busy machine shows lower rates than it can do: do not save them
+        save_peaks(found)
         _asked.add(_conditions(found))
     return found
 
@@ -76,18 +88,18 @@ def _conditions(peaks: Peaks) -> tuple[str, ...]:
 
 
 def _final(peaks: Peaks) -> bool:
-    """Whether this process measured already, or enough others did."""
+    """Whether this process has measured already, or enough others have."""
     return peaks.sessions >= SESSIONS or _conditions(peaks) in _asked
 
 
 def _measured(watch: Stopwatch, name: str, budget_s: float) -> Peaks:
-    """The best rates of a few passes over everything."""
+    """The best rates of a few passes over all dtypes, shapes and arrays."""
     observer = Observer(watch)
     shapes = CPU_SHAPES if devices.backend_of(watch.device).is_cpu else LARGE_SHAPES
     each_s = budget_s / (PASSES * (len(shapes) * len(DTYPES) + 2))
     probes = {n: _matmul_rate(PROBE, dtype, watch, each_s / 10) for n, dtype in DTYPES.items()}
-    native = {n: t for n, t in DTYPES.items() if probes[n] >= HOPELESS * probes["float32"]}
-    best = dict.fromkeys(native, (0.0, PROBE))
+    native = {n: t for n, t in DTYPES.items() if probes[n] >= EMULATED * probes["float32"]}
+    best = dict.fromkeys(native, (0.0, PROBE))  # dtype -> (FLOP/s, shape)
     far_bytes = _far_bytes()
     memory = cache = 0.0
     for _ in range(PASSES):
@@ -114,7 +126,10 @@ def _measured(watch: Stopwatch, name: str, budget_s: float) -> Peaks:
 
 
 def _far_bytes() -> int:
-    """Bytes that no cache of this machine holds: three times its last one, at least 192 MB."""
+    """Bytes that no cache of this machine holds: three times its last one, at least 192 MB.
+
+    At most a quarter of the free memory: a machine that starts swapping measures its disk.
+    """
     wanted = max(FAR_BYTES, 3 * (devices.last_cache_bytes() or 0))
     return max(FAR_BYTES, min(wanted, devices.memory_left() // 4))
 
@@ -123,29 +138,29 @@ def _matmul_rate(
     shape: tuple[int, int, int], dtype: torch.dtype, watch: Stopwatch, budget_s: float
 ) -> float:
     rows, inner, columns = shape
-    # Not ones: a GPU draws less power for them, and multiplies them faster than numbers in use.
+    # Random numbers, not ones: a GPU draws less power for ones and multiplies them faster.
     a = torch.randn(rows, inner, device=watch.device).to(dtype)
     b = torch.randn(inner, columns, device=watch.device).to(dtype)
     out = torch.empty(rows, columns, dtype=dtype, device=watch.device)
     calls: list[Call] = [lambda: torch.mm(a, b, out=out)]
     on_cpu = devices.backend_of(watch.device).is_cpu
     if on_cpu and dtype == torch.float32 and mkldnn.is_available():
-        # `mm` calls MKL, which on AMD's processors takes the narrow instructions. What lies in
-        # oneDNN's layout goes to oneDNN, which takes the wide ones.
+        # `mm` calls MKL, which takes narrow instructions on AMD's processors. Tensors in oneDNN's
+        # layout go to oneDNN, which takes the wide ones.
         x, weights = a.to_mkldnn(), b.T.contiguous().to_mkldnn()
         calls.append(lambda: linear(x, weights))
     fastest_s = min(_best_s(call, watch, budget_s / len(calls)) for call in calls)
-    return 2 * rows * inner * columns / fastest_s
+    return 2 * rows * inner * columns / fastest_s  # a multiplication and an addition each
 
 
 def _bandwidth(total_bytes: int, watch: Stopwatch, budget_s: float) -> float:
-    """The better of McCalpin's triad and of reading alone.
+    """Bytes per second: the better of McCalpin's triad and of reading alone.
 
-    The triad, a = b + s·c, reads two arrays and writes one (STREAM, 1995). To write, many
-    processors first read; work that only reads, as a layer does with its weights, can then move
-    its bytes faster than the triad, and no share may come out over 100 %.
+    The triad, a = b + s·c, reads two arrays and writes one (STREAM, 1995). Many processors read a
+    line of memory before they write to it. Work that only reads, as a layer reads its weights,
+    then moves its bytes faster than the triad, and its share of the triad would exceed 100 %.
     """
-    n = total_bytes // (6 * 4)  # both ways use the same bytes, so both find them in the same place
+    n = total_bytes // (6 * 4)  # both ways use the same memory, so the same cache serves both
     block = torch.ones(6 * n, device=watch.device)
     a, b, c = block.view(3, 2 * n)
     triad_s = _best_s(lambda: torch.add(b, c, alpha=2.0, out=a), watch, budget_s / 2)
@@ -155,6 +170,7 @@ def _bandwidth(total_bytes: int, watch: Stopwatch, budget_s: float) -> float:
 
 
 def _best_s(call: Call, watch: Stopwatch, budget_s: float) -> float:
+    """Seconds of the fastest call: noise only ever makes a call slower."""
     block = 1 if devices.backend_of(watch.device).is_cpu else IN_A_ROW
     watch.time(call)
     return min(watch.time(call, block) for _ in rounds(budget_s, watch)) / block
@@ -170,7 +186,7 @@ def layer_point(
     width
         Inputs and outputs of the layer, which has width² weights in float32.
     batch
-        Examples that go through it at once.
+        Examples in the batch.
     budget_s
         Seconds for the timing.
 
@@ -182,5 +198,30 @@ def layer_point(
     taken = measure(
         lambda: torch.mm(inputs, weights, out=outputs), budget_s=budget_s, device=device
     )
+    # At least: each number is read or written once, in 4 bytes.
     moved = 4 * (weights.numel() + inputs.numel() + outputs.numel())
     return 2 * batch * width**2, moved, taken.median_s
+
+
+def saved_peaks(processor: str, device: torch.device) -> Peaks | None:
+    """The peaks saved for this processor, device, threads and PyTorch; None if there are none."""
+    path = _path(processor, str(device), torch.get_num_threads(), torch.__version__)
+    # A missing or damaged file, or one of another version of the kit, counts as none:
+    with suppress(OSError, ValueError, TypeError, LookupError, AttributeError):
+        raw = json.loads(read_file(path))
+        raw["shapes"] = {name: tuple(shape) for name, shape in raw["shapes"].items()}
+        raw["budget_s"] = float(raw["budget_s"])
+        return Peaks(**{**raw, "doubts": tuple(raw["doubts"])})
+    return None
+
+
+def save_peaks(peaks: Peaks) -> None:
+    """Save the peaks in the user's cache; without a writable cache nothing is saved."""
+    path = _path(peaks.processor, peaks.device, peaks.threads, peaks.torch)
+    with suppress(OSError), atomic_write(path) as draft:
+        draft.write_text(json.dumps(peaks.to_dict()), encoding="utf-8")
+
+
+def _path(processor: str, device: str, threads: int, version: str) -> Path:
+    name = f"{processor} {device} {threads} torch {version} {METHOD}"
+    return cache_folder() / "peaks" / f"{re.sub(r'[^A-Za-z0-9.]+', '-', name)}.json"

@@ -1,4 +1,10 @@
-"""The roofline: what a machine could do at best, and where a piece of work lies under it."""
+"""The roofline: what a machine can do at best, and how close a piece of work comes to it.
+
+A piece of work has FLOPs and bytes that must move. It cannot take less time than its FLOPs at the
+processor's peak, nor less than its bytes at the memory's peak. Its FLOPs per byte (the arithmetic
+intensity) decide which of the two limits it (Williams, Waterman & Patterson, "Roofline: an
+insightful visual performance model", Communications of the ACM 52, 2009).
+"""
 
 from __future__ import annotations
 
@@ -12,33 +18,33 @@ from kit.core.results import Result
 from kit.core.units import words
 from kit.plots import Picture, Table, roofline
 
-NEAR_BYTES = 16_000_000  # fewer may stay in caches near a core: no limit is known for them
-LOWER = 0.9  # of the best rate: less than that is worth a sentence
-FAR_BYTES = 192_000_000  # more come from memory, unless the last cache is larger than most
+NEAR_BYTES = 16_000_000  # fewer may stay in a core's own caches, whose peak is not measured
+LOWER = 0.9  # of the best rate: the caption names a rate below that
+FAR_BYTES = 192_000_000  # more come from memory, unless the last cache is very large
 
 
 @dataclass(frozen=True)
 class Peaks(Result):
-    """The best rates seen on this machine: matmul per dtype, and memory."""
+    """The best rates measured on this machine: matmul per dtype, and memory."""
 
     matmul_flops_per_s: dict[str, float]
     bandwidth_bytes_per_s: float
-    emulated: dict[str, float]  # dtypes without instructions here, with the FLOP/s of a probe
+    emulated: dict[str, float]  # dtypes without instructions of their own -> FLOP/s of a probe
     device: str
     threads: int
-    cache_bytes_per_s: float | None = None  # of data that are few enough to stay in the last cache
+    cache_bytes_per_s: float | None = None  # for data that stay in the last cache
     processor: str = ""
     torch: str = ""
     shapes: dict[str, tuple[int, int, int]] = field(default_factory=dict)  # of the best matmuls
     measured: str = ""  # the day
     budget_s: float = 0.0
-    doubts: tuple[str, ...] = ()  # of that moment
+    doubts: tuple[str, ...] = ()  # about the conditions of the measurement
     far_bytes: int = FAR_BYTES  # work on more than this finds nothing in the last cache
-    sessions: int = 1  # calm measurements, in different processes, that this is the best of
-    lower: str = ""  # what the newest measurement found, where that was less
+    sessions: int = 1  # undisturbed measurements in different processes, of which this is the best
+    lower: str = ""  # rates of the newest measurement that were lower than the best
 
     def best_of(self, newer: Peaks) -> Peaks:
-        """The best rates of both: what a machine could do once, it can do."""
+        """The best rates of both: what the machine did once, it can do."""
         flops, shapes = dict(self.matmul_flops_per_s), dict(self.shapes)
         for dtype, rate in newer.matmul_flops_per_s.items():
             if rate > flops.get(dtype, 0.0):
@@ -52,13 +58,13 @@ class Peaks(Result):
             emulated={n: rate for n, rate in newer.emulated.items() if n not in flops},
             shapes=shapes,
             budget_s=max(self.budget_s, newer.budget_s),
-            doubts=(),  # a disturbance makes a rate lower, never higher
+            doubts=(),  # a disturbance lowers a rate and never raises it, so the best stands
             sessions=self.sessions + (not newer.doubts),
             lower=self._lower_in(newer),
         )
 
     def _lower_in(self, newer: Peaks) -> str:
-        """The rates that the newer measurement found clearly lower, in words."""
+        """The rates that were clearly lower in the newer measurement, as text."""
         pairs = {
             name: (rate, newer.matmul_flops_per_s.get(name), "FLOP/s")
             for name, rate in self.matmul_flops_per_s.items()
@@ -71,28 +77,28 @@ class Peaks(Result):
         )
 
     def ridge(self, dtype: str = "float32") -> float:
-        """FLOPs per byte from which the processor, not the memory, is the limit."""
+        """The FLOPs per byte above which the processor, not the memory, is the limit."""
         return self._peak(dtype) / self.bandwidth_bytes_per_s
 
     def limit(self, flops: float, moved_bytes: float, dtype: str = "float32") -> float:
-        """The most FLOP/s that work with this many FLOPs and bytes can reach from memory."""
+        """The most FLOP/s that work with these FLOPs and bytes from memory can reach."""
         return min(self._peak(dtype), self.bandwidth_bytes_per_s * flops / moved_bytes)
 
     def share(self, flops: float, seconds: float, dtype: str = "float32") -> float:
-        """The share of the processor's peak that was used (MFU for needed FLOPs).
+        """The share of the processor's peak that was used; with the needed FLOPs it is the MFU.
 
         Raises
         ------
         BadValue
-            It is over 100 %: something was counted twice, or not timed whole.
+            It is over 100 %: something was counted twice, or the timing missed a part of it.
         """
         return self._possible(flops, "FLOP", seconds, self._peak(dtype), "check the count")
 
     def memory_share(self, moved_bytes: float, seconds: float) -> float | None:
-        """The share of the memory's bandwidth that was used (MBU for needed bytes).
+        """The share of the memory's bandwidth that was used; with the needed bytes it is the MBU.
 
-        None if the bytes are so few that they may have come from a core's own cache, whose
-        bandwidth is not measured.
+        None if the bytes are few enough to come from a core's own cache, whose bandwidth is not
+        measured.
 
         Raises
         ------
@@ -105,23 +111,24 @@ class Peaks(Result):
         return self._possible(moved_bytes, "B", seconds, rate, "check the count")
 
     def bandwidth_for(self, moved_bytes: float) -> float:
-        """The most bytes/s that so many bytes can move at, again and again.
+        """The most bytes/s at which this many bytes can move in a loop.
 
-        A loop finds what it read before in a cache if there is room: fewer than 16 MB may stay
-        next to the core (no limit is known: infinity), fewer than `far_bytes` in the last cache.
+        A loop finds data in a cache if they fit. Fewer than 16 MB may stay in a core's own caches
+        (unknown limit: infinity), fewer than `far_bytes` in the last cache.
         """
         if moved_bytes < NEAR_BYTES:
             return math.inf
         if moved_bytes < self.far_bytes:
-            cache = self.cache_bytes_per_s
+            cache = self.cache_bytes_per_s  # None on devices where it was not measured
             return max(cache, self.bandwidth_bytes_per_s) if cache else math.inf
         return self.bandwidth_bytes_per_s
 
     def bound_s(self, flops: float, moved_bytes: float, dtype: str = "float32") -> float:
-        """The least seconds that this machine needs for the work, done again and again."""
+        """The least seconds that this machine needs for the work, repeated in a loop."""
         return max(flops / self._peak(dtype), moved_bytes / self.bandwidth_for(moved_bytes))
 
     def _possible(self, work: float, unit: str, seconds: float, peak: float, hint: str) -> float:
+        """The share of a peak; refused over 100 %, because no work is faster than the machine."""
         share = work / seconds / peak
         if share > 1:
             raise BadValue(
@@ -141,7 +148,7 @@ class Peaks(Result):
         return f"{best}; memory {words(self.bandwidth_bytes_per_s, 'B/s')} ({self.device})"
 
     def table(self) -> Table:
-        """What people see."""
+        """The rates, and the ridge of each dtype."""
         rows = [
             (f"matmul, {dtype}", words(rate, "FLOP/s"), f"{words(self.ridge(dtype))} FLOP/byte")
             for dtype, rate in self.matmul_flops_per_s.items()
@@ -155,13 +162,15 @@ class Peaks(Result):
         rows.append(("memory", words(self.bandwidth_bytes_per_s, "B/s"), ""))
         caption = (
             f"The best of many tries on {self.device} with {self.threads} "
-            f"thread{'s' * (self.threads > 1)}{self.measured and f', {self.measured}'}. Ridge: the "
-            "work per byte from which the processor, not the memory, is the limit."
+            f"thread{'s' * (self.threads > 1)}{self.measured and f', {self.measured}'}. Ridge: "
+            "above this work per byte, the processor is the limit; below it, the memory."
         )
         if self.sessions > 1:
             caption += f" The best of {self.sessions} sessions."
         if self.lower:
-            caption += f" The newest measurement found less: {self.lower}; the best is kept."
+            caption += (
+                f" The newest measurement was lower for {self.lower}; the best rates are kept."
+            )
         if self.doubts:
             caption += f" Doubts: {'; '.join(self.doubts)}."
         return Table(("at best", "rate", "ridge"), rows, caption)
@@ -173,9 +182,9 @@ class Peaks(Result):
     def plot(self, points: Mapping[str, tuple[float, float, float]] | None = None) -> Picture:
         """The roofline, with points on it.
 
-        Data that stay in the last cache move faster than memory allows: they have a roof of
-        their own, drawn dashed. For fewer bytes yet, which may stay next to a core, no slanting
-        roof is known: such a point is hollow, and only the flat roof limits it.
+        Data that stay in the last cache move faster than data from memory: they have a roof of
+        their own, drawn dashed. For data that may stay in a core's own caches no slanting roof is
+        known: such a point is hollow, and only the flat roof limits it.
 
         Parameters
         ----------
@@ -185,15 +194,15 @@ class Peaks(Result):
         given = points or {}
         placed = {name: (flops / moved, flops / s) for name, (flops, moved, s) in given.items()}
         near = {name for name, (_, moved, _) in given.items() if moved < NEAR_BYTES}
-        told = "; ".join(
+        positions = "; ".join(
             f"{name} at {words(x)} FLOP/byte does {words(y, 'FLOP/s')}"
             for name, (x, y) in placed.items()
         )
-        caption = f"Roofline of {self.device}: {self!r}. {told}".strip().rstrip(".") + "."
+        caption = f"Roofline of {self.device}: {self!r}. {positions}".strip().rstrip(".") + "."
         if near:
             caption += (
-                f" Hollow: fewer than {words(NEAR_BYTES, 'B')}, which may stay next to a core; "
-                f"neither memory nor the last cache limits them."
+                f" Hollow: fewer than {words(NEAR_BYTES, 'B')}, which may stay in a core's own "
+                f"caches; neither memory nor the last cache limits them."
             )
         return roofline(
             self.matmul_flops_per_s,

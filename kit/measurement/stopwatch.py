@@ -1,4 +1,4 @@
-"""The stopwatch, and what every timing needs around it."""
+"""The stopwatch, and what every timing needs: warm-up, rounds, and no garbage collection."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ import torch
 from kit import devices
 from kit.core.errors import CallFailed
 
-LEAST_TIMING_S = 50e-6  # a shorter call is timed in blocks …
-LEAST_EMPTY_TIMINGS = 200  # … and so is one that does not outlast this many empty timings
-LEAST_REPEATS = 10
-WINDOW = 5  # timings whose medians decide whether it is still getting faster
-SETTLED = 0.95  # of the time before: what takes more is no longer getting faster
+LEAST_TIMING_S = 50e-6  # a shorter call is timed in blocks of several calls …
+LEAST_EMPTY_TIMINGS = 200  # … so that the stopwatch itself costs at most 1/200 of a timing
+LEAST_REPEATS = 10  # six give the median an interval; ten survive a few slow moments
+WINDOW = 5  # timings in a row, whose median is compared with that of the five before
+SETTLED = 0.95  # of the time before: a call that takes more is no longer getting faster
 Call = Callable[[], Any]
 
 
@@ -32,16 +32,16 @@ class Stopwatch:
     device
         Where the calls compute.
     clock, synchronise
-        Other ones for a test with a device or a time of its own.
+        For tests with a device or a time of their own.
     event
-        Makes a mark in the device's own queue that notes when the device comes to it. On CUDA a
-        block of calls is timed between two: waiting for the device costs some 10 µs, which a
-        block of short calls should not be charged with. None elsewhere: the clock will do.
+        Makes an event in the device's queue, which records when the device reaches it. On CUDA a
+        block of calls is timed between two events, because waiting for the device costs some
+        10 µs and would be charged to short calls. None elsewhere: the clock is good enough.
 
     Raises
     ------
     DeviceUnavailable
-        The device is not here.
+        This computer does not have the device.
     """
 
     def __init__(
@@ -58,16 +58,16 @@ class Stopwatch:
         self._event = event or self._backend.timing_event
 
     def wait(self) -> None:
-        """Until the device has done all that it was given."""
+        """Wait until the device has finished all its work."""
         self._synchronise(self.device)
 
     def time(self, call: Call, repeats: int = 1) -> float:
-        """Seconds for `repeats` calls in a row."""
+        """Seconds for `repeats` calls in a row, with the device idle at both ends."""
         if repeats > 1 and (first := self._event()) is not None:
             return self._between_events(first, call, repeats)
         self.wait()
         started = self.clock()
-        for _ in repeat(None, repeats):  # counts nothing: what the loop costs, the call is charged
+        for _ in repeat(None, repeats):  # the cheapest loop: its cost is charged to the call
             call()
         self.wait()
         return self.clock() - started
@@ -80,14 +80,14 @@ class Stopwatch:
             call()
         self._backend.record(last)
         self.wait()
-        return float(first.elapsed_time(last)) / 1000  # it tells milliseconds
+        return float(first.elapsed_time(last)) / 1000  # from milliseconds
 
     def empty_s(self) -> float:
-        """Seconds that a timing of nothing takes: what the stopwatch itself costs."""
+        """Seconds that timing an empty call takes: the overhead of the stopwatch itself."""
         return float(np.median([self.time(_nothing) for _ in range(100)]))
 
     def resolution_s(self) -> float:
-        """The smallest step that the clock was seen to make; 0 where it stood still."""
+        """The smallest step seen between two readings of the clock; 0 if it stood still."""
         readings = np.array([self.clock() for _ in range(200)])
         steps = np.diff(readings)
         return float(min(steps[steps > 0], default=0.0))
@@ -98,19 +98,20 @@ def _nothing() -> None:
 
 
 class WarmedUp(NamedTuple):
-    """What warming up found out."""
+    """What the warm-up found."""
 
-    block: int  # calls per timing that outlast the clock
+    block: int  # calls per timing, enough for the clock
     spent_s: float
     steady: bool  # whether times had settled
-    call_s: float  # of one call, at the end
+    call_s: float  # one call, at the end of the warm-up
 
 
 def warm_up(call: Call, watch: Stopwatch, budget_s: float) -> WarmedUp:
-    """Call until it is no longer getting faster, or the budget is gone.
+    """Repeat the call until it is no longer getting faster, or until the budget is spent.
 
-    Of a call so slow that ten would take more than the budget there are two: the time is better
-    spent on rounds.
+    The first calls are slower: they allocate memory, fill caches and let the processor raise its
+    clock. A call of which ten would exceed the budget is made only twice, because its time is
+    better spent on the rounds that count.
     """
     least_s = max(LEAST_TIMING_S, LEAST_EMPTY_TIMINGS * watch.empty_s())
     block, spent, before, times = 1, 0.0, math.inf, [watch.time(call)]
@@ -122,6 +123,7 @@ def warm_up(call: Call, watch: Stopwatch, budget_s: float) -> WarmedUp:
         spent += sum(times)
         now, times = float(np.median(times)), []
         if now < least_s:
+            # Too short for the clock: time several calls at once.
             block = max(2 * block, math.ceil(block * least_s / max(now, 1e-9)))
             continue
         if (steady := now > SETTLED * before) or spent > budget_s:
@@ -130,9 +132,9 @@ def warm_up(call: Call, watch: Stopwatch, budget_s: float) -> WarmedUp:
 
 
 def rounds(left_s: float, watch: Stopwatch, budget_s: float | None = None) -> Iterator[int]:
-    """Numbers of rounds until what is left of the budget is spent: at least ten, if they fit.
+    """Count rounds until the rest of the budget is spent, and to at least ten if they fit.
 
-    Slow calls take up to ten whole budgets for them, and the round that is then running.
+    Slow calls may take up to ten whole budgets for these ten, and finish the round they are in.
     """
     most_s = LEAST_REPEATS * (left_s if budget_s is None else budget_s)
     began, n, spent = watch.clock(), 0, 0.0
@@ -143,7 +145,7 @@ def rounds(left_s: float, watch: Stopwatch, budget_s: float | None = None) -> It
 
 @contextmanager
 def labelled(label: str) -> Iterator[None]:
-    """Say which call raised; the original error stays as the cause."""
+    """An error inside becomes `CallFailed` with this label; the original error is its cause."""
     try:
         yield
     except Exception as error:
@@ -152,7 +154,7 @@ def labelled(label: str) -> Iterator[None]:
 
 @contextmanager
 def no_collection() -> Iterator[None]:
-    """Let Python's garbage collector do its work once, and then hold it."""
+    """Collect garbage once, then not again inside: a collection would be charged to a call."""
     gc.collect()
     with devices.collector_held():
         yield

@@ -1,4 +1,4 @@
-"""One thing varied, all else held still: a measurement per value, and the limit beside it."""
+"""One setting varied, all else equal: a measurement per value, and the machine's limit."""
 
 from __future__ import annotations
 
@@ -6,14 +6,13 @@ import gc
 import random
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
-from numbers import Real
 from typing import Any
 
 import numpy as np
 import torch
 
 from kit import devices
-from kit.core.checks import check_budget
+from kit.core.checks import check_budget, is_number
 from kit.core.errors import BadValue, CallFailed
 from kit.core.results import Result
 from kit.core.statistics import Estimate
@@ -32,28 +31,28 @@ from kit.measurement.timing import Measurement, measure
 from kit.plots import Picture, Table, lines
 
 Work = tuple[float, float]  # FLOPs, bytes that must move
-ROUNDS = 10  # turns of each value; between two of them all others have theirs
+ROUNDS = 10  # turns of each value; between two of them, each other value has one
 
 
 @dataclass(frozen=True)
 class Sweep(Result):
-    """A measurement per value of the thing that was varied; where memory ran out, why."""
+    """A measurement per value of the setting that was varied; failed values with the reason."""
 
     varied: str
     unit: str  # of the items that a call handles
     measurements: dict[Any, Measurement]
     items: dict[Any, float]  # handled by one call
-    failed: dict[Any, str] = field(default_factory=dict)  # value -> why it could not be measured
-    bounds_s: dict[Any, float] = field(default_factory=dict)  # least seconds, by the peaks
+    failed: dict[Any, str] = field(default_factory=dict)  # value -> why there is no measurement
+    bounds_s: dict[Any, float] = field(default_factory=dict)  # least seconds, from the peaks
     tried: tuple[Any, ...] = ()  # all values, in the order given
-    alone: tuple[Any, ...] = ()  # measured after the others: memory did not hold all at once
+    alone: tuple[Any, ...] = ()  # measured after the others: all at once did not fit into memory
 
     def __getitem__(self, value: Any) -> Measurement:
         return self.measurements[value]
 
     @property
     def values(self) -> list[Any]:
-        """The values that could be measured."""
+        """The values that were measured."""
         return list(self.measurements)
 
     @property
@@ -64,13 +63,13 @@ class Sweep(Result):
     @property
     def throughput(self) -> dict[Any, Estimate]:
         """Items per second at the median, by value."""
-        rates = {}
-        for value, time in self.latency_s.items():
-            rates[value] = replace(self.items[value] / time, unit=f"{self.unit}/s")
-        return rates
+        return {
+            value: (self.items[value] / time).with_unit(f"{self.unit}/s")
+            for value, time in self.latency_s.items()
+        }
 
     def share(self, value: Any) -> float | None:
-        """The least time that the machine's peaks allow ÷ the time taken; None if not counted.
+        """The least time that the machine's peaks allow ÷ the time taken; None without a count.
 
         Raises
         ------
@@ -89,17 +88,17 @@ class Sweep(Result):
         return share
 
     def best(self) -> Any:
-        """The value of greatest throughput."""
+        """The value with the greatest throughput."""
         return max(self.throughput, key=lambda value: self.throughput[value].value)
 
     def __repr__(self) -> str:
         best = self.best()
-        told = f"{self.varied} {self.values[0]} to {self.values[-1]}: "
-        told += f"greatest throughput {self.throughput[best]} at {best}"
-        return told + (f"; failed at {', '.join(map(str, self.failed))}" if self.failed else "")
+        text = f"{self.varied} {self.values[0]} to {self.values[-1]}: "
+        text += f"greatest throughput {self.throughput[best]} at {best}"
+        return text + (f"; failed at {', '.join(map(str, self.failed))}" if self.failed else "")
 
     def table(self) -> Table:
-        """What people see: a row per value, failed ones too."""
+        """A row per value, also for failed ones."""
         rows, impossible = [], ""
         for value in self.tried or (*self.measurements, *self.failed):
             label = f"{value:,}" if isinstance(value, int) else str(value)
@@ -126,7 +125,7 @@ class Sweep(Result):
             caption += " Share: the least time that the machine's peaks allow ÷ the time taken."
         if self.alone:
             caption += (
-                f" Measured after the others, since memory did not hold all at once: "
+                f" Measured after the others, because all at once did not fit into memory: "
                 f"{', '.join(map(str, self.alone))}."
             )
         caption += impossible + self._doubts_caption()
@@ -134,12 +133,12 @@ class Sweep(Result):
         return Table(header, rows, caption)
 
     def _doubts_caption(self) -> str:
-        """What gives cause to doubt at all values, and which have doubts of their own."""
+        """The doubts that all values share, and the values that have further ones."""
         doubts = {str(value): m.doubts for value, m in self.measurements.items()}
         shared = [d for d in next(iter(doubts.values())) if all(d in o for o in doubts.values())]
         own = [value for value, each in doubts.items() if set(each) - set(shared)]
-        told = f" Doubts: {'; '.join(shared)}." if shared else ""
-        return told + (f" Doubts of their own have {', '.join(own)}: look at each." if own else "")
+        text = f" Doubts: {'; '.join(shared)}." if shared else ""
+        return text + (f" Further doubts at {', '.join(own)}: look at each one." if own else "")
 
     def to_dict(self) -> dict[str, Any]:
         """The raw measurements and the limits."""
@@ -155,13 +154,11 @@ class Sweep(Result):
         }
 
     def plot(self) -> Picture:
-        """Seconds per call over the varied thing, with the machine's limit."""
-        curve = {value: time for value, time in self.latency_s.items()}
-        limit = self.bounds_s
-        return self._curve("time per call", "s", curve, limit)
+        """Seconds per call over the varied setting, with the machine's limit."""
+        return self._curve("time per call", "s", self.latency_s, self.bounds_s)
 
     def plot_throughput(self) -> Picture:
-        """Items per second over the varied thing, with the machine's limit."""
+        """Items per second over the varied setting, with the machine's limit."""
         limit = {value: self.items[value] / bound for value, bound in self.bounds_s.items()}
         return self._curve(f"{self.unit} per second", f"{self.unit}/s", self.throughput, limit)
 
@@ -200,56 +197,64 @@ def sweep(
     device: torch.device | str = "cpu",
     stopwatch: Stopwatch | None = None,
 ) -> Sweep:
-    """Measure a call for each value of one thing.
+    """Measure a call for each value of one setting.
 
-    The values take turns: in each of ten rounds every value is timed for a tenth of its budget,
-    in an order drawn at random and in the next round reversed. So a machine that becomes slower
-    does not look like an effect of the value. For that all calls are held in memory at once. A
-    value for which there is no room beside the others is measured after them, alone, and the
-    table says so; one that needs more memory than there is becomes a row.
+    The values take turns. In each of ten rounds every value is timed for a tenth of its budget,
+    in a random order that the next round reverses. So a machine that slows down does not look
+    like an effect of the value. This holds all calls in memory at once. A value that does not fit
+    beside the others is measured alone after them, and the table says so. A value that does not
+    fit at all becomes a row that says "out of memory".
 
     Parameters
     ----------
     make_call
-        From a value to the call to measure, which takes nothing.
+        From a value to the call to measure, which takes no arguments.
     values
-        What to try; rows stand in the order given. Only numbers can be drawn as a curve.
+        The values, in the order of the rows. Only numbers can be drawn as a curve.
     varied, unit
-        What is varied, and what a call handles: for labels.
+        Labels: the setting, and the items that a call handles.
     items
-        From a value to how many of these a call handles.
+        From a value to the number of items that a call handles.
     work, peaks, dtype
-        From a value to the call's (FLOPs, bytes that must move): with the peaks of this machine
-        they give the limit.
+        From a value to the call's (FLOPs, bytes that must move). Together with the peaks of this
+        machine they give the limit.
     budget_s
         Seconds for each value.
     in_turns
-        False: one value after the other, and each call is freed before the next is made. For
-        calls that fill the memory; the machine's drift then looks like an effect of the value.
+        False: one value after the other, and each call is freed before the next is made. Use it
+        for calls that fill the memory. Drift of the machine then looks like an effect of the
+        value.
     device
         Where the calls compute.
 
     Raises
     ------
     CallFailed
-        A call raised something else than want of memory, or no value could be measured.
+        A call raised an error other than running out of memory, or no value could be measured.
     BadValue
-        A call took less time than the peaks allow for its FLOPs: more than 100 % of them.
+        A call was faster than the peaks allow for its FLOPs: a share of more than 100 %.
+
+    Examples
+    --------
+    >>> x = torch.rand(64, 64)
+    >>> found = sweep(lambda n: lambda: x[:n] @ x, [1, 64], budget_s=0.02)
+    >>> found.values, found.best()
+    ([1, 64], 64)
 
     Explained in lesson 04.
     """
-    # Numbers out of an array become Python's own: a record in JSON knows no others.
+    # NumPy's numbers become Python's own, because JSON knows no others.
     tried = tuple(dict.fromkeys(v.item() if isinstance(v, np.generic) else v for v in values))
     if not tried:
-        raise BadValue("values: given none, needs at least one.")
+        raise BadValue("values: given none; needs at least one.")
     if work and not peaks:
-        raise BadValue("work was given without peaks: kit.peaks(device) makes the limit of it.")
+        raise BadValue("work is given without peaks: needs both. Give peaks=kit.peaks(device).")
     handled = {value: items(value) for value in tried}
     for value, n in handled.items():
-        if not isinstance(n, Real):
+        if not is_number(n):
             raise BadValue(
-                f"items({value!r}) gave {n!r}: needs the number of {unit} that a call handles; "
-                f"say items=lambda value: 1 if each handles one."
+                f"items({value!r}) gave {n!r}: needs the number of {unit} that a call handles. "
+                f"Give items=lambda value: 1 if each call handles one."
             )
     check_budget(budget_s)
     needed = {value: work(value) for value in tried} if work else {}
@@ -276,9 +281,9 @@ def sweep(
             measured[value] = timed
         _free(watch)
     if not measured:
-        raise CallFailed(f"{varied}: no value could be measured: {failed}")
+        raise CallFailed(f"{varied}: no value could be measured: {failed}. Try smaller values.")
     for value, (flops, _) in needed.items():
-        if peaks and value in measured:  # over 100 % is an error
+        if peaks and value in measured:  # raises over 100 %
             peaks.share(flops, measured[value].median_s, dtype)
     there = [value for value in tried if value in measured]
     return Sweep(
@@ -293,8 +298,8 @@ def sweep(
     )
 
 
-class _Turns:
-    """A call that is timed for a while whenever it has its turn."""
+class _TimedInTurns:
+    """A call that is timed for a tenth of its budget in each of its turns."""
 
     def __init__(self, call: Call, label: str, budget_s: float, watch: Stopwatch):
         self.call, self.label, self.budget_s, self.watch = call, label, budget_s, watch
@@ -304,17 +309,17 @@ class _Turns:
             self.first_s = watch.time(call)
             self.warm = warm_up(call, watch, budget_s)
         self.compile_s = compiling.seconds
-        # As many in each turn: a slow moment must not count for less than a fast one.
+        # The same number in each turn: a slow turn must not have fewer timings than a fast one.
         timing_s = self.warm.call_s * self.warm.block
         self.each = max(1, round(budget_s / ROUNDS / timing_s))
 
     def turn(self) -> bool:
-        """Time it for a tenth of its budget, and once at least; slow ones take ten budgets."""
+        """Time the call for a tenth of its budget, at least once; a slow one gets ten budgets."""
         if self.times_s and self.spent_s >= ROUNDS * self.budget_s:
             return True
         with labelled(self.label):
             if self.each > 1:
-                self.call()  # not timed: the call before was another, and left its own caches
+                self.call()  # untimed: the call before it filled the caches with other data
             for _ in range(self.each):
                 taken = self.watch.time(self.call, self.warm.block)
                 self.times_s.append(taken / self.warm.block)
@@ -322,13 +327,13 @@ class _Turns:
         return True
 
     def peak(self) -> int | None:
-        """The most bytes that a call has allocated; None for slow ones, which are not repeated."""
+        """The most bytes that the call allocates; None for slow calls, to spare another one."""
         if np.median(self.times_s) >= self.budget_s:
             return None
         return peak_bytes(self.call, self.watch.device)
 
     def measured(self, observer: Observer, peak: int | None) -> Measurement:
-        """All its times as a measurement."""
+        """All times of the call as a measurement."""
         block, spent_s, steady, _ = self.warm
         times = (tuple(self.times_s), block, self.first_s, spent_s, steady)
         found = Measurement(self.label, *times, observer.conditions())
@@ -342,13 +347,13 @@ def _in_turns(
     budget_s: float,
     watch: Stopwatch,
 ) -> dict[Any, Measurement]:
-    """Measurements of the values whose calls the memory holds at once."""
-    held: dict[Any, _Turns] = {}
+    """Measurements of the values whose calls fit into memory at the same time."""
+    held: dict[Any, _TimedInTurns] = {}
     observer = Observer(watch)
     with no_collection():
         for value in order:
             made = _if_there_is_memory(
-                lambda: _Turns(make_call(value), f"{varied} {value}", budget_s, watch)  # noqa: B023
+                lambda: _TimedInTurns(make_call(value), f"{varied} {value}", budget_s, watch)  # noqa: B023
             )
             if made:
                 held[value] = made
@@ -367,18 +372,18 @@ def _in_turns(
 
 
 def _if_there_is_memory(do: Callable[[], Any]) -> Any:
-    """What it returns; None if memory does not suffice."""
+    """The function's result; None if it ran out of memory."""
     try:
         with devices.memory_guard():
             return do()
     except (MemoryError, RuntimeError) as error:
-        # Not kept under a name: an error holds on to everything that its call had made.
+        # The error must not stay under a name: its traceback holds all that the call had made.
         if not devices.out_of_memory(error):
             raise
-    gc.collect()  # what it took must not be missing for the next one
+    gc.collect()  # free its memory before the next call needs it
     return None
 
 
 def _free(watch: Stopwatch) -> None:
-    """Give memory back that only the allocator holds."""
+    """Give back the memory that PyTorch's allocator keeps for later."""
     devices.backend_of(watch.device).empty_cache()

@@ -1,4 +1,4 @@
-"""One call: every time that was taken of it, and what they allow one to say."""
+"""One call, timed again and again: all its times, and what they can tell."""
 
 from __future__ import annotations
 
@@ -33,24 +33,24 @@ from kit.measurement.stopwatch import (
 )
 from kit.plots import Picture, Table, lines
 
-MOST_KEPT = 1_000  # times in a record: a notebook that holds a million is no record to anybody
+MOST_SAVED = 1_000  # times in a record, which a notebook has to hold
 MILD, SEVERE = 1.5, 3.0  # Tukey's fences, in interquartile ranges beyond the quartiles
 
 
 @dataclass(frozen=True)
 class Measurement(Result):
-    """Every time that was taken of one call, and under which conditions."""
+    """All times of one call, with the conditions under which they were measured."""
 
     label: str
     times_s: tuple[float, ...] = field(repr=False)  # per call; a block's mean if block > 1
     block: int  # calls per timing
     first_s: float  # the very first call: allocation, compilation, caches
     warmup_s: float
-    steady: bool  # whether warm-up ended because times had settled
+    steady: bool  # whether the times had settled when the warm-up ended
     conditions: Conditions
-    compile_s: float = 0.0  # of the first call and the warm-up, spent by PyTorch's compiler
-    flushed_bytes: int = 0  # overwritten before each timing to make the caches cold
-    peak_bytes: int | None = None  # most that one call had allocated at once, beyond what was there
+    compile_s: float = 0.0  # that PyTorch's compiler took in the first call and the warm-up
+    flushed_bytes: int = 0  # overwritten before each timing, which makes the caches cold
+    peak_bytes: int | None = None  # that one call had allocated at once, beyond earlier memory
 
     @property
     def n(self) -> int:
@@ -61,8 +61,8 @@ class Measurement(Result):
     def median(self) -> Estimate:
         """Median seconds per call, with its interval.
 
-        The interval is about this moment: where the median would settle if the call were timed
-        for longer while the machine does what it does now. Another run meets another moment.
+        The interval is about this run: where the median would settle if the call were timed for
+        longer on the machine as it is now. Another run may find another median.
         """
         return median(self.times_s, "s")
 
@@ -74,6 +74,7 @@ class Measurement(Result):
     @property
     def spread(self) -> float:
         """Half of the timings lie in a range this wide, as a share of the median."""
+        # Quartiles, not a standard deviation: one interrupt of 10 ms would dominate that.
         low, high = np.percentile(self.times_s, [25, 75])
         return float((high - low) / self.median_s)
 
@@ -85,14 +86,15 @@ class Measurement(Result):
 
     @property
     def outliers(self) -> dict[str, int]:
-        """Timings beyond Tukey's fences, classified and never dropped.
+        """How many timings lie beyond Tukey's fences; none of them is dropped.
 
-        *slow* and *fast* lie more than 1.5 interquartile ranges beyond the quartiles, *very* slow
-        and fast ones more than 3 (Tukey, *Exploratory Data Analysis*, 1977).
+        *slow* and *fast* timings lie more than 1.5 interquartile ranges beyond the quartiles,
+        *very slow* and *very fast* ones more than 3 (Tukey, *Exploratory Data Analysis*, 1977).
+        A slow timing also happened to a user, so dropping it would make the number too good.
         """
         times = np.array(self.times_s)
         low, high = np.percentile(times, [25, 75])
-        # Where half of the timings are the same, a thousandth of them is still no difference.
+        # If half of the timings are equal, the range is 0 and every other one would be an outlier.
         width = max(high - low, 1e-3 * self.median_s) or 1.0
         above, below = (times - high) / width, (low - times) / width
         return {
@@ -103,18 +105,18 @@ class Measurement(Result):
         }
 
     def percentile(self, p: float) -> Estimate:
-        """The time that p % of the calls in this moment stay below, with its interval.
+        """The time that p % of the calls in this run stay below, with its interval.
 
         Raises
         ------
         NotEnoughSamples
-            A tail needs samples in it, see `samples_needed`; or single calls were not timed.
+            Too few timings for this tail (`samples_needed`), or single calls were not timed.
         """
-        samples_needed(p)  # refuses what is no percentage
+        samples_needed(p)  # refuses a percentage out of range
         if self.block > 1:
             raise NotEnoughSamples(
-                f"p{p:g} of {self.label!r}: each timing is the mean of {self.block} calls, "
-                f"single calls are shorter than the clock can tell."
+                f"p{p:g} of {self.label!r}: each timing is the mean of {self.block} calls, because "
+                f"single calls are too short for the clock. Give it more work per call."
             )
         try:
             return percentile(self.times_s, p, "s")
@@ -150,14 +152,14 @@ class Measurement(Result):
         return f"{self.label}: {self.median}, n = {self.n:,}"
 
     def table(self) -> Table:
-        """What people see."""
+        """The median with its interval; conditions and doubts in the caption."""
         return measurements_table([self])
 
     def to_dict(self) -> dict[str, Any]:
-        """The raw times and their conditions; of very many times an even choice."""
-        every = -(-self.n // MOST_KEPT)
+        """The raw times and their conditions; at most 1,000 of the times, evenly spaced."""
+        every = -(-self.n // MOST_SAVED)
         raw = {
-            "times_s": [round(t, 12) for t in self.times_s[::every]],  # blocks tell no more
+            "times_s": [round(t, 12) for t in self.times_s[::every]],  # of a block, its mean
             "times_kept_every": every,
             "n": self.n,
         }
@@ -169,12 +171,12 @@ class Measurement(Result):
         return {**asdict(self), **raw, **derived}
 
     def plot(self) -> Picture:
-        """Each timing in the order it was taken: drift and outliers show."""
+        """The timings in the order in which they were taken, which shows drift and outliers."""
         xs = list(range(1, self.n + 1))
         low, high = min(self.times_s), max(self.times_s)
         caption = (
             f"{self.label}: {self.n:,} timings from {words(low, 's')} to {words(high, 's')}, "
-            f"median {words(self.median_s, 's')}{self._outliers_told()}."
+            f"median {words(self.median_s, 's')}{self._outliers_caption()}."
         )
         middle = ("median", self.median_s)
         return lines(
@@ -186,9 +188,9 @@ class Measurement(Result):
             unit="s",
         )
 
-    def _outliers_told(self) -> str:
-        told = ", ".join(f"{count:,} {name}" for name, count in self.outliers.items() if count)
-        return f"; outliers, all kept: {told}" if told else ""
+    def _outliers_caption(self) -> str:
+        found = ", ".join(f"{count:,} {name}" for name, count in self.outliers.items() if count)
+        return f"; outliers, all kept: {found}" if found else ""
 
 
 def measurements_table(measured: list[Measurement]) -> Table:
@@ -206,30 +208,30 @@ def measurements_table(measured: list[Measurement]) -> Table:
     ]
     one = measured[0]
     caption = (
-        f"95 % interval of the median in this run; another may differ, and slow moments that come "
-        f"less often than the run shows are not in it. {one.conditions}."
+        f"95 % interval of the median in this run. Another run may differ, for example by slow "
+        f"moments that did not occur in this one. {one.conditions}."
     )
     for m in measured:
         of = f"{m.label}: " if len(measured) > 1 else ""
         if m.compile_s:
-            caption += f" {of}{words(m.compile_s, 's')} before that went into compiling."
+            caption += f" {of}compiling took {words(m.compile_s, 's')} before that."
         if m.flushed_bytes:
             caption += f" {of}{words(m.flushed_bytes, 'B')} overwritten before each timing, "
             caption += "so that the caches are cold."
         if m.peak_bytes is not None:
-            caption += f" {of}{words(m.peak_bytes, 'B')} at most allocated by a call."
-    if len(measured) == 1 and one._outliers_told():
-        caption += f" {one._outliers_told()[2:].capitalize()}."
+            caption += f" {of}a call allocated at most {words(m.peak_bytes, 'B')} at once."
+    if len(measured) == 1 and one._outliers_caption():
+        caption += f" {one._outliers_caption()[2:].capitalize()}."
     caption += doubts_caption({m.label: m.doubts for m in measured})
     return Table(("", "median", "interval", "spread", "timings", "first call"), rows, caption)
 
 
 def doubts_caption(doubts: dict[str, tuple[str, ...]]) -> str:
-    """The doubts as the end of a caption; what everything shares is said once."""
+    """Name -> doubts as the end of a caption; doubts that all share stand there once."""
     shared = [d for d in next(iter(doubts.values())) if all(d in own for own in doubts.values())]
     own = [f"{name}: {d}" for name, each in doubts.items() for d in each if d not in shared]
-    told = [*shared, *own]
-    return f" Doubts: {'; '.join(told)}." if told else ""
+    every = [*shared, *own]
+    return f" Doubts: {'; '.join(every)}." if every else ""
 
 
 def measure(
@@ -246,24 +248,31 @@ def measure(
     Parameters
     ----------
     call
-        Takes nothing; does the same work each time.
+        Takes no arguments and does the same work each time.
     label
         Its name in tables.
     budget_s
-        Seconds for the timings; warm-up may take as much again. A slow call is warmed up twice
-        and has ten timings, as far as these fit into ten budgets; below six its interval is
-        unknown. One more call follows, in which memory is watched, if a call takes less than the
-        budget.
+        Seconds for the timings; the warm-up may take as long again. A slow call is warmed up
+        twice and timed ten times if that fits into ten budgets; with fewer than six timings its
+        interval is unknown. One more call measures memory, if a call takes less than the budget.
     device
-        Where the call computes: that device is waited for.
+        Where the call computes. An accelerator returns before it has finished, so the clock is
+        read only after waiting for that device.
     cache
-        "warm": the call finds in the caches what the call before it left there, as in a loop.
-        "cold": the caches are overwritten before each timing, as for a call that comes seldom.
+        "warm": the call finds the data of the call before it in the caches, as in a loop.
+        "cold": the caches are overwritten before each timing, as for a call that is rare.
 
     Raises
     ------
     CallFailed
         The call raised; the original error is the cause.
+
+    Examples
+    --------
+    >>> x = torch.rand(64, 64)
+    >>> found = measure(lambda: x @ x, label="matmul", budget_s=0.02)
+    >>> found.label, found.median.low <= found.median_s <= found.median.high
+    ('matmul', True)
 
     Explained in lesson 02, and taken apart in lesson 03.
     """
@@ -274,13 +283,14 @@ def measure(
     flush = Flush(watch.device) if cache == "cold" else None
     observer = Observer(watch)
     with labelled(label), no_collection():
+        # The first call is kept apart: it allocates, compiles and fills the caches.
         with compile_time(watch) as compiling:
             first = watch.time(call)
             block, warmup_s, steady, _ = warm_up(call, watch, budget_s)
         times = []
         for _ in rounds(budget_s, watch):
             if flush:
-                block = 1  # only the first call of a block would be cold
+                block = 1  # in a longer block, only the first call would be cold
                 flush()
             times.append(watch.time(call, block) / block)
         conditions = observer.conditions()

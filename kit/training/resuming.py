@@ -30,7 +30,7 @@ NEWER = ("param_names", "maximize", "decoupled_weight_decay")  # older PyTorch d
 def weights_now(model: nn.Module) -> str:
     """A digest of all weights and persistent buffers, as they are now."""
     weights, _ = weights_of(model)
-    plain = {name: tensor_files.plainly(value) for name, value in weights.items()}
+    plain = {name: tensor_files.plain_tensor(value) for name, value in weights.items()}
     return tensor_files.digest(plain)[:16]
 
 
@@ -97,8 +97,8 @@ def one_line_refusals() -> Iterator[None]:
         yield
     except KitError:
         raise
-    except tensor_files.ODD as error:
-        reason = tensor_files.brief(f"{type(error).__name__}: {error}")
+    except tensor_files.MALFORMED as error:
+        reason = tensor_files.one_line(f"{type(error).__name__}: {error}")
         raise BadValue(
             f"cannot resume: the state is damaged, or was not written by kit.train ({reason}). "
             f"Give the `.state` of a history or a checkpoint."

@@ -16,7 +16,7 @@ from types import ModuleType
 from typing import Any
 
 from kit.core.errors import BadValue, KitError, UnknownName
-from kit.core.files import from_here
+from kit.core.files import user_path
 from kit.data.arguments import described
 from kit.workloads.workload import Workload
 
@@ -47,7 +47,7 @@ def located(given: str) -> tuple[Path, str]:
             f"workload={given!r}: needs a workload's name, or FILE.py:NAME for what NAME is in a "
             f"file of yours, such as mine.py:shapes."
         )
-    return from_here(file), name
+    return user_path(file), name
 
 
 def source_of(path: Path, given: str) -> bytes:
