@@ -20,6 +20,7 @@ from kit.core.results import Result
 from kit.core.units import words
 from kit.plots import Table
 
+# Everything that may differ on purpose. Whatever is not named here has to be equal.
 VARIED = ("answer", "shape", "dtype", "device", "mode", "threads", "work")
 
 
@@ -77,10 +78,12 @@ def agree(a: Tensor, b: Tensor, *, atol: float = 1e-5) -> Agreement:
         raise NotComparable(
             f"given shapes {tuple(a.shape)} and {tuple(b.shape)}: needs two of the same shape."
         )
+    # Compare in float64, or the comparison itself would round.
     x, y = _plain(a), _plain(b)
     gaps = (x - y).abs().masked_fill(x == y, 0)  # ∞ - ∞ is NaN, but ∞ equals ∞
     gaps = gaps.nan_to_num(float("inf"))  # a NaN in one answer agrees with nothing
     difference = float(gaps.max()) if x.numel() else 0.0
+    # Rows of logits: what matters for a classifier is the position of the largest one.
     rows = x.ndim > 1 and x.numel() > 0 and not (x.is_complex() or y.is_complex())
     same = float((x.argmax(-1) == y.argmax(-1)).double().mean()) if rows else None
     return Agreement(difference, same, atol)
@@ -155,11 +158,13 @@ def check_equal_work(
     NotComparable
         The condition that differs, both its values, and how to allow it.
     """
+    # Different tasks on purpose: there is nothing to compare.
     if "work" in varied:
         return None
     (first, wanted), *others = answers.items()
     worst: Agreement | None = None
     for name, given in others:
+        # Conditions first: a float32 answer may agree with a bfloat16 one, yet took more work.
         for condition, of in CONDITIONS.items():
             a, b = of(wanted), of(given)
             if a != b and condition not in varied:
@@ -173,6 +178,7 @@ def check_equal_work(
         for x, y in zip(wanted, given, strict=True):
             if x.is_meta or y.is_meta:  # meta tensors have shapes but no numbers
                 continue
+            # Compare the tensors one by one, in the order in which they were returned.
             found = agree(x, y, atol=_half_the_digits(x, y))
             if not found:
                 raise NotComparable(
@@ -180,6 +186,7 @@ def check_equal_work(
                     f"{found.largest_difference:.2g}, allowed {found.atol:.2g} (half the digits). "
                     f"Find out which is right. If they are meant to differ, give varied='answer'."
                 )
+            # Report the worst pair: the best one would say nothing about the others.
             if worst is None or found.largest_difference > worst.largest_difference:
                 worst = found
     return worst
@@ -206,9 +213,11 @@ def _half_the_digits(a: Tensor, b: Tensor) -> float:
     Rounding errors grow with the number of operations. Half of the digits leave room for that,
     and a wrong formula still shows.
     """
+    # Integers and booleans must be equal: they do not round.
     kinds = [t.dtype for t in (a, b) if t.is_floating_point() or t.is_complex()]
     if not kinds or not a.numel():
         return 0.0
+    # Relative to the largest entry: small entries of a large sum carry its rounding error.
     largest = _plain(a).abs().nan_to_num(0, 0, 0).max()
     return float(max(torch.finfo(kind).eps for kind in kinds) ** 0.5 * largest)
 

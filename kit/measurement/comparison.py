@@ -33,6 +33,8 @@ from kit.measurement.stopwatch import (
 from kit.measurement.timing import Measurement, doubts_caption
 from kit.plots import Picture, Table, bars
 
+# What counts as a difference. Statistics alone cannot say: with enough rounds even 0.1 % is
+# "significant", although no reader would care.
 SAME = 0.05  # a ratio that surely lies within 5 % of 1 makes no difference to a reader
 LAYOUT_NOISE = 0.005  # equal programs differ by this much, depending on their place in memory
 WIDEST_SAME = 0.5  # on a machine noisier than this, nothing is called the same
@@ -90,11 +92,13 @@ class Comparison(Result):
     @property
     def rounds(self) -> int:
         """How many rounds there were."""
+        # Each call has the same number of timings, so the baseline's will do.
         return self.measurements[self.baseline].n // TURNS
 
     @property
     def needed(self) -> int:
         """How many rounds a verdict needs: 6 for two calls, 8 for five."""
+        # A ratio is the median over the rounds, so this is the number a median's interval needs.
         return samples_of_a_median(self.confidence)
 
     @property
@@ -105,6 +109,7 @@ class Comparison(Result):
         correction allows each a fourth of the error (Dunn, "Multiple comparisons among means",
         Journal of the American Statistical Association 56, 1961).
         """
+        # One ratio per call except the baseline: two calls need no correction.
         return 1 - (1 - CONFIDENCE) / max(1, len(self.measurements) - 1)
 
     def ratio(self, name: str | None = None) -> Estimate:
@@ -123,14 +128,18 @@ class Comparison(Result):
             raise UnknownName("call", name, self.measurements)
         # Logarithms treat "twice" and "half" alike, so the ratio a/b is exactly 1 ÷ the ratio b/a.
         apart = np.log(self._turns(name)) - np.log(self._turns(self.baseline))
+        # `mean` over the two turns of a round gives the geometric mean; `median` over the rounds
+        # ignores the few rounds that an interrupt spoiled.
         return median(np.exp(apart.mean(axis=1)), "×", confidence=self.confidence)
 
     def ratio_of_medians(self, name: str) -> float:
         """Median time of a call ÷ median time of the baseline, without regard to rounds."""
+        # Not paired: a slow moment that hits only one of the two calls shifts this number.
         return self.measurements[name].median_s / self.measurements[self.baseline].median_s
 
     def _turns(self, name: str) -> np.ndarray:
         """(rounds, 2) seconds."""
+        # Times are stored round by round, so consecutive pairs are the turns of one round.
         return np.array(self.measurements[name].times_s).reshape(-1, TURNS)
 
     @property
@@ -142,6 +151,7 @@ class Comparison(Result):
         memory (Mytkowicz et al., "Producing wrong data without doing anything obviously wrong!",
         ASPLOS 2009).
         """
+        # The same call on both sides of the ratio: an A/A test, run inside the A/B test.
         apart = [np.diff(np.log(self._turns(name)), axis=1) for name in self.measurements]
         return float(max(*(np.expm1(abs(np.median(each))) for each in apart), LAYOUT_NOISE))
 
@@ -150,6 +160,7 @@ class Comparison(Result):
 
         It is "cannot tell" with fewer rounds than `needed`.
         """
+        # "Same" is shown with its margin: the reader has to know how close the two surely are.
         found = decide(self.ratio(name), self.noise_floor)
         margin = max(SAME, self.noise_floor)
         return f"same within {words(margin, '%')}" if found == "same" else found
@@ -183,6 +194,7 @@ class Comparison(Result):
         )
         if self.predicted is not None:
             caption += f" Your guess: {words(self.predicted, '×')}."
+        # Doubts belong to the table: people copy tables, not the text around them.
         caption += self._notes()
         caption += doubts_caption({name: m.doubts for name, m in self.measurements.items()})
         return Table(("", "median", "ratio", "interval", "verdict"), rows, caption)
@@ -203,6 +215,7 @@ class Comparison(Result):
             text += f" A verdict needs {self.needed} rounds: raise budget_s."
         for name in list(self.measurements)[1:]:
             ratio, other = self.ratio(name), self.ratio_of_medians(name)
+            # The two definitions of the ratio differ by more than noise: several typical times.
             floor = 1 + max(self.noise_floor, SAME)
             if other > ratio.high * floor or other < ratio.low / floor:
                 text += (
@@ -240,6 +253,7 @@ def _orders(n: int) -> Iterator[list[int]]:
     The first turn of a round may be slower than the others. With the reverse, each turn comes as
     often before another as after it, so this effect cancels in the ratio.
     """
+    # A fixed seed, so that two runs of a notebook differ in their times only.
     draw = random.Random(0)
     while True:
         order = draw.sample(range(n), n)
@@ -309,8 +323,10 @@ def compare(
     check_budget(budget_s)
     varied = varied_names(varied)
     watch = stopwatch or Stopwatch(device)
+    # Every call stands in this list twice; a round times the whole list in some order.
     turns = [*calls.items()] * TURNS
     taken: list[list[float]] = [[] for _ in turns]
+    # Counters are read before the first call, so that the doubts cover the warm-up as well.
     observer = Observer(watch)
     with no_collection():
         answers: dict[str, Any] = {}
@@ -321,20 +337,25 @@ def compare(
                 firsts.append(watch.time(lambda: answers.update({name: call()})))  # noqa: B023
                 answers[name] = tensors_of(answers[name] if "work" not in varied else None)
         agreement = check_equal_work(answers, varied)
+        # Free the answers: several of them may be as large as the model's activations.
         answers.clear()
         for name, call in calls.items():
             with labelled(name):
+                # Each call gets the same share of the budget, however slow it is.
                 warm.append(warm_up(call, watch, budget_s / len(calls)))
+        # What the warm-up left over, but never less than half: the rounds are the measurement.
         left_s = max(budget_s - sum(each.spent_s for each in warm), budget_s / 2)
         # An untimed call comes before each timed one, because the call before it was another and
         # filled the caches with its own data. Slow calls skip this: it would halve their rounds.
         settle = 2 * TURNS * sum(each.call_s for each in warm) < budget_s
+        # Rounds are equal in number for all calls, so that every ratio has as many observations.
         for _, order in zip(rounds(left_s, watch, budget_s), _orders(len(turns)), strict=False):
             for i in order:
                 (name, call), block = turns[i], warm[i % len(calls)].block
                 with labelled(name):
                     if settle:
                         call()
+                    # A block is timed as a whole: its mean is one timing.
                     taken[i].append(watch.time(call, block) / block)
     conditions = observer.conditions()
     if "threads" in varied and conditions.surroundings:  # each call uses other cores
@@ -342,7 +363,9 @@ def compare(
         conditions = replace(conditions, surroundings=surroundings)
     together = {}
     for i, (name, (block, warmup_s, steady, _)) in enumerate(zip(calls, warm, strict=True)):
+        # Every len(calls)-th entry belongs to this call: interleave its two turns by round.
         times = tuple(np.transpose(taken[i :: len(calls)]).ravel().tolist())
         together[name] = Measurement(name, times, block, firsts[i], warmup_s, steady, conditions)
+    # `kit.guess` returns an object that holds the number.
     guess = getattr(predicted, "value", predicted)
     return Comparison(together, agreement, varied, guess)

@@ -39,10 +39,12 @@ class Observer:
     def __init__(self, watch: Stopwatch):
         devices.threads_here()  # before anything is timed: this thread may be a new one
         self.watch = watch
+        # Load, clock and throttling counters: only their difference says what happened meanwhile.
         self.before = devices.reading(watch.device)
 
     def conditions(self) -> Conditions:
         """The conditions between the two readings."""
+        # A second reading right after the timings, before anything else runs.
         after = devices.reading(self.watch.device)
         return Conditions(
             device=str(self.watch.device),
@@ -76,10 +78,12 @@ def compile_time(watch: Stopwatch) -> Iterator[CompileTime]:
     if "torch._dynamo" not in sys.modules:  # no function was compiled: do not import the compiler
         yield noted
         return
+    # The compiler reports when it starts and ends; the first call minus this is the rest.
     from torch._dynamo.callback import callback_handler
 
     callback_handler.register_start_callback(noted.start)
     callback_handler.register_end_callback(noted.end)
+    # Removed at the end: a callback that stays would count the next compilations as well.
     try:
         yield noted
     finally:

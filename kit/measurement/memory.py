@@ -28,6 +28,7 @@ def peak_bytes(call: Callable[[], Any], device: torch.device) -> int | None:
     backend = backend_of(device)
     if backend.counts_memory:
         backend.synchronise()
+        # Only the growth counts: weights and inputs were there before.
         before = backend.allocated_bytes()
         backend.reset_peak()
         call()
@@ -45,6 +46,7 @@ def peak_bytes(call: Callable[[], Any], device: torch.device) -> int | None:
     now = most = 0
     alive: set[int] = set()  # addresses: memory from before the call is also reported when freed
     for change in _allocations(profiler.kineto_results.experimental_event_tree()):
+        # An address can be used again after it was freed, so a set of live ones is enough.
         if change.alloc_size > 0:
             alive.add(change.ptr)
         elif change.ptr not in alive:
@@ -71,10 +73,12 @@ class Flush:
     """Overwrites the device's caches, so that the next call does not find its data there."""
 
     def __init__(self, device: torch.device):
+        # Twice the last cache, so that nothing of the call's data can survive.
         size = last_cache_bytes() if backend_of(device).is_cpu else None
         self.bytes = min(2 * size, COLD_BYTES) if size else COLD_BYTES
         self._buffer = torch.zeros(self.bytes // 4, device=device)
 
     def __call__(self) -> None:
         """Write to every byte of a buffer that is larger than the caches."""
+        # Reading and writing: written lines push out those of other programs' data, too.
         self._buffer.add_(1)

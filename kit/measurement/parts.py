@@ -40,6 +40,7 @@ class Parts(Result):
 
         Both times are from the same round, so a slow moment of the machine cancels.
         """
+        # Element by element: the sum of the parts of each round, then one ratio per round.
         names = [parts] if isinstance(parts, str) else parts
         above = np.sum([self[name].times_s for name in names], axis=0)
         return median(above / np.array(self[to].times_s), "×")
@@ -99,6 +100,7 @@ def measure_parts(
     watch = stopwatch or Stopwatch(device)
     observer = Observer(watch)
     with no_collection():
+        # Kept apart from the warm-up: it allocates and compiles.
         first = _round(parts, watch)
         warm = [_round(parts, watch) for _ in range(2)]
         if (
@@ -111,6 +113,7 @@ def measure_parts(
                 warm += [_round(parts, watch) for _ in range(WINDOW)]
         taken = np.array([_round(parts, watch) for _ in rounds(budget_s, watch)])
     conditions = observer.conditions()
+    # The warm-up of each part, from the rounds of the whole job.
     spent = np.sum(warm, axis=0)
     return Parts(
         {
@@ -124,6 +127,7 @@ def measure_parts(
 
 def _round(parts: Mapping[str, Callable[[Any], Any]], watch: Stopwatch) -> np.ndarray:
     """Seconds of each part of one job."""
+    # `made` passes from part to part, as activations pass from forward to backward.
     times, made = [], None
     for name, part in parts.items():
         with labelled(name):
@@ -141,5 +145,6 @@ def _settled(warm: list[np.ndarray]) -> bool:
     if len(warm) < 2 * WINDOW:
         return False
     totals = np.sum(warm, axis=1)
+    # The whole job has to settle, not each part: parts are too short to judge alone.
     before, now = totals[-2 * WINDOW : -WINDOW], totals[-WINDOW:]
     return bool(np.median(now) > SETTLED * np.median(before))

@@ -68,10 +68,12 @@ def peaks(
     check_budget(budget_s)
     watch = Stopwatch(device)
     name = devices.backend_of(watch.device).name
+    # Measuring takes seconds, so every process after the fifth only reads a file.
     before = saved_peaks(name, watch.device)
     if before and not again and before.budget_s >= budget_s and _final(before):
         return before
     found = _measured(watch, name, budget_s)
+    # A later measurement may only raise a peak: see `Peaks.best_of`.
     if before:
         found = before.best_of(found)
     if not found.doubts:  # a busy machine shows lower rates than it can do: do not save them
@@ -96,12 +98,15 @@ def _measured(watch: Stopwatch, name: str, budget_s: float) -> Peaks:
     """The best rates of a few passes over all dtypes, shapes and arrays."""
     observer = Observer(watch)
     shapes = CPU_SHAPES if devices.backend_of(watch.device).is_cpu else LARGE_SHAPES
+    # An equal share for each shape and dtype, and two for the arrays.
     each_s = budget_s / (PASSES * (len(shapes) * len(DTYPES) + 2))
+    # A dtype without instructions of its own can take seconds for a large matmul.
     probes = {n: _matmul_rate(PROBE, dtype, watch, each_s / 10) for n, dtype in DTYPES.items()}
     native = {n: t for n, t in DTYPES.items() if probes[n] >= EMULATED * probes["float32"]}
     best = dict.fromkeys(native, (0.0, PROBE))  # dtype -> (FLOP/s, shape)
     far_bytes = _far_bytes()
     memory = cache = 0.0
+    # Dtypes and memory take turns, so that a slow moment does not hit all tries of one.
     for _ in range(PASSES):
         for label, dtype in native.items():
             rates = [(_matmul_rate(shape, dtype, watch, each_s), shape) for shape in shapes]
@@ -141,6 +146,7 @@ def _matmul_rate(
     # Random numbers, not ones: a GPU draws less power for ones and multiplies them faster.
     a = torch.randn(rows, inner, device=watch.device).to(dtype)
     b = torch.randn(inner, columns, device=watch.device).to(dtype)
+    # A result that exists: allocating it would be part of the time.
     out = torch.empty(rows, columns, dtype=dtype, device=watch.device)
     calls: list[Call] = [lambda: torch.mm(a, b, out=out)]
     on_cpu = devices.backend_of(watch.device).is_cpu
@@ -161,6 +167,7 @@ def _bandwidth(total_bytes: int, watch: Stopwatch, budget_s: float) -> float:
     then moves its bytes faster than the triad, and its share of the triad would exceed 100 %.
     """
     n = total_bytes // (6 * 4)  # both ways use the same memory, so the same cache serves both
+    # One array, divided in two ways: three arrays for the triad, two for the dot product.
     block = torch.ones(6 * n, device=watch.device)
     a, b, c = block.view(3, 2 * n)
     triad_s = _best_s(lambda: torch.add(b, c, alpha=2.0, out=a), watch, budget_s / 2)
@@ -171,7 +178,9 @@ def _bandwidth(total_bytes: int, watch: Stopwatch, budget_s: float) -> float:
 
 def _best_s(call: Call, watch: Stopwatch, budget_s: float) -> float:
     """Seconds of the fastest call: noise only ever makes a call slower."""
+    # On the CPU single calls: the fastest one is the least disturbed.
     block = 1 if devices.backend_of(watch.device).is_cpu else IN_A_ROW
+    # Once untimed: the first call allocates and fills the caches.
     watch.time(call)
     return min(watch.time(call, block) for _ in rounds(budget_s, watch)) / block
 

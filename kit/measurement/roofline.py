@@ -47,6 +47,7 @@ class Peaks(Result):
         """The best rates of both: what the machine did once, it can do."""
         flops, shapes = dict(self.matmul_flops_per_s), dict(self.shapes)
         for dtype, rate in newer.matmul_flops_per_s.items():
+            # Per dtype: the best float32 and the best bfloat16 may come from different sessions.
             if rate > flops.get(dtype, 0.0):
                 flops[dtype], shapes[dtype] = rate, newer.shapes[dtype]
         return replace(
@@ -65,6 +66,7 @@ class Peaks(Result):
 
     def _lower_in(self, newer: Peaks) -> str:
         """The rates that were clearly lower in the newer measurement, as text."""
+        # Each rate beside the newer one, so that one loop can compare them.
         pairs = {
             name: (rate, newer.matmul_flops_per_s.get(name), "FLOP/s")
             for name, rate in self.matmul_flops_per_s.items()
@@ -76,12 +78,15 @@ class Peaks(Result):
             if found is not None and found < LOWER * best
         )
 
+    # The ridge is where the slanting roof meets the flat one. A matmul of two 1024² matrices
+    # does 170 FLOPs per byte, an addition of two vectors 1/12.
     def ridge(self, dtype: str = "float32") -> float:
         """The FLOPs per byte above which the processor, not the memory, is the limit."""
         return self._peak(dtype) / self.bandwidth_bytes_per_s
 
     def limit(self, flops: float, moved_bytes: float, dtype: str = "float32") -> float:
         """The most FLOP/s that work with these FLOPs and bytes from memory can reach."""
+        # Two parts: bandwidth × intensity left of the ridge, the processor's peak right of it.
         return min(self._peak(dtype), self.bandwidth_bytes_per_s * flops / moved_bytes)
 
     def share(self, flops: float, seconds: float, dtype: str = "float32") -> float:
@@ -92,6 +97,7 @@ class Peaks(Result):
         BadValue
             It is over 100 %: something was counted twice, or the timing missed a part of it.
         """
+        # MFU: model FLOPs utilisation (Chowdhery et al., "PaLM", 2022, appendix B).
         return self._possible(flops, "FLOP", seconds, self._peak(dtype), "check the count")
 
     def memory_share(self, moved_bytes: float, seconds: float) -> float | None:
@@ -106,6 +112,7 @@ class Peaks(Result):
             It is over 100 %: bytes were counted twice, or did not move.
         """
         rate = self.bandwidth_for(moved_bytes)
+        # An unknown limit has no share.
         if math.isinf(rate):
             return None
         return self._possible(moved_bytes, "B", seconds, rate, "check the count")
@@ -120,11 +127,13 @@ class Peaks(Result):
             return math.inf
         if moved_bytes < self.far_bytes:
             cache = self.cache_bytes_per_s  # None on devices where it was not measured
+            # If the cache measured slower than memory it was disturbed; then memory is the limit.
             return max(cache, self.bandwidth_bytes_per_s) if cache else math.inf
         return self.bandwidth_bytes_per_s
 
     def bound_s(self, flops: float, moved_bytes: float, dtype: str = "float32") -> float:
         """The least seconds that this machine needs for the work, repeated in a loop."""
+        # Both limits hold at once, so the later one decides; perfect overlap is assumed.
         return max(flops / self._peak(dtype), moved_bytes / self.bandwidth_for(moved_bytes))
 
     def _possible(self, work: float, unit: str, seconds: float, peak: float, hint: str) -> float:
@@ -192,6 +201,7 @@ class Peaks(Result):
             Name -> (FLOPs, bytes moved, seconds).
         """
         given = points or {}
+        # x is the intensity (FLOPs per byte), y the rate (FLOP/s).
         placed = {name: (flops / moved, flops / s) for name, (flops, moved, s) in given.items()}
         near = {name for name, (_, moved, _) in given.items() if moved < NEAR_BYTES}
         positions = "; ".join(

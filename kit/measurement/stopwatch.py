@@ -16,6 +16,7 @@ import torch
 from kit import devices
 from kit.core.errors import CallFailed
 
+# The clock and the waiting cost about a microsecond. They must not be part of the result.
 LEAST_TIMING_S = 50e-6  # a shorter call is timed in blocks of several calls …
 LEAST_EMPTY_TIMINGS = 200  # … so that the stopwatch itself costs at most 1/200 of a timing
 LEAST_REPEATS = 10  # six give the median an interval; ten survive a few slow moments
@@ -51,6 +52,7 @@ class Stopwatch:
         synchronise: Callable[[torch.device], None] = devices.synchronise,
         event: Callable[[], Any] | None = None,
     ):
+        # `perf_counter` is monotonic and has the finest steps; `time.time` can be set back by NTP.
         self.device, self.clock, self._synchronise = torch.device(device), clock, synchronise
         self._backend = devices.backend_of(device)
         if synchronise is devices.synchronise:
@@ -63,12 +65,15 @@ class Stopwatch:
 
     def time(self, call: Call, repeats: int = 1) -> float:
         """Seconds for `repeats` calls in a row, with the device idle at both ends."""
+        # Events need a queue that holds several calls; a single call is timed with the clock.
         if repeats > 1 and (first := self._event()) is not None:
             return self._between_events(first, call, repeats)
+        # Before: work that is still in the queue would be charged to this call.
         self.wait()
         started = self.clock()
         for _ in repeat(None, repeats):  # the cheapest loop: its cost is charged to the call
             call()
+        # After: a CUDA call returns once its work is queued, long before the work is done.
         self.wait()
         return self.clock() - started
 
@@ -84,10 +89,12 @@ class Stopwatch:
 
     def empty_s(self) -> float:
         """Seconds that timing an empty call takes: the overhead of the stopwatch itself."""
+        # The median, because the first ones are slower.
         return float(np.median([self.time(_nothing) for _ in range(100)]))
 
     def resolution_s(self) -> float:
         """The smallest step seen between two readings of the clock; 0 if it stood still."""
+        # Many readings in a row: the smallest difference is the step, most are the call's cost.
         readings = np.array([self.clock() for _ in range(200)])
         steps = np.diff(readings)
         return float(min(steps[steps > 0], default=0.0))
@@ -113,6 +120,7 @@ def warm_up(call: Call, watch: Stopwatch, budget_s: float) -> WarmedUp:
     clock. A call of which ten would exceed the budget is made only twice, because its time is
     better spent on the rounds that count.
     """
+    # A slow device makes even an empty timing long, so the limit depends on the stopwatch.
     least_s = max(LEAST_TIMING_S, LEAST_EMPTY_TIMINGS * watch.empty_s())
     block, spent, before, times = 1, 0.0, math.inf, [watch.time(call)]
     if 2 * WINDOW * times[0] > budget_s:
@@ -126,6 +134,7 @@ def warm_up(call: Call, watch: Stopwatch, budget_s: float) -> WarmedUp:
             # Too short for the clock: time several calls at once.
             block = max(2 * block, math.ceil(block * least_s / max(now, 1e-9)))
             continue
+        # Settled: the last window saved less than 5 % on the window before it.
         if (steady := now > SETTLED * before) or spent > budget_s:
             return WarmedUp(block, spent, steady, now / block)
         before = now
@@ -137,6 +146,7 @@ def rounds(left_s: float, watch: Stopwatch, budget_s: float | None = None) -> It
     Slow calls may take up to ten whole budgets for these ten, and finish the round they are in.
     """
     most_s = LEAST_REPEATS * (left_s if budget_s is None else budget_s)
+    # Time between timings counts as well, or flushing the caches would overrun the budget.
     began, n, spent = watch.clock(), 0, 0.0
     while spent < (left_s if n >= LEAST_REPEATS else most_s):
         yield n
@@ -155,6 +165,7 @@ def labelled(label: str) -> Iterator[None]:
 @contextmanager
 def no_collection() -> Iterator[None]:
     """Collect garbage once, then not again inside: a collection would be charged to a call."""
+    # First collect what the set-up left, or it would be collected at some time inside.
     gc.collect()
     with devices.collector_held():
         yield

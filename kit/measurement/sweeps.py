@@ -31,6 +31,7 @@ from kit.measurement.timing import Measurement, measure
 from kit.plots import Picture, Table, lines
 
 Work = tuple[float, float]  # FLOPs, bytes that must move
+# With ten turns spread over the sweep, a value cannot have all its timings in one bad moment.
 ROUNDS = 10  # turns of each value; between two of them, each other value has one
 
 
@@ -53,6 +54,7 @@ class Sweep(Result):
     @property
     def values(self) -> list[Any]:
         """The values that were measured."""
+        # Failed values are missing here, so curves only hold what was measured.
         return list(self.measurements)
 
     @property
@@ -76,8 +78,10 @@ class Sweep(Result):
         BadValue
             It is over 100 %: something was counted twice, or the peaks are out of date.
         """
+        # Unknown is None, never 0 or 100 %.
         if value not in self.bounds_s:
             return None
+        # The roofline's limit: the larger of FLOPs ÷ peak and bytes ÷ bandwidth, in seconds.
         share = self.bounds_s[value] / self[value].median_s
         if share > 1:
             raise BadValue(
@@ -89,6 +93,7 @@ class Sweep(Result):
 
     def best(self) -> Any:
         """The value with the greatest throughput."""
+        # By the measured value alone: neighbours may be tied within their intervals.
         return max(self.throughput, key=lambda value: self.throughput[value].value)
 
     def __repr__(self) -> str:
@@ -106,6 +111,7 @@ class Sweep(Result):
                 rows.append((label, "—", self.failed[value], "—", "—"))
                 continue
             time, rate = self.latency_s[value], self.throughput[value]
+            # An impossible share becomes a cell and a sentence, so that the other rows survive.
             try:
                 share = words(self.share(value), "%")
             except BadValue as error:
@@ -178,7 +184,14 @@ class Sweep(Result):
             caption += f" The limit there: {words(limit[first], unit)} and "
             caption += f"{words(limit[last], unit)}."
         return lines(
-            series, self.varied, quantity, caption=caption, log="xy", bands=bands, unit=unit
+            # Both axes logarithmic: values double, and a straight line then is a power law.
+            series,
+            self.varied,
+            quantity,
+            caption=caption,
+            log="xy",
+            bands=bands,
+            unit=unit,
         )
 
 
@@ -259,11 +272,13 @@ def sweep(
     check_budget(budget_s)
     needed = {value: work(value) for value in tried} if work else {}
     bounds = {value: peaks.bound_s(*each, dtype) for value, each in needed.items() if peaks}
+    # Not in the order given: from small to large, drift would look like an effect of size.
     order = random.Random(0).sample(tried, len(tried))
     watch = stopwatch or Stopwatch(device)
     measured: dict[Any, Measurement] = {}
     if in_turns:
         measured = _in_turns(make_call, order, varied, budget_s, watch)
+    # What did not fit beside the others gets a second chance alone.
     left, failed = [value for value in order if value not in measured], {}
     for value in left:
         timed = _if_there_is_memory(
@@ -282,9 +297,11 @@ def sweep(
         _free(watch)
     if not measured:
         raise CallFailed(f"{varied}: no value could be measured: {failed}. Try smaller values.")
+    # Checked against the FLOPs alone: bytes may come from a cache faster than memory.
     for value, (flops, _) in needed.items():
         if peaks and value in measured:  # raises over 100 %
             peaks.share(flops, measured[value].median_s, dtype)
+    # Back to the order in which the values were given.
     there = [value for value in tried if value in measured]
     return Sweep(
         varied,
@@ -358,14 +375,17 @@ def _in_turns(
             if made:
                 held[value] = made
         del made
+        # Each order is used twice, the second time reversed, so that no value is always early.
         for n in range(ROUNDS):
             if n % 2 == 0:
                 order = random.Random(n).sample(list(held), len(held))
             for value in order if n % 2 == 0 else order[::-1]:
                 if value in held and not _if_there_is_memory(held[value].turn):
                     del held[value]
+        # Memory is measured at the end, because the profiler would disturb the timings.
         peaks = {value: _if_there_is_memory(each.peak) for value, each in held.items()}
     found = {value: each.measured(observer, peaks[value]) for value, each in held.items()}
+    # Free the calls before the values that did not fit are tried alone.
     held.clear()
     _free(watch)
     return found

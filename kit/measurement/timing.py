@@ -34,6 +34,8 @@ from kit.measurement.stopwatch import (
 from kit.plots import Picture, Table, lines
 
 MOST_SAVED = 1_000  # times in a record, which a notebook has to hold
+# A normal distribution has 0.7 % of its values beyond the first fence and hardly any beyond
+# the second; timings have more, because interrupts only ever make a call slower.
 MILD, SEVERE = 1.5, 3.0  # Tukey's fences, in interquartile ranges beyond the quartiles
 
 
@@ -64,11 +66,14 @@ class Measurement(Result):
         The interval is about this run: where the median would settle if the call were timed for
         longer on the machine as it is now. Another run may find another median.
         """
+        # The median, not the mean: one slow moment can double a mean and hardly moves the median.
+        # The minimum would be steadier still, but no user ever experiences it.
         return median(self.times_s, "s")
 
     @property
     def median_s(self) -> float:
         """Median seconds per call."""
+        # Without the interval, which takes time to compute.
         return float(np.median(self.times_s))
 
     @property
@@ -81,6 +86,7 @@ class Measurement(Result):
     @property
     def drift(self) -> float:
         """Median of the last third of the timings ÷ of the first third: 1 if nothing changed."""
+        # Thirds, so that a slow start or a hot processor at the end shows and noise averages out.
         third = max(1, self.n // 3)
         return float(np.median(self.times_s[-third:]) / np.median(self.times_s[:third]))
 
@@ -96,6 +102,7 @@ class Measurement(Result):
         low, high = np.percentile(times, [25, 75])
         # If half of the timings are equal, the range is 0 and every other one would be an outlier.
         width = max(high - low, 1e-3 * self.median_s) or 1.0
+        # In units of the interquartile range: the rule does not depend on how long the call takes.
         above, below = (times - high) / width, (low - times) / width
         return {
             "very fast": int(np.sum(below > SEVERE)),
@@ -113,6 +120,7 @@ class Measurement(Result):
             Too few timings for this tail (`samples_needed`), or single calls were not timed.
         """
         samples_needed(p)  # refuses a percentage out of range
+        # A tail of block means says nothing about single calls: averaging removes the tail.
         if self.block > 1:
             raise NotEnoughSamples(
                 f"p{p:g} of {self.label!r}: each timing is the mean of {self.block} calls, because "
@@ -127,22 +135,29 @@ class Measurement(Result):
     def doubts(self) -> tuple[str, ...]:
         """What a reader should know before believing the number."""
         found = []
+        # Each doubt below is a reason why another run could give another median.
         if not self.steady:
             found.append("times had not settled when the warm-up ended")
         if self.n < SHOWS_ORDER:
             found.append(f"only {self.n} timings: too few to show whether they follow each other")
+        # Dependent timings make the interval wider, and the reader should know why.
         elif (m := effective_samples(self.times_s)) < self.n / 2:
             worth = f"tell as much as {m:,}" if m else "tell too little for an interval"
             found.append(
                 f"timings follow each other (lag-1 correlation "
                 f"{autocorrelation(self.times_s)[1]:.2f}): {self.n:,} of them {worth}"
             )
+        # A wide spread is not wrong, but then a single call may differ much from the median.
         if self.spread > 0.2:
             found.append(f"half of the timings spread over {words(self.spread, '%')} of the median")
+        # Drift means that there is no single number to report: the machine is warming up, or
+        # something else has started.
         if self.n >= 3 * LEAST_REPEATS and abs(self.drift - 1) > 0.1:
             found.append(f"the last third took {words(self.drift, '×')} the time of the first")
+        # Usually another program: each of its time slices delays one call by milliseconds.
         if self.outliers["very slow"] > 0.05 * self.n:
             found.append(f"{self.outliers['very slow']:,} of {self.n:,} timings very slow")
+        # A clock that steps by 1 % of the call can round every timing to the same number.
         step = self.conditions.resolution_s
         if step > 0.01 * self.median_s * self.block:
             found.append(f"the clock's steps of {words(step, 's')} are coarse for this call")
@@ -157,12 +172,14 @@ class Measurement(Result):
 
     def to_dict(self) -> dict[str, Any]:
         """The raw times and their conditions; at most 1,000 of the times, evenly spaced."""
+        # Rounded up, so that at most `MOST_SAVED` remain.
         every = -(-self.n // MOST_SAVED)
         raw = {
             "times_s": [round(t, 12) for t in self.times_s[::every]],  # of a block, its mean
             "times_kept_every": every,
             "n": self.n,
         }
+        # Stored although they could be derived: a reader of the record may not have the kit.
         derived = {
             "median_s": self.median.to_dict(),
             "outliers": self.outliers,
@@ -172,6 +189,7 @@ class Measurement(Result):
 
     def plot(self) -> Picture:
         """The timings in the order in which they were taken, which shows drift and outliers."""
+        # Over the order and not over time: gaps between timings carry no information here.
         xs = list(range(1, self.n + 1))
         low, high = min(self.times_s), max(self.times_s)
         caption = (
@@ -228,6 +246,7 @@ def measurements_table(measured: list[Measurement]) -> Table:
 
 def doubts_caption(doubts: dict[str, tuple[str, ...]]) -> str:
     """Name -> doubts as the end of a caption; doubts that all share stand there once."""
+    # A doubt about the machine is the same for all calls and should not fill the caption.
     shared = [d for d in next(iter(doubts.values())) if all(d in own for own in doubts.values())]
     own = [f"{name}: {d}" for name, each in doubts.items() for d in each if d not in shared]
     every = [*shared, *own]
@@ -280,12 +299,15 @@ def measure(
     if cache not in ("warm", "cold"):
         raise BadValue(f"cache={cache!r}: needs 'warm' or 'cold'.")
     watch = stopwatch or Stopwatch(device)
+    # A buffer as large as the caches, allocated once and outside of every timing.
     flush = Flush(watch.device) if cache == "cold" else None
     observer = Observer(watch)
+    # The collector stays off inside: a collection of 10 ms would look like a slow call.
     with labelled(label), no_collection():
         # The first call is kept apart: it allocates, compiles and fills the caches.
         with compile_time(watch) as compiling:
             first = watch.time(call)
+            # The warm-up also finds how many calls make a timing long enough for the clock.
             block, warmup_s, steady, _ = warm_up(call, watch, budget_s)
         times = []
         for _ in rounds(budget_s, watch):
@@ -293,6 +315,7 @@ def measure(
                 block = 1  # in a longer block, only the first call would be cold
                 flush()
             times.append(watch.time(call, block) / block)
+        # Before the memory is measured: the profiler slows the call down and raises the load.
         conditions = observer.conditions()
         peak = peak_bytes(call, watch.device) if np.median(times) < budget_s else None
     return Measurement(
