@@ -212,6 +212,8 @@ def test_numbers_of_points_side_by_side_share_a_place():
         ({"dear": (2, 1), "cheap": (1, 1)}, ["cheap"]),
         ({"worse": (1, 1), "same price": (1, 2)}, ["same price"]),
         ({"c": (3, 9), "a": (1, 5), "b": (2, 4)}, ["a", "c"]),
+        ({"equal": (1, 1), "other": (1, 1)}, ["equal", "other"]),
+        ({"small": (2, 3, 1), "beaten": (2, 9, 1), "quick": (1, 9, 1)}, ["quick", "small"]),
     ],
 )
 def test_nothing_beats_what_is_on_the_front(points, front):

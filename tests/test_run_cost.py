@@ -109,9 +109,11 @@ def test_a_ladder_refuses_what_it_does_not_know(wrong, told):
 
 
 def test_a_narrow_model_is_counted_as_it_is_used(parts, account):
-    assert account.step_cost.used.weight_bytes * 2 == account.step_cost.count.weight_bytes
+    assert (
+        account.step_cost.inference_count.weight_bytes * 2 == account.step_cost.count.weight_bytes
+    )
     record = account.to_dict()
-    assert record["inference"]["memory_bytes"] == account.step_cost.used.inference_bytes
+    assert record["inference"]["memory_bytes"] == account.step_cost.inference_count.inference_bytes
     assert record["training"]["memory_bytes"] == account.step_cost.count.training_bytes
     plain = StepCost("mlp", 32, parts["step_cost"].count, parts["step_cost"].parts)
     assert plain.memory_ratio < parts["step_cost"].memory_ratio
@@ -143,7 +145,7 @@ def test_what_cannot_be_taken_apart_is_counted_as_the_model(parts):
         pytest.skip(str(error))
     assert not kit.techniques.is_open(served) and kit.techniques.is_open(model)
     cost = kit.step_cost(model, work, batch_size=8, budget_s=0.02, served=served)
-    assert cost.used == cost.count
+    assert cost.inference_count == cost.count
 
 
 def test_unknown_energy_and_limits_are_none_and_a_dash(account):

@@ -33,6 +33,7 @@ class MemoryTracker(TorchDispatchMode):
             self._record(tensor, created=False)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        # PyTorch calls this for each operation, below autograd: backward operations come here too.
         kwargs = kwargs or {}
         self.operations.add(func)
         for tensor in tensors_in([args, kwargs]):

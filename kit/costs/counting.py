@@ -254,11 +254,13 @@ def count(model: nn.Module, inputs: Inputs, loss: Callable[[Any], Tensor] | None
         weights = [*learner.parameters(), *learner.buffers()]
         trained = [p for p in learner.parameters() if p.requires_grad]
 
+        # A prediction: nothing is saved for a backward pass, so results are freed early.
         predicting = MemoryTracker([*server.parameters(), *server.buffers(), *batch])
         # Not inference_mode: it would hide the operations inside a layer.
         with torch.no_grad(), _without_fused_layers(), predicting:
             output_bytes = bytes_of(tensors_in(call_model(server, inputs)))
 
+        # A training step, in the order of `kit.step`. Only memory that it creates is tracked.
         update = _adamw(trained) if trained else None
         moments = tensors_in([*update.state.values()]) if update else []
         training, flops = MemoryTracker([*weights, *moments, *batch]), FlopCounter()

@@ -53,7 +53,7 @@ class RunCost(Result):
     @property
     def reached(self) -> bool:
         """Whether the score on the test split is at least the target."""
-        return self.score.mean.value >= self.target
+        return self.score.mean.value >= self.target  # the measured score, not its interval
 
     @property
     def seconds_to_target(self) -> float | None:
@@ -104,6 +104,7 @@ class RunCost(Result):
     @property
     def prediction_share(self) -> float | None:
         """The same share in a prediction of a batch."""
+        # A technique may compute in another precision than the training did, such as bfloat16.
         form = SHELF.get(self.technique)
         computes = form.computes if form and form.computes != "fp32" else self.history.precision
         flops, seconds = (
@@ -132,8 +133,9 @@ class RunCost(Result):
             ("work", *(words(n, "FLOP") for n in (self.training_flops, count.step_flops)),
              words(count.forward_flops, "FLOP")),
             ("least bytes moved", *(words(n, "B") for n in (self.training_moved_bytes, moved)),
-             words(b.used.phases["predict"].moved_bytes, "B")),
-            ("memory", *[words(count.training_bytes, "B")] * 2, words(b.used.inference_bytes, "B")),
+             words(b.inference_count.phases["predict"].moved_bytes, "B")),
+            ("memory", *[words(count.training_bytes, "B")] * 2,
+             words(b.inference_count.inference_bytes, "B")),
             ("share of the best matmul rate", "", words(self.step_share, "%"),
              words(self.prediction_share, "%")),
             ("energy", words(self.training_energy.joules, "J"), "—", words(joules, "J")),
@@ -190,8 +192,8 @@ class RunCost(Result):
                 "batch_s": b.parts["predict"].median.to_dict(),
                 "examples_per_s": b.batch_size / b.parts["predict"].median_s,
                 "flops": count.forward_flops,
-                "moved_bytes": b.used.phases["predict"].moved_bytes,
-                "memory_bytes": b.used.inference_bytes,
+                "moved_bytes": b.inference_count.phases["predict"].moved_bytes,
+                "memory_bytes": b.inference_count.inference_bytes,
                 "energy_joules": self.prediction_energy.joules,
             },
             "ratio": {

@@ -45,7 +45,7 @@ class StepCost(Result):
     served: Count | None = None  # of the deployed form of the model, if it differs
 
     @property
-    def used(self) -> Count:
+    def inference_count(self) -> Count:
         """The count of a prediction, in the form in which the model is deployed."""
         return self.served or self.count
 
@@ -57,19 +57,22 @@ class StepCost(Result):
     @property
     def flops_ratio(self) -> float | None:
         """FLOPs of a training step ÷ of a prediction. None: no operation has a formula."""
-        flops = self.count.forward_flops
+        flops = self.count.forward_flops  # a step has the optimizer's FLOPs too: not exactly 3
         return self.count.step_flops / flops if flops else None
 
     @property
     def traffic_ratio(self) -> float:
         """Least bytes moved by a training step ÷ by a prediction."""
         phases = self.count.phases
-        return sum(phases[p].moved_bytes for p in STEP) / self.used.phases["predict"].moved_bytes
+        return (
+            sum(phases[p].moved_bytes for p in STEP)
+            / self.inference_count.phases["predict"].moved_bytes
+        )
 
     @property
     def memory_ratio(self) -> float:
         """Peak memory of training ÷ peak memory of inference."""
-        return self.count.training_bytes / self.used.inference_bytes
+        return self.count.training_bytes / self.inference_count.inference_bytes
 
     @property
     def adjusting_share(self) -> Estimate:
@@ -82,6 +85,7 @@ class StepCost(Result):
         return self._share_of_extra("optimizer")
 
     def _share_of_extra(self, *names: str) -> Estimate:
+        # Computed within each round: a slow moment of the machine touches both sides and cancels.
         times = {name: np.array(self.parts[name].times_s) for name in ("predict", *STEP)}
         extra = sum(times[name] for name in STEP) - times["predict"]
         return median(sum(times[name] for name in names) / extra, "%")
@@ -113,7 +117,7 @@ class StepCost(Result):
             work = words(flops, "FLOP"), words(moved, "B"), words(rate, "FLOP/s")
             return [name, words(seconds, "s"), interval, *work]
 
-        costs = {**self.count.phases, "predict": self.used.phases["predict"]}
+        costs = {**self.count.phases, "predict": self.inference_count.phases["predict"]}
         times = {name: self.parts[name].median for name in ("predict", *STEP)}
         phases = {
             name: (time.value, time.interval, costs[name].flops, costs[name].moved_bytes)
@@ -231,7 +235,7 @@ def step_cost(
         output_tensor(
             predict(server, inputs), server
         )  # raises if no loss can be computed from the outputs
-    update = optimizer_for(learner, optimizer, lr=1e-4)
+    update = optimizer_for(learner, optimizer, lr=1e-4)  # small: the loss must stay finite
 
     def infer(_: Any) -> Tensor:
         with cast():

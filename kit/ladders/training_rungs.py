@@ -177,6 +177,7 @@ def time_ratio(
         return np.log(rung.compile_s + mine * step_s * r) - np.log(best.compile_s + theirs * step_s)
 
     same = (rung.learns_as or rung.name) == (best.learns_as or best.name)
+    # With equal steps and without a compiler, the ratio is that of the step times alone.
     only_speed = same and not (rung.compile_s or best.compile_s)
     by_seed = logs(times.value, ratio.value)
     middle = float(by_seed.mean())
