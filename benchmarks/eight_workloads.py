@@ -8,7 +8,7 @@ python benchmarks/eight_workloads.py
 from kit.core.units import span, words
 from kit.experiments import collect
 from kit.experiments.folders import RECORDED
-from kit.workloads import SHELF
+from kit.workloads import WORKLOADS
 
 HEADER = (
     "workload", "score on test (target)", "training", "one prediction", "a step ÷ a prediction",
@@ -21,7 +21,7 @@ def table() -> str:
     costs = collect(RECORDED / "eight", "RunCost")
     plain = costs[(costs["technique"] == "none") & (costs["parameter.model"] == "default")]
     runs = {run["workload"]: run for _, run in plain.iterrows()}
-    rows = [_row(name, runs[name]) for name in SHELF]
+    rows = [_row(name, runs[name]) for name in WORKLOADS]
     lines = [HEADER, ["---"] * len(HEADER), *rows]
     machine = f"{plain['machine.cpu'].iloc[0]}, {plain['conditions'].iloc[0]}"
     measured = f"Measured on {machine}, {plain['date'].max()[:10]}."

@@ -34,7 +34,7 @@ from kit.data import Dataset, Split
 from kit.models import GPT, GPTConfig
 from kit.training import updates
 from kit.workloads import Workload
-from kit.workloads.language import mean_per_character, share_foreseen
+from kit.workloads.language import mean_per_character, share_predicted
 
 VOCABULARY = 50_304  # GPT-2's 50,257 rounded up to a multiple of 64, which matmuls like better
 SIZES = {  # name -> the model, and the largest batch to try
@@ -81,7 +81,7 @@ def random_tokens(config):
         load=lambda: data,
         models={},
         loss=mean_per_character,
-        score=share_foreseen,
+        score=share_predicted,
         measure="of the next tokens right",
         target=0.0,
     )

@@ -228,7 +228,7 @@ def main(only):
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("what", nargs="?", choices=["table"])
-    parser.add_argument("--only", choices=kit.workloads.SHELF, action="append")
+    parser.add_argument("--only", choices=kit.workloads.WORKLOADS, action="append")
     asked = parser.parse_args()
     if asked.what:
         print(table())

@@ -378,7 +378,7 @@ def test_the_shortest_text_has_a_window_in_each_split(tmp_path):
 def test_what_is_no_text_is_refused_with_what_to_do(tmp_path):
     with pytest.raises(BadValue, match=r"nowhere.txt: no such file\. Give"):
         load_text_file(tmp_path / "nowhere.txt")
-    with pytest.raises(BadValue, match=r"is a folder: needs a file"):
+    with pytest.raises(BadValue, match=r"is a folder; load_text_file needs a file"):
         load_text_file(str(tmp_path))
     (tmp_path / "empty.txt").touch()
     with pytest.raises(BadValue, match=r"empty.txt has 0 bytes: needs at least 387"):

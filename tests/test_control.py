@@ -13,19 +13,19 @@ from kit.core.errors import BadValue, ShapeMismatch, UnknownName
 from kit.costs.counting import count
 from kit.data import cart_pole, load_cart_pole
 from kit.data.cart_pole import (
-    REACH,
-    balancing_push,
-    best_force,
-    moved,
-    near_upright,
-    scaled,
-    upright,
+    STATE_SCALE,
+    expert_action,
+    is_upright,
+    linearised,
+    lqr_gain,
+    next_states,
+    scale_states,
 )
 from kit.inference import evaluate, predict
 from kit.models import Policy, PolicyConfig
 from kit.training import train
 from kit.workloads import control, drive
-from kit.workloads.control import LONGEST, upright_share
+from kit.workloads.control import MAX_STEPS, upright_share
 
 
 @pytest.fixture(scope="module")
@@ -39,19 +39,19 @@ def states_and_pushes(n: int = 2_000) -> tuple[torch.Tensor, torch.Tensor]:
     """States within and a little beyond the limits, and pushes to either side."""
     make = torch.Generator().manual_seed(3)
     states = (2 * torch.rand(n, 4, generator=make, dtype=torch.float64) - 1) * 1.2
-    return states * torch.tensor(REACH), torch.randint(2, (n,), generator=make)
+    return states * torch.tensor(STATE_SCALE), torch.randint(2, (n,), generator=make)
 
 
 def choice(push):
     """A way to predict, from one that says where to push in each state."""
 
     def predict(inputs):
-        return torch.nn.functional.one_hot(push(inputs * torch.tensor(REACH)), 2)
+        return torch.nn.functional.one_hot(push(inputs * torch.tensor(STATE_SCALE)), 2)
 
     return predict
 
 
-controller = choice(balancing_push)
+controller = choice(expert_action)
 
 
 # --- Physics -------------------------------------------------------------------------------------
@@ -59,14 +59,14 @@ controller = choice(balancing_push)
 
 def test_the_pole_moves_as_gymnasiums_does():
     states, pushes = states_and_pushes()
-    ours = moved(states, cart_pole.PUSH_N * (2 * pushes - 1))
+    ours = next_states(states, cart_pole.PUSH_N * (2 * pushes - 1))
     world = gymnasium.make("CartPole-v1").unwrapped
     for state, push, after in zip(states, pushes, ours, strict=True):
         world.reset(seed=0)
         world.state = state.numpy()
         _, _, fallen, _, _ = world.step(int(push))
         np.testing.assert_allclose(after, world.state, rtol=1e-12, atol=1e-12)
-        assert bool(upright(after.unsqueeze(0))) == (not fallen)
+        assert bool(is_upright(after.unsqueeze(0))) == (not fallen)
 
 
 def test_its_numbers_are_gymnasiums():
@@ -77,15 +77,15 @@ def test_its_numbers_are_gymnasiums():
         cart_pole.PUSH_N,
         cart_pole.PERIOD_S,
     )
-    assert world.x_threshold == cart_pole.FARTHEST_M
-    assert world.theta_threshold_radians == pytest.approx(cart_pole.FARTHEST_RAD)
-    assert gymnasium.spec("CartPole-v1").max_episode_steps == LONGEST
+    assert world.x_threshold == cart_pole.MAX_POSITION_M
+    assert world.theta_threshold_radians == pytest.approx(cart_pole.MAX_TILT_RAD)
+    assert gymnasium.spec("CartPole-v1").max_episode_steps == MAX_STEPS
 
 
 def test_near_upright_it_is_the_derivative():
     still, none = torch.zeros(4, dtype=torch.float64), torch.zeros((), dtype=torch.float64)
-    a, b = torch.autograd.functional.jacobian(moved, (still, none))
-    ours_a, ours_b = near_upright()
+    a, b = torch.autograd.functional.jacobian(next_states, (still, none))
+    ours_a, ours_b = linearised()
     np.testing.assert_allclose(ours_a, a, atol=1e-12)
     np.testing.assert_allclose(ours_b[:, 0], b, atol=1e-12)
 
@@ -95,20 +95,20 @@ def test_near_upright_it_is_the_derivative():
 
 def cost(force: np.ndarray) -> float:
     """The sum of squares from four starts on, if the cart could be pushed by any force."""
-    a, b = near_upright()
-    state, total = np.eye(4) * REACH, 0.0  # a column for each start
+    a, b = linearised()
+    state, total = np.eye(4) * STATE_SCALE, 0.0  # a column for each start
     for _ in range(5_000):
         if np.abs(state).max() > 1e6:  # it falls and falls
             return math.inf
         newtons = force @ state
-        total += ((state.T / REACH) ** 2).sum() + ((newtons / cart_pole.PUSH_N) ** 2).sum()
+        total += ((state.T / STATE_SCALE) ** 2).sum() + ((newtons / cart_pole.PUSH_N) ** 2).sum()
         state = a @ state + b * newtons
     assert np.abs(state).max() < 1e-3  # it came to rest
     return total
 
 
 def test_no_other_linear_force_costs_less():
-    best = np.array(best_force())
+    best = np.array(lqr_gain())
     least = cost(best)
     assert math.isfinite(least)
     for i in range(4):
@@ -121,7 +121,7 @@ def test_no_other_linear_force_costs_less():
 
 @pytest.mark.parametrize("seed", range(5))
 def test_the_controller_never_falls(seed):
-    assert drive(controller, episodes=200, seed=seed).tolist() == [LONGEST] * 200
+    assert drive(controller, episodes=200, seed=seed).tolist() == [MAX_STEPS] * 200
 
 
 # --- What it was seen to do ----------------------------------------------------------------------
@@ -129,10 +129,10 @@ def test_the_controller_never_falls(seed):
 
 def test_each_target_is_where_the_controller_would_push(work):
     for inputs, targets in work.data.splits.values():
-        states = inputs.double() * torch.tensor(REACH, dtype=torch.float64)
-        sure = (states @ torch.tensor(best_force(), dtype=torch.float64)).abs() > 1e-4
+        states = inputs.double() * torch.tensor(STATE_SCALE, dtype=torch.float64)
+        sure = (states @ torch.tensor(lqr_gain(), dtype=torch.float64)).abs() > 1e-4
         assert sure.float().mean() > 0.999  # all but those that rounding may turn
-        assert torch.equal(balancing_push(states)[sure], targets[sure])
+        assert torch.equal(expert_action(states)[sure], targets[sure])
 
 
 def test_what_is_seen_is_upright_and_of_all_kinds(work):
@@ -146,10 +146,10 @@ def test_what_is_seen_is_upright_and_of_all_kinds(work):
 def test_each_attempt_goes_on_from_where_it_was():
     """The first 400 states of training are starts; the next ones are where they led to."""
     inputs, targets = load_cart_pole()["train"]
-    starts = inputs[:400].double() * torch.tensor(REACH, dtype=torch.float64)
-    after = moved(starts, cart_pole.PUSH_N * (2 * targets[:400] - 1))
-    other = moved(starts, -cart_pole.PUSH_N * (2 * targets[:400] - 1))
-    seen = inputs[400:800].double() * torch.tensor(REACH, dtype=torch.float64)
+    starts = inputs[:400].double() * torch.tensor(STATE_SCALE, dtype=torch.float64)
+    after = next_states(starts, cart_pole.PUSH_N * (2 * targets[:400] - 1))
+    other = next_states(starts, -cart_pole.PUSH_N * (2 * targets[:400] - 1))
+    seen = inputs[400:800].double() * torch.tensor(STATE_SCALE, dtype=torch.float64)
 
     def met(states):
         exactly = "donot_use_mm_for_euclid_dist"
@@ -158,27 +158,27 @@ def test_each_attempt_goes_on_from_where_it_was():
     followed, strayed = met(after), met(other)
     assert not (followed & strayed).any()
     fell = ~(followed | strayed)
-    assert not (upright(after) & upright(other))[fell].any()
+    assert not (is_upright(after) & is_upright(other))[fell].any()
     assert 0.05 < strayed.float().mean() < 0.15  # one push in five is by chance: one in ten, wrong
 
 
 @pytest.mark.parametrize("shape", [(4,), (3, 5), (2, 3, 4)])
 def test_states_of_another_shape_are_refused(shape):
     with pytest.raises(ShapeMismatch) as told:
-        scaled(torch.zeros(shape))
+        scale_states(torch.zeros(shape))
     assert str(shape) in str(told.value) and "(N, 4)" in str(told.value)
 
 
 # --- The trial -----------------------------------------------------------------------------------
 
 
-def slowly(push, start: np.ndarray, late: int) -> int:
+def slowly(push, start: np.ndarray, delay: int) -> int:
     """One episode in Gymnasium's own single environment: how many steps it lasted."""
     world = gymnasium.make("CartPole-v1")
     world.reset(seed=0)
     world.unwrapped.state = start.astype(np.float64)
-    state, actions = start, [period % 2 for period in range(late)]
-    for period in range(LONGEST):
+    state, actions = start, [period % 2 for period in range(delay)]
+    for period in range(MAX_STEPS):
         actions.append(int(push(torch.tensor(state).unsqueeze(0))))
         state, _, fallen, ended, _ = world.step(actions[period])
         if fallen or ended:
@@ -191,18 +191,18 @@ def lean(states):
     return (states[:, 2] > 0).long()
 
 
-@pytest.mark.parametrize("late", [0, 1, 2])
-def test_all_at_once_is_as_one_after_the_other(late):
+@pytest.mark.parametrize("delay", [0, 1, 2])
+def test_all_at_once_is_as_one_after_the_other(delay):
     starts = []
 
     def predict(inputs):
-        starts.append(inputs * torch.tensor(REACH))
+        starts.append(inputs * torch.tensor(STATE_SCALE))
         return choice(lean)(inputs)
 
-    steps = drive(predict, episodes=20, seed=4, late=late)
+    steps = drive(predict, episodes=20, seed=4, delay=delay)
     assert len(set(steps.tolist())) > 3  # they end at different times
     assert len(starts) == steps.max()  # and the last one is waited for, no longer
-    assert steps.tolist() == [slowly(lean, start.numpy(), late) for start in starts[0]]
+    assert steps.tolist() == [slowly(lean, start.numpy(), delay) for start in starts[0]]
 
 
 def test_an_action_that_is_late_belongs_to_what_was():
@@ -210,10 +210,10 @@ def test_an_action_that_is_late_belongs_to_what_was():
     asked = []
 
     def predict(inputs):
-        asked.append(inputs * torch.tensor(REACH))
+        asked.append(inputs * torch.tensor(STATE_SCALE))
         return choice(lambda states: torch.full((len(states),), int(len(asked) == 1)))(inputs)
 
-    drive(predict, episodes=3, seed=0, late=3)
+    drive(predict, episodes=3, seed=0, delay=3)
     speeds = [float(states[0, 1]) for states in asked]
     pushed_right = [later > before for before, later in pairwise(speeds)]
     assert pushed_right[:5] == [False, True, False, True, False]  # by turns, then the answers
@@ -272,7 +272,7 @@ def trained() -> Policy:
 def test_a_trained_policy_reaches_the_target(work):
     score = evaluate(trained(), work)
     assert score.mean.value >= work.target
-    assert f"of {LONGEST} steps upright on 100 test examples" in repr(score)
+    assert f"of {MAX_STEPS} steps upright on 100 test examples" in repr(score)
     inputs, targets = work.data["test"]
     assert score.loss == pytest.approx(float(work.loss(predict(trained(), inputs), targets)))
 
@@ -285,15 +285,19 @@ def test_an_untrained_policy_falls(work, seed):
 
 def test_the_later_the_answer_the_sooner_it_falls():
     for way in (controller, lambda inputs: predict(trained(), inputs)):
-        steps = {late: drive(way, late=late).double().mean() for late in (0, 2, 4, 6, 10)}
+        steps = {delay: drive(way, delay=delay).double().mean() for delay in (0, 2, 4, 6, 10)}
         assert steps[0] >= steps[2] > 1.5 * steps[4] > 1.5 * steps[6]
-        assert steps[2] > 0.9 * LONGEST and steps[6] < 0.1 * LONGEST and steps[10] < 0.1 * LONGEST
+        assert (
+            steps[2] > 0.9 * MAX_STEPS
+            and steps[6] < 0.1 * MAX_STEPS
+            and steps[10] < 0.1 * MAX_STEPS
+        )
 
 
 @pytest.mark.parametrize("value", [-1, 1.5, "2", True, None])
 def test_a_wrong_lateness_or_number_of_episodes_is_refused(value):
-    with pytest.raises(BadValue, match=rf"late={value!r}: needs a whole number of at least 0"):
-        drive(controller, late=value)
+    with pytest.raises(BadValue, match=rf"delay={value!r}: needs a whole number of at least 0"):
+        drive(controller, delay=value)
     with pytest.raises(BadValue, match=rf"episodes={value!r}: needs a whole number of at least 1"):
         drive(controller, episodes=value)
 

@@ -563,7 +563,7 @@ def test_names_decide_nothing(vision):
             assert predict(techniques.get(technique)(model, images(8)), images(2)).shape == (2, C)
         except (NotInstalled, NotSupported):
             continue
-    with pytest.raises(BadValue, match="given MLP; halved.. needs a model of the kit"):
+    with pytest.raises(BadValue, match=r"given MLP; halved\(\) needs a model of the kit"):
         kit.models.halved(model)
     with pytest.raises(BadValue, match="GPT"):
         kit.generate(model, [1, 2], max_new_tokens=2)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 import kit.data
 from kit.core.errors import BadValue, NotInstalled, UnknownName
+from kit.data import public
 from kit.data.dataset import Dataset, Split, example_batch
 
 OPEN = {"clicks"}  # whose classes are items: some are in no example of a split
@@ -20,12 +21,12 @@ OPEN = {"clicks"}  # whose classes are items: some are in no example of a split
 def made(name: str) -> Dataset:
     """The dataset; where it needs what is not installed, the test says so and is left out."""
     try:
-        return kit.data.EMBEDDED[name]()
+        return kit.data.OFFLINE[name]()
     except NotInstalled as error:
         pytest.skip(str(error))
 
 
-@pytest.fixture(scope="module", params=kit.data.EMBEDDED)
+@pytest.fixture(scope="module", params=kit.data.OFFLINE)
 def dataset(request) -> Dataset:
     return made(request.param)
 
@@ -44,12 +45,16 @@ def are_places(values: Tensor) -> bool:
     return values.dtype == torch.int64 and int(values.min()) >= 0
 
 
-def test_all_that_are_embedded_are_offered():
-    assert {f"load_{name}" for name in kit.data.EMBEDDED} <= set(kit.data.__all__)
+def test_each_file_of_a_dataset_is_registered_by_its_name():
+    for name, load in kit.data.OFFLINE.items():
+        assert load.__name__ == f"load_{name}" and load.__module__ == f"kit.data.{name}"
+    loaders = {name for name in dir(kit.data) if name.startswith("load_")}
+    others = {*map("load_{}".format, public.FILES), "load_text_file"}
+    assert loaders == others | {f"load_{name}" for name in kit.data.OFFLINE}
 
 
 def test_it_is_described(dataset):
-    assert dataset.name in kit.data.EMBEDDED and dataset.origin and dataset.licence
+    assert dataset.name in kit.data.OFFLINE and dataset.origin and dataset.licence
     assert dataset.name in repr(dataset) and dataset.origin in repr(dataset)
     assert "\n" not in repr(dataset)
 
@@ -87,27 +92,21 @@ def test_no_example_is_in_two_splits(dataset):
     assert not (train & validation or train & test or validation & test)
 
 
-def states() -> tuple:
-    """Of the generators of random numbers that others use."""
-    _, drawn, place, *_ = np.random.get_state()
-    return torch.get_rng_state().tolist(), random.getstate(), drawn.tolist(), place
-
-
-@pytest.fixture(scope="module")
-def again(dataset) -> tuple[Dataset, bool]:
-    """The dataset, made a second time; whether a generator of others has moved meanwhile."""
-    before = states()
-    return made(dataset.name), states() != before
-
-
-def test_it_is_the_same_every_time(dataset, again):
+def test_it_is_the_same_every_time(dataset):
+    again = made(dataset.name)
     for name, split in dataset.splits.items():
-        assert torch.equal(split.inputs, again[0][name].inputs)
-        assert torch.equal(split.targets, again[0][name].targets)
+        assert torch.equal(split.inputs, again[name].inputs)
+        assert torch.equal(split.targets, again[name].targets)
 
 
-def test_making_it_draws_nothing_from_the_generators_of_others(again):
-    assert not again[1]
+def test_making_it_draws_nothing_from_the_generators_of_others(dataset):
+    def states() -> tuple:
+        _, drawn, place, *_ = np.random.get_state()
+        return torch.get_rng_state().tolist(), random.getstate(), drawn.tolist(), place
+
+    before = states()
+    made(dataset.name)
+    assert states() == before
 
 
 def test_an_unknown_split_lists_the_near_ones(dataset):
@@ -196,19 +195,18 @@ def test_examples_are_repeated_until_there_are_enough(n):
 def test_a_line_holds_one_number_word_and_its_last_digit_is_the_target():
     from num2words import num2words
 
-    from kit.data.spelled_digits import CHARACTERS
+    from kit.data.spelled_digits import CHARACTERS, LARGEST
 
-    # The longest of these that a number word ends with says its last digit.
-    digit_of = {num2words(n, lang="de"): n % 10 for n in range(100)} | {"hundert": 0, "tausend": 0}
-    endings = sorted(digit_of, key=len, reverse=True)
+    digit_of = {num2words(n, lang="de"): n % 10 for n in range(LARGEST + 1)}
     split = kit.data.load_spelled_digits()["test"]
-    written = split.inputs.sum(2)  # (N, T): 1 where a character stands, 0 elsewhere
-    assert set(written.unique().tolist()) <= {0.0, 1.0}
-    first, length = written.argmax(1).tolist(), written.sum(1).int().tolist()
-    characters = split.inputs.argmax(2).tolist()
-    for i, digit in enumerate(split.targets.tolist()):
-        word = slice(first[i], first[i] + length[i])
-        assert written[i, word].all(), "the characters follow each other"
-        text = "".join(CHARACTERS[c] for c in characters[i][word])
-        assert digit_of[next(end for end in endings if text.endswith(end))] == digit
-    assert len(set(first)) > 20, "words begin anywhere"
+    begins = []
+    for line, digit in zip(split.inputs, split.targets.tolist(), strict=True):
+        written = line.sum(1)
+        places = written.nonzero().flatten()
+        assert set(written.tolist()) <= {0.0, 1.0} and torch.equal(
+            places, torch.arange(places[0], places[-1] + 1)
+        )
+        word = "".join(CHARACTERS[i] for i in line[places].argmax(1).tolist())
+        assert digit_of[word] == digit
+        begins.append(int(places[0]))
+    assert len(set(begins)) > 20, "words begin anywhere"

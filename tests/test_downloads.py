@@ -352,7 +352,7 @@ def failure(*places: str) -> str:
 
 def test_other_bytes_are_refused_and_not_kept(server, cache):
     server.plan = [answers(instead=flipped)]
-    assert "other bytes came than were published" in failure(server.folder)
+    assert "the digest is not the published one" in failure(server.folder)
     assert len(server.log) == 1  # whole and wrong: no reason to take it twice
     assert not left(cache) and not (cache / NAME).exists()
 
@@ -451,7 +451,7 @@ def test_a_way_to_another_address_is_followed_also_for_the_rest(server, cache):
 def test_a_cache_that_cannot_be_written_says_what_to_do(server, tmp_path, monkeypatch):
     (tmp_path / "file").touch()
     monkeypatch.setenv("KIT_CACHE", str(tmp_path / "file"))
-    assert re.search(r"cannot be kept in .*file.*KIT_CACHE names another", failure(server.folder))
+    assert re.search(r"cannot be saved in .*file.*KIT_CACHE to another", failure(server.folder))
     assert not server.log
 
 
@@ -464,7 +464,7 @@ def test_a_full_disk_says_so_and_is_not_taken_for_a_bad_line(server, cache):
         message = failure(server.folder)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    assert "cannot be kept" in message and "File too large" in message
+    assert "cannot be saved" in message and "File too large" in message
     assert len(server.log) <= 1  # one try, which may still be ending
     fetch(described(server.folder))
     assert is_whole(cache)
@@ -478,7 +478,7 @@ fetch(File(sys.argv[1], int(sys.argv[2]), sys.argv[3], tuple(sys.argv[4:])))
 
 
 def another_process(file: File) -> subprocess.Popen:
-    arguments = [file.name, str(file.size_bytes), file.digest, *file.places]
+    arguments = [file.name, str(file.size_bytes), file.digest, *file.mirrors]
     return subprocess.Popen([sys.executable, "-c", FETCHING, *arguments], stderr=subprocess.PIPE)
 
 
@@ -614,7 +614,7 @@ def publish(server: Server, monkeypatch, name: str, *contents: bytes) -> None:
 def grey_images(request, server, monkeypatch):
     contents = [idx(array) for n in (60, 20) for array in grey(n)]
     publish(server, monkeypatch, request.param, *contents)
-    return getattr(public, request.param)
+    return getattr(public, f"load_{request.param}")
 
 
 def test_grey_images_come_with_their_labels_as_shares_of_ink(grey_images):
@@ -663,7 +663,7 @@ def test_making_it_draws_no_random_numbers(grey_images):
 def test_a_wrong_limit_is_refused_before_anything_is_fetched(server, monkeypatch, name, limit):
     monkeypatch.setenv("KIT_MIRROR", server.url)
     with pytest.raises(BadValue, match=rf"limit={limit!r}: needs a whole number of at least 1"):
-        getattr(public, name)(limit=limit)
+        getattr(public, f"load_{name}")(limit=limit)
     assert not server.log
 
 
@@ -688,7 +688,7 @@ def test_what_is_no_idx_file_of_images_is_refused(tmp_path, damage):
         (tmp_path / name).write_bytes(content)
     paths = [tmp_path / "images", tmp_path / "labels"] * 2
     with pytest.raises(BadValue, match=r"images: needs unsigned bytes of rank 3 in the IDX format"):
-        formats.idx_piles(*paths)
+        formats.read_idx_files(*paths)
 
 
 def colour(start: int, n: int) -> bytes:
@@ -784,14 +784,14 @@ def test_later_rows_of_a_user_are_counted():
 
 @pytest.mark.parametrize("name", public.FILES)
 def test_without_a_network_a_dataset_names_what_is_there_instead(name, monkeypatch, closed):
-    unreachable = tuple(file._replace(places=(closed,)) for file in public.FILES[name])
+    unreachable = tuple(file._replace(mirrors=(closed,)) for file in public.FILES[name])
     monkeypatch.setitem(public.FILES, name, unreachable)
     with pytest.raises(
         DownloadFailed, match=r"refused\. Try again later; [^\n]* with the kit\.$"
     ) as e:
-        getattr(public, name)()
+        getattr(public, f"load_{name}")()
     (instead,) = re.findall(r"kit\.data\.(\w+)\(\)", str(e.value))
-    assert instead in kit.data.EMBEDDED
+    assert instead.removeprefix("load_") in kit.data.OFFLINE
 
 
 # --- What is published ---------------------------------------------------------------------------
@@ -802,9 +802,9 @@ def test_the_table_of_files_is_sound(name):
     for file in public.FILES[name]:
         assert file.name.startswith(f"{name}/")
         assert re.fullmatch(r"sha256:[0-9a-f]{64}", file.digest)
-        assert file.places[0].startswith("https://")
-        assert file.places[-1].startswith("http://")  # for a Python without certificates
-        assert all(place.endswith("/") for place in file.places)
+        assert file.mirrors[0].startswith("https://")
+        assert file.mirrors[-1].startswith("http://")  # for a Python without certificates
+        assert all(place.endswith("/") for place in file.mirrors)
     assert len({file.digest for file in public.FILES[name]}) == len(public.FILES[name])
 
 
@@ -813,4 +813,4 @@ def test_what_there_is_to_fetch_is_said(name):
     from kit.core.units import words
 
     whole = words(sum(file.size_bytes for file in public.FILES[name]), "B")
-    assert f"{whole} to fetch, once" in " ".join(getattr(public, name).__doc__.split())
+    assert f"{whole} to fetch, once" in " ".join(getattr(public, f"load_{name}").__doc__.split())

@@ -14,7 +14,7 @@ from kit.experiments.class_comparison import SAME, spread
 from kit.experiments.execution import NOTEBOOKS
 from kit.experiments.folders import RECORDED, keep_runs
 from kit.techniques import SHELF as TECHNIQUES
-from kit.workloads import SHELF
+from kit.workloads import WORKLOADS
 
 FOLDER = NOTEBOOKS / "experiments"
 EXPERIMENTS = sorted(FOLDER.glob("*.ipynb"))
@@ -67,7 +67,7 @@ def test_parameters_say_what_they_mean_and_may_be(path):
 @experiment
 def test_the_choice_of_workloads_is_the_shelf(path):
     if "workload" in declared(path):
-        assert declared(path)["workload"].choices == tuple(SHELF)
+        assert declared(path)["workload"].choices == tuple(WORKLOADS)
 
 
 def test_the_choice_of_techniques_is_the_shelf():
@@ -147,7 +147,7 @@ def test_the_inference_ladder_takes_a_gpt_of_any_size(tmp_path):
     shape = {"d_model": 16, "n_layers": 1, "n_heads": 1, "context": 16, "batch_size": 2}
     ladder = FOLDER / "inference-ladder.ipynb"
     few = ladder.read_text().replace(
-        "techniques.SHELF.items()", "[('half', techniques.half), ('none', techniques.none)]"
+        "techniques.WORKLOADS.items()", "[('half', techniques.half), ('none', techniques.none)]"
     )
     (tmp_path / "few.ipynb").write_text(few)
     executed = papermill(tmp_path / "few.ipynb", tmp_path / "run.ipynb", budget_s=0.05, **shape)
@@ -227,10 +227,10 @@ def test_a_kept_run_is_of_the_cells_that_are_there(path):
 def test_each_workload_has_a_kept_run_that_reached_its_target():
     bills = collect(RECORDED / "eight", "RunCost")
     plain = bills[(bills["technique"] == "none") & (bills["parameter.model"] == "default")]
-    assert sorted(plain["workload"]) == sorted(SHELF)
+    assert sorted(plain["workload"]) == sorted(WORKLOADS)
     assert plain["reached"].all()
     assert (plain["ratio.step_time.low"] > 0).all()
-    assert (plain["target_share"] == [SHELF[name]().target for name in plain["workload"]]).all()
+    assert (plain["target_share"] == [WORKLOADS[name]().target for name in plain["workload"]]).all()
 
 
 def test_keeping_leaves_records_and_nothing_to_look_at(tmp_path):

@@ -7,7 +7,7 @@ import torch
 
 from kit.core.errors import ShapeMismatch
 from kit.data import load_co2
-from kit.data.co2 import as_last_year
+from kit.data.co2 import seasonal_naive
 from kit.inference import evaluate
 from kit.training import train
 from kit.workloads import forecast
@@ -90,7 +90,7 @@ def test_a_steady_rise_and_a_regular_year_are_forecast_without_error():
     series = pd.Series(350 + 0.03 * week + 3 * np.sin(2 * np.pi * week / 52))
     for first in (104, 111, 250):
         shown, coming = slowly(series, first)
-        told = as_last_year(torch.tensor(shown).unsqueeze(0))
+        told = seasonal_naive(torch.tensor(shown).unsqueeze(0))
         np.testing.assert_allclose(told[0], coming, atol=1e-9)
 
 
@@ -105,7 +105,7 @@ def test_no_other_naive_rise_does_better_in_training_or_reaches_the_target(work)
         return float(work.score(method(inputs), targets).mean())
 
     others = (1, 2, 8, 13, 26, 52)
-    assert reached("train", as_last_year) > max(reached("train", rise_of(n)) for n in others)
+    assert reached("train", seasonal_naive) > max(reached("train", rise_of(n)) for n in others)
     assert work.target > 0.04 + max(reached("test", rise_of(n)) for n in others)
     # Of validation that is not true: a training that stops there at the target may stop too soon.
     assert work.target < max(reached("validation", rise_of(n)) for n in others)
@@ -125,7 +125,7 @@ def linear(work):
     [
         (lambda x: x[:, -4:, 0].mean(1, keepdim=True).expand(-1, 8), 0.13),  # the latest level
         (lambda x: x[:, :8, 0], 0.10),  # the year before
-        (as_last_year, 0.59),
+        (seasonal_naive, 0.59),
     ],
 )
 def test_what_the_naive_reach(work, method, near):
@@ -143,7 +143,7 @@ def test_what_a_straight_line_reaches(work):
 @pytest.mark.parametrize("shape", [(2, 52), (2, 52, 1), (2, 51, 2), (52, 2), (1, 2, 52, 2)])
 def test_weeks_of_another_shape_are_refused(shape):
     with pytest.raises(ShapeMismatch) as told:
-        as_last_year(torch.zeros(shape))
+        seasonal_naive(torch.zeros(shape))
     assert str(shape) in str(told.value) and "(N, 52, 2)" in str(told.value)
 
 
@@ -171,5 +171,5 @@ def test_what_is_learnt_beats_what_is_naive(work, name):
     before = evaluate(model, work).mean.value
     train(model, work, **work.recipe, seed=1, live=False)
     inputs, targets = work.data["test"]
-    naive = float(work.score(as_last_year(inputs), targets).mean())
+    naive = float(work.score(seasonal_naive(inputs), targets).mean())
     assert before < 0.3 < naive < work.target <= evaluate(model, work).mean.value

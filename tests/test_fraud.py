@@ -13,12 +13,12 @@ from kit.core.errors import BadValue, ShapeMismatch
 from kit.data.payments import (
     COPIED_NUMBER,
     FEATURES,
+    FRAUD_KINDS,
     GENUINE,
-    KINDS_OF_FRAUD,
     STOLEN_CARD,
-    drawn,
-    evidence,
+    draw_payments,
     log_density,
+    log_likelihood_ratio,
 )
 from kit.inference import evaluate, predict
 from kit.training import train
@@ -38,7 +38,7 @@ def work():
 @pytest.fixture(scope="module")
 def many():
     """Half a million payments that nobody was trained on, 2,500 of them frauds."""
-    return drawn(500_000, seed=77)
+    return draw_payments(500_000, seed=77)
 
 
 def told(suspicion):
@@ -103,7 +103,7 @@ def test_the_density_of_a_kind_is_the_product_of_what_its_numbers_say(many, kind
 def test_the_evidence_is_as_strong_as_it_says(many):
     """Where it and the base rate make fraud p likely, a share p of the payments are frauds."""
     inputs, targets = many
-    likely = torch.sigmoid(evidence(inputs) + math.log(0.005 / 0.995))
+    likely = torch.sigmoid(log_likelihood_ratio(inputs) + math.log(0.005 / 0.995))
     for low, high in [(0, 0.001), (0.001, 0.01), (0.01, 0.1), (0.1, 0.3), (0.3, 0.6), (0.6, 1)]:
         here = (likely >= low) & (likely < high)
         expected = float(likely[here].sum())
@@ -115,7 +115,7 @@ def test_the_evidence_is_as_strong_as_it_says(many):
 @pytest.mark.parametrize("shape", [(7,), (3, 6), (3, 7, 1)])
 def test_payments_of_another_shape_are_refused(shape):
     with pytest.raises(ShapeMismatch) as said:
-        evidence(torch.zeros(shape))
+        log_likelihood_ratio(torch.zeros(shape))
     assert str(shape) in str(said.value) and f"(N, {len(FEATURES)})" in str(said.value)
 
 
@@ -124,8 +124,9 @@ def test_payments_of_another_shape_are_refused(shape):
 
 def test_what_the_best_detector_finds(work, many):
     inputs, targets = work.data["test"]
-    assert recall(evidence(inputs), targets) == pytest.approx(0.82, abs=0.005)  # fixed by the seed
-    assert recall(evidence(many.inputs), many.targets) == pytest.approx(0.84, abs=0.02)
+    known = recall(log_likelihood_ratio(inputs), targets)
+    assert known == pytest.approx(0.82, abs=0.005)  # fixed by the seed
+    assert recall(log_likelihood_ratio(many.inputs), many.targets) == pytest.approx(0.84, abs=0.02)
 
 
 def test_what_single_numbers_find(work):
@@ -149,10 +150,12 @@ def test_chance_finds_one_in_a_hundred(many):
     assert recall(guess, many.targets) == pytest.approx(0.01, abs=0.008)
 
 
-@pytest.mark.parametrize("kind", KINDS_OF_FRAUD)
+@pytest.mark.parametrize("kind", FRAUD_KINDS)
 def test_who_knows_one_kind_alone_finds_less(many, kind):
     alone = log_density(many.inputs, kind) - log_density(many.inputs, GENUINE)
-    assert recall(alone, many.targets) < recall(evidence(many.inputs), many.targets) - 0.05
+    assert (
+        recall(alone, many.targets) < recall(log_likelihood_ratio(many.inputs), many.targets) - 0.05
+    )
 
 
 @cache
@@ -177,7 +180,7 @@ def test_an_untrained_network_finds_little(work, seed):
 def test_no_network_beats_the_best_detector(many):
     """On the same payments: what one finds and the other does not, to either side."""
     logits = predict(trained(), many.inputs)
-    best = is_found(told(evidence(many.inputs)), many.targets)
+    best = is_found(told(log_likelihood_ratio(many.inputs)), many.targets)
     network = is_found(logits, many.targets)
     won, lost = int((network & ~best).sum()), int((best & ~network).sum())
     assert won - lost < 2.6 * math.sqrt(won + lost)  # 99.5 %, McNemar
@@ -225,14 +228,15 @@ def test_who_says_the_same_of_all_finds_nothing():
 
 
 def test_at_most_one_genuine_payment_in_a_hundred_raises_an_alarm(many):
-    for logits in (told(evidence(many.inputs)), told(many.inputs[:, 0].round())):  # also with ties
+    # Rounded, so that there are ties.
+    for logits in (told(log_likelihood_ratio(many.inputs)), told(many.inputs[:, 0].round())):
         false = ~alarm_precision(logits, many.targets)
         assert false.sum() <= 0.01 * (many.targets == 0).sum()
 
 
 def test_even_the_best_detectors_alarms_are_mostly_false(many):
     """Bayes: 0.5 % · 84 % against 99.5 % · 1 %."""
-    right = alarm_precision(told(evidence(many.inputs)), many.targets).double().mean()
+    right = alarm_precision(told(log_likelihood_ratio(many.inputs)), many.targets).double().mean()
     assert right == pytest.approx(0.005 * 0.84 / (0.005 * 0.84 + 0.995 * 0.01), abs=0.01)
     assert right < 0.35
 
@@ -240,5 +244,7 @@ def test_even_the_best_detectors_alarms_are_mostly_false(many):
 @pytest.mark.parametrize(("genuine", "frauds"), [((), (1.0, 2.0)), ((1.0, 2.0), ()), ((), ())])
 @pytest.mark.parametrize("judge", [is_found, alarm_precision])
 def test_without_both_kinds_there_is_nothing_to_find(judge, genuine, frauds):
-    with pytest.raises(BadValue, match=rf"{len(genuine)} genuine .* {len(frauds)} frauds: needs"):
+    with pytest.raises(
+        BadValue, match=rf"{len(genuine)} genuine .* {len(frauds)} frauds; the threshold needs"
+    ):
         judge(*payments_of(genuine, frauds))

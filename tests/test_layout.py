@@ -140,7 +140,7 @@ def test_experiments_need_no_widgets():
 
 
 # `kit.workloads.fraud` is the workload and the file that makes it: one thing has one name there.
-SHARED = {f"kit.workloads.{name}" for name in kit.workloads.SHELF}
+SHARED = {f"kit.workloads.{name}" for name in kit.workloads.WORKLOADS}
 
 
 @pytest.mark.parametrize("module", [m for m in MODULES if m not in ("kit", "kit.__main__")])

@@ -39,7 +39,7 @@ def shelves():
     lacking = replace(workloads.vision(), name="lacking", needs=("no_such_module",), extra="speech")
     nowhere = techniques.Technique("int1", "a bit", techniques.untouched, 0.0, lambda _: "no bits")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(workloads.SHELF, "lacking", lambda: lacking)
+        patch.setitem(workloads.WORKLOADS, "lacking", lambda: lacking)
         patch.setitem(techniques.SHELF, "int1", nowhere)
         yield
 

@@ -93,7 +93,7 @@ def test_a_batch_that_does_not_fall_into_parts_is_refused(vision):
         run(fresh(), vision, accumulate=5)
 
 
-@pytest.mark.parametrize("name", workloads.SHELF)
+@pytest.mark.parametrize("name", workloads.WORKLOADS)
 def test_a_loss_that_is_no_mean_of_its_parts_is_refused(name):
     """Padding counts for nothing, so a short translation's parts weigh otherwise than the whole."""
     work = workloads.get(name)

@@ -12,12 +12,20 @@ import torch
 from kit.core.errors import ShapeMismatch, UnknownName
 from kit.costs.counting import count
 from kit.data import Split, load_clicks
-from kit.data.clicks import FEWEST, ITEMS, MOST, PEOPLE, choices, oracle, preferences
+from kit.data.clicks import (
+    ITEMS,
+    MAX_CLICKS,
+    MIN_CLICKS,
+    PEOPLE,
+    draw_clicks,
+    true_log_odds,
+    true_scores,
+)
 from kit.inference import evaluate, predict
 from kit.models import TwoTower, TwoTowerConfig
 from kit.training import train
 from kit.workloads import recommendation
-from kit.workloads.recommendation import is_among_first
+from kit.workloads.recommendation import is_in_top_ten
 
 HELD_OUT = ["validation", "test"]
 
@@ -29,7 +37,7 @@ def data():
 
 @pytest.fixture(scope="module")
 def clicked():
-    return choices()
+    return draw_clicks()
 
 
 def bags(items: torch.Tensor) -> list[frozenset[int]]:
@@ -41,9 +49,9 @@ def bags(items: torch.Tensor) -> list[frozenset[int]]:
 
 
 def test_everybody_clicks_some_items_and_none_twice(clicked):
-    assert clicked.shape == (PEOPLE, MOST)
+    assert clicked.shape == (PEOPLE, MAX_CLICKS)
     counts = (clicked > 0).sum(1)
-    assert (counts.min(), counts.max()) == (FEWEST, MOST)
+    assert (counts.min(), counts.max()) == (MIN_CLICKS, MAX_CLICKS)
     assert counts.sum() == 54_406
     assert [len(bag) for bag in bags(clicked)] == counts.tolist()
     assert clicked.max() == ITEMS
@@ -51,7 +59,7 @@ def test_everybody_clicks_some_items_and_none_twice(clicked):
 
 
 def test_popularity_follows_zipfs_law_and_tastes_have_their_strength():
-    odds = preferences()[:, 1:]
+    odds = true_log_odds()[:, 1:]
     popularity = odds.mean(0).sort(descending=True).values
     law = -torch.arange(1, ITEMS + 1, dtype=torch.float64).log()
     torch.testing.assert_close(popularity, law, atol=0.4, rtol=0)  # tastes average out, nearly
@@ -61,31 +69,31 @@ def test_popularity_follows_zipfs_law_and_tastes_have_their_strength():
 def in_first_ten(scores: torch.Tensor, items: torch.Tensor) -> tuple[float, float]:
     """Share of the items among the ten best, and what it should be if the scores are log-odds."""
     expected = scores.softmax(-1).topk(10).values.sum(-1).mean()
-    return float(is_among_first(scores, items).double().mean()), float(expected)
+    return float(is_in_top_ten(scores, items).double().mean()), float(expected)
 
 
 def test_the_first_click_follows_the_odds(clicked):
-    share, expected = in_first_ten(preferences(), clicked[:, 0])
+    share, expected = in_first_ten(true_log_odds(), clicked[:, 0])
     assert share == pytest.approx(expected, abs=4 * (0.25 / PEOPLE) ** 0.5)
 
 
 @pytest.mark.parametrize("split", HELD_OUT)
 def test_a_later_click_follows_the_odds_of_what_is_left(split, data):
     """So that the oracle's score is the best possible, but for luck."""
-    share, expected = in_first_ten(oracle(split), data[split].targets)
+    share, expected = in_first_ten(true_scores(split), data[split].targets)
     assert share == pytest.approx(expected, abs=4 * (0.25 / PEOPLE) ** 0.5)
 
 
 def test_the_oracle_never_offers_what_was_clicked(data):
     for split in HELD_OUT:
-        scores, (inputs, targets) = oracle(split), data[split]
+        scores, (inputs, targets) = true_scores(split), data[split]
         assert scores.gather(1, inputs).isneginf().all() and scores[:, 0].isneginf().all()
         assert scores.gather(1, targets.unsqueeze(1)).isfinite().all()
 
 
 def test_an_oracle_of_other_splits_is_refused():
     with pytest.raises(UnknownName, match=r"'train'.*There are: validation, test"):
-        oracle("train")
+        true_scores("train")
 
 
 # --- Who sees what -------------------------------------------------------------------------------
@@ -147,10 +155,10 @@ def at_random(data) -> torch.Tensor:
 
 
 RIVALS = {
-    r"at random hold (\d+)": at_random,
+    r"random items (\d+)": at_random,
     r"most popular (\d+)": popular,
-    r"of the history (\d+)": nearest,
-    r"true tastes holds (\d+)": lambda _: oracle(),
+    r"with the history (\d+)": nearest,
+    r"reaches (\d+)": lambda _: true_scores(),
 }
 
 
@@ -164,7 +172,7 @@ def test_the_workload_tells_what_its_rivals_score(pattern, data):
     inputs, targets = data["test"]
     scores = RIVALS[pattern](data).scatter(1, inputs, -torch.inf)
     scores = scores.index_fill(1, tensor(0), -torch.inf)
-    share = float(is_among_first(scores, targets).double().mean())
+    share = float(is_in_top_ten(scores, targets).double().mean())
     assert share == pytest.approx(told(pattern), abs=0.01)
 
 
@@ -247,7 +255,7 @@ def test_it_costs_what_it_costs_by_hand(b, items, d):
 @pytest.mark.parametrize(("place", "right"), [(1, True), (10, True), (11, False), (30, False)])
 def test_the_first_ten_count(place, right):
     scores = -torch.arange(30.0).unsqueeze(0)
-    assert is_among_first(scores, torch.tensor([place - 1])).tolist() == [right]
+    assert is_in_top_ten(scores, torch.tensor([place - 1])).tolist() == [right]
 
 
 def test_people_whom_the_training_never_saw_are_served_too(data):

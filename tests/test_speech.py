@@ -22,26 +22,26 @@ import torch
 from kit.core.errors import BadValue, NotInstalled, ShapeMismatch, UnknownName
 from kit.costs.counting import count
 from kit.data import load_spoken_digits, spoken_digits
-from kit.data.cache import is_kept, kept
+from kit.data.cache import cached, is_cached
 from kit.data.speech_synthesis import RATE_HZ, accents, say, speakers
 from kit.data.spoken_digits import (
     ACCENTS,
-    ALIKE,
     BANDS,
-    HELD_BACK,
+    CACHE_NAME,
+    HELD_OUT,
     HOP,
-    KEPT_AS,
     RANGE_DB,
+    SIMILAR_SPEAKERS,
     STEPS,
     TAKES,
     WINDOW,
     WORDS,
-    as_input,
     hertz,
     log_mel,
     mel,
     mel_filters,
-    who_speaks,
+    split_speakers,
+    to_spectrogram,
 )
 from kit.inference import evaluate
 from kit.models import CNN1d, CNN1dConfig
@@ -106,14 +106,14 @@ def test_pitch_makes_a_voice_high_or_low():
 
 @pytest.mark.parametrize("voice", ["de", "en-gb-scotland", "en-us+f1", "en-us+whisper"])
 def test_other_accents_and_speakers_sound_different(voice):
-    american, again, other = (as_input(say("nine", v)) for v in ("en-us", "en-us", voice))
+    american, again, other = (to_spectrogram(say("nine", v)) for v in ("en-us", "en-us", voice))
     assert (american - other).norm() > 3 * (american - again).norm()
 
 
 def test_all_accents_and_speakers_that_are_used_are_there():
     assert set(ACCENTS) <= set(accents())
     assert len(speakers()) == len(set(speakers())) > 100
-    assert set(chain(*ALIKE)) <= set(speakers())
+    assert set(chain(*SIMILAR_SPEAKERS)) <= set(speakers())
 
 
 @pytest.mark.parametrize(
@@ -294,7 +294,7 @@ def test_volume_does_not_matter():
 
 def test_silence_is_nothing():
     assert not log_mel(torch.zeros(RATE_HZ)).any()
-    assert not as_input(torch.zeros(RATE_HZ)).any()
+    assert not to_spectrogram(torch.zeros(RATE_HZ)).any()
 
 
 @pytest.mark.parametrize("samples", [WINDOW, WINDOW + HOP - 1, WINDOW + HOP, 10_000])
@@ -315,7 +315,7 @@ def steps_heard(frames: torch.Tensor) -> list[int]:
 
 def test_silence_around_a_word_changes_nothing():
     word, quiet = tone(500, 0.3), torch.zeros(20 * HOP)
-    alone, framed = as_input(word, 1.0), as_input(torch.cat([quiet, word, quiet]), 1.0)
+    alone, framed = to_spectrogram(word, 1.0), to_spectrogram(torch.cat([quiet, word, quiet]), 1.0)
     assert alone.shape == framed.shape == (STEPS, BANDS)
     more = len(steps_heard(framed)) - len(steps_heard(alone))
     assert 0 <= more <= 4  # windows that hold a part of the word
@@ -324,7 +324,7 @@ def test_silence_around_a_word_changes_nothing():
 
 @pytest.mark.parametrize("before", [0.0, 0.25, 0.5, 1.0])
 def test_a_word_stands_where_it_is_put(before):
-    heard = steps_heard(as_input(tone(500, 0.3), before))
+    heard = steps_heard(to_spectrogram(tone(500, 0.3), before))
     assert heard == list(range(heard[0], heard[-1] + 1))
     assert heard[0] == round(before * (STEPS - len(heard)))
 
@@ -332,7 +332,7 @@ def test_a_word_stands_where_it_is_put(before):
 @pytest.mark.parametrize("before", [-0.1, 1.01, math.nan])
 def test_a_word_cannot_stand_outside(before):
     with pytest.raises(BadValue, match=rf"before={before!r}: needs a share from 0 to 1"):
-        as_input(tone(500), before)
+        to_spectrogram(tone(500), before)
 
 
 def test_the_words_of_a_split_stand_anywhere(work):
@@ -341,7 +341,7 @@ def test_the_words_of_a_split_stand_anywhere(work):
 
 
 def test_a_word_that_is_too_long_loses_its_end():
-    frames = as_input(torch.cat([tone(300, 0.5), tone(3_000, 0.8)]))
+    frames = to_spectrogram(torch.cat([tone(300, 0.5), tone(3_000, 0.8)]))
     assert frames.shape == (STEPS, BANDS)
     assert frames[0].argmax() < frames[-1].argmax()
 
@@ -380,33 +380,33 @@ def files(folder: Path) -> list[str]:
 
 def test_what_is_kept_is_made_once(cache):
     make = Maker()
-    assert not is_kept("few")
-    assert right(kept("few", make)) and is_kept("few")
-    assert right(kept("few", make)) and make.times == 1
+    assert not is_cached("few")
+    assert right(cached("few", make)) and is_cached("few")
+    assert right(cached("few", make)) and make.times == 1
     assert files(cache) == ["few.safetensors"]
 
 
 def test_a_file_cut_short_is_made_anew(cache):
     make = Maker()
-    kept("few", make)
+    cached("few", make)
     (file,) = cache.rglob("*.safetensors")
     whole = file.read_bytes()
     for length in range(len(whole)):
         file.write_bytes(whole[:length])
-        assert right(kept("few", make)) and make.times == length + 2
+        assert right(cached("few", make)) and make.times == length + 2
         assert file.read_bytes() == whole
 
 
 @pytest.mark.parametrize("flip", [0x01, 0x80, 0xFF])
 def test_a_file_with_any_byte_altered_is_made_anew(cache, flip):
     make = Maker()
-    kept("few", make)
+    cached("few", make)
     (file,) = cache.rglob("*.safetensors")
     whole = file.read_bytes()
     altered = [bytes([*whole[:i], byte ^ flip, *whole[i + 1 :]]) for i, byte in enumerate(whole)]
     for content in altered:
         file.write_bytes(content)
-        assert right(kept("few", make))
+        assert right(cached("few", make))
     assert make.times > 0.9 * len(whole)  # but for bytes that mean nothing: blanks in the header
 
 
@@ -415,7 +415,7 @@ def test_a_stranger_in_its_place_is_made_anew(cache):
 
     (cache / "data").mkdir(parents=True)
     save_file({"a": torch.ones(1)}, cache / "data" / "few.safetensors")
-    assert right(kept("few", Maker()))
+    assert right(cached("few", Maker()))
 
 
 def test_work_that_was_interrupted_leaves_nothing(cache, monkeypatch):
@@ -423,10 +423,10 @@ def test_work_that_was_interrupted_leaves_nothing(cache, monkeypatch):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        kept("few", interrupted)  # while it was made
+        cached("few", interrupted)  # while it was made
     monkeypatch.setattr(os, "replace", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        kept("few", Maker())  # while it was written
+        cached("few", Maker())  # while it was written
     assert files(cache) == []
 
 
@@ -434,7 +434,7 @@ def test_where_nothing_can_be_written_nothing_is_kept(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("no folder")
     monkeypatch.setenv("KIT_CACHE", str(tmp_path / "file"))
     make = Maker()
-    assert right(kept("few", make)) and right(kept("few", make)) and make.times == 2
+    assert right(cached("few", make)) and right(cached("few", make)) and make.times == 2
 
 
 # --- The clips -----------------------------------------------------------------------------------
@@ -456,30 +456,30 @@ def digest(dataset) -> str:
 
 
 def test_every_speaker_is_in_one_split_and_with_those_who_sound_alike():
-    splits = who_speaks()
+    splits = split_speakers()
     everybody = list(chain(*splits.values()))
     assert len(everybody) == len(set(everybody)) and set(everybody) == set(speakers())
-    assert len(splits["test"]) == len(splits["validation"]) == HELD_BACK
+    assert len(splits["test"]) == len(splits["validation"]) == HELD_OUT
     home = {name: split for split, names in splits.items() for name in names}
-    assert all(len({home[name] for name in family}) == 1 for family in ALIKE)
+    assert all(len({home[name] for name in family}) == 1 for family in SIMILAR_SPEAKERS)
 
 
 def test_nobody_has_a_twin_in_another_split():
     """Ten words by each: those listed as alike are, and in other splits nobody is so near."""
     names = speakers()
-    home = {name: split for split, members in who_speaks().items() for name in members}
-    said = [torch.cat([as_input(say(w, f"en-us+{name}")) for w in WORDS]) for name in names]
+    home = {name: split for split, members in split_speakers().items() for name in members}
+    said = [torch.cat([to_spectrogram(say(w, f"en-us+{name}")) for w in WORDS]) for name in names]
     said = torch.stack(said).flatten(1)
     apart = torch.cdist(said, said).fill_diagonal_(math.inf)
     elsewhere = torch.tensor([[home[a] != home[b] for b in names] for a in names])
-    twins = [[names.index(name) for name in family] for family in ALIKE]
+    twins = [[names.index(name) for name in family] for family in SIMILAR_SPEAKERS]
     farthest_twin = max(float(apart[i, family].min()) for family in twins for i in family)
     assert 0 < farthest_twin < 12 and apart[elsewhere].min() > 6
     assert apart[elsewhere].median() > 20
 
 
 def test_each_speaker_says_each_digit_equally_often(work):
-    for name, members in who_speaks().items():
+    for name, members in split_speakers().items():
         inputs, targets = work.data[name]
         assert inputs.shape == (len(members) * len(WORDS) * TAKES, STEPS, BANDS)
         assert set(targets.bincount().tolist()) == {len(members) * TAKES}
@@ -493,15 +493,15 @@ def test_clips_go_from_silence_to_loudest(work):
 
 
 def test_clips_that_are_made_otherwise_are_kept_under_another_name(work):
-    """If this fails, raise the number in KEPT_AS, then write the new figures here: else those who
-    have kept the old clips would go on with them.
+    """If this fails, raise the number in CACHE_NAME, then write the new figures here. Otherwise
+    people with the old clips in their cache would go on with them.
     """
     inputs, targets = work.data["train"]
     loud, step, band = inputs.sum(), torch.arange(STEPS), torch.arange(BANDS)
     middles = [(inputs.sum((0, 2)) * step).sum() / loud, (inputs.sum((0, 1)) * band).sum() / loud]
     wide = ((inputs.sum((0, 2)) * (step - middles[0]).square()).sum() / loud).sqrt()
     told = [len(inputs), float(inputs.mean()), *map(float, middles), float(wide)]
-    assert KEPT_AS == "spoken-digits-2"
+    assert CACHE_NAME == "spoken-digits-2"
     assert targets[:12].tolist() == [8, 0, 9, 4, 0, 9, 1, 1, 7, 0, 5, 7]
     assert told == pytest.approx([1_920, 0.186, 31.25, 12.21, 13.11], rel=0.01)
 
@@ -535,7 +535,7 @@ def test_without_the_engine_and_without_clips_it_says_how_to_get_it(cache):
     assert told.startswith("NotInstalled: the workload 'speech' needs espeakng_loader, which is")
     assert '.[speech]"' in told and told.endswith("('espeakng_loader',)\n")
     (cache / "data").mkdir(parents=True)
-    (cache / "data" / f"{KEPT_AS}.safetensors").write_bytes(b"damaged")
+    (cache / "data" / f"{CACHE_NAME}.safetensors").write_bytes(b"damaged")
     told = python(LOAD).stdout
     assert told.startswith("NotInstalled: the speech synthesiser needs espeakng_loader")
     assert '.[speech]"' in told
@@ -568,7 +568,7 @@ def test_an_interrupted_synthesis_leaves_no_half_file(cache, how):
 
 def test_the_workload_asks_for_the_engine_only_where_nothing_is_kept(cache):
     assert speech().needs == ("espeakng_loader",) and speech().extra == "speech"
-    kept(KEPT_AS, Maker())
+    cached(CACHE_NAME, Maker())
     assert speech().needs == ()
 
 
@@ -637,6 +637,6 @@ def test_a_trained_model_understands_what_is_said_now(work):
     model = work.model()
     train(model, work, **work.recipe, live=False)
     assert evaluate(model, work).mean.value >= work.target
-    voice = f"en-us+{who_speaks()['test'][0]}"
-    heard = model(torch.stack([as_input(say(word, voice)) for word in WORDS]))
+    voice = f"en-us+{split_speakers()['test'][0]}"
+    heard = model(torch.stack([to_spectrogram(say(word, voice)) for word in WORDS]))
     assert is_right(heard, torch.arange(10)).sum() >= 8

@@ -14,7 +14,7 @@ from torch.nn.functional import cross_entropy
 from kit.core.errors import BadValue, ShapeMismatch
 from kit.costs.counting import count
 from kit.data import Split, load_number_words, number_words
-from kit.data.number_words import END, PADDING, SOURCE, START, SYMBOLS, TARGET, numbers
+from kit.data.number_words import END, PADDING, SOURCE, START, SYMBOLS, TARGET, draw_numbers
 from kit.inference import predict
 from kit.models import Seq2Seq, Seq2SeqConfig, seq2seq
 from kit.training import train
@@ -34,8 +34,8 @@ def test_every_row_is_its_numbers_words(data):
     parts = [data[name] for name in ("train", "validation", "test")]
     inputs, targets = (torch.cat(side) for side in zip(*parts, strict=True))
     picked = slice(None, None, 40)
-    german = [num2words(number, lang="de") for number in numbers()[picked]]
-    english = [num2words(number, lang="en") for number in numbers()[picked]]
+    german = [num2words(number, lang="de") for number in draw_numbers()[picked]]
+    english = [num2words(number, lang="en") for number in draw_numbers()[picked]]
     assert data.decode(inputs[picked, :SOURCE]) == german
     assert data.decode(targets[picked]) == english
     assert data.decode(inputs[picked, SOURCE + 1 :]) == english
@@ -52,7 +52,7 @@ def test_each_place_is_shown_what_should_stand_before_it(data):
 
 
 def test_the_numbers_are_the_small_ones_and_as_many_of_four_as_of_five_digits():
-    drawn = numbers()
+    drawn = draw_numbers()
     assert len(set(drawn)) == len(drawn) == 8_000
     assert sorted(drawn)[:1_000] == list(range(1_000))
     digits = [len(str(number)) for number in drawn]

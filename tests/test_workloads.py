@@ -14,11 +14,11 @@ from kit.core.errors import NotInstalled, ShapeMismatch, UnknownName
 from kit.data import Split
 from kit.inference import Score, evaluate, predict
 from kit.training import train
-from kit.workloads import SHELF, Workload, get, is_right
-from kit.workloads.scores import variance_explained
+from kit.workloads import WORKLOADS, Workload, get, is_right
+from kit.workloads.workload import variance_explained
 
 
-@pytest.fixture(scope="module", params=SHELF)
+@pytest.fixture(scope="module", params=WORKLOADS)
 def work(request) -> Workload:
     """With its data, which are read once; left out, with the reason, where it cannot be made."""
     work = get(request.param)
@@ -40,8 +40,8 @@ def worth(work: Workload, model: nn.Module, split: str = "validation") -> Tensor
 # --- What each promises --------------------------------------------------------------------------
 
 
-def test_it_is_called_as_on_the_shelf_and_says_what_it_stands_for(work):
-    assert SHELF[work.name]().name == work.name
+def test_it_is_called_as_it_is_registered_and_says_what_it_stands_for(work):
+    assert WORKLOADS[work.name]().name == work.name
     for told in (work.stands_for, work.differs):
         assert told and told == " ".join(told.split()) and not told.endswith(".")
 

@@ -1,4 +1,4 @@
-"""Data that take long to make, kept in the user's cache after the first time."""
+"""Data that take long to make: made once, then read from the user's cache."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from kit.core.errors import CheckpointRefused
 from kit.core.files import atomic_write, cache_folder, read_file
 
 
-def kept(name: str, make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
-    """The tensors kept under this name; made if there are none, or if their file is damaged.
+def cached(name: str, make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
+    """The tensors cached under this name. If there are none, or the file is damaged, make them.
 
-    Where nothing can be written, nothing is kept, and they are made again the next time.
+    If the cache cannot be written, they are made again the next time.
     """
     tensors = _read(_path(name))
     if tensors is None:
@@ -26,8 +26,8 @@ def kept(name: str, make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
     return tensors
 
 
-def is_kept(name: str) -> bool:
-    """Whether there is a file of that name; only reading tells whether it is whole."""
+def is_cached(name: str) -> bool:
+    """Whether there is a file of that name; whether it is intact shows only when it is read."""
     return _path(name).is_file()
 
 
@@ -36,6 +36,6 @@ def _path(name: str) -> Path:
 
 
 def _read(path: Path) -> dict[str, Tensor] | None:
-    with suppress(OSError, CheckpointRefused):  # not there, cut short, or not what was written
+    with suppress(OSError, CheckpointRefused):  # missing, cut short, or damaged
         return tensor_files.unpack(path, read_file(path))
     return None

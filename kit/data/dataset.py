@@ -1,10 +1,10 @@
-"""A dataset: examples with their targets, in splits that never share an example."""
+"""A dataset: examples with their targets, in splits that have no example in common."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -15,7 +15,7 @@ from kit.data.batching import as_tokens, feed
 
 
 class Split(NamedTuple):
-    """Examples and what is to be said of each: (N, …) and (N, …), on the CPU."""
+    """Inputs (N, …) and targets (N, …) of N examples, on the CPU."""
 
     inputs: Tensor
     targets: Tensor
@@ -25,19 +25,19 @@ class Split(NamedTuple):
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """The split in batches, each (B, …) and (B, …), on the device.
 
-        There is no loader: some batches at a time are gathered into a chunk of a few megabytes,
-        and a batch is a view of it, which costs about a microsecond. On CUDA nothing waits: small
-        data stay on the GPU, of others the next chunk is copied while one is computed on. Bytes
-        (uint8) are tokens of a text: their batches are int64.
+        There is no data loader: several batches are gathered into a chunk of a few megabytes, and
+        a batch is a view of it, which costs about a microsecond. On CUDA nothing waits: small
+        data stay on the GPU, and for larger data the next chunk is copied during the computation.
+        Bytes (uint8) are tokens of a text: their batches are int64.
 
         Parameters
         ----------
         batch_size
             Examples per batch.
         seed
-            None: as stored, the last batch may be smaller (to look at each example once).
-            A seed: shuffled by it, the rest that does not fill a batch left out (for training:
-            all steps do equal work, and the same seed always gives the same batches).
+            None: in the stored order, and the last batch may be smaller. This gives each example
+            once. With a seed: shuffled by it, without the rest that does not fill a batch. Then
+            all training steps do equal work, and a seed always gives the same batches.
 
         Raises
         ------
@@ -84,11 +84,11 @@ class Dataset:
 
 
 class Task(Protocol):
-    """What inference and training ask of a workload, and no more."""
+    """What inference and training need of a workload."""
 
     @property
     def name(self) -> str:
-        """Its word."""
+        """Its name, as in results and checkpoints."""
 
     def batches(
         self,
@@ -100,29 +100,26 @@ class Task(Protocol):
         """Batches of inputs and targets."""
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """A scalar that training makes smaller: mean per target, nats."""
+        """A scalar that training minimises: the mean per target, in nats."""
 
     def score(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """From all of a split: what each example (that counts) is worth, 0 to 1."""
+        """From a complete split, one value per example: 1 right, 0 wrong, or a share in between."""
 
     @property
     def measure(self) -> str:
-        """What the score is a share of, in words."""
+        """What the score is a share of, as the end of a sentence."""
 
     @property
     def trial(self) -> Callable[[Callable[[Tensor], Tensor], str], Tensor] | None:
-        """Instead of the score: from a way to predict to what each attempt is worth."""
+        """A test by use that replaces the score: from a predict function to a value per attempt."""
 
     def size(self, split: str) -> int:
-        """How many examples the split has."""
+        """The number of examples in the split."""
 
 
 def example_batch(inputs: Tensor, batch_size: int) -> Tensor:
-    """The first examples, repeated until there are `batch_size`: (B, …), as batches have them."""
+    """A batch (B, …) of the first examples, repeated if there are fewer than `batch_size`."""
     batch_size = check_whole("batch_size", batch_size)
     repeats = -(-batch_size // len(inputs))
     few = torch.cat([inputs] * repeats)[:batch_size] if repeats > 1 else inputs[:batch_size]
     return as_tokens(few)
-
-
-__all__: list[Any] = ["Dataset", "Split", "Task", "example_batch"]

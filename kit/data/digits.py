@@ -1,10 +1,10 @@
-"""Handwritten digits: real, small, and part of scikit-learn, so there is nothing to download."""
+"""Handwritten digits: real, small, and part of scikit-learn, so nothing is downloaded."""
 
 import torch
 
 from kit.data.dataset import Dataset, cut
 
-SEED = 0  # of the shuffle before splitting; fixed, so that a test score means the same everywhere
+SEED = 0  # of the shuffle before splitting; fixed, so that test scores can be compared
 SIZES = {"train": 1_197, "validation": 300, "test": 300}
 
 

@@ -1,15 +1,15 @@
-"""Published files: fetched once, checked against their digest, kept in the user's cache.
+"""Downloads: each file is fetched once, checked against its digest, and saved in the user's cache.
 
 what happens                               what `fetch` does
-a copy is kept, and its digest is right    it asks no server
-a download broke off, or was killed        what came is in NAME.part; it asks for the rest
-the server cannot do that, or has changed  it takes the whole anew
-silence, a broken connection, overload     it tries again after a pause, then elsewhere
-not there, not reachable, other bytes      it tries elsewhere
-two processes want the same file           one fetches, the other waits
+the cache has the file, digest correct     it uses no network
+a download was interrupted                 the bytes so far are in NAME.part; it asks for the rest
+the server cannot resume, or file changed  it downloads the complete file again
+silence, a broken connection, overload     it tries again after a pause, then the next mirror
+not found, not reachable, wrong digest     it tries the next mirror
+two processes want the same file           one downloads, the other waits
 
-`KIT_MIRROR` is the URL of a folder that is asked first, laid out as `downloads` in the cache is:
-where one person runs `python -m http.server` in that folder, a class needs no other server.
+`KIT_MIRROR` is the URL of a folder that is tried first, with the layout of `downloads` in the
+cache. If one person runs `python -m http.server` in that folder, a class needs no other server.
 """
 
 from __future__ import annotations
@@ -30,60 +30,60 @@ from kit.core.errors import BadValue, DownloadFailed
 from kit.core.files import cache_folder, make_folder, open_without_links
 from kit.core.units import words
 
-# Why not pooch: it does most of this well, but a download that broke off begins again from
-# nothing, which on a line that breaks every few minutes means never.
+# Why not pooch: it does most of this well, but an interrupted download starts from zero again. On
+# a connection that breaks every few minutes, it would never finish.
 TIMEOUT_S = 15.0  # of silence, before and after the first byte
-OTHER_S = 1800.0  # for another process that fetches the same file
-PAUSES_S = (0.0, 1.0, 2.0)  # before each try at one place
+LOCK_TIMEOUT_S = 1800.0  # for another process that downloads the same file
+PAUSES_S = (0.0, 1.0, 2.0)  # before each try at one mirror
 BLOCK_BYTES = 1 << 16
-MAY_PASS = {408, 416, 429, 500, 502, 503, 504}  # 416: see `_ask`
+TEMPORARY = {408, 416, 429, 500, 502, 503, 504}  # HTTP codes worth another try; 416: see `_ask`
 
 
 class File(NamedTuple):
-    """A file that somebody publishes, and by what it is known."""
+    """A published file: its name, size, digest and mirrors."""
 
     name: str  # its path in the cache and on a mirror: "mnist/train-images-idx3-ubyte.gz"
     size_bytes: int
     digest: str  # "sha256:440f…": what `hashlib` calls the algorithm, then the digest in hex
-    places: tuple[str, ...]  # URLs of folders that have it, in the order to ask them
+    mirrors: tuple[str, ...]  # URLs of folders that have it, in the order to try them
 
 
-class _Trouble(Exception):
-    """Why a try failed, and whether another one at the same place may go better."""
+class _TryFailed(Exception):
+    """Why a try failed, and whether another try at the same mirror may succeed."""
 
-    def __init__(self, why: object, may_pass: bool):
+    def __init__(self, why: object, temporary: bool):
         super().__init__(str(why))
-        self.may_pass = may_pass
+        self.temporary = temporary
 
 
 def fetch(file: File, instead: str = "kit.data.load_digits()") -> Path:
-    """The path of the file in the user's cache: whole, with the right digest.
+    """The path of the file in the user's cache, complete and with the right digest.
 
     Raises
     ------
     DownloadFailed
-        No place gave it, or it cannot be kept; the message says where and why, and what is there
-        `instead`.
+        No mirror delivered it, or it cannot be saved. The message says where and why, and what
+        to use `instead`.
     """
     from filelock import FileLock, Timeout
 
     path = cache_folder() / "downloads" / file.name
     try:
-        if not _right(path, file):  # before the lock: a shared cache may be one we cannot write to
+        if not _is_intact(path, file):  # before the lock: a shared cache may be read-only
             urls = _urls(file)
             make_folder(path.parent)
-            with FileLock(f"{path}.lock", timeout=OTHER_S):
-                if not _right(path, file):  # another process may have been quicker
+            with FileLock(f"{path}.lock", timeout=LOCK_TIMEOUT_S):
+                if not _is_intact(path, file):  # another process may have finished it
                     _fetch(urls, file, path, instead)
     except Timeout as error:
         raise DownloadFailed(
-            f"{file.name}: another process has held {path}.lock for {OTHER_S:.0f} s. If none is "
-            f"fetching it, end that process and try again."
+            f"{file.name}: another process has held {path}.lock for {LOCK_TIMEOUT_S:.0f} s. "
+            f"End that process and try again."
         ) from error
     except OSError as error:
         raise DownloadFailed(
-            f"{file.name} cannot be kept in {path.parent}: {error.strerror or error}. "
-            "KIT_CACHE names another folder."
+            f"{file.name} cannot be saved in {path.parent}: {error.strerror or error}. "
+            "Set KIT_CACHE to another folder."
         ) from error
     return path
 
@@ -93,24 +93,24 @@ def _urls(file: File) -> list[str]:
     if mirror and urlsplit(mirror).scheme not in ("http", "https", "file"):
         raise BadValue(f"KIT_MIRROR={mirror!r}: needs a URL, such as 'http://192.168.0.7:8000'.")
     own = [f"{mirror}/{file.name}"] if mirror else []
-    return own + [place + Path(file.name).name for place in file.places]
+    return own + [folder + Path(file.name).name for folder in file.mirrors]
 
 
 def _fetch(urls: list[str], file: File, path: Path, instead: str) -> None:
-    """Put the file at its path, from the first place that has it."""
+    """Save the file at its path, from the first mirror that has it."""
     part, troubles = path.with_name(path.name + ".part"), {}
     for url in urls:
         for pause_s in PAUSES_S:
             time.sleep(pause_s)
             try:
                 _receive(url, file, part)
-            except _Trouble as trouble:
+            except _TryFailed as trouble:
                 troubles[url] = f"{urlsplit(url).netloc or url}: {trouble}"
-                if not trouble.may_pass:
+                if not trouble.temporary:
                     break
             else:
-                os.replace(part, path)  # at once: nobody ever sees half a file
-                _forget(part)
+                os.replace(part, path)  # atomic: nobody ever sees half a file
+                _delete(part)
                 return
     raise DownloadFailed(
         f"{file.name} ({words(file.size_bytes, 'B')}) could not be fetched: "
@@ -119,45 +119,47 @@ def _fetch(urls: list[str], file: File, path: Path, instead: str) -> None:
 
 
 def _receive(url: str, file: File, part: Path) -> None:
-    """One try to complete the part; what came is kept, unless it is wrong."""
+    """One try to complete the part. The bytes stay for the next try, unless they are wrong."""
     had = part.stat().st_size if part.exists() else 0
     if had < file.size_bytes:
         with _ask(url, part, had) as answer:
-            if answer.status != 206:  # not the rest, but the whole
+            if answer.status != 206:  # not the rest, but the complete file
                 _write(part, b"")
-                _write(_mark(part), _validator(answer).encode("latin-1"))
+                _write(_version_file(part), _validator(answer).encode("latin-1"))
             _append(answer, file, part)
-    if not _right(part, file):
-        _forget(part)
-        # What we had may have been wrong, not what came now: then once more, from the start.
-        raise _Trouble("other bytes came than were published", may_pass=had > 0)
+    if not _is_intact(part, file):
+        _delete(part)
+        # The old part may have been wrong, not the new bytes: then try once more, from the start.
+        raise _TryFailed("the digest is not the published one", temporary=had > 0)
 
 
 def _ask(url: str, part: Path, had: int) -> Any:
-    """A server's answer to: all that is not in the part, please."""
+    """A server's response to a request for the bytes after the part."""
     request = Request(url, headers={"User-Agent": "train-infer-kit"})
     if had:
         request.add_header("Range", f"bytes={had}-")
-        if _mark(part).exists() and (validator := _mark(part).read_text(encoding="latin-1")):
-            request.add_header("If-Range", validator)  # if the file changed, then the whole
+        if _version_file(part).exists() and (
+            validator := _version_file(part).read_text(encoding="latin-1")
+        ):
+            request.add_header("If-Range", validator)  # if the file has changed: all of it
     try:
         return urlopen(request, timeout=TIMEOUT_S)
     except HTTPError as error:
         error.close()
-        if error.code == 416:  # there, the file ends before our part does
-            _forget(part)
-        raise _Trouble(f"HTTP {error.code} {error.reason}", error.code in MAY_PASS) from error
-    except URLError as error:  # no such host, refused, a bad certificate, no way out
-        raise _Trouble(error.reason, may_pass=False) from error
-    except (OSError, HTTPException) as error:  # connected, and then silence or nonsense
-        raise _Trouble(error, may_pass=True) from error
+        if error.code == 416:  # the server's file is shorter than our part
+            _delete(part)
+        raise _TryFailed(f"HTTP {error.code} {error.reason}", error.code in TEMPORARY) from error
+    except URLError as error:  # unknown host, refused, bad certificate, no network
+        raise _TryFailed(error.reason, temporary=False) from error
+    except (OSError, HTTPException) as error:  # connected, then silence or a malformed response
+        raise _TryFailed(error, temporary=True) from error
 
 
 def _append(answer: Any, file: File, part: Path) -> None:
     from tqdm.auto import tqdm
 
-    with open(part, "ab", opener=open_without_links) as kept:
-        had = kept.tell()
+    with open(part, "ab", opener=open_without_links) as file_part:
+        had = file_part.tell()
         with tqdm(
             desc=part.stem,
             total=file.size_bytes,
@@ -165,13 +167,13 @@ def _append(answer: Any, file: File, part: Path) -> None:
             unit="B",
             unit_scale=True,
             leave=False,
-            disable=not _watched(),
+            disable=not _has_display(),
         ) as bar:
             for block in _blocks(answer, file.size_bytes - had):
-                kept.write(block)
+                file_part.write(block)
                 bar.update(len(block))
-        kept.flush()
-        os.fsync(kept.fileno())  # once in its place, the file must survive a power cut
+        file_part.flush()
+        os.fsync(file_part.fileno())  # the finished file must survive a power cut
 
 
 def _write(path: Path, content: bytes) -> None:
@@ -180,25 +182,27 @@ def _write(path: Path, content: bytes) -> None:
 
 
 def _blocks(answer: Any, missing_bytes: int) -> Iterator[bytes]:
-    """What the server sends, and not more than is missing."""
+    """The bytes that the server sends, at most as many as are missing."""
     while missing_bytes:
         try:
             block = answer.read1(min(BLOCK_BYTES, missing_bytes))
         except (OSError, HTTPException) as error:
-            raise _Trouble(error, may_pass=True) from error
+            raise _TryFailed(error, temporary=True) from error
         if not block:
-            raise _Trouble(f"broke off, {words(missing_bytes, 'B')} too early", may_pass=True)
+            raise _TryFailed(
+                f"the connection broke off, {words(missing_bytes, 'B')} too early", temporary=True
+            )
         missing_bytes -= len(block)
         yield block
 
 
-def _mark(part: Path) -> Path:
-    """The file beside the part that holds by what the server knows this state of the file."""
+def _version_file(part: Path) -> Path:
+    """The file beside the part with the server's identifier of this version of the file."""
     return part.with_suffix(".mark")
 
 
-def _forget(part: Path) -> None:
-    for path in (part, _mark(part)):
+def _delete(part: Path) -> None:
+    for path in (part, _version_file(part)):
         path.unlink(missing_ok=True)
 
 
@@ -208,8 +212,8 @@ def _validator(answer: Any) -> str:
     return tag if tag.startswith('"') else answer.headers["Last-Modified"] or ""
 
 
-def _right(path: Path, file: File) -> bool:
-    """Whether the file is there, and has its digest."""
+def _is_intact(path: Path, file: File) -> bool:
+    """Whether the file exists and has the right digest."""
     if not path.is_file():
         return False
     algorithm, _, digest = file.digest.partition(":")
@@ -217,8 +221,8 @@ def _right(path: Path, file: File) -> bool:
         return hashlib.file_digest(content, algorithm).hexdigest() == digest
 
 
-def _watched() -> bool:
-    """Whether somebody sees a bar that moves: in a terminal, or in a notebook."""
+def _has_display() -> bool:
+    """Whether a progress bar can be seen: in a terminal, or in a notebook."""
     ipython = sys.modules.get("IPython")
     shell = ipython.get_ipython() if ipython else None
     return hasattr(shell, "kernel") or sys.stderr.isatty()

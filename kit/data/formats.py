@@ -1,4 +1,4 @@
-"""The formats of published files: read in memory, nothing unpacked on disk, nothing unpickled.
+"""Readers of published file formats: in memory, without unpacking on disk or unpickling.
 
 Shapes: N examples, C channels, H height, W width.
 """
@@ -18,11 +18,13 @@ from numpy.typing import NDArray
 from kit.core.errors import BadValue
 
 Bytes = NDArray[np.uint8]
-Pile = tuple[Bytes, Bytes]  # images (N, C, H, W) and labels (N,)
+LabelledImages = tuple[Bytes, Bytes]  # images (N, C, H, W) and labels (N,)
 
 
-def idx_piles(images: Path, labels: Path, test_images: Path, test_labels: Path) -> list[Pile]:
-    """Training and test images with their labels, grey, from four files of MNIST's kind."""
+def read_idx_files(
+    images: Path, labels: Path, test_images: Path, test_labels: Path
+) -> list[LabelledImages]:
+    """Grey training and test images with their labels, from four files in MNIST's format."""
     pairs = (images, labels), (test_images, test_labels)
     return [(_idx(each, rank=3)[:, None], _idx(its, rank=1)) for each, its in pairs]
 
@@ -30,16 +32,16 @@ def idx_piles(images: Path, labels: Path, test_images: Path, test_labels: Path) 
 def _idx(path: Path, rank: int) -> Bytes:
     """The array in a gzipped IDX file.
 
-    A file is: two zero bytes, 8 for "unsigned bytes", the rank; each size as four bytes, the
-    highest first; then the array, row by row.
+    The format: two zero bytes, 8 for "unsigned bytes", the rank; each size as four bytes, most
+    significant first; then the array, row by row.
     """
     raw = gzip.decompress(path.read_bytes())
     start = 4 + 4 * rank
     magic, *sizes = struct.unpack(f">{1 + rank}I", raw[:start].ljust(start, b"\0"))
     if magic != 0x0800 + rank or len(raw) != start + math.prod(sizes):
         raise BadValue(
-            f"{path}: needs unsigned bytes of rank {rank} in the IDX format; this starts with "
-            f"{raw[:start].hex(' ', 4)} and has {len(raw):,} bytes."
+            f"{path}: needs unsigned bytes of rank {rank} in the IDX format; the file starts with "
+            f"{raw[:start].hex(' ', 4)} and has {len(raw):,} bytes. Delete it and fetch it again."
         )
     return np.frombuffer(raw, np.uint8, offset=start).reshape(sizes)
 
@@ -47,9 +49,9 @@ def _idx(path: Path, rank: int) -> Bytes:
 CIFAR_RECORD = np.dtype([("label", "u1"), ("image", "u1", (3, 32, 32))])
 
 
-def cifar_piles(path: Path) -> list[Pile]:
+def read_cifar10(path: Path) -> list[LabelledImages]:
     """Training and test images with their labels, from the binary version of CIFAR-10."""
-    with tarfile.open(path, "r|gz") as archive:  # one pass, in the order in which they lie there
+    with tarfile.open(path, "r|gz") as archive:  # one pass, in the order of the archive
         raw = {
             Path(member.name).name: content.read()
             for member in archive
@@ -57,11 +59,11 @@ def cifar_piles(path: Path) -> list[Pile]:
         }
     test = np.frombuffer(raw.pop("test_batch.bin"), CIFAR_RECORD)
     train = np.frombuffer(b"".join(raw.values()), CIFAR_RECORD)
-    return [(pile["image"], pile["label"]) for pile in (train, test)]
+    return [(part["image"], part["label"]) for part in (train, test)]
 
 
-def movielens_rows(path: Path) -> NDArray[np.int64]:
-    """The ratings of MovieLens 100K as they lie there: (N, 4), user, item, stars, second."""
+def read_movielens(path: Path) -> NDArray[np.int64]:
+    """The ratings of MovieLens 100K in the order of the file: (N, 4), user, item, stars, second."""
     with zipfile.ZipFile(path) as archive:
         lines = archive.read("ml-100k/u.data").decode("ascii").splitlines()
     return np.loadtxt(lines, dtype=np.int64, delimiter="\t", ndmin=2)

@@ -1,8 +1,8 @@
-"""Larger datasets from public places: fetched when first asked for, then kept in the user's cache.
+"""Larger public datasets: downloaded at the first use, then read from the user's cache.
 
-The digests of the images are those that TensorFlow Datasets publishes; that of MovieLens belongs
-to the file whose MD5, 0e33842e24a9c977be4e0107933c0723, its authors publish. No file is unpacked
-on disk and none is unpickled: of CIFAR-10 this is the version for C programs.
+The digests of the images are those that TensorFlow Datasets publishes. The digest of MovieLens is
+of the file whose MD5, 0e33842e24a9c977be4e0107933c0723, its authors publish. No file is unpacked
+on disk or unpickled; CIFAR-10 is in its binary version.
 
 Shapes: N examples, C channels, H height, W width.
 """
@@ -17,23 +17,23 @@ from torch import Tensor
 from kit.core.checks import check_whole
 from kit.data.dataset import Dataset, Split
 from kit.data.downloads import File, fetch
-from kit.data.formats import Pile, cifar_piles, idx_piles, movielens_rows
+from kit.data.formats import LabelledImages, read_cifar10, read_idx_files, read_movielens
 
-SEED = 0  # of the shuffle before splitting; fixed, so that a test score means the same everywhere
-HELD_BACK = 10  # one training image in so many is for validation
+SEED = 0  # of the shuffle before splitting; fixed, so that test scores can be compared
+HELD_OUT = 10  # one training image in ten is for validation
 
 
-def _idx_files(folder: str, places: tuple[str, ...], *known: tuple[int, str]) -> tuple[File, ...]:
+def _idx_files(folder: str, mirrors: tuple[str, ...], *known: tuple[int, str]) -> tuple[File, ...]:
     kinds = ("images-idx3-ubyte.gz", "labels-idx1-ubyte.gz")
     names = [f"{folder}/{pile}-{kind}" for pile in ("train", "t10k") for kind in kinds]
     return tuple(
-        File(name, size_bytes, f"sha256:{digest}", places)
+        File(name, size_bytes, f"sha256:{digest}", mirrors)
         for name, (size_bytes, digest) in zip(names, known, strict=True)
     )
 
 
-# A last place with plain http is for computers whose Python finds no certificates, and for servers
-# whose certificate has run out: the digest tells whether these are the right bytes.
+# The last mirror uses plain http, for a Python that finds no certificates and for servers whose
+# certificate has expired. The digest still guarantees the right bytes.
 FILES = {
     "mnist": _idx_files(
         "mnist",
@@ -88,18 +88,18 @@ def load_mnist(limit: int | None = None) -> Dataset:
     """70,000 handwritten digits as grey images of 28×28, with labels 0 to 9.
 
     Inputs are (N, 1, 28, 28) float32 from 0 (paper) to 1 (ink); targets are (N,) int64. There are
-    11.6 MB to fetch, once; in memory it is 220 MB.
+    11.6 MB to fetch, once. It takes 220 MB of memory.
 
     Parameters
     ----------
     limit
-        At most so many examples in each split: the first in a seeded order, so that a smaller
-        dataset is a part of a larger one. None: all.
+        The most examples in each split, the first in a seeded order. So a smaller dataset is a
+        part of a larger one. None: all.
 
     Raises
     ------
     DownloadFailed
-        The files are not here, and could not be fetched.
+        The files are not in the cache, and could not be downloaded.
 
     Notes
     -----
@@ -116,9 +116,10 @@ def load_mnist(limit: int | None = None) -> Dataset:
 
 
 def load_fashion_mnist(limit: int | None = None) -> Dataset:
-    """70,000 grey images of 28×28 of clothes, of ten kinds: harder than `mnist`, else like it.
+    """70,000 grey images of 28×28 of clothes, of ten kinds: like `load_mnist`, but harder.
 
-    There are 30.9 MB to fetch, once; in memory it is 220 MB. `limit` and the errors are `mnist`'s.
+    There are 30.9 MB to fetch, once. It takes 220 MB of memory. `limit` and the errors are those of
+    `load_mnist`.
 
     Notes
     -----
@@ -132,7 +133,7 @@ def load_fashion_mnist(limit: int | None = None) -> Dataset:
             *("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat"),
             *("Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),
         ),
-        origin="a shop's photographs, made small and grey (Xiao, Rasul & Vollgraf, 2017)",
+        origin="photographs of a shop, reduced and in grey (Xiao, Rasul & Vollgraf, 2017)",
         licence="MIT",
     )
 
@@ -141,8 +142,8 @@ def load_cifar10(limit: int | None = None) -> Dataset:
     """60,000 colour images of 32×32, of ten kinds of animals and vehicles.
 
     Inputs are (N, 3, 32, 32) float32 from 0 to 1: red, green, blue; targets are (N,) int64. There
-    are 170 MB to fetch, once; in memory it is 738 MB, and 1 GB while it is read, so that a `limit`
-    may be wise. `limit` and the errors are `mnist`'s.
+    are 170 MB to fetch, once. It takes 738 MB of memory, and 1 GB while it is read; set a `limit`
+    if that is too much. `limit` and the errors are those of `load_mnist`.
 
     Notes
     -----
@@ -157,7 +158,7 @@ def load_cifar10(limit: int | None = None) -> Dataset:
             *("airplane", "automobile", "bird", "cat", "deer"),
             *("dog", "frog", "horse", "ship", "truck"),
         ),
-        origin="photographs found in the web, made small (Krizhevsky, 2009)",
+        origin="photographs from the web, reduced (Krizhevsky, 2009)",
         licence="none stated; the author asks to be cited",
     )
 
@@ -166,23 +167,23 @@ def load_movielens() -> Dataset:
     """100,000 ratings that 943 people gave to 1,682 films in 1997 and 1998, in order of time.
 
     Inputs are (N, 2) int64: rows of (user, item), each counted from 0. Targets are (N,) int64: the
-    stars less one, 0 to 4. The test split is the last rating of each user, validation the one
-    before, train all that were earlier (leave-one-out: X. He et al., "Neural Collaborative
-    Filtering", 2017), so what one user has in the test split may be older than what another has in
-    train. Ratings of the same second are in the file's order. There are 4.92 MB to fetch, once.
+    stars less one, 0 to 4. The test split has the last rating of each user, validation the one
+    before, and train all earlier ones (leave-one-out: X. He et al., "Neural Collaborative
+    Filtering", 2017). So a test rating of one user may be older than a training rating of another.
+    Ratings of the same second are in the file's order. There are 4.92 MB to fetch, once.
 
     Raises
     ------
     DownloadFailed
-        The file is not here, and could not be fetched.
+        The file is not in the cache, and could not be downloaded.
 
     Notes
     -----
     F. M. Harper and J. A. Konstan, "The MovieLens Datasets: History and Context", ACM TiiS 5 (4),
-    2015: MovieLens 100K. For research; not to be passed on, nor sold, without permission.
+    2015: MovieLens 100K. For research; do not redistribute or sell without permission.
     """
     (file,) = FILES["movielens"]
-    rows = movielens_rows(
+    rows = read_movielens(
         fetch(file, instead="kit.data.load_clicks()")
     )  # user, item, stars, second
     rows = rows[np.argsort(rows[:, 3], kind="stable")]
@@ -199,7 +200,7 @@ def load_movielens() -> Dataset:
 
 
 def _later_rows(users: NDArray[np.int64]) -> NDArray[np.int64]:
-    """For each row, how many later ones have the same user: (N,) -> (N,)."""
+    """For each row, the number of later rows of the same user: (N,) -> (N,)."""
     by_user = np.argsort(users, kind="stable")
     ends = np.cumsum(np.bincount(users))[users[by_user]]
     later = np.empty_like(users)
@@ -214,20 +215,20 @@ def _images(name: str, limit: int | None) -> dict[str, Split]:
     if limit is not None:
         check_whole("limit", limit, hint="None takes all examples.")
     paths = [fetch(file) for file in FILES[name]]
-    train, test = cifar_piles(*paths) if name == "cifar10" else idx_piles(*paths)
+    train, test = read_cifar10(*paths) if name == "cifar10" else read_idx_files(*paths)
     seeded = torch.Generator().manual_seed(SEED)
     order = torch.randperm(len(train[1]), generator=seeded)
     # Shuffled too: the first half of MNIST's test file is easier than the second.
     test_order = torch.randperm(len(test[1]), generator=seeded)
-    held_back = len(order) // HELD_BACK
+    held_back = len(order) // HELD_OUT
     return {
-        "train": _taken(train, order[held_back:][:limit]),
-        "validation": _taken(train, order[:held_back][:limit]),
-        "test": _taken(test, test_order[:limit]),
+        "train": _split(train, order[held_back:][:limit]),
+        "validation": _split(train, order[:held_back][:limit]),
+        "test": _split(test, test_order[:limit]),
     }
 
 
-def _taken(pile: Pile, which: Tensor) -> Split:
-    """These images, as shares of full brightness; only what is taken becomes float32."""
-    images, labels = (torch.from_numpy(part[which.numpy()]) for part in pile)
+def _split(images_and_labels: LabelledImages, which: Tensor) -> Split:
+    """These images, 0 to 1 (full brightness); only the chosen ones become float32."""
+    images, labels = (torch.from_numpy(part[which.numpy()]) for part in images_and_labels)
     return Split(images.float().div_(255), labels.long())

@@ -1,4 +1,4 @@
-"""Python's own documentation: real English, real code, and on every computer that has Python.
+"""Python's own documentation: real English and real code, on every computer with Python.
 
 Shapes: N windows, T characters of a window (the context), V characters in the vocabulary.
 """
@@ -12,15 +12,15 @@ from kit.core.checks import check_whole
 from kit.core.errors import BadValue
 from kit.data.dataset import Dataset, Split
 
-CONTEXT = 128  # T: about two lines, enough to see which kind of text this is
-OVERLAP = 4  # training windows begin a quarter of the context apart: each is read at four places
-STRETCH = 20 * CONTEXT + 1  # characters that go to one split: 20 windows, and a last target
-TURN = 16  # of so many stretches, one is for validation and one for the test
-HELD_OUT = {5: "validation", 13: "test"}  # which ones; far apart, so that both see all parts
+CONTEXT = 128  # T: about two lines, enough to recognise prose or code
+OVERLAP = 4  # training windows start a quarter of the context apart
+STRETCH = 20 * CONTEXT + 1  # characters of one split in a row: 20 windows and a last target
+TURN = 16  # of this many stretches, one is for validation and one for the test
+HELD_OUT = {5: "validation", 13: "test"}  # far apart, so that both cover all parts
 
 
 class Text(Dataset):
-    """A dataset of characters: its classes are the vocabulary, a token is a place in it."""
+    """A dataset of characters: its classes are the vocabulary, a token is an index into it."""
 
     def encode(self, text: str) -> Tensor:
         """The tokens (T,) int64 of a text.
@@ -28,46 +28,46 @@ class Text(Dataset):
         Raises
         ------
         BadValue
-            The text is empty, or has characters that the vocabulary lacks: which.
+            The text is empty, or has characters that are not in the vocabulary.
 
         >>> from kit.data import load_python_docs
         >>> data = load_python_docs()
         >>> data.decode(data.encode("for x in range(3):"))
         'for x in range(3):'
         """
-        place = {character: i for i, character in enumerate(self.classes)}
-        unknown = sorted(set(text) - set(place))
+        index = {character: i for i, character in enumerate(self.classes)}
+        unknown = sorted(set(text) - set(index))
         if unknown or not text:
-            told = f"the unknown {', '.join(map(repr, unknown))}" if text else "an empty text"
+            given = f"the unknown {', '.join(map(repr, unknown))}" if text else "an empty text"
             known = "".join(filter(str.isprintable, self.classes))
-            raise BadValue(f"given {told}: needs one or more of the {len(place)} known: {known}")
-        return torch.tensor([place[character] for character in text])
+            raise BadValue(f"given {given}: needs one or more of the {len(index)} known: {known}")
+        return torch.tensor([index[character] for character in text])
 
     def decode(self, tokens: Tensor | Iterable[int]) -> str:
-        """The text of tokens (T,): what `encode` took apart."""
+        """The text of tokens (T,), the inverse of `encode`."""
         return "".join(self.classes[int(token)] for token in tokens)
 
 
 def load_python_docs(*, context: int = CONTEXT) -> Text:
     """The topics of Python's `help()` in windows of characters, and the character after each.
 
-    Inputs are (N, T) int64, targets (N, T) int64: the input moved on by one, so that each
-    place asks for its next character. The vocabulary is made from the text, which grows with
-    Python's version: 3.11 has about 370,000 characters of 103 kinds.
+    Inputs are (N, T) int64. Targets are (N, T) int64, the inputs shifted by one: at each position,
+    the next character. The vocabulary comes from the text, which depends on Python's version:
+    3.11 has about 370,000 characters of 103 kinds.
 
-    Many topics repeat others word for word; a paragraph is kept where it comes first and nowhere
-    else, so that no model can know the test by heart. Of every 16 stretches of 2,561 characters
-    one is for validation and one for the test. Windows of training overlap; the others do not.
+    Many topics repeat others word for word. Only the first copy of a paragraph stays, so that a
+    model cannot memorise the test. Of every 16 stretches of 2,561 characters, one is for
+    validation and one for the test. Training windows overlap; the others do not.
 
     Parameters
     ----------
     context
-        T: how many characters a window has. The split of the text does not depend on it.
+        T: the characters in a window. The split of the text does not depend on it.
 
     Raises
     ------
     BadValue
-        A context that does not fit into a stretch.
+        The context does not fit into a stretch.
 
     Notes
     -----
@@ -79,8 +79,8 @@ def load_python_docs(*, context: int = CONTEXT) -> Text:
     check_whole("context", context, high=STRETCH - 1)
     text = _without_repeats(_topics())
     characters = tuple(sorted(set(text)))
-    place = {character: i for i, character in enumerate(characters)}
-    tokens = torch.tensor([place[character] for character in text])  # as long as the text
+    index = {character: i for i, character in enumerate(characters)}
+    tokens = torch.tensor([index[character] for character in text])  # as long as the text
     return Text(
         name="python_docs",
         splits={
@@ -101,36 +101,36 @@ def _topics() -> list[str]:
 
 
 def _without_repeats(texts: Iterable[str]) -> str:
-    """One text, in which a paragraph that comes again, perhaps indented otherwise, is left out."""
-    seen, kept = set(), []
+    """One text without repeated paragraphs; a different indentation still counts as a repeat."""
+    seen, unique = set(), []
     for paragraph in (part for text in texts for part in text.split("\n\n")):
         words = " ".join(paragraph.split())
         if words and words not in seen:
             seen.add(words)
-            kept.append(paragraph.strip("\n"))
-    return "\n\n".join(kept)
+            unique.append(paragraph.strip("\n"))
+    return "\n\n".join(unique)
 
 
 def _stretches(tokens: Tensor, split: str) -> list[Tensor]:
-    """The parts of the text that belong to a split; neighbouring ones are one."""
+    """The parts of the text that belong to a split; adjacent stretches are joined."""
     parts: list[list[Tensor]] = [[]]
     for i, stretch in enumerate(tokens.split(STRETCH)):
         if HELD_OUT.get(i % TURN, "train") == split:
             parts[-1].append(stretch)
         elif parts[-1]:
             parts.append([])
-    whole = [torch.cat(part) for part in parts if part]
-    return [part for part in whole if len(part) > CONTEXT]  # the text's end may be shorter
+    joined = [torch.cat(part) for part in parts if part]
+    return [part for part in joined if len(part) > CONTEXT]  # the text's end may be shorter
 
 
 def _windows(stretches: list[Tensor], context: int, stride: int) -> Split:
-    """Windows that begin `stride` characters apart, and the same moved on by one."""
-    long = [part for part in stretches if len(part) > context]  # a window needs one more
+    """Windows that start `stride` characters apart, and the same shifted by one."""
+    long = [part for part in stretches if len(part) > context]  # a window and a last target
     parts = [windows(part, context, stride) for part in long]
     return Split(*(torch.cat(side) for side in zip(*parts, strict=True)))
 
 
 def windows(text: Tensor, context: int, stride: int) -> Split:
-    """Views of a text (S,): windows that begin `stride` apart, and the same moved on by one."""
+    """Views of a text (S,): windows that start `stride` apart, and the same shifted by one."""
     both = text.unfold(0, context + 1, stride)  # (N, T + 1)
     return Split(both[:, :-1], both[:, 1:])

@@ -1,6 +1,6 @@
-"""Number words that begin anywhere in a line: sequences of which one small part is asked for.
+"""Number words anywhere in a line: sequences in which only one small part matters.
 
-Shapes: N examples, T places of a line, F kinds of character.
+Shapes: N examples, T positions of a line, F kinds of character.
 """
 
 import torch
@@ -10,47 +10,47 @@ from kit.data.dataset import Dataset, cut
 
 SEED = 0
 SIZES = {"train": 6_000, "validation": 1_000, "test": 1_000}
-CHARACTERS = "abcdefghilnorstuvwzßöü"  # F = 22: those that German number words have
-PLACES = 52  # T: the longest word fits
+CHARACTERS = "abcdefghilnorstuvwzßöü"  # F = 22: the characters of German number words
+LENGTH = 52  # T: the longest word fits
 LARGEST = 99_999
 
 
 def load_spelled_digits() -> Dataset:
-    """8,000 German number words, each beginning anywhere in a line; which digit do they end in?
+    """8,000 German number words, each starting anywhere in a line, with the last digit as target.
 
-    Inputs are (N, 52, 22) float32: at each place of the line a 1 for the character there, all 0
-    where nothing is written. Targets are (N,) int64, the last digit of the number: of
-    "siebenundzwanzig", 27, it is 7.
+    Inputs are (N, 52, 22) float32: at each position of the line a 1 for its character, and only
+    zeros where the line is empty. Targets are (N,) int64, the last digit of the number: 7 for
+    "siebenundzwanzig", 27.
 
     Notes
     -----
-    German says the last digit before the tens, so it stands in the middle of the word, and the
-    word anywhere in the line: what is asked for has an order, but no place. Numbers below 100,000
-    and beginnings are drawn by a seed; no number is in two splits. The words are made by
-    num2words (LGPL 2.1).
+    German says the last digit before the tens, so it is in the middle of the word, and the word
+    is anywhere in the line. The order of characters matters, their position does not. Numbers
+    below 100,000 and starting positions are drawn by a seed; no number is in two splits. The words
+    are made by num2words (LGPL 2.1).
 
     Seen in lesson 07.
     """
-    dice = torch.Generator().manual_seed(SEED)
-    numbers = torch.randperm(LARGEST + 1, generator=dice)[: sum(SIZES.values())]
-    luck = torch.rand(len(numbers), generator=dice).tolist()
-    lines = [_line(n, at) for n, at in zip(numbers.tolist(), luck, strict=True)]
+    generator = torch.Generator().manual_seed(SEED)
+    numbers = torch.randperm(LARGEST + 1, generator=generator)[: sum(SIZES.values())]
+    starts = torch.rand(len(numbers), generator=generator).tolist()
+    lines = [_line(n, at) for n, at in zip(numbers.tolist(), starts, strict=True)]
     return Dataset(
         name="spelled_digits",
         splits=cut(torch.stack(lines), numbers % 10, SIZES),
         classes=tuple("0123456789"),
-        origin="German number words by the rules of num2words, somewhere in a line",
+        origin="German number words by the rules of num2words, anywhere in a line",
         licence="made by num2words, which is LGPL-2.1",
     )
 
 
-def _line(number: int, luck: float) -> Tensor:
-    """The number's word in a line (T, F), beginning at that share of the room there is."""
+def _line(number: int, start: float) -> Tensor:
+    """The number's word in a line (T, F); `start` is a share, 0 to 1, of the free positions."""
     from num2words import num2words
 
     word = num2words(number, lang="de")
-    begin = int(luck * (PLACES - len(word) + 1))
-    line = torch.zeros(PLACES, len(CHARACTERS))
-    for place, character in enumerate(word):
-        line[begin + place, CHARACTERS.index(character)] = 1
+    first = int(start * (LENGTH - len(word) + 1))
+    line = torch.zeros(LENGTH, len(CHARACTERS))
+    for i, character in enumerate(word):
+        line[first + i, CHARACTERS.index(character)] = 1
     return line

@@ -1,4 +1,4 @@
-"""Spoken digits: a synthesiser says them, as a model hears them.
+"""Spoken digits: a synthesiser says them, and a spectrogram turns them into inputs.
 
 Shapes: S samples, W samples in a window, T time steps, F bands of frequencies, N examples.
 """
@@ -15,14 +15,15 @@ from torch.nn.functional import pad
 
 from kit.core.checks import check_share
 from kit.core.errors import ShapeMismatch
-from kit.data.cache import kept
+from kit.data.cache import cached
 from kit.data.dataset import Dataset, Split
 from kit.data.speech_synthesis import RATE_HZ, say, speakers
 
-KEPT_AS = "spoken-digits-2"  # raise the number when anything below changes what is made
+CACHE_NAME = "spoken-digits-2"  # raise the number when anything below changes what is made
 WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 ACCENTS = ("en-029", "en-gb-scotland", "en-gb-x-gbclan", "en-gb-x-gbcwmd", "en-gb-x-rp", "en-us")
-ALIKE = (  # speakers who sound nearly the same: one of them in training would give the others away
+# Speakers who sound nearly the same: they must be in the same split.
+SIMILAR_SPEAKERS = (
     ("Diogo", "michel", "miguel"),
     ("Gene", "Gene2"),
     ("Henrique", "Hugo"),
@@ -36,42 +37,42 @@ ALIKE = (  # speakers who sound nearly the same: one of them in training would g
     ("robosoft4", "robosoft5", "robosoft7"),
     ("steph", "steph2", "steph3"),
 )
-SEED = 0  # of who is in which split, and of how each clip is spoken
-HELD_BACK = 20  # speakers of the validation split, and as many of the test split
+SEED = 0  # of the split of speakers, and of how each clip is spoken
+HELD_OUT = 20  # speakers in each of validation and test
 TAKES = 3  # of each digit by each speaker: 3,120 clips by 104 speakers
-PACE, PITCH = (140, 220), (30, 70)  # unhurried to hurried; words per minute, and as in `say`
+PACE, PITCH = (140, 220), (30, 70)  # slow to fast in words per minute; low to high as in `say`
 
-# What hears nothing faster than 12 ms and little above 8 kHz understands speech all the same.
-WINDOW, HOP = 512, 256  # W: 23 ms, in which a mouth hardly moves; a new one each 12 ms
-BANDS, LOWEST_HZ, HIGHEST_HZ = 32, 60.0, 8_000.0  # F, and what of the spectrum they cover
-RANGE_DB = 60.0  # what is softer than the loudest moment by this much counts as silence
-TRIM_DB = 40.0  # and around the word even this much
-SILENCE_DB = -20.0  # a clip with no moment louder than this holds no word at all
-STEPS = 64  # T of an example: 0.75 s; one clip in some hundreds is longer and loses its end
+# Speech stays intelligible with time steps of 12 ms and frequencies up to 8 kHz.
+WINDOW, HOP = 512, 256  # W: 23 ms, in which a mouth hardly moves; one window every 12 ms
+BANDS, LOWEST_HZ, HIGHEST_HZ = 32, 60.0, 8_000.0  # F, and the part of the spectrum
+RANGE_DB = 60.0  # below the loudest moment; anything softer counts as silence
+TRIM_DB = 40.0  # the same limit for trimming the silence around a word
+SILENCE_DB = -20.0  # a clip that is nowhere louder than this has no word
+STEPS = 64  # T of an example: 0.75 s; one clip in several hundred is longer and is cut
 
 
 def load_spoken_digits() -> Dataset:
-    """3,120 clips of "zero" to "nine" in English accents, as spectra over time, labels 0 to 9.
+    """3,120 clips of "zero" to "nine" in English accents, as spectrograms, labels 0 to 9.
 
-    Inputs are (N, 64, 32) float32: loudness from 0 (silence) to 1 (the clip's loudest) over time
-    and frequency, see `log_mel`, with the word at any moment of the clip. Targets are (N,) int64.
-    No speaker is in two splits, so a score on `test` is about voices never heard before.
+    Inputs are (N, 64, 32) float32: loudness from 0 (silence) to 1 (the clip's loudest point) over
+    time and frequency, see `log_mel`. The word starts at a random time. Targets are (N,) int64.
+    No speaker is in two splits, so a score on `test` is about voices that training never heard.
 
-    Spoken at the first use, in some seconds, and kept in the user's cache; from then on they are
-    the same bit for bit, and the engine is not needed. Spoken again, on another computer, they
-    differ a little: see `say`.
+    The first use synthesises the clips, which takes some seconds, and saves them in the user's
+    cache. Later uses read the same bits and do not need the synthesiser. On another computer, the
+    clips differ a little: see `say`.
 
     Raises
     ------
     NotInstalled
-        They were never spoken here, and the engine, in the extra `speech`, is not installed.
+        The cache is empty, and the synthesiser, in the extra `speech`, is not installed.
 
     Notes
     -----
-    espeak-ng 1.52: formants and recorded consonants, put together by rules. Clearer than people
-    are, in a room without noise.
+    espeak-ng 1.52 combines formants and recorded consonants by rules. It speaks more clearly than
+    people do, and without noise.
     """
-    tensors = kept(KEPT_AS, _speak)
+    tensors = cached(CACHE_NAME, _speak)
     return Dataset(
         name="spoken_digits",
         splits={
@@ -80,55 +81,57 @@ def load_spoken_digits() -> Dataset:
         },
         classes=WORDS,
         origin="spoken on this computer by espeak-ng, in 104 voices and six English accents",
-        licence="none: nobody recorded them; the synthesiser itself is GPL-3.0-or-later",
+        licence="none: synthesised; the synthesiser itself is GPL-3.0-or-later",
     )
 
 
-def who_speaks() -> dict[str, list[str]]:
-    """Split -> its speakers; each is in one split alone, and with those who sound alike."""
-    families = list(ALIKE) + [(name,) for name in speakers() if name not in chain(*ALIKE)]
+def split_speakers() -> dict[str, list[str]]:
+    """Split -> its speakers. Speakers who sound alike are in the same split."""
+    families = list(SIMILAR_SPEAKERS) + [
+        (name,) for name in speakers() if name not in chain(*SIMILAR_SPEAKERS)
+    ]
     Random(SEED).shuffle(families)
     splits: dict[str, list[str]] = {"train": [], "validation": [], "test": []}
     for family in families:
-        room = (s for s in ("test", "validation") if len(splits[s]) + len(family) <= HELD_BACK)
-        splits[next(room, "train")] += family
+        fits = (s for s in ("test", "validation") if len(splits[s]) + len(family) <= HELD_OUT)
+        splits[next(fits, "train")] += family
     return splits
 
 
 def _speak() -> dict[str, Tensor]:
-    """Every clip of every split; the same plan each time."""
+    """Every clip of every split, with the same random choices each time."""
     draw, tensors = Random(SEED), {}
-    for split, names in who_speaks().items():
+    for split, names in split_speakers().items():
         plan = [(digit, name) for name in names for digit in range(len(WORDS))] * TAKES
         draw.shuffle(plan)
-        clips = [_take(WORDS[digit], name, draw) for digit, name in plan]
+        clips = [_clip(WORDS[digit], name, draw) for digit, name in plan]
         tensors[f"{split}.inputs"] = torch.stack(clips)
         tensors[f"{split}.targets"] = torch.tensor([digit for digit, _ in plan])
     return tensors
 
 
-def _take(word: str, speaker: str, draw: Random) -> Tensor:
-    """The word as an input, in an accent, at a pace, with a pitch and at a moment that are drawn.
+def _clip(word: str, speaker: str, draw: Random) -> Tensor:
+    """The word as an input, with random accent, pace, pitch and starting time.
 
-    Were it always at the same moment, to remember the clips would be nearly as good as to learn.
+    If words always started at the same time, memorising clips would be nearly as good as learning.
     """
     voice = f"{draw.choice(ACCENTS)}+{speaker}"
     waveform = say(word, voice, words_per_minute=draw.randint(*PACE), pitch=draw.randint(*PITCH))
-    return as_input(waveform, before=draw.random())
+    return to_spectrogram(waveform, before=draw.random())
 
 
-# --- From a sound to what a model reads ----------------------------------------------------------
+# --- From sound to input -------------------------------------------------------------------------
 
 
-def as_input(waveform: Tensor, before: float = 0.5) -> Tensor:
-    """One word as the models read it: (S,) -> (64, 32), in silence that fills it up.
+def to_spectrogram(waveform: Tensor, before: float = 0.5) -> Tensor:
+    """One word as an input: (S,) -> (64, 32), padded with silence.
 
     Parameters
     ----------
     waveform
-        Of one word, at `RATE_HZ`; silence around it is cut off.
+        One word, at `RATE_HZ` samples per second; the silence around it is trimmed.
     before
-        Which share of the new silence comes before the word, 0 to 1; a half: as much as after it.
+        The share of the padding that comes before the word, 0 to 1.
     """
     check_share("before", before, "a share")
     frames = log_mel(waveform)  # (T, F)
@@ -139,16 +142,16 @@ def as_input(waveform: Tensor, before: float = 0.5) -> Tensor:
 
 
 def log_mel(waveform: Tensor) -> Tensor:
-    """How loud each band of frequencies is over time: (S,) -> (T, F), from 0 to 1.
+    """The log-mel spectrogram, the loudness of each frequency band over time: (S,) -> (T, F).
 
-    The sound is cut into overlapping windows, each is taken apart into its frequencies, these are
-    gathered in bands as wide as an ear tells tones apart, and loudness is counted in decibels, as
-    ears do too: 1 is the loudest point of the clip, 0 is 60 dB below it, or softer.
+    Overlapping windows of the sound are transformed into frequencies. These are summed in bands
+    of equal width to the ear (mel), and loudness is in decibels. Values are from 0 to 1: 1 is the
+    loudest point of the clip, 0 is 60 dB below it or softer.
 
     Raises
     ------
     ShapeMismatch
-        No clip of one channel, or a clip shorter than one window.
+        The waveform has several channels, or is shorter than one window.
 
     Examples
     --------
@@ -157,10 +160,10 @@ def log_mel(waveform: Tensor) -> Tensor:
     """
     if waveform.ndim != 1 or len(waveform) < WINDOW:
         raise ShapeMismatch(
-            f"given a waveform of shape {tuple(waveform.shape)}; needed is (S,), one channel at "
+            f"given a waveform of shape {tuple(waveform.shape)}; needed (S,), one channel at "
             f"{RATE_HZ:,} samples per second, with S of at least {WINDOW}."
         )
-    fade = torch.hann_window(WINDOW)  # a window's hard edges would sound like a click
+    fade = torch.hann_window(WINDOW)  # hard edges would add frequencies, like a click
     waves = torch.stft(waveform, WINDOW, HOP, window=fade, center=False, return_complex=True)
     power = waves.abs().square().T  # (T, W/2 + 1)
     level_db = 10 * (power @ mel_filters()).clamp_min(1e-10).log10()  # (T, F)
@@ -170,10 +173,10 @@ def log_mel(waveform: Tensor) -> Tensor:
 
 @cache
 def mel_filters() -> Tensor:
-    """How much each frequency counts in each band, 0 to 1: (W/2 + 1, F).
+    """The weight of each frequency in each band, 0 to 1: (W/2 + 1, F).
 
-    Triangles, equally wide to an ear: each rises from the middle of the band below to 1 in its
-    own middle, and falls to the middle of the band above.
+    Triangles of equal width in mel. Each rises from the middle of the band below to 1 in its own
+    middle, and falls to 0 in the middle of the band above.
     """
     ends = mel(torch.tensor([LOWEST_HZ, HIGHEST_HZ]))
     corners = hertz(torch.linspace(float(ends[0]), float(ends[1]), BANDS + 2))
@@ -185,7 +188,7 @@ def mel_filters() -> Tensor:
 
 
 def mel(frequency_hz: Tensor) -> Tensor:
-    """How high a tone sounds to people, in mel; 1,000 Hz are 1,000 mel.
+    """The perceived pitch of a tone, in mel; 1,000 Hz are 1,000 mel.
 
     O'Shaughnessy, "Speech Communication: Human and Machine", 1987.
     """
@@ -193,5 +196,5 @@ def mel(frequency_hz: Tensor) -> Tensor:
 
 
 def hertz(mels: Tensor) -> Tensor:
-    """The frequency that sounds so high: the inverse of `mel`."""
+    """The frequency of a pitch in mel: the inverse of `mel`."""
     return 700 * (10 ** (mels / 2595) - 1)

@@ -1,4 +1,4 @@
-"""A text of one's own, read where it lies: the file is mapped into memory, a byte is a token.
+"""A text file of your own: the file is mapped into memory, and each byte is a token.
 
 Shapes: N windows, T bytes of a window (the context), S bytes of a stretch.
 """
@@ -18,15 +18,15 @@ from kit.core.errors import BadValue
 from kit.core.files import user_path
 from kit.data.python_docs import OVERLAP, Text, windows
 
-SHARE = 16  # of so many bytes one is for validation and one for the test
-HELD_OUT = 2**15  # bytes, the most for each of them: a model scores them in one go, 1 kB per byte
+SHARE = 16  # one byte in this many is for validation, and one for the test
+HELD_OUT = 2**15  # bytes at most for each: a model scores them all at once, 1 kB per byte
 
 
 class Bytes(Text):
     """A text as its UTF-8 bytes: a token is a byte, 0 to 255, and nothing is unknown."""
 
     def encode(self, text: str) -> Tensor:
-        """The tokens (T,) int64 of a text; a letter outside of ASCII has two to four.
+        """The tokens (T,) int64 of a text; a character outside ASCII has two to four.
 
         Raises
         ------
@@ -38,37 +38,37 @@ class Bytes(Text):
         return torch.tensor(list(text.encode()))
 
     def decode(self, tokens: Tensor | Iterable[int]) -> str:
-        """The text of tokens (T,); what is no whole letter becomes �."""
+        """The text of tokens (T,); an incomplete character becomes �."""
         return bytes(int(token) for token in tokens).decode(errors="replace")
 
 
 def load_text_file(path: str | Path, *, context: int = 128) -> Bytes:
     """The bytes of any file in windows of `context`, and the byte after each.
 
-    Inputs are (N, T) uint8, targets (N, T) uint8: the input moved on by one. Both are views of the
-    file, which is read where and when a batch needs it (as int64), so that it may be larger than
-    the memory. It has to stay as it is meanwhile, and it cannot be written to: clone a tensor
-    before you change it, or the process ends.
+    Inputs are (N, T) uint8. Targets are (N, T) uint8, the inputs shifted by one. Both are views of
+    the file, which is read only where a batch needs it (as int64), so it may be larger than the
+    memory. Do not change the file meanwhile. Clone a tensor before you write to it, or the
+    process ends.
 
-    The last sixteenth of the file is the test, the one before it validation, each of 32,768 bytes
-    at most; so where a file holds several texts, mix them first. Windows of training overlap by
+    The last sixteenth of the file is the test and the one before it validation, each of at most
+    32,768 bytes. If a file holds several texts, shuffle them first. Training windows overlap by
     three quarters; the others do not. No byte is in two splits.
 
     Parameters
     ----------
     path
-        A file of any kind; text in UTF-8 is what `encode` and `decode` are for.
+        A file of any kind; `encode` and `decode` expect text in UTF-8.
     context
-        T: how many bytes a model looks back on.
+        T: the bytes in a window, the context of a model.
 
     Raises
     ------
     BadValue
-        There is no such file, or it is too short for a window in each split.
+        The file does not exist, or is too short for a window in each split.
 
     Examples
     --------
-    To learn from it what `kit.workloads.language` learns from Python's documentation:
+    Train on your text instead of Python's documentation:
 
     >>> import kit
     >>> work = kit.workloads.language(load_text_file(kit.__file__))
@@ -79,7 +79,7 @@ def load_text_file(path: str | Path, *, context: int = 128) -> Bytes:
     path = user_path(path)
     text = _mapped(path, least=3 * (context + 1), context=context)
     fitting = min(len(text) // SHARE, HELD_OUT) // context
-    held = max(1, fitting) * context + 1  # S: whole windows, and a last target
+    held = max(1, fitting) * context + 1  # S: complete windows and a last target
     train, validation, test = text.split([len(text) - 2 * held, held, held])
     return Bytes(
         name=path.name,
@@ -95,16 +95,18 @@ def load_text_file(path: str | Path, *, context: int = 128) -> Bytes:
 
 
 def _mapped(path: Path, least: int, context: int) -> Tensor:
-    """The file as a tensor of bytes, none of which is read yet."""
+    """The file as a tensor of bytes, none of which has been read yet."""
     if path.is_dir():
-        raise BadValue(f"{path} is a folder: needs a file, such as all its texts joined into one.")
+        raise BadValue(
+            f"{path} is a folder; load_text_file needs a file. Join its texts into one file."
+        )
     if not path.is_file():
-        raise BadValue(f"{path}: no such file. Give the path of a text, or of any other file.")
+        raise BadValue(f"{path}: no such file. Give the path of a text file.")
     if (size := path.stat().st_size) < least:
         raise BadValue(
-            f"{path} has {size:,} bytes: needs at least {least:,}, a window of {context} and the "
+            f"{path} has {size:,} bytes; it needs {least:,}, a window of {context} and the "
             f"byte after it for each split. Give a longer text or a smaller context."
         )
     found = np.memmap(path, np.uint8, "r")
-    with warnings.catch_warnings(action="ignore"):  # that it cannot be written to: our docs say it
+    with warnings.catch_warnings(action="ignore"):  # "not writable": the docstring says so
         return torch.from_numpy(found)

@@ -1,66 +1,48 @@
-"""Data + model + loss + score + target, by one name: a thing one can train and use.
+"""Workloads: data + model + loss + score + target under one name, ready to train and to use.
 
 from_data    your own data and model as a workload, in one call
 get          one of the eight below by name, or "mine.py:shapes" from a file of your own
 
-To add a workload to the kit: a function that returns a `Workload` in a file named after it, and its
-name in `SHELF`; the tests of this room then train it to its target.
+To add a workload: a file with a function of the same name that returns a `Workload`, and one line
+below. The line registers it, and the tests of this room train it to its target.
 """
 
 from collections.abc import Callable
 
 from kit.core.errors import UnknownName
-from kit.workloads.control import control, drive
-from kit.workloads.custom import from_data
-from kit.workloads.forecast import forecast
-from kit.workloads.fraud import alarm_precision, fraud
-from kit.workloads.language import language
-from kit.workloads.recommendation import recommendation
-from kit.workloads.scores import is_right
-from kit.workloads.speech import speech
-from kit.workloads.translation import translation
-from kit.workloads.user_files import from_file
-from kit.workloads.vision import vision
-from kit.workloads.workload import Workload
 
-SHELF: dict[str, Callable[[], Workload]] = {
-    "vision": vision,
-    "language": language,
-    "translation": translation,
-    "speech": speech,
-    "recommendation": recommendation,
-    "forecast": forecast,
-    "fraud": fraud,
-    "control": control,
+# isort: off
+# One line per workload: a function in the file that has its name.
+from kit.workloads.control import control as control, drive as drive
+from kit.workloads.forecast import forecast as forecast
+from kit.workloads.fraud import alarm_precision as alarm_precision, fraud as fraud
+from kit.workloads.language import language as language
+from kit.workloads.recommendation import recommendation as recommendation
+from kit.workloads.speech import speech as speech
+from kit.workloads.translation import translation as translation
+from kit.workloads.vision import vision as vision
+
+# What makes a workload of your own.
+from kit.workloads.custom import from_data as from_data
+from kit.workloads.user_files import from_file as from_file
+from kit.workloads.workload import Workload as Workload, is_right as is_right
+# isort: on
+
+# Name -> what makes the workload, collected from the lines above.
+WORKLOADS: dict[str, Callable[[], Workload]] = {
+    name: make
+    for name, make in list(globals().items())
+    if getattr(make, "__module__", "") == f"{__name__}.{name}"
 }
 
 
 def get(name: str) -> Workload:
-    """The workload of that name, as a notebook's parameter gives it; or FILE.py:NAME of your own.
+    """The workload of that name, or "FILE.py:NAME" from a file of your own.
 
     A file of your own is a program: this runs it.
     """
     if ".py" in name:
         return from_file(name)
-    if name not in SHELF:
-        raise UnknownName("workload", name, SHELF)
-    return SHELF[name]()
-
-
-__all__ = [
-    "SHELF",
-    "Workload",
-    "alarm_precision",
-    "control",
-    "drive",
-    "forecast",
-    "fraud",
-    "from_data",
-    "get",
-    "is_right",
-    "language",
-    "recommendation",
-    "speech",
-    "translation",
-    "vision",
-]
+    if name not in WORKLOADS:
+        raise UnknownName("workload", name, WORKLOADS)
+    return WORKLOADS[name]()

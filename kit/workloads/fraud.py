@@ -1,6 +1,6 @@
-"""The workload `fraud`: the fraudulent among card payments.
+"""The workload `fraud`: find fraudulent card payments.
 
-Shapes: of N payments K are fraud and A raise an alarm.
+Shapes: N payments, of which K are fraud and A raise an alarm.
 """
 
 from torch import Tensor, nn
@@ -11,15 +11,16 @@ from kit.data import Dataset, load_payments
 from kit.models import MLP, MLPConfig
 from kit.workloads.workload import Workload
 
-PER_FALSE_ALARM = 100  # genuine payments per false alarm that the bank accepts
+PER_FALSE_ALARM = 100  # the bank accepts one false alarm in this many genuine payments
 
 
 def fraud() -> Workload:
-    """Find the fraudulent among card payments: stands for real-time fraud detection.
+    """Find fraudulent card payments: stands for real-time fraud detection.
 
-    With one false alarm per hundred genuine payments, chance finds 1 % of the frauds, the best
-    single number 35 %, a straight line through all of them 72 %; one who knows how the payments
-    were made (`kit.data.payments.evidence`) finds 82 % of those of the test, 84 % in the long run.
+    Baselines, at one false alarm per hundred genuine payments: chance finds 1 % of the frauds, the
+    best single number 35 %, a linear model 72 %. The best possible detector, which knows how the
+    payments were generated (`kit.data.payments.log_likelihood_ratio`), finds 82 % of the frauds in
+    the test split, and 84 % in the long run.
 
     >>> fraud().model()
     MLP(hidden=32, layers=2): 1,378 parameters
@@ -28,11 +29,11 @@ def fraud() -> Workload:
         name="fraud",
         stands_for="real-time fraud detection",
         differs="seven numbers per payment, two unchanging kinds of fraud, and all labels known; a "
-        "bank sees a card's whole history, fraud that adapts to it, and learns weeks later which "
+        "bank sees a card's full history and fraud that adapts, and learns weeks later which "
         "payments were fraud",
         load=load_payments,
         models={"mlp": _detector},
-        # Unweighted: to weigh the rare frauds more was tried, and found no more of them.
+        # Unweighted: giving the rare frauds more weight was tried, and found no more of them.
         loss=cross_entropy,
         score=is_found,
         measure=f"of the fraud found at {100 // PER_FALSE_ALARM} % false alarms",
@@ -42,20 +43,20 @@ def fraud() -> Workload:
 
 
 def is_found(logits: Tensor, targets: Tensor) -> Tensor:
-    """(K,) whether each fraud raises an alarm, if one genuine payment in a hundred may.
+    """(K,) whether each fraud raises an alarm, at one false alarm per hundred genuine payments.
 
     Raises
     ------
     BadValue
-        There are no frauds to find, or no genuine payments to set the threshold by.
+        There are no frauds to find, or no genuine payments to set the threshold with.
     """
     return _alarms(logits, targets)[targets == 1]
 
 
 def alarm_precision(logits: Tensor, targets: Tensor) -> Tensor:
-    """(A,) whether each alarm is a fraud, if one genuine payment in a hundred may raise one.
+    """(A,) whether each alarm is a fraud, at one false alarm per hundred genuine payments.
 
-    The mean is the precision: even a good detector's alarms are mostly false where fraud is rare.
+    The mean is the precision. Where fraud is rare, most alarms are false, even of a good detector.
     """
     return targets[_alarms(logits, targets)] == 1
 
@@ -66,11 +67,11 @@ def _alarms(logits: Tensor, targets: Tensor) -> Tensor:
     genuine = suspicion[targets == 0]
     if not 0 < len(genuine) < len(targets):
         raise BadValue(
-            f"given {len(genuine):,} genuine payments and {len(targets) - len(genuine):,} frauds: "
-            "needs some of both; use a whole split."
+            f"given {len(genuine):,} genuine payments and {len(targets) - len(genuine):,} frauds; "
+            "the threshold needs some of both. Score a complete split."
         )
     allowed = len(genuine) // PER_FALSE_ALARM
-    return suspicion > genuine.sort(descending=True).values[allowed]  # equal ones are let pass
+    return suspicion > genuine.sort(descending=True).values[allowed]  # ties raise no alarm
 
 
 def _detector(data: Dataset) -> nn.Module:

@@ -1,4 +1,4 @@
-"""The workload `language`: the next character of a text.
+"""The workload `language`: predict the next character of a text.
 
 Shapes: N examples, T positions, V characters.
 """
@@ -12,16 +12,16 @@ from kit.workloads.workload import Workload
 
 
 def language(text: Dataset | None = None) -> Workload:
-    """Say what comes next in a text, by characters: stands for chatbots.
+    """Predict the next character of a text: stands for chatbots.
 
-    The text is Python's documentation, or another: `kit.data.load_text_file("mine.txt")`, of which
-    the target below says nothing.
+    The text is Python's documentation, or another one: `kit.data.load_text_file("mine.txt")`. The
+    target below holds only for the documentation.
 
-    With Python 3.11, always saying a space is right for 18 % of the characters of the test, the
-    commonest one after the one before for 29 %, after the two before for 45 %; with others, a few
-    more or less. After as many as eight before that the training text has, it is 67 %, more than a
-    GPT so small and so briefly trained; but that table is larger than the text. Nobody can be
-    right always.
+    Baselines with Python 3.11, as the share of test characters that are right: always a space
+    18 %, the most frequent character after the previous one 29 %, after the previous two 45 %. A
+    table of up to eight previous characters reaches 67 %, more than this small GPT after its short
+    training, but the table is larger than the text. Other versions of Python differ by a few
+    points. No predictor can be right for all characters.
 
     >>> language().model().config.context
     128
@@ -29,15 +29,16 @@ def language(text: Dataset | None = None) -> Workload:
     return Workload(
         name="language",
         stands_for="chatbots, assistants, language processing",
-        differs="one small book, by characters, looking back 128 of them; a chatbot reads a good "
-        "part of all books, in pieces of words, looks back many pages, and is taught to answer",
+        differs="one small book, in characters, with a context of 128; a chatbot is trained on a "
+        "large part of all books, in pieces of words, with a context of many pages, and to give "
+        "answers",
         load=load_python_docs if text is None else lambda: text,
         models={"gpt": _gpt, "gpt-small": _small_gpt},
         loss=mean_per_character,
-        score=share_foreseen,
+        score=share_predicted,
         measure="of the next characters right",
         target=0.56,
-        # The text is read three times over; at the end a character costs about 1.4 nats.
+        # About three epochs; the loss ends near 1.4 nats per character.
         recipe={
             "steps": 500,
             "batch_size": 16,
@@ -54,8 +55,8 @@ def mean_per_character(logits: Tensor, targets: Tensor) -> Tensor:
     return cross_entropy(logits.flatten(0, 1), targets.flatten())
 
 
-def share_foreseen(logits: Tensor, targets: Tensor) -> Tensor:
-    """(N,) the share of a window's characters (N, T) to which the logits (N, T, V) gave most."""
+def share_predicted(logits: Tensor, targets: Tensor) -> Tensor:
+    """(N,) the share of a window's characters (N, T) with the largest of the logits (N, T, V)."""
     return (logits.argmax(-1) == targets).float().mean(1)
 
 

@@ -1,4 +1,4 @@
-"""The workload `translation`: German number words into English ones.
+"""The workload `translation`: translate German number words into English.
 
 Shapes: N examples, T positions, V symbols.
 """
@@ -13,16 +13,16 @@ from kit.workloads.workload import Workload
 
 
 def translation() -> Workload:
-    """Translate German number words into English ones: stands for real-time translation.
+    """Translate German number words into English: stands for real-time translation.
 
-    No number of the test is in the training, so that what is known by heart is never right. All
-    can be right, since both languages have rules.
+    No number of the test split occurs in training, so memorising does not help. A perfect score
+    is possible, because both languages follow rules.
     """
     return Workload(
         name="translation",
         stands_for="real-time translation",
-        differs="number words, of which each has one right translation, by characters; people "
-        "speak of everything, in many right ways, and a product translates whole sentences",
+        differs="number words in characters, each with one right translation; a product translates "
+        "sentences about everything, each with many right translations",
         load=load_number_words,
         models={"seq2seq": _seq2seq},
         loss=mean_per_symbol,
@@ -34,16 +34,16 @@ def translation() -> Workload:
 
 
 def mean_per_symbol(logits: Tensor, targets: Tensor) -> Tensor:
-    """Cross-entropy of logits (N, T, V), mean over the targets (N, T) that are no padding."""
+    """Cross-entropy of logits (N, T, V), mean over the targets (N, T) except padding."""
     return cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=PADDING)
 
 
 def is_translated_exactly(logits: Tensor, targets: Tensor) -> Tensor:
     """(N,) whether every symbol up to the end is right: logits (N, T, V), targets (N, T).
 
-    Here the model is shown the right translation up to each place, in use only what it has written
-    itself. Both count the same: as long as all is right they are the same symbols, and a
-    translation with one wrong symbol is wrong in both.
+    Here the decoder reads the right translation up to each position; in use, it reads what it has
+    generated itself. The score is the same: both read the same symbols up to the first mistake,
+    and after one mistake the translation is wrong in both.
     """
     return ((logits.argmax(-1) == targets) | (targets == PADDING)).all(1)
 

@@ -1,4 +1,4 @@
-"""Work on images.
+"""The workload `vision`: recognise handwritten digits.
 
 Shapes: B batch, C classes.
 """
@@ -7,12 +7,11 @@ from torch.nn.functional import cross_entropy
 
 from kit.data import load_digits
 from kit.models import CNN, MLP
-from kit.workloads.scores import is_right
-from kit.workloads.workload import Workload
+from kit.workloads.workload import Workload, is_right
 
 
 def vision() -> Workload:
-    """Read handwritten digits: stands for image recognition, as in a phone's camera.
+    """Recognise handwritten digits: stands for image recognition, as in a phone's camera.
 
     >>> vision().model("mlp")
     MLP(hidden=128, layers=2): 26,122 parameters
@@ -20,8 +19,8 @@ def vision() -> Workload:
     return Workload(
         name="vision",
         stands_for="image and object recognition, a phone's camera",
-        differs="8×8 grey images of ten classes, already cut out and centred; a camera sees "
-        "megapixels, colours, thousands of classes, and has to find the object first",
+        differs="8×8 grey images of ten classes, already cut out and centred; a camera has "
+        "megapixels, colours and thousands of classes, and has to find the object first",
         load=load_digits,
         models={"cnn": lambda _: CNN(), "mlp": lambda _: MLP()},
         loss=cross_entropy,
