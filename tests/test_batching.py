@@ -371,7 +371,7 @@ def test_the_shortest_text_has_a_window_in_each_split(tmp_path):
     data = load_text_file(path, context=10)
     assert [split.inputs[:, 0].tolist() for split in data.splits.values()] == [[0], [11], [22]]
     path.write_bytes(bytes(range(32)))
-    with pytest.raises(BadValue, match=r"short.txt has 32 bytes: needs at least 33, .* of 10 "):
+    with pytest.raises(BadValue, match=r"short.txt has 32 bytes; it needs 33, .* of 10 "):
         load_text_file(path, context=10)
 
 
@@ -381,7 +381,7 @@ def test_what_is_no_text_is_refused_with_what_to_do(tmp_path):
     with pytest.raises(BadValue, match=r"is a folder; load_text_file needs a file"):
         load_text_file(str(tmp_path))
     (tmp_path / "empty.txt").touch()
-    with pytest.raises(BadValue, match=r"empty.txt has 0 bytes: needs at least 387"):
+    with pytest.raises(BadValue, match=r"empty.txt has 0 bytes; it needs 387"):
         load_text_file(tmp_path / "empty.txt")
 
 

@@ -243,7 +243,7 @@ def test_several_inputs_lie_in_one_row_and_reach_the_model_as_they_were(kind):
 
 def test_parts_that_one_row_cannot_hold_are_refused():
     parts, targets = several()
-    with pytest.raises(BadValue, match="whole numbers above 16,777,216 beside numbers with a po"):
+    with pytest.raises(BadValue, match="integers above 16,777,216 together with floating-po"):
         from_data(({**parts, "ids": parts["ids"] + 2**25}, targets), model=Masked)
     with pytest.raises(ShapeMismatch, match="the same number of examples in each"):
         from_data(({**parts, "extra": parts["extra"][:5]}, targets), model=Masked)
@@ -276,7 +276,7 @@ WRONG = {
     "classes as floats": ({"train": (X, Y.astype(float))}, r"targets\.long\(\)"),
     "column": (
         {"train": (X, X[:, 0]), "model": lambda: net(1)},
-        r"outputs \(32, 1\) and targets \(32,\) with a point; needs the same shape",
+        r"outputs \(32, 1\) and targets \(32,\) of floating-point numbers; needs the same shape",
     ),
     "constant": ({"train": (X, np.ones((200, 1))), "model": lambda: net(1)}, "nothing can be lea"),
     "a number as class": ({"train": (X, Y[:, None])}, r"targets\.float\(\)"),

@@ -92,7 +92,7 @@ def test_outputs_against_the_targets_of_all_examples_are_refused(pair):
         lambda o, t: (o - t).abs().sum() / len(o),
     ]
     for loss in hidden:
-        with pytest.raises(ShapeMismatch, match=r"spreads to \(8, 8\)"):
+        with pytest.raises(ShapeMismatch, match=r"broadcasts to \(8, 8\)"):
             checked_loss(loss, *pair)
     with pytest.raises(ShapeMismatch, match=r"the score was given outputs"):
         checked_scores(lambda o, t: ((o - t).abs() < 0.1).float().mean(1), *pair)

@@ -1,6 +1,6 @@
-"""What a call was given where it needs a model and a workload, in this order, and what to write.
+"""Checks of the first two arguments: the model first, then the workload, the rest by keyword.
 
-Everything in the kit takes the model first, then the workload, then the rest by keyword.
+A wrong call gets one line: what was given, what is needed, and the right call.
 """
 
 from __future__ import annotations
@@ -12,38 +12,38 @@ from torch import Tensor, nn
 
 from kit.core.errors import BadValue
 
-OWN = "make one of your data: work = kit.workloads.from_data(train=(inputs, targets), model=Net)"
-FIRST = "a model"  # what most calls take first
+OWN = "make one from your data: work = kit.workloads.from_data(train=(inputs, targets), model=Net)"
+MODEL = "a model"  # what most calls take first
 MAKER = "a function that makes a fresh model"
 
 
 def is_workload(given: object) -> bool:
-    """Whether it knows data, loss and score, as `kit.data.Task` says; a class does not yet."""
+    """Whether this is a workload, with data, loss and score as in `kit.data.Task`; not a class."""
     names = ("batches", "loss", "score")
     return not isinstance(given, type) and all(hasattr(given, name) for name in names)
 
 
-def check_pair(call: str, model: object, workload: object, first: str = FIRST) -> None:
-    """Refuse what is no model, or no workload, and the wrong order of the two.
+def check_pair(call: str, model: object, workload: object, first: str = MODEL) -> None:
+    """Refuse anything but a model and a workload, in this order.
 
     Parameters
     ----------
     call
-        How a notebook writes it: "kit.train".
+        The call as a notebook writes it: "kit.train".
     model, workload
-        What was given first and second.
+        The first and second argument.
     first
-        What the call needs first: `FIRST` or `MAKER`.
+        What the call needs first: `MODEL` or `MAKER`.
 
     Raises
     ------
     BadValue
         What was given, what is needed, and the right call.
     """
-    right = f"{call}({'model' if first == FIRST else 'make'}, work)"
+    right = f"{call}({'model' if first == MODEL else 'make'}, work)"
     if is_workload(model) and not isinstance(model, nn.Module):
         raise BadValue(f"{call}: given a workload first; needs {first} first: {right}.")
-    if not (isinstance(model, nn.Module) if first == FIRST else _makes(model)):
+    if not (isinstance(model, nn.Module) if first == MODEL else _makes(model)):
         needs = f"needs {first}: {_model_for(model, call)}"
         raise BadValue(f"{call}: given {described(model)} first; {needs}.")
     if not is_workload(workload):
@@ -52,14 +52,14 @@ def check_pair(call: str, model: object, workload: object, first: str = FIRST) -
 
 
 def check_model(call: str, model: object, right: str) -> None:
-    """Refuse what is no model where one comes first.
+    """Refuse anything but a model as the first argument.
 
     Parameters
     ----------
     call
-        How a notebook writes it: "kit.predict".
+        The call as a notebook writes it: "kit.predict".
     model
-        What was given.
+        The first argument.
     right
         The right call: "kit.predict(model, inputs)".
 
@@ -69,15 +69,15 @@ def check_model(call: str, model: object, right: str) -> None:
         What was given, what is needed, and the right call.
     """
     if not isinstance(model, nn.Module):
-        told = f"make it first: work.model({model!r}), then " if isinstance(model, str) else ""
+        hint = f"make it first: work.model({model!r}), then " if isinstance(model, str) else ""
         if isinstance(model, type) and issubclass(model, nn.Module):
-            told = f"make one first: {model.__name__}(), then "
+            hint = f"make one first: {model.__name__}(), then "
         needs = "needs a model, a torch.nn.Module"
-        raise BadValue(f"{call}: given {described(model)} as the model; {needs}: {told}{right}.")
+        raise BadValue(f"{call}: given {described(model)} as the model; {needs}: {hint}{right}.")
 
 
 def described(given: object) -> str:
-    """What was given, in a few words."""
+    """An argument in a few words."""
     if isinstance(given, type):
         return f"the class {given.__name__}"
     if isinstance(given, (str, int, float)) or given is None:
@@ -90,7 +90,7 @@ def described(given: object) -> str:
 
 
 def check_no_array(inputs: object) -> None:
-    """Refuse inputs of a model that are NumPy's, or a list, which PyTorch does not take."""
+    """Refuse a NumPy array or a list as inputs of a model."""
     if isinstance(inputs, (np.ndarray, list)):
         shape = f" {inputs.dtype} {inputs.shape}" if isinstance(inputs, np.ndarray) else ""
         raise BadValue(
@@ -105,7 +105,7 @@ def _makes(given: object) -> bool:
 
 def _model_for(given: Any, call: str) -> str:
     if isinstance(given, nn.Module):
-        return f"each rung trains a fresh one, so give a function: {call}(lambda: Net(), work)"
+        return f"each rung trains a fresh model, so give a function: {call}(lambda: Net(), work)"
     if isinstance(given, type) and issubclass(given, nn.Module):
         return f"make one: {call}({given.__name__}(), work)"
     if isinstance(given, str):
@@ -119,14 +119,3 @@ def _workload_for(given: Any) -> str:
     if callable(given) and getattr(given, "__module__", "").startswith("kit.workloads"):
         return f"work = kit.workloads.{given.__name__}()"
     return OWN
-
-
-__all__ = [
-    "FIRST",
-    "MAKER",
-    "check_model",
-    "check_no_array",
-    "check_pair",
-    "described",
-    "is_workload",
-]

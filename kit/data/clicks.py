@@ -62,7 +62,7 @@ def load_clicks() -> Dataset:
 def true_log_odds() -> Tensor:
     """(U, I + 1) float64 log-odds of each person's click on each item, by item number.
 
-    Column 0 is −inf: there is no item 0.
+    Column 0 is −inf: items are numbered from 1.
     """
     generator = np.random.default_rng([SEED, 0])
     people = generator.normal(size=(PEOPLE, FACTORS))

@@ -1,4 +1,4 @@
-"""Data of the user's own: arrays, tensors or a torch Dataset, as splits that have been checked.
+"""Data of the user's own: arrays, tensors or a torch Dataset, checked and split.
 
 Shapes: N examples.
 """
@@ -19,24 +19,24 @@ from kit.core.checks import check_whole
 from kit.core.errors import BadValue, KitError, ShapeMismatch
 from kit.data.batching import as_tokens
 from kit.data.dataset import Dataset, Split
-from kit.data.packed_inputs import Layout, packed
+from kit.data.packed_inputs import Layout, pack
 
-SHARE = 0.15  # of the examples, for each of validation and test where they are not given
+SHARE = 0.15  # of the examples, for each of validation and test if they are not given
 
 
-def own_data(
+def load_own_data(
     name: str, train: Any, validation: Any, test: Any, seed: int
 ) -> tuple[Dataset, Layout | None]:
-    """The three splits, those that are missing cut from `train` at random by the seed.
+    """The three splits, and the layout of several inputs per example (None for one input).
 
-    And how several inputs of an example lie in one row; None where there is one input.
+    Missing splits are cut from `train`, at random by the seed.
 
     Raises
     ------
     BadValue
-        What cannot be an array of numbers, NaN, no examples, or too few to cut.
+        The data are not numbers, contain NaN, are empty, or are too few to cut.
     ShapeMismatch
-        Inputs and targets of different lengths, or splits of different shapes or types.
+        Inputs and targets differ in length, or splits differ in shape or type.
     """
     given = {"train": train, "validation": validation, "test": test}
     read = {part: as_split(part, value) for part, value in given.items() if value is not None}
@@ -47,7 +47,9 @@ def own_data(
     layout = read["train"][1]
     for part, (_, other) in read.items():
         if other != layout:
-            raise ShapeMismatch(f"inputs of train are {layout}, of {part} {other}; needs the same.")
+            raise ShapeMismatch(
+                f"inputs of train are {layout}, of {part} {other}; needs the same layout in both."
+            )
     _check_alike(splits)
     splits = _cut(splits, missing, seed)
     origin = "own data"
@@ -67,8 +69,8 @@ def as_split(part: str, given: Any) -> tuple[Split, Layout | None]:
         given = tuple(given)
     elif isinstance(given, DataLoader):
         raise BadValue(
-            f"{part}= a DataLoader, which has made batches already; needs all examples: give its "
-            f"dataset, {part}=loader.dataset. The kit makes the batches."
+            f"{part}= a DataLoader, which returns batches; needs all examples, because the kit "
+            f"makes the batches. Give the loader's dataset: {part}=loader.dataset."
         )
     elif isinstance(given, TorchDataset):
         given = _collected(part, given)
@@ -85,23 +87,23 @@ def as_split(part: str, given: Any) -> tuple[Split, Layout | None]:
             f"same number of examples in both, at least one."
         )
     if not targets.is_floating_point():
-        targets = targets.long()  # not bytes, which would be tokens
+        targets = targets.long()  # bytes would be treated as tokens
     return Split(inputs, targets), layout
 
 
 def _inputs(what: str, given: Any) -> tuple[Tensor, Layout | None]:
-    """(N, …); of a dict or tuple of several (N, …) rows with all of them, and how they lie."""
+    """One input as (N, …); a dict or tuple of several as rows (N, K), and their layout."""
     if isinstance(given, Mapping):
         parts = {n: as_tokens(as_numbers(f"{n!r} of {what}", part)) for n, part in given.items()}
-        return packed(what, parts)
+        return pack(what, parts)
     if isinstance(given, tuple):
         several = (as_tokens(as_numbers(f"a part of {what}", part)) for part in given)
-        return packed(what, tuple(several))
+        return pack(what, tuple(several))
     return as_numbers(what, given), None
 
 
 def as_numbers(what: str, given: Any) -> Tensor:
-    """(N, …) as the kit computes with it: numbers with a point float32, whole ones as they are."""
+    """A tensor (N, …): floating-point numbers become float32, integers int64, bytes stay bytes."""
     if isinstance(given, Mapping):
         raise BadValue(
             f"{what} are a dict of {', '.join(map(str, given))}; needs one array (N, …)."
@@ -110,8 +112,8 @@ def as_numbers(what: str, given: Any) -> Tensor:
         tensor = given if isinstance(given, Tensor) else torch.as_tensor(np.asarray(given))
     except (TypeError, ValueError) as error:
         raise BadValue(
-            f"{what} cannot be an array of numbers ({error}). Give text and categories as whole "
-            f"numbers, and sequences of several lengths padded to one."
+            f"{what} cannot be an array of numbers ({error}). Convert text and categories to "
+            f"integers, and pad sequences to one length."
         ) from error
     if tensor.ndim == 0 or tensor.is_complex() or tensor.layout != torch.strided:
         kind = f"{str(tensor.dtype)[6:]} {tuple(tensor.shape)}, {str(tensor.layout)[6:]}"
@@ -119,13 +121,13 @@ def as_numbers(what: str, given: Any) -> Tensor:
     tensor = tensor.detach().cpu()
     if tensor.is_floating_point():
         tensor = tensor.float()
-        lost = ~tensor.isfinite()
-        if bool(lost.any()):
-            examples = lost.flatten(1).any(1) if lost.ndim > 1 else lost
+        bad = ~tensor.isfinite()
+        if bool(bad.any()):
+            examples = bad.flatten(1).any(1) if bad.ndim > 1 else bad
             first = int(examples.nonzero()[0])
             raise BadValue(
                 f"{what}: NaN or infinity in {int(examples.sum()):,} of {len(tensor):,} examples, "
-                f"the first is number {first}. Leave these out or fill them in."
+                f"the first is number {first}. Remove these examples or fill the gaps."
             )
     elif tensor.dtype != torch.uint8:  # whose batches are int64
         tensor = tensor if tensor.dtype == torch.bool else tensor.long()
@@ -133,14 +135,14 @@ def as_numbers(what: str, given: Any) -> Tensor:
 
 
 def _collected(part: str, given: Any) -> Any:
-    """All examples of a torch Dataset in memory: its tensors, or its pairs one after the other."""
+    """All examples of a torch Dataset in memory: its tensors, or its pairs, stacked."""
     if hasattr(given, "tensors"):
         return given.tensors
     try:
         return default_collate([given[i] for i in range(len(given))])
     except KitError:
         raise
-    except Exception as error:  # whatever a Dataset of the user's can raise
+    except Exception as error:  # a user's Dataset can raise anything
         raise BadValue(
             f"{part}: the {type(given).__name__} cannot be read as pairs of equal shapes "
             f"({error}). Give (inputs, targets) as two arrays."
@@ -171,23 +173,20 @@ def _kind(tensor: Tensor) -> str:
 
 
 def _cut(splits: dict[str, Split], missing: list[str], seed: int) -> dict[str, Split]:
-    """With the missing splits cut from `train`: different examples in each."""
+    """The splits, with the missing ones cut from `train`: different examples in each."""
     inputs, targets = splits["train"]
     n = len(inputs)
     each = max(1, round(SHARE * n))
     if missing and n <= len(missing) * each:
         raise BadValue(
-            f"train has {n} examples, too few to cut {' and '.join(missing)} from; needs at least "
-            f"{len(missing) + 1}."
+            f"train has {n} examples, too few to cut {' and '.join(missing)} from it; needs at "
+            f"least {len(missing) + 1}. Give more examples, or the other splits."
         )
     shuffle = torch.Generator().manual_seed(check_whole("seed", seed, low=-math.inf) % 2**63)
     drawn = torch.randperm(n, generator=shuffle)
     for part in missing:
-        places, drawn = drawn[:each], drawn[each:]
-        splits = {**splits, part: Split(inputs[places], targets[places])}
+        chosen, drawn = drawn[:each], drawn[each:]
+        splits = {**splits, part: Split(inputs[chosen], targets[chosen])}
     if missing:
         splits["train"] = Split(inputs[drawn], targets[drawn])
     return splits
-
-
-__all__ = ["SHARE", "as_numbers", "as_split", "own_data"]

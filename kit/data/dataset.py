@@ -25,8 +25,8 @@ class Split(NamedTuple):
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """The split in batches, each (B, …) and (B, …), on the device.
 
-        There is no data loader: several batches are gathered into a chunk of a few megabytes, and
-        a batch is a view of it, which costs about a microsecond. On CUDA nothing waits: small
+        Instead of a data loader, several batches are gathered into a chunk of a few megabytes. A
+        batch is a view of it, which costs about a microsecond. On CUDA nothing waits: small
         data stay on the GPU, and for larger data the next chunk is copied during the computation.
         Bytes (uint8) are tokens of a text: their batches are int64.
 

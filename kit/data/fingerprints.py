@@ -1,12 +1,12 @@
-"""By what data and judges are known again: whether a training goes on with what it began with.
+"""Fingerprints of data, loss and score: does a resumed training continue with the same ones?
 
-Of each split the number, shapes and dtypes of its examples count, and a digest of their bytes:
-of all of them up to 16 MB; of larger data (a text that is mapped into memory) 1,024 examples at
-equal distances, so that no more of a file is read. There, a change that leaves the size as it
-was and falls between those examples is not noticed.
+A split: the number, shapes and dtypes of its examples, and a digest of their bytes. Above 16 MB
+(a text mapped into memory), the digest covers 1,024 examples at equal distances, so that little of
+the file is read. A change between those examples that keeps the size goes unnoticed.
 
-Of a function count its name, code, constants, defaults and what it encloses; of one of PyTorch's or
-the kit's the name alone, since another version may write it otherwise. Globals are not looked at.
+A function: its name, code, constants, defaults and the variables that it encloses. For functions
+of PyTorch and the kit only the name, because another version may implement them differently.
+Global variables are not covered.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ from torch.utils.weak import WeakTensorKeyDictionary
 from kit.data.batching import version
 from kit.data.dataset import Task
 
-MOST_BYTES = 2**24  # a digest of so many takes some 20 ms
+MOST_BYTES = 2**24  # a digest of this many takes about 20 ms
 SAMPLE = 1024  # examples
-DEEP = 6  # how far what a function encloses is followed
-PUBLISHED = ("torch", "kit")  # packages whose functions their names tell
-PYTHON = f"Python {sys.version_info[0]}.{sys.version_info[1]}"  # another compiles to other code
+MAX_DEPTH = 6  # of enclosed values inside enclosed values
+PUBLISHED = ("torch", "kit")  # packages whose functions the name identifies
+PYTHON = f"Python {sys.version_info[0]}.{sys.version_info[1]}"  # bytecode differs by version
 
 _KNOWN = WeakTensorKeyDictionary()  # a tensor -> its version and its digest
 
 
 def fingerprint(workload: Task) -> dict[str, str]:
-    """What is compared: "training split", "validation split" and, if there are any, "classes".
+    """Of the data: "training split", "validation split" and, if there are any, "classes".
 
-    Of a workload without `.data`, the first batch stands for all examples.
+    In a workload without `.data`, the first batch stands for all examples.
     """
     found = {}
     data: Any = getattr(workload, "data", None)
@@ -46,15 +46,15 @@ def fingerprint(workload: Task) -> dict[str, str]:
             parts = next(iter(workload.batches(split, min(SAMPLE, size))))
         else:
             parts = data[split]
-        told = ", ".join(_told(part) for part in parts)
-        found["training split" if split == "train" else f"{split} split"] = f"{size:,}: {told}"
+        text = ", ".join(_describe(part) for part in parts)
+        found["training split" if split == "train" else f"{split} split"] = f"{size:,}: {text}"
     if classes := getattr(data, "classes", ()):
         digest = sha256(repr(tuple(classes)).encode()).hexdigest()
         found["classes"] = f"{len(classes):,}: {digest[:16]}"
     return found
 
 
-def _told(part: Tensor) -> str:
+def _describe(part: Tensor) -> str:
     dtype = str(part.dtype).removeprefix("torch.")
     return f"{dtype} {tuple(part.shape[1:])} {_digest(part)}"
 
@@ -64,8 +64,8 @@ def _digest(part: Tensor) -> str:
     if known != version(part):
         some = part
         if part.nbytes > MOST_BYTES and len(part) > SAMPLE:
-            places = torch.arange(SAMPLE) * (len(part) - 1) // (SAMPLE - 1)
-            some = part.index_select(0, places.to(part.device))
+            indices = torch.arange(SAMPLE) * (len(part) - 1) // (SAMPLE - 1)
+            some = part.index_select(0, indices.to(part.device))
         data = some.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data
         digest = sha256(data).hexdigest()[:16]
         _KNOWN[part] = version(part), digest
@@ -73,20 +73,20 @@ def _digest(part: Tensor) -> str:
 
 
 def metric_fingerprints(workload: Task) -> dict[str, str]:
-    """What the loss and the score are known by: a name, and a digest of what they compute with."""
+    """Of the loss and the score: the name, and a digest of the code and values that they use."""
     trial = getattr(workload, "trial", None)
     tried = (workload.score, trial) if trial else workload.score
     return {
-        "loss": _known_by(workload.loss, workload.loss),
-        "score": _known_by(workload.score, tried),
+        "loss": _identify(workload.loss, workload.loss),
+        "score": _identify(workload.score, tried),
     }
 
 
-def same_metric(kept: str, mine: str) -> bool:
-    """Whether they are one judge, as far as can be said: under another Python, by the name."""
-    if (PYTHON in kept) == (PYTHON in mine):
-        return kept == mine
-    return kept.partition(" (")[0] == mine.partition(" (")[0]
+def same_metric(saved: str, mine: str) -> bool:
+    """Whether both are the same function. Under another Python, only the names are compared."""
+    if (PYTHON in saved) == (PYTHON in mine):
+        return saved == mine
+    return saved.partition(" (")[0] == mine.partition(" (")[0]
 
 
 def qualified_name(given: Any) -> str:
@@ -95,46 +95,50 @@ def qualified_name(given: Any) -> str:
     return f"{named.__module__}.{named.__qualname__}"
 
 
-def _known_by(judge: Any, parts: Any) -> str:
-    digest = sha256(_written(parts).encode()).hexdigest()[:16]
-    return f"{qualified_name(judge)} ({PYTHON}: {digest})"
+def _identify(metric: Any, parts: Any) -> str:
+    digest = sha256(_serialise(parts).encode()).hexdigest()[:16]
+    return f"{qualified_name(metric)} ({PYTHON}: {digest})"
 
 
-def _written(value: Any, deep: int = 0) -> str:
-    """All that a value says of how it computes, as text that is the same in each process."""
-    if deep > DEEP:
+def _serialise(value: Any, depth: int = 0) -> str:
+    """A value as text that is the same in each process, with everything it computes with."""
+    if depth > MAX_DEPTH:
         return "…"
     if isinstance(value, Tensor):
-        return _told(value) if value.layout == torch.strided else repr(value)
+        return _describe(value) if value.layout == torch.strided else repr(value)
     if isinstance(value, (list, tuple, set, frozenset, dict)):
         pairs = value.items() if isinstance(value, dict) else value
-        each = [_written(part, deep + 1) for part in pairs]
+        each = [_serialise(part, depth + 1) for part in pairs]
         return (
             f"{type(value).__name__}{sorted(each) if isinstance(value, (set, frozenset)) else each}"
         )
     if isinstance(value, CodeType):
-        return _written((value.co_code.hex(), value.co_names, value.co_consts), deep)
+        return _serialise((value.co_code.hex(), value.co_names, value.co_consts), depth)
     if value is None or isinstance(value, (bool, int, float, complex, str, bytes)):
         return repr(value)
-    told = qualified_name(value)
-    inner = getattr(value, "__func__", value)  # of a method the function, without its object
-    published = hasattr(value, "__qualname__") and told.split(".")[0] in PUBLISHED
-    if isinstance(value, type) or (published and told.startswith("torch")):
-        return told
+    name = qualified_name(value)
+    inner = getattr(value, "__func__", value)  # the function of a method, without its object
+    published = hasattr(value, "__qualname__") and name.split(".")[0] in PUBLISHED
+    if isinstance(value, type) or (published and name.startswith("torch")):
+        return name
     if code := getattr(inner, "__code__", None):
         counters = {each.argval for each in get_instructions(code) if each.opname == "STORE_DEREF"}
         cells = zip(code.co_freevars, inner.__closure__ or (), strict=True)
-        kept = [c.cell_contents for name, c in cells if name not in counters and _is_full(c)]
-        parts = [kept] if published else [kept, code, inner.__defaults__, inner.__kwdefaults__]
-        return told + _written(parts, deep + 1)
+        enclosed = [c.cell_contents for n, c in cells if n not in counters and _is_full(c)]
+        parts = (
+            [enclosed] if published else [enclosed, code, inner.__defaults__, inner.__kwdefaults__]
+        )
+        return name + _serialise(parts, depth + 1)
     if hasattr(value, "tobytes"):  # NumPy's
-        return told + sha256(value.tobytes()).hexdigest()
-    if hasattr(value, "loss") and hasattr(value, "score"):  # a workload, whose data are told apart
-        return told + _written((value.loss, value.score), deep + 1)
+        return name + sha256(value.tobytes()).hexdigest()
+    if hasattr(value, "loss") and hasattr(
+        value, "score"
+    ):  # a workload: its data have their own digest
+        return name + _serialise((value.loss, value.score), depth + 1)
     held = getattr(value, "__dict__", {})
     if hasattr(value, "func"):  # functools.partial
         held = {**held, "func": value.func, "args": value.args, "keywords": value.keywords}
-    return told + _written(held, deep + 1)
+    return name + _serialise(held, depth + 1)
 
 
 def _is_full(cell: Any) -> bool:

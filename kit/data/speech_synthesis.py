@@ -57,7 +57,7 @@ def say(text: str, voice: str = "en-us", *, words_per_minute: int = 175, pitch: 
     NotInstalled
         The engine is in the extra `speech`.
     UnknownName
-        There is no such voice. The message lists similar names.
+        The voice does not exist. The message lists similar names.
     BadValue
         A pace or pitch is out of range, or the text has nothing to say.
     """

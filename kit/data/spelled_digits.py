@@ -39,7 +39,7 @@ def load_spelled_digits() -> Dataset:
         name="spelled_digits",
         splits=cut(torch.stack(lines), numbers % 10, SIZES),
         classes=tuple("0123456789"),
-        origin="German number words by the rules of num2words, anywhere in a line",
+        origin="German number words by the rules of num2words, somewhere in a line",
         licence="made by num2words, which is LGPL-2.1",
     )
 

@@ -1,4 +1,4 @@
-"""A workload of the user's own: data and model, and what is the same for all where it is not given.
+"""A workload from the user's own data and model, with defaults for everything else.
 
 Shapes: B batch, N examples, C classes, T positions, K numbers of an example.
 """
@@ -19,20 +19,21 @@ from kit.core.checks import check_share
 from kit.core.errors import BadValue, ShapeMismatch, UnknownName
 from kit.data import Dataset
 from kit.data.arguments import described
-from kit.data.custom import own_data
+from kit.data.custom import load_own_data
 from kit.data.output_checks import Metric, checked_loss, checked_scores
 from kit.data.packed_inputs import Layout, Packed
 from kit.workloads.workload import Workload
 
-LOOKED_AT = 32  # examples that a new model is tried on
+TRIED = 32  # examples that a new model is tried on
 RECIPE = {"epochs": 10, "batch_size": 32, "lr": 3e-3}  # as `kit.train`'s own defaults
-# Of a recipe: what `kit.train` takes, which a test compares. A workload knows of no training.
+# The arguments of `kit.train` that a recipe may have. A workload must not import training, so a
+# test compares the two lists.
 ARGUMENTS = (
     *("steps", "epochs", "batch_size", "lr", "optimizer", "precision", "compile", "accumulate"),
     *("clip", "schedule", "lr_warmup", "recompute", "sharded", "budget_s", "target"),
     *("target_loss", "evaluate_every", "seed", "live"),
 )
-WITHIN = 0.25  # standard deviations: how near counts as right, unless the user says it
+WITHIN = 0.25  # standard deviations: the error that still counts as right by default
 Make = Callable[[], nn.Module]
 
 
@@ -50,49 +51,48 @@ def from_data(
     name: str = "own data",
     seed: int = 0,
 ) -> Workload:
-    """Your own data and model as a workload, which everything in the kit takes.
+    """Your own data and model as a workload, for every call of the kit.
 
-    It is tried at once: a batch goes through a fresh model, the loss and the score.
+    It is tried at once: a batch passes through a fresh model, the loss and the score.
 
     Parameters
     ----------
     train, validation, test
         Each a pair (inputs, targets) of arrays or tensors, (N, …) and (N, …), or a torch Dataset
-        of such pairs; all in memory, and copied. Numbers with a point become float32, whole ones
-        int64, also bytes. Several inputs are a dict, for keyword arguments of the model, or a
-        tuple: they lie in one row of the data, which `work.model()` takes apart for the model in
-        its `.net`. What is not given is cut from `train`: 15 % each, drawn by the seed.
-        Validation chooses and stops, test judges.
+        of such pairs. All are copied into memory. Floating-point numbers become float32, integers
+        and bytes int64. For a model with several inputs, give a dict (keyword arguments) or a
+        tuple. The kit stores them in one row per example, and `work.model()` unpacks the row for
+        your model, which is its `.net`. Missing splits are cut from `train`: 15 % each, drawn by
+        the seed. Validation is for choices during training, test for the final score.
     model
-        What makes a model: its class, or a function without arguments. Or a model, of which each
-        training gets a copy; or several of these by name, of which the first is the default.
+        A class, or a function without arguments, that makes a model. Or a model, which is copied
+        for each training. Or a dict of several of these by name; the first is the default.
     loss
-        From outputs and targets of a batch to one number, which training makes smaller. None:
-        `cross_entropy` where the targets are whole numbers, else `mse_loss`.
+        A function of outputs and targets of a batch that returns one number to minimise. None:
+        `cross_entropy` if the targets are integers, otherwise `mse_loss`.
     score
-        From outputs (N, …) and targets (N, …) of a split to (N,) values from 0 (wrong) to 1
-        (right). None: whether the largest logit is the target; for numbers with a point, whether
-        an output lies within a quarter of the training targets' standard deviation.
+        A function of outputs (N, …) and targets (N, …) of a split that returns (N,) values from 0
+        (wrong) to 1 (right). None: whether the largest logit is the target; for floating-point
+        targets, whether the error is within a quarter of their standard deviation in training.
     measure
         What the score is a share of, as the end of a sentence: "right".
     target
-        The score that is wanted on test, 0 to 1. None: one example more than the best answer that
-        is the same for all gets on test and on validation, which is known where `score` is not
-        given; otherwise 0.
+        The score to reach on test, 0 to 1. None: one example more than the best constant answer
+        gets on test and on validation. With a `score` of your own that is unknown: then 0.
     recipe
         Arguments of `kit.train` that differ from 10 epochs, batches of 32 and a rate of 3e-3.
     name
         In results and checkpoints.
     seed
-        Of the cut.
+        Of the split of `train`.
 
     Raises
     ------
     BadValue
-        What was given, what is needed, what to do: NaN in the data, targets that are not among
-        the outputs, a loss that is not one number, a score outside 0 to 1, and so on.
+        The data contain NaN, targets are not among the outputs, the loss is not one number, the
+        score is outside 0 to 1, and so on. The message says what to do.
     ShapeMismatch
-        Shapes that do not go together.
+        The shapes of data, model and loss do not fit.
 
     Examples
     --------
@@ -105,13 +105,13 @@ def from_data(
     "within a quarter of the targets' standard deviation"
     """
     name = str(name)
-    data, layout = own_data(name, train, validation, test, seed)
+    data, layout = load_own_data(name, train, validation, test, seed)
     makers = _makers(model, layout)
-    learnt = data["train"].targets
-    numbers = learnt.is_floating_point()
+    targets = data["train"].targets
+    numbers = targets.is_floating_point()
     if not numbers and loss is None:
-        _check_spread(learnt, bool((learnt == learnt.flatten()[0]).all()))
-    judge: Metric = score or (_near(learnt) if numbers else is_each_right)
+        _check_varied(targets, bool((targets == targets.flatten()[0]).all()))
+    metric: Metric = score or (_near(targets) if numbers else is_each_right)
     cost: Metric = loss or (mse_loss if numbers else mean_cross_entropy)
     work = Workload(
         name=name,
@@ -120,9 +120,9 @@ def from_data(
         load=lambda: data,
         models={each: _for_data(make) for each, make in makers.items()},
         loss=cost,
-        score=judge,
+        score=metric,
         measure=measure or ("of the score" if score else NEARNESS if numbers else "right"),
-        target=_target(target, data, None if score else judge),
+        target=_target(target, data, None if score else metric),
         recipe=_recipe(recipe or {}, work_size=len(data["train"].inputs)),
     )
     for each in makers:
@@ -136,7 +136,7 @@ def mean_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
 
 
 def is_each_right(logits: Tensor, targets: Tensor) -> Tensor:
-    """(N,) the share of an example's targets that are its largest logits: 0 or 1 if it has one."""
+    """(N,) the share of an example's targets that have the largest logit: 0 or 1 for one target."""
     return (
         (logits.argmax(-1) == targets).float().flatten(1).mean(1)
         if targets.ndim > 1
@@ -149,48 +149,52 @@ NEARNESS = "within a quarter of the targets' standard deviation"
 
 @dataclass(frozen=True)
 class Near:
-    """(N,) the share of an example's numbers (N, K) that the outputs come near to."""
+    """(N,) the share of an example's numbers (N, K) whose error is within the tolerance."""
 
     tolerance: Tensor  # (…) of each number
 
     def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """The share for each example."""
         right = (outputs - targets).abs() <= self.tolerance.to(outputs.device)
         return right.float().reshape(len(right), -1).mean(1)
 
 
 def _near(targets: Tensor) -> Near:
     spread = targets.std(0, correction=0)
-    _check_spread(targets, bool((spread == 0).all()))
+    _check_varied(targets, bool((spread == 0).all()))
     return Near(WITHIN * spread)
 
 
-def _check_spread(targets: Tensor, same: bool) -> None:
+def _check_varied(targets: Tensor, same: bool) -> None:
     if same:
         raise BadValue(
-            f"all targets of train are {float(targets.flatten()[0]):g}: nothing can be learnt."
+            f"all targets of train are {float(targets.flatten()[0]):g}: nothing can be learnt. "
+            f"Give examples with different targets."
         )
 
 
-def _target(target: float | None, data: Dataset, judge: Metric | None) -> float:
-    """As given, or more than the best answer that is the same for all examples gets.
+def _target(target: float | None, data: Dataset, metric: Metric | None) -> float:
+    """The given target, or one example more than the best constant answer gets.
 
-    On test, which judges, and on validation, where `kit.train` stops by it: one example more.
+    On test, for the final score, and on validation, where `kit.train` stops when it is reached.
     """
     if target is not None:
         return check_share("target", target, "a score", hint="None sets one from the data.")
-    if judge is None:
+    if metric is None:
         return 0.0
-    asked = [data[split].targets for split in ("validation", "test")]
-    return min(1.0, max((_best_constant(each, judge) + 1) / len(each) for each in asked))
+    held_out = [data[split].targets for split in ("validation", "test")]
+    return min(1.0, max((_best_constant(each, metric) + 1) / len(each) for each in held_out))
 
 
-def _best_constant(targets: Tensor, judge: Metric) -> float:
-    """How many of the targets (N, …) the best answer that is the same for all gets right."""
+def _best_constant(targets: Tensor, metric: Metric) -> float:
+    """The number of targets (N, …) that the best constant answer gets right."""
     flat = targets.reshape(len(targets), -1)
-    if not isinstance(judge, Near):
+    if not isinstance(metric, Near):
         return float((flat == flat.mode(0).values).double().mean(1).sum())
     ordered = flat.double().sort(0).values.T.contiguous()  # (K, N)
-    reach = ordered + 2 * judge.tolerance.double().reshape(-1, 1)  # from the lowest that is near
+    reach = ordered + 2 * metric.tolerance.double().reshape(
+        -1, 1
+    )  # from the smallest target within reach
     ends = torch.searchsorted(ordered, reach, right=True)
     most = (ends - torch.arange(len(flat))).max(1).values
     return float(most.double().mean())
@@ -228,8 +232,8 @@ def _maker(given: Any, layout: Layout | None) -> Make:
         make = _maker(given, None)
         return lambda: Packed(make(), layout)
     if isinstance(given, nn.Module):
-        kept = deepcopy(given)  # what its owner does to it later does not change the workload
-        return lambda: deepcopy(kept)
+        original = deepcopy(given)  # later changes by its owner do not change the workload
+        return lambda: deepcopy(original)
     if callable(given):
         return given
     raise BadValue(
@@ -242,15 +246,15 @@ def _for_data(make: Make) -> Callable[[Dataset], nn.Module]:
     return lambda _: make()
 
 
-# --- A batch through it --------------------------------------------------------------------------
+# --- Trying it on a batch ------------------------------------------------------------------------
 
 
 def _try(work: Workload, name: str, own_loss: bool) -> None:
-    """Refuse what does not go together, with a batch through a fresh model; draws no numbers."""
+    """Refuse parts that do not fit, by a batch through a fresh model; draws no random numbers."""
     with torch.random.fork_rng(devices=[]):
         model = _made(work, name)
         home = next(chain(model.parameters(), model.buffers()), torch.empty(0)).device
-        inputs, targets = work.example(min(LOOKED_AT, work.size("train")), home)
+        inputs, targets = work.example(min(TRIED, work.size("train")), home)
         outputs = _outputs(model, inputs)
         if not own_loss:
             _check_fit(outputs, targets, work.data)
@@ -262,8 +266,8 @@ def _try(work: Workload, name: str, own_loss: bool) -> None:
             )
         if not value.requires_grad:
             raise BadValue(
-                "the loss has no gradient, so nothing can be learnt from it: compute it with "
-                "torch from the outputs, without .detach(), .item(), .argmax() or numpy."
+                "the loss has no gradient, so nothing can be learnt from it. Compute it with torch "
+                "from the outputs, without .detach(), .item(), .argmax() or numpy."
             )
         checked_scores(work.score, outputs.detach(), targets)
 
@@ -283,10 +287,10 @@ def _made(work: Workload, name: str) -> nn.Module:
 def _outputs(model: nn.Module, inputs: Tensor) -> Tensor:
     try:
         outputs = model.eval()(inputs)
-    except Exception as error:  # whatever a model of the user's can raise
+    except Exception as error:  # a user's model can raise anything
         hint = ""
         if not inputs.is_floating_point():
-            hint = " Whole numbers are indices to PyTorch; for pixels give inputs.float() / 255."
+            hint = " PyTorch treats integers as indices; for pixels give inputs.float() / 255."
         raise BadValue(
             f"{type(model).__name__} does not take inputs {str(inputs.dtype)[6:]} "
             f"{tuple(inputs.shape)}: {type(error).__name__}: {error}.{hint}"
@@ -296,30 +300,30 @@ def _outputs(model: nn.Module, inputs: Tensor) -> Tensor:
     outputs = getattr(outputs, "logits", outputs)
     if not isinstance(outputs, Tensor):
         raise BadValue(
-            f"{type(model).__name__} gives {type(outputs).__name__}; needs one tensor: return that "
-            f"alone, from a module around it whose forward ends in [0] or ['logits']."
+            f"{type(model).__name__} gives {type(outputs).__name__}; needs one tensor. Wrap it in "
+            f"a module whose forward returns only that: end it with [0] or ['logits']."
         )
     if len(outputs) != len(inputs):
         raise ShapeMismatch(
-            f"{type(model).__name__} makes {tuple(outputs.shape)} of {tuple(inputs.shape)}; needs "
-            f"the examples in the first dimension of both."
+            f"{type(model).__name__} returns {tuple(outputs.shape)} for {tuple(inputs.shape)}; "
+            f"needs one output per example, in the first dimension."
         )
     return outputs
 
 
 def _check_fit(outputs: Tensor, targets: Tensor, data: Dataset) -> None:
-    """Whether outputs and targets suit the loss that is taken where none is given."""
+    """Refuse outputs and targets that do not fit the default loss."""
     shapes = f"outputs {tuple(outputs.shape)} and targets {tuple(targets.shape)}"
     if targets.is_floating_point():
         if outputs.shape != targets.shape:
             raise ShapeMismatch(
-                f"{shapes} with a point; needs the same shape of both: targets[:, None] where the "
-                f"model has one output, or whole numbers (targets.long()) where they are classes."
+                f"{shapes} of floating-point numbers; needs the same shape in both. If the model "
+                f"has one output, give targets[:, None]; if they are classes, targets.long()."
             )
         return
     if outputs.shape[:-1] != targets.shape or outputs.ndim < 2:
         raise ShapeMismatch(
-            f"{shapes} of whole numbers, which are classes; needs outputs (N, …, C) for targets "
+            f"{shapes} of integers, which are classes; needs outputs (N, …, C) for targets "
             f"(N, …). To predict a number, give targets.float()."
         )
     all_targets = torch.cat([split.targets.flatten() for split in data.splits.values()])
@@ -330,6 +334,3 @@ def _check_fit(outputs: Tensor, targets: Tensor, data: Dataset) -> None:
             f"from 0 to {classes - 1}, or {high + 1} outputs. To predict a number, give "
             f"targets.float()."
         )
-
-
-__all__ = ["from_data"]

@@ -48,7 +48,7 @@ def is_found(logits: Tensor, targets: Tensor) -> Tensor:
     Raises
     ------
     BadValue
-        There are no frauds to find, or no genuine payments to set the threshold with.
+        The split lacks frauds to find, or genuine payments to set the threshold with.
     """
     return _alarms(logits, targets)[targets == 1]
 

@@ -1,7 +1,7 @@
-"""A workload in a Python file of the user's own, named as FILE.py:NAME.
+"""A workload from a Python file of the user's own, given as FILE.py:NAME.
 
-Such a file is a program, and reading it runs it: only a file that the user names is read, and the
-workload's name carries the digest of what was run, into every record.
+Such a file is a program, and loading it runs it. Only a file that the user names is loaded. The
+name of the workload contains the digest of the file, so every record says what was run.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ DIGITS = 12  # of the digest
 
 
 def from_file(given: str) -> Workload:
-    """The workload NAME of FILE.py: a `Workload`, or a function without arguments that gives one.
+    """The workload NAME of FILE.py: a `Workload`, or the result of a function without arguments.
 
-    A relative path starts from the folder in which the command was given.
+    A relative path is relative to the folder of the command.
 
     Raises
     ------
     BadValue
-        There is no such file, it raises, or what it has there is no workload.
+        The file does not exist or raises an error, or NAME is not a workload.
     UnknownName
-        It has nothing of that name.
+        The file has nothing of that name.
     """
     path, name = located(given)
     return _made(path, name, source_of(path, given))
@@ -44,21 +44,21 @@ def located(given: str) -> tuple[Path, str]:
     file, _, name = given.rpartition(":")
     if not file.endswith(".py") or not name.isidentifier():
         raise BadValue(
-            f"workload={given!r}: needs a workload's name, or FILE.py:NAME for what NAME is in a "
-            f"file of yours, such as mine.py:shapes."
+            f"workload={given!r}: needs a workload's name, or FILE.py:NAME for the NAME in a file "
+            f"of your own, such as mine.py:shapes."
         )
     return user_path(file), name
 
 
 def source_of(path: Path, given: str) -> bytes:
-    """What the file holds."""
+    """The bytes of the file."""
     try:
         return path.read_bytes()
-    except (OSError, ValueError) as error:  # of a name that no file can have, too
-        told = getattr(error, "strerror", None) or error
+    except (OSError, ValueError) as error:  # ValueError: not a possible file name
+        reason = getattr(error, "strerror", None) or error
         raise BadValue(
-            f"workload={_cut(repr(given))}: {_cut(str(path.absolute()))} cannot be read ({told}). "
-            f"Give the path from the folder in which you stand, or the whole path."
+            f"workload={_cut(repr(given))}: {_cut(str(path.absolute()))} cannot be read "
+            f"({reason}). Give the path from the current folder, or the absolute path."
         ) from error
 
 
@@ -77,7 +77,7 @@ def _digest(source: bytes) -> str:
 
 @cache
 def _made(path: Path, name: str, source: bytes) -> Workload:
-    """From the very bytes whose digest it carries; the same file is run once."""
+    """The workload, made from the bytes of the digest; the same file runs once."""
     module = _run(path, source)
     if not hasattr(module, name):
         imported = {n for n, v in vars(module).items() if isinstance(v, ModuleType) or n[0] == "_"}
@@ -85,7 +85,7 @@ def _made(path: Path, name: str, source: bytes) -> Workload:
         raise UnknownName(f"workload in {path.name}", name, known)
     found = getattr(module, name)
     if not isinstance(found, Workload) and callable(found) and not isinstance(found, type):
-        found = _told(path, found)
+        found = _call(path, found)
     if not isinstance(found, Workload):
         raise BadValue(
             f"{name} in {path.name} is {described(found)}; needs a workload, or a function without "
@@ -95,14 +95,14 @@ def _made(path: Path, name: str, source: bytes) -> Workload:
 
 
 def _run(path: Path, source: bytes) -> ModuleType:
-    """The file as a module; what lies beside it can be imported, as from a script."""
+    """The file as a module; it can import files beside it, like a script."""
     module = ModuleType(f"{path.stem}_{_digest(source)}")
     module.__file__ = str(path.absolute())
-    sys.modules[module.__name__] = module  # where dataclasses look
+    sys.modules[module.__name__] = module  # dataclasses look it up here
     beside = str(path.absolute().parent)
     sys.path.insert(0, beside)
     try:
-        _told(path, lambda: exec(compile(source, str(path), "exec"), vars(module)))
+        _call(path, lambda: exec(compile(source, str(path), "exec"), vars(module)))
     except BaseException:
         del sys.modules[module.__name__]
         raise
@@ -111,18 +111,15 @@ def _run(path: Path, source: bytes) -> ModuleType:
     return module
 
 
-def _told(path: Path, call: Any) -> Any:
-    """What the call gives; an error of the user's code names the line in the file."""
+def _call(path: Path, call: Any) -> Any:
+    """The result of the call; an error in the user's code becomes a message with its line."""
     try:
         return call()
     except KitError:
         raise
-    except Exception as error:  # whatever a program of the user's can raise
+    except Exception as error:  # a user's program can raise anything
         lines = [
             f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == str(path)
         ]
         where = f", line {getattr(error, 'lineno', None) or (lines or [0])[-1]}"
         raise BadValue(f"{path.name}{where}: {type(error).__name__}: {error}") from error
-
-
-__all__ = ["file_digest", "from_file"]
