@@ -314,7 +314,7 @@ def test_a_recipe_with_an_unknown_name_is_refused_at_once(recipe, told):
 
 
 def test_the_names_of_a_recipe_are_those_of_train():
-    others = {"model", "workload", "checkpoint", "resume"}
+    others = {"model", "workload", "checkpoint", "resume", "after_step"}
     assert set(custom.ARGUMENTS) == set(inspect.signature(kit.train).parameters) - others
 
 
