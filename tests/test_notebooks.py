@@ -10,8 +10,8 @@ from pathlib import Path
 import nbformat
 import pytest
 from click.testing import CliRunner
-
 from kit.cli.commands import main
+
 from kit.core.results import RECORD
 from kit.course.claims import ledger
 from kit.course.exercises import EXERCISES

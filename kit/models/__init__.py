@@ -13,21 +13,21 @@ from kit.core.errors import BadValue, UnknownName
 
 # isort: off
 # One line per family: the model and its config.
+from kit.models.mlp import MLP as MLP, MLPConfig as MLPConfig
+from kit.models.cnn import CNN as CNN, CNNConfig as CNNConfig
 from kit.models.autoencoder import (
     Autoencoder as Autoencoder,
     AutoencoderConfig as AutoencoderConfig,
 )
-from kit.models.cnn import CNN as CNN, CNNConfig as CNNConfig
 from kit.models.cnn1d import CNN1d as CNN1d, CNN1dConfig as CNN1dConfig
-from kit.models.gpt import GPT as GPT, GPTConfig as GPTConfig
-from kit.models.mlp import MLP as MLP, MLPConfig as MLPConfig
-from kit.models.policy import Policy as Policy, PolicyConfig as PolicyConfig
 from kit.models.rnn import RNN as RNN, RNNConfig as RNNConfig
-from kit.models.seq2seq import Seq2Seq as Seq2Seq, Seq2SeqConfig as Seq2SeqConfig
 from kit.models.transformer import (
     Transformer as Transformer,
     TransformerConfig as TransformerConfig,
 )
+from kit.models.gpt import GPT as GPT, GPTConfig as GPTConfig
+from kit.models.policy import Policy as Policy, PolicyConfig as PolicyConfig
+from kit.models.seq2seq import Seq2Seq as Seq2Seq, Seq2SeqConfig as Seq2SeqConfig
 from kit.models.two_tower import TwoTower as TwoTower, TwoTowerConfig as TwoTowerConfig
 # isort: on
 

@@ -13,14 +13,14 @@ from kit.core.errors import UnknownName
 
 # isort: off
 # One line per workload: a function in the file that has its name.
-from kit.workloads.control import control as control, drive as drive
+from kit.workloads.vision import vision as vision
+from kit.workloads.language import language as language
+from kit.workloads.translation import translation as translation
+from kit.workloads.speech import speech as speech
+from kit.workloads.recommendation import recommendation as recommendation
 from kit.workloads.forecast import forecast as forecast
 from kit.workloads.fraud import alarm_precision as alarm_precision, fraud as fraud
-from kit.workloads.language import language as language
-from kit.workloads.recommendation import recommendation as recommendation
-from kit.workloads.speech import speech as speech
-from kit.workloads.translation import translation as translation
-from kit.workloads.vision import vision as vision
+from kit.workloads.control import control as control, drive as drive
 
 # What makes a workload of your own.
 from kit.workloads.custom import from_data as from_data
