@@ -119,6 +119,11 @@ class Count(Result):
         return self.forward_flops + self.backward_flops + self.optimizer_flops
 
     @property
+    def step_moved_bytes(self) -> int:
+        """Least bytes moved by one training step."""
+        return sum(self.phases[name].moved_bytes for name in ("forward", "backward", "optimizer"))
+
+    @property
     def causal_forward_flops(self) -> int:
         """Forward FLOPs in the causal convention: without what a causal mask skips."""
         return self.forward_flops - self.masked_forward_flops
@@ -166,7 +171,8 @@ class Count(Result):
         def row(name: str, infer: float | None, train: float, unit: str) -> tuple[str, ...]:
             return (name, words(infer, unit), words(train, unit))
 
-        p, causal, masked = self.phases, self.causal_forward_flops, self.masked_forward_flops
+        predict, causal = self.phases["predict"], self.causal_forward_flops
+        masked = self.masked_forward_flops
         rows = [
             row("weights", self.weight_bytes, self.weight_bytes, "B"),
             row("gradients", None, self.gradient_bytes, "B"),
@@ -177,12 +183,7 @@ class Count(Result):
             *([row("forward, causal convention", causal, causal, "FLOP")] if masked else []),
             row("backward", None, self.backward_flops, "FLOP"),
             row("optimizer", None, self.optimizer_flops, "FLOP"),
-            row(
-                "least bytes moved",
-                p["predict"].moved_bytes,
-                sum(p[name].moved_bytes for name in ("forward", "backward", "optimizer")),
-                "B",
-            ),
+            row("least bytes moved", predict.moved_bytes, self.step_moved_bytes, "B"),
         ]
         caption = (
             f"{self.model}; a batch of {self.batch_size}. Peak memory includes temporary results. "

@@ -17,7 +17,7 @@ from kit.core.errors import BadValue
 from kit.core.results import Result
 from kit.core.statistics import Estimate
 from kit.core.units import words
-from kit.costs.step_cost import STEP, StepCost, peak_share
+from kit.costs.step_cost import StepCost, peak_share
 from kit.data.arguments import described
 from kit.devices import Meter, metered
 from kit.inference import Score
@@ -68,8 +68,7 @@ class RunCost(Result):
     @property
     def training_moved_bytes(self) -> int:
         """Least bytes moved by all training steps."""
-        phases = self.step_cost.count.phases
-        return self.history.steps * sum(phases[name].moved_bytes for name in STEP)
+        return self.history.steps * self.step_cost.count.step_moved_bytes
 
     @property
     def example_flops(self) -> float:
@@ -124,15 +123,14 @@ class RunCost(Result):
     def table(self) -> Table:
         """The whole training, one step and one prediction, side by side."""
         h, b, count = self.history, self.step_cost, self.step_cost.count
-        phases = count.phases
-        moved = sum(phases[name].moved_bytes for name in STEP)
         joules = self.prediction_energy.joules
         rows = [
             ("time", words(h.train_s, "s"), words(b.step_s(), "s"),
              words(b.parts["predict"].median_s, "s")),
             ("work", *(words(n, "FLOP") for n in (self.training_flops, count.step_flops)),
              words(count.forward_flops, "FLOP")),
-            ("least bytes moved", *(words(n, "B") for n in (self.training_moved_bytes, moved)),
+            ("least bytes moved", words(self.training_moved_bytes, "B"),
+             words(count.step_moved_bytes, "B"),
              words(b.inference_count.phases["predict"].moved_bytes, "B")),
             ("memory", *[words(count.training_bytes, "B")] * 2,
              words(b.inference_count.inference_bytes, "B")),

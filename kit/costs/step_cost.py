@@ -63,11 +63,8 @@ class StepCost(Result):
     @property
     def traffic_ratio(self) -> float:
         """Least bytes moved by a training step ÷ by a prediction."""
-        phases = self.count.phases
-        return (
-            sum(phases[p].moved_bytes for p in STEP)
-            / self.inference_count.phases["predict"].moved_bytes
-        )
+        predict = self.inference_count.phases["predict"]
+        return self.count.step_moved_bytes / predict.moved_bytes
 
     @property
     def memory_ratio(self) -> float:
@@ -123,7 +120,7 @@ class StepCost(Result):
             name: (time.value, time.interval, costs[name].flops, costs[name].moved_bytes)
             for name, time in times.items()
         }
-        moved = sum(costs[name].moved_bytes for name in STEP)
+        moved = self.count.step_moved_bytes
         ratio = self.time_ratio
         rows = [
             row("prediction", *phases["predict"]),
