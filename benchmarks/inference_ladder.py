@@ -71,7 +71,7 @@ def zeroed(work, share=0.8):
 
     def make(model, example):
         form = techniques.zeroed(model, example, share=share)
-        with techniques.zeros_kept(form):
+        with techniques.keep_zeros(form):
             return trained(form, work, share_of_rate=0.5)
 
     return make

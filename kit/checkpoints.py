@@ -1,17 +1,18 @@
-"""Keeping the weights: save and load, whole or not at all.
+"""Checkpoints: save and load a model and the state of its training, completely or not at all.
 
-One safetensors file: tensors, and JSON in its header. It holds no pickled code, so loading a
-stranger's file cannot run anything. It is written beside its place and moved there when whole.
+A checkpoint is one safetensors file: tensors, and JSON in its header. It contains no pickled code,
+so loading a stranger's file cannot run any. It is written to a temporary file first, which replaces
+the old checkpoint in one move.
 
-A file is loaded only after every check has passed, in this order:
+A file is loaded only after all checks have passed, in this order:
 
-exists     there is such a file
+exists     the file exists
 format     it is a safetensors file of this kit, and makes sense (see `kit.core.tensor_files`)
-complete   no byte is missing at the end
+complete   no bytes are missing at the end
 version    it is not from a newer kit
 digest     no byte has changed since it was written
-training   the state of the training is one that training can go on from
-model      names, shapes, dtypes and shared weights are those of the model to be filled
+training   training can go on from the saved state
+model      names, shapes, dtypes and shared weights match the model that is filled
 """
 
 from __future__ import annotations
@@ -36,19 +37,19 @@ from kit.core.tensor_files import MALFORMED, one_line
 from kit.data.arguments import check_model, described
 from kit.models import FAMILIES, build
 
-VERSION = 2  # 1: models of the kit's own families alone, in which no two weights are shared
-MODEL, STATE = "model.", "state."  # what the names of tensors begin with
-LAYERS = ("layers", "n_layers")  # of a config: how many times something is made
-MOST_TOLD = 3  # differences
-FEW = 64  # numbers that may stand in the header; longer lists are kept as tensors
-MOST_LISTED = 2**26  # numbers of such a list; each takes 8 bytes of the file and 32 of memory
-# What `kit.train` keeps, with the fingerprints that older kits did not note.
-KEPT = {"optimizer", "rng", "losses", "scores", "train_s", "settings", "fingerprints"}
+VERSION = 2  # 1 held only the kit's own model families, without shared weights
+MODEL, STATE = "model.", "state."  # prefixes of the names of tensors
+LAYERS = ("layers", "n_layers")  # fields of a config that repeat a part of the model
+MAX_DIFFERENCES = 3  # named in a message
+FEW = 64  # numbers of a list that go into the header; longer lists become tensors
+MAX_LIST = 2**26  # numbers of such a list; each takes 8 bytes of the file and 32 of memory
+# What `kit.train` saves. Older kits did not save the fingerprints.
+STATE_KEYS = {"optimizer", "rng", "losses", "scores", "train_s", "settings", "fingerprints"}
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A model as it was saved, and what training needs to go on with it."""
+    """A saved model, and what training needs to go on with it."""
 
     model: nn.Module
     state: dict[str, Any] | None  # for `kit.train(..., resume=state)`
@@ -57,73 +58,87 @@ class Checkpoint:
 
 @dataclass(frozen=True)
 class Contents:
-    """What a file holds, after every check but the last: no model has been touched yet."""
+    """The contents of a file that passed all checks but the last; no model was changed yet."""
 
     path: Path
     about: dict[str, Any]
-    weights: dict[str, Tensor]  # by name; shared ones under their first name
+    weights: dict[str, Tensor]  # by name; shared weights under their first name
     state: dict[str, Any] | None
 
     def make(self) -> nn.Module:
-        """The model, made by the kit."""
+        """A new model with these weights, if it is one of the kit's families."""
         if self.about["family"] is None:
-            told = f"{self.path} holds the weights of {self.about['class']}, which you have to make"
-            raise CheckpointRefused("model", f"{told}: kit.load(path, model=your_model).")
+            raise CheckpointRefused(
+                "model",
+                f"{self.path} holds the weights of {self.about['class']}, which is not one of the "
+                f"kit's models. Make the model yourself: kit.load(path, model=your_model).",
+            )
         try:
             _check_layers(self.about["family"], self.about["config"], self.weights)
             model = _on_meta(self.about["family"], self.about["config"])
-            if told := _differences(self, model, dtypes=False):
-                raise ValueError(told)
-            model.load_state_dict(self.weights, assign=True)  # in the dtype they were saved in
-        except MALFORMED as error:  # a config of nonsense, too
+            if differences := _differences(self, model, dtypes=False):
+                raise ValueError(differences)
+            model.load_state_dict(self.weights, assign=True)  # with the dtypes of the file
+        except MALFORMED as error:  # also if the config makes no sense
             raise CheckpointRefused("model", f"{self.path}: {one_line(error)}") from error
         return model
 
     def fill(self, model: nn.Module) -> None:
-        """Put the weights into a model that fits; the dtypes and the device stay its own.
+        """Copy the weights into a model that fits; it keeps its dtypes and its device.
 
         Raises
         ------
         CheckpointRefused
-            "model": it does not fit; the first differences. The model is as it was.
+            "model": it does not fit; the message names the first differences. The model is
+            unchanged.
         """
-        model = _plain(model)
-        kind, told = type(model).__name__, _differences(self, model)
-        if told:
-            raise CheckpointRefused("model", f"{self.path} does not fit this {kind}: {told}")
+        model = _uncompiled(model)
+        kind, differences = type(model).__name__, _differences(self, model)
+        if differences:
+            raise CheckpointRefused("model", f"{self.path} does not fit this {kind}: {differences}")
         others = {name: self.weights[first] for name, first in self.about["shared"].items()}
         try:
             model.load_state_dict({**self.weights, **others})
-        except MALFORMED as error:  # by a hook of its own
+        except MALFORMED as error:  # raised by a hook of the model
             raise CheckpointRefused("model", f"{self.path}: {kind}: {one_line(error)}") from error
 
 
 def save(path: str | Path, model: nn.Module, history: Any = None) -> Path:
-    """Write the model, and where training stands if a history is given; returns the path.
+    """Save the model, and the state of its training if a history is given; returns the path.
 
     Parameters
     ----------
     path
-        Where to; missing folders are made. A file that is there is replaced at the very end, in
-        one move: an interrupted save leaves the old one whole.
+        The file to write; missing folders are made. An existing file is replaced at the end, in
+        one move: an interrupted save leaves the old file intact.
     model
-        Any module whose state is tensors: its parameters and persistent buffers. Weights that
-        are shared are kept once. One of the kit's families can be made again by `load(path)`;
-        for another you make it, and `load(path, model=...)` fills it.
+        Any module whose state consists of tensors: its parameters and persistent buffers. Shared
+        weights are saved once. `load(path)` makes a model of the kit's families again. For other
+        models, make the model yourself, and `load(path, model=...)` fills it.
     history
-        What `kit.train` returned; its `.state` is kept, so that training can go on.
+        The result of `kit.train`. Its `.state` is saved, so that training can go on.
 
     Raises
     ------
     BadValue
-        No model where one is needed; part of its state is not a plain tensor, or is made at its
-        first call only.
+        `model` is not a model; or part of its state is not a plain tensor, or does not exist
+        before the first call.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = save(f"{folder}/model.kit", nn.Linear(2, 1))
+    ...     type(load(path, model=nn.Linear(2, 1)).model).__name__
+    'Linear'
+
+    Explained in lesson 01.
     """
     right = 'kit.save("model.kit", model)'
     if isinstance(path, nn.Module):
         raise BadValue(f"kit.save: given {described(path)} first; needs a path first: {right}.")
     check_model("kit.save", model, right)
-    model = _plain(model)
+    model = _uncompiled(model)
     weights, shared = weights_of(model)
     family = _family(model)
     tensors = {MODEL + name: value for name, value in weights.items()}
@@ -146,23 +161,25 @@ def save(path: str | Path, model: nn.Module, history: Any = None) -> Path:
 def load(
     path: str | Path, device: torch.device | str | None = None, *, model: nn.Module | None = None
 ) -> Checkpoint:
-    """Read a model, and where its training stood, after checking the whole file.
+    """Load a model, and the state of its training, after checking the whole file.
 
     Parameters
     ----------
     path
         A file that `save` or `kit.train(checkpoint=...)` wrote.
     device
-        Where the model is to be; None: the CPU, or where the given model is.
+        The device of the loaded model; None: the CPU, or the device of the given model.
     model
-        A module that you made as the saved one was made: its weights become those of the file.
-        If it makes tensors at its first call, call it once on an example before. None: the kit
-        makes the model again, which it can for its own families.
+        A module that was made in the same way as the saved one; its weights are replaced by those
+        of the file. If it makes tensors at its first call, call it once on an example before.
+        None: the kit makes the model, which must be one of its own families.
 
     Raises
     ------
     CheckpointRefused
         A check failed; `.check` is its name, see the top of this file. Nothing is half-loaded.
+
+    Explained in lesson 01.
     """
     found = contents(path)
     if model is None:
@@ -172,7 +189,7 @@ def load(
 
 
 def contents(path: str | Path) -> Contents:
-    """What a file holds, checked; see `load`."""
+    """The contents of a file, after all checks that need no model; see `load`."""
     path = Path(path)
     data = tensor_files.read(path)
     try:
@@ -180,28 +197,28 @@ def contents(path: str | Path) -> Contents:
         about = {"shared": {}, "class": "", **tensor_files.parse_json(text)}
         version, family = about["version"], about["family"]
         if type(version) is not int or not isinstance(family, str | None):
-            raise ValueError("no version, or no family")
+            raise ValueError("no version or no family")
     except CheckpointRefused:
         raise
     except (*MALFORMED, RecursionError) as error:
-        told = f"{path}: not a checkpoint of this kit ({one_line(error)})."
-        raise CheckpointRefused("format", told) from error
+        message = f"{path}: not a checkpoint of this kit ({one_line(error)})."
+        raise CheckpointRefused("format", message) from error
     if version > VERSION:
-        told = f"format {version}, this kit reads {VERSION}. Upgrade it."
-        raise CheckpointRefused("version", f"{path}: {one_line(told)}")
+        problem = f"format {version}, but this kit reads formats up to {VERSION}. Upgrade the kit."
+        raise CheckpointRefused("version", f"{path}: {one_line(problem)}")
     tensors = tensor_files.unpack(path, data, text)
     try:
         weights = {k.removeprefix(MODEL): v for k, v in tensors.items() if k.startswith(MODEL)}
         about["class"] = one_line(about["class"])
         if not set(about["shared"].values()) <= set(weights) or set(about["shared"]) & set(weights):
-            raise ValueError("shared weights that are not there")
-        kept = {k: v for k, v in tensors.items() if k.startswith(STATE)}
-        state = (about["state"] and _join(about["state"], kept)) or None
+            raise ValueError("shared weights that are missing")
+        of_state = {k: v for k, v in tensors.items() if k.startswith(STATE)}
+        state = (about["state"] and _join(about["state"], of_state)) or None
         if state is not None:
             _check_state(state)
     except (*MALFORMED, RecursionError) as error:
-        told = f"{path}: nothing that training could go on from ({one_line(error)})."
-        raise CheckpointRefused("training", told) from error
+        message = f"{path}: training cannot go on from its state ({one_line(error)})."
+        raise CheckpointRefused("training", message) from error
     return Contents(path, about, weights, state)
 
 
@@ -209,55 +226,58 @@ def contents(path: str | Path) -> Contents:
 
 
 def weights_of(model: nn.Module) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Its parameters and persistent buffers by name, each once; further name -> first name."""
+    """Parameters and persistent buffers by name, each once; and other name -> first name.
+
+    Two names share a weight if both mean the same memory, seen in the same way.
+    """
     weights: dict[str, Tensor] = {}
     shared: dict[str, str] = {}
     first: dict[Any, str] = {}
     for name, value in model.state_dict().items():
-        _check_kept(model, name, value)
-        place = (value.data_ptr(), value.shape, value.stride(), value.dtype, value.device)
-        if value.numel() and first.setdefault(place, name) != name:
-            shared[name] = first[place]
+        _check_savable(model, name, value)
+        memory = (value.data_ptr(), value.shape, value.stride(), value.dtype, value.device)
+        if value.numel() and first.setdefault(memory, name) != name:
+            shared[name] = first[memory]
         else:
             weights[name] = value
     return weights, shared
 
 
-def _check_kept(model: nn.Module, name: str, value: Any) -> None:
-    """Refuse what a file of tensors cannot hold."""
-    told = f"cannot save this {type(model).__name__}: its {name!r} "
+def _check_savable(model: nn.Module, name: str, value: Any) -> None:
+    """Refuse a value that a safetensors file cannot hold."""
+    what = f"cannot save this {type(model).__name__}: its {name!r} "
     if not isinstance(value, Tensor):
         kind = type(value).__name__
-        raise BadValue(f"{told}is a {kind}; needs tensors alone. Have get_extra_state return one.")
+        raise BadValue(f"{what}is a {kind}; needs tensors only. Let get_extra_state return one.")
     if is_lazy(value):
-        raise BadValue(f"{told}is made at the first call. Call the model once on an example.")
+        raise BadValue(f"{what}is made at the first call. Call the model once on an example.")
     if value.is_meta:
-        raise BadValue(f"{told}has a shape and no numbers (device 'meta'). Load its weights first.")
+        raise BadValue(f"{what}has a shape and no numbers (device 'meta'). Load its weights first.")
     if type(value.data) is not Tensor or value.layout != torch.strided:
         kind = type(value.data).__name__ if value.layout == torch.strided else str(value.layout)
-        raise BadValue(f"{told}is a {kind}. Save the model that it was made from.")
+        raise BadValue(f"{what}is a {kind}; needs plain tensors. Save the original model instead.")
     if value.dtype not in tensor_files.DTYPES.values():
-        raise BadValue(f"{told}is of {value.dtype}, which safetensors lacks. Convert it.")
+        raise BadValue(f"{what}is {value.dtype}, which safetensors cannot store. Convert it.")
 
 
-def _plain(model: nn.Module) -> nn.Module:
-    """The module that was compiled, if it was."""
+def _uncompiled(model: nn.Module) -> nn.Module:
+    """The original module, if the model is compiled."""
     return getattr(model, "_orig_mod", model)
 
 
 def _family(model: Any) -> str | None:
-    """Its family, if the kit can make the like of it; a class of the same name is another."""
+    """The model's family, if the kit can make the same model; another class may share its name."""
     family, kind = type(model).__name__, type(model)
     if family not in FAMILIES or FAMILIES[family][0] is not kind:
         return None
     other = _on_meta(family, vars(model.config)).state_dict()
     mine = model.state_dict()
     fits = mine.keys() == other.keys() and all(mine[n].shape == other[n].shape for n in mine)
-    return family if fits else None  # pruned ones do not
+    return family if fits else None  # some pruned models do not
 
 
 def _on_meta(family: str, config: Any) -> nn.Module:
-    """A model without numbers, which costs no memory."""
+    """A model whose tensors have shapes but no numbers, which needs no memory."""
     for name, value in config.items():
         if type(value) is int and value >= 2**31:
             raise BadValue(f"{name} is too large")
@@ -266,78 +286,81 @@ def _on_meta(family: str, config: Any) -> nn.Module:
 
 
 def _check_layers(family: str, config: Any, weights: Mapping[str, Tensor]) -> None:
-    """Refuse more layers than the weights fill: making them takes milliseconds each.
+    """Refuse a config with more layers than there are weights, before any layer is made.
 
-    Models of one and of two layers say what a further layer adds.
+    Making a layer takes milliseconds, so a forged config could ask for days of work. The models of
+    one and of two layers show which weights each further layer adds.
     """
     filled = sum(value.numel() > 0 for value in weights.values())
     for name in set(LAYERS) & set(config):
         layers = config[name]
         if type(layers) is not int or layers > filled:
             raise BadValue(f"{name}: more than there are weights")
-        if layers <= FEW:  # quick to make, and then every difference is told
+        if layers <= FEW:  # quick to make, and then the message can name each difference
             continue
         one, two = (_kinds(_on_meta(family, {**config, name: n}).state_dict()) for n in (1, 2))
         more = {kind: (layers - 1) * (two[kind] - one[kind]) for kind in two}
         if _kinds(weights) != Counter({kind: one[kind] + more[kind] for kind in two}):
-            raise BadValue(f"{name}={layers:,}: these are not the weights of that many")
+            raise BadValue(f"{name}={layers:,}: the weights do not match this number")
 
 
 def _kinds(weights: Mapping[str, Tensor]) -> Counter[tuple[str, tuple[int, ...]]]:
-    """How many weights there are of each shape and name, whatever the numbers in the name."""
+    """How many weights there are of each shape and name, ignoring numbers in the names."""
     return Counter((re.sub("[0-9]+", "#", k), tuple(v.shape)) for k, v in weights.items())
 
 
 def _differences(found: Contents, model: nn.Module, dtypes: bool = True) -> str:
-    """How the weights in the file differ from the model's, in a line; nothing if they fit."""
+    """How the weights of file and model differ, in one line; an empty text if they fit."""
     mine, shared = model.state_dict(), found.about["shared"]
     given = {**found.weights, **shared}
-    told = [f"the file has no {name!r}" for name in mine if name not in given]
-    told += [f"the model has no {name!r}" for name in given if name not in mine]
+    lines = [f"the file has no {name!r}" for name in mine if name not in given]
+    lines += [f"the model has no {name!r}" for name in given if name not in mine]
     for name, own in mine.items():
-        kept = found.weights.get(shared.get(name, name))
-        if kept is None or not isinstance(own, Tensor) or is_lazy(own):
+        saved = found.weights.get(shared.get(name, name))
+        if saved is None or not isinstance(own, Tensor) or is_lazy(own):
             continue
-        if kept.shape != own.shape:
-            told.append(f"{name!r} is {tuple(kept.shape)} in the file, {tuple(own.shape)} in it")
-        elif dtypes and kept.dtype != own.dtype:
-            told.append(f"{name!r} is {kept.dtype} in the file, {own.dtype} in it")
-    if not told and dtypes and not any(map(is_lazy, mine.values())):
+        if saved.shape != own.shape:
+            lines.append(
+                f"{name!r} is {tuple(saved.shape)} in the file, {tuple(own.shape)} in the model"
+            )
+        elif dtypes and saved.dtype != own.dtype:
+            lines.append(f"{name!r} is {saved.dtype} in the file, {own.dtype} in the model")
+    if not lines and dtypes and not any(map(is_lazy, mine.values())):
         ours, theirs = _groups(shared), _groups(weights_of(model)[1])
-        told += [f"the file shares {sorted(group)}, the model does not" for group in ours - theirs]
-        told += [f"the model shares {sorted(group)}, the file does not" for group in theirs - ours]
-    more = f", and {len(told) - MOST_TOLD:,} more" if len(told) > MOST_TOLD else ""
-    return one_line("; ".join(told[:MOST_TOLD])) + more + "." if told else ""
+        lines += [f"the file shares {sorted(group)}, the model does not" for group in ours - theirs]
+        lines += [f"the model shares {sorted(group)}, the file does not" for group in theirs - ours]
+    more = f", and {len(lines) - MAX_DIFFERENCES:,} more" if len(lines) > MAX_DIFFERENCES else ""
+    return one_line("; ".join(lines[:MAX_DIFFERENCES])) + more + "." if lines else ""
 
 
 def _groups(shared: Mapping[str, str]) -> set[frozenset[str]]:
-    """Which names are names of one tensor."""
+    """The sets of names that mean one tensor."""
     found: dict[str, set[str]] = {}
     for name, first in shared.items():
         found.setdefault(first, {first}).add(name)
     return set(map(frozenset, found.values()))
 
 
-# --- Where the training stands -------------------------------------------------------------------
+# --- The state of the training -------------------------------------------------------------------
 
 
-def _split(value: Any, place: str, tensors: dict[str, Tensor]) -> Any:
-    """Plain JSON of a nested value; its tensors go to `tensors`, a reference stays."""
+def _split(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
+    """A nested value as plain JSON; its tensors move to `tensors`, and their names stay."""
     if isinstance(value, Tensor):
-        tensors[place] = value
-        return {"tensor": place}
-    if isinstance(value, dict):  # as pairs, since JSON would turn the optimizer's 0 into "0"
-        return {"pairs": [[k, _split(v, f"{place}.{k}", tensors)] for k, v in value.items()]}
+        tensors[name] = value
+        return {"tensor": name}
+    if isinstance(value, dict):  # as pairs, because JSON would turn the optimizer's 0 into "0"
+        return {"pairs": [[k, _split(v, f"{name}.{k}", tensors)] for k, v in value.items()]}
     if isinstance(value, list) and len(value) > FEW and all(type(v) is float for v in value):
-        tensors[place] = torch.tensor(value, dtype=torch.float64)
-        return {"floats": place}
+        tensors[name] = torch.tensor(value, dtype=torch.float64)
+        return {"floats": name}
     if isinstance(value, (list, tuple)):
-        return [_split(v, f"{place}.{i}", tensors) for i, v in enumerate(value)]
+        return [_split(v, f"{name}.{i}", tensors) for i, v in enumerate(value)]
     return value
 
 
 def _join(value: Any, left: dict[str, Tensor]) -> Any:
-    """What `_split` took apart; each tensor is taken out of `left`, so it serves once only."""
+    """The value that `_split` got; each tensor is removed from `left`, so it is used only once."""
     if isinstance(value, list):
         return [_join(v, left) for v in value]
     if isinstance(value, dict):
@@ -350,17 +373,19 @@ def _join(value: Any, left: dict[str, Tensor]) -> Any:
 
 
 def _listed(values: Tensor) -> list[float]:
-    """The numbers of a long list, which `_split` keeps as float64."""
-    if values.dtype != torch.float64 or values.ndim != 1 or len(values) > MOST_LISTED:
+    """The numbers of a long list, which `_split` turned into a tensor of float64."""
+    if values.dtype != torch.float64 or values.ndim != 1 or len(values) > MAX_LIST:
         raise ValueError(f"a list of {values.numel():,} numbers in {values.dtype}")
     numbers: list[float] = values.tolist()
     return numbers
 
 
 def _check_state(state: Any) -> None:
-    """Raise ValueError, TypeError … if it is not as `kit.train` keeps it."""
-    if not set(state) <= KEPT:
-        raise ValueError(f"{min(set(state) - KEPT, key=str)!r:.40}, which it does not keep")
+    """Raise ValueError, TypeError or the like if it is not a state that `kit.train` saves."""
+    if not set(state) <= STATE_KEYS:
+        raise ValueError(
+            f"{min(set(state) - STATE_KEYS, key=str)!r:.40}, which kit.train does not save"
+        )
     losses, scores, groups = state["losses"], state["scores"], state["optimizer"]["param_groups"]
     if not isinstance(losses, list) or not all(_is_number(loss) for loss in losses):
         raise ValueError("losses that are not numbers")
@@ -371,8 +396,8 @@ def _check_state(state: Any) -> None:
             raise ValueError("a score at no step")
         if not all(isinstance(value, int | float | str | None) for value in score.values()):
             raise ValueError("a score that is not numbers")
-    for index, kept in state["optimizer"]["state"].items():
-        named = isinstance(kept, dict) and all(isinstance(name, str) for name in kept)
+    for index, values in state["optimizer"]["state"].items():
+        named = isinstance(values, dict) and all(isinstance(name, str) for name in values)
         if type(index) is not int or not named:
             raise ValueError("an optimizer's state without names")
     if not isinstance(groups, list) or not all(
@@ -381,7 +406,7 @@ def _check_state(state: Any) -> None:
         raise ValueError("an optimizer without weights")
     if not all(isinstance(name, str) for name in state["settings"]):
         raise ValueError("settings without names")
-    torch.Generator().set_state(state["rng"])  # which says what is wrong with it
+    torch.Generator().set_state(state["rng"])  # raises an error that says what is wrong
 
 
 def _is_number(value: Any) -> bool:

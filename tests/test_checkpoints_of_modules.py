@@ -171,7 +171,9 @@ def test_a_compiled_module_is_kept_as_the_one_inside(tmp_path):
 
 def test_a_class_of_the_same_name_is_not_ours(tmp_path):
     path = kit.save(tmp_path / "a.kit", MLP())
-    with pytest.raises(CheckpointRefused, match=r"test_kept_modules\.MLP, which you have to make"):
+    with pytest.raises(
+        CheckpointRefused, match=r"test_checkpoints_of_modules\.MLP, which is not one of"
+    ):
         kit.load(path)
     with pytest.raises(CheckpointRefused, match="does not fit this MLP"):
         kit.load(path, model=kit.models.MLP())
@@ -210,7 +212,7 @@ UNFIT = {
     "lazy": (lazy, r"'1\.weight' is made at the first call\. Call the model once"),
     "meta": (on_meta, "has a shape and no numbers"),
     "sparse": (sparse, r"'links' is a torch\.sparse_coo"),
-    "complex128": (lambda: nn.Linear(1, 1).to(torch.complex128), "safetensors lacks"),
+    "complex128": (lambda: nn.Linear(1, 1).to(torch.complex128), "safetensors cannot store"),
 }
 
 
@@ -223,8 +225,11 @@ def test_what_no_file_of_tensors_can_hold_is_refused(kind, tmp_path):
 
 
 OTHERS = {
-    "shape": (lambda: MLP(17), r"'net\.1\.weight' is \(16, 64\) in the file, \(17, 64\) in it"),
-    "dtype": (lambda: MLP().half(), r"torch\.float32 in the file, torch\.float16 in it"),
+    "shape": (
+        lambda: MLP(17),
+        r"'net\.1\.weight' is \(16, 64\) in the file, \(17, 64\) in the model",
+    ),
+    "dtype": (lambda: MLP().half(), r"torch\.float32 in the file, torch\.float16 in the model"),
     "names": (lambda: Tied(), r"the file has no 'first\.weight'.*, and \d+ more"),
 }
 

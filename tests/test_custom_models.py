@@ -384,7 +384,7 @@ def test_shared_zeros_stay_zeros(name, vision, reading):
     form = techniques.zeroed(model, batch, share=0.5)
     before = {n: p.detach() == 0 for n, p in form.named_parameters() if p.ndim > 1}
     outputs = []
-    with techniques.zeros_kept(form):
+    with techniques.keep_zeros(form):
         learnt(form, work, optimizer="muon")
         outputs.append(predict(form, batch))
     after = dict(form.named_parameters())
@@ -765,13 +765,13 @@ def test_half_of_a_model_with_numbers_and_ids_keeps_the_ids(named):
 def test_training_warns_that_it_fills_zeros_unless_they_are_kept(vision):
     model = nn.Sequential(nn.Flatten(), nn.Linear(F, C))
     form = techniques.zeroed(model, images(8))
-    with techniques.zeros_kept(form), warnings.catch_warnings():
+    with techniques.keep_zeros(form), warnings.catch_warnings():
         warnings.simplefilter("error")
         learnt(form, vision)
     assert (form[1].weight == 0).sum() == round(0.8 * F * C)
-    with pytest.warns(UserWarning, match="zeros_kept"):
+    with pytest.warns(UserWarning, match="keep_zeros"):
         learnt(form, vision)
-    assert "zeros_kept" in techniques.zeroed.__doc__ and "zeros_kept" in str(techniques.shelf())
+    assert "keep_zeros" in techniques.zeroed.__doc__ and "keep_zeros" in str(techniques.table())
 
 
 def untrained(x):

@@ -13,7 +13,7 @@ from kit.experiments import class_results, collect, declared, experiment_folder,
 from kit.experiments.class_comparison import SAME, spread
 from kit.experiments.execution import NOTEBOOKS
 from kit.experiments.folders import RECORDED, keep_runs
-from kit.techniques import SHELF as TECHNIQUES
+from kit.techniques import TECHNIQUES
 from kit.workloads import WORKLOADS
 
 FOLDER = NOTEBOOKS / "experiments"

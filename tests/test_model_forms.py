@@ -19,7 +19,7 @@ from kit.ladders.ladder import simultaneous
 from kit.ladders.model_forms import ModelForm
 from kit.measurement import Comparison
 from kit.models import MLP, MLPConfig
-from kit.techniques import SHELF, Technique, half, none, pruned, zeroed
+from kit.techniques import TECHNIQUES, Technique, half, none, pruned, zeroed
 
 SHORT = {"budget_s": 0.02}
 
@@ -408,7 +408,9 @@ def test_a_technique_that_needs_training_is_not_tried(model):
     with pytest.raises(UnknownName, match="no technique to try is called 'pruned'"):
         kit.fastest(model, torch.zeros(1, 64), techniques=("pruned",))
     assert pruned.name not in fastest.TRIED
-    assert set(fastest.TRIED) == {name for name in SHELF if SHELF[name].tolerance is not None}
+    assert set(fastest.TRIED) == {
+        name for name in TECHNIQUES if TECHNIQUES[name].tolerance is not None
+    }
 
 
 def test_limits_that_nothing_keeps_tell_how_near_one_can_come(quick, model, vision):

@@ -37,10 +37,12 @@ budget_s: float = 30.0  # 0.1..600 s; of training
 def shelves():
     """One more workload, that needs what nobody has, and a technique that works nowhere."""
     lacking = replace(workloads.vision(), name="lacking", needs=("no_such_module",), extra="speech")
-    nowhere = techniques.Technique("int1", "a bit", techniques.untouched, 0.0, lambda _: "no bits")
+    nowhere = techniques.Technique(
+        "int1", "a bit", techniques.inference_copy, 0.0, lambda _: "no bits"
+    )
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(workloads.WORKLOADS, "lacking", lambda: lacking)
-        patch.setitem(techniques.SHELF, "int1", nowhere)
+        patch.setitem(techniques.TECHNIQUES, "int1", nowhere)
         yield
 
 

@@ -143,7 +143,7 @@ def test_what_cannot_be_taken_apart_is_counted_as_the_model(parts):
         served = kit.techniques.onnx(model, work.example(8)[0])
     except kit.errors.NotInstalled as error:
         pytest.skip(str(error))
-    assert not kit.techniques.is_open(served) and kit.techniques.is_open(model)
+    assert not kit.techniques.is_pytorch(served) and kit.techniques.is_pytorch(model)
     cost = kit.step_cost(model, work, batch_size=8, budget_s=0.02, served=served)
     assert cost.inference_count == cost.count
 

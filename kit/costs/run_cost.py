@@ -23,7 +23,7 @@ from kit.devices import Meter, metered
 from kit.inference import Score
 from kit.measurement import Measurement, Peaks
 from kit.plots import Picture, Table
-from kit.techniques import SHELF
+from kit.techniques import TECHNIQUES
 from kit.training import History
 
 CALL = "kit.run_cost(history, score, work.target, step_cost, latency)"
@@ -104,8 +104,8 @@ class RunCost(Result):
     def prediction_share(self) -> float | None:
         """The same share in a prediction of a batch."""
         # A technique may compute in another precision than the training did, such as bfloat16.
-        form = SHELF.get(self.technique)
-        computes = form.computes if form and form.computes != "fp32" else self.history.precision
+        form = TECHNIQUES.get(self.technique)
+        computes = form.precision if form and form.precision != "fp32" else self.history.precision
         flops, seconds = (
             self.step_cost.count.forward_flops,
             self.step_cost.parts["predict"].median_s,

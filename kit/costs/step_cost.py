@@ -276,6 +276,6 @@ def peak_share(peaks: Peaks | None, flops: float, seconds: float, precision: str
 
 def _counted(served: nn.Module | None, inputs: Tensor) -> Count | None:
     """The count of another form of the model; None if its layers are not visible."""
-    if served is None or not techniques.is_open(served):
+    if served is None or not techniques.is_pytorch(served):
         return None
     return count(getattr(served, "_orig_mod", served), inputs)

@@ -20,7 +20,7 @@ from kit.ladders.ladder import SAME_TIME
 from kit.ladders.model_forms import ModelForm
 from kit.measurement import Comparison, compare
 from kit.plots import Picture, Table
-from kit.techniques import SHELF, Technique
+from kit.techniques import TECHNIQUES, Technique
 from kit.workloads import Workload
 
 TRIAL_S = 0.25  # seconds to time each form, in turns with the model as in training
@@ -29,7 +29,7 @@ FINAL_S = 1.0  # seconds for the final, in which they are timed in turns with ea
 
 # The techniques that need no training afterwards.
 TRIED: dict[str, Technique] = {
-    name: technique for name, technique in SHELF.items() if technique.tolerance is not None
+    name: technique for name, technique in TECHNIQUES.items() if technique.tolerance is not None
 }
 
 
@@ -139,7 +139,7 @@ def fastest(
     budget_s
         After this time no further form is started. A form in progress is finished.
     techniques
-        Names of the techniques to try, from `kit.techniques.SHELF`. None: all that need no
+        Names of the techniques to try, from `kit.techniques.TECHNIQUES`. None: all that need no
         training.
 
     Raises
@@ -173,7 +173,7 @@ def fastest(
         sizes = (CALIBRATION, batch_size)
         real, example = (workload.example(n, device_of(model))[0] for n in sizes)
     bare = InferenceLadder(model, real, scorer, (len(example),), split, TRIAL_S)
-    start = bare.start("as in training").then("none", SHELF["none"])
+    start = bare.start("as in training").then("none", TECHNIQUES["none"])
     ladder, untried = _tried(start, [n for n in names if n != "none"], began + budget_s)
     allowed = [form for form in ladder.present if form.within(max_bytes, max_score_loss)]
     if not allowed:

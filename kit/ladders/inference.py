@@ -29,7 +29,7 @@ from kit.ladders.model_forms import ModelForm, rows_of
 from kit.measurement import Peaks, compare, measure
 from kit.models.custom import output_tensor, short_name, training_copy
 from kit.plots import Picture, pareto_front, trade_offs
-from kit.techniques import Technique, size_on_disk, untouched
+from kit.techniques import Technique, inference_copy, size_on_disk
 from kit.workloads import Workload
 
 Make = Callable[..., nn.Module]  # from a model and an example, such as a technique
@@ -95,7 +95,7 @@ class InferenceLadder(Ladder[ModelForm]):
                 raise NotSupported(f"{of!r} could not be made: {from_form.absent}")
             source = from_form.model
         # A technique leaves its model unchanged; your own function gets a copy.
-        own = source if isinstance(make, Technique) else untouched(source)
+        own = source if isinstance(make, Technique) else inference_copy(source)
         return make(own, self.example, **options)
 
     def _measured(self, form: ModelForm) -> ModelForm:

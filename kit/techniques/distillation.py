@@ -1,6 +1,6 @@
-"""A small model learns from what a large one answers, and not from the labels alone.
+"""Distillation: a small model learns from the outputs of a large one as well as from labels.
 
-Shapes: B batch, C classes; for texts there are places between the two.
+Shapes: B batch, C classes; texts have positions between the two.
 """
 
 from __future__ import annotations
@@ -23,33 +23,33 @@ from kit.models.custom import output_tensor
 
 def taught_by(
     teacher: nn.Module, workload: Task, *, weight: float = 0.5, temperature: float = 2.0
-) -> Taught:
-    """The workload, with the teacher's answers beside the labels of the training split.
+) -> DistillationTask:
+    """The workload, with the teacher's logits beside the labels of the training split.
 
-    Train a student on it as on any other: `kit.train(student, taught_by(teacher, work), ...)`. A
-    label says which class is right; a teacher's answer says also which others come near it.
+    Train a student on it like on any other: `kit.train(student, taught_by(teacher, work), ...)`. A
+    label says which class is right. The teacher's output also says which others are similar.
 
     Parameters
     ----------
     teacher
-        A trained model for this workload, on the device of the training.
+        A trained model for this workload, on the device where the student will be trained.
     workload
-        One with classes: its targets are their numbers, its models answer with logits.
+        A classification: its targets are class numbers, and its models return logits.
     weight
-        Of the teacher's answers in the loss, 0 to 1; the rest is the labels'.
+        Weight of the teacher's part in the loss, from 0 to 1. The rest goes to the labels.
     temperature
-        By which both models' logits are divided: more shows more of what the teacher holds
-        unlikely.
+        Divides the logits of both models. A higher one gives more weight to the classes that the
+        teacher finds unlikely.
 
     Raises
     ------
     NotSupported
-        The targets are no classes, or the teacher's answers no finite logits of them.
+        The targets are not classes, or the teacher's outputs are not finite logits of them.
 
     Notes
     -----
-    Hinton, Vinyals & Dean, "Distilling the Knowledge in a Neural Network", 2015. The gradients of
-    the soft part shrink with the square of the temperature, so that part is multiplied by it.
+    Hinton, Vinyals & Dean, "Distilling the Knowledge in a Neural Network", 2015. The gradient of
+    the teacher's part shrinks with the square of the temperature, so it is multiplied by it.
 
     Explained in lesson 09.
     """
@@ -62,16 +62,16 @@ def taught_by(
     classes = targets.dtype == torch.int64 and logits.shape[:-1] == targets.shape
     if not classes or not bool(logits.isfinite().all()):
         raise NotSupported(
-            f"distillation of {workload.name!r} on {home}: a teacher says how likely each class "
-            f"is, and these answers {tuple(logits.shape)} for targets {tuple(targets.shape)} are "
-            f"no finite logits of classes. Train the small model on the data alone."
+            f"distillation of {workload.name!r} on {home}: the teacher returns "
+            f"{tuple(logits.shape)} for targets {tuple(targets.shape)}, but it needs to return "
+            f"finite logits of classes. Train the small model on the data alone."
         )
-    return Taught(teacher, workload, weight, temperature)
+    return DistillationTask(teacher, workload, weight, temperature)
 
 
 @dataclass(frozen=True)
-class Taught:
-    """A workload whose training batches have the teacher's logits beside the labels."""
+class DistillationTask:
+    """A workload whose training targets hold the teacher's logits and the class."""
 
     teacher: nn.Module
     workload: Any
@@ -79,7 +79,7 @@ class Taught:
     temperature: float
 
     def __getattr__(self, name: str) -> Any:
-        """All else is the workload's."""
+        """Everything else is the workload's."""
         return getattr(self.workload, name)
 
     def batches(
@@ -89,18 +89,18 @@ class Taught:
         device: torch.device | str = "cpu",
         seed: int | None = None,
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Batches; training has targets (B, …, C + 1): the teacher's logits, and then the class."""
+        """Batches; training targets are (B, …, C + 1): the teacher's logits, then the class."""
         for inputs, targets in self.workload.batches(split, batch_size, device, seed):
             if split == "train":
-                said = predict(self.teacher, inputs).float()
-                targets = torch.cat([said, targets.unsqueeze(-1).to(said.dtype)], -1)
+                logits = predict(self.teacher, inputs).float()
+                targets = torch.cat([logits, targets.unsqueeze(-1).to(logits.dtype)], -1)
             yield inputs, targets
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Nats per target: by labels and teacher, or by labels alone where nobody teaches."""
+        """Nats per target: from labels and teacher, or from labels alone outside training."""
         if targets.ndim < outputs.ndim:
             return self.workload.loss(outputs, targets)
-        said, labels = targets[..., :-1].flatten(0, -2), targets[..., -1].long()
+        taught, labels = targets[..., :-1].flatten(0, -2), targets[..., -1].long()
         t, logits = self.temperature, outputs.flatten(0, -2)
-        soft = cross_entropy(logits / t, (said / t).softmax(-1)) * t**2
+        soft = cross_entropy(logits / t, (taught / t).softmax(-1)) * t**2
         return self.weight * soft + (1 - self.weight) * self.workload.loss(outputs, labels)

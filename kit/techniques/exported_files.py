@@ -1,12 +1,12 @@
-"""Other forms of a model on disk: how large they are, and exported ones kept and read again.
+"""Techniques on disk: the size of a model's file; write and read exported models.
 
-An exported model is kept as its runtime's own file, beside it its SHA-256 in the form that
-`sha256sum -c` reads: any program can check it, and the runtime itself needs neither. The digest
-proves that the file is whole. It does not prove who made it: anyone can write both.
+An exported model is written as its runtime's own file. A second file beside it holds its SHA-256
+in the form that `sha256sum -c` reads, so any program can check it. The digest proves that the file
+is complete. It does not prove who made it: anyone can write both files.
 
-from a stranger   what `read` does
-.onnx             refuses it if it names other files to read, or operations that are not ONNX's
-.pt2, .pte        refuses it without `trusted=True`: these can run code when they are opened
+a file from a stranger   `read` refuses it
+.onnx                    if it names other files to read, or operations that are not part of ONNX
+.pt2, .pte               without `trusted=True`, because opening such a file can run code
 """
 
 from __future__ import annotations
@@ -23,35 +23,35 @@ from torch import Tensor, nn
 
 from kit.core.errors import BadValue, CheckpointRefused, DeviceUnavailable, NotInstalled
 from kit.core.files import atomic_write
-from kit.devices import present_devices
-from kit.techniques.quantisation import Static
+from kit.devices import check_present
+from kit.techniques.quantisation import StaticInt8
 from kit.techniques.runtimes import (
     SUFFIXES,
     Exported,
     Load,
-    run_executorch,
-    run_onnxruntime,
-    run_openvino,
-    run_package,
+    load_executorch,
+    load_onnxruntime,
+    load_openvino,
+    load_package,
 )
 
 READERS: dict[str, Load] = {
-    "onnxruntime": run_onnxruntime,
-    "openvino": run_openvino("f32"),
-    "aoti": run_package,
-    "executorch": run_executorch,
+    "onnxruntime": load_onnxruntime,
+    "openvino": load_openvino("f32"),
+    "aoti": load_package,
+    "executorch": load_executorch,
 }
 
-RUNS = {  # why a file for this runtime is as good as a program
+UNSAFE = {  # why opening a file for this runtime can run code
     "aoti": "a .pt2 holds machine code, which runs when the file is opened",
     "executorch": "its reader does not check the file, so a bad .pte can take over the process",
 }
-# What ONNX Runtime and OpenVINO bring along; other operations are code of somebody else.
+# Operations that ONNX Runtime and OpenVINO contain. Others would need code from somewhere else.
 DOMAINS = {"", "ai.onnx", "ai.onnx.ml", "com.microsoft"}
 
 
 def size_on_disk(model: nn.Module) -> int:
-    """The bytes of its file: the exported one, or its weights as one would save them."""
+    """The bytes of the model's file: the exported file, or its saved weights."""
     if isinstance(model, Exported):
         return len(model.data)
     tensors = getattr(model, "_orig_mod", model).state_dict()
@@ -61,17 +61,17 @@ def size_on_disk(model: nn.Module) -> int:
         once = {
             (v.untyped_storage()._cdata, v.storage_offset(), v.shape, v.stride()): (name, v)
             for name, v in tensors.items()
-        }  # shared weights are kept once
+        }  # shared weights are saved once
         plain = {name: v.detach().cpu().contiguous().clone() for name, v in once.values()}
         return len(save(plain))
-    file = io.BytesIO()  # torchao's weights are several tensors each
+    file = io.BytesIO()  # torchao stores each weight as several tensors
     torch.save(tensors, file)
     return file.tell()
 
 
-def is_open(model: nn.Module) -> bool:
-    """Whether it can be copied and counted: it is made of PyTorch's own layers and tensors."""
-    if isinstance(model, (Exported, Static)):
+def is_pytorch(model: nn.Module) -> bool:
+    """Whether the model consists of PyTorch's own layers and tensors, so it can be counted."""
+    if isinstance(model, (Exported, StaticInt8)):
         return False
     return _plain(getattr(model, "_orig_mod", model).state_dict())
 
@@ -81,42 +81,45 @@ def _plain(tensors: dict[str, Tensor]) -> bool:
 
 
 def write(model: nn.Module, path: str | Path) -> Path:
-    """Keep an exported model as a file, and its SHA-256 beside it; returns the path.
+    """Write an exported model to a file, and its SHA-256 beside it; returns the path.
 
     Raises
     ------
     BadValue
-        The model is not exported, or the path does not end as files of its runtime do.
+        The model is not exported, or the path has a wrong suffix for its runtime.
     """
     if not isinstance(model, Exported):
-        raise BadValue(f"{type(model).__name__} is not exported: keep it by kit.save(path, model).")
+        raise BadValue(
+            f"{type(model).__name__} is not exported: needs a model of another runtime, such as "
+            f"kit.techniques.onnx makes. Save this one with kit.save(path, model)."
+        )
     path = Path(path)
     if path.suffix != SUFFIXES[model.runtime]:
         needed = SUFFIXES[model.runtime]
-        raise BadValue(f"{path.name}: a model for {model.runtime} needs a name in {needed}.")
+        raise BadValue(f"{path.name}: a model for {model.runtime} needs a name ending in {needed}.")
     digest = hashlib.sha256(model.data).hexdigest()
     with atomic_write(path) as draft:
         draft.write_bytes(model.data)
-    with atomic_write(_sum_of(path)) as draft:
+    with atomic_write(_digest_path(path)) as draft:
         draft.write_text(f"{digest}  {path.name}\n# for {model.home.type}\n", encoding="utf-8")
     return path
 
 
 def read(path: str | Path, runtime: str | None = None, *, trusted: bool = False) -> Exported:
-    """An exported model from its file, after its bytes were checked; ready for `kit.predict`.
+    """An exported model from its file, ready for `kit.predict`, after its bytes were checked.
 
-    The digest beside the file proves that it is whole, not who made it.
+    The digest beside the file proves that it is complete, not who made it.
 
     Parameters
     ----------
     path
-        A file that `write` made; it may have been moved, together with the one beside it.
+        A file that `write` made. It may have been moved, together with its digest.
     runtime
-        "onnxruntime", "openvino" (in float32), "aoti" or "executorch"; None: the first that
-        reads such files.
+        "onnxruntime", "openvino" (in float32), "aoti" or "executorch"; None takes the first one
+        that reads such files.
     trusted
-        True for a .pt2 or .pte that you made, or whose maker you trust as you would trust a
-        program of theirs: opening it can run code. An .onnx needs no such word.
+        True allows a .pt2 or .pte file, which can run code when it is opened. Use it if you made
+        the file, or would run a program of its author. An .onnx file does not need it.
 
     Raises
     ------
@@ -124,9 +127,9 @@ def read(path: str | Path, runtime: str | None = None, *, trusted: bool = False)
         A check failed; `.check` names it: "exists", "format", "trusted", "digest", "external",
         "operations", or "runtime".
     NotInstalled
-        An .onnx is checked by the package `onnx`, which is not here.
+        The package `onnx`, which checks .onnx files, is not installed.
     DeviceUnavailable
-        The file was made for a device that is not here.
+        The file was made for a type of device that this computer does not have.
     """
     path = Path(path)
     if not path.is_file():
@@ -134,59 +137,58 @@ def read(path: str | Path, runtime: str | None = None, *, trusted: bool = False)
     fitting = [name for name, suffix in SUFFIXES.items() if suffix == path.suffix]
     if not fitting or (runtime and runtime not in fitting):
         known = ", ".join(f"{name} {suffix}" for name, suffix in SUFFIXES.items())
-        told = f"for {runtime}" if runtime else "of an exported model"
-        raise CheckpointRefused("format", f"{path}: no file {told}; there are {known}.")
+        wanted = f"for {runtime}" if runtime else "of an exported model"
+        raise CheckpointRefused("format", f"{path}: not a file {wanted}; needs one of {known}.")
     name = runtime or fitting[0]
-    if name in RUNS and not trusted:
+    if name in UNSAFE and not trusted:
         raise CheckpointRefused(
             "trusted",
-            f"{path}: {RUNS[name]}. If you made it, or trust its maker as you would trust a "
-            f"program of theirs: read(path, trusted=True). The digest beside it proves that it "
-            f"is whole, not who made it.",
+            f"{path}: {UNSAFE[name]}. If you made the file, or would run a program of its author, "
+            f"call read(path, trusted=True). The digest beside it proves that it is complete, not "
+            f"who made it.",
         )
     data = path.read_bytes()
-    home = _checked(path, data)
-    present = [device.type for device in present_devices()]
-    if home.type not in present:
-        raise DeviceUnavailable(
-            f"{path}: made for {home.type!r}, which is not here or went away; present here: "
-            f"{', '.join(present)}. Make the form anew from the model, on this computer."
-        )
+    home = _check_digest(path, data)
+    try:
+        check_present(home)
+    except DeviceUnavailable as error:
+        advice = "Export the model again on this computer."
+        raise DeviceUnavailable(f"{path}: made for {home.type!r}; {error} {advice}") from error
     if path.suffix == ".onnx":
         _check_onnx(path, data)
     try:
         return Exported(name, data, READERS[name], device=home)
     except Exception as error:
         first = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        told = f"{path}: {name} cannot run it: {first[:200]}"
-        raise CheckpointRefused("runtime", told) from error
+        message = f"{path}: {name} cannot run it: {first[:200]}"
+        raise CheckpointRefused("runtime", message) from error
 
 
-def _sum_of(path: Path) -> Path:
+def _digest_path(path: Path) -> Path:
     return path.with_name(path.name + ".sha256")
 
 
-def _checked(path: Path, data: bytes) -> torch.device:
-    """The device that the file is for, after its bytes were found to be those that were written."""
-    beside = _sum_of(path)
+def _check_digest(path: Path, data: bytes) -> torch.device:
+    """The device that the file was made for; refused if a byte has changed since."""
+    beside = _digest_path(path)
     if not beside.is_file():
-        told = f"no {beside.name} beside it, so nobody can tell whether it is whole"
-        raise CheckpointRefused("digest", f"{path}: {told}. Copy both, or write it anew.")
+        problem = f"no {beside.name} beside it, which proves that it is complete"
+        raise CheckpointRefused("digest", f"{path}: {problem}. Copy both, or write it again.")
     words = beside.read_text(encoding="utf-8", errors="replace").split()
     if not words or words[0] != hashlib.sha256(data).hexdigest():
-        told = f"{len(data):,} bytes that are not those which were written"
-        raise CheckpointRefused("digest", f"{path}: {told}: cut short, or altered. Copy it anew.")
+        problem = f"its {len(data):,} bytes were cut short or altered after they were written"
+        raise CheckpointRefused("digest", f"{path}: {problem}. Copy it again.")
     try:
         return torch.device(words[-1] if "for" in words[2:] else "cpu")
     except RuntimeError as error:
-        told = f"{path}: {beside.name} names no device that PyTorch knows. Copy both anew."
-        raise CheckpointRefused("digest", told) from error
+        message = f"{path}: {beside.name} names an unknown device. Copy both files again."
+        raise CheckpointRefused("digest", message) from error
 
 
 def _check_onnx(path: Path, data: bytes) -> None:
-    """Refuse what would have a runtime read other files, or look for other code than its own.
+    """Refuse a file that would make a runtime read other files or load other code.
 
-    Protobuf alone reads it here; no runtime has seen it yet.
+    Only protobuf reads the file here, before any runtime does.
     """
     if find_spec("onnx") is None:
         raise NotInstalled(f"reading {path.name}", ["onnx"], "edge")
@@ -196,21 +198,21 @@ def _check_onnx(path: Path, data: bytes) -> None:
         model = onnx.load_from_string(data)
     except Exception as error:  # protobuf's own
         raise CheckpointRefused("format", f"{path}: not an ONNX file.") from error
-    if not model.graph.node:  # as what is none may be read, too
+    if not model.graph.node:  # protobuf also reads many files that are not ONNX
         raise CheckpointRefused("format", f"{path}: not an ONNX file, or one without a graph.")
     own = {(function.domain, function.name) for function in model.functions}
     for part in _parts(model):
         if isinstance(part, onnx.TensorProto):
             if part.external_data or part.data_location == onnx.TensorProto.EXTERNAL:
-                told = "it keeps weights in other files, and could name any file of yours"
-                todo = "Ask for it as one file (torch.onnx.export(..., external_data=False))"
-                raise CheckpointRefused("external", f"{path}: {told}. {todo}.")
+                problem = "it reads weights from other files, and could name any file of yours"
+                advice = "Ask for it as one file (torch.onnx.export(..., external_data=False))"
+                raise CheckpointRefused("external", f"{path}: {problem}. {advice}.")
         elif isinstance(part, onnx.NodeProto) and (
             (part.domain not in DOMAINS and (part.domain, part.op_type) not in own)
             or part.op_type == "EPContext"
         ):
-            told = f"{part.op_type[:40]!a} of {part.domain[:40]!a} is not an operation of ONNX"
-            raise CheckpointRefused("operations", f"{path}: {told}; it would need other code.")
+            problem = f"{part.op_type[:40]!a} of {part.domain[:40]!a} is not an operation of ONNX"
+            raise CheckpointRefused("operations", f"{path}: {problem}; it would need other code.")
 
 
 def _parts(message: Any) -> Iterator[Any]:

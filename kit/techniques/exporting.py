@@ -1,4 +1,4 @@
-"""A model written down as a graph of standard operations, for runtimes that know nothing of it.
+"""Export: a model as a graph of standard operations, for runtimes that do not know its code.
 
 Shapes: B batch.
 """
@@ -15,56 +15,58 @@ from torch import Tensor, nn
 
 from kit.core.errors import BadValue
 from kit.core.silence import silenced
-from kit.techniques.runtimes import Exported, run_onnxruntime, run_openvino
-from kit.techniques.technique import Unsuitable
+from kit.techniques.runtimes import Exported, load_executorch, load_onnxruntime, load_openvino
+from kit.techniques.technique import UnsuitableModel
 
-CALIBRATION = 16  # different examples: fewer say little of how large numbers get
-AT_ONCE = 16  # examples in a calibration batch
-WORKING = ("Conv", "MatMul", "Gemm")  # operations that gain from 8 bits …
-PASSING = ("Relu", "MaxPool", "Reshape", "Transpose")  # … and those that would break their chain
-MOST_BYTES = 2**31 - 1  # of an ONNX file: protobuf's own limit
+CALIBRATION = 16  # different examples: fewer say little about the range of activations
+CALIBRATION_BATCH = 16
+COMPUTING = ("Conv", "MatMul", "Gemm")  # operations that are faster in 8 bits …
+PASSING = ("Relu", "MaxPool", "Reshape", "Transpose")  # … and others that stand between them
+MAX_BYTES = 2**31 - 1  # of an ONNX file: protobuf's own limit
 
 
-def program(model: nn.Module, example: Tensor) -> Any:
-    """The model as PyTorch's exporter sees it: a graph for batches of any size."""
-    two = torch.cat([example, example])[:2]  # of a single example it would believe there is one
+def exported_program(model: nn.Module, example: Tensor) -> Any:
+    """The graph that `torch.export` traces, for batches of any size."""
+    two = torch.cat([example, example])[:2]  # from one example it would infer a fixed batch of 1
     batch = torch.export.Dim("batch")
     return torch.export.export(model, (two,), dynamic_shapes=({0: batch},))
 
 
 def onnx_bytes(model: nn.Module, example: Tensor) -> bytes:
     """The model as an ONNX file."""
-    if sum(p.nbytes for p in model.parameters()) > MOST_BYTES:
-        raise Unsuitable("an ONNX file holds at most 2 GB of weights")
+    if sum(p.nbytes for p in model.parameters()) > MAX_BYTES:
+        raise UnsuitableModel("an ONNX file holds at most 2 GB of weights")
     with silenced():
         made = torch.onnx.export(
-            program(model, example), dynamo=True, external_data=False, verbose=False
+            exported_program(model, example), dynamo=True, external_data=False, verbose=False
         )
     assert made is not None
     proto = made.model_proto
-    del proto.graph.value_info[:]  # shapes that quantising would take at their word
+    del proto.graph.value_info[:]  # shapes of the example, which quantising would take as fixed
     data: bytes = proto.SerializeToString()
     return data
 
 
 def int8_bytes(model: nn.Module, example: Tensor) -> bytes:
-    """The same with weights and activations as 8-bit integers, whose scales the example teaches."""
+    """An ONNX file with 8-bit weights and activations; the example sets their scales."""
     from onnxruntime.quantization import QuantType, quantize_static
 
     check_calibration(example)
-    # Without the instructions that add four products at once (VNNI), their sums would overflow.
+    # Without the instructions that add four products at once (VNNI), the sums could overflow.
     known: Any = getattr(torch.cpu, "get_capabilities", dict)()
-    careful = bool(known.get("avx2")) and not (known.get("avx512_vnni") or known.get("avx_vnni"))
+    reduce_range = bool(known.get("avx2")) and not (
+        known.get("avx512_vnni") or known.get("avx_vnni")
+    )
 
     def quantise(source: str, target: str, name: str) -> None:
-        batches = [{name: part.cpu().numpy()} for part in example.split(AT_ONCE)]
+        batches = [{name: part.cpu().numpy()} for part in example.split(CALIBRATION_BATCH)]
         quantize_static(
             source,
             target,
             _Batches(iter(batches)),
-            op_types_to_quantize=[*WORKING, *PASSING],
+            op_types_to_quantize=[*COMPUTING, *PASSING],
             per_channel=True,
-            reduce_range=careful,
+            reduce_range=reduce_range,
             weight_type=QuantType.QInt8,
             activation_type=QuantType.QUInt8,
         )
@@ -73,7 +75,7 @@ def int8_bytes(model: nn.Module, example: Tensor) -> bytes:
 
 
 def int8_dynamic_bytes(model: nn.Module, example: Tensor) -> bytes:
-    """The same with weights as 8-bit integers; activations are rounded as they come."""
+    """An ONNX file with 8-bit weights; each call finds the scales of its activations."""
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     def quantise(source: str, target: str, name: str) -> None:
@@ -83,7 +85,7 @@ def int8_dynamic_bytes(model: nn.Module, example: Tensor) -> bytes:
 
 
 class _Batches:
-    """What ONNX Runtime asks for the next calibration batch."""
+    """Calibration batches in the form that ONNX Runtime reads."""
 
     def __init__(self, batches: Iterator[dict[str, Any]]):
         self._batches = batches
@@ -93,7 +95,7 @@ class _Batches:
 
 
 def _quantised(data: bytes, quantise: Callable[[str, str, str], None]) -> bytes:
-    """Through files, since ONNX Runtime's tools read and write such."""
+    """The quantised bytes, by way of files: ONNX Runtime's tools read and write only files."""
     import onnx
 
     name = onnx.load_from_string(data).graph.input[0].name
@@ -105,13 +107,13 @@ def _quantised(data: bytes, quantise: Callable[[str, str, str], None]) -> bytes:
 
 
 def check_calibration(example: Tensor) -> None:
-    """Refuse too few different examples to learn the ranges of activations from."""
+    """Refuse a batch with too few different examples to find the ranges of activations."""
     different = len(torch.unique(example, dim=0)) if len(example) else 0
     if different < CALIBRATION:
         raise BadValue(
-            f"given {different} different example{'s' * (different != 1)} to calibrate int8 with; "
-            f"needed are at least {CALIBRATION}: they teach it how large numbers get. Give a batch "
-            f"of the training split, such as work.example(64)[0]."
+            f"given {different} different example{'s' * (different != 1)} to calibrate int8; "
+            f"needs at least {CALIBRATION} to find the ranges of activations. Pass a batch of the "
+            f"training split, such as work.example(64)[0]."
         )
 
 
@@ -119,39 +121,37 @@ def check_calibration(example: Tensor) -> None:
 
 
 def onnx(model: nn.Module, example: Tensor) -> nn.Module:
-    """An ONNX file, run by ONNX Runtime: one graph, fused, without Python between operations."""
-    return Exported("onnxruntime", onnx_bytes(model, example), run_onnxruntime)
+    """ONNX Runtime runs an ONNX file: one fused graph, without Python between operations."""
+    return Exported("onnxruntime", onnx_bytes(model, example), load_onnxruntime)
 
 
 def onnx_int8(model: nn.Module, example: Tensor) -> nn.Module:
-    """ONNX Runtime in 8-bit integers, activations too; scales from the example ("static")."""
-    return Exported("onnxruntime", int8_bytes(model, example), run_onnxruntime)
+    """ONNX Runtime with 8-bit weights and activations; scales from the example ("static")."""
+    return Exported("onnxruntime", int8_bytes(model, example), load_onnxruntime)
 
 
 def onnx_int8_dynamic(model: nn.Module, example: Tensor) -> nn.Module:
-    """ONNX Runtime with 8-bit weights; activations are scaled anew at each call ("dynamic")."""
-    return Exported("onnxruntime", int8_dynamic_bytes(model, example), run_onnxruntime)
+    """ONNX Runtime with 8-bit weights; each call scales its activations ("dynamic")."""
+    return Exported("onnxruntime", int8_dynamic_bytes(model, example), load_onnxruntime)
 
 
 def openvino(model: nn.Module, example: Tensor) -> nn.Module:
-    """The ONNX file, run by OpenVINO in float32."""
-    return Exported("openvino", onnx_bytes(model, example), run_openvino("f32"))
+    """OpenVINO runs the ONNX file in float32, whatever the processor prefers."""
+    return Exported("openvino", onnx_bytes(model, example), load_openvino("f32"))
 
 
 def openvino_bf16(model: nn.Module, example: Tensor) -> nn.Module:
-    """The ONNX file, run by OpenVINO, which computes in bfloat16 where the processor can."""
-    return Exported("openvino", onnx_bytes(model, example), run_openvino("bf16"))
+    """OpenVINO runs the ONNX file, in bfloat16 if the processor has it."""
+    return Exported("openvino", onnx_bytes(model, example), load_openvino("bf16"))
 
 
 def openvino_int8(model: nn.Module, example: Tensor) -> nn.Module:
-    """The file of `onnx_int8`, run by OpenVINO."""
-    return Exported("openvino", int8_bytes(model, example), run_openvino("f32"))
+    """OpenVINO runs the file of `onnx_int8`."""
+    return Exported("openvino", int8_bytes(model, example), load_openvino("f32"))
 
 
 def executorch(model: nn.Module, example: Tensor) -> nn.Module:
-    """ExecuTorch with XNNPACK, made for phones: one example at a time, all memory planned ahead."""
-    from kit.techniques.runtimes import run_executorch
-
+    """ExecuTorch with XNNPACK, made for phones: one example at a time, memory planned ahead."""
     with silenced():
         from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
         from executorch.exir import to_edge_transform_and_lower
@@ -159,4 +159,4 @@ def executorch(model: nn.Module, example: Tensor) -> nn.Module:
         graph = torch.export.export(model, (example[:1],))
         lowered = to_edge_transform_and_lower(graph, partitioner=[XnnpackPartitioner()])
         data = bytes(lowered.to_executorch().buffer)
-    return Exported("executorch", data, run_executorch)
+    return Exported("executorch", data, load_executorch)

@@ -1,4 +1,4 @@
-"""A large matrix as the product of two narrow ones.
+"""Low-rank factorization: a large matrix as the product of two narrow ones.
 
 Shapes: O outputs, I inputs, r rank.
 """
@@ -11,19 +11,19 @@ import torch
 from torch import Tensor, nn
 
 from kit.core.checks import check_share
-from kit.techniques.technique import Unsuitable
+from kit.techniques.technique import UnsuitableModel
 
 
 def low_rank(model: nn.Module, example: Tensor, share: float = 0.5) -> nn.Module:
-    """Linear layers as two thin ones in a row, with `share` of their weights at most.
+    """Each linear layer becomes two narrow ones with at most `share` of its weights.
 
     The best approximation of a matrix by one of rank r keeps its r largest singular values
-    (Eckart & Young, 1936). Layers that would not become smaller stay as they are, and so do those
-    that share their weights with another layer.
+    (Eckart & Young, 1936). Layers that would not become smaller stay unchanged. So do layers that
+    share their weights with another layer.
     """
     check_share("share", share, strict=True)
-    thin: dict[int, nn.Module] = {}  # by layer: one that is used in two places stays one
-    shared = _shared(model)
+    factors: dict[int, nn.Module] = {}  # by layer: a layer that is used twice stays one layer
+    shared = _shared_weights(model)
     for parent in list(model.modules()):
         if isinstance(parent, nn.RNNBase):
             continue
@@ -31,16 +31,16 @@ def low_rank(model: nn.Module, example: Tensor, share: float = 0.5) -> nn.Module
             if not isinstance(layer, nn.Linear) or id(layer.weight) in shared:
                 continue
             if rank := _rank(layer, share):
-                if id(layer) not in thin:
-                    thin[id(layer)] = _split(layer, rank)
-                setattr(parent, name, thin[id(layer)])
-    if not thin:
-        raise Unsuitable("it has no linear layer that two thinner ones could stand for")
+                if id(layer) not in factors:
+                    factors[id(layer)] = _factorize(layer, rank)
+                setattr(parent, name, factors[id(layer)])
+    if not factors:
+        raise UnsuitableModel("it has no linear layer that two narrower ones could replace")
     return model
 
 
-def _shared(model: nn.Module) -> set[int]:
-    """Weights that several layers have, such as tied embeddings: factors would only add to them."""
+def _shared_weights(model: nn.Module) -> set[int]:
+    """Weights of several layers, such as tied embeddings: factors would only be added to them."""
     owners = Counter(
         id(weight)
         for part in model.modules()
@@ -51,12 +51,12 @@ def _shared(model: nn.Module) -> set[int]:
 
 
 def _rank(layer: nn.Linear, share: float) -> int:
-    """The rank at which two factors hold that share of the weights; 0 if none is worth it."""
+    """The rank at which two factors have that share of the weights; 0 if there is none."""
     rows, columns = layer.weight.shape
     return int(share * rows * columns / (rows + columns))
 
 
-def _split(layer: nn.Linear, rank: int) -> nn.Sequential:
+def _factorize(layer: nn.Linear, rank: int) -> nn.Sequential:
     """(O, I) ≈ (O, r) · (r, I)."""
     u, values, v = torch.linalg.svd(layer.weight.detach(), full_matrices=False)
     root = values[:rank].sqrt()
@@ -66,5 +66,5 @@ def _split(layer: nn.Linear, rank: int) -> nn.Sequential:
     second.weight.data = u[:, :rank] * root
     if layer.bias is not None:
         second.bias.data = layer.bias.detach().clone()
-    thin = nn.Sequential(first, second).to(layer.weight.device).eval()
-    return thin.requires_grad_(layer.weight.requires_grad)
+    pair = nn.Sequential(first, second).to(layer.weight.device).eval()
+    return pair.requires_grad_(layer.weight.requires_grad)

@@ -1,4 +1,4 @@
-"""Fewer bits per weight, in numbers that processors multiply as they are.
+"""Fewer bits per weight, in dtypes that processors multiply directly.
 
 Shapes: B batch.
 """
@@ -11,13 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from kit.data.packed_inputs import Packed
+from kit.devices import backend_of
+from kit.techniques.technique import UnsuitableModel
 
-# What processors call their instructions for float16: x86, AMX, ARM.
-FLOAT16 = ("avx512_fp16", "amx_fp16", "fp16_arith")
 
-
-class Narrow(nn.Module):
-    """A model whose weights and arithmetic are narrow; what goes in and out is as before."""
+class LowPrecision(nn.Module):
+    """A model with weights and arithmetic in a narrow dtype; inputs and outputs stay float32."""
 
     def __init__(self, model: nn.Module, dtype: torch.dtype):
         super().__init__()
@@ -25,7 +24,7 @@ class Narrow(nn.Module):
         rows = [part for part in model.modules() if isinstance(part, Packed)]
         for part in rows:
             part.set_dtype(dtype)
-        self.by_part = bool(rows)  # each part of a row is cast alone: whole numbers stay exact
+        self.by_part = bool(rows)  # then each part of a row is cast alone, and integers stay exact
 
     def forward(self, inputs: Tensor, *more: Any, **options: Any) -> Tensor:
         """(B, …) as the model takes them -> its outputs, in float32."""
@@ -35,7 +34,7 @@ class Narrow(nn.Module):
         return outputs.float()
 
     def __getattr__(self, name: str) -> Any:
-        """What else the model offers, such as a GPT its cache."""
+        """All other attributes are the model's, such as the cache of a GPT."""
         try:
             return super().__getattr__(name)
         except AttributeError:
@@ -46,33 +45,26 @@ class Narrow(nn.Module):
 
 
 def half(model: nn.Module, example: Tensor) -> nn.Module:
-    """float32's range with 8 bits of precision, in half the bytes.
+    """bfloat16: half the bytes, the range of float32, and 8 bits of precision.
 
-    Faster where the hardware multiplies bfloat16 (recent GPUs, CPUs with AMX or AVX512-BF16);
-    elsewhere it computes in float32 with conversions, and is slower.
+    It is faster where the hardware multiplies bfloat16 (recent GPUs, CPUs with AMX or
+    AVX512-BF16). Elsewhere PyTorch converts to float32 and back, which is slower.
     """
-    return Narrow(model, torch.bfloat16).eval()
+    return LowPrecision(model, torch.bfloat16).eval()
 
 
 def float16(model: nn.Module, example: Tensor) -> nn.Module:
-    """11 bits of precision in half the bytes, but nothing above 65,504."""
-    return Narrow(model, torch.float16).eval()
+    """float16: half the bytes and 11 bits of precision, but no number above 65,504."""
+    return LowPrecision(model, torch.float16).eval()
 
 
 def lacks_float16(device: torch.device) -> str:
-    """Why float16 is nothing for that device; nothing if it is."""
-    if device.type != "cpu":
-        return ""
-    known: Any = getattr(torch.cpu, "get_capabilities", dict)()
-    if any(known.get(name) for name in FLOAT16):
-        return ""
-    return "this processor has no instructions for float16, and takes tens of times as long"
+    """Why float16 should not be used on the device; an empty text if it can be."""
+    return backend_of(device).lacks_dtype(torch.float16)
 
 
 def channels_last(model: nn.Module, example: Tensor) -> nn.Module:
-    """The numbers of one pixel side by side, as many convolutions read them."""
-    from kit.techniques.technique import Unsuitable
-
+    """All channels of a pixel lie side by side in memory, as many convolutions read them."""
     if not any(isinstance(part, nn.Conv2d) for part in model.modules()):
-        raise Unsuitable("there is no convolution over images in it, and nothing else to reorder")
+        raise UnsuitableModel("it has no convolution over images, and nothing else to reorder")
     return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

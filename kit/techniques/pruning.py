@@ -1,4 +1,4 @@
-"""Less to keep: weights set to zero one by one, or whole channels taken out.
+"""Pruning: single weights set to zero, or whole channels removed.
 
 Shapes: B batch.
 """
@@ -20,26 +20,26 @@ from kit.core.errors import BadValue
 from kit.core.silence import silenced
 from kit.models import build, family_of
 from kit.models.transformer import Attention
-from kit.techniques.technique import Unsuitable
+from kit.techniques.technique import UnsuitableModel
 
-# Whose outputs have a meaning place by place: heads, gates, what is added up along the model.
-WHOLE = (nn.Embedding, nn.LayerNorm, nn.GRU, nn.LSTM, Attention)
+# Layers whose outputs cannot be removed one by one: heads, gates, the residual stream.
+NOT_PRUNED = (nn.Embedding, nn.LayerNorm, nn.GRU, nn.LSTM, Attention)
 
 
 def zeroed(model: nn.Module, example: Tensor, share: float = 0.8) -> nn.Module:
-    """The smallest weights of all layers become zeros ("unstructured"): as many as `share` says.
+    """The smallest weights of all layers become zeros ("unstructured"): the share `share` of them.
 
-    Train it on within `with kit.techniques.zeros_kept(model):`; outside, training fills the zeros,
-    and `kit.train` warns of it.
+    Train it on within `with kit.techniques.keep_zeros(model):`. Otherwise training fills the zeros
+    again, and `kit.train` warns about it.
 
-    They are multiplied like all others, and take as many bytes. LeCun, Denker & Solla, "Optimal
-    Brain Damage", 1989; by magnitude: Han et al., "Learning both Weights and Connections for
-    Efficient Neural Networks", 2015.
+    Zeros are multiplied like all other weights, and take as many bytes. LeCun, Denker & Solla,
+    "Optimal Brain Damage", 1989; by magnitude: Han et al., "Learning both Weights and Connections
+    for Efficient Neural Networks", 2015.
     """
     check_share("share", share, strict=True)
     weights = _once(_weights(model))
     if not weights:
-        raise Unsuitable("it has no linear layer and no convolution")
+        raise UnsuitableModel("it has no linear layer and no convolution")
     prune.global_unstructured(weights, prune.L1Unstructured, amount=share)
     for part, name in weights:
         prune.remove(part, name)  # leaves the zeros, as weights like others
@@ -48,11 +48,11 @@ def zeroed(model: nn.Module, example: Tensor, share: float = 0.8) -> nn.Module:
 
 
 @contextmanager
-def zeros_kept(model: nn.Module) -> Iterator[nn.Module]:
-    """While it is trained on in here, its weights that are zero stay so, and the others learn.
+def keep_zeros(model: nn.Module) -> Iterator[nn.Module]:
+    """Within, weights that are zero stay zero while the model is trained; the others learn.
 
-    Each layer multiplies its weights by a mask before it uses them. To hold the gradients of the
-    zeros at zero would not do: Muon makes each part of a step of all parts of the gradient.
+    Each layer multiplies its weights by a mask before it uses them. Masking the gradients would
+    not be enough: each part of a Muon step depends on all parts of the gradient.
     """
     weights = _sharing(model)
     for part, name in weights:
@@ -65,33 +65,33 @@ def zeros_kept(model: nn.Module) -> Iterator[nn.Module]:
 
 
 def _weights(model: nn.Module) -> list[tuple[nn.Module, str]]:
-    """The layers whose weights may become zeros, and what these are called there."""
+    """The layers whose weights may become zeros, and the names of these weights."""
     layers = (nn.Linear, nn.Conv1d, nn.Conv2d)
     return [(part, "weight") for part in model.modules() if isinstance(part, layers)]
 
 
 def _sharing(model: nn.Module) -> list[tuple[nn.Module, str]]:
-    """These layers, and those that share weights with one of them, such as a tied embedding."""
+    """The layers of `_weights`, and those that share weights with them, such as tied embeddings."""
     shared = {id(getattr(part, name)) for part, name in _weights(model)}
-    each = [
+    return [
         (part, name)
         for part in model.modules()
         for name, weight in part.named_parameters(recurse=False, remove_duplicate=False)
         if id(weight) in shared
     ]
-    return each
 
 
 def _once(weights: list[tuple[nn.Module, str]]) -> list[tuple[nn.Module, str]]:
-    """Of layers that share weights, the first: what is done to its weights is done to all."""
+    """The first of the layers that share weights: a change of its weights changes them all."""
     return list({id(getattr(part, name)): (part, name) for part, name in weights[::-1]}.values())
 
 
 def pruned(model: nn.Module, example: Tensor, share: float = 0.5) -> nn.Module:
-    """Whole channels and units are taken out ("structured"), of each layer as many as `share` says.
+    """Whole channels and units are removed ("structured"): the share `share` of each layer.
 
-    Those with the smallest weights go, and with them what the next layer had for them: the model
-    is smaller and does less work. Fang et al., "DepGraph: Towards Any Structural Pruning", 2023.
+    It removes the channels with the smallest weights, and the weights of the next layer that read
+    them. So the model becomes smaller and computes less. Fang et al., "DepGraph: Towards Any
+    Structural Pruning", 2023.
     """
     check_share("share", share, strict=True)
     with silenced():
@@ -105,23 +105,23 @@ def _without_channels(model: nn.Module, example: Tensor, share: float) -> nn.Mod
     before = sum(p.numel() for p in model.parameters())
     frozen = {name for name, p in model.named_parameters() if not p.requires_grad}
     pruner = tp.pruner.BasePruner(
-        model.requires_grad_(True),  # it follows the graph of gradients
+        model.requires_grad_(True),  # torch_pruning follows the autograd graph
         example[:2],
         importance=tp.importance.GroupMagnitudeImportance(p=2),
         pruning_ratio=share,
-        ignored_layers=[p for p in model.modules() if isinstance(p, WHOLE)] + layers[-1:],
+        ignored_layers=[p for p in model.modules() if isinstance(p, NOT_PRUNED)] + layers[-1:],
     )
     pruner.step()
     if sum(p.numel() for p in model.parameters()) == before:
-        raise Unsuitable("none of its layers has channels that could go alone")
-    _tell_config(model, share)
+        raise UnsuitableModel("it has no layer whose channels could be removed")
+    _update_config(model, share)
     for name, p in model.named_parameters():
         p.requires_grad_(name not in frozen)
     return model
 
 
-def _tell_config(model: Any, share: float) -> None:
-    """A config of its new sizes, if there is one: with it the model can be saved and loaded."""
+def _update_config(model: Any, share: float) -> None:
+    """Give the model a config of its new sizes, if there is one, so that it can be loaded again."""
     family = family_of(model)
     if family is None:
         return

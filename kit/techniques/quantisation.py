@@ -1,8 +1,12 @@
-"""Integers instead of floating-point numbers, inside of PyTorch.
+"""Integers instead of floating-point numbers, within PyTorch. For other runtimes see `exporting`.
 
-What is rounded: the weights alone, or the activations too; and when the scale of activations is
-found, by which a number is divided before it is rounded: at each call ("dynamic") or once, from
-examples ("static"). Outside of PyTorch, see `exporting`.
+A number is divided by a scale and rounded to an integer.
+
+               rounds                    finds the scale of activations
+int8_weights   weights                   not needed
+int4_weights   weights                   not needed
+int8_dynamic   weights and activations   at each call ("dynamic")
+int8_static    weights and activations   once, from examples ("static")
 
 Shapes: B batch.
 """
@@ -17,16 +21,16 @@ import torch
 from torch import Tensor, nn
 
 from kit.core.silence import silenced
-from kit.devices import compiling, lacks_compiler
-from kit.techniques.exporting import check_calibration, program
+from kit.devices import backend_of, compiling, lacks_compiler
+from kit.techniques.exporting import check_calibration, exported_program
 from kit.techniques.precision import half
-from kit.techniques.technique import Unsuitable
+from kit.techniques.technique import UnsuitableModel
 
-ROWS, GROUP = 16, 32  # a matrix of 4-bit weights has multiples of these as its sizes
+ROWS, GROUP = 16, 32  # the sizes of a matrix of 4-bit weights are multiples of these
 
 
 def int8_weights(model: nn.Module, example: Tensor) -> nn.Module:
-    """Weights of linear layers in a quarter of the bytes; each is widened again when it is used."""
+    """Weights of linear layers as 8-bit integers, which are converted back for each call."""
     with silenced():
         from torchao.quantization import Int8WeightOnlyConfig
 
@@ -34,7 +38,7 @@ def int8_weights(model: nn.Module, example: Tensor) -> nn.Module:
 
 
 def int8_dynamic(model: nn.Module, example: Tensor) -> nn.Module:
-    """Linear layers multiply integers; what comes in is rounded by a scale of its own each time."""
+    """Linear layers multiply integers; each call finds the scale of its own inputs."""
     with silenced():
         from torchao.quantization import Int8DynamicActivationInt8WeightConfig
 
@@ -42,7 +46,7 @@ def int8_dynamic(model: nn.Module, example: Tensor) -> nn.Module:
 
 
 def int4_weights(model: nn.Module, example: Tensor) -> nn.Module:
-    """Weights of linear layers as 4-bit integers with a scale per 32, the rest in bfloat16."""
+    """Weights of linear layers as 4-bit integers, with a scale per 32; the rest in bfloat16."""
     with silenced():
         from torchao.prototype.quantization.int4 import PrototypeInt4WeightOnlyConfig
 
@@ -51,10 +55,10 @@ def int4_weights(model: nn.Module, example: Tensor) -> nn.Module:
 
 
 def int8_static(model: nn.Module, example: Tensor) -> nn.Module:
-    """Compiled for integers throughout; scales are learnt once, from the example.
+    """Compiled for integers throughout; the example sets the scales once.
 
-    PyTorch's "pt2e": the graph is exported, watched while the example goes through it, rounded,
-    and compiled for x86 processors.
+    PyTorch's "pt2e" exports the graph, observes it while it computes the example, rounds it, and
+    compiles it for x86 processors.
     """
     check_calibration(example)
     with silenced():
@@ -63,13 +67,13 @@ def int8_static(model: nn.Module, example: Tensor) -> nn.Module:
 
         quantizer = x86.X86InductorQuantizer()
         quantizer.set_global(x86.get_default_x86_inductor_quantization_config())
-        watched = prepare_pt2e(program(model, example).module(), quantizer)
-        watched(example)
-        return Static(_without_leftovers(convert_pt2e(watched)))
+        observed = prepare_pt2e(exported_program(model, example).module(), quantizer)
+        observed(example)
+        return StaticInt8(_without_unused_weights(convert_pt2e(observed)))
 
 
-def _without_leftovers(graph: Any) -> nn.Module:
-    """The graph without the weights that it had before they were rounded."""
+def _without_unused_weights(graph: Any) -> nn.Module:
+    """The graph without the float32 weights that rounding has replaced."""
     used = {node.target for node in graph.graph.nodes if node.op == "get_attr"}
     for name in [name for name, _ in graph.named_parameters() if name not in used]:
         owner, _, last = name.rpartition(".")
@@ -77,21 +81,21 @@ def _without_leftovers(graph: Any) -> nn.Module:
     return graph
 
 
-class Static(nn.Module):
+class StaticInt8(nn.Module):
     """A graph of integer operations, compiled with its weights as constants ("frozen")."""
 
     def __init__(self, graph: nn.Module):
         super().__init__()
         self.graph = graph
-        for part in self.modules():  # an exported graph has no modes, and refuses `eval()`
+        for part in self.modules():  # an exported graph raises an error on `eval()`
             part.training = False
 
-        # Of a function, since a compiled module would be a second child with the same weights.
+        # A function is compiled, because a compiled module would be a second child module.
         def run(inputs: Tensor) -> Any:
             return graph(inputs)
 
         self._compiled: Any = torch.compile(run, dynamic=False, **compiling())
-        self._shapes: set[torch.Size] = set()  # of inputs that it is compiled for
+        self._shapes: set[torch.Size] = set()  # of inputs for which it is compiled
 
     def forward(self, inputs: Tensor) -> Tensor:
         """(B, …) as the model takes them -> its outputs."""
@@ -103,14 +107,14 @@ class Static(nn.Module):
         self._shapes.add(inputs.shape)
         return outputs
 
-    def train(self, mode: bool = True) -> Static:
-        """It stays as it is."""
+    def train(self, mode: bool = True) -> StaticInt8:
+        """It has no training mode and stays unchanged."""
         return self
 
 
 def lacks_x86(device: torch.device) -> str:
-    """Why PyTorch's integer kernels for x86 cannot be had; nothing if they can."""
-    if device.type != "cpu":
+    """Why PyTorch's integer kernels for x86 do not work; an empty text if they do."""
+    if not backend_of(device).is_cpu:
         return "its kernels are for CPUs"
     if platform.machine().lower() not in ("x86_64", "amd64"):
         return f"its kernels are for x86 processors, this one is {platform.machine()}"
@@ -124,7 +128,7 @@ def _quantised(
 
     wanted = wanted or (lambda part, name: isinstance(part, nn.Linear))
     if not any(wanted(part, name) for name, part in model.named_modules()):
-        raise Unsuitable("it has no linear layer of a size that can be rounded")
+        raise UnsuitableModel("it has no linear layer of a size that can be rounded")
     quantize_(model, config, filter_fn=wanted)
     return model
 

@@ -1,4 +1,4 @@
-"""What runs a model that was written down: other runtimes, behind the same `kit.predict`.
+"""Other runtimes that run an exported model, used through the same `kit.predict`.
 
 onnxruntime   ONNX Runtime                 .onnx
 openvino      OpenVINO                     .onnx
@@ -22,24 +22,24 @@ from torch import Tensor
 from kit.core.silence import silenced, without_stderr
 from kit.inference import Runtime
 
-Run = Callable[[Tensor], Tensor]
-Load = Callable[[bytes], Run]
+Answer = Callable[[Tensor], Tensor]
+Load = Callable[[bytes], Answer]
 SUFFIXES = {"onnxruntime": ".onnx", "openvino": ".onnx", "aoti": ".pt2", "executorch": ".pte"}
 
 
 class Exported(Runtime):
-    """A model that another runtime runs: it predicts like any other, and that is all it does.
+    """A model that another runtime runs. It can predict like any other, and nothing else.
 
-    It has as many threads as PyTorch had when it was made.
+    It uses as many threads as PyTorch used when the model was exported or read.
     """
 
     def __init__(self, runtime: str, data: bytes, load: Load, device: torch.device | str = "cpu"):
         super().__init__()
         self.runtime, self.data, self.home = runtime, data, torch.device(device)
         with silenced():
-            run = load(data)
-        # AOTInductor would misread what lies otherwise in memory, and say nothing.
-        self.answer: Run = lambda inputs: run(inputs.contiguous())  # what `kit.predict` calls
+            answer = load(data)
+        # AOTInductor reads other memory layouts wrongly, without an error.
+        self.answer: Answer = lambda inputs: answer(inputs.contiguous())  # for `kit.predict`
         self.eval()
 
     def forward(self, inputs: Tensor) -> Tensor:
@@ -50,7 +50,7 @@ class Exported(Runtime):
         return f"{len(self.data):,} bytes for {self.runtime}"
 
 
-def run_onnxruntime(data: bytes) -> Run:
+def load_onnxruntime(data: bytes) -> Answer:
     """A session of ONNX Runtime on the CPU."""
     import onnxruntime as ort
 
@@ -64,11 +64,11 @@ def run_onnxruntime(data: bytes) -> Run:
     return lambda inputs: torch.from_numpy(run(None, {name: inputs.numpy()})[0])
 
 
-def run_openvino(precision: str) -> Load:
-    """A request of OpenVINO on the CPU, in that precision."""
+def load_openvino(precision: str) -> Load:
+    """A request of OpenVINO on the CPU, with that precision."""
 
-    def load(data: bytes) -> Run:
-        # At its import it would report to a server of its maker; without this module it does not.
+    def load(data: bytes) -> Answer:
+        # OpenVINO reports its use to its maker's server unless this module is missing.
         sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
         import openvino as ov
 
@@ -86,23 +86,23 @@ def run_openvino(precision: str) -> Load:
     return load
 
 
-def run_package(data: bytes) -> Run:
-    """A package of AOTInductor; its kernels are for the device that it was made on."""
-    with tempfile.TemporaryDirectory() as folder:  # what it needs, it unpacks elsewhere
+def load_package(data: bytes) -> Answer:
+    """A package of AOTInductor; it runs on the type of device that it was compiled on."""
+    with tempfile.TemporaryDirectory() as folder:  # PyTorch unpacks it to a folder of its own
         path = Path(folder) / "model.pt2"
         path.write_bytes(data)
         package: Any = torch._inductor.aoti_load_package(str(path))
 
-    def run(inputs: Tensor) -> Tensor:
+    def answer(inputs: Tensor) -> Tensor:
         with torch.no_grad():
             return package(inputs)
 
-    return run
+    return answer
 
 
-def run_executorch(data: bytes) -> Run:
-    """A program of ExecuTorch, made for one example at a time."""
-    with without_stderr():  # it tells what it reads of the processor
+def load_executorch(data: bytes) -> Answer:
+    """A program of ExecuTorch, which takes one example at a time."""
+    with without_stderr():  # it prints what it finds out about the processor
         from executorch.extension.pybindings import portable_lib
         from executorch.runtime import Runtime
 
@@ -110,9 +110,11 @@ def run_executorch(data: bytes) -> Run:
         method = Runtime.get().load_program(data).load_method("forward")
     execute = method.execute
 
-    def run(inputs: Tensor) -> Tensor:
+    def answer(inputs: Tensor) -> Tensor:
         if len(inputs) == 1:
-            return execute([inputs])[0].clone()  # else the next call would write over it
+            return execute([inputs])[
+                0
+            ].clone()  # the next call overwrites the memory of this output
         return torch.cat([execute([one])[0].clone() for one in inputs.split(1)])
 
-    return run
+    return answer

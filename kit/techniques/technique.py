@@ -1,4 +1,4 @@
-"""What every technique says of itself, and what it is held to.
+"""What a technique declares about itself, and the checks that every technique passes.
 
 Shapes: B batch.
 """
@@ -24,70 +24,70 @@ COLOUR = re.compile(r"\x1b\[\d*m")  # of a terminal
 OPERATOR = re.compile(r"(?:aten|prims?|torchvision|torchao)(?:::|\.)\w+(?:\.\w+)?")
 
 
-class Unsuitable(Exception):
-    """Raised by a technique that finds nothing to work on in this model; the words say why."""
+class UnsuitableModel(Exception):
+    """A technique finds nothing to work on in this model; the text says why."""
 
 
 @dataclass(frozen=True)
 class Technique:
-    """A way to run a trained model, and how far its answers may lie from the model's own.
+    """A way to run a trained model, and how much its outputs may differ from the model's own.
 
-    Called with a model and a batch of real inputs, it gives a new model and leaves the old one
-    as it is.
+    Calling it with a model and a batch of real inputs returns a new model. The old one stays
+    unchanged.
     """
 
     name: str
-    does: str
-    apply: Callable[..., nn.Module]  # (a copy that is its own, example, **options) -> model
-    tolerance: float | None  # largest difference of an output ÷ the largest; None: train it on
-    lacks: Callable[[torch.device], str] = lambda device: ""  # why it cannot work there
+    summary: str
+    apply: Callable[..., nn.Module]  # (a copy that it may change, example, **options) -> model
+    tolerance: float | None  # largest difference of an output ÷ largest output; None: train it on
+    why_not: Callable[[torch.device], str] = lambda device: ""  # why it cannot work on the device
     needs: tuple[str, ...] = ()  # modules of an optional extra
-    extra: str = ""  # the extra that brings them
-    instead: str = "none"  # the technique to take where this one does not work
-    computes: str = "fp32"  # what it multiplies in; "fp32": as the model does
-    after: str = "train it on"  # what to do with it where it has no tolerance
+    extra: str = ""  # the extra that installs them
+    alternative: str = "none"  # the technique to use where this one does not work
+    precision: str = "fp32"  # of its multiplications; "fp32": that of the model
+    next_step: str = "train it on"  # what to do with the new model if there is no tolerance
 
     def __post_init__(self) -> None:
-        end = self.after if self.tolerance is None else f"within {self.tolerance:g}"
-        told = f"{self.does[0].upper()}{self.does[1:]}; answers: {end}.\n\n{self.apply.__doc__}"
-        object.__setattr__(self, "__doc__", told)  # what `kit.techniques.half?` shows
+        end = self.next_step if self.tolerance is None else f"within {self.tolerance:g}"
+        first = f"{self.summary[0].upper()}{self.summary[1:]}; outputs: {end}."
+        object.__setattr__(self, "__doc__", f"{first}\n\n{self.apply.__doc__}")  # for `half?`
 
     def check(self, device: torch.device | str) -> None:
-        """Refuse, before any work, a device that it does not work on, or what is not installed.
+        """Raise an error, before any work, if the technique cannot work on this computer.
 
         Raises
         ------
         NotInstalled
-            It needs an optional extra: the command that installs it.
+            It needs an optional extra. The message has the command that installs it.
         NotSupported
-            The device, the reason, and what works instead.
+            It does not work on the device. The message says why, and what works instead.
         """
         missing = [module for module in self.needs if find_spec(module) is None]
         if missing:
             raise NotInstalled(f"the technique {self.name!r}", missing, self.extra)
-        if reason := self.lacks(torch.device(device)):
+        if reason := self.why_not(torch.device(device)):
             raise self._refused(device, reason)
 
     def __call__(self, model: nn.Module, example: Tensor, **options: Any) -> nn.Module:
-        """Another form of the model, for use; the one given stays as it is.
+        """Another form of the model, for inference. The model given stays unchanged.
 
         Parameters
         ----------
         model
-            A trained one.
+            A trained model.
         example
-            (B, …) real inputs, on the model's device. Exporters follow them through the model,
-            int8 learns from them how large numbers get, and both forms have to agree on them.
+            (B, …) real inputs, on the model's device. Exporters trace the model with them, int8
+            takes its scales from them, and both forms must give the same outputs for them.
         options
-            Of the technique, such as how much `pruned` takes away.
+            Options of the technique, such as the share that `pruned` removes.
 
         Raises
         ------
         BadValue
-            Weights that are no numbers, an example without a batch.
+            Weights that are NaN or infinite; an example that is not a batch.
         NotInstalled, NotSupported
-            See `check`; or it cannot be done to this model, or its answers would differ by more
-            than the tolerance.
+            See `check`. Also: the technique cannot be applied to this model, or the outputs would
+            differ by more than the tolerance.
         """
         call = f"kit.techniques.{self.name}"
         check_model(call, model, f"{call}(model, example)")
@@ -95,45 +95,50 @@ class Technique:
         self.check(device)
         if not isinstance(example, Tensor):
             kind = type(example).__name__
-            raise BadValue(f"example is a {kind}: forms are made of models that take one tensor.")
+            raise BadValue(
+                f"example is a {kind}: needs one tensor. Techniques work on models with one input."
+            )
         if example.ndim == 0 or not len(example):
             raise BadValue(
                 f"example of shape {tuple(example.shape)}: needs a batch of real inputs."
             )
-        # Lazy layers get their sizes in this first call.
+        # Also lets lazy layers find their sizes before anything is copied.
         answers = output_tensor(predict(model, example), model)
         _check_numbers(model)
         try:
-            form = self.apply(self._own(model, example), example, **options)
+            form = self.apply(self._copy(model, example), example, **options)
             difference = _difference(answers, predict(form, example))
-            if isinstance(form, Exported):  # made for batches of any size, one example too
+            if isinstance(form, Exported):  # it must work for batches of any size, also of one
                 alone = _difference(answers[:1], predict(form, example[:1]))
                 difference = max(difference, alone)
         except KitError:
             raise
-        except Unsuitable as reason:
+        except UnsuitableModel as reason:
             raise self._refused(device, str(reason)) from None
         except Exception as error:
-            raise self._refused(device, _told(error)) from error
+            raise self._refused(device, _first_line(error)) from error
         if self.tolerance is not None and not difference <= self.tolerance:
-            told = f"its answers differ by {difference:.2g} of the largest"
-            raise self._refused(device, f"{told}, allowed are {self.tolerance:g}")
+            found = f"its outputs differ by {difference:.2g} of the largest"
+            raise self._refused(device, f"{found}; at most {self.tolerance:g} is allowed")
         return form
 
-    def _own(self, model: nn.Module, example: Tensor) -> nn.Module:
-        """A copy to change, which returns one tensor; with gradients, if it is to be trained on."""
-        own = untouched(model) if self.tolerance is not None else copy_model(model).eval()
+    def _copy(self, model: nn.Module, example: Tensor) -> nn.Module:
+        """A copy that returns one tensor; its weights have gradients if it will be trained on."""
+        copy = inference_copy(model) if self.tolerance is not None else copy_model(model).eval()
         with evaluating(model), torch.no_grad():
-            return own if isinstance(model(example), Tensor) else Logits(own)
+            return copy if isinstance(model(example), Tensor) else Logits(copy)
 
     def _refused(self, device: torch.device | str, reason: str) -> NotSupported:
-        told = f"the technique {self.name!r} does not work on {device}: {reason}"
-        works = "works everywhere" if self.instead == "none" else "is near to it"
-        return NotSupported(f"{told}. The technique {self.instead!r} {works}.", reason)
+        works = "works everywhere" if self.alternative == "none" else "is the most similar one"
+        message = (
+            f"the technique {self.name!r} does not work on {device}: {reason}. "
+            f"The technique {self.alternative!r} {works}."
+        )
+        return NotSupported(message, reason)
 
 
 class Logits(nn.Module):
-    """A model that returns several things at once, of which the logits are used."""
+    """A model that returns several things at once; only its logits are used."""
 
     def __init__(self, model: nn.Module):
         super().__init__()
@@ -144,31 +149,33 @@ class Logits(nn.Module):
         return find_logits(self.model(inputs))
 
 
-def untouched(model: nn.Module, example: Tensor | None = None) -> nn.Module:
-    """A copy in evaluation mode, whose weights ask for no gradients."""
+def inference_copy(model: nn.Module, example: Tensor | None = None) -> nn.Module:
+    """A copy in evaluation mode, whose weights have no gradients."""
     return copy_model(model).eval().requires_grad_(False)
 
 
 def _difference(answers: Tensor, others: Tensor) -> float:
-    """The largest difference as a share of the largest answer; ∞ where one of them is no number."""
+    """The largest difference as a share of the largest output; ∞ if only one of two is finite."""
     a, b = answers.double(), others.double().to(answers.device)
     if a.shape != b.shape:
-        raise Unsuitable(f"its answers have the shape {tuple(b.shape)}, not {tuple(a.shape)}")
-    same = a == b  # −∞, "impossible", is a fine answer
+        raise UnsuitableModel(f"its answers have the shape {tuple(b.shape)}, not {tuple(a.shape)}")
+    same = a == b  # also where both are −∞, which means "impossible"
     largest = a[a.isfinite()].abs().max().item() if a.isfinite().any() else 0.0
     gap = (a - b).abs().masked_fill(same, 0.0).nan_to_num(float("inf"), float("inf"))
     return float(gap.max()) / max(largest, 1e-30)
 
 
 def _check_numbers(model: nn.Module) -> None:
-    """Refuse weights that are no numbers: what is made of them would be none either."""
+    """Refuse a model whose weights are NaN or infinite: so would be all of its outputs."""
     for name, weights in [*model.named_parameters(), *model.named_buffers()]:
         if weights.is_floating_point() and not bool(weights.isfinite().all()):
-            raise BadValue(f"{name!r} holds NaN or ∞: a model that cannot be used. Train it anew.")
+            raise BadValue(
+                f"{name!r} holds NaN or ∞: the model needs finite weights. Train it again."
+            )
 
 
-def _told(error: BaseException) -> str:
-    """An error of a library in a line: the operator that is lacking, or else its root's words."""
+def _first_line(error: BaseException) -> str:
+    """A library's error in one line: the operator that is missing, or the first cause."""
     chain = _chain(error)
     if operator := OPERATOR.search(" ".join(map(str, chain))):
         return f"it lacks the operator {operator[0]}"

@@ -96,6 +96,6 @@ def warn_of_zeros(model: nn.Module) -> None:
     ):
         warn(
             "training fills the zeros that kit.techniques.zeroed has made. To keep them, train "
-            "within `with kit.techniques.zeros_kept(model):`.",
+            "within `with kit.techniques.keep_zeros(model):`.",
             stacklevel=LEVELS_UP,
         )
