@@ -315,7 +315,7 @@ def energy_per_call(
         time.perf_counter() + budget_s,
     )  # counters update every millisecond at most, so one call is too short
     with metered(device) as meter:
-        while time.perf_counter() < end:
+        while not calls or time.perf_counter() < end:  # at least one, on a busy machine too
             call()
             calls += 1
     return Meter(meter.of, None if meter.joules is None else meter.joules / calls)
