@@ -15,6 +15,25 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
+# What runs notebooks, processes, compilers or browsers, or trains for long: `make quick` leaves
+# these files out, and whatever is marked `alone`.
+SLOW = {
+    *("browser", "course_pages", "ordering_panel", "notebooks", "experiments", "execution"),
+    *("recordings", "records", "sweeping", "cluster", "distributed", "torchrun", "untrusted"),
+    *("techniques", "model_forms", "exported_files", "custom_models", "generation", "speech"),
+    *("language", "translation", "training_ladders", "recipes", "results", "data", "doctor"),
+    *("loadgen", "hostile_checkpoints", "exercises", "roofline", "gpu_training", "binder"),
+    *("readme", "resuming", "recommendation", "time_to_loss"),
+}
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        slow = item.path.stem.removeprefix("test_") in SLOW
+        if slow or any(item.get_closest_marker(name) for name in ("alone", "browser")):
+            item.add_marker(pytest.mark.slow)
+
+
 def pytest_collection_finish():
     """One thread, before the first fixture that trains: threads wait for each other by spinning.
 
@@ -46,13 +65,14 @@ def _ctrl_c():
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def _quick_collections():
-    """The kit collects garbage before it times: let that skip what was imported until now."""
+    """The kit collects garbage before it times: let that skip what earlier files have left.
+
+    After some thousand tests a collection takes half a second otherwise, and a sweep makes dozens.
+    """
     gc.collect()
     gc.freeze()
-    yield
-    gc.unfreeze()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -10,6 +10,7 @@ import pytest
 
 import kit
 
+pytestmark = pytest.mark.alone
 FOLDER = Path(__file__).parents[1] / "benchmarks"
 
 

@@ -9,6 +9,8 @@ import pytest
 
 from kit.course.cpu_load import cpu_load
 
+pytestmark = pytest.mark.alone
+
 
 def children() -> list[psutil.Process]:
     return psutil.Process().children()

@@ -20,6 +20,7 @@ from packaging.utils import canonicalize_name
 from kit.cli.lab import lab_command, lab_environment
 from kit.experiments.execution import NOTEBOOKS
 
+pytestmark = pytest.mark.alone
 ROOT = environment.ROOT
 
 

@@ -29,6 +29,7 @@ from kit.measurement import (
 )
 from kit.measurement.timing import MOST_SAVED
 
+pytestmark = pytest.mark.alone
 CPU = torch.device("cpu")
 SHORT = {"budget_s": 0.005}
 
