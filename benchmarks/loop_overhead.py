@@ -5,7 +5,8 @@
     pip install -c constraints.txt -e ".[lab]" -r benchmarks/requirements-loops.txt
     pip install --no-deps "fastai>=2.8"                   # its requirements name torchvision
     python benchmarks/loop_overhead.py                    # ten minutes, on a machine left alone
-    python benchmarks/loop_overhead.py --table            # the kept figures
+    python benchmarks/loop_overhead.py --kit --rounds 20  # kit.train and the bare loop, a minute
+    python benchmarks/loop_overhead.py --table            # the saved figures
 
 All train the same tiny MLP on the same batches in the same order with the same fused AdamW; only
 the tutorial loop has the plain one, as tutorials do. First each must end with the weights of the
@@ -38,11 +39,11 @@ import nbformat
 import numpy as np
 import torch
 from keeping import RESULTS, keep
-from loops import BATCH, FEEDS, LOOPS, PEERS, admitted, fresh, version_of
+from loops import BATCH, FEEDS, LOOPS, PEERS, admitted, difference, fresh, version_of
 from nbclient import NotebookClient
 
 import kit
-from kit.core.statistics import median
+from kit.core.statistics import Estimate, median
 
 ROUNDS, SHORT, LONG = 60, 111, 444  # steps: 3 and 12 of the kit's epochs
 BARE, KIT, TUTORIAL = ("bare loop", "ready"), ("kit.train", "ready"), ("tutorial loop", "loader")
@@ -130,7 +131,7 @@ def live_ratio():
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(LIVE)])
     NotebookClient(notebook, timeout=600, kernel_name="python3").execute()
     text = "".join(out.get("text", "") for out in notebook.cells[0].outputs)
-    return kit.statistics.Estimate(*map(float, text.split()), "×")
+    return Estimate(*map(float, text.split()), "×")
 
 
 def measure(n):
@@ -152,23 +153,36 @@ def measure(n):
 
 
 def markdown():
-    """The kept figures as a table."""
-    kept = json.loads((RESULTS / "loop_overhead.json").read_text(encoding="utf-8"))
-    told = lambda figure: repr(kit.statistics.Estimate(**figure))  # noqa: E731
+    """The saved figures as a table."""
+    saved = json.loads((RESULTS / "loop_overhead.json").read_text(encoding="utf-8"))
+    text = lambda figure: repr(Estimate(**figure))  # noqa: E731
     lines = ["| loop | fed by | a step | ÷ bare loop | once per fit |", "|" + " --- |" * 5]
     lines += [
-        f"| {row['loop']} | {row['feed']} | {told(row['step_s'])} | {told(row['to_bare'])} "
-        f"| {told(row['setup_s'])} |"
-        for row in kept["loops"]
+        f"| {row['loop']} | {row['feed']} | {text(row['step_s'])} | {text(row['to_bare'])} "
+        f"| {text(row['setup_s'])} |"
+        for row in saved["loops"]
     ]
     return "\n".join(lines)
 
 
-def main(n):
+def quiet():
     logging.disable(logging.WARNING)  # what others say at each fit
     warnings.simplefilter("ignore")
     kit.device("cpu")
     torch.set_num_threads(1)  # a layer this small is done before a second thread has woken up
+
+
+def kit_only(n):
+    """kit.train beside the bare loop, with no other package; nothing is saved."""
+    quiet()
+    apart, taken = difference(KIT, SHORT), rounds([KIT], n)[KIT]
+    steps = steps_s(taken)
+    print(f"weights differ by {apart:g}; a step takes {median(steps[:, 0], 's')!r},")
+    print(f"{median(steps[:, 0] / steps[:, 1], '×')!r} of the bare loop's, {n} rounds")
+
+
+def main(n):
+    quiet()
     keep(
         "loop_overhead",
         **measure(n),
@@ -181,6 +195,10 @@ def main(n):
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--rounds", type=int, default=ROUNDS, help="of all loops, in turns")
-    parser.add_argument("--table", action="store_true", help="print the kept figures, no more")
+    parser.add_argument("--table", action="store_true", help="print the saved figures only")
+    parser.add_argument("--kit", action="store_true", help="only kit.train and the bare loop")
     asked = parser.parse_args()
-    sys.exit(print(markdown()) if asked.table else main(asked.rounds))
+    if asked.table:
+        print(markdown())
+    else:
+        (kit_only if asked.kit else main)(asked.rounds)
