@@ -68,6 +68,7 @@ class Generation(Result):
     @property
     def tpot_s(self) -> float | None:
         """Time per output token after the first (TPOT), the pace of decode; None for one token."""
+        # The first tokens belong to TTFT: their time is mostly prefill, another kind of work.
         later = sum(self.arrived) - self.arrived[0]
         return (self.latency_s - self.ttft_s) / later if later else None
 

@@ -63,6 +63,8 @@ class Checkpointing:
                 return None
             self.start_weights = resume.get("fingerprints", {}).get("start", self.given)
             scores = [(at, _score_from(saved)) for at, saved in resume["scores"]]
+            # AdamW's running means are as much a part of the training as the weights. With fresh
+            # means, the first steps after a restart would go elsewhere.
             self.setup.load_optimizer_state(resume["optimizer"])
             torch.set_rng_state(resume["rng"])
             return {**resume, "scores": scores}
@@ -116,6 +118,7 @@ class Checkpointing:
                 f"checkpoint={str(path)!r} exists, but {reason}. Use another file, or only one "
                 f"of the two."
             )
+        # First all checks, then the weights: a refusal leaves the model as it was.
         self._check(saved.state, least=0)
         saved.fill(self.setup.given)
         warn_of_weights(saved.state.get("fingerprints", {}), self.given)

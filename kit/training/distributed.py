@@ -105,7 +105,7 @@ class Processes:
     def mean(self, values: Tensor) -> Tensor:
         """Each value's mean over all processes: (N,) -> (N,)."""
         if not self.alone:
-            dist.all_reduce(values)
+            dist.all_reduce(values)  # the sum, in every process
             values /= self.world_size
         return values
 
@@ -113,6 +113,7 @@ class Processes:
         """The value of process 0: for decisions that depend on a clock and must be the same."""
         if self.alone:
             return value
+        # If each process asked its own clock, one could stop while another waits for its gradient.
         values = [value]
         dist.broadcast_object_list(values)
         return values[0]
@@ -200,5 +201,5 @@ def _own(device: torch.device) -> torch.device:
             f"process {number} of this machine, numbered from 0, finds {count} of "
             f"{device.type!r}: each process needs its own. Start fewer processes, or use the CPU."
         )
-    torch.accelerator.set_device_index(number)
+    torch.accelerator.set_device_index(number)  # else NCCL would put all processes on device 0
     return torch.device(device.type, number)

@@ -48,6 +48,7 @@ class History(Result):
     @property
     def pace(self) -> Estimate:
         """Median seconds per step, over the looks of the loop at its losses; with its interval."""
+        # A median: one pause of the machine would move a mean.
         each = [seconds / steps for steps, seconds in self.reads if steps]
         return median(each, "s") if each else Estimate(math.nan, math.nan, math.nan, "s")
 

@@ -185,11 +185,17 @@ def train(
     progress = Progress(setup, total, stop_rule, checkpointing, evaluate_every, live)
     progress.begin(resume)  # at step 0, or where the state ended
 
+    # The loop itself. A step only starts work: on a GPU, Python runs ahead and queues the next
+    # steps while the first still computes. So nothing in here may read a number from the device,
+    # except about every 0.1 s. Watch this in a loop of your own: `loss.item()` at each step makes
+    # the device wait for Python, and Python for the device.
+
     with setup.training_mode():
         progress.start_clock()
         try:
             for batch in islice(setup.batches(progress.steps), progress.steps_left):
                 setup.set_learning_rate(progress.steps, total)
+                # Forward, backward, update: the function that you can call yourself.
                 loss = step(setup.net, setup.optimizer, *batch, workload.loss, **setup.step_options)
                 progress.unread.append(loss)  # still on the device: nothing waits for it here
                 for hook in hooks:

@@ -89,6 +89,7 @@ def muon(
             "given parameters without names: Muon needs them, to leave out embeddings and the "
             "head. Use model.named_parameters()."
         )
+    # Only matrices between hidden units have directions to make equally strong.
     matrices = [each for each in named if is_inner_matrix(*each)]
     others = [each for each in named if not is_inner_matrix(*each)]
     rules: list[torch.optim.Optimizer] = []

@@ -39,6 +39,7 @@ class StopRule:
 
     def reason(self, train_s: float, score: Score | None) -> str:
         """Why to stop now; an empty text if there is no reason."""
+        # Only a measured score counts: the training loss of one batch jumps too much to stop by.
         if self.target is not None and score and score.mean.value >= self.target:
             return "target reached"
         if self.target_loss is not None and score and score.loss <= self.target_loss:
@@ -79,6 +80,7 @@ class Progress:
         every = evaluate_every
         self.every = default if every is None else check_whole("evaluate_every", every)
         self.live = live and self.processes.rank == 0
+        # Losses move from `unread` (on the device) to `losses` (numbers) each time that we look.
         self.losses: list[float] = []
         self.unread: list[Tensor] = []
         self.scores: list[tuple[int, Score]] = []
@@ -128,6 +130,7 @@ class Progress:
         if not self.unread:
             return
         values = self.processes.mean(torch.stack(self.unread)).tolist()
+        # Only now are the steps done. A clock stopped before this line would time their start.
         taken_s = time.perf_counter() - self.clock
         self.train_s += taken_s
         self.reads.append((len(values), taken_s))
@@ -148,6 +151,7 @@ class Progress:
 
         At the last step it is not written here: that happens once the training is over.
         """
+        # On validation, never on test: who stops by the test score has trained on it.
         score = evaluate(self.setup.model, self.setup.workload, "validation")
         self.scores.append((self.steps, score))
         if self.checkpointing.path and self.steps < self.total:
@@ -164,6 +168,7 @@ class Progress:
         All processes must stop at the same step, else some would wait for gradients that never
         come. Their clocks differ, so process 0 decides, and all count steps until the next look.
         """
+        # By the latest pace: the first steps are slow, and a laptop slows down when it is hot.
         steps, seconds = self.reads[-1]
         per_look = max(1, round(READ_EVERY_S * steps / seconds))
         to_score = self.every - self.steps % self.every

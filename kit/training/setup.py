@@ -46,6 +46,7 @@ class Setup:
     """
 
     def __init__(self, model: nn.Module, workload: Task, recipe: Recipe):
+        # Everything that can be refused is refused here, before the first weight has moved.
         recipe.check_batch(workload.size("train"))
         create_all_weights(model, workload)
         self.given, self.workload, self.recipe = model, workload, recipe
@@ -76,6 +77,7 @@ class Setup:
         """Give the optimizer the learning rate of the step after `done` steps of `total`."""
         if self.recipe.constant_rate:
             return
+        # A share of each group's own rate, so that groups with different rates keep their ratio.
         share = rate_at(done, total, self.recipe.schedule, self.recipe.lr_warmup)
         for group, rate in zip(self.optimizer.param_groups, self.base_rates, strict=True):
             group["lr"] = rate * share
@@ -90,6 +92,7 @@ class Setup:
         for epoch in count(first):
             seed = (self.recipe.seed * 100_003 + epoch) % 2**64  # what a generator accepts
             batches = self.workload.batches("train", self.recipe.batch_size, self.device, seed)
+            # Batches of an epoch that is half done are skipped: they are views, so this is quick.
             for batch in islice(batches, offset if epoch == first else 0, None):
                 yield self.processes.share(*batch)
 
@@ -138,7 +141,7 @@ class Setup:
                     f"batch_size={self.recipe.batch_size}: BatchNorm cannot train on one value per "
                     f"channel. Give it at least 2 examples at a time, in each part of a batch too."
                 ) from error
-            finally:
+            finally:  # part by part: a model that is fine-tuned may mix both modes
                 for part, mode in modes:
                     part.training = mode
                 if self.model is not self.given:  # sharded: the original waited on the CPU
@@ -151,6 +154,7 @@ class Setup:
         """
         if self.model is not self.given:
             fill(self.given, self.model)
+        # A copy: the optimizer goes on changing its tensors in place.
         return deepcopy(gathered(self.optimizer.state_dict()))
 
     def load_optimizer_state(self, state: dict[str, Any]) -> None:
