@@ -151,7 +151,7 @@ class Progress:
 
         At the last step it is not written here: that happens once the training is over.
         """
-        # On validation, never on test: who stops by the test score has trained on it.
+        # On validation, not on test: to stop by the test score would be to train on it.
         score = evaluate(self.setup.model, self.setup.workload, "validation")
         self.scores.append((self.steps, score))
         if self.checkpointing.path and self.steps < self.total:
