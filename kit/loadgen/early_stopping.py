@@ -27,15 +27,20 @@ BATCHES = (10, 20)  # of queries, whose means show the inflation
 Values = Sequence[float] | np.ndarray
 
 
-def latency_inflation(values: Values) -> float:
+def value_inflation(values: Values) -> float:
     """How many values, in the order in which they came, say as much as one independent one."""
     return inflation(values, BATCHES) if len(values) >= 2 * max(BATCHES) else 1.0
 
 
+def latency_inflation(times_s: Values) -> float:
+    """The inflation of times by their ranks; differences below 1 ns are rounding of the clock."""
+    return value_inflation(ranks(np.round(times_s, 9)))
+
+
 def share_inflation(times_s: Values, limit_s: float) -> float:
     """The inflation of the share of times beyond a limit: slow ones may come in bursts."""
-    beyond = np.round(times_s, 9) > np.round(limit_s, 9)  # a clock rounds to nanoseconds
-    return max(latency_inflation(ranks(times_s)), latency_inflation(beyond))
+    beyond = np.round(times_s, 9) > np.round(limit_s, 9)
+    return max(latency_inflation(times_s), value_inflation(beyond))
 
 
 def percentile_inflation(times_s: Values, percentile: float) -> float:

@@ -10,7 +10,6 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from kit.core.dependence import ranks
 from kit.core.errors import NotEnoughSamples
 from kit.core.results import Result
 from kit.core.statistics import Estimate
@@ -107,7 +106,7 @@ class ScenarioResult(Result):
     @cached_property
     def inflation(self) -> float:
         """How many queries in a row say as much as one independent query."""
-        return latency_inflation(ranks(self.latencies_s))
+        return latency_inflation(self.latencies_s)
 
     def inflation_beyond(self, latency_s: float) -> float:
         """The inflation of the share of queries that take longer than this latency."""

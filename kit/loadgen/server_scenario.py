@@ -19,9 +19,9 @@ from kit.loadgen.early_stopping import (
     LEAST_INDEPENDENT,
     independent_needed,
     late_allowed,
-    latency_inflation,
     mean_estimate,
     queue_inflation,
+    value_inflation,
 )
 from kit.loadgen.scenario_result import ScenarioResult, thinned
 from kit.measurement import Observer, Stopwatch
@@ -76,7 +76,7 @@ class ServerResult(ScenarioResult):
         full = self._full_calls_s
         if len(full) < SEEN_FULL * len(self.batch_sizes):
             return None
-        call_s = mean_estimate(full, latency_inflation(full))
+        call_s = mean_estimate(full, value_inflation(full))
         return (call_s / (self.max_batch / self.rate)).with_unit("%")
 
     @cached_property
@@ -89,7 +89,7 @@ class ServerResult(ScenarioResult):
             return found
         full = self._full_calls_s
         spread = float(np.std(full) / max(np.mean(full), 1e-12))  # a clock may show no time at all
-        dispersion = latency_inflation(full) * spread**2
+        dispersion = value_inflation(full) * spread**2
         return max(found, queue_inflation(self.load.high, dispersion, self.max_batch))
 
     @property

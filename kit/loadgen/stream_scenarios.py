@@ -12,7 +12,7 @@ from kit.core.checks import check_budget, check_whole
 from kit.core.statistics import Estimate, samples_needed
 from kit.core.units import digits, words
 from kit.loadgen.client import Serve, closed_loop, open_loop, warmed_up
-from kit.loadgen.early_stopping import latency_inflation, mean_estimate
+from kit.loadgen.early_stopping import mean_estimate, value_inflation
 from kit.loadgen.scenario_result import ScenarioResult, thinned
 from kit.measurement import Observer, Stopwatch
 from kit.plots import Picture, lines
@@ -97,7 +97,7 @@ class OfflineResult(ScenarioResult):
         times = [
             s for s, n in zip(self.service_s, self.batch_sizes, strict=True) if n == self._full
         ]
-        each_s = mean_estimate(times, latency_inflation(times))
+        each_s = mean_estimate(times, value_inflation(times))
         return (self.throughput * each_s.value / each_s).with_unit("samples/s")
 
     @property

@@ -57,12 +57,6 @@ def peaks(
         This can raise the saved rates but never lowers them; the caption names lower ones. To
         start over after a change of the machine, delete the folder `peaks` in the kit's cache.
 
-    Examples
-    --------
-    >>> here = peaks(budget_s=0.1)
-    >>> here.share(flops=1e6, seconds=1.0) < 1  # a million FLOPs in a second is slow
-    True
-
     Explained in lesson 00.
     """
     check_budget(budget_s)

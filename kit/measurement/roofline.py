@@ -25,7 +25,12 @@ FAR_BYTES = 192_000_000  # more come from memory, unless the last cache is very 
 
 @dataclass(frozen=True)
 class Peaks(Result):
-    """The best rates measured on this machine: matmul per dtype, and memory."""
+    """The best rates measured on this machine: matmul per dtype, and memory.
+
+    >>> peaks = Peaks({"float32": 1e11}, 1e10, {}, device="cpu", threads=1)
+    >>> peaks.ridge(), peaks.bound_s(flops=1e9, moved_bytes=1e9)  # 1 FLOP/byte: memory limits
+    (10.0, 0.1)
+    """
 
     matmul_flops_per_s: dict[str, float]
     bandwidth_bytes_per_s: float

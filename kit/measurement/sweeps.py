@@ -251,8 +251,8 @@ def sweep(
     --------
     >>> x = torch.rand(64, 64)
     >>> found = sweep(lambda n: lambda: x[:n] @ x, [1, 64], budget_s=0.02)
-    >>> found.values, found.best()
-    ([1, 64], 64)
+    >>> found.values, found.throughput[64].unit
+    ([1, 64], 'examples/s')
 
     Explained in lesson 04.
     """
