@@ -198,7 +198,7 @@ def step_for(step: str, device: torch.device) -> str:
     Raises
     ------
     UnknownName
-        There is no such kind.
+        The kind is unknown.
     NotSupported
         The device does not support it: why, and what it supports.
     """

@@ -102,7 +102,7 @@ def evaluate(
     Raises
     ------
     UnknownName
-        There is no such split.
+        The split is unknown.
     BadValue
         The split is empty; or loss or score returned something else than one number, and one
         value from 0 to 1 per example.

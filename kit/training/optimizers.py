@@ -21,7 +21,7 @@ def optimizer_for(model: nn.Module, optimizer: Optimizer, lr: float) -> torch.op
     Raises
     ------
     UnknownName, BadValue
-        There is no such name; or it is neither a name nor a function.
+        The name is unknown; or it is neither a name nor a function.
     """
     if isinstance(optimizer, str) and optimizer not in OPTIMIZERS:
         raise UnknownName("optimizer", optimizer, OPTIMIZERS)

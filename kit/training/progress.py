@@ -38,7 +38,7 @@ class StopRule:
             check_share("target", self.target, "a score", hint="Give 0.97 for 97 %.")
 
     def reason(self, train_s: float, score: Score | None) -> str:
-        """Why to stop now; an empty text if there is no reason."""
+        """Why to stop now; an empty text means to go on."""
         # Only a measured score counts: the training loss of one batch jumps too much to stop by.
         if self.target is not None and score and score.mean.value >= self.target:
             return "target reached"
