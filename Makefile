@@ -1,38 +1,60 @@
-# Each line can be typed by hand as well. Another Python: `make lab PYTHON=python3.12`.
+# You can also type each line by hand. To use another Python: `make lab PYTHON=python3.12`.
 PYTHON ?= python3
-BIN := .venv/bin
+BIN := $(if $(filter Windows_NT,$(OS)),.venv/Scripts,.venv/bin)
 INSTALL := $(PYTHON) tools/environment.py install
+TESTED := lab edge openvino executorch speech cluster test
 
-.PHONY: help lab test course record doctor lock clean
-help:     ## these lines
+.PHONY: help lab test quick style wheel lowest course record doctor lock clean
+help:     ## show these lines
 	@sed -n 's/^\([a-z]*\):.*## /make \1\t/p' Makefile | expand -t 14
 
-lab:      ## the environment, then JupyterLab at the first lesson
+lab:      ## make the environment and open the lessons in JupyterLab
 	@$(PYTHON) tools/environment.py lab
 
-test:     ## the environment, then every check: style, types, tests
-	@$(INSTALL) lab edge openvino executorch speech cluster test
+test:     ## make the environment and run every check: style, types, all tests
+	@$(INSTALL) $(TESTED)
+	@$(MAKE) --no-print-directory style
+	$(BIN)/python -m pytest --durations=10
+
+quick:    ## check style, types and the fast tests, while you work
+	@$(INSTALL) $(TESTED)
+	@$(MAKE) --no-print-directory style
+	$(BIN)/python -m pytest -q -m "not slow"
+
+style:    ## check style, layout and types with what is installed
 	$(BIN)/python -m ruff check .
 	$(BIN)/python -m ruff format --check .
 	$(BIN)/python -m mypy
-	$(BIN)/python -m pytest
 
-course:   ## run every lesson headless: notebooks and pages in runs/
+wheel:    ## build the package into dist/ and test it in an empty environment
+	@$(INSTALL) $(TESTED)
+	$(BIN)/python -m hatchling build --target wheel
+	$(BIN)/python -m pytest -q tests/test_wheel.py
+
+lowest:   ## run the fast tests with the lowest versions that pyproject.toml allows
+	@$(INSTALL) test
+	mkdir -p build
+	$(BIN)/python -m uv pip compile --no-config --quiet --resolution lowest-direct pyproject.toml \
+	  --extra lab --extra edge --extra cluster --extra test --output-file build/lowest.txt
+	$(BIN)/python -m uv run --isolated --no-project --with-requirements build/lowest.txt \
+	  --with-editable . python -m pytest -q -m "not slow"
+
+course:   ## run every lesson without a browser; notebooks and pages go to runs/
 	@$(INSTALL) lab edge
 	$(BIN)/kit course
 
-record:   ## run every lesson and keep its outputs in notebooks/
+record:   ## run every lesson and store its outputs in notebooks/
 	@$(INSTALL) lab edge
 	$(BIN)/kit record
 
-doctor:   ## what this computer is, what is installed, what will not work
+doctor:   ## show what this computer is, what is installed and what will not work
 	@$(INSTALL) lab edge
 	$(BIN)/kit doctor
 
-lock:     ## renew constraints.txt: the newest versions that fit together
-	@$(INSTALL) lab edge openvino executorch speech cluster test
+lock:     ## write constraints.txt with the newest versions that fit together
+	@$(INSTALL) $(TESTED)
 	$(BIN)/python tools/environment.py lock
 
-clean:    ## remove the environment and what tools left behind; notebooks and runs/ stay
+clean:    ## remove the environment and the caches of tools; notebooks and runs/ stay
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache build dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,5 +1,6 @@
 """The doctor: its findings here, and its exit code in copies of the project that lack something."""
 
+import json
 import shutil
 import subprocess
 import sys
@@ -7,10 +8,12 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from click.testing import CliRunner
 
 import kit
 from kit import devices
 from kit.cli.doctor import LOOKS, Finding, examine
+from kit.cli.main import main
 from kit.experiments import execution
 
 RUN = [sys.executable, "-c", "from kit.cli.main import main; main(['doctor'])"]
@@ -93,7 +96,7 @@ def test_without_lessons_or_packages_the_exit_code_says_so(copy, tmp_path):
     )
     told = examined(tmp_path)
     assert told.returncode == 1
-    assert line(told, "lessons").startswith("NO ") and "copy of the project" in line(
+    assert line(told, "lessons").startswith("NO ") and "notebooks are missing" in line(
         told, "lessons"
     )
     assert line(told, "kit").startswith("NO ") and "missing was-never-installed" in line(
@@ -106,11 +109,19 @@ def test_a_lesson_that_cannot_be_read_blocks(tmp_path, monkeypatch):
     broken.write_text("{")
     monkeypatch.setattr(execution, "lessons", lambda: [broken])
     found = {finding.name: finding for finding in examine()}["lessons"]
-    assert found.blocks and "restore notebooks/" in found.todo
+    assert found.blocks and "restore the notebooks" in found.todo
 
 
 def test_too_little_memory_for_a_lesson_blocks(monkeypatch):
     monkeypatch.setattr(devices, "memory_allowed", lambda: 1_000_000_000)
     found = {finding.name: finding for finding in examine()}["memory"]
     assert found.blocks and found.found == "1.00 GB allowed"
-    assert "lessons need" in found.todo
+    assert "a lesson needs" in found.todo
+
+
+def test_json_holds_all_findings_and_not_the_name_of_the_home(findings):
+    answer = CliRunner().invoke(main, ["doctor", "--json"])
+    told = json.loads(answer.stdout)
+    assert [each["name"] for each in told] == list(findings)
+    assert {"name", "found", "ok", "todo", "blocks"} == set(told[0])
+    assert str(Path.home()) not in answer.stdout or Path.home() == Path("/")

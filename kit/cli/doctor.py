@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, requires, version
+from pathlib import Path
 
 import click
 
@@ -13,29 +15,34 @@ from kit.cli.main import show
 from kit.core.units import words
 
 DISTRIBUTION = "train-infer-kit"
-DOORS = ("edge", "openvino", "executorch", "cluster", "test")
-LESSON_BYTES = 1.5 * 2**30  # what a lesson may take, plus room for JupyterLab below
+EXTRAS = ("edge", "openvino", "executorch", "cluster", "test")
+LESSON_BYTES = 1.5 * 2**30  # the memory of a lesson; JupyterLab's comes on top
 LAB_BYTES = 0.5e9
+AGAIN = "install the kit again (in a checkout: make lab)"
 
 
 @click.command()
-def doctor() -> None:
-    """Say what this computer is, what is installed, and what will not work here."""
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, to attach to an issue.")
+def doctor(as_json: bool) -> None:
+    """Show what this computer is, what is installed and what will not work."""
     findings = examine()
-    for finding in findings:
+    if as_json:
+        text = json.dumps([asdict(finding) for finding in findings], indent=1)
+        show(text.replace(str(Path.home()), "~"))  # the name of a person may be in it
+    for finding in [] if as_json else findings:
         show(finding)
     sys.exit(any(finding.blocks for finding in findings))
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One line: what was looked at, what was found, and what to do if that is not enough."""
+    """One line of the report: what was checked, what was found, and what to do about it."""
 
     name: str
     found: str
     ok: bool = True
     todo: str = ""
-    blocks: bool = False  # whether a lesson cannot run because of it
+    blocks: bool = False  # lessons cannot run because of it
 
     def __str__(self) -> str:
         mark = "ok " if self.ok else "NO " if self.blocks else "-- "
@@ -43,7 +50,7 @@ class Finding:
 
 
 def examine() -> list[Finding]:
-    """Ten findings, in the order in which things would fail."""
+    """Ten findings, in the order in which problems would show."""
     return [look() for look in LOOKS]
 
 
@@ -65,7 +72,7 @@ def _memory() -> Finding:
 
     allowed = memory_allowed()
     ok = allowed >= LESSON_BYTES + LAB_BYTES
-    todo = f"lessons need {words(LESSON_BYTES, 'B')} beside JupyterLab: allow more memory"
+    todo = f"a lesson needs {words(LESSON_BYTES, 'B')} besides JupyterLab: allow more memory"
     return Finding("memory", f"{words(allowed, 'B')} allowed", ok, "" if ok else todo, not ok)
 
 
@@ -74,19 +81,19 @@ def _accelerator() -> Finding:
 
     best = present_devices()[0]
     if best.type == "cpu":
-        return Finding("accelerator", "none", False, "all lessons run on the CPU; nothing to do")
+        return Finding("accelerator", "none", False, "nothing: all lessons run on the CPU")
     return Finding("accelerator", f"{machine().accelerator} ({best.type})")
 
 
 def _kit() -> Finding:
     missing = _missing(lambda line: "extra ==" not in line)
     found = f"{_version(DISTRIBUTION)}, PyTorch {_version('torch')}"
-    todo = f"missing {', '.join(missing)}: run make lab again" if missing else ""
+    todo = f"missing {', '.join(missing)}: {AGAIN}" if missing else ""
     return Finding("kit", found, not missing, todo, bool(missing))
 
 
 def _lab() -> Finding:
-    return _door("lab", "JupyterLab", "jupyterlab", "run make lab again", blocks=True)
+    return _packages("lab", "JupyterLab", "jupyterlab", AGAIN, blocks=True)
 
 
 def _kernel() -> Finding:
@@ -97,9 +104,9 @@ def _kernel() -> Finding:
 
         argv = KernelSpecManager().get_kernel_spec(KERNEL).argv
     except Exception as error:
-        return Finding("kernel", f"none: {error}", False, "run make lab again", True)
+        return Finding("kernel", f"none: {error}", False, AGAIN, True)
     own = argv[0] in (sys.executable, "python", "python3") or argv[0].startswith(sys.prefix)
-    todo = "" if own else "start JupyterLab with make lab, which chooses this environment's"
+    todo = "" if own else "start JupyterLab with kit lab: it uses this environment's kernel"
     return Finding("kernel", f"{KERNEL} → {argv[0]}", own, todo)
 
 
@@ -109,7 +116,7 @@ def _data() -> Finding:
     try:
         return Finding("data", repr(load_digits()).split(";")[0])
     except Exception as error:
-        return Finding("data", f"{error}", False, "run make lab again", True)
+        return Finding("data", f"{error}", False, AGAIN, True)
 
 
 def _lessons() -> Finding:
@@ -120,20 +127,20 @@ def _lessons() -> Finding:
     try:
         count = sum(len(declared(path)) for path in found)
     except Exception as error:
-        return Finding("lessons", f"{error}", False, "restore notebooks/ with git", True)
-    todo = "" if found else "run this from a copy of the project that has notebooks/"
+        return Finding("lessons", f"{error}", False, f"restore the notebooks: {AGAIN}", True)
+    todo = "" if found else f"the notebooks are missing: {AGAIN}"
     return Finding("lessons", f"{len(found)} with {count} parameters", bool(found), todo, not found)
 
 
-def _doors() -> Finding:
-    closed = [door for door in DOORS if _missing_of(door)]
-    opened = [door for door in DOORS if door not in closed]
-    todo = f"pip install -c constraints.txt -e '.[{','.join(closed)}]' for the rest, if wanted"
-    found = f"open: {', '.join(opened) or 'none'}; closed: {', '.join(closed) or 'none'}"
-    return Finding("other doors", found, not closed, todo if closed else "")
+def _extras() -> Finding:
+    missing = [extra for extra in EXTRAS if _missing_of(extra)]
+    installed = [extra for extra in EXTRAS if extra not in missing]
+    todo = f"to add them: pip install -c constraints.txt -e '.[{','.join(missing)}]'"
+    found = f"installed: {', '.join(installed) or 'none'}; missing: {', '.join(missing) or 'none'}"
+    return Finding("extras", found, not missing, todo if missing else "")
 
 
-def _door(extra: str, name: str, package: str, todo: str, blocks: bool) -> Finding:
+def _packages(extra: str, name: str, package: str, todo: str, blocks: bool) -> Finding:
     missing = _missing_of(extra)
     found = f"{_version(package)}" + (f", missing {', '.join(missing)}" if missing else "")
     return Finding(name, found, not missing, todo if missing else "", blocks and bool(missing))
@@ -172,5 +179,5 @@ LOOKS: list[Callable[[], Finding]] = [
     _kernel,
     _data,
     _lessons,
-    _doors,
+    _extras,
 ]

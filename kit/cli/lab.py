@@ -104,8 +104,8 @@ def _open(command: list[str]) -> None:
     """Become JupyterLab, so that Ctrl-C reaches only JupyterLab."""
     if find_spec("jupyterlab") is None:
         raise KitError(
-            "JupyterLab is not installed in this environment, and kit lab opens it: "
-            "pip install 'train-infer-kit[lab]', then repeat."
+            "JupyterLab is not installed in this environment, and kit lab opens it. "
+            "Run: pip install jupyterlab. Then repeat."
         )
     say("Opening JupyterLab. To stop it, press Ctrl-C here twice.")
     if os.name == "nt":  # there, exec would return to the prompt at once

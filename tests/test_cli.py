@@ -1,0 +1,135 @@
+"""The command line: one file per command; and what others call: workflows, templates, citation."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from click.testing import CliRunner
+
+import kit
+from kit.cli import lab
+from kit.cli.main import main
+
+ROOT = Path(__file__).parents[1]
+COMMANDS = main.list_commands(None)
+GITHUB = ROOT / ".github"
+YAML = [*sorted(GITHUB.rglob("*.yml")), ROOT / "CITATION.cff", ROOT / ".pre-commit-config.yaml"]
+
+
+# --- Commands ------------------------------------------------------------------------------------
+
+
+def test_every_file_is_a_command_and_nothing_else_is():
+    files = {path.stem for path in Path(lab.__file__).parent.glob("*.py")} - {"__init__", "main"}
+    assert set(COMMANDS) == files >= {"run", "train", "sweep", "lab", "doctor"}
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_each_command_explains_itself_and_its_options(name):
+    command = main.get_command(None, name)
+    assert re.match(r"[A-Z][^.]*\.", command.help)
+    for option in command.params:
+        if option.param_type_name == "option":
+            assert option.help and option.help.endswith("."), option.name
+    assert CliRunner().invoke(main, [name, "--help"]).exit_code == 0
+
+
+def test_an_unknown_command_is_one_line_with_exit_code_2():
+    answer = CliRunner().invoke(main, ["trian"])
+    assert answer.exit_code == 2 and "No such command 'trian'" in answer.stderr
+
+
+def test_the_help_needs_no_torch():
+    code = (
+        "import sys; from click.testing import CliRunner; from kit.cli.main import main\n"
+        "assert CliRunner().invoke(main, ['--help']).exit_code == 0; print('torch' in sys.modules)"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "False"
+
+
+# --- kit lab -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def source(tmp_path):
+    folder = tmp_path / "source"
+    for name in ("00-a.ipynb", "solutions/00.py", "_template.ipynb", ".cache/x.ipynb"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text("old")
+    return folder
+
+
+def test_a_newer_kit_replaces_only_what_the_reader_has_not_changed(source, tmp_path):
+    mine = tmp_path / "mine"
+    assert lab.copy_lessons(source, mine) == []
+    assert not (mine / "_template.ipynb").exists() and not (mine / ".cache").exists()
+    (mine / "00-a.ipynb").write_text("my answers")
+    (source / "00-a.ipynb").write_text("new")
+    (source / "solutions/00.py").write_text("new")
+    assert lab.copy_lessons(source, mine) == ["00-a.ipynb"]
+    assert (mine / "00-a.ipynb").read_text() == "my answers"
+    assert (mine / "solutions/00.py").read_text() == "new"
+
+
+def test_files_of_which_nothing_is_known_stay(source, tmp_path):
+    mine = tmp_path / "mine"
+    (mine / "solutions").mkdir(parents=True)
+    (mine / "solutions/00.py").write_text("mine")
+    (mine / lab.COPIED).write_text('{"solutions/00')
+    assert lab.copy_lessons(source, mine) == ["solutions/00.py"]
+    assert (mine / "solutions/00.py").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    ("words", "end"),
+    [
+        ([], ["notebooks/00-what-can-this-computer-do.ipynb"]),  # the checkout's own
+        (["mine", "--no-browser"], ["tree/00-what-can-this-computer-do.ipynb", "--no-browser"]),
+        (["--port", "8889"], ["--port", "8889"]),
+    ],
+)
+def test_jupyterlab_opens_at_the_first_lesson_with_the_readers_options(
+    words, end, tmp_path, monkeypatch
+):
+    started = []
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(lab, "_open", started.append)
+    answer = CliRunner().invoke(main, ["lab", *words])
+    assert answer.exit_code == 0, answer.output
+    text = " ".join(started[0])
+    assert all(each in text for each in end) and "--ServerApp.ip=127.0.0.1" in text
+    assert (tmp_path / "mine").exists() == ("mine" in words)
+
+
+# --- Workflows, templates, citation --------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", YAML, ids=lambda path: path.name)
+def test_it_is_yaml(path):
+    assert isinstance(yaml.safe_load(path.read_text("utf-8")), dict)
+
+
+def test_workflows_call_only_targets_of_the_makefile():
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    called = []
+    for path in (GITHUB / "workflows").glob("*.yml"):
+        for job in yaml.safe_load(path.read_text())["jobs"].values():
+            called += [step["run"] for step in job["steps"] if "run" in step]
+    hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"][0]["hooks"]
+    called += [hook["entry"] for hook in hooks]
+    assert len(called) >= 5
+    for line in called:
+        assert re.fullmatch(r"make ([a-z]+)( PYTHON=python)?", line).group(1) in targets
+
+
+@pytest.mark.parametrize("name", ["bug", "number"])
+def test_reports_of_problems_attach_the_doctor(name):
+    assert "kit doctor --json" in (GITHUB / "ISSUE_TEMPLATE" / f"{name}.yml").read_text("utf-8")
+
+
+def test_the_citation_is_of_this_version():
+    assert yaml.safe_load((ROOT / "CITATION.cff").read_text())["version"] == kit.__version__
