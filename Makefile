@@ -14,7 +14,7 @@ lab:      ## make the environment and open the lessons in JupyterLab
 test:     ## make the environment and run every check: style, types, all tests
 	@$(INSTALL) $(TESTED)
 	@$(MAKE) --no-print-directory style
-	$(BIN)/python -m pytest --durations=10
+	$(BIN)/python -m pytest
 
 quick:    ## check style, types and the fast tests, while you work
 	@$(INSTALL) $(TESTED)

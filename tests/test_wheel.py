@@ -12,6 +12,8 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 
+pytestmark = pytest.mark.slow
+
 
 class Installed:
     """A Python with the kit's wheel; the kit's dependencies are those of the tests' own Python."""
