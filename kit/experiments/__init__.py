@@ -19,10 +19,8 @@ report         which claims are decided, and all runs: from executed notebooks
 folders        those one names, those that came with the kit
 classroom      records of many machines, without names
 overview       the page of a folder of runs
-training       `kit train`: a training by a command, alone or under `torchrun`
-launching      many processes from a notebook
-doctor         what will work on this computer, and what will not
-command_line   `kit run`, `kit sweep`, `kit train`, `kit course`, `kit record`, `kit report` …
+training_job   a training by names and numbers: the options of `kit train` and `kit.torchrun`
+torchrun       several processes that train together, started from a notebook
 """
 
 from kit.experiments.class_comparison import class_results, spread
