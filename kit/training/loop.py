@@ -237,8 +237,8 @@ def _hooks(after_step: Hook | Sequence[Hook] | None) -> Sequence[Hook]:
 def updates(model: nn.Module, workload: Task, **options: Any) -> Iterator[Tensor]:
     """The bare steps of `kit.train`: each `next` makes one update and returns its loss.
 
-    The steps go on without an end, a score or a checkpoint, and losses stay on the device. Use it to
-    time one way of training against another. The `options` and the losses are those of
+    The steps go on without an end, a score or a checkpoint, and losses stay on the device. Use it
+    to time one way of training against another. The `options` and the losses are those of
     `kit.train`.
 
     Raises
