@@ -2,20 +2,31 @@
 
 import os
 import random
+import re
 import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import psutil
 import pytest
 import torch
 
+import kit
 from kit import devices
-from kit.core.errors import BadValue, CallFailed, DeviceUnavailable
-from kit.devices import resource_limits, selection
+from kit.core.errors import (
+    BadValue,
+    CallFailed,
+    DeviceUnavailable,
+    NotInstalled,
+    NotSupported,
+)
+from kit.devices import backends, resource_limits, selection
+from kit.inference.decoding import step_for
 from kit.measurement import measure
 
 CGROUPS = Path("/sys/fs/cgroup")
@@ -153,6 +164,114 @@ def test_calm_threads_leave_a_core_free():
 def test_a_wrong_number_of_threads_says_what_is_needed(threads):
     with pytest.raises(BadValue, match=rf"threads={threads!r}: needs a whole number of at least 1"):
         devices.device("cpu", threads=threads)
+
+
+# --- A made-up type of device --------------------------------------------------------------------
+
+
+class MadeUp(devices.Backend):
+    """An accelerator that nobody sells, with the CPU underneath; it notes what it is asked."""
+
+    counts_memory = True
+    asked: ClassVar[Counter[str]] = Counter()
+    name = "Made-up 1"
+    memory_bytes = 64_000
+
+    class Event:
+        def record(self):
+            self.at_s = time.perf_counter()
+
+        def elapsed_time(self, later):
+            return 1000 * (later.at_s - self.at_s)
+
+    def count(self):
+        return 1
+
+    def synchronise(self):
+        self.asked["synchronise"] += 1
+
+    def timing_event(self):
+        self.asked["timing_event"] += 1
+        return self.Event()
+
+    def allocated_bytes(self):
+        return 1_000
+
+    def peak_bytes(self):
+        return 3_500
+
+    def reset_peak(self):
+        self.asked["reset_peak"] += 1
+
+
+@pytest.fixture
+def made_up():
+    """The CPU's tensors, with a backend that knows nothing of CPUs."""
+    MadeUp.asked.clear()
+    devices.register("cpu", MadeUp)
+    yield MadeUp.asked
+    devices.register("cpu", backends.CPU)
+
+
+def test_another_type_of_device_is_picked_described_and_measured(made_up):
+    assert devices.device("cpu") == torch.device("cpu")
+    with pytest.raises(DeviceUnavailable, match="there are 1 of them"):
+        devices.device("cpu:1")
+    here = devices.machine()
+    assert (here.accelerator, here.accelerator_memory_bytes) == ("Made-up 1", 64_000)
+    a = torch.rand(4, 4)
+    taken = measure(lambda: a @ a, budget_s=0.05)
+    assert taken.conditions.processor == "Made-up 1" and taken.peak_bytes == 2_500
+    assert made_up["synchronise"] and made_up["timing_event"] and made_up["reset_peak"]
+    with devices.metered("cpu") as meter:
+        pass
+    assert meter.joules is None
+
+
+def test_another_type_of_device_trains_and_predicts(made_up, vision):
+    model = vision.model("mlp")
+    history = kit.train(model, vision, steps=2, live=False)
+    assert history.steps == 2
+    assert kit.predict(model, vision.example(3)[0]).shape == (3, 10)
+    assert not kit.training.optimizer_for(model, "adamw", 0.1).defaults["fused"]
+    assert step_for("auto", torch.device("cpu")) == "plain"
+    with pytest.raises(NotSupported, match="graph"):
+        step_for("graph", torch.device("cpu"))
+    with pytest.raises((NotSupported, NotInstalled)):
+        kit.techniques.onnx.check("cpu")
+
+
+def test_a_type_that_nobody_registered_gets_the_careful_answers():
+    unknown = devices.backend_of("meta")
+    assert (
+        type(unknown) is devices.Backend and not unknown.is_cpu and unknown.name.endswith("(meta)")
+    )
+    assert unknown.memory_bytes is None and unknown.timing_event() is None
+    assert unknown.lacks_dtype(torch.float16) == unknown.lacks_compiler() == ""
+    with pytest.raises(NotImplementedError, match="'meta' cannot capture graphs"):
+        unknown.capture(lambda: torch.ones(1), lambda: None)
+
+
+# A device's type outside of `kit/devices/`, and why it may stand there.
+MAY_LOOK = {
+    "training/sharding.py": "PyTorch wants the type's name for its mesh",
+    "training/steps.py": "PyTorch wants the type's name for autocast",
+    "training/distributed.py": "in a message and in a device with a number",
+    "inference/prediction.py": "compares two devices",
+    "measurement/agreement.py": "compares two devices",
+    "data/batching.py": "may not import devices: asks PyTorch's module of the device",
+}
+
+
+def test_only_backends_look_at_the_type_of_a_device():
+    root = Path(kit.__file__).parent
+    looks = re.compile(r"device\.type|\.is_cuda|torch\.cuda|torch\.xpu|torch\.mps")
+    found = {
+        file.relative_to(root).as_posix()
+        for file in root.rglob("*.py")
+        if looks.search(file.read_text(encoding="utf-8"))
+    }
+    assert {name for name in found if not name.startswith("devices/")} <= set(MAY_LOOK)
 
 
 # --- Waiting and seeding -------------------------------------------------------------------------

@@ -5,7 +5,7 @@ FLOPs and bytes are counted. Times are measured in the same rounds.
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,6 +27,7 @@ from kit.models.custom import copy_model, output_tensor, training_copy
 from kit.plots import Picture, Table, bars
 from kit.training import PRECISIONS, Optimizer, optimizer_for, step
 from kit.training.checks import check_learns
+from kit.training.steps import casting
 from kit.workloads import Workload
 
 STEP = ["forward", "backward", "optimizer"]  # the phases of a training step, in order
@@ -224,7 +225,7 @@ def step_cost(
     narrow = PRECISIONS[precision]
 
     def cast() -> AbstractContextManager[Any]:
-        return torch.autocast(inputs.device.type, narrow) if narrow else nullcontext()
+        return casting(inputs.device, narrow)
 
     with cast():
         learner, _ = training_copy(model, inputs)  # `count` reports layers that cannot train on one

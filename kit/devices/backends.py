@@ -16,7 +16,6 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from functools import cache
 from typing import Any
 
@@ -62,10 +61,6 @@ class Backend:
     def count(self) -> int:
         """How many devices of this type the computer has."""
         return torch.accelerator.device_count()
-
-    def autocast(self, dtype: torch.dtype | None) -> AbstractContextManager[Any]:
-        """Within, matmuls and convolutions compute in this dtype; None changes nothing."""
-        return nullcontext() if dtype is None else torch.autocast(self.device.type, dtype)
 
     def lacks_dtype(self, dtype: torch.dtype) -> str:
         """Why the device should not compute in this dtype; an empty text if it can."""
@@ -223,7 +218,10 @@ class CUDA(Backend):
         return _transfer(torch.device("cuda", index))
 
     def capture(self, call: Callable[[], Tensor], restore: Callable[[], Any]) -> tuple[Any, Tensor]:
-        """As a CUDA graph. Three warm-up calls let libraries set themselves up before it."""
+        """As a CUDA graph.
+
+        First calls set up libraries and memory, which a graph cannot contain: make them before.
+        """
         here, aside = torch.cuda.current_stream(), torch.cuda.Stream()
         aside.wait_stream(here)
         with torch.cuda.stream(aside):

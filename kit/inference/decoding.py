@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from kit.core.errors import NotSupported, UnknownName
-from kit.devices import compiling, lacks_compiler
+from kit.devices import backend_of, compiling, lacks_compiler
 from kit.models.kv_cache import StaticCache
 
 STEPS = ("auto", "plain", "graph", "compiled")
@@ -111,7 +111,7 @@ class Captured(Cached):
         super().__init__(model, texts, min(rounded, model.config.context), left_padding, chunk)
         self.step = _compiled_for(model) if compile else _decode_step
         self.static: StaticCache | None = None  # made before the first decode step
-        self.graph: torch.cuda.CUDAGraph | None = None
+        self.graph: Any = None  # on devices that can capture one
 
     def decode(self, tokens: Tensor) -> Tensor:
         """As in `Cached`; the next call may overwrite the logits that it returns."""
@@ -121,8 +121,12 @@ class Captured(Cached):
             return logits
         if self.static is None:
             self.token, self.static = tokens.clone(), self.cache.static()
-            if tokens.is_cuda:
-                self._capture(self.static)
+            backend, static = backend_of(tokens.device), self.static
+            if backend.captures_graphs:
+                self.graph, self.logits = backend.capture(
+                    lambda: self.step(self.model, self.token, static),
+                    self._update_position,  # back: the capacity may allow one more token only
+                )
         self.token.copy_(tokens)  # a graph reads its input where it lay at the capture
         if self.graph is None:
             self.logits = self.step(self.model, self.token, self.static)
@@ -140,20 +144,6 @@ class Captured(Cached):
         """Tell the static cache where the next token goes, after something else has moved it."""
         if self.static is not None:
             self.static.position.fill_(self.cache.length)
-
-    def _capture(self, static: StaticCache) -> None:
-        """Capture the step as a CUDA graph."""
-        side = torch.cuda.Stream()
-        side.wait_stream(torch.cuda.current_stream())
-        # First calls set up libraries and memory, which a graph cannot contain: make them now.
-        with torch.cuda.stream(side):
-            for _ in range(3):
-                self.step(self.model, self.token, static)
-                self._update_position()  # back: the capacity may allow one more token only
-        torch.cuda.current_stream().wait_stream(side)
-        self.graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self.graph):
-            self.logits = self.step(self.model, self.token, static)
 
 
 Decoder = Uncached | Cached
@@ -205,9 +195,9 @@ def step_for(step: str, device: torch.device) -> str:
     if step not in STEPS:
         raise UnknownName("step", step, STEPS)
     if step == "auto":
-        return "graph" if device.type == "cuda" else "plain"
+        return "graph" if backend_of(device).captures_graphs else "plain"
     reason = lacks_compiler(device) if step == "compiled" else ""
-    if step == "graph" and device.type != "cuda":
+    if step == "graph" and not backend_of(device).captures_graphs:
         reason = "CUDA graphs are for CUDA"
     if reason:
         raise NotSupported(f"step={step!r} on {device}: {reason}. Use step='auto'.", reason)

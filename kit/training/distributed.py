@@ -33,6 +33,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from kit.core.errors import BadValue, DeviceUnavailable, KitError
 from kit.core.files import atomic_write
+from kit.devices import backend_of
 from kit.training import sharding
 
 PATIENCE = timedelta(minutes=10)  # to wait for the other processes: one may be writing a file
@@ -63,7 +64,7 @@ class Processes:
             if int(os.environ.get("WORLD_SIZE", "1")) == 1:
                 return cls(device)
             _own(device)
-            _meet()
+            _meet(device)
             atexit.register(dist.destroy_process_group)  # not earlier: a group cannot be rejoined
         return cls(_own(device), alone=False)
 
@@ -150,7 +151,7 @@ def without_messages(net: nn.Module) -> Iterator[None]:
         send(True)
 
 
-def _meet() -> None:
+def _meet(device: torch.device) -> None:
     """Join the processes that were started together, and no others.
 
     `torchrun` hands out a key-value store, and may hand out the same one after a restart (seen in
@@ -164,8 +165,10 @@ def _meet() -> None:
     else:
         store, rank, size = next(rendezvous("env://", timeout=PATIENCE))
     store = PrefixStore(f"group {_start_number(store, rank, size)}", store)
-    # Without a named backend: gloo between CPUs, NCCL between NVIDIA GPUs.
-    dist.init_process_group(store=store, rank=rank, world_size=size, timeout=PATIENCE)
+    # None is PyTorch's choice: gloo between CPUs, NCCL between NVIDIA GPUs.
+    dist.init_process_group(
+        backend_of(device).collectives, store=store, rank=rank, world_size=size, timeout=PATIENCE
+    )
 
 
 def _start_number(store: Store, rank: int, world_size: int) -> int:
@@ -193,9 +196,10 @@ def _start_number(store: Store, rank: int, world_size: int) -> int:
 
 def _own(device: torch.device) -> torch.device:
     """The accelerator with this process's number on its machine; all processes share the CPU."""
-    if device.type == "cpu":
+    backend = backend_of(device)
+    if backend.is_cpu:
         return device
-    number, count = dist.get_node_local_rank(fallback_rank=0), torch.accelerator.device_count()
+    number, count = dist.get_node_local_rank(fallback_rank=0), backend.count()
     if number >= count:
         raise DeviceUnavailable(
             f"process {number} of this machine, numbered from 0, finds {count} of "

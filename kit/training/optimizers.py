@@ -9,10 +9,10 @@ import torch
 from torch import nn
 
 from kit.core.errors import BadValue, UnknownName
+from kit.devices import backend_of
 
 Named = tuple[str, nn.Parameter]
 Optimizer = str | Callable[..., torch.optim.Optimizer]  # a name, or a function that makes one
-FUSED_ON = ("cpu", "cuda", "mps", "xpu")  # devices for which PyTorch has a fused AdamW
 
 
 def optimizer_for(model: nn.Module, optimizer: Optimizer, lr: float) -> torch.optim.Optimizer:
@@ -44,7 +44,7 @@ def adamw(named_parameters: Iterable[Named | nn.Parameter], lr: float = 3e-3) ->
     """
     parameters: list[Any] = list(named_parameters)  # a generator could be read only once
     weights = [each[1] if isinstance(each, tuple) else each for each in parameters]
-    fused = all(w.device.type in FUSED_ON and w.is_floating_point() for w in weights)
+    fused = all(backend_of(w.device).fused_adamw and w.is_floating_point() for w in weights)
     return torch.optim.AdamW(parameters, lr=lr, fused=fused)
 
 
