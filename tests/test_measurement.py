@@ -367,7 +367,7 @@ def test_a_percentile_without_its_samples_is_refused(p, needed):
     few, enough = taken(mixed[:-1]), taken(mixed)
     with pytest.raises(
         NotEnoughSamples,
-        match=rf"'call': p{p} of {needed - 1} samples: needs {needed}. Raise budget_s",
+        match=rf"'call': p{p} of {needed - 1} samples: needs {needed} samples. Raise budget_s",
     ):
         few.percentile(p)
     told = enough.percentile(p)
@@ -459,7 +459,7 @@ def test_a_good_measurement_has_no_doubts():
 
 
 def test_the_caption_says_what_an_interval_of_one_moment_promises():
-    assert "median in this run; another may differ" in taken([1.0] * 30).table().caption
+    assert "median in this run. Another run may differ" in taken([1.0] * 30).table().caption
 
 
 def test_the_median_is_computed_once():

@@ -148,7 +148,7 @@ class ServerResult(ScenarioResult):
 
     @property
     def _why(self) -> str:
-        """Why there is no verdict, and what would help."""
+        """What prevents a verdict, and what would help."""
         needed, queries = self.queries_needed, f"{self.n:,} queries{self._worth}"
         if needed is None:
             return "about as many queries arrive as can be answered: no run is long enough to tell"

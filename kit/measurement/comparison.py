@@ -209,7 +209,7 @@ class Comparison(Result):
         return text.rstrip()
 
     def _notes(self) -> str:
-        """Why there is no verdict, and which ratio may mislead."""
+        """What prevents a verdict, and which ratio may mislead."""
         text = ""
         if self.rounds < self.needed:
             text += f" A verdict needs {self.needed} rounds: raise budget_s."

@@ -43,7 +43,7 @@ class Sweep(Result):
     unit: str  # of the items that a call handles
     measurements: dict[Any, Measurement]
     items: dict[Any, float]  # handled by one call
-    failed: dict[Any, str] = field(default_factory=dict)  # value -> why there is no measurement
+    failed: dict[Any, str] = field(default_factory=dict)  # value -> why it was not measured
     bounds_s: dict[Any, float] = field(default_factory=dict)  # least seconds, from the peaks
     tried: tuple[Any, ...] = ()  # all values, in the order given
     alone: tuple[Any, ...] = ()  # measured after the others: all at once did not fit into memory

@@ -150,7 +150,7 @@ class Measurement(Result):
         # A wide spread is not wrong, but then a single call may differ much from the median.
         if self.spread > 0.2:
             found.append(f"half of the timings spread over {words(self.spread, '%')} of the median")
-        # Drift means that there is no single number to report: the machine is warming up, or
+        # Drift means that one number cannot describe the call: the machine is warming up, or
         # something else has started.
         if self.n >= 3 * LEAST_REPEATS and abs(self.drift - 1) > 0.1:
             found.append(f"the last third took {words(self.drift, '×')} the time of the first")
