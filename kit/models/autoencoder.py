@@ -39,6 +39,7 @@ class Autoencoder(nn.Module):
 
     Hinton & Salakhutdinov, "Reducing the Dimensionality of Data with Neural Networks", 2006.
 
+    >>> import torch
     >>> Autoencoder().encode(torch.rand(5, 1, 8, 8)).shape
     torch.Size([5, 32])
     """

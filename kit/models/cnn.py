@@ -37,6 +37,7 @@ class CNN(nn.Module):
 
     LeCun et al., "Gradient-Based Learning Applied to Document Recognition", 1998.
 
+    >>> import torch
     >>> CNN()(torch.rand(5, 1, 8, 8)).shape
     torch.Size([5, 10])
     """

@@ -31,6 +31,7 @@ class CNN1dConfig:
 class CNN1d(nn.Module):
     """Two convolutions, the maximum over time, two linear layers: (B, T, F) -> logits (B, C).
 
+    >>> import torch
     >>> CNN1d()(torch.rand(5, 64, 32)).shape
     torch.Size([5, 10])
     """

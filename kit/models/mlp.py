@@ -28,6 +28,7 @@ class MLPConfig:
 class MLP(nn.Module):
     """A multilayer perceptron for examples of any shape: (B, …) -> logits (B, C).
 
+    >>> import torch
     >>> MLP()(torch.rand(5, 1, 8, 8)).shape
     torch.Size([5, 10])
     """

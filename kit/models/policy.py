@@ -28,6 +28,7 @@ class Policy(nn.Module):
 
     It has no memory: the same state always gets the same answer, whatever came before.
 
+    >>> import torch
     >>> Policy()(torch.rand(5, 4)).shape
     torch.Size([5, 2])
     """

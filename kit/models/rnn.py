@@ -30,6 +30,7 @@ class RNN(nn.Module):
     Cho et al., "Learning Phrase Representations using RNN Encoder–Decoder for Statistical
     Machine Translation", 2014. Gates decide which part of the state stays and which is replaced.
 
+    >>> import torch
     >>> RNN()(torch.rand(5, 12, 8)).shape
     torch.Size([5, 10])
     """
