@@ -7,7 +7,7 @@ python benchmarks/eight_workloads.py
 
 from kit.core.units import span, words
 from kit.experiments import collect
-from kit.experiments.folders import RECORDED
+from kit.experiments.recording import RECORDED_RUNS
 from kit.workloads import WORKLOADS
 
 HEADER = (
@@ -18,7 +18,7 @@ HEADER = (
 
 def table() -> str:
     """The stored runs with default parameters as Markdown, one row per workload."""
-    costs = collect(RECORDED / "eight", "RunCost")
+    costs = collect(RECORDED_RUNS / "eight", "RunCost")
     plain = costs[(costs["technique"] == "none") & (costs["parameter.model"] == "default")]
     runs = {run["workload"]: run for _, run in plain.iterrows()}
     rows = [_row(name, runs[name]) for name in WORKLOADS]

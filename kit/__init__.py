@@ -57,7 +57,7 @@ if TYPE_CHECKING:
     from kit.course.exercises import check as check
     from kit.course.ordering_panel import guess_order as guess_order
     from kit.course.panels import explore as explore, guess as guess
-    from kit.course.recordings import recorded as recorded
+    from kit.course.recordings import recordings as recordings
 
     # Numbers, words and pictures
     from kit.core import errors as errors, statistics as statistics, units as units

@@ -211,7 +211,7 @@ def test_workers_with_another_kit_are_refused(cluster, source, monkeypatch):
     assert "1 of 1 workers cannot run this sweep: tcp://" in (
         line := refused(source, cluster.address)
     )
-    assert "; here is kit 0.0.7. Install the same there." in line
+    assert "; this is kit 0.0.7. Install the same version on all of them." in line
 
 
 def test_workers_without_the_kit_are_refused(cluster, source):
@@ -247,7 +247,7 @@ def test_where_nobody_listens_is_one_line_and_quick(source):
         free = server.getsockname()[1]
     began = time.monotonic()
     line = refused(source, f"tcp://127.0.0.1:{free}")
-    assert f"--scheduler tcp://127.0.0.1:{free}: nobody listens there (" in line
+    assert f"--scheduler tcp://127.0.0.1:{free}: no program listens there (" in line
     assert time.monotonic() - began < 20  # mostly imports
 
 
@@ -270,13 +270,15 @@ def test_what_answers_otherwise_than_a_scheduler_is_one_line_within_a_time_limit
         line = refused(source, f"tcp://127.0.0.1:{port}")
         for each in held:
             each.close()
-    assert "something listens there, but no Dask scheduler answered within 5 s" in line
+    assert "a program listens there, but no Dask scheduler answered within 5 s" in line
     assert time.monotonic() - began < 60  # mostly imports
 
 
 @pytest.mark.parametrize("address", ["somewhere", "http://127.0.0.1:80", "tcp://127.0.0.1:port"])
 def test_what_is_no_address_is_one_line(source, address):
-    assert f"--scheduler {address}: needs an address, tcp://HOST:PORT." in refused(source, address)
+    assert f"--scheduler {address}: give an address of the form tcp://HOST:PORT." in refused(
+        source, address
+    )
 
 
 def test_without_dask_it_says_how_to_get_it(source, monkeypatch):

@@ -11,7 +11,7 @@ from browser import CHROMIUM_OPTIONS, Watch, find_chromium
 
 from kit.experiments import lessons, write_report
 from kit.experiments.course_pages import Page, _cleaned, _index, _write_page
-from kit.experiments.folders import RECORDED
+from kit.experiments.recording import RECORDED_RUNS
 from kit.plots import Table, curve, dots
 
 pytestmark = pytest.mark.browser
@@ -56,7 +56,7 @@ def pages(tmp_path_factory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("pages")
     runs = folder / "runs"
     runs.mkdir()
-    for path in (RECORDED / "eight").glob("*.ipynb"):
+    for path in (RECORDED_RUNS / "eight").glob("*.ipynb"):
         (runs / path.name).write_bytes(path.read_bytes())
     (runs / "damaged.ipynb").write_text("{")
     lesson = folder / lessons()[2].name

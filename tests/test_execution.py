@@ -19,8 +19,9 @@ from kit.core.errors import BadValue, LessonFailed, UnknownName
 from kit.course.claims import ledger
 from kit.experiments import collect, execution, find_notebook, lessons, run
 from kit.experiments.course_pages import course
-from kit.experiments.outputs import _Shorter
-from kit.experiments.recording import STAMP, cells_hash, is_current, record
+from kit.experiments.outputs import _PathShortener
+from kit.experiments.recording import cells_hash, is_current, record_lesson
+from kit.experiments.records import STAMP
 
 PARAMETERS = "n: int = 2  # 1..9; a number"
 WORKING = """
@@ -100,7 +101,7 @@ def test_a_name_that_is_nearly_right_is_answered_with_the_right_one(shelf, monke
 
 
 def test_a_folder_is_no_notebook(shelf):
-    with pytest.raises(BadValue, match="is a folder; needs a notebook"):
+    with pytest.raises(BadValue, match="is a folder; give the path or the name"):
         find_notebook(str(shelf), shelf)
 
 
@@ -129,7 +130,7 @@ def test_the_parameter_reaches_the_notebook(executed):
 def test_no_kernel_warns_over_the_result(tmp_path, capfd):
     """That it would speak in plain text to whoever listens on this computer."""
     source = notebook(tmp_path / "a.ipynb", "import sys; print('I am here', file=sys.__stderr__)")
-    for write in (lambda: run(source, tmp_path / "run.ipynb"), lambda: record(source)):
+    for write in (lambda: run(source, tmp_path / "run.ipynb"), lambda: record_lesson(source)):
         write()
         said = capfd.readouterr().err  # the kernel's, too
         assert "I am here" in said and "WARNING" not in said
@@ -236,7 +237,7 @@ def test_by_default_no_limit_ends_a_cell(tmp_path, monkeypatch):
     source = notebook(tmp_path / "00-a.ipynb", "n")
     run(source, tmp_path / "run.ipynb")
     course(tmp_path / "course", [source], bar=False)
-    record(source)
+    record_lesson(source)
     assert limits == [None] * 3
 
 
@@ -316,7 +317,7 @@ main(sys.argv[1:])
     source = notebook(tmp_path / "a.ipynb", "open('ran', 'w')")
     words = ["run", str(source), "--out", str(tmp_path / "out" / "run.ipynb")]
     done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True)
-    assert done.returncode == 2 and "with 4.00 MB of room" in done.stderr, done.stderr
+    assert done.returncode == 2 and "with 4.00 MB of free space" in done.stderr, done.stderr
     assert not (tmp_path / "ran").exists() and not os.listdir(tmp_path / "out")
 
 
@@ -328,8 +329,8 @@ def test_what_cannot_be_written_after_the_run_is_kept_elsewhere(tmp_path, monkey
     source = notebook(tmp_path / "a.ipynb", spoil)
     answer = command("run", str(source), "--out", str(tmp_path / "out" / "run.ipynb"))
     assert answer.exit_code == 1 and len(answer.stderr.splitlines()) == 1, answer.output
-    (kept,) = (tmp_path / "here").glob("kit-kept-*/run.ipynb")
-    assert f"What ran is not lost: it is in {kept}." in answer.stderr
+    (kept,) = (tmp_path / "here").glob("kit-saved-*/run.ipynb")
+    assert f"The results are saved in {kept}." in answer.stderr
     assert "worth keeping" in shown(kept, "text/plain")
 
 
@@ -375,7 +376,7 @@ def test_an_executed_notebook_does_not_say_whose_home_it_ran_in(tmp_path, monkey
 
 
 def test_paths_that_only_begin_alike_stay_and_so_do_pictures(tmp_path):
-    shorter = _Shorter([tmp_path / "kit"])
+    shorter = _PathShortener([tmp_path / "kit"])
     here = str(tmp_path / "kit")
     for given, short in [
         (f"{here}/a.py", "a.py"),
@@ -406,7 +407,7 @@ def test_a_folder_that_is_typed_is_looked_for_where_one_stands(tmp_path, monkeyp
 def test_a_recording_is_stamped_and_grows_old_with_its_cells(tmp_path):
     path = notebook(tmp_path / "lesson.ipynb", "n + 1")
     assert not is_current(path)
-    record(path)
+    record_lesson(path)
     assert is_current(path)
     assert shown(path, "text/plain") == "3"
     assert {"machine", "date", "cells_sha256"} == set(
@@ -430,7 +431,7 @@ def test_a_recording_that_fails_leaves_the_lesson_as_it_was(tmp_path):
     path = notebook(tmp_path / "lesson.ipynb", FAILING)
     before = path.read_text()
     with pytest.raises(LessonFailed, match="by hand"):
-        record(path)
+        record_lesson(path)
     assert path.read_text() == before
     assert os.listdir(tmp_path) == ["lesson.ipynb"]
 

@@ -9,10 +9,10 @@ import pytest
 
 from kit.core.errors import BadValue
 from kit.core.results import RECORD
-from kit.experiments import class_results, collect, declared, experiment_folder, folders
+from kit.experiments import class_results, collect, declared, experiment_folder, recording
 from kit.experiments.class_comparison import SAME, spread
 from kit.experiments.execution import NOTEBOOKS
-from kit.experiments.folders import RECORDED, keep_runs
+from kit.experiments.recording import RECORDED_RUNS, record_runs
 from kit.techniques import TECHNIQUES
 from kit.workloads import WORKLOADS
 
@@ -20,7 +20,7 @@ FOLDER = NOTEBOOKS / "experiments"
 EXPERIMENTS = sorted(FOLDER.glob("*.ipynb"))
 IDS = [path.stem for path in EXPERIMENTS]
 HERE = FOLDER / "train-versus-infer.ipynb"
-KEPT = sorted(RECORDED.rglob("*.ipynb"))
+KEPT = sorted(RECORDED_RUNS.rglob("*.ipynb"))
 
 experiment = pytest.mark.parametrize("path", EXPERIMENTS, ids=IDS)
 
@@ -225,7 +225,7 @@ def test_a_kept_run_is_of_the_cells_that_are_there(path):
 
 
 def test_each_workload_has_a_kept_run_that_reached_its_target():
-    bills = collect(RECORDED / "eight", "RunCost")
+    bills = collect(RECORDED_RUNS / "eight", "RunCost")
     plain = bills[(bills["technique"] == "none") & (bills["parameter.model"] == "default")]
     assert sorted(plain["workload"]) == sorted(WORKLOADS)
     assert plain["reached"].all()
@@ -234,21 +234,23 @@ def test_each_workload_has_a_kept_run_that_reached_its_target():
 
 
 def test_keeping_leaves_records_and_nothing_to_look_at(tmp_path):
-    kept = keep_runs(RECORDED / "class", tmp_path / "kept")
-    assert [path.name for path in kept] == [p.name for p in sorted((RECORDED / "class").iterdir())]
+    kept = record_runs(RECORDED_RUNS / "class", tmp_path / "kept")
+    assert [path.name for path in kept] == [
+        p.name for p in sorted((RECORDED_RUNS / "class").iterdir())
+    ]
     for path in kept:
         outputs = [o for c in json.loads(path.read_text())["cells"] for o in c["outputs"]]
         assert outputs and all(set(o["data"]) == {"text/plain", RECORD} for o in outputs)
         nbformat.validate(nbformat.read(path, as_version=4))
         mill = json.loads(path.read_text())["metadata"]["papermill"]
         assert "/" not in mill["input_path"] + mill.get("output_path", ""), "nobody's folders"
-    with pytest.raises(BadValue, match="holds no executed notebook"):
-        keep_runs(tmp_path, tmp_path / "nothing")
+    with pytest.raises(BadValue, match="contains no executed notebook"):
+        record_runs(tmp_path, tmp_path / "nothing")
 
 
 def test_keeping_that_fails_leaves_what_was_kept_before(tmp_path, monkeypatch):
     """The old ones went first, so a full disk left neither."""
-    kept = keep_runs(RECORDED / "class", tmp_path / "kept")
+    kept = record_runs(RECORDED_RUNS / "class", tmp_path / "kept")
     (tmp_path / "kept" / "old.ipynb").write_text("{}")
     held = {path: path.read_bytes() for path in (tmp_path / "kept").iterdir()}
 
@@ -256,10 +258,10 @@ def test_keeping_that_fails_leaves_what_was_kept_before(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch, pytest.raises(OSError, match="No space"):
-        patch.setattr(folders, "_write", full)
-        keep_runs(RECORDED / "class", tmp_path / "kept")
+        patch.setattr(recording, "write_text", full)
+        record_runs(RECORDED_RUNS / "class", tmp_path / "kept")
     assert {path: path.read_bytes() for path in (tmp_path / "kept").iterdir()} == held
-    assert keep_runs(RECORDED / "class", tmp_path / "kept") == kept
+    assert record_runs(RECORDED_RUNS / "class", tmp_path / "kept") == kept
     assert sorted((tmp_path / "kept").iterdir()) == sorted(kept)
 
 
@@ -269,7 +271,7 @@ def test_keeping_that_fails_leaves_what_was_kept_before(tmp_path, monkeypatch):
 @pytest.fixture
 def submitted(tmp_path):
     """The kept records, handed in by people whose names are in files, folders and metadata."""
-    for i, path in enumerate(sorted((RECORDED / "class").glob("*.ipynb"))):
+    for i, path in enumerate(sorted((RECORDED_RUNS / "class").glob("*.ipynb"))):
         home = tmp_path / f"Ada-Lovelace-{i}"
         home.mkdir()
         notebook = json.loads(path.read_text())
@@ -300,12 +302,12 @@ def test_only_equal_work_is_compared(submitted):
 
 
 def test_a_workload_that_nobody_ran_is_refused(submitted):
-    with pytest.raises(BadValue, match=r"no record of 'fraud' in .*there are vision"):
+    with pytest.raises(BadValue, match=r"no record of 'fraud' in .*there are records of vision"):
         class_results(submitted, "fraud")
 
 
 def test_the_spread_is_largest_over_smallest():
-    ours = class_results(RECORDED / "class", "vision")
+    ours = class_results(RECORDED_RUNS / "class", "vision")
     assert (
         spread(ours["training.step_s"])
         == ours["training.step_s"].iloc[-1] / (ours["training.step_s"].iloc[0])
@@ -320,6 +322,6 @@ def test_a_folder_is_found_from_here_or_from_the_root(tmp_path, monkeypatch):
     (tmp_path / "mine").mkdir()
     assert experiment_folder("mine").samefile(tmp_path / "mine")
     assert experiment_folder("notebooks").samefile(NOTEBOOKS)
-    assert experiment_folder("recorded") == RECORDED / "eight"
+    assert experiment_folder("recorded") == RECORDED_RUNS / "eight"
     with pytest.raises(BadValue, match=r"folder='gone': no such folder .*Make one with kit sweep"):
         experiment_folder("gone")

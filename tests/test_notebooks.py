@@ -16,7 +16,8 @@ from kit.core.results import RECORD
 from kit.course.claims import ledger
 from kit.course.exercises import EXERCISES
 from kit.experiments import declared, lessons, run
-from kit.experiments.recording import STAMP, cells_hash
+from kit.experiments.recording import cells_hash
+from kit.experiments.records import STAMP
 
 LESSONS = lessons()
 IDS = [path.name[:2] for path in LESSONS]

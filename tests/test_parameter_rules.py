@@ -63,13 +63,13 @@ def asked(shelves, tmp_path_factory):
         ({"workload": "vision", "model_name": "gpt"}, UnknownName, "are: cnn, mlp, default"),
         ({"workload": "lacking", "device": "cpu"}, NotInstalled, r'pip install .* ".\[speech\]"'),
         ({"device": ABSENT[0]}, DeviceUnavailable, f"present here: {PRESENT[0]}"),
-        ({"precision": "fp16", "device": "cpu"}, BadValue, "on the CPU take fp32 or bf16"),
+        ({"precision": "fp16", "device": "cpu"}, BadValue, "on the CPU, use fp32 or bf16"),
         ({"technique": "prune"}, UnknownName, "There are: none, half, onnx"),
         ({"technique": "int1", "device": "cpu"}, NotSupported, "does not work on cpu: no bits"),
         (
             {"workload": "vision", "batch_size": 1198, "device": "cpu"},
             BadValue,
-            "batch_size=1198 with workload='vision': there are 1,197 examples",
+            "batch_size=1198 with workload='vision': there are 1,197 training examples",
         ),
     ],
 )
@@ -177,7 +177,7 @@ def test_a_possible_combination_runs(asked, tmp_path):
 @pytest.mark.parametrize(
     ("values", "told"),
     [
-        ({"d_model": 64, "n_heads": 3}, "d_model=64 with n_heads=3: needs a width"),
+        ({"d_model": 64, "n_heads": 3}, "d_model=64 with n_heads=3: needs a d_model"),
         (
             {"prompt_tokens": 400, "new_tokens": 200, "context": 512},
             "prompt_tokens=400 and new_tokens=200 with context=512: 600 tokens do not fit",

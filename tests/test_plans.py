@@ -12,8 +12,8 @@ from kit.cli.main import main
 from kit.core.errors import BadValue
 from kit.experiments import collect
 from kit.experiments.grids import MOST
-from kit.experiments.plans import expected_s, make_plan, standing
-from kit.experiments.records import Executed
+from kit.experiments.plans import expected_s, make_plan, sweep_status
+from kit.experiments.records import ExecutedRun
 
 PARAMETERS = """
 n: int = 2  # 0..100; a number
@@ -113,7 +113,7 @@ def test_each_whole_number_of_a_range_is_drawn(asked, kind):
 def test_no_draw_comes_twice_and_too_few_are_refused(asked):
     rows = given(asked, "random: {count: 4, from: {n: [1, 2], live: [true, false]}}")
     assert len({tuple(row.items()) for row in rows}) == 4
-    with pytest.raises(BadValue, match="count: 5: only 4 different ones were found"):
+    with pytest.raises(BadValue, match="count: 5: only 4 different rows were found"):
         given(asked, "random: {count: 5, from: {n: [1, 2], live: [true, false]}}")
 
 
@@ -126,8 +126,8 @@ def test_no_draw_comes_twice_and_too_few_are_refused(asked):
         ("", "None: needs names with values"),
         ("- 1", "[1]: needs names with values"),
         ("gird: {n: [1]}", "no key of a grid file is called 'gird'; did you mean 'grid'"),
-        ("grid: {n: [1]}\nlist: [{n: 2}]", "needs one of grid, list, random; there is grid and li"),
-        ("fixed: {n: 1}", "needs one of grid, list, random; there is none"),
+        ("grid: {n: [1]}\nlist: [{n: 2}]", "the file has grid and list; needs one of grid, list"),
+        ("fixed: {n: 1}", "the file has none of them; needs one of grid"),
         ("grid: {n: [1}", "cannot be read: while parsing"),
         ("grid:", "grid: None: needs names with values"),
         ("grid: {n: []}", "grid: n: []: needs a list of values or {range:"),
@@ -140,18 +140,18 @@ def test_no_draw_comes_twice_and_too_few_are_refused(asked):
         ("grid: {n: {range: [3, 1]}}", "grid: n: {'range': [3, 1]}: needs a list"),
         ("grid: {n: {range: [1, 3, 0]}}", "grid: n: {'range': [1, 3, 0]}: needs a list"),
         ("grid: {n: {range: 3}}", "grid: n: {'range': 3}: needs a list"),
-        ("grid: {lr: {range: [0.1, 1]}}", "grid: lr: {'range': [0.1, 1]}: needs a list of values;"),
-        ("grid: {n: [1, 2, 1]}", "grid: twice the same run: n=1"),
+        ("grid: {lr: {range: [0.1, 1]}}", "grid: lr: {'range': [0.1, 1]}: needs a list of values."),
+        ("grid: {n: [1, 2, 1]}", "grid: n=1 stands there twice"),
         ("list: []", "list: []: needs rows"),
         ("list: {n: 1}", "list: {'n': 1}: needs rows"),
         ("list: [{n: 1}, {}]", "list: row 2: {}: needs names with values"),
         ("list: [{n: 1}, {n: x}]", "list: row 2: n='x': needs a whole number"),
-        ("list: [{n: 1}, {n: 2, live: false}, {n: 2}]", "list: twice the same run: n=2"),
-        ("fixed: {n: 1}\ngrid: {n: [1]}", "n is in grid and in fixed: needs one of them"),
+        ("list: [{n: 1}, {n: 2, live: false}, {n: 2}]", "list: n=2 stands there twice"),
+        ("fixed: {n: 1}\ngrid: {n: [1]}", "n is in grid and in fixed; remove one of the two"),
         ("fixed: {n: x}\ngrid: {lr: [1]}", "fixed: n='x': needs a whole number"),
         ("fixed: {}\ngrid: {lr: [1]}", "fixed: {}: needs names"),
         ("skip_impossible: 2\ngrid: {n: [1]}", "skip_impossible: 2: needs true or false"),
-        ("random: {count: 3}", "random: count: needs count, from, and a seed"),
+        ("random: {count: 3}", "random: count: needs count, from and, if"),
         ("random: {count: 0, from: {n: [1]}}", "random: count=0: needs a whole number from 1 to"),
         ("random: {count: 1, seed: x, from: {n: [1]}}", "seed='x': needs a whole number"),
         ("random: {count: 1, from: {lr: {log: [0.1]}}}", "lr: {'log': [0.1]}: needs a list of"),
@@ -175,7 +175,10 @@ def test_a_mistake_is_one_line_that_says_where_and_nothing_starts(asked, text, t
 def test_a_file_that_is_not_there_is_one_line(asked):
     answer = CliRunner().invoke(main, ["sweep", str(asked), "none.yaml", "--out", "out"])
     assert answer.exit_code == 2
-    assert answer.stderr == "Error: none.yaml: no such file (none.yaml); needs a grid file.\n"
+    assert (
+        answer.stderr
+        == "Error: none.yaml: no such file (none.yaml); give the path of a grid file.\n"
+    )
 
 
 def test_a_slip_of_the_pen_is_refused_before_it_fills_the_memory(asked):
@@ -221,7 +224,8 @@ def test_the_impossible_is_left_out_if_asked_and_said(together):
     words = ["sweep", str(together), str(path), "--out", str(together.parent / "out"), "--dry-run"]
     told = CliRunner().invoke(main, words).stdout
     assert (
-        "2 impossible ones are left out; the first: model=lstm, workload=vision: no model" in told
+        "2 impossible combinations are left out; the first: model=lstm, workload=vision: no model"
+        in told
     )
 
 
@@ -322,7 +326,7 @@ def test_a_folder_says_what_is_done_what_failed_and_what_is_left(asked, tmp_path
     plan = make_plan(asked, grid(tmp_path, "grid: {n: {range: [1, 5]}}"))
     one, two, three, four, five = plan.runs
     out = tmp_path / "out"
-    assert standing(plan, out).left == plan.runs  # no folder yet
+    assert sweep_status(plan, out).left == plan.runs  # no folder yet
     kept(out / f"{one.name}.ipynb")
     kept(out / f"{two.name}.failed.ipynb", error="by hand")
     (out / f"{three.name}.ipynb").write_text("")  # a power cut
@@ -330,7 +334,7 @@ def test_a_folder_says_what_is_done_what_failed_and_what_is_left(asked, tmp_path
     kept(out / "asked-n=5-0123456789ab.ipynb")
     kept(out / f"named-otherwise-{five.id}.ipynb")
     kept(out / f"{five.name}.failed.ipynb", error="before it was run again")
-    found = standing(plan, out)
+    found = sweep_status(plan, out)
     assert (found.done, found.failed, found.left) == ((one, five), (two,), (three, four))
     assert found.others == 1
 
@@ -340,13 +344,13 @@ def test_a_notebook_whose_cells_never_ran_is_not_done(asked, tmp_path):
     one, two = plan.runs
     kept(tmp_path / "out" / f"{one.name}.ipynb")
     kept(tmp_path / "out" / f"{two.name}.ipynb", count=None)
-    found = standing(plan, tmp_path / "out")
+    found = sweep_status(plan, tmp_path / "out")
     assert (found.done, found.failed) == ((one,), (two,))
     assert "1 of its cells never ran" in collect(tmp_path / "out")["error"][1]
 
 
-def past(seconds: float, status: str = "done", **parameters) -> Executed:
-    return Executed("a", "asked.ipynb", status, seconds=seconds, parameters=parameters)
+def past(seconds: float, status: str = "done", **parameters) -> ExecutedRun:
+    return ExecutedRun("a", "asked.ipynb", status, seconds=seconds, parameters=parameters)
 
 
 def test_the_expected_time_is_that_of_the_nearest_past_runs(asked):
@@ -367,7 +371,7 @@ def test_the_expected_time_is_that_of_the_nearest_past_runs(asked):
 def test_past_runs_are_looked_for_in_both_folders(asked, tmp_path):
     kept(tmp_path / "runs" / "old.ipynb", seconds=60)
     plan = make_plan(asked, grid(tmp_path, "grid: {n: [1, 2]}"))
-    found = standing(plan, tmp_path / "out", tmp_path / "runs")
+    found = sweep_status(plan, tmp_path / "out", tmp_path / "runs")
     assert expected_s(found.left, found.past) == 120
 
 

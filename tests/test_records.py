@@ -18,7 +18,7 @@ import kit
 from kit.core.errors import BadValue, LessonFailed
 from kit.core.results import RECORD
 from kit.experiments import collect, lessons, run
-from kit.experiments.records import RUN, Executed, executed, ordered
+from kit.experiments.records import RUN_COLUMNS, ExecutedRun, executed_runs, ordered
 
 PARAMETERS = """
 n: int = 2  # 1..9 tries; of nothing
@@ -56,7 +56,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture
 def runs(folder):
-    return {run.run: run for run in executed(folder)}
+    return {run.name: run for run in executed_runs(folder)}
 
 
 # --- One executed notebook -----------------------------------------------------------------------
@@ -84,7 +84,7 @@ def test_a_run_says_how_it_ended_and_how_long_it_took(runs):
 
 def test_the_main_record_is_neither_machine_nor_verdict(runs):
     assert {run.main["kind"] for run in runs.values()} == {"Score"}
-    assert Executed("a", "b.ipynb", "done").main == {}
+    assert ExecutedRun("a", "b.ipynb", "done").main == {}
 
 
 # --- A folder as a table -------------------------------------------------------------------------
@@ -94,7 +94,7 @@ def test_a_folder_is_a_row_per_run(folder):
     table = collect(folder)
     assert list(table["run"]) == ["a", "c", "deeper/b"]
     assert list(table["parameter.n"]) == [2, 9, 3]
-    assert list(table.columns[:6]) == list(RUN)
+    assert list(table.columns[:6]) == list(RUN_COLUMNS)
     assert set(table["machine.cpu"]) == {kit.machine().cpu}
     assert (table["mean_share.low"] < table["mean_share.value"]).all()
     assert set(table["mean_share.unit"]) == {"%"}
@@ -185,13 +185,13 @@ def test_the_two_bills_are_one_tidy_row(tmp_path, vision):
         (b"", "cannot be read"),
         (b"no notebook at all", "cannot be read"),
         (b"\xff\xfe\x00", "cannot be read"),
-        (b"[" * 200_000, "no notebook"),
-        (b"[]", "no notebook"),
-        (b"3", "no notebook"),
-        (b'{"cells": 3, "metadata": {}}', "no notebook"),
-        (b'{"worksheets": []}', "no notebook"),
-        (b'{"cells": [3], "metadata": {}}', "no notebook"),
-        (b'{"cells": [{"outputs": 3}], "metadata": {}}', "no notebook"),
+        (b"[" * 200_000, "not a notebook"),
+        (b"[]", "not a notebook"),
+        (b"3", "not a notebook"),
+        (b'{"cells": 3, "metadata": {}}', "not a notebook"),
+        (b'{"worksheets": []}', "not a notebook"),
+        (b'{"cells": [3], "metadata": {}}', "not a notebook"),
+        (b'{"cells": [{"outputs": 3}], "metadata": {}}', "not a notebook"),
     ],
 )
 def test_a_file_that_is_no_notebook_is_a_row_with_its_reason(tmp_path, content, told):
@@ -225,7 +225,7 @@ def test_drafts_checkpoints_and_what_was_not_executed_are_left_out(folder, tmp_p
 
 def test_a_recorded_lesson_is_a_run_too(tmp_path):
     shutil.copy(lessons()[1], tmp_path)
-    (found,) = executed(tmp_path)
+    (found,) = executed_runs(tmp_path)
     assert (found.status, found.seconds, found.notebook) == ("done", None, lessons()[1].name)
     assert found.date.startswith("20") and found.parameters["model_name"] == "cnn"
 
@@ -247,7 +247,7 @@ def test_parameters_of_others_do_not_stop_the_reading(tmp_path):
     out = tmp_path / "out.ipynb"
     command = [sys.executable, "-m", "papermill", str(source), str(out), "-p", "n", "5"]
     subprocess.run(command, check=True, capture_output=True)
-    (found,) = executed(tmp_path)
+    (found,) = executed_runs(tmp_path)
     assert (found.status, found.parameters) == ("done", {"n": 5})
 
 
@@ -265,7 +265,7 @@ def test_what_plain_papermill_left_when_it_was_killed_is_unfinished(tmp_path):
         for process in (*psutil.Process(mill.pid).children(recursive=True), mill):
             process.kill()
         mill.wait()
-    (found,) = executed(tmp_path)
+    (found,) = executed_runs(tmp_path)
     assert found.status == "failed" and found.error.startswith("unfinished")
 
 

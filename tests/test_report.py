@@ -144,7 +144,7 @@ def executed(path, batch_size, record=None, error=None):
 def test_a_report_is_three_files_whole_or_not_at_all(mixed):
     found = write_report(mixed)
     assert [path.name for path in found.paths] == ["runs.csv", "runs.parquet", "index.html"]
-    assert found.told == "6 runs of 1 notebook: 4 done, 1 failed, 1 unreadable."
+    assert found.summary == "6 runs of 1 notebook: 4 done, 1 failed, 1 unreadable."
     assert len(found.ledger.rows) == len(ledger())
     assert sorted(p.name for p in (mixed / "report").iterdir()) == sorted(
         path.name for path in found.paths
@@ -153,7 +153,7 @@ def test_a_report_is_three_files_whole_or_not_at_all(mixed):
 
 def test_a_report_can_be_made_again(mixed):
     before, again = write_report(mixed), write_report(mixed)
-    assert again.told == before.told
+    assert again.summary == before.summary
 
 
 def test_a_file_that_cannot_be_written_leaves_the_old_one_and_no_draft(mixed):
@@ -200,7 +200,9 @@ def test_values_of_unlike_types_and_units_have_room(tmp_path):
 
 
 def test_a_folder_without_runs_is_told_in_one_line(tmp_path):
-    with pytest.raises(BadValue, match=r"no executed notebooks in it; needs some: kit run") as told:
+    with pytest.raises(
+        BadValue, match=r"no executed notebooks in it; make some with kit run"
+    ) as told:
         write_report(tmp_path)
     assert "\n" not in str(told.value) and not list(tmp_path.iterdir())
 

@@ -21,8 +21,8 @@ from kit.cli.main import main
 from kit.cli.sweep import follow
 from kit.core.errors import BadValue
 from kit.experiments import collect, run
-from kit.experiments.machine_lock import WITHIN, turn
-from kit.experiments.sweeping import Outcome, alone_in
+from kit.experiments.machine_lock import LOCK_HELD, machine_lock
+from kit.experiments.sweeping import Outcome, lock_folder
 
 # A run tells in a file when it begins and ends, and whether others compute at that moment.
 BEGIN = """
@@ -94,7 +94,7 @@ def test_a_failed_run_is_a_row_and_the_others_go_on_and_what_is_done_is_not_repe
     assert begun(source.parent) == [1, 2, 3]
     assert [line["beside"] for line in told(source.parent)] == [0, 0, 0]
     assert first.stdout.startswith("short.ipynb: 3 runs, 0 of them done; 3 to run.\n")
-    assert "unknown, as none is known yet" in first.stdout
+    assert "unknown, because none has run yet" in first.stdout
     assert first.stdout.endswith("out: 2 runs done, 1 failed\n")
     lines = first.stderr.splitlines()
     assert [line[:6] for line in lines] == ["1 of 3", "failed", "2 of 3", "3 of 3"]
@@ -113,7 +113,7 @@ def test_a_failed_run_is_a_row_and_the_others_go_on_and_what_is_done_is_not_repe
     (source.parent / "mended").touch()
     mended = sweep(source, "--retry")
     assert mended.exit_code == 0, mended.output
-    assert "Expected time, by past runs of this notebook: " in mended.stdout
+    assert "Expected time, from past runs of this notebook: " in mended.stdout
     assert files(source) == ["short-n=1.ipynb", "short-n=2.ipynb", "short-n=3.ipynb"]
     assert begun(source.parent) == [1, 2, 3, 2]
 
@@ -134,7 +134,7 @@ def test_other_cells_make_other_runs_and_the_old_stay(source):
     nbformat.write(made, source)
     answer = sweep(source)
     assert answer.exit_code == 0
-    assert "1 executed notebooks are there already of other cells or parameters" in answer.stdout
+    assert "also has 1 executed notebooks with other cells or parameters" in answer.stdout
     assert files(source) == old * 2
     assert begun(source.parent) == [1, 1]
 
@@ -165,7 +165,7 @@ def test_drafts_of_a_killed_sweep_are_removed_and_what_cannot_be_read_is_run_aga
 
 
 def test_two_sweeps_do_not_write_into_one_folder(source):
-    with alone_in(source.parent / "out"):
+    with lock_folder(source.parent / "out"):
         answer = sweep(source)
     assert answer.exit_code == 2
     assert "out: another sweep is writing there; wait for its end" in answer.stderr
@@ -175,8 +175,8 @@ def test_two_sweeps_do_not_write_into_one_folder(source):
 def test_a_folder_that_cannot_be_is_one_line(source):
     (source.parent / "out").write_text("a file")
     with (
-        pytest.raises(BadValue, match="needs a folder that can be written to"),
-        alone_in(source.parent / "out"),
+        pytest.raises(BadValue, match="cannot be written"),
+        lock_folder(source.parent / "out"),
     ):
         pass
 
@@ -296,7 +296,7 @@ def test_whoever_comes_next_ends_a_kernel_that_cannot_end_itself(source, starter
     (kernel,) = told(source.parent)
     time.sleep(1.5)  # after a second, others have seen that nobody is there
     assert psutil.pid_exists(kernel["pid"])
-    with turn():
+    with machine_lock():
         assert not psutil.pid_exists(kernel["pid"])
 
 
@@ -349,7 +349,7 @@ def test_a_run_waits_for_its_turn_and_says_so_once(tmp_path):
     waiting = threading.Thread(
         target=run, args=(path, tmp_path / "out.ipynb"), kwargs={"say": said.append}
     )
-    with turn():
+    with machine_lock():
         waiting.start()
         wait_until(lambda: said)
         time.sleep(0.3)
@@ -360,20 +360,23 @@ def test_a_run_waits_for_its_turn_and_says_so_once(tmp_path):
 
 
 def test_a_notebook_that_starts_another_does_not_wait_for_itself(tmp_path, monkeypatch):
-    with turn() as told:
-        assert told == {WITHIN: "1"}
-        monkeypatch.setenv(WITHIN, "1")
-        with turn(pytest.fail) as told:
-            assert told == {WITHIN: "1"}
+    with machine_lock() as told:
+        assert told == {LOCK_HELD: "1"}
+        monkeypatch.setenv(LOCK_HELD, "1")
+        with machine_lock(pytest.fail) as told:
+            assert told == {LOCK_HELD: "1"}
 
 
 def test_so_many_share_a_machine_and_no_more():
     said = []
-    with turn(at_once=2, shared=True) as told, turn(pytest.fail, at_once=2, shared=True):
-        assert told == {WITHIN: "1", "KIT_PARALLEL": "2"}
+    with (
+        machine_lock(parallel=2, shared=True) as told,
+        machine_lock(pytest.fail, parallel=2, shared=True),
+    ):
+        assert told == {LOCK_HELD: "1", "KIT_PARALLEL": "2"}
 
         def third():
-            with turn(said.append, at_once=2, shared=True):
+            with machine_lock(said.append, parallel=2, shared=True):
                 said.append("has it")
 
         waiting = threading.Thread(target=third)
@@ -388,9 +391,9 @@ def test_where_no_lock_can_be_kept_it_is_said_and_the_run_goes_on(tmp_path, monk
     (tmp_path / "file").touch()
     monkeypatch.setenv("KIT_CACHE", str(tmp_path / "file"))
     said = []
-    with turn(said.append):
+    with machine_lock(said.append):
         (line,) = said
-    assert line.startswith("nothing keeps other runs from this machine meanwhile")
+    assert line.startswith("the machine cannot be locked")
 
 
 def test_the_number_of_a_dead_holder_that_somebody_new_has_ends_nobody(tmp_path, monkeypatch):
@@ -399,10 +402,10 @@ def test_the_number_of_a_dead_holder_that_somebody_new_has_ends_nobody(tmp_path,
         [sys.executable, "-c", "import time; time.sleep(60)"],
         env={**os.environ, "JPY_PARENT_PID": str(os.getpid())},
     )
-    with turn():
+    with machine_lock():
         (holder,) = tmp_path.glob("*.holder")
     holder.write_text(str(os.getpid()))
-    with turn():
+    with machine_lock():
         assert innocent.poll() is None
     innocent.kill()
     innocent.wait()

@@ -13,13 +13,13 @@ from kit.core.errors import BadValue
 from kit.core.results import RECORD
 from kit.course.claims import ledger
 from kit.experiments import class_results, collect, write_report
-from kit.experiments.folders import RECORDED
-from kit.experiments.records import SOURCE, executed
-from kit.experiments.untrusted import DEPTH, NOTEBOOK_BYTES, RECORDS, VALUES, plain
+from kit.experiments.recording import RECORDED_RUNS
+from kit.experiments.records import SOURCE, executed_runs
+from kit.experiments.untrusted import DEPTH, NOTEBOOK_BYTES, RECORDS, VALUES, plain_text
 
 ATTACK = '</style></title><script>alert(1)</script><img src=x onerror="alert(2)">'
 VERDICT = {"kind": "Verdict", "claim_id": "01", "claim": "c", "verdict": "holds here"}
-BILLS = json.loads(next((RECORDED / "eight").glob("*fraud*")).read_text())
+BILLS = json.loads(next((RECORDED_RUNS / "eight").glob("*fraud*")).read_text())
 BILLS = next(
     output["data"][RECORD]
     for cell in BILLS["cells"]
@@ -74,11 +74,11 @@ REFUSED = {
     "invalid UTF-8": (b'{"cells": "\xff"}', "utf-8"),
     "other UTF": ("{}".encode("utf-16"), "utf-8"),
     "nested": (b"[" * 200_000, "RecursionError"),
-    "a list": (b"[]", "no notebook"),
-    "cells of a wrong type": (b'{"cells": 3, "metadata": {}}', "no notebook"),
-    "metadata of a wrong type": (b'{"cells": [], "metadata": 3}', "no notebook"),
-    "outputs of a wrong type": (b'{"cells": [{"outputs": 3}], "metadata": {}}', "no notebook"),
-    "source of numbers": (raw(source=[1, 2]), "no notebook"),
+    "a list": (b"[]", "not a notebook"),
+    "cells of a wrong type": (b'{"cells": 3, "metadata": {}}', "not a notebook"),
+    "metadata of a wrong type": (b'{"cells": [], "metadata": 3}', "not a notebook"),
+    "outputs of a wrong type": (b'{"cells": [{"outputs": 3}], "metadata": {}}', "not a notebook"),
+    "source of numbers": (raw(source=[1, 2]), "not a notebook"),
     "data of a wrong type": (
         raw().replace(b'"outputs": []', b'"outputs": [{"data": 3}]'),
         "no not",
@@ -100,8 +100,8 @@ REFUSED = {
     "part of a wrong type": (wrong("ratio", [1]), "ratio is a list of 1; needs an object"),
     "estimate of a wrong type": (wrong("score_share.low", {}), "low is an object of 0"),
     "truth of a wrong type": (wrong("reached", "yes"), "needs true or false"),
-    "duration of a wrong type": (raw(duration="long"), "no number of seconds"),
-    "endless duration": (raw(duration=1e300), "no number of seconds"),
+    "duration of a wrong type": (raw(duration="long"), "not a number of seconds"),
+    "endless duration": (raw(duration=1e300), "not a number of seconds"),
     "date of a wrong type": (raw(start_time=3), "date"),
     "date with script": (raw(start_time=ATTACK), "date"),
     "parameters of a wrong type": (raw(parameters=[1]), "needs an object"),
@@ -136,7 +136,7 @@ def test_a_bad_notebook_is_one_row_with_its_reason(name, tmp_path):
     content, reason = REFUSED[name]
     (tmp_path / "a.ipynb").write_bytes(content)
     (tmp_path / "good.ipynb").write_bytes(raw(VERDICT))
-    bad, good = executed(tmp_path)
+    bad, good = executed_runs(tmp_path)
     assert (bad.status, bad.link, good.status) == ("unreadable", "", "done")
     assert reason in bad.error and len(bad.error) <= 2_001 and str(tmp_path) not in bad.error
     assert "999999" not in bad.error and "<script" not in bad.error
@@ -145,7 +145,7 @@ def test_a_bad_notebook_is_one_row_with_its_reason(name, tmp_path):
 @pytest.mark.parametrize("name", TAKEN)
 def test_an_odd_notebook_is_a_run(name, tmp_path):
     (tmp_path / "a.ipynb").write_bytes(TAKEN[name])
-    (run,) = executed(tmp_path)
+    (run,) = executed_runs(tmp_path)
     assert run.status == "done" and run.seconds == 9.0
 
 
@@ -162,10 +162,10 @@ def test_what_is_not_a_file_is_a_row_and_no_link_is_followed(tmp_path):
     (shared / "folder.ipynb").symlink_to(outside, target_is_directory=True)
     if hasattr(os, "mkfifo"):
         os.mkfifo(shared / "pipe.ipynb")  # nobody writes to it: reading would wait for ever
-    found = {run.run: run.error for run in executed(shared)}
+    found = {run.name: run.error for run in executed_runs(shared)}
     expected = {"directory", "folder", "linked", "loop", "pipe"}
     assert set(found) == expected and all(found.values())
-    assert "link, which is not followed" in found["linked"]
+    assert "link, and links are not followed" in found["linked"]
     write_report(shared)
 
 
@@ -175,7 +175,7 @@ def test_a_report_is_not_written_through_a_link(tmp_path):
         folder.mkdir()
     (shared / "a.ipynb").write_bytes(raw(VERDICT))
     (shared / "report").symlink_to(outside, target_is_directory=True)
-    with pytest.raises(BadValue, match="is a link, which is not followed"):
+    with pytest.raises(BadValue, match="is a link, and links are not followed"):
         write_report(shared)
     assert not list(outside.iterdir())
 
@@ -200,7 +200,7 @@ def test_a_folder_full_of_them_is_a_row_each(all_of_them):
     table = pd.read_parquet(report.paths[1])
     assert len(table) == len(REFUSED) + len(TAKEN) + 2
     assert list(table["status"]).count("unreadable") == len(REFUSED)
-    assert report.told.startswith(f"{len(table)} runs")
+    assert report.summary.startswith(f"{len(table)} runs")
     assert grown_kb < 2_000_000
 
 
@@ -234,8 +234,8 @@ def test_more_notebooks_than_a_folder_may_hold_are_refused(tmp_path, monkeypatch
     monkeypatch.setattr("kit.experiments.untrusted.NOTEBOOKS", 3)
     for i in range(4):
         (tmp_path / f"{i}.ipynb").write_bytes(b"")
-    with pytest.raises(BadValue, match="holds more than 3 notebooks"):
-        executed(tmp_path)
+    with pytest.raises(BadValue, match="has more than 3 notebooks"):
+        executed_runs(tmp_path)
 
 
 def test_a_table_has_room_for_so_many_columns_and_values(tmp_path, monkeypatch):
@@ -243,7 +243,7 @@ def test_a_table_has_room_for_so_many_columns_and_values(tmp_path, monkeypatch):
     for i in range(3):
         record = {"kind": "A", **{f"x{i}.{j}": j for j in range(30)}}
         (tmp_path / f"{i}.ipynb").write_bytes(raw(record))
-    assert [run.status for run in executed(tmp_path)] == ["done", "unreadable", "unreadable"]
+    assert [run.status for run in executed_runs(tmp_path)] == ["done", "unreadable", "unreadable"]
 
 
 def test_a_class_with_bad_files_is_still_a_class(tmp_path):
@@ -254,14 +254,14 @@ def test_a_class_with_bad_files_is_still_a_class(tmp_path):
     assert len(collect(tmp_path, "RunCost")) == 1
     with pytest.raises(BadValue) as told:
         class_results(tmp_path, "vision")
-    assert "there are fraud" in str(told.value)
+    assert "there are records of fraud" in str(told.value)
 
 
 def test_plain_text_is_one_line_of_a_bounded_length():
-    assert plain("a\x00\x1b[31m\u202eb\n", "x") == "a [31m b"
-    assert plain("\ud800", "x") == "\ufffd" and len(plain("a" * 10**6, "x")) == 2_001
+    assert plain_text("a\x00\x1b[31m\u202eb\n", "x") == "a [31m b"
+    assert plain_text("\ud800", "x") == "\ufffd" and len(plain_text("a" * 10**6, "x")) == 2_001
     with pytest.raises(ValueError, match="x is a list of 2; needs text"):
-        plain([1, 2], "x")
+        plain_text([1, 2], "x")
 
 
 def test_the_ledger_is_whole_whatever_they_send(all_of_them):

@@ -44,14 +44,14 @@ class _Commands(click.Group):
         try:
             return super().invoke(context)
         except (BadValue, UnknownName) as error:
-            raise _WrongInput(visible(error)) from error
+            raise _WrongInput(printable(error)) from error
         except KitError as error:
-            raise click.ClickException(visible(error)) from error
+            raise click.ClickException(printable(error)) from error
         except BrokenPipeError:
             raise  # the reader has closed the pipe, as `| head` does: click ends quietly
         except OSError as error:  # a full disk, a folder without permission
             text = f"{context.invoked_subcommand} stopped: {error}"
-            raise click.ClickException(visible(text)) from error
+            raise click.ClickException(printable(text)) from error
         except KeyboardInterrupt:
             say("Stopped. Finished work is kept.")
             sys.exit(130)
@@ -83,19 +83,19 @@ def say(text: object) -> None:
     """Print a line about progress to stderr, above the progress bar if there is one."""
     from tqdm import tqdm
 
-    tqdm.write(visible(text), file=sys.stderr)
+    tqdm.write(printable(text), file=sys.stderr)
 
 
 def show(text: object) -> None:
     """Print a result to stdout. The kit prints only here, in `say`, and through click's errors."""
-    click.echo(visible(text))
+    click.echo(printable(text))
 
 
-def visible(text: object) -> str:
+def printable(text: object) -> str:
     """The text without control characters: it may come from a stranger's file."""
-    from kit.experiments.untrusted import visible
+    from kit.experiments import untrusted
 
-    return visible(str(text))
+    return untrusted.printable(str(text))
 
 
 cell_limit = click.option(

@@ -19,21 +19,20 @@ def report(runs: Path | None) -> None:
     For a folder, a table and a page of all runs are written to RUNS/report/.
     """
     from kit.experiments.execution import NOTEBOOKS
-    from kit.experiments.headline import headline
-    from kit.experiments.records import UNREADABLE, executed
-    from kit.experiments.report import ledger_table, write_report
+    from kit.experiments.records import UNREADABLE, executed_runs
+    from kit.experiments.report import ledger_table, result_sentence, write_report
 
     if runs is None:
         show(ledger_table(NOTEBOOKS))
         return
     if runs.is_file():
-        found = executed(runs)
+        found = executed_runs(runs)
         if not found or found[0].status == UNREADABLE:
             reason = found[0].error if found else "its cells have not run"
             raise BadValue(f"{runs} is not an executed notebook: {reason}. Run it with kit run.")
         show(ledger_table(runs))
-        show(f"{runs.stem}: {found[0].error or headline(runs)}")
+        show(f"{runs.stem}: {found[0].error or result_sentence(runs)}")
         return
     written = write_report(runs)
-    for line in (written.ledger, written.told, *written.paths):
+    for line in (written.ledger, written.summary, *written.paths):
         show(line)

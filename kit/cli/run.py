@@ -22,14 +22,12 @@ from kit.core.errors import BadValue
     help="Write the executed notebook to this file. By default it goes into the folder runs.",
 )
 @click.option("--list", "list_only", is_flag=True, help="List the parameters and stop.")
-@click.option("--record", is_flag=True, help="Save its measurements for readers of other machines.")
 @cell_limit
 def run(
     notebook: str,
     given: tuple[tuple[str, str], ...],
     out: Path | None,
     list_only: bool,
-    record: bool,
     limit_s: float | None,
 ) -> None:
     """Run NOTEBOOK and print its result in one sentence.
@@ -40,24 +38,24 @@ def run(
     """
     from kit.experiments.execution import find_notebook
     from kit.experiments.execution import run as execute
-    from kit.experiments.headline import headline
     from kit.experiments.parameters import declared
-    from kit.experiments.recording import NAMED, keep_for_others, recorded_cells
+    from kit.experiments.report import result_sentence
 
     path = find_notebook(notebook)
     if list_only:
         for parameter in declared(path).values():
             show(parameter)
         return
-    if record and not recorded_cells(path):
-        raise BadValue(f"--record: {path.name} has no cell tagged {NAMED}…, so nothing to record.")
-    unique = f"{datetime.now():%Y%m%d-%H%M%S}-{os.getpid()}"
-    output = out or RUNS / f"{path.stem}-{unique}.ipynb"
+    output = out or new_output(path)
     if output.suffix != ".ipynb":
         raise BadValue(f"--out {output}: needs a name that ends in .ipynb.")
     with stoppable():
         execute(path, output, dict(given), bar=sys.stderr.isatty(), say=say, limit_s=limit_s)
-    show(f"{path.stem}: {headline(output)}")
+    show(f"{path.stem}: {result_sentence(output)}")
     show(f"Executed notebook: {output}")
-    if record:
-        show(f"Recorded for other machines: {keep_for_others(output, path.name[:2])}")
+
+
+def new_output(notebook: Path) -> Path:
+    """A new file in the folder of runs."""
+    unique = f"{datetime.now():%Y%m%d-%H%M%S}-{os.getpid()}"
+    return RUNS / f"{notebook.stem}-{unique}.ipynb"

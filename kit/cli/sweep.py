@@ -55,10 +55,10 @@ def sweep(
     the same command continues a sweep that was stopped. GRID is YAML: a grid of values, a list
     of runs, or random draws (see kit/experiments/grids.py).
     """
-    from kit.experiments.cluster import carry_out_there, connect
+    from kit.experiments.cluster import connect, run_plan_on_cluster
     from kit.experiments.execution import find_notebook
-    from kit.experiments.plans import chosen, described, make_plan, standing
-    from kit.experiments.sweeping import alone_in, carry_out
+    from kit.experiments.plans import describe_plan, make_plan, pending_runs, sweep_status
+    from kit.experiments.sweeping import lock_folder, run_plan
 
     path = find_notebook(notebook)
     beside = path.parent / grid  # the grid files that come with the kit are there
@@ -68,39 +68,39 @@ def sweep(
         if not dry_run:
             stack.enter_context(stoppable())
             client = stack.enter_context(connect(scheduler, say)) if scheduler else None
-            stack.enter_context(alone_in(out))
-        found = standing(plan, out, RUNS)
-        runs = chosen(plan, found, retry)
-        show(described(plan, found, runs, parallel))
+            stack.enter_context(lock_folder(out))
+        status = sweep_status(plan, out, RUNS)
+        runs = pending_runs(plan, status, retry)
+        show(describe_plan(plan, status, runs, parallel))
         if dry_run:
             show("\n".join(run.name for run in runs))
             return
         say_once = cache(say)
         if client:
-            outcomes = carry_out_there(client, plan, runs, out, parallel, limit_s)
+            outcomes = run_plan_on_cluster(client, plan, runs, out, parallel, limit_s)
         else:
-            outcomes = carry_out(plan, runs, out, parallel, say_once, limit_s)
+            outcomes = run_plan(plan, runs, out, parallel, say_once, limit_s)
         try:
             follow(outcomes, len(runs))
         except KeyboardInterrupt:
             say("Stopped. Finished runs are kept; the same command continues.")
             sys.exit(130)
-        found = standing(plan, out)
-    show(f"{out}: {len(found.done)} runs done, {len(found.failed)} failed")
-    sys.exit(bool(found.failed or found.left))
+        status = sweep_status(plan, out)
+    show(f"{out}: {len(status.done)} runs done, {len(status.failed)} failed")
+    sys.exit(bool(status.failed or status.left))
 
 
 def follow(outcomes: Generator[Outcome, None, None], total: int) -> None:
     """Report runs as they end: with a progress bar on a terminal, else with a line for each."""
     from tqdm import tqdm
 
-    from kit.experiments.plans import long
+    from kit.experiments.plans import duration_text
 
     began = time.monotonic()
     with closing(outcomes), tqdm(total=total, unit="run", disable=None) as bar:
         for count, outcome in enumerate(outcomes, 1):
             bar.update()
-            left = long((time.monotonic() - began) / count * (total - count))
+            left = duration_text((time.monotonic() - began) / count * (total - count))
             if outcome.error:
                 say(f"failed: {outcome.path}: {outcome.error}")
             if bar.disable:

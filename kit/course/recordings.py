@@ -1,8 +1,8 @@
-"""What a lesson measured on other machines: recordings, each labelled with its machine and day.
+"""Recordings: what a lesson measured on other machines, each with its machine and its date.
 
-A recording is made where the machine is, by the very notebook, with `kit run 05 --record`: what
-the cells tagged `record:NAME` displayed is kept, without the raw times, in `recordings/`. A lesson
-shows it beside what it measures here, and never as if it had been measured here.
+`kit record 05 --measurements` runs the lesson on the other machine and stores what its cells tagged
+`record:NAME` displayed, without the raw times, as a small file in `recordings/`. A lesson shows
+the recordings beside its own measurements, and always names their machines.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from kit.core.units import words
 from kit.plots import Table
 
 FOLDER = Path(__file__).parent / "recordings"
-RAW = {"times_s", "conditions", "latencies_s"}  # what a small file has no room for
-MOST_BYTES = 50_000  # of a recording: it travels with the package
+RAW = {"times_s", "conditions", "latencies_s"}  # fields that are left out, to keep the file small
+MOST_BYTES = 50_000  # of a recording: it is part of the package
 
 
 @dataclass(frozen=True)
@@ -30,18 +30,18 @@ class Recording:
     """What one machine measured in one lesson."""
 
     lesson: str
-    machine: dict[str, Any]  # as `kit.machine().to_dict()` gave it there
+    machine: dict[str, Any]  # from `kit.machine().to_dict()` on that machine
     date: str
     records: dict[str, dict[str, Any]]  # by the name in the cell's tag
-    parameters: dict[str, Any]  # of the notebook, there
+    parameters: dict[str, Any]  # of the notebook, on that machine
 
     @property
     def label(self) -> str:
-        """The machine and the day, for legends."""
+        """The machine and the date, for legends."""
         return f"{self.machine['accelerator'] or self.machine['cpu']}, recorded on {self.date}"
 
     def curve(self, name: str) -> tuple[list[float], list[float]] | None:
-        """Values and median seconds of a sweep of that name; None if there is none."""
+        """Values and median seconds of the sweep with that name; None if there is none."""
         if name not in self.records:
             return None
         sweep = self.records[name]
@@ -49,22 +49,22 @@ class Recording:
 
 
 @dataclass(frozen=True)
-class Recorded(Result):
-    """The recordings of one lesson."""
+class Recordings(Result):
+    """All recordings of one lesson."""
 
     lesson: str
     recordings: tuple[Recording, ...]
 
     def curves(self, name: str, **same: Any) -> dict[str, tuple[list[float], list[float]]]:
-        """Label -> (values, median seconds) of each recorded sweep of that name.
+        """Label -> (values, median seconds) of each recorded sweep with that name.
 
         Parameters
         ----------
         name
-            In the cell's tag, without `record:`.
+            The name in the cell's tag, without `record:`.
         same
-            Parameters of the notebook that must have been the same there: unequal work is not
-            laid over one's own.
+            Notebook parameters that must have had the same value there: curves of different work
+            do not belong in one picture.
         """
         found = {
             each.label: each.curve(name)
@@ -75,11 +75,11 @@ class Recorded(Result):
 
     def __repr__(self) -> str:
         if not self.recordings:
-            return f"Lesson {self.lesson}: not measured elsewhere, there is no recording yet."
+            return f"Lesson {self.lesson}: no recording from another machine yet."
         return "; ".join(each.label for each in self.recordings)
 
     def table(self) -> Table:
-        """Who recorded what; a sentence if nobody has."""
+        """One row per recording; a sentence if there is none."""
         rows = [
             (
                 each.machine["accelerator"] or "none",
@@ -91,30 +91,31 @@ class Recorded(Result):
             for each in self.recordings
         ]
         if not rows:
-            return Table(("recorded elsewhere",), [(repr(self),)])
-        header = ("accelerator", "processor", "software", "recorded on", "what")
-        return Table(header, rows, "Measured by this very notebook on those machines, not here.")
+            return Table(("recordings",), [(repr(self),)])
+        header = ("accelerator", "processor", "software", "recorded on", "measurements")
+        return Table(header, rows, "Measured by this notebook on those machines, not here.")
 
     def to_dict(self) -> dict[str, Any]:
-        """Which recordings there are."""
+        """The labels of the recordings."""
         return {"lesson": self.lesson, "recordings": [each.label for each in self.recordings]}
 
 
-def recorded(lesson: str, folder: Path = FOLDER) -> Recorded:
+def recordings(lesson: str, folder: Path = FOLDER) -> Recordings:
     """What other machines measured in that lesson.
 
     Parameters
     ----------
     lesson
-        Its number, e.g. "05".
+        Its number, for example "05".
     folder
-        Where the recordings are.
+        The folder with the recordings.
 
     Explained in lesson 05.
     """
     if not re.fullmatch(r"\d\d", str(lesson)):
         raise BadValue(f"lesson {lesson!r}: needs its number, two digits in quotes, such as '05'.")
-    return Recorded(lesson, tuple(_read(file) for file in sorted(folder.glob(f"{lesson}-*.json"))))
+    files = sorted(folder.glob(f"{lesson}-*.json"))
+    return Recordings(lesson, tuple(_read(file) for file in files))
 
 
 def _read(file: Path) -> Recording:
@@ -122,12 +123,12 @@ def _read(file: Path) -> Recording:
         return Recording(**json.loads(file.read_text(encoding="utf-8")))
     except (ValueError, TypeError) as error:
         raise BadValue(
-            f"{file} is no recording ({error}): needs a file as `kit run --record` writes it; "
-            f"delete it, or record again."
+            f"{file} is not a recording ({error}); needs a file from kit record --measurements. "
+            f"Delete it, or record again."
         ) from error
 
 
-def keep(
+def save_recording(
     lesson: str,
     machine: Mapping[str, Any],
     date: str,
@@ -135,19 +136,19 @@ def keep(
     parameters: Mapping[str, Any],
     folder: Path = FOLDER,
 ) -> Path:
-    """Write a recording, whole or not at all; a newer one of the same machine takes its place.
+    """Write a recording in one step; it replaces an older one of the same machine.
 
     Raises
     ------
     BadValue
-        It would be too large to travel with the package, even without the raw times.
+        It is too large to be part of the package, even without the raw times.
     """
     small = {name: _without_raw(record) for name, record in records.items()}
     recording = Recording(lesson, dict(machine), date, small, dict(parameters))
     text = json.dumps(asdict(recording), indent=1) + "\n"
     if len(text.encode()) > MOST_BYTES:
         raise BadValue(
-            f"the recording of lesson {lesson} would have {words(len(text), 'B')}: needs at most "
+            f"the recording of lesson {lesson} would have {words(len(text), 'B')}; needs at most "
             f"{words(MOST_BYTES, 'B')}. Tag fewer cells, or measure fewer values."
         )
     name = re.sub(r"[^a-z0-9]+", "-", (machine["accelerator"] or machine["cpu"]).lower()).strip("-")

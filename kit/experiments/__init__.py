@@ -1,32 +1,30 @@
-"""Notebooks as experiments: checked parameters, runs, recordings, the course as pages.
+"""Notebooks as experiments: checked parameters, runs, sweeps, recordings, reports.
 
-parameters     what a notebook can be asked, checked before a kernel starts
-combinations   which values go together, and on this computer
-turns          one run at a time on a machine
-execution      run a notebook; find the lessons
-outputs        where results go: checked before a run, kept after it, without names of folders
-headline       what an executed notebook found, in one sentence
-grids          the file that says which values a sweep takes
-plans          the runs that it asks for; what of them is done
-sweeping       carry out a plan on this machine
-cluster        carry out a plan on a Dask cluster
-recording      keep a lesson's outputs with the machine and a stamp of its cells
-strangers      notebooks of others, read within bounds and checked
-markup         the templates of all pages, in which text is escaped
-pages          the whole course as web pages, with the ledger as index
-records        executed notebooks, read as rows
-report         which claims are decided, and all runs: from executed notebooks
-folders        those one names, those that came with the kit
-classroom      records of many machines, without names
-overview       the page of a folder of runs
-training_job   a training by names and numbers: the options of `kit train` and `kit.torchrun`
-torchrun       several processes that train together, started from a notebook
+parameters        what a notebook can be given, checked before a kernel starts
+parameter_rules   which values go together, and which this computer can run
+machine_lock      one timed run at a time on a machine
+execution         find a notebook and run it
+outputs           save an executed notebook, without widgets and without names of folders
+grids             the file that says which values a sweep takes
+plans             the runs of a sweep, and which of them are done
+sweeping          run a plan on this machine
+cluster           run a plan on a Dask cluster
+recording         store outputs, measurements and runs, so that others see them without running
+untrusted         read notebooks of other people within limits
+records           executed notebooks as rows of a table
+report            `kit report`: which claims are decided, and all runs as tables
+report_page       the web page of a folder of runs
+class_comparison  runs of many machines side by side, without names
+course_pages      `kit course`: the lessons as web pages
+page_templates    the templates of all pages; they escape all text
+training_job      `kit train`: one training by a command, alone or in many processes
+torchrun          start such a training in many processes, from a notebook
 """
 
 from kit.experiments.class_comparison import class_results, spread
 from kit.experiments.execution import find_notebook, lessons, run
-from kit.experiments.folders import experiment_folder
 from kit.experiments.parameters import Parameter, check_parameters, declared
+from kit.experiments.recording import experiment_folder
 from kit.experiments.records import collect
 from kit.experiments.report import write_report
 

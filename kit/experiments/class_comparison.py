@@ -1,7 +1,7 @@
-"""Records from many machines beside each other, without anybody's name.
+"""Records of many machines side by side, without names.
 
-A class sends in what `train-versus-infer` left on each laptop. File names, folders and dates may
-tell whose it was, so none of them gets through: a machine is a letter.
+Each student of a class hands in the executed `train-versus-infer` notebook of their laptop. File
+names, folders and dates may name the student, so they are left out: each machine gets a letter.
 """
 
 from __future__ import annotations
@@ -15,27 +15,33 @@ from kit.experiments.records import collect
 if TYPE_CHECKING:
     import pandas as pd
 
-SAME = ("workload", "model", "batch_size", "precision", "technique")  # equal work, or no comparison
-TELLING = ("run", "notebook", "date", "error", "status", "seconds")  # these may hold a name
+SAME = (
+    "workload",
+    "model",
+    "batch_size",
+    "precision",
+    "technique",
+)  # must be equal, or nothing is compared
+PRIVATE = ("run", "notebook", "date", "error", "status", "seconds")  # these may contain a name
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
 def class_results(folder: Path | str, workload: str) -> pd.DataFrame:
-    """The two bills of a workload from many machines: a row per record, the quickest first.
+    """The training and inference bills of a workload on many machines, the fastest first.
 
     Parameters
     ----------
     folder
-        With executed `train-versus-infer` notebooks, however named.
+        A folder with executed `train-versus-infer` notebooks, with any names.
     workload
-        Which of the workloads; among its records those that did the commonest work are kept,
-        since others could not be compared.
+        The workload. Only the records with the most common conditions are used, because the others
+        did different work and could not be compared.
 
     Returns
     -------
     pandas.DataFrame
-        Indexed by letters; the record's values, `machine.*`, and in `.attrs["left_out"]` how many
-        records did other work.
+        A row per record, indexed by letters: its values and `machine.*`. The number of records
+        that did different work is in `.attrs["left_out"]`.
 
     Raises
     ------
@@ -44,20 +50,20 @@ def class_results(folder: Path | str, workload: str) -> pd.DataFrame:
     """
     bills = collect(folder, "RunCost")
     if bills.empty or not (bills["workload"] == workload).any():
-        there = sorted(set(bills["workload"])) if len(bills) else []
-        told = f"there are {', '.join(there)}" if there else "there is none of any workload"
-        raise BadValue(f"no record of {workload!r} in {Path(folder).name}/: {told}.")
+        known = sorted(set(bills["workload"])) if len(bills) else []
+        found = f"there are records of {', '.join(known)}" if known else "it has no records at all"
+        raise BadValue(f"no record of {workload!r} in {Path(folder).name}/: {found}.")
     bills = bills[bills["workload"] == workload]
     work = bills[list(SAME)].astype(str).agg(" | ".join, axis=1)
     same = bills[work == work.mode()[0]].sort_values("training.step_s", ignore_index=True)
-    same = same.drop(columns=[c for c in same if c in TELLING or c.startswith("parameter.")])
+    same = same.drop(columns=[c for c in same if c in PRIVATE or c.startswith("parameter.")])
     same.index = [letter(i) for i in range(len(same))]
     same.attrs["left_out"] = len(bills) - len(same)
     return same
 
 
 def letter(i: int) -> str:
-    """A, B, … Z, AA, AB, …: the name of the i-th machine.
+    """The name of the i-th machine: A, B, … Z, AA, AB, …
 
     >>> letter(0), letter(25), letter(26), letter(52)
     ('A', 'Z', 'AA', 'BA')
@@ -67,5 +73,5 @@ def letter(i: int) -> str:
 
 
 def spread(values: pd.Series) -> float:
-    """The largest ÷ the smallest."""
+    """The largest value ÷ the smallest."""
     return float(values.max() / values.min())

@@ -1,8 +1,8 @@
-"""Carrying out a plan on a Dask cluster: the same runs and files, other machines.
+"""Run a plan on a Dask cluster: the same runs and files as on this machine.
 
-A worker gets the notebook's text and its parameters and gives back the executed notebook's text;
-we write the files, so the machines need no common disk. Dask runs again elsewhere what a lost
-worker was running.
+A worker gets the notebook's text and its parameters and returns the executed notebook's text. This
+process writes the files, so the machines need no shared disk. If a worker is lost, Dask repeats
+its run on another one.
 """
 
 from __future__ import annotations
@@ -21,37 +21,46 @@ from uuid import uuid4
 
 import kit
 from kit.core.errors import BadValue, KitError, NotInstalled
-from kit.experiments.execution import SWEEP, end_kernels, execute, note_error, prepared
-from kit.experiments.machine_lock import Say, turn
+from kit.experiments.execution import (
+    STARTED_BY,
+    add_error,
+    end_kernels,
+    execute_notebook,
+    prepare_notebook,
+)
+from kit.experiments.machine_lock import Say, machine_lock
 from kit.experiments.parameter_rules import own_file
-from kit.experiments.plans import Plan, Run
-from kit.experiments.sweeping import Outcome, keep_outcome
+from kit.experiments.plans import Plan, PlannedRun
+from kit.experiments.sweeping import Outcome, save_outcome
 
-ANSWER_S = 5  # how long a scheduler may take to answer
+ANSWER_S = 5  # the most seconds for a scheduler to answer
 
 
 def connect(scheduler: str, say: Say | None = None) -> Any:
-    """A client of the scheduler at that address, all of whose workers have this very kit.
+    """Connect to the scheduler at this address; all its workers must have the same kit.
 
     Raises
     ------
     NotInstalled
-        Dask is not here.
+        Dask is not installed.
     BadValue
-        That is no address.
+        That is not an address.
     KitError
-        Nobody answers there, or workers have no kit or another version.
+        No scheduler answers there, or workers have no kit or another version.
     """
     if find_spec("distributed") is None:
         raise NotInstalled("--scheduler", ["distributed"], "cluster")
     from distributed import Client
 
-    _reach(scheduler)
+    _check_address(scheduler)
     try:
-        _ask(scheduler)
+        _check_scheduler(scheduler)
         client = Client(scheduler, timeout=ANSWER_S, set_as_default=False)
     except OSError as error:
-        raise KitError(f"--scheduler {scheduler}: no Dask scheduler answers: {error}.") from error
+        raise KitError(
+            f"--scheduler {scheduler}: no Dask scheduler answers ({error}). "
+            f"Start one: dask scheduler"
+        ) from error
     try:
         _check_workers(client, say)
     except BaseException:
@@ -60,62 +69,63 @@ def connect(scheduler: str, say: Say | None = None) -> Any:
     return client
 
 
-def _reach(scheduler: str) -> None:
-    """Refuse quickly what is no address, or where nobody listens."""
+def _check_address(scheduler: str) -> None:
+    """Refuse a malformed address, or one where no program listens, within seconds."""
     try:
         address = urlsplit(scheduler)
         known = address.scheme in ("tcp", "tls") and address.hostname and address.port
     except ValueError:
         known = None
     if not known:
-        raise BadValue(f"--scheduler {scheduler}: needs an address, tcp://HOST:PORT.")
+        raise BadValue(f"--scheduler {scheduler}: give an address of the form tcp://HOST:PORT.")
     try:
         socket.create_connection((address.hostname, address.port), timeout=ANSWER_S).close()
     except OSError as error:
         raise KitError(
-            f"--scheduler {scheduler}: nobody listens there ({error}); start one: dask scheduler"
+            f"--scheduler {scheduler}: no program listens there ({error}). "
+            f"Start one: dask scheduler"
         ) from error
 
 
-def _ask(scheduler: str) -> None:
-    """Refuse what answers otherwise than a scheduler, or not at all, within a time limit.
+def _check_scheduler(scheduler: str) -> None:
+    """Refuse a program that does not answer like a scheduler within the time limit.
 
-    A `Client` would wait without end for a program that takes the connection and says nothing.
+    A `Client` would wait forever for a program that accepts the connection and sends nothing.
     """
-    from distributed.comm.core import connect as reach
+    from distributed.comm.core import connect as open_comm
     from distributed.security import Security
 
     async def identity() -> Any:
         secure = Security().get_connection_args("client")
-        comm = await reach(scheduler, timeout=ANSWER_S, **secure)
+        comm = await open_comm(scheduler, timeout=ANSWER_S, **secure)
         try:
             await comm.write({"op": "identity", "reply": True})
             return await comm.read()
         finally:
             comm.abort()
 
-    async def within() -> None:
-        told.append(await asyncio.wait_for(identity(), ANSWER_S))
+    async def ask() -> None:
+        answers.append(await asyncio.wait_for(identity(), ANSWER_S))
 
-    def in_its_own_loop() -> None:
+    def ask_in_own_loop() -> None:
         with suppress(Exception):
-            asyncio.run(within())
+            asyncio.run(ask())
 
-    told: list[Any] = []
-    asking = threading.Thread(target=in_its_own_loop, daemon=True)  # it may not end by itself
-    asking.start()
-    asking.join(2 * ANSWER_S)
-    if not told or not isinstance(told[0], dict) or told[0].get("type") != "Scheduler":
+    answers: list[Any] = []
+    thread = threading.Thread(target=ask_in_own_loop, daemon=True)  # it may never end by itself
+    thread.start()
+    thread.join(2 * ANSWER_S)
+    if not answers or not isinstance(answers[0], dict) or answers[0].get("type") != "Scheduler":
         raise KitError(
-            f"--scheduler {scheduler}: something listens there, but no Dask scheduler answered "
-            f"within {ANSWER_S} s; look for the port in the scheduler's first lines (often 8786)."
+            f"--scheduler {scheduler}: a program listens there, but no Dask scheduler answered "
+            f"within {ANSWER_S} s; its first lines of output name its port (often 8786)."
         )
 
 
 def _check_workers(client: Any, say: Say | None) -> None:
-    """Refuse workers whose kit is not ours: their runs would be something else."""
+    """Refuse workers with another version of the kit: their results would differ."""
 
-    def version() -> str:  # sent as it stands, as a worker without the kit could not look it up
+    def version() -> str:  # sent as code: a worker without the kit could not import it
         try:
             import kit
         except Exception as error:
@@ -123,119 +133,119 @@ def _check_workers(client: Any, say: Say | None) -> None:
         return f"kit {kit.__version__}"
 
     answers = client.run(version, on_error="return")
-    found = {worker: has for worker, has in answers.items() if isinstance(has, str)}  # not lost
+    found = {worker: has for worker, has in answers.items() if isinstance(has, str)}  # no lost ones
     wrong = {worker: has for worker, has in found.items() if has != f"kit {kit.__version__}"}
     if wrong:
         worker, has = next(iter(wrong.items()))
         raise KitError(
             f"{len(wrong)} of {len(found)} workers cannot run this sweep: {worker} has {has}; "
-            f"here is kit {kit.__version__}. Install the same there."
+            f"this is kit {kit.__version__}. Install the same version on all of them."
         )
     if not found and say:
-        say("the scheduler has no workers yet; start some: dask worker ADDRESS")
+        say("the scheduler has no workers yet; start one: dask worker ADDRESS")
 
 
-def carry_out_there(
+def run_plan_on_cluster(
     client: Any,
     plan: Plan,
-    runs: Sequence[Run],
+    runs: Sequence[PlannedRun],
     folder: Path,
-    at_once: int = 1,
+    parallel: int = 1,
     limit_s: float | None = None,
 ) -> Generator[Outcome, None, None]:
-    """Run each of these runs of a plan on the cluster; yields each as it ends.
+    """Run these runs of a plan on the cluster; yields the outcome of each as it ends.
 
     Parameters
     ----------
     client
         From `connect`.
-    at_once
-        How many may go at the same time on each machine. One: its workers take turns, also with
-        other runs of the kit there. More: each timing tells that it may not have been alone.
+    parallel
+        How many runs may go at the same time on each machine. One: its workers wait for each
+        other, and for other runs of the kit there. More: each timing notes that others ran.
     limit_s
-        The most seconds for a cell; None: as long as it needs.
+        The most seconds for a cell; None: no limit.
 
     Raises
     ------
     KitError
-        The scheduler was lost; what had ended is in the folder.
+        The scheduler was lost; the runs that had ended are in the folder.
     """
     from distributed import as_completed
 
     _check_files(client, runs)
-    mark, origin = uuid4().hex, str(plan.notebook)
-    asked = (at_once, mark, kit.__version__, limit_s)
-    begun = {
-        client.submit(_there, plan.source, origin, run.given, *asked, key=f"{run.name}-{mark}"): run
+    mark, notebook = uuid4().hex, (plan.source, str(plan.notebook))
+    options = (parallel, mark, kit.__version__, limit_s)
+    running = {
+        client.submit(_run_on_worker, *notebook, run.given, *options, key=f"{run.name}-{mark}"): run
         for run in runs
     }
     try:
-        for future in as_completed(begun, loop=client.loop):
-            run = begun.pop(future)
-            yield keep_outcome(run, *_answer(future, plan, run), folder)
-            future.release()  # or Dask would run it again if the worker that holds it is lost
+        for future in as_completed(running, loop=client.loop):
+            run = running.pop(future)
+            yield save_outcome(run, *_result_of(future, plan, run), folder)
+            future.release()  # or Dask would repeat it if its worker is lost
     finally:
-        _stop(client, [future for future in begun if not future.done()], mark)
+        _stop(client, [future for future in running if not future.done()], mark)
 
 
-def _check_files(client: Any, runs: Sequence[Run]) -> None:
-    """Refuse runs of a workload file of the user's own that the workers lack, or have otherwise."""
+def _check_files(client: Any, runs: Sequence[PlannedRun]) -> None:
+    """Refuse runs of a user's workload file that is missing or different on a worker."""
     from kit.workloads.user_files import file_digest
 
     for file in dict.fromkeys(filter(None, (own_file(run.parameters) for run in runs))):
         answers = client.run(file_digest, file.given, on_error="return")
         for worker, has in answers.items():
             if has != file.digest:
-                told = "has another content" if isinstance(has, str) else str(has)
+                problem = "has another content" if isinstance(has, str) else str(has)
                 raise KitError(
-                    f"workload={file.given!r}: {worker}: {told}. Each worker needs the same file "
-                    f"there: copy it, or give a path that all machines share."
+                    f"workload={file.given!r}: {worker}: {problem}. Each worker needs the same "
+                    f"file: copy it there, or give a path that all machines share."
                 )
 
 
-def _there(
+def _run_on_worker(
     source: str,
     name: str,
     given: dict[str, Any],
-    at_once: int,
+    parallel: int,
     mark: str,
     version: str,
     limit_s: float | None,
 ) -> tuple[str, str]:
-    """On a worker: the executed notebook's text, and which cell raised what."""
+    """On a worker: returns the executed notebook's text, and the error of a cell or ""."""
     import nbformat
     from distributed import Event
 
-    if kit.__version__ != version:  # a worker that came after the others were asked
-        raise KitError(f"this worker has kit {kit.__version__}; needs {version}.")
-    with turn(at_once=at_once, shared=True) as told, TemporaryDirectory() as folder:
+    if kit.__version__ != version:  # this worker joined after the check
+        raise KitError(f"this worker has kit {kit.__version__}; install kit {version} there.")
+    with machine_lock(parallel=parallel, shared=True) as locked, TemporaryDirectory() as folder:
         if Event(mark).is_set():
             raise KitError("the sweep was stopped")
-        told = {**told, SWEEP: mark}
-        executed, error = execute(source, name, given, Path(folder), told, limit_s)
+        kernel_env = {**locked, STARTED_BY: mark}
+        executed, error = execute_notebook(source, name, given, Path(folder), kernel_env, limit_s)
     return nbformat.writes(executed), error
 
 
-def _answer(future: Any, plan: Plan, run: Run) -> tuple[Any, str]:
-    """What came back; for a run that Dask gave up, the notebook with the reason in it."""
+def _result_of(future: Any, plan: Plan, run: PlannedRun) -> tuple[Any, str]:
+    """The executed notebook and its error; if Dask gave up, the notebook contains the reason."""
     import nbformat
 
     if future.status == "finished":
         text, error = future.result()
         return nbformat.reads(text, as_version=4), error
     if future.status != "error":
-        raise KitError("the scheduler was lost; the same command goes on with what is left.")
+        raise KitError("the scheduler was lost; the same command continues with the runs left.")
     reason = future.exception()
-    executed = prepared(plan.source, str(plan.notebook), run.given)
-    note_error(executed, reason)
+    executed = prepare_notebook(plan.source, str(plan.notebook), run.given)
+    add_error(executed, reason)
     return executed, f"{type(reason).__name__}: {reason}"
 
 
 def _stop(client: Any, futures: list[Any], mark: str) -> None:
-    """End what still runs or waits on the workers, if the cluster can be reached."""
+    """End the runs that still go or wait on the workers, if the cluster can be reached."""
     from distributed import Event
 
     if futures and client.status == "running":
-        Event(mark, client).set()  # for those that wait for their turn
+        Event(mark, client).set()  # for those that wait for the machine lock
         client.cancel(futures)
         client.run(end_kernels, mark)

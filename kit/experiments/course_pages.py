@@ -1,4 +1,4 @@
-"""The whole course as web pages: each lesson executed, and the ledger so far as their index."""
+"""The whole course as web pages: each lesson executed, and an index with the claims so far."""
 
 from __future__ import annotations
 
@@ -11,17 +11,16 @@ from urllib.parse import quote
 
 from kit import __version__
 from kit.core.errors import KitError, LessonFailed
-from kit.core.files import atomic_write
 from kit.core.units import words
 from kit.devices import machine
 from kit.experiments.execution import lessons, run
 from kit.experiments.machine_lock import Say
-from kit.experiments.outputs import strip_widgets
+from kit.experiments.outputs import strip_widgets, write_text
 from kit.experiments.page_templates import POLICY, TEMPLATES, document
 from kit.experiments.report import ledger_table
 
-LONG_LINE = 38  # characters: longer ones scroll on a phone, 390 px wide
-# What notebooks may bring along in HTML: text, tables, pictures, curves. No scripts, no forms.
+LONG_LINE = 38  # characters: longer lines scroll on a phone that is 390 px wide
+# The HTML that notebooks may contain: text, tables, pictures, curves. No scripts, no forms.
 TAGS = (
     "a abbr b blockquote br code del div em figcaption figure h1 h2 h3 h4 h5 h6 hr i img li ol p "
     "pre small span strong sub sup table tbody td th thead tr ul "
@@ -39,7 +38,7 @@ STYLES = (
 
 @dataclass(frozen=True)
 class Page:
-    """One lesson of the course, run or failed."""
+    """The page of one lesson, which ran or failed."""
 
     number: str
     title: str
@@ -55,15 +54,14 @@ def course(
     say: Say | None = None,
     limit_s: float | None = None,
 ) -> list[Page]:
-    """Run every lesson headless; write the executed notebooks, a page each, and the index.
+    """Run every lesson; write the executed notebooks, a page for each, and the index.
 
-    A lesson that fails does not stop the others: the index says which cell raised. Where one
-    waits for another run on this machine, or has a cell that takes long, `say` is told. A cell
-    may take `limit_s` seconds at most; None: as long as it needs.
+    A failed lesson does not stop the others: the index says which cell raised. For `bar`, `say` and
+    `limit_s` see `kit.experiments.run`.
     """
     chosen = lessons() if notebooks is None else list(notebooks)
     if not chosen:
-        raise KitError("no lessons found: run this where the kit's notebooks/ folder is.")
+        raise KitError("no lessons found; give the path of a notebook, as in kit course 01.ipynb.")
     pages = []
     for notebook in chosen:
         started = time.perf_counter()
@@ -73,19 +71,14 @@ def course(
         except LessonFailed as failure:
             error, output = str(failure), output.with_suffix(".failed.ipynb")
         seconds = time.perf_counter() - started
-        page = _write_page(output) if output.exists() else None  # a dead kernel leaves none
+        page = _write_page(output) if output.exists() else None  # a dead kernel may leave no file
         pages.append(Page(notebook.name[:2], _title(notebook), seconds, page, error))
-    _write(folder / "index.html", _index(pages, folder))
+    write_text(folder / "index.html", _index(pages, folder))
     return pages
 
 
-def _write(path: Path, text: str) -> None:
-    with atomic_write(path) as draft:
-        draft.write_text(text, encoding="utf-8", errors="replace")
-
-
 def _write_page(notebook: Path, index: str = "index.html") -> Path:
-    """The executed notebook as one HTML file that needs no network and runs no script."""
+    """Write an executed notebook as one HTML file, which needs no network and runs no script."""
     import nbformat
     from nbconvert import HTMLExporter
 
@@ -97,18 +90,16 @@ def _write_page(notebook: Path, index: str = "index.html") -> Path:
         filters={"clean_html": _cleaned},
     )
     style = (TEMPLATES / "lesson.css").read_text(encoding="utf-8")
-    told = {"policy": POLICY, "version": __version__, "lesson_style": style, "index": index}
+    values = {"policy": POLICY, "version": __version__, "lesson_style": style, "index": index}
     executed = nbformat.read(notebook, as_version=4)
-    strip_widgets(executed)  # a page without scripts shows what stands in for them
+    strip_widgets(executed)  # the page has no scripts: it shows their pictures
     executed.metadata["title"] = _title(notebook)
-    body, _ = exporter.from_notebook_node(executed, resources=told)
-    page = notebook.with_suffix(".html")
-    _write(page, _reachable(body))
-    return page
+    body, _ = exporter.from_notebook_node(executed, resources=values)
+    return write_text(notebook.with_suffix(".html"), _accessible(body))
 
 
 def _cleaned(markup: object) -> str:
-    """HTML of a notebook without what could run, ask for something, or cover the page."""
+    """The HTML of a notebook without anything that could run, load a file, or cover the page."""
     from bleach import Cleaner
     from bleach.css_sanitizer import CSSSanitizer
 
@@ -123,14 +114,14 @@ def _cleaned(markup: object) -> str:
 
 
 def _allowed(tag: str, name: str, value: str) -> bool:
-    """A picture comes with the page; a link does not."""
+    """Whether an attribute may stay: pictures must be part of the page, links must not be."""
     if name == "src":
         return tag == "img" and value.startswith("data:image/")
     return name in ATTRIBUTES.split() and not (name == "href" and value.strip().startswith("data:"))
 
 
-def _reachable(page: str) -> str:
-    """The page in which all that can scroll sideways can be reached by keyboard, and has a name."""
+def _accessible(page: str) -> str:
+    """The page with a name and keyboard access for every box that can scroll sideways."""
     from bs4 import BeautifulSoup
 
     soup = BeautifulSoup(page, features="html.parser")
@@ -138,7 +129,7 @@ def _reachable(page: str) -> str:
         del each["tabindex"]
     for head in soup.select("th"):
         if not head.get_text(strip=True):
-            head.name = "td"  # a header that says nothing is none
+            head.name = "td"  # an empty header is not a header
     for number, cell in enumerate(soup.select(".jp-Cell"), 1):
         for table in cell.select(".jp-MarkdownCell table"):
             table.wrap(soup.new_tag("div", attrs={"class": "side"}))
@@ -153,7 +144,7 @@ def _reachable(page: str) -> str:
 
 
 def _scrolls(box: Any) -> bool:
-    """Whether it may be wider than a phone."""
+    """Whether a box may be wider than a phone."""
     lines = box.get_text().splitlines()
     return box.find("table") is not None or max(map(len, lines), default=0) > LONG_LINE
 

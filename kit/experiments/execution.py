@@ -1,4 +1,4 @@
-"""Run a notebook from top to bottom in a kernel of this very Python."""
+"""Find a notebook, and run it from top to bottom in a kernel of this Python."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from uuid import uuid4
 
 from kit.core.errors import BadValue, LessonFailed, UnknownName
 from kit.core.files import COMMAND_FOLDER
-from kit.experiments.machine_lock import Say, turn
-from kit.experiments.outputs import check_place, keep, strip_folders
+from kit.experiments.machine_lock import Say, machine_lock
+from kit.experiments.outputs import check_writable, save_notebook, strip_folders
 from kit.experiments.parameters import check_parameters
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 # The lessons travel with an installed package, inside it; in a checkout they stand beside it.
 NOTEBOOKS = (_PACKAGE if (_PACKAGE / "notebooks").is_dir() else _PACKAGE.parent) / "notebooks"
 KERNEL = "python3"
-SWEEP = "KIT_SWEEP"  # in a kernel's environment: which sweep has started it
-START_S = 120  # how long a kernel may take to start, and its last output to arrive
-UNWIND_S = 1  # how long an interrupted cell gets before its kernel is ended
-LONG_S = 60  # a cell that takes longer is worth a line, and twice as long another one
+STARTED_BY = "KIT_STARTED_BY"  # in a kernel's environment: a mark of the sweep that started it
+START_S = 120  # the most seconds for a kernel to start, and for its last output to arrive
+UNWIND_S = 1  # seconds that an interrupted cell gets before its kernel is ended
+LONG_S = 60  # a cell that takes longer is reported, and again after twice the time
 
 
 def lessons(folder: Path = NOTEBOOKS) -> list[Path]:
@@ -36,14 +36,14 @@ def lessons(folder: Path = NOTEBOOKS) -> list[Path]:
 
 
 def find_notebook(name: str, folder: Path = NOTEBOOKS) -> Path:
-    """The notebook at that path, the lesson with that number, or either by its name.
+    """The notebook with that path or name, or the lesson with that number.
 
-    A path may leave out `.ipynb`; a number, its first zero.
+    You may leave out `.ipynb` and the first zero of a number.
 
     Raises
     ------
     UnknownName
-        There is none: the near names, and all that came with the kit.
+        There is none: the message lists similar names, and all that came with the kit.
     BadValue
         It is a folder.
 
@@ -63,7 +63,7 @@ def find_notebook(name: str, folder: Path = NOTEBOOKS) -> Path:
     if found:
         return found
     if path.is_dir():
-        raise BadValue(f"{name} is a folder; needs a notebook, by its path or its name.")
+        raise BadValue(f"{name} is a folder; give the path or the name of a notebook.")
     raise UnknownName("notebook", name, [*known, *map(str, sorted(path.parent.glob("*.ipynb")))])
 
 
@@ -75,92 +75,98 @@ def run(
     say: Say | None = None,
     limit_s: float | None = None,
 ) -> Path:
-    """Run a notebook with papermill and write the executed one; returns its path.
+    """Run a notebook with papermill and write the executed notebook; returns its path.
 
-    It waits until no other run of the kit computes on this machine, and tells `say` if it must.
-    The output holds no state of widgets: where a panel was, its picture stays.
+    It first waits until no other run of the kit computes on this machine. The output contains no
+    widgets: each panel is replaced by its picture.
 
     Parameters
     ----------
     notebook, output, parameters
         What to run, where to write, and values by name for the notebook's parameters.
     bar
-        Whether to show a progress bar. Without one, `say` is told of each cell that takes long.
+        Whether to show a progress bar.
+    say
+        Called with a line if the run has to wait, and, without a bar, for each cell that takes
+        long.
     limit_s
-        The most seconds for a cell; None: as long as it needs, since its parameters decide that.
+        The most seconds for a cell; None: no limit, since the parameters decide how long it takes.
 
     Raises
     ------
     BadValue
-        The output could not be written, or a parameter is not possible. Nothing has run.
+        The output cannot be written, or a parameter is not possible. Nothing has run.
     LessonFailed
-        A cell raised: which error, and where the notebook up to there was kept.
+        A cell raised: the message has the error, and says where the notebook up to there is.
     """
     values = check_parameters(notebook, parameters or {})
-    check_place(output)
+    check_writable(output)
     failed = output.with_suffix(".failed.ipynb")
-    with turn(say) as told:
-        executed = prepared(notebook.read_text(encoding="utf-8"), str(notebook), values)
+    with machine_lock(say) as kernel_env:
+        executed = prepare_notebook(notebook.read_text(encoding="utf-8"), str(notebook), values)
         try:
-            error = perform_apart(executed, notebook.parent, told, notebook.stem, limit_s, say, bar)
+            error = execute_in_thread(
+                executed, notebook.parent, kernel_env, notebook.stem, limit_s, say, bar
+            )
         except KeyboardInterrupt:
             if say:
-                say(f"The notebook up to there is in {keep(executed, failed)}.")
+                say(f"The notebook up to there is in {save_notebook(executed, failed)}.")
             raise
     if error:
-        kept = keep(executed, failed)
-        raise LessonFailed(f"{notebook.name}: {error} The notebook up to there is in {kept}.")
-    return keep(executed, output)
+        saved = save_notebook(executed, failed)
+        raise LessonFailed(f"{notebook.name}: {error} The notebook up to there is in {saved}.")
+    return save_notebook(executed, output)
 
 
-def execute(
+def execute_notebook(
     source: str,
     name: str,
     values: Mapping[str, Any],
     folder: Path,
-    told: Mapping[str, str],
+    kernel_env: Mapping[str, str],
     limit_s: float | None = None,
     label: str = "",
     say: Say | None = None,
 ) -> tuple[Any, str]:
-    """The executed notebook, and which cell raised what; "" if none did.
+    """The executed notebook, and which cell raised which error; "" if none did.
 
     Parameters
     ----------
     source, name
-        The notebook's text, and the path to remember as its origin.
+        The notebook's text, and the path to note as its origin.
     values
-        Of its parameters, checked before.
-    folder, told, limit_s, label, say
-        See `perform`; the label is the notebook's name if there is none.
+        Values of its parameters, already checked.
+    folder, kernel_env, limit_s, label, say
+        See `execute_cells`; the default label is the notebook's name.
     """
-    notebook = prepared(source, name, values)
-    return notebook, perform(notebook, folder, told, label or Path(name).stem, limit_s, say)
+    notebook = prepare_notebook(source, name, values)
+    label = label or Path(name).stem
+    return notebook, execute_cells(notebook, folder, kernel_env, label, limit_s, say)
 
 
-def perform(
+def execute_cells(
     notebook: Any,
     folder: Path,
-    told: Mapping[str, str],
+    kernel_env: Mapping[str, str],
     label: str,
     limit_s: float | None = None,
     say: Say | None = None,
     bar: bool = False,
 ) -> str:
-    """Run a prepared notebook's cells and fill in their outputs; which cell raised what, or "".
+    """Run a prepared notebook's cells and fill in their outputs; returns a cell's error, or "".
 
     Parameters
     ----------
     folder
-        Where its kernel works.
-    told
-        What its kernel finds in its environment beside what is there already.
+        The kernel's working folder.
+    kernel_env
+        Variables to add to the kernel's environment.
     label
-        What it is called in progress lines.
+        Its name in progress lines.
     limit_s
         The most seconds for a cell; None: no limit.
     say
-        Is told of each cell that has run for a minute, two minutes, four …
+        Called with a line when a cell has run for a minute, two minutes, four …
     bar
         Whether to show a progress bar instead.
     """
@@ -175,22 +181,22 @@ def perform(
     manager.notebook_start()
     try:
         with _watched(manager, label, say):
-            client.execute(env={**os.environ, COMMAND_FOLDER: here, **told})
+            client.execute(env={**os.environ, COMMAND_FOLDER: here, **kernel_env})
     except CellTimeoutError:
-        note_error(notebook, CellTimeoutError(f"took longer than the limit of {limit_s:g} s"))
+        add_error(notebook, CellTimeoutError(f"took longer than the limit of {limit_s:g} s"))
     except (DeadKernelError, RuntimeError) as error:  # the latter: the kernel did not start
-        note_error(notebook, error)
+        add_error(notebook, error)
     finally:
-        manager.cleanup_pbar()  # before it is told that all is complete, which may not be so
+        manager.cleanup_pbar()  # first: notebook_complete() would fill the bar
         manager.notebook_complete()
         strip_folders(notebook, [NOTEBOOKS.parent, folder, Path(here)])
     return _raised(notebook)
 
 
-def perform_apart(
-    notebook: Any, folder: Path, told: Mapping[str, str], *rest: Any, **options: Any
+def execute_in_thread(
+    notebook: Any, folder: Path, kernel_env: Mapping[str, str], *rest: Any, **options: Any
 ) -> str:
-    """Like `perform`, in a thread of its own, so that Ctrl-C meets no loop of events halfway.
+    """Like `execute_cells`, in its own thread, so that Ctrl-C does not break an event loop.
 
     Raises
     ------
@@ -199,32 +205,32 @@ def perform_apart(
     """
     from papermill.execute import remove_error_markers
 
-    mark = uuid4().hex
+    kernel_env = {**kernel_env, STARTED_BY: (mark := uuid4().hex)}
     with ThreadPoolExecutor(1) as pool:
-        run = pool.submit(perform, notebook, folder, {**told, SWEEP: mark}, *rest, **options)
+        run = pool.submit(execute_cells, notebook, folder, kernel_env, *rest, **options)
         try:
-            while not run.done():  # Windows sees Ctrl-C only between two waits
+            while not run.done():  # on Windows, Ctrl-C takes effect only between two waits
                 wait([run], timeout=1)
         except KeyboardInterrupt:
             while not run.done():
                 end_kernels(mark)
                 wait([run], timeout=0.1)
             remove_error_markers(notebook)
-            note_error(notebook, KeyboardInterrupt("stopped by hand"))
+            add_error(notebook, KeyboardInterrupt("stopped by hand"))
             _raised(notebook)
             raise
     return run.result()
 
 
 def _client(manager: Any, folder: Path, limit_s: float | None) -> Any:
-    """What runs the cells in a kernel, and ends the kernel without a complaint."""
+    """A client that runs the cells in a kernel, and ends the kernel without log messages."""
     from jupyter_client.manager import AsyncKernelManager
     from papermill.clientwrap import PapermillNotebookClient
 
     class Kernel(AsyncKernelManager):
-        """One that is interrupted only if a cell runs: an idle one would log an error.
+        """A kernel that is interrupted only while a cell runs; an idle one would log an error.
 
-        So would a busy one that is not given the time to say how its cell ended.
+        So would a busy one that has no time to report how its cell ended.
         """
 
         async def _async_interrupt_kernel(self) -> None:
@@ -255,7 +261,7 @@ def _client(manager: Any, folder: Path, limit_s: float | None) -> Any:
 
 
 def kernel_settings() -> Any:
-    """For nbclient: a kernel that listens in plain text warns of it above what a notebook says."""
+    """Settings for nbclient: a kernel without encryption would print a warning into the output."""
     from traitlets.config import Config
     from zmq import has
 
@@ -265,7 +271,7 @@ def kernel_settings() -> Any:
 
 @contextmanager
 def _watched(manager: Any, label: str, say: Say | None) -> Iterator[None]:
-    """Within, the bar moves on by itself; without a bar, `say` is told of cells that take long."""
+    """Refresh the bar inside the `with` block; without a bar, report cells that take long."""
     ended = threading.Event()
     watch = threading.Thread(target=_watch, args=(manager, label, say, ended), daemon=True)
     watch.start()
@@ -277,7 +283,7 @@ def _watched(manager: Any, label: str, say: Say | None) -> Iterator[None]:
 
 
 def _watch(manager: Any, label: str, say: Say | None, ended: threading.Event) -> None:
-    from kit.experiments.plans import long
+    from kit.experiments.plans import duration_text
 
     cells = [cell for cell in manager.nb.cells if cell.cell_type == "code"]
     running, began, due = None, 0.0, LONG_S
@@ -289,12 +295,12 @@ def _watch(manager: Any, label: str, say: Say | None, ended: threading.Event) ->
         if now != running:
             running, began, due = now, time.monotonic(), LONG_S
         elif now is not None and say and not manager.pbar and time.monotonic() - began >= due:
-            say(f"{label}: cell {now + 1} of {len(cells)} has run for {long(due)}")
+            say(f"{label}: cell {now + 1} of {len(cells)} has run for {duration_text(due)}")
             due += min(due, 3600)
 
 
-def prepared(source: str, name: str, values: Mapping[str, Any]) -> Any:
-    """A notebook from its text, as papermill runs it: with a cell of these values."""
+def prepare_notebook(source: str, name: str, values: Mapping[str, Any]) -> Any:
+    """The notebook in this text, as papermill runs it: with a cell that sets these values."""
     import nbformat
     from papermill.execute import remove_error_markers
     from papermill.iorw import load_notebook_node
@@ -304,12 +310,12 @@ def prepared(source: str, name: str, values: Mapping[str, Any]) -> Any:
     if values:
         kernel = {"kernel_name": KERNEL, "language": "python"}
         notebook = parameterize_notebook(notebook, dict(values), **kernel)
-    notebook.metadata.papermill["input_path"] = Path(name).name  # a folder tells whose it is
+    notebook.metadata.papermill["input_path"] = Path(name).name  # a folder may name the user
     return remove_error_markers(notebook)
 
 
-def note_error(notebook: Any, error: BaseException) -> None:
-    """Write an error that is no cell's own, such as a dead kernel, where the notebook ended."""
+def add_error(notebook: Any, error: BaseException) -> None:
+    """Add an error that no cell raised, such as a dead kernel, where the notebook ended."""
     import nbformat
 
     cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
@@ -317,17 +323,19 @@ def note_error(notebook: Any, error: BaseException) -> None:
     cell = (begun or cells[:1])[-1]
     name = type(error).__name__
     noted = nbformat.v4.new_output("error", ename=name, evalue=str(error), traceback=[])
-    # That a kernel was interrupted in order to end it is not why it was ended.
+    # Drop the error of the interrupt that ended the kernel: it is not the cause.
     cell.outputs = [*(out for out in cell.outputs if out.output_type != "error"), noted]
 
 
 def _raised(notebook: Any) -> str:
-    """Which cell raised what, marked in the notebook as papermill does; "" if none did."""
+    """Which cell raised which error, marked in the notebook as papermill does; "" if none did."""
     from papermill import PapermillExecutionError
     from papermill.execute import raise_for_execution_errors
 
     kinds = [cell.cell_type == "code" for cell in notebook.cells]
-    codes = list(accumulate(kinds))  # its number among the code cells; a dead kernel counts none
+    codes = list(
+        accumulate(kinds)
+    )  # the number of each among the code cells: a dead kernel numbers none
     try:
         raise_for_execution_errors(notebook, None)
     except PapermillExecutionError as error:
@@ -337,10 +345,10 @@ def _raised(notebook: Any) -> str:
 
 
 def end_kernels(mark: str) -> None:
-    """End the kernels that this process has started for the sweep of that mark."""
+    """End the kernels that this process started with this mark in their environment."""
     import psutil
 
     for child in psutil.Process().children():
         with suppress(psutil.Error):
-            if child.environ().get(SWEEP) == mark:
+            if child.environ().get(STARTED_BY) == mark:
                 child.kill()

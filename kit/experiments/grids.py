@@ -1,24 +1,24 @@
-"""Grid files: which values the parameters of a notebook take in the runs of a sweep.
+"""Grid files: the values that a notebook's parameters take in the runs of a sweep.
 
-A grid file is YAML of one of three forms:
+A grid file is YAML in one of three forms:
 
     grid: {workload: [vision, fraud], seed: {range: [0, 3]}}      # every combination
 
-    list:                                                         # these, one by one
+    list:                                                         # these rows
       - {workload: vision, seed: 1}
       - {workload: fraud, batch_size: 64}
 
-    random:                                                       # so many, drawn
+    random:                                                       # random draws
       count: 20
       seed: 0
       from: {lr: {log: [1e-4, 1e-1]}, batch_size: [16, 32, 64], width: {range: [8, 64]}}
 
-Beside it may stand `fixed: {precision: bf16}`, values that all runs share, and
-`skip_impossible: true`, which leaves out what cannot go together instead of refusing the file.
+The file may also have `fixed: {precision: bf16}`, values that all runs share, and
+`skip_impossible: true`, which leaves out impossible combinations instead of refusing the file.
 
-A range holds both its ends, as in a `parameters` cell; `range: [0, 100, 10]` goes in steps. Where
-one draws, `range` is even, `log` even between the logarithms; floats are drawn to four digits.
-With a larger count the first draws stay the same.
+A range includes both its ends, as in a `parameters` cell; `range: [0, 100, 10]` has a step. In
+random draws, `range` is uniform, `log` is uniform between the logarithms, and floats have four
+digits. A larger count begins with the same draws.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ from kit.core.checks import check_whole
 from kit.core.errors import BadValue, KitError, UnknownName
 from kit.experiments.parameters import Parameter
 
-MOST = 10_000  # runs of a sweep: more are a slip of the pen
+MOST = 10_000  # runs of a sweep: more are probably a typing mistake
 Row = dict[str, Any]
 Ask = Callable[[str], Parameter]
 
 
 @dataclass(frozen=True)
 class Grid:
-    """What a grid file asks for: each value alone is one that the notebook knows."""
+    """The rows of a grid file; each value alone is possible for the notebook."""
 
     form: str
     rows: tuple[Row, ...]  # without the fixed values
@@ -57,7 +57,7 @@ def read_grid(path: Path, notebook: str, known: Mapping[str, Parameter]) -> Grid
     Raises
     ------
     BadValue
-        The file cannot be read, or something in it cannot be: where, and what is needed.
+        The file cannot be read, or a value in it is not possible: where, and what is needed.
     """
 
     def ask(name: str) -> Parameter:
@@ -69,24 +69,24 @@ def read_grid(path: Path, notebook: str, known: Mapping[str, Parameter]) -> Grid
         table = _loaded(path)
         form, skip = _form(table), table.get("skip_impossible", False)
         if not isinstance(skip, bool):
-            raise BadValue(f"skip_impossible: {skip!r}: needs true or false.")
+            raise BadValue(f"skip_impossible is {skip!r}; needs true or false.")
         with _at("fixed"):
             fixed = _row(table["fixed"], ask) if "fixed" in table else {}
         with _at(form):
             rows = tuple(FORMS[form](table[form], ask))
         for name in fixed:
             if any(name in row for row in rows):
-                raise BadValue(f"{name} is in {form} and in fixed: needs one of them.")
+                raise BadValue(f"{name} is in {form} and in fixed; remove one of the two.")
     return Grid(form, rows, fixed, skip)
 
 
 @contextmanager
-def _at(place: str) -> Iterator[None]:
-    """Says where a mistake is."""
+def _at(part: str) -> Iterator[None]:
+    """Adds the part of the file to the message of an error."""
     try:
         yield
     except KitError as error:
-        raise BadValue(f"{place}: {error}") from error
+        raise BadValue(f"{part}: {error}") from error
 
 
 def _loaded(path: Path) -> Row:
@@ -95,7 +95,7 @@ def _loaded(path: Path) -> Row:
     try:
         table = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise BadValue(f"no such file ({path}); needs a grid file.") from error
+        raise BadValue(f"no such file ({path}); give the path of a grid file.") from error
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise BadValue(f"cannot be read: {' '.join(str(error).split())}") from error
     return _mapping(table)
@@ -108,15 +108,15 @@ def _mapping(given: object) -> Row:
 
 
 def _form(table: Row) -> str:
-    """Which of the forms it is."""
+    """Which of the three forms the file has."""
     known = (*FORMS, "fixed", "skip_impossible")
     for key in table:
         if key not in known:
             raise UnknownName("key of a grid file", key, known)
     forms = [form for form in FORMS if form in table]
     if len(forms) != 1:
-        told = " and ".join(forms) or "none"
-        raise BadValue(f"needs one of {', '.join(FORMS)}; there is {told}.")
+        present = " and ".join(forms) or "none of them"
+        raise BadValue(f"the file has {present}; needs one of {', '.join(FORMS)}.")
     return forms[0]
 
 
@@ -124,14 +124,14 @@ def _form(table: Row) -> str:
 
 
 def _row(given: object, ask: Ask) -> Row:
-    """Names with a value each, of the right type."""
+    """Parameter names with one value each, of the right type."""
     return {name: ask(name).value(value) for name, value in _mapping(given).items()}
 
 
 def _listed(given: object, ask: Ask) -> Iterator[Row]:
-    """The rows one by one."""
+    """The rows of a list."""
     if not isinstance(given, list) or not given:
-        raise BadValue(f"{given!r}: needs rows, each as - {{NAME: VALUE, …}}")
+        raise BadValue(f"{given!r}: needs rows of the form - {{NAME: VALUE, …}}")
     _check_count(len(given))
     for number, row in enumerate(given, 1):
         with _at(f"row {number}"):
@@ -140,7 +140,7 @@ def _listed(given: object, ask: Ask) -> Iterator[Row]:
 
 
 def _combinations(given: object, ask: Ask) -> Iterator[Row]:
-    """Each value with each, the last name's values changing first."""
+    """Every combination; the values of the last name change fastest."""
     axes = {name: _values(ask(name), values) for name, values in _mapping(given).items()}
     _check_count(math.prod(len(values) for values in axes.values()))
     for values in product(*axes.values()):
@@ -158,15 +158,17 @@ def _values(parameter: Parameter, given: Any) -> list[Any] | range:
             if low <= high and all(type(by) is int and by > 0 for by in step):
                 return range(low, high + 1, *step)
     ranges = " or {range: [LOW, HIGH]} or {range: [LOW, HIGH, STEP]}" if whole else ""
-    told = f"needs a list of values{ranges}; one value for all runs belongs to `fixed`"
-    raise BadValue(f"{parameter.name}: {given!r}: {told}.")
+    raise BadValue(
+        f"{parameter.name}: {given!r}: needs a list of values{ranges}. Put a value that all runs "
+        f"share under `fixed`."
+    )
 
 
 def _drawn(given: object, ask: Ask) -> Iterator[Row]:
-    """So many rows, all different, drawn one after the other."""
+    """Random rows, all different, drawn one after the other."""
     table = _mapping(given)
     if not {"count", "from"} <= set(table) <= {"count", "from", "seed"}:
-        raise BadValue(f"{', '.join(table)}: needs count, from, and a seed if it is not 0.")
+        raise BadValue(f"{', '.join(table)}: needs count, from and, if it is not 0, seed.")
     count, seed = table["count"], table.get("seed", 0)
     check_whole("count", count, high=MOST)
     check_whole("seed", seed, low=-math.inf)
@@ -179,7 +181,7 @@ def _drawn(given: object, ask: Ask) -> Iterator[Row]:
             yield row
         if len(seen) == count:
             return
-    raise BadValue(f"count: {count}: only {len(seen)} different ones were found.")
+    raise BadValue(f"count: {count}: only {len(seen)} different rows were found; lower the count.")
 
 
 def _draw(parameter: Parameter, given: Any) -> Callable[[random.Random], Any]:
@@ -190,7 +192,7 @@ def _draw(parameter: Parameter, given: Any) -> Callable[[random.Random], Any]:
             values = _values(parameter, given)
             return lambda generator: generator.choice(values)
         case {"range": [low, high]} | {"log": [low, high]} if number and len(given) == 1:
-            # Also reads 1e-4, which to YAML is a word.
+            # value() also reads 1e-4, which is a string in YAML.
             low, high, log = parameter.value(low), parameter.value(high), "log" in given
             if low < high and not (log and low <= 0):
                 return lambda generator: _between(low, high, log, generator)
@@ -199,7 +201,7 @@ def _draw(parameter: Parameter, given: Any) -> Callable[[random.Random], Any]:
 
 
 def _between(low: Any, high: Any, log: bool, generator: random.Random) -> Any:
-    """A number between two, of their type; whole numbers are as likely as what rounds to them."""
+    """A random number of the same type; whole numbers are rounded, so all are equally likely."""
     whole = isinstance(low, int)
     ends = (low - 0.5, high + 0.5) if whole else (low, high)
     drawn = generator.uniform(*map(math.log, ends)) if log else generator.uniform(*ends)

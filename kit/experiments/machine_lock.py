@@ -1,8 +1,8 @@
-"""One run at a time on a machine, since two that are timed at once disturb each other.
+"""A lock that gives the machine to one run at a time: two timed runs would disturb each other.
 
-A turn is a lock in the kit's cache folder, under this machine's name, as that folder may be
-shared by many. The system frees it when its holder ends, however it ends. What a killed holder
-may leave is a kernel, for a second or as long as its cell computes: whoever comes next ends it.
+The lock is a file in the kit's cache folder, with this machine's name in its own, because many
+machines may share that folder. The system releases the lock when its holder ends, however it ends.
+A killed holder may leave kernels behind; the next holder ends them.
 """
 
 from __future__ import annotations
@@ -19,72 +19,66 @@ from filelock import BaseFileLock, FileLock, Timeout
 from kit.core.files import cache_folder, make_folder, open_without_links
 
 Say = Callable[[str], object]
-WITHIN = "KIT_TURN"  # set for a notebook that runs in a turn: what it starts belongs to it
-LOOK_AGAIN_S = 0.05
+LOCK_HELD = "KIT_MACHINE_LOCKED"  # in a kernel's environment: its run holds the lock already
+POLL_S = 0.05
 
 
 @contextmanager
-def turn(
-    say: Say | None = None, at_once: int = 1, shared: bool = False
+def machine_lock(
+    say: Say | None = None, parallel: int = 1, shared: bool = False
 ) -> Iterator[dict[str, str]]:
-    """The machine for one run, or for so many at once; gives what their kernels must be told.
-
-    What they are told goes into their environment.
+    """Hold the machine for one run, or for several; yields variables for the kernels' environment.
 
     Parameters
     ----------
     say
-        Is told if there is something to wait for.
-    at_once
-        How many runs will go within; more than one makes each timing say so.
+        Called with a line if the lock is not free yet.
+    parallel
+        How many runs will go at the same time. More than one makes each timing say so.
     shared
-        Whether to take one of `at_once` places that others may take, too, as the workers of a
-        cluster do; else the machine is taken as a whole.
+        Whether to take one of `parallel` slots, as the workers of a cluster do. Otherwise the
+        whole machine is taken.
     """
-    told = {WITHIN: "1"}
-    if at_once > 1:
-        from kit.devices.interference import PARALLEL  # here: it comes with PyTorch
+    kernel_env = {LOCK_HELD: "1"}
+    if parallel > 1:
+        from kit.devices.interference import PARALLEL  # imported here: it needs PyTorch
 
-        told[PARALLEL] = str(at_once)
-    if WITHIN in os.environ:  # this is a notebook that was given the machine
-        yield told
+        kernel_env[PARALLEL] = str(parallel)
+    if LOCK_HELD in os.environ:  # this is a notebook whose run holds the lock
+        yield kernel_env
         return
-    places = [f"-{i}-of-{at_once}" for i in range(at_once)] if shared and at_once > 1 else [""]
-    paths = [cache_folder() / f"turn-{platform.node()}{place}" for place in places]
-    lock = _first_free(paths, say or _nobody)
+    slots = [f"-{i}-of-{parallel}" for i in range(parallel)] if shared and parallel > 1 else [""]
+    paths = [cache_folder() / f"lock-{platform.node()}{slot}" for slot in slots]
+    lock = _acquire_any(paths, say or (lambda _: None))
     try:
-        yield told
+        yield kernel_env
     finally:
         if lock:
-            _holder(lock).unlink(missing_ok=True)
+            _pid_file(lock).unlink(missing_ok=True)
             lock.release()
 
 
-def _nobody(_: str) -> None:
-    """Nobody listens."""
-
-
-def _first_free(paths: Sequence[Path], say: Say) -> BaseFileLock | None:
-    """The first of the locks that can be had; it is held then. None where no file can be."""
+def _acquire_any(paths: Sequence[Path], say: Say) -> BaseFileLock | None:
+    """Wait for the first of these locks that gets free; None where no lock file can be written."""
     try:
         make_folder(cache_folder())
         locks = [FileLock(path) for path in paths]
-        lock = _taken(locks)
+        lock = _try_acquire(locks)
         if lock is None:
             say("waiting for another run on this machine to end; Ctrl-C stops waiting")
         while lock is None:
-            time.sleep(LOOK_AGAIN_S)
-            lock = _taken(locks)
-        _end_what_was_left(_holder(lock))
-        with open(_holder(lock), "w", opener=open_without_links) as file:
+            time.sleep(POLL_S)
+            lock = _try_acquire(locks)
+        _kill_orphaned_kernels(_pid_file(lock))
+        with open(_pid_file(lock), "w", opener=open_without_links) as file:
             file.write(str(os.getpid()))
     except OSError as error:
-        say(f"nothing keeps other runs from this machine meanwhile: {error}")
+        say(f"the machine cannot be locked ({error}): other runs may disturb the timings")
         return None
     return lock
 
 
-def _taken(locks: Sequence[BaseFileLock]) -> BaseFileLock | None:
+def _try_acquire(locks: Sequence[BaseFileLock]) -> BaseFileLock | None:
     for lock in locks:
         with suppress(Timeout):
             lock.acquire(timeout=0)
@@ -92,29 +86,29 @@ def _taken(locks: Sequence[BaseFileLock]) -> BaseFileLock | None:
     return None
 
 
-def _holder(lock: BaseFileLock) -> Path:
-    """The file with the number of the process that holds it, as long as it does."""
+def _pid_file(lock: BaseFileLock) -> Path:
+    """The file with the process number of the lock's holder; a holder deletes it at its end."""
     return Path(f"{lock.lock_file}.holder")
 
 
-def _end_what_was_left(holder: Path) -> None:
-    """End the kernels of a holder that was killed: it could not strike out its name."""
+def _kill_orphaned_kernels(pid_file: Path) -> None:
+    """End the kernels of a holder that was killed: it could not delete its file."""
     import psutil
 
-    if not holder.exists():
+    if not pid_file.exists():
         return
-    pid = holder.read_text()
-    if not pid.isdigit() or _lives(int(pid)):  # the number belongs to somebody new
+    pid = pid_file.read_text()
+    if not pid.isdigit() or _is_alive(int(pid)):  # alive: the number belongs to a new process
         return
     for process in psutil.process_iter():
         with suppress(psutil.Error):
-            # Each kernel is told who its parent is, and so are its own children.
+            # Jupyter tells each kernel its parent's number, and the kernel's children inherit it.
             if process.environ().get("JPY_PARENT_PID") == pid:
                 process.kill()
                 process.wait(timeout=10)
 
 
-def _lives(pid: int) -> bool:
+def _is_alive(pid: int) -> bool:
     import psutil
 
     try:

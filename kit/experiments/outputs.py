@@ -1,4 +1,4 @@
-"""Where a run's results go: checked before the run, kept after it, without the user's folders."""
+"""Save a run's results: check the file before the run, write it afterwards, hide folder names."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from kit.core.errors import BadValue, KitError
 from kit.core.files import atomic_write, cache_folder, make_folder
 from kit.core.units import words
 
-ROOM_BYTES = 4 * 10**6  # an executed lesson takes up to 1 MB, a report on a sweep somewhat more
-PICTURES = ("image/png", "image/jpeg", "application/pdf")  # no text, so nothing to replace
-COLOUR = r"\x1b\[[\d;]*m"  # in a traceback it may stand before a path
+ROOM_BYTES = 4 * 10**6  # an executed lesson takes up to 1 MB, a report on a sweep a little more
+PICTURES = ("image/png", "image/jpeg", "application/pdf")  # not text: nothing to replace
+COLOUR = r"\x1b\[[\d;]*m"  # a traceback may have it before a path
 
 
-def check_place(path: Path) -> None:
-    """Refuse, before a run, a file that could not be written after it.
+def check_writable(path: Path) -> None:
+    """Refuse a file that could not be written after the run.
 
     Raises
     ------
     BadValue
-        It is a folder, its folder cannot be, or no file of 4 MB can be written there.
+        It is a folder, its folder cannot be made, or no file of 4 MB can be written there.
     """
     trial = path.with_name(f"{path.name}.{uuid4().hex}.part")
     try:
         if path.exists() and not path.is_file():
-            kind = "a folder" if path.is_dir() else "no ordinary file"
-            raise BadValue(f"{path} is {kind}; needs the name of a file to write.")
+            kind = "a folder" if path.is_dir() else "not an ordinary file"
+            raise BadValue(f"{path} is {kind}; give the name of a file to write.")
         make_folder(path.parent)
         try:
             with trial.open("xb") as file:
@@ -43,56 +43,59 @@ def check_place(path: Path) -> None:
             trial.unlink(missing_ok=True)
     except OSError as error:
         raise BadValue(
-            f"{path} cannot be written ({_why(error)}); needs a folder that can be written to, "
-            f"with {words(ROOM_BYTES, 'B')} of room."
+            f"{path} cannot be written ({_reason(error)}); give a file in a writable folder "
+            f"with {words(ROOM_BYTES, 'B')} of free space."
         ) from error
 
 
-def _why(error: OSError) -> str:
-    """The reason, "No space left on device", without the path, which the sentence names already."""
+def _reason(error: OSError) -> str:
+    """The reason, such as "No space left on device", without the path."""
     return error.strerror or str(error)
 
 
-def keep(notebook: Any, output: Path) -> Path:
-    """Write an executed notebook, without widgets, whole or not at all; returns its path.
+def save_notebook(notebook: Any, output: Path) -> Path:
+    """Write an executed notebook, without widgets, in one step; returns its path.
 
     Raises
     ------
     KitError
-        It cannot be written there, as when a disk has filled up meanwhile: where it is instead.
+        It cannot be written there, for example on a full disk: the message says where it is saved.
     """
     import nbformat
 
     strip_widgets(notebook)
-    return keep_text(nbformat.writes(notebook) + "\n", output)
+    return save_text(nbformat.writes(notebook) + "\n", output)
 
 
-def keep_text(text: str, output: Path) -> Path:
-    """Write what took long to make, whole or not at all; returns its path. See `keep`."""
+def save_text(text: str, output: Path) -> Path:
+    """Write a text that took long to make, in one step; returns its path. See `save_notebook`."""
     try:
-        return _written(text, output)
+        return write_text(output, text)
     except OSError as error:
         reason = error
     for folder in (Path.cwd(), cache_folder(), Path(tempfile.gettempdir())):
         with suppress(OSError):
-            own = Path(tempfile.mkdtemp(prefix="kit-kept-", dir=folder))  # nothing is there yet
-            kept = _written(text, own / output.name)
+            own = Path(tempfile.mkdtemp(prefix="kit-saved-", dir=folder))  # a new, empty folder
+            saved = write_text(own / output.name, text)
             break
     else:
-        raise KitError(f"{output} cannot be written ({_why(reason)}), nor any other place.")
+        raise KitError(
+            f"{output} cannot be written ({_reason(reason)}), and no other folder either."
+        )
     raise KitError(
-        f"{output} cannot be written ({_why(reason)}). What ran is not lost: it is in {kept}."
+        f"{output} cannot be written ({_reason(reason)}). The results are saved in {saved}."
     ) from reason
 
 
-def _written(text: str, path: Path) -> Path:
+def write_text(path: Path, text: str) -> Path:
+    """Write a file in one step: it is complete, or it is as it was. Returns its path."""
     with atomic_write(path) as draft:
-        draft.write_text(text, encoding="utf-8")
+        draft.write_text(text, encoding="utf-8", errors="replace")
     return path
 
 
 def strip_widgets(notebook: Any) -> None:
-    """Take the widgets' state and views out; the HTML that stands in for each stays."""
+    """Remove the widgets' state and views; the HTML that replaces each of them stays."""
     notebook.metadata.pop("widgets", None)
     for cell in notebook.cells:
         for output in cell.get("outputs", []):
@@ -100,16 +103,16 @@ def strip_widgets(notebook: Any) -> None:
                 del output["data"][kind]
 
 
-# --- Whose computer it was -----------------------------------------------------------------------
+# --- Paths that name the user --------------------------------------------------------------------
 
 
 def strip_folders(notebook: Any, folders: Iterable[Path]) -> None:
-    """Take out of outputs and parameters where files lie on this computer; names stay.
+    """Shorten the paths in outputs and parameters, because they may name the user.
 
-    A path in one of the folders is given from there, one in the user's home from `~`. The
-    notebook's own cells stay as they were written.
+    A path in one of the folders becomes relative to it; a path in the user's home begins with
+    `~`. The notebook's own cells are unchanged.
     """
-    shorter = _Shorter(folders)
+    shorter = _PathShortener(folders)
     notebook.metadata["papermill"] = shorter(notebook.metadata.get("papermill", {}))
     for cell in notebook.cells:
         if "outputs" in cell:
@@ -118,22 +121,22 @@ def strip_folders(notebook: Any, folders: Iterable[Path]) -> None:
             cell["source"] = shorter(cell["source"])
 
 
-class _Shorter:
-    """Gives a copy of a text, or of anything made of texts, with shorter paths."""
+class _PathShortener:
+    """Returns a copy of a text, or of lists and dictionaries of texts, with shorter paths."""
 
     def __init__(self, folders: Iterable[Path]):
-        homes = {Path(os.path.expanduser("~"))}  # which does not raise where there is none
-        with suppress(ImportError, KeyError):  # Windows; a user that the system does not know
+        homes = {Path(os.path.expanduser("~"))}  # unlike Path.home(), it never raises
+        with suppress(ImportError, KeyError):  # Windows; an unknown user
             import pwd
 
             homes.add(Path(pwd.getpwuid(os.getuid()).pw_dir))
         found = {str(folder.resolve()): "" for folder in folders}
-        found |= {str(place): "~" for home in homes for place in (home, home.resolve())}
-        # As it is, with / on Windows, and as `repr` shows it there.
+        found |= {str(path): "~" for home in homes for path in (home, home.resolve())}
+        # As written, with / on Windows, and as `repr` shows it there.
         self.short = {
             form: short
             for path, short in found.items()
-            if len(path) > 4  # not "/", nor what could be part of a picture by chance
+            if len(path) > 4  # not "/", nor a string that a picture contains by chance
             for form in (path, path.replace("\\", "/"), path.replace("\\", "\\\\"))
         }
         longest_first = sorted(self.short, key=len, reverse=True)
@@ -144,12 +147,12 @@ class _Shorter:
 
     def __call__(self, given: Any) -> Any:
         if isinstance(given, str):
-            return self.found.sub(self._instead, given)
+            return self.found.sub(self._replacement, given)
         if isinstance(given, dict):
             return type(given)({k: v if k in PICTURES else self(v) for k, v in given.items()})
         return [self(item) for item in given] if isinstance(given, list | tuple) else given
 
-    def _instead(self, match: re.Match[str]) -> str:
+    def _replacement(self, match: re.Match[str]) -> str:
         before, path, more = match.group(1), match.group(2), match.group("more") or ""
         short = self.short[path]
         if short:

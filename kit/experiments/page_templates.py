@@ -1,7 +1,7 @@
-"""The kit's web pages: templates through which all text goes, so that it is escaped in one place.
+"""The kit's web pages are made from templates, so that all text is escaped in one place.
 
-A page asks for nothing, not even a script: its Content-Security-Policy forbids all but the
-pictures and styles that it brings. `templates/page.html.j2` is the frame of every page.
+A page loads nothing and runs no script: its Content-Security-Policy allows only its own pictures
+and styles. Every page extends `templates/page.html.j2`.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ POLICY = (
 
 
 def document(template: str, **values: Any) -> str:
-    """A page as one text: the template of that name with these values, all text escaped."""
-    told = {"policy": POLICY, "version": __version__}
-    return _environment().get_template(f"{template}.html.j2").render(**told, **values)
+    """A page as text: the template of that name with these values, all text escaped."""
+    common = {"policy": POLICY, "version": __version__}
+    return _environment().get_template(f"{template}.html.j2").render(**common, **values)
 
 
-def shown(picture: Picture) -> Markup:
-    """A picture as HTML: the one thing that comes with markup of its own, its text escaped."""
+def picture_markup(picture: Picture) -> Markup:
+    """A picture as HTML. It is the only value with its own markup; its text is already escaped."""
     from markupsafe import Markup
 
     return Markup(picture._repr_html_())

@@ -1,10 +1,11 @@
-"""Which values go together: rules by the names of parameters, checked before a kernel starts.
+"""Rules about which parameter values go together, checked before a kernel starts.
 
-A name means the same all over the kit, so a rule holds for every notebook that declares all the
-names that it asks about. To add one: a function that raises, and a line in a table below.
+A parameter name has the same meaning everywhere in the kit. So a rule applies to every notebook
+that declares all parameters of the rule. To add a rule, write a function that raises, and add a
+line to one of the tables below.
 
-ANYWHERE    what no computer could do
-HERE        what this computer cannot do; another one might
+ANYWHERE    values that no computer can run
+HERE        values that this computer cannot run; another one might
 """
 
 from __future__ import annotations
@@ -19,23 +20,23 @@ from typing import Any
 from kit.core.errors import BadValue, UnknownName
 from kit.core.files import user_path
 
-DEFAULT = "default"  # as a model: the workload's first
+DEFAULT = "default"  # the name for the workload's first model
 
 
 def check_together(values: Mapping[str, Any], here: bool = True) -> None:
-    """Refuse parameters that are possible one by one, but not together, or not on this computer.
+    """Refuse values that are each possible, but not together, or not on this computer.
 
     Parameters
     ----------
     values
-        All parameters of a notebook: those given, and the defaults of the others.
+        All parameters of a notebook: the given values, and the defaults of the others.
     here
-        Whether this computer will run it.
+        Whether this computer will run the notebook.
 
     Raises
     ------
     KitError
-        Which values cannot be, and which can.
+        The message says which values are not possible, and which are.
     """
     for names, rule in chain(ANYWHERE.items(), HERE.items() if here else ()):
         if all(name in values for name in names):
@@ -53,26 +54,26 @@ def _installed_workload(workload: str, _: str) -> None:
 
 
 def _batch_of_workload(workload: str, batch_size: int, _: str) -> None:
-    # What its recipe takes it has; only a larger batch is worth the seconds of making the data.
+    # The recipe's batch size always fits; only a larger one is worth the seconds to make the data.
     if batch_size > _workload(workload).recipe.get("batch_size", 0):
         most = _train_size(workload)
         if batch_size > most:
             raise BadValue(
-                f"batch_size={batch_size} with workload={workload!r}: there are {most:,} examples "
-                f"to train on; needs at most so many."
+                f"batch_size={batch_size} with workload={workload!r}: there are {most:,} training "
+                f"examples; use at most that many."
             )
 
 
 @dataclass(frozen=True)
 class OwnFile:
-    """A file of the user's own that a parameter names, and the digest of what it holds here."""
+    """A user's own file that a parameter names, and the digest of its content here."""
 
     given: str  # FILE.py:NAME
     digest: str
 
 
 def own_file(values: Mapping[str, Any]) -> OwnFile | None:
-    """The file of the user's own among these parameters; None if there is none."""
+    """The user's own file among these parameters; None if there is none."""
     given = values.get("workload", "")
     if ".py:" not in given:
         return None
@@ -87,14 +88,14 @@ def _train_size(workload: str) -> int:
 
 
 def _workload(name: str) -> Any:
-    from kit import workloads  # here: a notebook that does not ask for one needs no PyTorch
+    from kit import workloads  # imported here: a notebook without a workload needs no PyTorch
 
     return workloads.get(name)
 
 
-@cache  # an Apple GPU is tried for a second, which a sweep should not pay in each of its runs
+@cache  # checking an Apple GPU takes a second, too long for each run of a sweep
 def _present(device: str) -> Any:
-    """The device that the notebook will get; the number of threads stays as it is."""
+    """The device that the notebook will get; the number of threads does not change."""
     import torch
 
     from kit import devices
@@ -103,18 +104,18 @@ def _present(device: str) -> Any:
 
 
 def _device_is_here(device: str) -> None:
-    if device not in ("auto", "cpu"):  # these are everywhere
+    if device not in ("auto", "cpu"):  # every computer has these
         _present(device)
 
 
 def _precision_of_device(precision: str, device: str) -> None:
-    # Few processors have instructions for float16; on the others it takes tens of times as long
-    # as float32, so it is never what one wants there.
+    # Few processors have float16 instructions. On the others it takes tens of times as long as
+    # float32, so nobody wants it there.
     if precision == "fp16" and _present(device).type == "cpu":
-        auto = ", which is the CPU here" if device == "auto" else ""
+        auto = " (the CPU here)" if device == "auto" else ""
         raise BadValue(
             f"precision='fp16' with device={device!r}{auto}: float16 needs an accelerator; "
-            f"on the CPU take fp32 or bf16."
+            f"on the CPU, use fp32 or bf16."
         )
 
 
@@ -130,26 +131,30 @@ def _technique(name: str) -> Any:
 
 def _heads_fit(d_model: int, n_heads: int) -> None:
     if d_model % n_heads:
-        raise BadValue(f"d_model={d_model} with n_heads={n_heads}: needs a width that they divide.")
+        raise BadValue(
+            f"d_model={d_model} with n_heads={n_heads}: needs a d_model that n_heads divides."
+        )
 
 
 def _text_fits(prompt_tokens: int, new_tokens: int, context: int) -> None:
     if prompt_tokens + new_tokens > context:
         raise BadValue(
             f"prompt_tokens={prompt_tokens} and new_tokens={new_tokens} with context={context}: "
-            f"{prompt_tokens + new_tokens} tokens do not fit; raise context, or ask for fewer."
+            f"{prompt_tokens + new_tokens} tokens do not fit; raise context, or use fewer tokens."
         )
 
 
 def _folder_is_here(folder: str, _: str) -> None:
-    from kit.experiments.folders import experiment_folder
+    from kit.experiments.recording import experiment_folder
 
     experiment_folder(folder)
 
 
 def _text_is_here(text: str, _: int) -> None:
     if text and not user_path(text).is_file():
-        raise BadValue(f"text={text!r}: no such file in {Path.cwd()}.")
+        raise BadValue(
+            f"text={text!r}: no such file in {Path.cwd()}; give the path of a text file."
+        )
 
 
 ANYWHERE: dict[tuple[str, ...], Callable[..., object]] = {
@@ -161,12 +166,18 @@ ANYWHERE: dict[tuple[str, ...], Callable[..., object]] = {
     ("prompt_tokens", "new_tokens", "context"): _text_fits,
 }
 HERE: dict[tuple[str, ...], Callable[..., object]] = {
-    ("workload", "device"): _installed_workload,  # one without a device only reads of it
+    (
+        "workload",
+        "device",
+    ): _installed_workload,  # a notebook without a device only reads its results
     ("device",): _device_is_here,
     ("workload", "batch_size", "device"): _batch_of_workload,
     ("precision", "device"): _precision_of_device,
     ("technique", "device"): _technique_on_device,
-    ("folder", "front_of"): _folder_is_here,  # of a report; elsewhere a folder may be to write to
+    (
+        "folder",
+        "front_of",
+    ): _folder_is_here,  # of a report; in other notebooks a folder may be for writing
     ("folder", "workload"): _folder_is_here,
     ("text", "context"): _text_is_here,
 }

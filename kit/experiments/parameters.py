@@ -1,12 +1,12 @@
-"""What a notebook can be asked: read from its `parameters` cell, checked before a kernel starts.
+"""A notebook's parameters: read from its `parameters` cell, checked before a kernel starts.
 
-A parameter is one line, which papermill's own inspection reads as well:
+A parameter is one line, which papermill's own inspection can read, too:
 
     steps: int = 600  # 10..20000; updates of the weights
     budget_s: float = 30.0  # 0.1..600 s; of training
     model: str = "cnn"  # cnn | mlp; which model learns
 
-A type, a default, then a range or the choices (or neither) with a unit (or none), a semicolon,
+It has a type and a default; then, optionally, a range or the choices, and a unit; then a semicolon
 and the meaning.
 """
 
@@ -24,10 +24,11 @@ from kit.core.errors import BadValue, UnknownName
 from kit.experiments.parameter_rules import check_together
 
 TYPES: dict[str, type] = {"int": int, "float": float, "str": str, "bool": bool}
-# Each digit fits at one place only: a pattern with a choice would take quadratic time.
+TYPE_TEXTS = {int: "a whole number", float: "a number", str: "a word", bool: "true or false"}
+# Each digit matches only one part: a pattern with alternatives would take quadratic time.
 NUMBER = r"(-?(?:\d+(?:\.\d*)?|\.\d+)(?:e[+-]?\d+)?)"
 RANGE = re.compile(rf"{NUMBER}\s*\.\.\s*{NUMBER}(?:\s+(\S+))?")
-OWN = re.compile(r".+\.py:[^\W\d]\w*")  # a workload of the user's own: FILE.py:NAME
+OWN_FILE = re.compile(r".+\.py:[^\W\d]\w*")  # a user's own workload: FILE.py:NAME
 FORMS = '"LOW..HIGH UNIT; MEANING" or "A | B | C UNIT; MEANING", the unit (one word) if it has one'
 
 
@@ -45,25 +46,28 @@ class Parameter:
     unit: str = ""
 
     def __str__(self) -> str:
-        limits = " | ".join((*self.choices, "FILE.py:NAME") if self._may_be_own else self.choices)
+        limits = " | ".join(
+            (*self.choices, "FILE.py:NAME") if self._may_be_own_file else self.choices
+        )
         if self.low is not None and self.high is not None:
             limits = f"{_plain(self.low)} to {_plain(self.high)}"
-        told = f" ({limits}{f' {self.unit}' if self.unit else ''})" if limits else ""
-        line = f"{self.name}: {self.type.__name__} = {self.default!r}{told}  {self.meaning}"
+        unit = f" {self.unit}" if self.unit else ""
+        limits = f" ({limits}{unit})" if limits else ""
+        line = f"{self.name}: {self.type.__name__} = {self.default!r}{limits}  {self.meaning}"
         return line.rstrip()
 
     def value(self, given: Any) -> Any:
-        """The value given (a string, if it comes from a command line), of the right type.
+        """Convert a given value, which may be a string from a command line, to the right type.
 
         Raises
         ------
         BadValue
-            It is of another type, out of range, or none of the choices: what is needed.
+            It has another type, is out of range, or is not one of the choices: what is needed.
         """
         value = _typed(given, self.type)
         if value is None:
-            raise BadValue(f"{self.name}={given!r}: needs {_article(self.type)}. {self}")
-        if self._may_be_own and OWN.fullmatch(value):
+            raise BadValue(f"{self.name}={given!r}: needs {TYPE_TEXTS[self.type]}. {self}")
+        if self._may_be_own_file and OWN_FILE.fullmatch(value):
             return value
         outside = (
             self.low is not None and self.high is not None and not (self.low <= value <= self.high)
@@ -73,21 +77,17 @@ class Parameter:
         return value
 
     @property
-    def _may_be_own(self) -> bool:
-        """Whether it can also be a workload in a file of the user's own."""
+    def _may_be_own_file(self) -> bool:
+        """Whether the value can also be a workload in a user's own file."""
         return self.name == "workload" and bool(self.choices)
 
     def _choice(self, choice: str) -> Any:
-        """A choice as a value: 4, not "4", where whole numbers are chosen from."""
+        """A choice as a value of the right type: 4, not "4"."""
         return _typed(choice, self.type)
 
 
 def _plain(number: float) -> str:
     return str(int(number)) if number.is_integer() else f"{number:g}"
-
-
-def _article(kind: type) -> str:
-    return {int: "a whole number", float: "a number", str: "a word", bool: "true or false"}[kind]
 
 
 def _typed(given: Any, kind: type) -> Any:
@@ -108,15 +108,17 @@ def declared(notebook: Path) -> dict[str, Parameter]:
     Raises
     ------
     BadValue
-        It is no notebook, or a line of that cell cannot be read: which, and what it needs.
+        It is not a notebook, or a line of that cell cannot be read: which, and what is needed.
     """
     import nbformat
 
     try:
         cells = nbformat.read(notebook, as_version=4).cells
         tagged = [cell for cell in cells if "parameters" in cell.metadata.get("tags", [])]
-    except Exception as error:  # whatever a file can be that is no notebook
-        raise BadValue(f"{notebook}: cannot be read as a notebook ({error}).") from error
+    except Exception as error:  # a file can be anything
+        raise BadValue(
+            f"{notebook} cannot be read as a notebook ({error}); give an .ipynb file."
+        ) from error
     if not tagged:
         return {}
     try:
@@ -127,7 +129,7 @@ def declared(notebook: Path) -> dict[str, Parameter]:
 
 @lru_cache(maxsize=256)
 def parameters_in(source: str) -> dict[str, Parameter]:
-    """The parameters that a cell declares, read line by line as papermill reads them.
+    """The parameters that a cell declares, read line by line like papermill does.
 
     Raises
     ------
@@ -138,11 +140,11 @@ def parameters_in(source: str) -> dict[str, Parameter]:
 
     lines = {line.name: line for line in PythonTranslator.inspect({"source": source})}
     for name in _assigned(source):
-        if name not in lines:  # papermill leaves it out, with a warning at most
-            told = (
-                "needs a line NAME: TYPE = VALUE, without another '=' in the value or the comment"
+        if name not in lines:  # papermill drops it, at most with a warning
+            raise BadValue(
+                f"papermill cannot read the parameter {name!r}: write it as a line NAME: TYPE = "
+                f"VALUE, without another '=' in the value or the comment."
             )
-            raise BadValue(f"the parameter {name!r} is lost on papermill: it {told}.")
     return {
         name: _parameter(name, line.inferred_type_name, line.default, line.help or "")
         for name, line in lines.items()
@@ -150,11 +152,11 @@ def parameters_in(source: str) -> dict[str, Parameter]:
 
 
 def _assigned(source: str) -> list[str]:
-    """The names to which Python would assign something in that cell."""
+    """The names that the cell assigns."""
     try:
         nodes = list(ast.walk(ast.parse(source)))
     except SyntaxError as error:
-        raise BadValue(f"the cell tagged `parameters` is no Python ({error}).") from error
+        raise BadValue(f"the cell tagged `parameters` is not valid Python ({error}).") from error
     return [n.id for n in nodes if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)]
 
 
@@ -168,8 +170,9 @@ def _parameter(name: str, type_name: str, value: str, comment: str) -> Parameter
     try:
         default = ast.literal_eval(value)
     except (ValueError, SyntaxError) as error:
-        told = "needs a plain value, without arithmetic and without '#'"
-        raise BadValue(f"{name} = {value}: {told}.") from error
+        raise BadValue(
+            f"{name} = {value}: needs a plain value, without arithmetic and without '#'."
+        ) from error
     limits = _limits(comment, kind)
     if limits is None:
         raise BadValue(f"{name}: the limits in “{comment}” cannot be read; needs {FORMS}.")
@@ -179,7 +182,7 @@ def _parameter(name: str, type_name: str, value: str, comment: str) -> Parameter
 
 
 def _limits(comment: str, kind: type) -> dict[str, Any] | None:
-    """Range or choices, unit and meaning, from a comment; None if they are not well formed."""
+    """Range or choices, unit and meaning from a comment; None if it is malformed."""
     limits, _, meaning = (part.strip() for part in comment.partition(";"))
     number = kind in (int, float)
     if span := RANGE.fullmatch(limits):
@@ -197,26 +200,26 @@ def _limits(comment: str, kind: type) -> dict[str, Any] | None:
 
 
 def check_parameters(notebook: Path, given: Mapping[str, Any], here: bool = True) -> dict[str, Any]:
-    """The values given for a notebook, each of the right type and in range, and possible together.
+    """Check the values given for a notebook; returns them with the right types.
 
     Parameters
     ----------
     notebook
-        The one that is to run with them.
+        The notebook that will run with these values.
     given
-        Name -> value; where nothing is given, the notebook's default counts.
+        Name -> value; the others have the notebook's defaults.
     here
-        Whether it will run on this computer. If not, what depends on the computer (its devices,
-        what is installed) is left to the one that runs it.
+        Whether it will run on this computer. If not, rules about the computer (its devices, its
+        installed packages) are checked by the computer that runs it.
 
     Raises
     ------
     UnknownName
-        The notebook has no such parameter; those it has are listed.
+        The notebook has no such parameter; the message lists those that it has.
     BadValue
-        A value of the wrong type or out of range.
+        A value has the wrong type or is out of range.
     KitError
-        Values that cannot go together, or not here; see `kit.experiments.parameter_rules`.
+        The values do not go together, or not here; see `kit.experiments.parameter_rules`.
     """
     known = declared(notebook)
     for name in given:

@@ -1,8 +1,8 @@
-"""A sweep's plan: its runs, each with an identity and checked before any starts; what is done.
+"""A sweep's plan: its runs, all checked before the first one starts, and which of them are done.
 
-The identity of a run is a hash of the notebook's code cells and of all its parameters, those with
-defaults, too. It ends the name of the run's file, so a folder itself says what is done: nothing
-else is kept. Another cell makes other runs.
+The id of a run is a hash of the notebook's code cells and of all its parameters, including the
+defaults. The name of the run's file ends with the id, so the files in a folder say what is done.
+Nothing else is stored. If a cell changes, the runs are new ones.
 """
 
 from __future__ import annotations
@@ -21,34 +21,34 @@ from kit.experiments.grids import read_grid
 from kit.experiments.parameter_rules import own_file
 from kit.experiments.parameters import check_parameters, declared
 from kit.experiments.recording import cells_hash
-from kit.experiments.records import DONE, FAILED, Executed, executed
+from kit.experiments.records import DONE, FAILED, ExecutedRun, executed_runs
 
-DIGITS = 12  # of an identity
+DIGITS = 12  # of an id
 LONGEST = 100  # characters before it in a file's name
 
 
 @dataclass(frozen=True)
-class Run:
-    """One notebook to be run."""
+class PlannedRun:
+    """One run of a notebook, with its parameters."""
 
-    given: dict[str, Any]  # parameters, as the grid file gives them
-    parameters: dict[str, Any]  # and the notebook's defaults
+    given: dict[str, Any]  # the parameters in the grid file
+    parameters: dict[str, Any]  # all, including the notebook's defaults
     id: str
-    name: str  # of its file, without the ending: for people, then the id
+    name: str  # of its file, without the ending: readable parameters, then the id
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The runs of a sweep, and the text of the notebook that they are runs of."""
+    """The runs of a sweep, and the text of their notebook."""
 
     notebook: Path
     source: str  # without outputs
-    runs: tuple[Run, ...]
-    impossible: tuple[str, ...] = ()  # what was left out, and why
+    runs: tuple[PlannedRun, ...]
+    impossible: tuple[str, ...] = ()  # the combinations that were left out, and why
 
 
 def make_plan(notebook: Path, grid: Path, here: bool = True) -> Plan:
-    """The runs that a grid file asks for, in its order.
+    """Plan the runs that a grid file describes, in its order.
 
     Parameters
     ----------
@@ -60,82 +60,85 @@ def make_plan(notebook: Path, grid: Path, here: bool = True) -> Plan:
     Raises
     ------
     BadValue
-        The file, or something in it, cannot be: where, and what is needed.
+        The file cannot be read, or a value in it is not possible: where, and what is needed.
     """
     import nbformat
 
     known = declared(notebook)
-    asked = read_grid(grid, notebook.name, known)
+    grid_values = read_grid(grid, notebook.name, known)
     bare = nbformat.read(notebook, as_version=4)
     for cell in bare.cells:
         cell.update({"outputs": []} if cell.cell_type == "code" else {})
     code = cells_hash(bare)
     defaults = {name: parameter.default for name, parameter in known.items()}
-    runs: dict[str, Run] = {}
+    runs: dict[str, PlannedRun] = {}
     impossible = []
-    for row in asked.rows:
-        given = {**asked.fixed, **row}
+    for row in grid_values.rows:
+        given = {**grid_values.fixed, **row}
         try:
             check_parameters(notebook, given, here)
-        except KitError as error:  # each value alone was checked before
+        except KitError as error:  # the values do not go together; each alone is possible
             impossible.append(f"{_shown(given, ', ')}: {error}")
             continue
         run = _run(notebook.stem, row, given, {**defaults, **given}, code)
         if run.id in runs:
-            raise BadValue(f"{grid.name}: {asked.form}: twice the same run: {_shown(given, ', ')}.")
+            raise BadValue(
+                f"{grid.name}: {grid_values.form}: {_shown(given, ', ')} stands there twice; "
+                f"remove one of the two."
+            )
         runs[run.id] = run
-    if impossible and not (asked.skip_impossible and runs):
+    if impossible and not (grid_values.skip_impossible and runs):
         raise BadValue(
-            f"{grid.name}: {len(impossible)} of {len(asked.rows)} runs are impossible "
-            f"(`skip_impossible: true` leaves such out). The first: {impossible[0]}"
+            f"{grid.name}: {len(impossible)} of {len(grid_values.rows)} runs are impossible "
+            f"(`skip_impossible: true` leaves them out). The first: {impossible[0]}"
         )
     return Plan(notebook, nbformat.writes(bare), tuple(runs.values()), tuple(impossible))
 
 
 def _run(
     stem: str, row: dict[str, Any], given: dict[str, Any], parameters: dict[str, Any], code: str
-) -> Run:
+) -> PlannedRun:
     identity = f"{code} {json.dumps(parameters, sort_keys=True)}"
-    if file := own_file(parameters):  # another content makes another run
+    if file := own_file(parameters):  # a changed file makes a new run
         identity += f" {file.digest}"
     id = hashlib.sha256(identity.encode()).hexdigest()[:DIGITS]
     readable = re.sub(r"[^A-Za-z0-9._+=-]+", "_", f"{stem}-{_shown(row, '-')}")
-    return Run(given, parameters, id, f"{readable[:LONGEST]}-{id}")
+    return PlannedRun(given, parameters, id, f"{readable[:LONGEST]}-{id}")
 
 
 def _shown(row: dict[str, Any], between: str) -> str:
     return between.join(f"{name}={value}" for name, value in row.items())
 
 
-# --- What is done, and how long the rest may take ------------------------------------------------
+# --- What is done, and how long the rest takes ---------------------------------------------------
 
 
 @dataclass(frozen=True)
-class Standing:
-    """How far a plan has come in a folder."""
+class SweepStatus:
+    """Which runs of a plan are done in a folder."""
 
-    done: tuple[Run, ...]
-    failed: tuple[Run, ...]
-    left: tuple[Run, ...]
-    others: int  # executed notebooks there that are none of the plan's runs
-    past: tuple[Executed, ...]  # what is known of runs of the same notebook, in this folder or not
+    done: tuple[PlannedRun, ...]
+    failed: tuple[PlannedRun, ...]
+    left: tuple[PlannedRun, ...]
+    others: int  # executed notebooks in the folder that do not belong to the plan
+    past: tuple[ExecutedRun, ...]  # all known runs of the same notebook, for their durations
 
 
-def standing(plan: Plan, folder: Path, elsewhere: Path | None = None) -> Standing:
-    """What of a plan is done in a folder: its files are its only memory.
+def sweep_status(plan: Plan, folder: Path, elsewhere: Path | None = None) -> SweepStatus:
+    """Which runs of a plan are done, according to the files in a folder.
 
-    A file that cannot be read, as after a power cut, is not done. `elsewhere` may hold other runs
-    of the notebook, which tell how long one takes.
+    A file that cannot be read, as after a power cut, is not done. The folder `elsewhere` may
+    contain other runs of the notebook, from which we know how long a run takes.
     """
-    found = executed(folder) if folder.is_dir() else []
+    found = executed_runs(folder) if folder.is_dir() else []
     status: dict[str, str] = {}
     for run in found:
-        id = run.run.rpartition("-")[2]
-        if "/" not in run.run and status.get(id) != DONE:
+        id = run.name.rpartition("-")[2]
+        if "/" not in run.name and status.get(id) != DONE:
             status[id] = run.status
     ids = {run.id for run in plan.runs}
-    past = [*found, *(executed(elsewhere) if elsewhere and elsewhere.is_dir() else [])]
-    return Standing(
+    past = [*found, *(executed_runs(elsewhere) if elsewhere and elsewhere.is_dir() else [])]
+    return SweepStatus(
         done=tuple(run for run in plan.runs if status.get(run.id) == DONE),
         failed=tuple(run for run in plan.runs if status.get(run.id) == FAILED),
         left=tuple(run for run in plan.runs if status.get(run.id) not in (DONE, FAILED)),
@@ -144,36 +147,41 @@ def standing(plan: Plan, folder: Path, elsewhere: Path | None = None) -> Standin
     )
 
 
-def chosen(plan: Plan, found: Standing, retry: bool = False) -> list[Run]:
-    """The runs to be run now, in the order of the plan: those left, and the failed if asked."""
-    wanted = {run.id for run in (*found.left, *(found.failed if retry else ()))}
+def pending_runs(plan: Plan, status: SweepStatus, retry: bool = False) -> list[PlannedRun]:
+    """The runs that are left, in the order of the plan; with `retry` also those that failed."""
+    wanted = {run.id for run in (*status.left, *(status.failed if retry else ()))}
     return [run for run in plan.runs if run.id in wanted]
 
 
-def described(plan: Plan, found: Standing, runs: list[Run], at_once: int = 1) -> str:
-    """The plan in a few lines, before it is carried out."""
-    told = f"{plan.notebook.name}: {len(plan.runs)} runs, {len(found.done)} of them done"
-    if found.failed:
-        told += f", {len(found.failed)} failed before (--retry runs them again)"
-    lines = [f"{told}; {len(runs)} to run."]
+def describe_plan(
+    plan: Plan, status: SweepStatus, runs: list[PlannedRun], parallel: int = 1
+) -> str:
+    """The plan in a few lines, to show before it runs."""
+    count = f"{plan.notebook.name}: {len(plan.runs)} runs, {len(status.done)} of them done"
+    if status.failed:
+        count += f", {len(status.failed)} failed before (--retry runs them again)"
+    lines = [f"{count}; {len(runs)} to run."]
     if plan.impossible:
-        told = f"{len(plan.impossible)} impossible ones are left out"
-        lines.append(f"{told}; the first: {plan.impossible[0]}")
-    if found.others:
-        told = "of other cells or parameters; they stay"
-        lines.append(f"{found.others} executed notebooks are there already {told}.")
+        left_out = f"{len(plan.impossible)} impossible combinations are left out"
+        lines.append(f"{left_out}; the first: {plan.impossible[0]}")
+    if status.others:
+        lines.append(
+            f"The folder also has {status.others} executed notebooks with other cells or "
+            f"parameters; they stay."
+        )
     if runs:
-        seconds = expected_s(runs, found.past)
-        by = "" if at_once == 1 else f" of runs, {at_once} at once"
-        told = "unknown, as none is known yet" if seconds is None else f"{long(seconds)}{by}"
-        lines.append(f"Expected time, by past runs of this notebook: {told}.")
+        seconds = expected_s(runs, status.past)
+        known = "" if seconds is None else duration_text(seconds)
+        shared = "" if parallel == 1 else f" of runs, {parallel} at a time"
+        expected = f"{known}{shared}" if known else "unknown, because none has run yet"
+        lines.append(f"Expected time, from past runs of this notebook: {expected}.")
     return "\n".join(lines)
 
 
-def long(seconds: float) -> str:
-    """A time that people wait for.
+def duration_text(seconds: float) -> str:
+    """A waiting time in words.
 
-    >>> long(12.3), long(1000), long(10_000)
+    >>> duration_text(12.3), duration_text(1000), duration_text(10_000)
     ('12 s', '17 min', '2 h 47 min')
     """
     minutes = round(seconds / 60)
@@ -182,10 +190,10 @@ def long(seconds: float) -> str:
     return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60} min"
 
 
-def expected_s(runs: Iterable[Run], past: Iterable[Executed]) -> float | None:
-    """Seconds that the runs may take one after the other, by past ones; None if there are none.
+def expected_s(runs: Iterable[PlannedRun], past: Iterable[ExecutedRun]) -> float | None:
+    """Expected seconds of the runs, one after the other; None without past runs.
 
-    For each the median of those that share most of its parameters.
+    Each run counts as the median of the past runs that share most parameters with it.
     """
     known = [(run.parameters, run.seconds) for run in past if run.status == DONE and run.seconds]
     if not known:

@@ -1,27 +1,35 @@
-"""Keep what a lesson showed: all outputs, for a reader on the web; or a few, for other machines.
+"""Record what notebooks show, so that others see it without running them.
 
-The stamp in the notebook's metadata holds a hash of the code cells that ran, the machine and the
-date. A test compares it with the cells, so that no output outlives the code that made it.
+record_lesson        a lesson's outputs, stored in the lesson, with the machine and the date
+record_measurements  what the cells tagged `record:NAME` measured, for readers on other machines
+record_runs          the records of a folder of executed experiments, for the reports of the course
+
+A recorded lesson is stamped with a hash of the code cells that ran. A test compares the stamp with
+the cells, so that no output outlives the code that made it.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
+import os
 from datetime import date
 from pathlib import Path
 from typing import Any
 
-from kit.core.errors import KitError, LessonFailed
-from kit.core.files import atomic_write
+from kit.core.errors import BadValue, KitError, LessonFailed
+from kit.core.files import COMMAND_FOLDER, atomic_write, user_path
 from kit.core.results import RECORD
 from kit.course import recordings
-from kit.experiments.execution import KERNEL, perform_apart, prepared
-from kit.experiments.machine_lock import Say, turn
-from kit.experiments.outputs import check_place, strip_widgets
+from kit.experiments.execution import KERNEL, NOTEBOOKS, execute_in_thread, prepare_notebook
+from kit.experiments.machine_lock import Say, machine_lock
+from kit.experiments.outputs import check_writable, strip_widgets, write_text
 from kit.experiments.parameters import declared
+from kit.experiments.records import DONE, STAMP, executed_runs
 
-STAMP = "kit_recording"
-NAMED = "record:"  # how the tag begins of a cell whose measurement may be kept for other machines
+TAG = "record:"  # a cell tagged `record:NAME` measures something that other machines may show
+RECORDED_RUNS = NOTEBOOKS / "experiments" / "recorded"
+REPORTED = ("Machine", "Peaks", "RunCost", "Verdict")  # the kinds of record that reports read
 
 
 def cells_hash(notebook: Any) -> str:
@@ -31,15 +39,15 @@ def cells_hash(notebook: Any) -> str:
 
 
 def is_current(path: Path) -> bool:
-    """Whether the outputs of a notebook were made by the cells that it has now."""
+    """Whether a notebook's outputs were made by the cells that it has now."""
     import nbformat
 
     notebook = nbformat.read(path, as_version=4)
     return notebook.metadata.get(STAMP, {}).get("cells_sha256") == cells_hash(notebook)
 
 
-def record(path: Path, say: Say | None = None, limit_s: float | None = None) -> None:
-    """Run a lesson with its defaults and write its outputs into it, whole or not at all.
+def record_lesson(path: Path, say: Say | None = None, limit_s: float | None = None) -> None:
+    """Run a lesson with its default parameters and store its outputs in it.
 
     Parameters
     ----------
@@ -49,17 +57,17 @@ def record(path: Path, say: Say | None = None, limit_s: float | None = None) -> 
     Raises
     ------
     LessonFailed
-        A cell raised; the lesson is as it was.
+        A cell raised; the lesson is unchanged.
     """
     import nbformat
 
-    from kit.devices import machine  # here: reading a stamp needs no PyTorch
+    from kit.devices import machine  # imported here: reading a stamp needs no PyTorch
 
-    check_place(path)
+    check_writable(path)
     source = path.read_text(encoding="utf-8")
-    executed = prepared(source, str(path), {})
-    with turn(say) as told:
-        error = perform_apart(executed, path.parent, told, path.stem, limit_s, say)
+    executed = prepare_notebook(source, str(path), {})
+    with machine_lock(say) as kernel_env:
+        error = execute_in_thread(executed, path.parent, kernel_env, path.stem, limit_s, say)
     if error:
         raise LessonFailed(f"{path.name} is not recorded: {error}")
     notebook = nbformat.reads(source, as_version=4)
@@ -82,17 +90,20 @@ def record(path: Path, say: Say | None = None, limit_s: float | None = None) -> 
         nbformat.write(notebook, draft)
 
 
-def recorded_cells(path: Path) -> dict[str, Any]:
-    """The cells of a notebook whose measurements may be kept for other machines, by name."""
+# --- Measurements, for other machines ------------------------------------------------------------
+
+
+def tagged_cells(path: Path) -> dict[str, Any]:
+    """The cells tagged `record:NAME` of a notebook, by that name."""
     import nbformat
 
     cells = nbformat.read(path, as_version=4).cells
     tagged = ((tag, cell) for cell in cells for tag in cell.metadata.get("tags", []))
-    return {tag.removeprefix(NAMED): cell for tag, cell in tagged if tag.startswith(NAMED)}
+    return {tag.removeprefix(TAG): cell for tag, cell in tagged if tag.startswith(TAG)}
 
 
-def keep_for_others(executed: Path, lesson: str, folder: Path = recordings.FOLDER) -> Path:
-    """Keep what the cells tagged `record:NAME` of an executed lesson measured on this machine.
+def record_measurements(executed: Path, lesson: str, folder: Path = recordings.FOLDER) -> Path:
+    """Store what the cells tagged `record:NAME` of an executed lesson measured on this machine.
 
     Raises
     ------
@@ -101,25 +112,94 @@ def keep_for_others(executed: Path, lesson: str, folder: Path = recordings.FOLDE
     """
     from kit.devices import machine
 
-    kept = {
+    measured = {
         name: output["data"][RECORD]
-        for name, cell in recorded_cells(executed).items()
+        for name, cell in tagged_cells(executed).items()
         for output in cell.outputs
         if RECORD in output.get("data", {})
     }
-    if not kept:
+    if not measured:
         raise KitError(
-            f"nothing to keep: the cells tagged {NAMED}… of {executed.name} measured nothing on "
-            f"this machine ({machine()!r}); recordings are made where there is an accelerator."
+            f"nothing to record: the cells tagged {TAG}… of {executed.name} measured nothing on "
+            f"this machine ({machine()!r}). Record on a machine with an accelerator."
         )
     here, today = machine().to_dict(), date.today().isoformat()
-    return recordings.keep(lesson, here, today, kept, _parameters(executed), folder)
+    parameters = _parameters_of(executed)
+    return recordings.save_recording(lesson, here, today, measured, parameters, folder)
 
 
-def _parameters(executed: Path) -> dict[str, Any]:
-    """What the parameters of an executed notebook were: its defaults, and what it was given."""
+def _parameters_of(executed: Path) -> dict[str, Any]:
+    """The parameters with which a notebook ran: its defaults, and those given."""
     import nbformat
 
     defaults = {name: parameter.default for name, parameter in declared(executed).items()}
     metadata = nbformat.read(executed, as_version=4).metadata
     return {**defaults, **metadata.get("papermill", {}).get("parameters", {})}
+
+
+# --- Folders of runs, for reports ----------------------------------------------------------------
+
+
+def experiment_folder(folder: str, recorded: str = "eight") -> Path:
+    """A folder of executed notebooks: from where `kit run` was typed, or in the project's root.
+
+    The name "recorded" means the folder of this name that comes with the kit: "eight" has every
+    workload with its defaults, one of them in other forms; "class" has one workload several times,
+    under different conditions, as on the laptops of a class.
+
+    Raises
+    ------
+    BadValue
+        There is no such folder: where it was looked for.
+    """
+    if folder == "recorded":
+        return RECORDED_RUNS / recorded
+    for path in (user_path(folder), NOTEBOOKS.parent / folder):
+        if path.is_dir():
+            return path
+    where = os.environ.get(COMMAND_FOLDER, os.getcwd())
+    raise BadValue(f"folder={folder!r}: no such folder in {where}. Make one with kit sweep.")
+
+
+def record_runs(folder: Path, target: Path) -> list[Path]:
+    """Copy the runs of a folder to another one, without pictures, widgets and prose.
+
+    Each copy is still an executed notebook: code, parameters and records. Failed runs are left
+    out, and so are notebooks in folders inside it.
+    """
+    paths = [
+        folder / f"{run.name}.ipynb"
+        for run in executed_runs(folder)
+        if run.status == DONE and "/" not in run.name
+    ]
+    if not paths:
+        raise BadValue(f"{folder}: contains no executed notebook. Make some with kit sweep.")
+    copies = [_records_only(json.loads(path.read_bytes())) for path in paths]
+    new = [
+        write_text(target / path.name, json.dumps(copy, indent=1, ensure_ascii=False) + "\n")
+        for copy, path in zip(copies, paths, strict=True)
+    ]
+    for old in set(target.glob("*.ipynb")) - set(new):  # last: a full disk loses nothing
+        old.unlink()
+    return new
+
+
+def _records_only(notebook: dict[str, Any]) -> dict[str, Any]:
+    """The code cells of a notebook; of their outputs, only the records that reports read."""
+    cells = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    for cell in cells:
+        records = [output.get("data", {}).get(RECORD, {}) for output in cell["outputs"]]
+        cell["outputs"] = [
+            {
+                "output_type": "display_data",
+                "metadata": {},
+                "data": {"text/plain": record["kind"], RECORD: record},
+            }
+            for record in records
+            if record.get("kind") in REPORTED
+        ]
+    papermill = dict(notebook["metadata"].get("papermill", {}))
+    for name in {"input_path", "output_path"} & set(papermill):  # a folder may name the user
+        papermill[name] = Path(papermill[name] or "").name
+    metadata = {**notebook["metadata"], "papermill": papermill}
+    return {**notebook, "cells": cells, "metadata": metadata}

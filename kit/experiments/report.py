@@ -1,60 +1,70 @@
-"""What a folder of executed notebooks says: which claims are decided, and all its runs."""
+"""What executed notebooks say: which claims they decide, and all runs as tables.
+
+write_report     the tables and the page of a folder of runs
+ledger_table     all claims, with the verdicts of these notebooks
+result_sentence  what one executed notebook found, in one sentence
+"""
 
 from __future__ import annotations
 
+import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kit.core.errors import BadValue
-from kit.core.files import atomic_write
+from kit.core.files import atomic_write, read_file
+from kit.core.results import RECORD
 from kit.course.claims import COLOURS, ledger
-from kit.experiments.records import Executed, executed, ordered
-from kit.experiments.report_page import OPEN, counted, page
-from kit.experiments.untrusted import plain
+from kit.experiments.records import AUXILIARY, ExecutedRun, executed_runs, ordered
+from kit.experiments.report_page import OPEN, count_runs, page
+from kit.experiments.untrusted import plain_text
 from kit.plots import Table
 
 if TYPE_CHECKING:
     import pandas as pd
 
-MOST_VERDICTS = 4  # unlike ones about a claim, in a table
-FORMULA = ("=", "+", "-", "@", "\t", "\r")  # a spreadsheet computes what begins like that
+MOST_VERDICTS = 4  # different verdicts on one claim, in a table
+SUMMARIES = ("InferenceLadder", "TrainingLadder", "RunCost")  # each sums up its notebook
+FORMULA = ("=", "+", "-", "@", "\t", "\r")  # a spreadsheet runs text that begins with one of these
 
 
 @dataclass(frozen=True)
 class Report:
-    """What was found in a folder, and the files that hold it."""
+    """The report on a folder, and its files."""
 
     ledger: Table
-    told: str  # how many runs, in one line
+    summary: str  # how many runs, in one line
     paths: tuple[Path, ...]
 
 
 def write_report(folder: Path) -> Report:
-    """Read a folder of executed notebooks; write its table and a page in `report/` inside it.
+    """Read a folder of executed notebooks; write its table and a page into `report/` inside it.
 
-    The same table as runs.csv, for a spreadsheet, and as runs.parquet, with the types of its
-    columns; index.html needs nothing else and no network. Each is written whole or not at all.
-    In runs.csv, text that a spreadsheet would take for a formula has a ' before it.
+    The table is written as runs.csv, for a spreadsheet, and as runs.parquet, with column types. The
+    page, index.html, needs no other file and no network. In runs.csv, text that a spreadsheet would
+    run as a formula has a ' before it.
 
     Raises
     ------
     BadValue
-        There is no such folder, it holds no executed notebook, or `report` in it is a link.
+        There is no such folder, it has no executed notebook, or its `report` is a link.
     """
-    runs = executed(folder)
+    runs = executed_runs(folder)
     if (folder / "report").is_symlink():
-        raise BadValue(f"{folder / 'report'} is a link, which is not followed: remove it.")
+        raise BadValue(f"{folder / 'report'} is a link, and links are not followed; remove it.")
     if not runs:
-        told = f"needs some: kit run NOTEBOOK --out {folder / 'NAME.ipynb'}"
-        raise BadValue(f"{folder}: no executed notebooks in it; {told}.")
+        advice = f"make some with kit run NOTEBOOK --out {folder / 'NAME.ipynb'}"
+        raise BadValue(f"{folder}: no executed notebooks in it; {advice}.")
     table, decided = with_units(runs), _ledger(runs, folder)
-    name = plain(folder.resolve().name, "name")
+    name = plain_text(folder.resolve().name, "name")
     files: dict[str, Callable[[Path], object]] = {
-        # With the mark that tells a spreadsheet that × and µ are UTF-8.
-        "runs.csv": lambda path: _harmless(table).to_csv(path, index=False, encoding="utf-8-sig"),
+        # utf-8-sig begins with a mark; without it, spreadsheets misread × and µ.
+        "runs.csv": lambda path: _without_formulas(table).to_csv(
+            path, index=False, encoding="utf-8-sig"
+        ),
         "runs.parquet": lambda path: table.to_parquet(path, index=False),
         "index.html": lambda path: path.write_text(page(name, runs, decided), encoding="utf-8"),
     }
@@ -62,14 +72,14 @@ def write_report(folder: Path) -> Report:
     for path in paths:
         with atomic_write(path) as draft:
             files[path.name](draft)
-    return Report(decided, counted(runs), paths)
+    return Report(decided, count_runs(runs), paths)
 
 
-def with_units(runs: Sequence[Executed]) -> pd.DataFrame:
+def with_units(runs: Sequence[ExecutedRun]) -> pd.DataFrame:
     """One row per run, with the unit in the name of each column that has one: `a.value [s]`.
 
-    Where the rows of an estimate have unlike units, these stay in a column, `a.unit`. A share
-    is a number from 0 to 1, so its unit is called "share", not "%".
+    If the rows of an estimate have different units, they stay in a column, `a.unit`. A share is a
+    number from 0 to 1, so its unit is "share", not "%".
     """
     import pandas as pd
 
@@ -83,18 +93,18 @@ def with_units(runs: Sequence[Executed]) -> pd.DataFrame:
                 units.setdefault(name.removesuffix("unit") + end, set()).add(row[name])
     agreed = {name: found.pop() for name, found in units.items() if len(found) == 1}
     names = [n for n in ordered(rows) if not (n.endswith(".unit") and n in agreed)]
-    called = {n: f"{n} [{'share' if u == '%' else u}]" for n, u in agreed.items() if u}
+    renamed = {n: f"{n} [{'share' if u == '%' else u}]" for n, u in agreed.items() if u}
     columns = {n: _typed([row.get(n) for row in rows]) for n in names}
-    called = {n: new for n, new in called.items() if new not in columns}  # no two alike
-    return pd.DataFrame({called.get(name, name): column for name, column in columns.items()})
+    renamed = {n: new for n, new in renamed.items() if new not in columns}  # no duplicates
+    return pd.DataFrame({renamed.get(name, name): column for name, column in columns.items()})
 
 
-def _harmless(table: pd.DataFrame) -> pd.DataFrame:
-    """The table without formulas: a spreadsheet would run them."""
-    told = table.copy()
-    for name in [name for name in told if told[name].dtype == "string"]:
-        told[name] = told[name].map(_quoted, na_action="ignore")
-    return told.rename(columns=_quoted)
+def _without_formulas(table: pd.DataFrame) -> pd.DataFrame:
+    """The table with a ' before each text that a spreadsheet would run as a formula."""
+    table = table.copy()
+    for name in [name for name in table if table[name].dtype == "string"]:
+        table[name] = table[name].map(_quoted, na_action="ignore")
+    return table.rename(columns=_quoted)
 
 
 def _quoted(text: str) -> str:
@@ -102,7 +112,7 @@ def _quoted(text: str) -> str:
 
 
 def _typed(values: list[Any]) -> pd.Series[Any]:
-    """A column of one type: whole numbers stay whole beside missing ones; a mixture is words."""
+    """A column of one type: whole numbers stay whole beside missing values; a mixture is text."""
     import pandas as pd
 
     kinds = {type(value) for value in values if value is not None}
@@ -118,44 +128,81 @@ def _typed(values: list[Any]) -> pd.Series[Any]:
 
 
 def ledger_table(folder: Path) -> Table:
-    """All claims: those decided by the notebooks of the folder, and those that are still open.
-
-    It may be one notebook, too.
-    """
-    return _ledger(executed(folder), folder)
+    """All claims, with the verdicts of the executed notebooks in a folder, or in one file."""
+    return _ledger(executed_runs(folder), folder)
 
 
-def _ledger(runs: Iterable[Executed], folder: Path) -> Table:
-    """The decided claims first; each verdict with the number of runs that came to it."""
+def _ledger(runs: Iterable[ExecutedRun], folder: Path) -> Table:
+    """The table of claims, the decided ones first, each verdict with its number of runs."""
     decided: dict[str, Counter[str]] = {}
     for record in (record for run in runs for record in run.records if record["kind"] == "Verdict"):
-        id, word = record["claim_id"], record["verdict"]
-        if id in ledger() and word.startswith(tuple(COLOURS)):
-            decided.setdefault(id, Counter())[word] += 1
+        id, verdict = record["claim_id"], record["verdict"]
+        if id in ledger() and verdict.startswith(tuple(COLOURS)):
+            decided.setdefault(id, Counter())[verdict] += 1
     rows = [
         (
             claim.id,
             claim.claim,
             ", ".join(claim.said_by),
-            _verdicts(decided[id]) if id in decided else f"{OPEN}: {_where(claim.lessons)}",
+            _verdicts(decided[id]) if id in decided else f"{OPEN}: {_lesson_names(claim.lessons)}",
         )
         for id, claim in sorted(ledger().items(), key=lambda item: item[0] not in decided)
     ]
-    name = plain(folder.resolve().name, "name")
+    name = plain_text(folder.resolve().name, "name")
     where = f"the notebooks in {name}/" if folder.is_dir() else name
     caption = f"{len(decided)} of {len(rows)} claims decided by {where}."
     return Table(("id", "claim", "said by", "verdict"), rows, caption)
 
 
 def _verdicts(given: Counter[str]) -> str:
-    """Each verdict once, with how often it was given if there are several."""
+    """The verdicts on one claim; if they differ, each with its count."""
     if len(given) == 1:
         return next(iter(given))
-    told = [f"{word} ({n:,} ×)" for word, n in given.items()]
-    return "; ".join(told[:MOST_VERDICTS] + ["…"] * (len(told) > MOST_VERDICTS))
+    counts = [f"{verdict} ({n:,} ×)" for verdict, n in given.items()]
+    return "; ".join(counts[:MOST_VERDICTS] + ["…"] * (len(counts) > MOST_VERDICTS))
 
 
-def _where(lessons: tuple[str, ...]) -> str:
+def _lesson_names(lessons: tuple[str, ...]) -> str:
     numbers = [name for name in lessons if name.isdigit()]
     places = [f"lesson{'s' * (len(numbers) > 1)} {', '.join(numbers)}"] if numbers else []
     return " and ".join(places + [name for name in lessons if not name.isdigit()])
+
+
+# --- One notebook --------------------------------------------------------------------------------
+
+
+def result_sentence(path: Path) -> str:
+    """The result that sums up an executed notebook; else its verdicts; else its last result.
+
+    >>> from kit.experiments import find_notebook
+    >>> result_sentence(find_notebook("01"))[:10]
+    'claims 01,'
+    """
+    # Read as JSON, because nbformat prints warnings about what it reads.
+    results = list(_results(json.loads(read_file(path))["cells"]))
+    verdicts = [record for record, _ in results if record["kind"] == "Verdict"]
+    measured = [text for record, text in results if record["kind"] not in AUXILIARY]
+    summaries = [text for record, text in results if record["kind"] in SUMMARIES]
+    if verdicts and not summaries:
+        return plain_text(_decided(verdicts), "its verdicts")
+    nothing = ["it ran to its end and measured nothing"]
+    return plain_text((summaries or measured or nothing)[-1], "its result")
+
+
+def _results(cells: Sequence[Any]) -> Iterator[tuple[dict[str, Any], str]]:
+    """Each record that a notebook shows, and its line of text."""
+    for output in (output for cell in cells for output in cell.get("outputs", [])):
+        record = output.get("data", {}).get(RECORD)
+        if isinstance(record, dict) and "kind" in record:
+            yield record, "".join(output["data"].get("text/plain", ""))
+
+
+def _decided(verdicts: Sequence[dict[str, Any]]) -> str:
+    """Claims with the same verdict together: 'claims 01, 02: holds here; claim 34: …'."""
+    claims: dict[str, list[str]] = {}
+    for verdict in verdicts:
+        claims.setdefault(verdict["verdict"], []).append(verdict["claim_id"])
+    return "; ".join(
+        f"{'claims' if ids[1:] else 'claim'} {', '.join(ids)}: {verdict}"
+        for verdict, ids in claims.items()
+    )

@@ -1,7 +1,8 @@
-"""The page of a folder of runs: what they say in a sentence and a picture, what they decide, all.
+"""The web page of a folder of runs: one sentence, a picture, the claims, and all runs.
 
-It is for people who did not do the runs. So it begins with the main quantity, in words; names of
-fields become labels; what is the same in all runs is said once, and the rest opens below.
+The page is for people who did not do the runs. So it begins with the main quantity in words, and
+labels replace the names of fields. Values that all runs share stand once above the table, and the
+less important columns are in a second table that opens on a click.
 """
 
 from __future__ import annotations
@@ -15,11 +16,18 @@ from typing import Any
 
 from kit.core.statistics import Estimate
 from kit.core.units import UNKNOWN, span, words
-from kit.experiments.page_templates import document, shown
-from kit.experiments.records import DONE, FAILED, RUN, UNREADABLE, Executed, scalars
+from kit.experiments.page_templates import document, picture_markup
+from kit.experiments.records import (
+    DONE,
+    FAILED,
+    RUN_COLUMNS,
+    UNREADABLE,
+    ExecutedRun,
+    scalars,
+)
 from kit.plots import Table, dots
 
-# What to look at first, by the kind of record; of another kind, its first estimates.
+# The columns to show first, by kind of record; for other kinds, the first estimates.
 KEYS = {
     "RunCost": (
         "ratio.step_time",
@@ -47,49 +55,49 @@ LABELS = {
     "machine.accelerator": "accelerator",
     "machine.torch": "PyTorch",
 }
-RULE = ("the rule of three", 3.0)  # what articles say of ratio.step_time
-MOST = 8  # key numbers in a line
+RULE = ("the rule of three", 3.0)  # what articles say about ratio.step_time
+MOST = 8  # key numbers of a run
 MOST_DRAWN = 30  # runs in a picture
 MOST_SHOWN = 500  # runs of a notebook on the page
-MOST_COLUMNS = 200  # of them below
-LONG = 30  # characters that want more room than a word
-MACHINE = ("machine.cpu", "machine.accelerator", "machine.torch")  # told beside the parameters
-UNSAID = (None, "none", "default")  # values that need no word in the name of a run
-OPEN = "not decided yet"  # how the verdict begins of a claim that nothing decided
+MOST_COLUMNS = 200  # in the second table
+LONG = 30  # characters: longer values need a wide column
+MACHINE = ("machine.cpu", "machine.accelerator", "machine.torch")  # shown beside the parameters
+UNNAMED = (None, "none", "default")  # values that are left out of the name of a run
+OPEN = "not decided yet"  # how the verdict on an undecided claim begins
 UNKNOWN_SOURCE = "Files that cannot be read"
 MARKS = {DONE: "●", FAILED: "▲", UNREADABLE: "✕"}
-NUMBERS = (int, float)  # not bool, which Python counts among whole numbers
+NUMBERS = (int, float)  # but not bool, which is an int in Python
 UNITS = {"s": "s", "seconds": "s", "bytes": "B", "flops": "FLOP", "share": "%", "joules": "J"}
 
 
-def counted(runs: Sequence[Executed]) -> str:
-    """How many runs, and how they ended.
+def count_runs(runs: Sequence[ExecutedRun]) -> str:
+    """How many runs there are, and how they ended.
 
-    >>> counted([Executed("a", "lesson.ipynb", "done"), Executed("b", "lesson.ipynb", "failed")])
+    >>> count_runs([ExecutedRun("a", "a.ipynb", "done"), ExecutedRun("b", "a.ipynb", "failed")])
     '2 runs of 1 notebook: 1 done, 1 failed.'
     """
     ends = Counter(run.status for run in runs)
-    told = ", ".join(f"{ends[status]:,} {status}" for status in MARKS if ends[status])
+    counts = ", ".join(f"{ends[status]:,} {status}" for status in MARKS if ends[status])
     notebooks = {run.notebook for run in runs if run.notebook}
-    return f"{_many(len(runs), 'run')} of {_many(len(notebooks), 'notebook')}: {told}."
+    return f"{_many(len(runs), 'run')} of {_many(len(notebooks), 'notebook')}: {counts}."
 
 
-def page(name: str, runs: Sequence[Executed], decided: Table) -> str:
-    """The page as one text; it links to the runs and the tables, and asks for nothing."""
+def page(name: str, runs: Sequence[ExecutedRun], decided: Table) -> str:
+    """The page as text; it links to the runs and the tables, and loads no other file."""
     spent = sum(run.seconds or 0 for run in runs)
     dates = sorted(run.date for run in runs if run.date)
-    when = f" Begun from {dates[0]} to {dates[-1]} (UTC);" if dates else ""
+    when = f" Started from {dates[0]} to {dates[-1]} (UTC);" if dates else ""
     groups = _by_notebook(runs)
     main = _main_group(groups)
     known = [row for row in decided.rows if not row[3].startswith(OPEN)]
     return document(
         "report",
         title=f"The runs in {name}/",
-        headline=headline(main) or counted(runs),
-        told=f"{counted(runs)}{when} {words(spent, 's')} in all.",
+        headline=headline(main) or count_runs(runs),
+        summary=f"{count_runs(runs)}{when} {words(spent, 's')} in all.",
         picture=_picture(main),
         decided=known,
-        counted_claims=decided.caption,
+        decided_caption=decided.caption,
         undecided=[row for row in decided.rows if row not in known],
         sections=[_section(notebook, group) for notebook, group in groups.items()],
     )
@@ -98,30 +106,31 @@ def page(name: str, runs: Sequence[Executed], decided: Table) -> str:
 # --- The sentence and the picture ----------------------------------------------------------------
 
 
-def headline(runs: Sequence[Executed]) -> str:
-    """What these runs of a notebook found, in one sentence; "" if they measured nothing."""
+def headline(runs: Sequence[ExecutedRun]) -> str:
+    """What these runs of one notebook found, in one sentence; "" if they measured nothing."""
     values = _values(runs)
     if not values:
         return ""
     name, unit = _first_key(runs), next(iter(values.values()))[3]
     least, most = (choose(values, key=lambda run: values[run][0]) for choose in (min, max))
     low, high = (words(values[run][0], unit) for run in (least, most))
-    told = low if low == high else span(values[least][0], values[most][0], unit)
+    values_text = low if low == high else span(values[least][0], values[most][0], unit)
     count = "in one run" if len(values) == 1 else f"in {len(values):,} runs"
     if name != "ratio.step_time":
         which = "" if len(values) == 1 else f" ({least} to {most})"
-        return f"{readable(name).capitalize()}: {told}{which}, {count}."
+        return f"{readable(name).capitalize()}: {values_text}{which}, {count}."
     bills = [run.main for run in runs if run.status == DONE and run.main.get("kind") == "RunCost"]
     reached = sum(bill["reached"] for bill in bills)
     kinds = {bill["workload"] for bill in bills}
     count += f" of {_many(len(kinds), 'workload')}" if len(kinds) > 1 else f" of {min(kinds)}"
     target = f"{reached:,} of {len(bills):,} reached the target score"
-    step = f"A training step takes {told.replace('×', 'times')} the time of a prediction"
-    return f"{step} of the same batch, {count}; {target}."
+    times = values_text.replace("×", "times")
+    step = f"A training step takes {times} as long as a prediction of the same batch"
+    return f"{step}, {count}; {target}."
 
 
-def _picture(runs: Sequence[Executed]) -> Any:
-    """The main quantity of each run with its interval; nothing if there is none."""
+def _picture(runs: Sequence[ExecutedRun]) -> Any:
+    """A picture of the main quantity of each run with its interval; "" without a main quantity."""
     values = _values(runs)
     if not values:
         return ""
@@ -132,33 +141,35 @@ def _picture(runs: Sequence[Executed]) -> Any:
     unit = ordered[0][1][3]
     ends = [end for value in drawn.values() for end in value]
     log = min(ends) > 0 and max(ends) > 30 * min(ends)
-    ends_told = [f"{words(value[0], unit)} ({run})" for run, value in (ordered[0], ordered[-1])]
-    told = "from " + " to ".join(ends_told) if len(values) > 1 else ends_told[0]
-    caption = f"{readable(name).capitalize()}, in {_many(len(values), 'run')}: {told}. "
+    extremes = [f"{words(value[0], unit)} ({run})" for run, value in (ordered[0], ordered[-1])]
+    values_text = "from " + " to ".join(extremes) if len(values) > 1 else extremes[0]
+    caption = f"{readable(name).capitalize()}, in {_many(len(values), 'run')}: {values_text}. "
     caption += "Bars: 95 % intervals, where they are known."
     caption += f" Every {step}th run is drawn." if step > 1 else ""
     level = RULE if name == "ratio.step_time" else None
-    return shown(dots(drawn, readable(name), caption=caption, unit=unit, log=log, level=level))
+    return picture_markup(
+        dots(drawn, readable(name), caption=caption, unit=unit, log=log, level=level)
+    )
 
 
-def _main_group(groups: dict[str, list[Executed]]) -> list[Executed]:
-    """The notebook whose runs say most: both bills before other records, then the most runs."""
+def _main_group(groups: dict[str, list[ExecutedRun]]) -> list[ExecutedRun]:
+    """The runs of the main notebook: one with both bills, then the one with the most runs."""
 
-    def says(runs: list[Executed]) -> tuple[bool, int]:
+    def importance(runs: list[ExecutedRun]) -> tuple[bool, int]:
         return _first_key(runs) == "ratio.step_time", len(_values(runs))
 
-    return max(groups.values(), key=says)
+    return max(groups.values(), key=importance)
 
 
-def _first_key(runs: Sequence[Executed]) -> str:
+def _first_key(runs: Sequence[ExecutedRun]) -> str:
     done = [run for run in runs if run.status == DONE]
     names = list(dict.fromkeys(name for run in done for name in run.row()))
     keys = _keys(done, _measured(names))
     return keys[0] if keys else ""
 
 
-def _values(runs: Sequence[Executed]) -> dict[str, tuple[float, float, float, str]]:
-    """The main quantity by the name of its run: value, low, high, unit; those that are known."""
+def _values(runs: Sequence[ExecutedRun]) -> dict[str, tuple[float, float, float, str]]:
+    """The main quantity of each run, by run name: value, low, high, unit; unknown ones left out."""
     key, names = _first_key(runs), _names(runs)
     found: dict[str, tuple[float, float, float, str]] = {}
     for run in runs if key else ():
@@ -169,7 +180,7 @@ def _values(runs: Sequence[Executed]) -> dict[str, tuple[float, float, float, st
             continue
         low, high = (_finite(row.get(f"{key}.{end}")) for end in ("low", "high"))
         low, high = (value if end is None else end for end in (low, high))
-        found[names[run.run]] = (value, min(low, value), max(high, value), unit)
+        found[names[run.name]] = (value, min(low, value), max(high, value), unit)
     return found
 
 
@@ -177,23 +188,23 @@ def _finite(value: Any) -> float | None:
     return value if type(value) in NUMBERS and math.isfinite(value) else None
 
 
-def _names(runs: Sequence[Executed]) -> dict[str, str]:
-    """A short name for each run: what was varied; where that is not unique, with its file."""
+def _names(runs: Sequence[ExecutedRun]) -> dict[str, str]:
+    """A short name for each run: its varied parameters, and its file if they are not unique."""
     rows = [run.row() for run in runs]
     varied = [name for name in _varied(rows) if name.startswith("parameter.")]
-    told = [
-        ", ".join(_named(n, row[n]) for n in varied if row.get(n) not in UNSAID) for row in rows
+    names = [
+        ", ".join(_named(n, row[n]) for n in varied if row.get(n) not in UNNAMED) for row in rows
     ]
-    told = [name or "defaults" for name in told] if varied else told
-    twice = {name for name, n in Counter(told).items() if n > 1 or not name}
+    names = [name or "defaults" for name in names] if varied else names
+    twice = {name for name, n in Counter(names).items() if n > 1 or not name}
     return {
-        run.run: _cut(f"{name} · {run.run}".strip(" ·") if name in twice else name)
-        for run, name in zip(runs, told, strict=True)
+        run.name: _cut(f"{name} · {run.name}".strip(" ·") if name in twice else name)
+        for run, name in zip(runs, names, strict=True)
     }
 
 
 def _named(name: str, value: Any) -> str:
-    """A word stands for itself; a number or a yes needs its name."""
+    """A text as it is; a number or a boolean with the name of its parameter."""
     return value if isinstance(value, str) else f"{readable(name)} {value}"
 
 
@@ -204,62 +215,68 @@ def _cut(text: str, most: int = 60) -> str:
 # --- The tables ----------------------------------------------------------------------------------
 
 
-def _by_notebook(runs: Iterable[Executed]) -> dict[str, list[Executed]]:
-    """The runs of each notebook, those first that did not end well."""
-    groups: dict[str, list[Executed]] = {}
+def _by_notebook(runs: Iterable[ExecutedRun]) -> dict[str, list[ExecutedRun]]:
+    """The runs of each notebook, the failed and unreadable ones first."""
+    groups: dict[str, list[ExecutedRun]] = {}
     for run in sorted(runs, key=lambda run: run.status == DONE):
         groups.setdefault(run.notebook, []).append(run)
     return dict(sorted(groups.items(), key=lambda group: (not group[0], group[0])))
 
 
-def _asked(names: Iterable[str]) -> list[str]:
+def _conditions(names: Iterable[str]) -> list[str]:
+    """The columns that are parameters or describe the machine."""
     return [name for name in names if name.startswith("parameter.") or name in MACHINE]
 
 
 def _varied(rows: list[dict[str, Any]]) -> list[str]:
-    names = _asked(dict.fromkeys(name for row in rows for name in row))
+    names = _conditions(dict.fromkeys(name for row in rows for name in row))
     return [name for name in names if len({repr(row.get(name)) for row in rows}) > 1]
 
 
-def _section(notebook: str, runs: list[Executed]) -> dict[str, Any]:
-    """One notebook's runs: what they share, the key columns of each, and below all columns."""
+def _section(notebook: str, runs: list[ExecutedRun]) -> dict[str, Any]:
+    """The section of one notebook: its shared values, its key columns, and all its columns."""
     rows = [run.row() for run in runs]
     names = list(dict.fromkeys(name for row in rows for name in row))
     varied = _varied(rows)
     units = {f"parameter.{name}": unit for run in runs for name, unit in run.units.items()}
     measured = _measured([n for n in names if not n.startswith(("parameter.", "machine."))])
-    few = runs[:MOST_SHOWN]
-    before = [*varied[:MOST], "seconds"]
-    more = f"{len(runs) - len(few):,} more runs are in runs.csv." if len(runs) > len(few) else ""
-    keys = _keys(runs, measured)
-    below = measured[:MOST_COLUMNS]
+    shown = runs[:MOST_SHOWN]
+    hidden = len(runs) - len(shown)
+    key_columns = [*varied[:MOST], "seconds"]
+    all_measured = measured[:MOST_COLUMNS]
     return {
         "title": _cut(notebook.removesuffix(".ipynb").replace("-", " ")) or UNKNOWN_SOURCE,
         "n": len(runs),
         "same": [
             (readable(name), _cell(rows[0], name, units)[0])
-            for name in _asked(names)
+            for name in _conditions(names)
             if name not in varied and rows[0].get(name) not in (None, "")
         ],
-        "table": _table(few, before, keys, units),
-        "rest": _table(few, [*varied, "seconds", "date"], below, units) if below else None,
+        "table": _table(shown, key_columns, _keys(runs, measured), units),
+        "rest": (
+            _table(shown, [*varied, "seconds", "date"], all_measured, units)
+            if all_measured
+            else None
+        ),
         "measured": len(measured),
-        "left_out": more,
+        "left_out": f"{hidden:,} more runs are in runs.csv." if hidden else "",
     }
 
 
 def _measured(names: list[str]) -> list[str]:
-    """The columns of the main record; the value, ends and unit of an estimate are one."""
+    """The columns of the main record; value, low, high and unit of an estimate are one column."""
     bases = {name.removesuffix(".low") for name in names if name.endswith(".low")}
     there = set(names)
     estimates = {base for base in bases if {f"{base}.value", f"{base}.high"} <= there}
-    pairs = ((name, name.rpartition(".")[0]) for name in names if name not in (*RUN, "kind"))
+    pairs = (
+        (name, name.rpartition(".")[0]) for name in names if name not in (*RUN_COLUMNS, "kind")
+    )
     own = ((n, base) for n, base in pairs if not n.startswith(("parameter.", "machine.")))
     return list(dict.fromkeys(base if base in estimates else name for name, base in own))
 
 
-def _keys(runs: Sequence[Executed], measured: list[str]) -> list[str]:
-    """The columns to show first: those named for the kind of record, else its estimates."""
+def _keys(runs: Sequence[ExecutedRun], measured: list[str]) -> list[str]:
+    """The columns to show first: the key columns of the kind of record, else its estimates."""
     named = [name for run in runs for name in KEYS.get(run.main.get("kind", ""), ())]
     found = {name for run in runs for name, _ in scalars(run.main)}
     estimates = [name for name in measured if name not in found]
@@ -267,29 +284,29 @@ def _keys(runs: Sequence[Executed], measured: list[str]) -> list[str]:
 
 
 def _table(
-    runs: list[Executed], before: list[str], numbers: list[str], units: dict[str, str]
+    runs: list[ExecutedRun], before: list[str], numbers: list[str], units: dict[str, str]
 ) -> dict[str, Any]:
-    """A line per run; where a run failed, its error takes the place of its numbers."""
+    """A line per run; a failed run shows its error instead of its numbers."""
     rows = [run.row() for run in runs]
     after = numbers or ["error"]
     kinds = {name: _kind(rows, name) for name in (*before, *after)}
 
     def cells(row: dict[str, Any], names: list[str]) -> list[dict[str, Any]]:
-        told = ((name, *_cell(row, name, units)) for name in names)
-        return [{"kind": kinds[n], "text": t, "interval": i, "span": 1} for n, t, i in told]
+        texts = ((name, *_cell(row, name, units)) for name in names)
+        return [{"kind": kinds[n], "text": t, "interval": i, "span": 1} for n, t, i in texts]
 
-    def ended(run: Executed, row: dict[str, Any]) -> list[dict[str, Any]]:
+    def result_cells(run: ExecutedRun, row: dict[str, Any]) -> list[dict[str, Any]]:
         if run.status == DONE:
             return cells(row, after)
         return [{"kind": "error", "text": run.error, "interval": "", "span": len(after)}]
 
     lines = [
         {
-            "run": _run_name(run),
+            "run": _short_name(run),
             "link": run.link,
             "status": run.status,
             "mark": MARKS[run.status],
-            "cells": cells(row, before) + ended(run, row),
+            "cells": cells(row, before) + result_cells(run, row),
         }
         for run, row in zip(runs, rows, strict=True)
     ]
@@ -297,14 +314,14 @@ def _table(
     return {"head": head, "lines": lines}
 
 
-def _run_name(run: Executed) -> str:
-    """The name of a run without what all runs of a sweep begin and end with."""
-    short = re.sub(r"-[0-9a-f]{12}$", "", run.run)
-    return short.removeprefix(f"{run.notebook.removesuffix('.ipynb')}-") or run.run
+def _short_name(run: ExecutedRun) -> str:
+    """The name of a run without the notebook's name before it and the id after it."""
+    short = re.sub(r"-[0-9a-f]{12}$", "", run.name)
+    return short.removeprefix(f"{run.notebook.removesuffix('.ipynb')}-") or run.name
 
 
 def _kind(rows: list[dict[str, Any]], name: str) -> str:
-    """Whether a column holds numbers, which stand to the right, words, or long ones."""
+    """The kind of a column: numbers (aligned right), words, or long texts."""
     values = [row.get(name, row.get(f"{name}.value")) for row in rows]
     if all(type(value) in (*NUMBERS, NoneType) for value in values):
         return "number"
@@ -321,7 +338,7 @@ def _cell(row: dict[str, Any], name: str, units: dict[str, str]) -> tuple[str, s
     value = row.get(name)
     if value is None:
         return UNKNOWN, ""
-    if name.startswith("parameter."):  # as it was given
+    if name.startswith("parameter."):  # exactly as given
         return f"{value} {units.get(name, '')}".strip(), ""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return str(value), ""
@@ -330,7 +347,7 @@ def _cell(row: dict[str, Any], name: str, units: dict[str, str]) -> tuple[str, s
 
 
 def unit_of(name: str) -> str:
-    """The unit that the name of a number ends with, as the kit's records have it.
+    """The unit in which a column is measured, from the end of its name.
 
     >>> unit_of("training.seconds_s"), unit_of("inference.examples_per_s"), unit_of("busy_share")
     ('s', 'examples/s', '%')
@@ -345,7 +362,7 @@ def unit_of(name: str) -> str:
 
 
 def readable(name: str) -> str:
-    """What a column is called on the page.
+    """The label of a column on the page.
 
     >>> readable("parameter.batch_size"), readable("training.seconds_s")
     ('batch size', 'time of the whole training')

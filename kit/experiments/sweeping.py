@@ -1,8 +1,8 @@
-"""Carrying out a plan on this machine: run by run, or several at once if asked.
+"""Run a plan on this machine, one run after the other or several at a time.
 
-A run is done when its executed notebook stands in the folder under its own name, to which it is
-moved in one step. Whatever ends a sweep, also a power cut, loses at most the runs in progress;
-the same command goes on with what is left.
+A run is done when its executed notebook is in the folder under its own name. The file gets there in
+one step. If a sweep is stopped, even by a power cut, only the runs in progress are lost, and the
+same command continues with the runs that are left.
 """
 
 from __future__ import annotations
@@ -19,41 +19,41 @@ from uuid import uuid4
 from filelock import FileLock, Timeout
 
 from kit.core.errors import BadValue
-from kit.experiments.execution import SWEEP, end_kernels, execute
-from kit.experiments.machine_lock import Say, turn
-from kit.experiments.outputs import check_place, keep
-from kit.experiments.plans import Plan, Run
+from kit.experiments.execution import STARTED_BY, end_kernels, execute_notebook
+from kit.experiments.machine_lock import Say, machine_lock
+from kit.experiments.outputs import check_writable, save_notebook
+from kit.experiments.plans import Plan, PlannedRun
 from kit.experiments.records import FAILED_END
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """A run that has ended, and the file that tells how."""
+    """A run that has ended, and its file."""
 
-    run: Run
+    run: PlannedRun
     path: Path
     seconds: float | None
     error: str = ""
 
 
 @contextmanager
-def alone_in(folder: Path) -> Iterator[None]:
-    """A folder in which no other sweep writes meanwhile, without the drafts of a killed one.
+def lock_folder(folder: Path) -> Iterator[None]:
+    """Lock a folder against other sweeps, and remove the drafts of a killed one.
 
     Raises
     ------
     BadValue
-        Another sweep writes there, or nothing can be written.
+        Another sweep writes there, or the folder is not writable.
     """
-    check_place(folder / "a run.ipynb")
+    check_writable(folder / "a run.ipynb")
     try:
         lock = FileLock(folder / ".lock")
         lock.acquire(timeout=0)
     except Timeout as error:
-        told = "wait for its end, or give another folder"
-        raise BadValue(f"{folder}: another sweep is writing there; {told}.") from error
+        advice = "wait until it ends, or give another folder"
+        raise BadValue(f"{folder}: another sweep is writing there; {advice}.") from error
     except OSError as error:
-        raise BadValue(f"{folder}: needs a folder that can be written to ({error}).") from error
+        raise BadValue(f"{folder} cannot be written to ({error}); give another folder.") from error
     try:
         for draft in folder.glob("*.ipynb.*.part"):  # see `kit.core.files.atomic_write`
             draft.unlink()
@@ -62,67 +62,68 @@ def alone_in(folder: Path) -> Iterator[None]:
         lock.release()
 
 
-def carry_out(
+def run_plan(
     plan: Plan,
-    runs: Sequence[Run],
+    runs: Sequence[PlannedRun],
     folder: Path,
-    at_once: int = 1,
+    parallel: int = 1,
     say: Say | None = None,
     limit_s: float | None = None,
 ) -> Generator[Outcome, None, None]:
-    """Run each of these runs of a plan on this machine; yields each as it ends.
+    """Run these runs of a plan on this machine; yields the outcome of each as it ends.
 
     Parameters
     ----------
-    at_once
-        How many go at the same time. One: each waits until no other run of the kit computes on
-        this machine. More: the sweep waits once, and each timing tells that it was not alone.
+    parallel
+        How many runs go at the same time. One: each waits until no other run of the kit computes
+        on this machine. More: the sweep waits once, and each timing notes that others ran.
     say
-        Is told if there is something to wait for, and of each cell that takes long.
+        Called with a line if the sweep has to wait, and for each cell that takes long.
     limit_s
-        The most seconds for a cell; None: as long as it needs.
+        The most seconds for a cell; None: no limit.
     """
-    groups = [[run] for run in runs] if at_once == 1 else [runs]
+    groups = [[run] for run in runs] if parallel == 1 else [runs]
     for group in groups:
-        with turn(say, at_once) as told:
-            yield from _together(plan, group, folder, at_once, told, limit_s, say)
+        with machine_lock(say, parallel) as kernel_env:
+            yield from _run_parallel(plan, group, folder, parallel, kernel_env, limit_s, say)
 
 
-def _together(
+def _run_parallel(
     plan: Plan,
-    runs: Sequence[Run],
+    runs: Sequence[PlannedRun],
     folder: Path,
-    at_once: int,
-    told: dict[str, str],
+    parallel: int,
+    kernel_env: dict[str, str],
     limit_s: float | None,
     say: Say | None,
 ) -> Generator[Outcome, None, None]:
-    """Run these at once, in a kernel each. If something stops us, the kernels end, too."""
-    told = {**told, SWEEP: (mark := uuid4().hex)}
+    """Run these at the same time, in a kernel each. If the sweep is stopped, the kernels end."""
+    kernel_env = {**kernel_env, STARTED_BY: (mark := uuid4().hex)}
     origin, work = str(plan.notebook), plan.notebook.parent
 
-    def one(run: Run) -> tuple[Any, str]:
-        return execute(plan.source, origin, run.given, work, told, limit_s, run.name, say)
+    def execute(run: PlannedRun) -> tuple[Any, str]:
+        options = (work, kernel_env, limit_s, run.name, say)
+        return execute_notebook(plan.source, origin, run.given, *options)
 
-    pool = ThreadPoolExecutor(at_once)  # threads suffice: the kernels are processes
-    begun = {pool.submit(one, run): run for run in runs}
+    pool = ThreadPoolExecutor(parallel)  # threads suffice: the kernels are processes
+    futures = {pool.submit(execute, run): run for run in runs}
     try:
-        for future in as_completed(begun):
-            yield keep_outcome(begun.pop(future), *future.result(), folder)
+        for future in as_completed(futures):
+            yield save_outcome(futures.pop(future), *future.result(), folder)
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
-        while not all(future.done() for future in begun):
+        while not all(future.done() for future in futures):
             end_kernels(mark)
             time.sleep(0.1)
 
 
-def keep_outcome(run: Run, executed: Any, error: str, folder: Path) -> Outcome:
-    """Write an executed notebook into the folder, in the place of an earlier failure."""
+def save_outcome(run: PlannedRun, executed: Any, error: str, folder: Path) -> Outcome:
+    """Write an executed notebook into the folder; it replaces an earlier failure."""
     seconds = executed.metadata.papermill.get("duration")
     failed = folder / f"{run.name}{FAILED_END}"
     if error:
-        return Outcome(run, keep(executed, failed), seconds, error)
-    path = keep(executed, folder / f"{run.name}.ipynb")
+        return Outcome(run, save_notebook(executed, failed), seconds, error)
+    path = save_notebook(executed, folder / f"{run.name}.ipynb")
     for old in folder.glob(f"*-{run.id}{FAILED_END}"):
         old.unlink()
     return Outcome(run, path, seconds)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from kit.core.errors import KitError, UnknownName
-from kit.experiments.outputs import check_place, keep_text
+from kit.experiments.outputs import check_writable, save_text
 from kit.experiments.parameters import Parameter
 
 _LIST = (
@@ -89,13 +89,13 @@ def run_job(
     processes = Processes.here(devices.device(device, threads=threads))
     if processes.keeps:
         for path in filter(None, (history, options.get("checkpoint"))):
-            check_place(path)
+            check_writable(path)
     devices.seed(seed)
     net = work.model(model).to(processes.device)
     result = train(net, work, **settings, seed=seed, live=False)
     if history and processes.keeps:
         try:
-            keep_text(json.dumps(result.to_dict()), history)
+            save_text(json.dumps(result.to_dict()), history)
         except KitError as error:  # the training is done: show its result with the error
             raise KitError(f"{result!r}. {error}") from error
     return "" if processes.rank else repr(result)

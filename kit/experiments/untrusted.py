@@ -1,9 +1,8 @@
-"""Notebooks that strangers wrote, read within bounds: what does not fit is refused with a reason.
+"""Read notebooks that other people wrote within limits; refuse the rest with a reason.
 
-A class hands in files, a group shares a folder. So a file is opened only if it is an ordinary one
-(no link, no pipe), it is read only up to a size, and its records are checked before anything uses
-them: their shape, and how deep, long and many they are. What passes is plain text without control
-characters, numbers and truth values.
+Students hand in files, and groups share folders. So only an ordinary file (no link, no pipe) is
+opened, and only up to a size. Its records are checked before they are used: their shape, depth,
+length and number. What passes is plain text without control characters, numbers, and booleans.
 """
 
 from __future__ import annotations
@@ -27,13 +26,13 @@ DEPTH = 10  # of a record
 TEXT = 2_000  # characters
 NAME = 200  # characters
 
-# What commands a terminal, and what turns the direction of the text that follows.
+# Characters that control a terminal, or change the direction of the text after them.
 CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]+")
 
 NUMBER = (int, float, type(None))  # None: unknown
 WORDS = (str, type(None))
 OBJECT = (dict, type(None))
-CALLED: dict[Any, str] = {
+NEEDED: dict[Any, str] = {
     NUMBER: "a number",
     bool: "true or false",
     list: "a list",
@@ -41,7 +40,7 @@ CALLED: dict[Any, str] = {
 }
 ESTIMATE = {"value": NUMBER, "low": NUMBER, "high": NUMBER}
 
-# What reports rely on, by the kind of record; a record may hold more. Other kinds have any shape.
+# What reports need, by kind of record. A record may have more fields; other kinds are unchecked.
 SHAPES: dict[str, dict[str, Any]] = {
     "Machine": {
         **dict.fromkeys(("cpu", "accelerator", "torch", "system"), WORDS),
@@ -64,34 +63,34 @@ SHAPES: dict[str, dict[str, Any]] = {
 }
 
 
-def notebooks(folder: Path) -> list[Path]:
-    """All that is called *.ipynb in a folder, in order; folders behind links are left out.
+def find_notebooks(folder: Path) -> list[Path]:
+    """All *.ipynb files in a folder and inside it, sorted; links to folders are not followed.
 
     Raises
     ------
     BadValue
-        There is no such folder, or it holds more than `NOTEBOOKS`.
+        There is no such folder, or it has more than `NOTEBOOKS` notebooks.
     """
     if not folder.is_dir():
-        raise BadValue(f"{folder}: no such folder; needs one with executed notebooks.")
+        raise BadValue(f"{folder}: no such folder; give one with executed notebooks.")
     paths: list[Path] = []
     for where, inside, files in os.walk(folder):
         inside[:] = [name for name in inside if name != ".ipynb_checkpoints"]
         paths += [Path(where, name) for name in (*inside, *files) if name.endswith(".ipynb")]
         if len(paths) > NOTEBOOKS:
             raise BadValue(
-                f"{folder}: holds more than {NOTEBOOKS:,} notebooks; give a folder inside it."
+                f"{folder}: has more than {NOTEBOOKS:,} notebooks; give a folder inside it."
             )
     return sorted(paths)
 
 
-def read(path: Path) -> Any:
-    """What a file holds as JSON; NaN becomes None, which is unknown.
+def read_json(path: Path) -> Any:
+    """The JSON in a file; NaN becomes None, which means unknown.
 
     Raises
     ------
     OSError
-        It is a link, no ordinary file, or larger than `NOTEBOOK_BYTES`.
+        It is a link, not an ordinary file, or larger than `NOTEBOOK_BYTES`.
     ValueError
         It is not JSON in UTF-8.
     """
@@ -100,22 +99,22 @@ def read(path: Path) -> Any:
     return json.loads(text, parse_constant=constants.get)
 
 
-def plain(given: Any, what: str, most: int = TEXT) -> str:
-    r"""Text in one line, without control characters and lone surrogates, cut if it is too long.
+def plain_text(given: Any, what: str, most: int = TEXT) -> str:
+    r"""The text in one line, without control characters and lone surrogates, cut to a length.
 
-    >>> plain("a\n\x1b[31mb", "error"), plain("abcdef", "name", 3)
+    >>> plain_text("a\n\x1b[31mb", "error"), plain_text("abcdef", "name", 3)
     ('a [31mb', 'abc…')
     """
     if not isinstance(given, str):
         raise ValueError(f"{what} is {_called(given)}; needs text")
-    text = " ".join(visible(given[: most + 1]).split())
+    text = " ".join(printable(given[: most + 1]).split())
     return f"{text[:most]}…" if len(given) > most else text
 
 
-def visible(text: str) -> str:
-    r"""Text of any number of lines that a terminal only shows: it cannot clear or rename it.
+def printable(text: str) -> str:
+    r"""The text without characters that control a terminal; its lines stay.
 
-    >>> visible("a\x1b[2J\nb")
+    >>> printable("a\x1b[2J\nb")
     'a [2J\nb'
     """
     text = re.sub(r"[\ud800-\udfff]", "\ufffd", text)
@@ -123,76 +122,76 @@ def visible(text: str) -> str:
 
 
 def plain_object(given: Any, what: str) -> dict[str, Any]:
-    """A JSON object with all its text made plain.
+    """A JSON object in which all text is plain.
 
     Raises
     ------
     ValueError
-        It is none, it is nested too deeply, or a number in it is too large.
+        It is not an object, is nested too deeply, or has a number that is too large.
     """
     if not isinstance(given, dict):
         raise ValueError(f"{what} is {_called(given)}; needs an object")
-    return {plain(key, what, NAME): _plain(value, what, DEPTH) for key, value in given.items()}
+    return {plain_text(key, what, NAME): _plain(value, what, DEPTH) for key, value in given.items()}
 
 
 def _plain(given: Any, what: str, depth: int) -> Any:
     if depth == 0:
         raise ValueError(f"{what} is nested too deeply; needs at most {DEPTH} levels")
     if isinstance(given, dict):
-        return {plain(k, what, NAME): _plain(v, what, depth - 1) for k, v in given.items()}
+        return {plain_text(k, what, NAME): _plain(v, what, depth - 1) for k, v in given.items()}
     if isinstance(given, list):
         return [_plain(value, what, depth - 1) for value in given]
-    if isinstance(given, int) and abs(given) >= 2**63:  # True and False are small
+    if isinstance(given, int) and abs(given) >= 2**63:  # booleans are ints, but small
         if given.bit_length() > 1_000:
-            raise ValueError(f"{what} holds {_called(given)}; needs a number below 1e301")
+            raise ValueError(f"{what} has {_called(given)}; needs a number below 1e301")
         return float(given)
-    return plain(given, what) if isinstance(given, str) else given
+    return plain_text(given, what) if isinstance(given, str) else given
 
 
 def values_in(given: Any) -> int:
-    """How many values there are in something that was read as JSON."""
-    ahead, n = [given], 0
-    while ahead:
-        each = ahead.pop()
+    """The number of values in a JSON value."""
+    stack, n = [given], 0
+    while stack:
+        each = stack.pop()
         n += 1
-        ahead.extend(each.values() if isinstance(each, dict) else ())
-        ahead.extend(each if isinstance(each, list) else ())
+        stack.extend(each.values() if isinstance(each, dict) else ())
+        stack.extend(each if isinstance(each, list) else ())
     return n
 
 
-def checked(records: list[Any]) -> tuple[dict[str, Any], ...]:
-    """The records of a notebook, with plain text, each of the shape of its kind.
+def checked_records(records: list[Any]) -> tuple[dict[str, Any], ...]:
+    """The records of a notebook, with plain text, each in the shape of its kind.
 
     Raises
     ------
     ValueError
-        They are too many or too large, or one has another shape: which, and what it needs.
+        There are too many, or they are too large, or one has the wrong shape: what it needs.
     """
     if len(records) > RECORDS:
-        raise ValueError(f"it holds {len(records):,} records; needs at most {RECORDS:,}")
+        raise ValueError(f"it has {len(records):,} records; needs at most {RECORDS:,}")
     if (values := sum(map(values_in, records))) > VALUES:
-        raise ValueError(f"its records hold {values:,} values; need at most {VALUES:,}")
+        raise ValueError(f"its records have {values:,} values; need at most {VALUES:,}")
     return tuple(_record(record, i) for i, record in enumerate(records, 1))
 
 
 def _record(given: Any, i: int) -> dict[str, Any]:
     record = plain_object(given, f"record {i}")
-    kind = plain(record.get("kind"), f"the kind of record {i}", NAME)
+    kind = plain_text(record.get("kind"), f"the kind of record {i}", NAME)
     _check(record, SHAPES.get(kind, {}), f"record {i}, {kind}")
     return record
 
 
 def _check(given: dict[str, Any], shape: dict[str, Any], what: str) -> None:
     for name, needed in shape.items():
-        here, value = f"{what}: {name}", given.get(name)
+        field, value = f"{what}: {name}", given.get(name)
         if isinstance(needed, dict):
-            _check(plain_object(value, here), needed, here)
+            _check(plain_object(value, field), needed, field)
         elif not isinstance(value, needed) or (needed is NUMBER and isinstance(value, bool)):
-            raise ValueError(f"{here} is {_called(value)}; needs {CALLED.get(needed, 'text')}")
+            raise ValueError(f"{field} is {_called(value)}; needs {NEEDED.get(needed, 'text')}")
 
 
 def _called(given: Any) -> str:
-    """What something is, in a few words that do not repeat it."""
+    """The type of a value in a few words, without the value itself."""
     if isinstance(given, (dict, list)):
         return f"{'an object' if isinstance(given, dict) else 'a list'} of {len(given):,}"
     if isinstance(given, int) and not isinstance(given, bool):
