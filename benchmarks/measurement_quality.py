@@ -207,7 +207,7 @@ def markdown():
         f"| {label} | {' | '.join(told(run.get(key)) for run in kept)} |"
         for label, key in TOLD.items()
     ]
-    lines += ["", f"| the same call, asked so many times | {heads}"]
+    lines += ["", f"| the same call, measured this many times | {heads}"]
     lines += [
         f"| {tool}, {len(answers)} × | "
         f"{' | '.join(range_told(run['tools_say_s'][tool]) for run in kept)} |"

@@ -161,7 +161,7 @@ def test_watch_a_text_being_written(lab, page, screenshots):
     page.screenshot(path=screenshots / "chat-start.png")
 
     write.click()
-    numbers = re.compile(r"after .*s, then one every .*s; 1\.00 per reading .* characters/s: .* ×")
+    numbers = re.compile(r"after .*s, then one every .*s; 1\.00 per pass .* characters/s: .* ×")
     expect(told).to_have_text(numbers, timeout=60_000)
     shown = text.text_content()
     assert shown.startswith("The ") and len(shown) == 64
@@ -189,7 +189,7 @@ def test_watch_a_text_being_written(lab, page, screenshots):
     expect(panel).to_contain_text("0, the likeliest")
     panel.get_by_label("Show it").select_option("as fast as it comes")
     write.press("Enter")
-    expect(told).to_contain_text("per reading of the model", timeout=60_000)
+    expect(told).to_contain_text("per pass of the model", timeout=60_000)
     expect(panel.locator("svg")).to_contain_text("taller: several at once")
     assert text.text_content().startswith("def ")
     page.screenshot(path=screenshots / "chat-guessed-ahead.png")

@@ -110,7 +110,7 @@ def test_what_comes_is_what_generate_writes(panel, models, text, settings):
     assert [at for _, at in came] == sorted(at for _, at in came) and came[0][1] > 0
     assert (panel.last.text, panel.last.way) == (expected.text, expected.way)
     assert panel.ended["pieces"] == came and panel.ended["error"] == ""
-    assert panel.ended["told"] == in_words(panel.last, 25.0)
+    assert panel.ended["sentence"] == in_words(panel.last, 25.0)
 
 
 def test_what_the_buttons_do_can_be_done_without_them(panel):
@@ -151,11 +151,11 @@ def test_the_numbers_in_words():
     times = {"arrivals_s": (0.5, 0.75, 1.0), "arrived": (1, 2, 2)}
     written = Generation(((1,),), ((1, 2, 3, 4, 5),), **times, way="with a cache", device="cpu")
     assert in_words(written, 25.0) == (
-        "The first character came after 500 ms, then one every 125 ms; 1.67 per reading of the "
+        "The first character came after 500 ms, then one every 125 ms; 1.67 per pass of the "
         "model. In all, 5.00 characters/s: 0.200 × a reader's pace."
     )
     one = Generation(((1,),), ((1,),), (0.5,), (1,), way="with a cache", device="cpu")
-    assert "after 500 ms; 1.00 per reading" in in_words(one, 25.0)
+    assert "after 500 ms; 1.00 per pass" in in_words(one, 25.0)
 
 
 # --- Stop, and Write twice -----------------------------------------------------------------------
@@ -173,7 +173,9 @@ def test_stop_ends_after_the_token_being_computed(panel, models, held):
     assert panel.last.text == "The " + "".join(piece for piece, _ in pieces(panel))
     assert panel.last.arrivals_s == tuple(at for _, at in pieces(panel))
     assert panel.last.way == "with a cache, the likeliest"
-    assert panel.ended["told"].startswith("Stopped after 4 of 30 characters. The first character")
+    assert panel.ended["sentence"].startswith(
+        "Stopped after 4 of 30 characters. The first character"
+    )
     assert models["small"].training  # its mode is put back
     assert len(panel.write().tokens[0]) == 30  # and the next is not stopped
 
@@ -215,14 +217,14 @@ def test_an_error_is_shown_and_the_panel_stays_usable(panel, settings, told):
     for times in (1, 2):  # the same error twice is told twice
         press(panel, "write", **settings)
         wait(panel)
-        assert panel.ended["error"].startswith(told) and panel.ended["told"] == ""
+        assert panel.ended["error"].startswith(told) and panel.ended["sentence"] == ""
         assert panel.ended["run"] == times
     with pytest.raises((BadValue, UnknownName)):
         panel.write(**settings)
     assert panel.last is None
     press(panel, "write", **before)
     wait(panel)
-    assert panel.ended["error"] == "" and panel.ended["told"]
+    assert panel.ended["error"] == "" and panel.ended["sentence"]
     assert len(panel.last.tokens[0]) == 30
 
 

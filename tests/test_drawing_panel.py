@@ -121,10 +121,10 @@ def test_without_a_kernel_the_picture_stays():
 def test_the_example_is_named_and_what_is_read_is_said():
     panel = draw({"m": MLP()}, torch.ones(1, 8, 8), 7)
     assert 'alt="an example from the data, a 7, as 8 by 8 grey squares"' in panel.picture.value
-    assert panel.pad.told.startswith("m reads ")
+    assert panel.pad.spoken.startswith("m reads ")
     panel.pad.set_state({"bitmap": memoryview(bytes(BITMAP * BITMAP // 8))})
     panel._follow(None)
-    assert panel.pad.told == "m waits for ink"
+    assert panel.pad.spoken == "m waits for ink"
 
 
 def test_the_pad_brings_its_own_script():

@@ -65,7 +65,7 @@ def test_what_is_given_takes_the_recipes_place():
         (["vision", "--steps", "x"], "'x' is not a valid integer"),
         (["vision", "--steps", "2", "--epochs", "1"], "give one of them"),
         (["vision", "--optimizer", "sgd"], "no optimizer is called 'sgd'"),
-        (["vision", "--device", "gpu"], "asked for 'gpu', which is no device"),
+        (["vision", "--device", "gpu"], "asked for 'gpu', which is not a device"),
         (["vision", "--threads", "0"], "threads=0: needs a whole number"),
     ],
 )

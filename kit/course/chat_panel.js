@@ -150,7 +150,7 @@ function render({ model, el }) {
   const finish = () => {
     cancelAnimationFrame(frame);
     show(lastOf(run.pieces));
-    const { told: sentence, error } = run.ended;
+    const { sentence, error } = run.ended;
     told.textContent = error ? `✎ Not written: ${error}` : sentence;
     told.classList.toggle("error", Boolean(error));
     writing(false);

@@ -83,7 +83,7 @@ class Chat(anywidget.AnyWidget):
         self.last: Generation | None = None
         self.stopping = threading.Event()
         self._writing = threading.Lock()  # held while a text is written
-        self._told = ""  # of the last one, in a sentence
+        self._sentence = ""  # of the last one, in a sentence
         self._runs = 0
         super().__init__(names=list(models), settings=settings, reader=reader)
         self.on_msg(self._receive)
@@ -131,14 +131,14 @@ class Chat(anywidget.AnyWidget):
 
     def _write(self, given: dict[str, Any]) -> Generation:
         """Write a text, and say how it ended, whichever way it does."""
-        bursts, told, error = _Bursts(self), "", ""
+        bursts, sentence, error = _Bursts(self), "", ""
         try:
             self.last = self._written(given, bursts)
             new, asked = sum(self.last.arrived), self.settings["max_new_tokens"]
             if new < asked:
-                told = f"Stopped after {new:,} of {asked:,} characters. "
-            told += in_words(self.last, self.reader)
-            self._told = told
+                sentence = f"Stopped after {new:,} of {asked:,} characters. "
+            sentence += in_words(self.last, self.reader)
+            self._sentence = sentence
             return self.last
         except BaseException as raised:
             kind = "" if isinstance(raised, KitError) else f"{type(raised).__name__}: "
@@ -148,7 +148,12 @@ class Chat(anywidget.AnyWidget):
             self._writing.release()  # first: who sees the end may ask for the next
             bursts.send()
             self._runs += 1  # the same error twice is news, too
-            end = {"prompt": bursts.prompt, "pieces": bursts.pieces, "told": told, "error": error}
+            end = {
+                "prompt": bursts.prompt,
+                "pieces": bursts.pieces,
+                "sentence": sentence,
+                "error": error,
+            }
             self.ended = {"run": self._runs, **end}
 
     def _written(self, given: dict[str, Any], bursts: _Bursts) -> Generation:
@@ -165,26 +170,26 @@ class Chat(anywidget.AnyWidget):
         return generate(model, prompt, text=self.text, seed=self.seed, on_tokens=bursts, **options)
 
     def __repr__(self) -> str:
-        return f"{PURPOSE} ({', '.join(self.names)}). {self._told or 'Nothing is written yet.'}"
+        return f"{PURPOSE} ({', '.join(self.names)}). {self._sentence or 'Nothing is written yet.'}"
 
     def _repr_mimebundle_(self, **options: Any) -> Any:
         fallback = f"<p>{html.escape(PURPOSE)} <i>(in JupyterLab)</i>.</p>"
         if self.last:
             fallback += (
                 '<pre style="white-space:pre-wrap;overflow-wrap:anywhere">'
-                f"{html.escape(self.last.text)}</pre><p>{html.escape(self._told)}</p>"
+                f"{html.escape(self.last.text)}</pre><p>{html.escape(self._sentence)}</p>"
             )
         return shown_with(self, fallback, repr(self))
 
 
 def in_words(written: Generation, reader: float) -> str:
-    """When the characters of one text came, in a sentence; `reader` reads so many per second."""
-    told = f"The first character came after {words(written.ttft_s, 's')}"
+    """When the characters of one text came, in a sentence; at `reader` characters per second."""
+    sentence = f"The first character came after {words(written.ttft_s, 's')}"
     if written.tpot_s is not None:
-        told += f", then one every {words(written.tpot_s, 's')}"
+        sentence += f", then one every {words(written.tpot_s, 's')}"
     pace = written.tokens_per_s
     return (
-        f"{told}; {digits(written.tokens_per_pass)} per pass of the model. In all, "
+        f"{sentence}; {digits(written.tokens_per_pass)} per pass of the model. In all, "
         f"{digits(pace)} characters/s: {words(pace / reader, '×')} a reader's pace."
     )
 
@@ -198,7 +203,7 @@ def chat(
     reader: float = 25.0,
     seed: int = 0,
 ) -> Chat:
-    """A panel on which one types a prompt and watches a model write, at the pace it was measured.
+    """A panel to type a prompt and watch a model write, at the measured pace.
 
     Parameters
     ----------

@@ -138,13 +138,13 @@ function render({ model, el }) {
   let still = null;
   const tell = () => {
     clearTimeout(still);
-    still = setTimeout(() => say(model.get("told")), STILL_MS);
+    still = setTimeout(() => say(model.get("spoken")), STILL_MS);
   };
-  model.on("change:told", tell);
+  model.on("change:spoken", tell);
   return () => {
     clearTimeout(timer);
     clearTimeout(still);
-    model.off("change:told", tell);
+    model.off("change:spoken", tell);
   };
 }
 

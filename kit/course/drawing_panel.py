@@ -200,7 +200,7 @@ class Pad(anywidget.AnyWidget):
     bitmap = traitlets.Bytes(bytes(BITMAP * BITMAP // 8)).tag(
         sync=True, from_json=lambda sent, _: bytes(sent)
     )
-    told = traitlets.Unicode().tag(sync=True)  # how it is read, for those who hear the page
+    spoken = traitlets.Unicode().tag(sync=True)  # how it is read, for those who hear the page
 
     @property
     def drawing(self) -> NDArray[np.bool_]:
@@ -224,7 +224,7 @@ class Panel(ipywidgets.HBox):
     def _show(self, image: Tensor, note: str) -> None:
         answers = probabilities(self.models, image)
         self.picture.value = picture_html(image, answers, note)
-        self.pad.told = "; ".join(f"{name} {reads(shares)}" for name, shares in answers.items())
+        self.pad.spoken = "; ".join(f"{name} {reads(shares)}" for name, shares in answers.items())
 
     def _follow(self, change: Any) -> None:
         self._show(to_image(self.pad.drawing), "your drawing")

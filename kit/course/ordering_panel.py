@@ -62,16 +62,16 @@ class GuessedOrder(Result):
 
     def __repr__(self) -> str:
         n, close = len(self.pairs), math.comb(len(self.measured), 2) - len(self.pairs)
-        told = f"{self.pairs_right} of {n} pairs in the right order (by chance: half)."
+        sentence = f"{self.pairs_right} of {n} pairs in the right order (by chance: half)."
         if not n:
-            told = f"Nothing to tell apart: all {close} pairs are too close."
+            sentence = f"Nothing to tell apart: all {close} pairs are too close."
         elif self.guess is None:
-            told = "No guess was made."
+            sentence = "No guess was made."
         if n and close:
-            told += f" Pairs too close to tell, and not counted: {close}."
+            sentence += f" Pairs too close to tell, and not counted: {close}."
         if self.unmeasured:
-            told += f" Not measured, so left out: {', '.join(self.unmeasured)}."
-        return told
+            sentence += f" Not measured, so left out: {', '.join(self.unmeasured)}."
+        return sentence
 
     def table(self) -> Table:
         """The measured order, and where the guess had each name."""
@@ -92,7 +92,7 @@ class GuessedOrder(Result):
         return Table(list(columns), list(zip(*columns.values(), strict=True)), repr(self))
 
     def to_dict(self) -> dict[str, Any]:
-        """Both orders, and the pairs; right ÷ told apart · 2 − 1 is Kendall's tau."""
+        """Both orders, and the pairs; right ÷ distinguishable · 2 − 1 is Kendall's tau."""
         values = {name: value.to_dict() for name, value in self.measured.items()}
         return {
             "guess": None if self.guess is None else list(self.guess),
@@ -178,14 +178,14 @@ class Order(anywidget.AnyWidget):
         return f"{self.question} Your guess: {', '.join(self.value or ['no guess yet'])}."
 
     def _repr_mimebundle_(self, **options: Any) -> Any:
-        tag, told = ("ol", "your guess") if self.value else ("ul", "a list to sort, in JupyterLab")
+        tag, hint = ("ol", "your guess") if self.value else ("ul", "a list to sort, in JupyterLab")
         items = "".join(f"<li>{html.escape(name)}</li>" for name in self.value or self.names)
-        question = f"<p><b>{html.escape(self.question)}</b> <i>({told})</i></p>"
+        question = f"<p><b>{html.escape(self.question)}</b> <i>({hint})</i></p>"
         return shown_with(self, f"{question}<{tag}>{items}</{tag}>", repr(self))
 
 
 def guess_order(names: Sequence[str], question: str = "In which order?") -> Order:
-    """A panel on which one puts the names in order, before anything is measured.
+    """A panel to put the names in order, before anything is measured.
 
     Parameters
     ----------
@@ -197,7 +197,7 @@ def guess_order(names: Sequence[str], question: str = "In which order?") -> Orde
     Raises
     ------
     BadValue
-        Fewer than two names, one of them twice, or one that is no text.
+        Fewer than two names, one of them twice, or one that is not a text.
 
     Seen first in lesson 08.
     """

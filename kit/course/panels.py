@@ -61,19 +61,19 @@ class Guess:
         return self.values[self.panel.chosen[0]]
 
     def __repr__(self) -> str:
-        told = "no guess yet" if self.value is None else words(self.value, self.unit)
-        return f"{self.question} Your guess: {told}."
+        sentence = "no guess yet" if self.value is None else words(self.value, self.unit)
+        return f"{self.question} Your guess: {sentence}."
 
     def beside(self, measured: float) -> Note:
         """The guess beside what was measured, in a sentence."""
-        told = f"measured: {words(measured, self.unit)}."
+        sentence = f"measured: {words(measured, self.unit)}."
         if self.value is None:
-            return Note(f"No guess was made; {told}")
-        told = f"Your guess: {words(self.value, self.unit)}; {told}"
+            return Note(f"No guess was made; {sentence}")
+        sentence = f"Your guess: {words(self.value, self.unit)}; {sentence}"
         if measured > 0:
             off = max(self.value / measured, measured / self.value)
-            told += f" Off by a factor of {digits(off)}."
-        return Note(told)
+            sentence += f" Off by a factor of {digits(off)}."
+        return Note(sentence)
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
         fallback = f"<p><b>{html.escape(self.question)}</b> <i>(a slider, in JupyterLab)</i></p>"

@@ -76,7 +76,7 @@ def _parse(name: str | torch.device | None, present: list[torch.device]) -> torc
         return torch.device(name)  # type: ignore[arg-type]
     except (RuntimeError, TypeError) as error:
         raise DeviceUnavailable(
-            f"asked for {name!r}, which is no device; present here: "
+            f"asked for {name!r}, which is not a device; present here: "
             f"{', '.join(d.type for d in present)}."
         ) from error
 

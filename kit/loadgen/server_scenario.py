@@ -102,7 +102,7 @@ class ServerResult(ScenarioResult):
 
         "yes" and "no" have 95 % confidence. The late queries are compared with what MLPerf's rule
         allows (`late_allowed`), for as many queries as are independent. If more queries arrive
-        than can be answered the verdict is "no", whatever the run shows: in a longer run their
+        than can be answered, the verdict stays "no", whatever the run shows: in a longer run their
         queue would grow without end.
         """
         if self.load and self.load.low >= 1:
