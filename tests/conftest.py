@@ -23,7 +23,7 @@ SLOW = {
     *("techniques", "model_forms", "exported_files", "custom_models", "generation", "speech"),
     *("language", "translation", "training_ladders", "recipes", "results", "data", "doctor"),
     *("loadgen", "hostile_checkpoints", "exercises", "roofline", "gpu_training", "binder"),
-    *("readme", "resuming", "recommendation", "time_to_loss"),
+    *("readme", "resuming", "recommendation", "time_to_loss", "wheel"),
 }
 
 
