@@ -232,6 +232,12 @@ def test_what_is_moved_for_inference_serves_for_training():
 
 # --- On a GPU ------------------------------------------------------------------------------------
 
+
+def test_only_devices_with_streams_get_chunks_copied_ahead():
+    assert batching.streams_of(CPU) is batching.streams_of(META) is None
+    assert batching.streams_of(torch.device("cuda")) is torch.cuda
+
+
 on_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
 
 

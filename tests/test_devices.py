@@ -259,7 +259,6 @@ MAY_LOOK = {
     "training/distributed.py": "in a message and in a device with a number",
     "inference/prediction.py": "compares two devices",
     "measurement/agreement.py": "compares two devices",
-    "data/batching.py": "may not import devices: asks PyTorch's module of the device",
 }
 
 

@@ -2,11 +2,11 @@
 
 Shapes: N examples, B batch, K examples of a chunk: several full batches.
 
-computing on  the examples                    a chunk is
-CPU, others   anywhere                        taken from them; a batch is a view of it
-CUDA          in memory, small beside the     taken on the GPU, where they were moved once
-              GPU's
-CUDA          larger, or windows over a file  copied there while the one before it is computed on
+computing on    the examples                    a chunk is
+CPU, others     anywhere                        taken from them; a batch is a view of it
+CUDA, XPU       in memory, small beside the     taken on the GPU, where they were moved once
+                GPU's
+CUDA, XPU       larger, or windows over a file  copied there while the one before it is computed on
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -43,7 +43,7 @@ def feed(parts: Pair, batch_size: int, device: torch.device, seed: int | None) -
     indices = in_order(len(parts[0]), each)
     if seed is not None:
         indices = shuffled(len(parts[0]), batch_size, each, seed)
-    chunks = chunks_on_gpu if device.type == "cuda" else chunks_by_turns
+    chunks = chunks_on_gpu if streams_of(device) else chunks_by_turns
     for inputs, targets in chunks(parts, indices, device):
         yield from zip(cut(inputs, batch_size), cut(targets, batch_size), strict=True)
 
@@ -110,9 +110,9 @@ def chunks_by_turns(
 def chunks_on_gpu(
     parts: Pair, indices: Iterable[Indices], device: torch.device
 ) -> Iterator[list[Tensor]]:
-    """Chunks on a CUDA device; after the first, nothing waits for the device."""
+    """Chunks on a GPU; after the first, nothing waits for the device."""
     device = torch.empty(0, device=device).device  # "cuda" with its number
-    there = resident(parts, device, lambda: torch.cuda.mem_get_info(device)[0])
+    there = resident(parts, device, lambda: streams_of(device).mem_get_info(device)[0])
     if there is None:
         return ahead(indices, lambda chunk: sent(parts, chunk, device), arrived)
     near = (
@@ -134,25 +134,36 @@ def ahead(
 
 
 @cache
-def copying(device: torch.device) -> torch.cuda.Stream:
+def streams_of(device: torch.device) -> Any:
+    """PyTorch's module for a device that copies while it computes; None for other devices.
+
+    PyTorch has one module per type of device. Those with streams also know the free memory.
+    """
+    try:
+        module = torch.get_device_module(device)
+    except RuntimeError:  # a type without a module, such as "meta"
+        return None
+    return module if hasattr(module, "mem_get_info") else None
+
+
+@cache
+def copying(device: torch.device) -> torch.Stream:
     """The stream in which a GPU copies, beside the one in which it computes."""
-    return torch.cuda.Stream(device)
+    return streams_of(device).Stream(device)
 
 
-def sent(
-    parts: Pair, indices: Indices, device: torch.device
-) -> tuple[list[Tensor], torch.cuda.Event]:
+def sent(parts: Pair, indices: Indices, device: torch.device) -> tuple[list[Tensor], torch.Event]:
     """A chunk on its way to the device, and the event of its arrival."""
-    with torch.cuda.stream(copying(device)):
+    with streams_of(device).stream(copying(device)):
         waiting = [pinned(taken(part, indices)) for part in parts]
         chunk = [as_tokens(part.to(device, non_blocking=True)) for part in waiting]
         return chunk, copying(device).record_event()
 
 
-def arrived(way: tuple[list[Tensor], torch.cuda.Event]) -> list[Tensor]:
+def arrived(way: tuple[list[Tensor], torch.Event]) -> list[Tensor]:
     """The chunk, complete for what is computed from now on: the GPU waits for it, not Python."""
     chunk, arrival = way
-    here = torch.cuda.current_stream(chunk[0].device)
+    here = streams_of(chunk[0].device).current_stream(chunk[0].device)
     here.wait_event(arrival)
     for part in chunk:
         part.record_stream(here)  # else its memory could be reused while the GPU still reads it

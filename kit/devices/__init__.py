@@ -4,12 +4,11 @@ A computer is what one is *allowed* to use of it: a container's quota and memory
 process's affinity count, not what the box has inside.
 """
 
-from kit.devices.backends import Backend, Transfer, backend_of, register
+from kit.devices.backends import Backend, backend_of, register
 from kit.devices.compiler import compiling, keep_programs, lacks_compiler
 from kit.devices.description import Machine, machine, process_peak_bytes
 from kit.devices.energy import Meter, metered
-from kit.devices.garbage_collection import collector_held
-from kit.devices.interference import Reading, Surroundings, between, reading
+from kit.devices.interference import Reading, Surroundings, between, collector_held, reading
 from kit.devices.processor import last_cache_bytes
 from kit.devices.resource_limits import (
     cores_allowed,
@@ -36,7 +35,6 @@ __all__ = [
     "Meter",
     "Reading",
     "Surroundings",
-    "Transfer",
     "agrees_with_cpu",
     "backend_of",
     "between",

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
@@ -25,7 +25,6 @@ from torch import Tensor
 from kit.devices import processor
 
 Counter = tuple[Callable[[], float], float]  # reads joules that only grow; where they start again
-Sent = tuple[list[Tensor], Any]  # tensors on their way to a device, and the event of their arrival
 
 
 class Backend:
@@ -109,11 +108,7 @@ class Backend:
     def empty_cache(self) -> None:
         """Give back memory that only PyTorch's allocator holds."""
 
-    # --- Overlap ---
-
-    def transfer(self) -> Transfer | None:
-        """A second queue that copies while the first computes; None where there is only one."""
-        return None
+    # --- Graphs ---
 
     def capture(self, call: Callable[[], Tensor], restore: Callable[[], Any]) -> tuple[Any, Tensor]:
         """A graph that replays the call, and the output that each replay overwrites.
@@ -212,11 +207,6 @@ class CUDA(Backend):
         """Give back memory that only PyTorch's allocator holds."""
         torch.cuda.empty_cache()
 
-    def transfer(self) -> Transfer | None:
-        """The one copying queue of this GPU."""
-        index = torch.cuda.current_device() if self.device.index is None else self.device.index
-        return _transfer(torch.device("cuda", index))
-
     def capture(self, call: Callable[[], Tensor], restore: Callable[[], Any]) -> tuple[Any, Tensor]:
         """As a CUDA graph.
 
@@ -233,41 +223,6 @@ class CUDA(Backend):
         with torch.cuda.graph(graph):
             output = call()
         return graph, output
-
-
-class Transfer:
-    """Copies tensors to a GPU in a queue of its own, beside the one in which the GPU computes."""
-
-    def __init__(self, device: torch.device):
-        self.device, self.stream = device, torch.cuda.Stream(device)
-
-    def free_bytes(self) -> int:
-        """Bytes of the GPU's memory that nobody has taken."""
-        return torch.cuda.mem_get_info(self.device)[0]
-
-    def pinned(self, part: Tensor) -> Tensor:
-        """A copy that a GPU can fetch by itself; PyTorch keeps its memory until it has done so."""
-        # Not `part.pin_memory()`, which would keep the overlap of windows.
-        return torch.empty(part.shape, dtype=part.dtype, pin_memory=True).copy_(part)
-
-    def send(self, parts: Iterable[Tensor], convert: Callable[[Tensor], Tensor]) -> Sent:
-        """Begin to copy tensors to the GPU, where `convert` is called on each."""
-        with torch.cuda.stream(self.stream):
-            waiting = [self.pinned(part) for part in parts]
-            chunk = [convert(part.to(self.device, non_blocking=True)) for part in waiting]
-            return chunk, self.stream.record_event()
-
-    def receive(self, sent: Sent) -> Sequence[Tensor]:
-        """The tensors, complete for all work queued from now on: the GPU waits, Python does not."""
-        chunk, arrival = sent
-        here = torch.cuda.current_stream(self.device)
-        here.wait_event(arrival)
-        for part in chunk:
-            part.record_stream(here)  # else its memory could be reused while the GPU still reads it
-        return chunk
-
-
-_transfer = cache(Transfer)  # a second stream per GPU would only wait for the first
 
 
 class MPS(Backend):

@@ -6,9 +6,11 @@ surroundings of what was timed between them.
 
 from __future__ import annotations
 
+import gc
 import os
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -166,3 +168,18 @@ def _clock_hz(device: torch.device) -> float | None:
     with suppress(Exception):  # each system and driver has its own way to say that it cannot tell
         return backend_of(device).clock_hz()
     return None
+
+
+@contextmanager
+def collector_held() -> Iterator[None]:
+    """Within, Python does not collect reference cycles, which would pause the work now and then.
+
+    Objects without references are still freed at once.
+    """
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
