@@ -1,7 +1,7 @@
-"""Where the computing happens: pick a device, describe the machine, synchronise, seed.
+"""Devices: pick one, describe the machine, synchronise, seed; what each type of device can do.
 
-A computer is what one is *allowed* to use of it: a container's quota and memory limit and the
-process's affinity count, not what the box has inside.
+The kit reports what this process is *allowed* to use: the container's quota, its memory limit and
+the process's affinity count, not what the computer has inside.
 """
 
 from kit.devices.backends import Backend, backend_of, register

@@ -1,4 +1,4 @@
-"""PyTorch's compiler: how it is called here, what it needs, and where it keeps its programs."""
+"""PyTorch's compiler: how the kit calls it, what it needs, and where it stores its programs."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ FOLDER = "TORCHINDUCTOR_CACHE_DIR"  # PyTorch's own setting
 
 
 def compiling() -> dict[str, Any]:
-    """How `torch.compile` is called here; its programs are kept in the kit's cache from now on.
+    """The options with which the kit calls `torch.compile`; programs go to the kit's cache.
 
-    Each compiled thing keeps its programs to itself. Else a second one in the same process would
-    make the first one's programs slower, or after eight not be compiled.
+    Each compiled model has its own programs. Otherwise a second model in the same process would
+    make the first one's programs slower, and from the ninth on PyTorch would not compile at all.
     """
     keep_programs()
     isolated = "isolate_recompiles" in signature(torch.compile).parameters  # PyTorch 2.13
@@ -30,22 +30,22 @@ def compiling() -> dict[str, Any]:
 
 
 def keep_programs() -> None:
-    """Have the compiler keep its programs where no other user can put one.
+    """Make the compiler store its programs in a folder where only this user can write.
 
-    It runs what it finds there. Its default is a folder with a name that others can guess, in a
-    folder where they can write. A place that the user has set is left as it is.
+    The compiler runs the programs that it finds there. Its default folder has a name that others
+    can guess, in a folder where they can write. A folder that the user has set stays set.
     """
     if not os.environ.get(FOLDER):
         os.environ[FOLDER] = _own_folder()
 
 
 def _own_folder() -> str:
-    user = f"-{os.getuid()}" if hasattr(os, "getuid") else ""  # a class may share the cache
+    user = f"-{os.getuid()}" if hasattr(os, "getuid") else ""  # users may share the cache
     try:
         return str(private_folder(cache_folder() / f"compiled{user}"))
     except PermissionError as error:
-        warnings.warn(f"compiled programs are kept for this process only: {error}", stacklevel=4)
-    except OSError:  # a home that is full or read-only: nothing is kept there
+        warnings.warn(f"compiled programs are stored for this process only: {error}", stacklevel=4)
+    except OSError:  # the home folder is full or read-only
         pass
     folder = tempfile.mkdtemp(prefix="kit-compiled-")  # mode 0700, and a name nobody can guess
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
@@ -53,5 +53,5 @@ def _own_folder() -> str:
 
 
 def lacks_compiler(device: torch.device) -> str:
-    """Why it cannot compile for that device; nothing if it can."""
+    """Why PyTorch cannot compile for the device; an empty text if it can."""
     return backend_of(device).lacks_compiler()

@@ -1,4 +1,4 @@
-"""What this computer is, in words and numbers."""
+"""A description of this computer, in words and numbers."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from kit.plots import Table
 
 @dataclass(frozen=True)
 class Machine(Result):
-    """What this computer is, and what of it this process may use."""
+    """What this computer has, and what this process may use of it."""
 
     cpu: str
     cores_present: int
@@ -47,7 +47,7 @@ class Machine(Result):
         )
 
     def table(self) -> Table:
-        """What people see."""
+        """The table that a notebook shows."""
         accelerator = self.accelerator or "none: everything here runs on the CPU"
         if self.accelerator_memory_bytes:
             accelerator += f", {words(self.accelerator_memory_bytes, 'B')}"
@@ -68,12 +68,12 @@ class Machine(Result):
         return Table(("this machine", ""), rows)
 
     def to_dict(self) -> dict[str, Any]:
-        """The raw facts."""
+        """All fields, in base units."""
         return asdict(self)
 
 
 def machine() -> Machine:
-    """What this computer is: processor, cores and memory *allowed*, accelerator, software.
+    """A description of this computer: processor, *allowed* cores and memory, accelerator, software.
 
     Explained in lesson 00.
     """
@@ -97,10 +97,10 @@ def machine() -> Machine:
 
 
 def process_peak_bytes() -> int:
-    """The most memory that this process has had at once (resident), since its program began.
+    """The most resident memory that this process has had since it started.
 
-    Linux's own record of a program: what `getrusage` tells there may be of the process that
-    started it. Of use in a fresh process: whatever else one has done is in it.
+    On Linux it is the kernel's own record, because `getrusage` there may report the process that
+    started this one. Measure in a fresh process: everything that it did before counts.
 
     Explained in lesson 05.
     """
@@ -114,4 +114,4 @@ def process_peak_bytes() -> int:
     import resource
 
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return most if sys.platform == "darwin" else 1024 * most  # others tell kilobytes
+    return most if sys.platform == "darwin" else 1024 * most  # others report kilobytes

@@ -1,7 +1,7 @@
-"""Joules, where a counter can be read: of the processor (RAPL), of an NVIDIA GPU (NVML).
+"""Energy in joules, from the counters of the processor (RAPL) or an NVIDIA GPU (NVML).
 
-Most laptops, containers and virtual machines show no counter. Then it is None, never a guess:
-a watt figure from a data sheet times seconds is not a measurement.
+Most laptops, containers and virtual machines have no readable counter. Then the result is None,
+never a guess: watts from a data sheet times seconds are not a measurement.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from kit.devices.backends import backend_of
 
 @dataclass
 class Meter:
-    """What was used between the two ends of a `metered` block."""
+    """The energy used in a `metered` block."""
 
-    of: str = ""  # whose joules: "processor (RAPL)", "GPU (NVML)"
+    of: str = ""  # what was measured: "processor (RAPL)", "GPU (NVML)"
     joules: float | None = None
 
 
@@ -27,8 +27,8 @@ class Meter:
 def metered(device: torch.device | str = "cpu") -> Iterator[Meter]:
     """A meter that holds, after the block, the joules that the device used in it.
 
-    The processor's counter covers the whole package: other programs' work is in it, memory is
-    mostly not. The device is waited for at both edges.
+    The processor's counter covers the whole package. It includes the work of other programs, but
+    mostly not the memory. The block waits for the device at both edges.
 
     >>> with metered() as meter:
     ...     _ = torch.ones(1000).sum()

@@ -1,7 +1,7 @@
-"""What else happens on this machine while something is timed: other programs, quotas, clocks.
+"""What disturbs a timing on this machine: other programs, quotas, clocks, garbage collection.
 
-Each reading is None where this system does not tell. Two readings, before and after, make the
-surroundings of what was timed between them.
+Two readings, one before and one after, give the surroundings of what was timed between them.
+A value is None if this system does not report it.
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ PARALLEL = "KIT_PARALLEL"  # set by a sweep for its notebooks: how many of them 
 
 @dataclass(frozen=True)
 class Reading:
-    """Counters of the machine at one moment."""
+    """The machine's counters at one moment."""
 
     wall_s: float
     own_s: float  # processor time of this process
-    busy_s: float  # processor time of everybody on this machine, all cores together
-    stolen_s: float | None  # time in which a virtual machine's host ran somebody else
-    throttled_s: float | None  # time in which the container's quota was used up
-    cooled: int | None  # times at which the processor slowed down to cool
+    busy_s: float  # processor time of all programs on this machine, on all cores
+    stolen_s: float | None  # time that the host of this virtual machine gave to others
+    throttled_s: float | None  # time for which the container's quota was used up
+    cooled: int | None  # how often the processor slowed down to cool
     clock_hz: float | None
     load: float | None  # programs that wanted a core in the last minute
 
 
 @dataclass(frozen=True)
 class Surroundings:
-    """What else happened between two readings."""
+    """What else the machine did between two readings."""
 
     cores: float  # that this process was allowed
     cores_present: int
@@ -51,10 +51,10 @@ class Surroundings:
     clock_hz_before: float | None
     clock_hz_after: float | None
     runs_at_once: int = 1  # of a sweep on this machine, as its user asked
-    busy_here: float | None = None  # cores that this process kept busy, all its threads together
+    busy_here: float | None = None  # cores that all threads of this process kept busy
 
     def doubts(self, threads: int) -> tuple[str, ...]:
-        """What of it may have disturbed a timing with that many threads."""
+        """What may have disturbed a timing that used `threads` threads, one sentence each."""
         found = []
         if self.runs_at_once > 1:
             found.append(f"{self.runs_at_once} runs at once on this machine, as asked")
@@ -89,7 +89,7 @@ class Surroundings:
 
 
 def reading(device: torch.device) -> Reading:
-    """The machine's counters now; the clock is the device's own where it tells."""
+    """The machine's counters now; the clock is that of the device."""
     import psutil
 
     times = psutil.cpu_times()
@@ -110,7 +110,7 @@ def reading(device: torch.device) -> Reading:
 
 
 def between(before: Reading, after: Reading) -> Surroundings:
-    """What else happened between the two."""
+    """What else the machine did between the two readings."""
     wall = after.wall_s - before.wall_s
     present = os.cpu_count() or 1
     own = after.own_s - before.own_s
@@ -122,7 +122,7 @@ def between(before: Reading, after: Reading) -> Surroundings:
         cores=cores_allowed(),
         cores_present=present,
         load=before.load,
-        # The counters tick a hundred times a second: in less than half of one they say nothing.
+        # These counters tick a hundred times a second: below half a second they say nothing.
         busy_elsewhere=min(max(0.0, others / wall), present) if wall > 0.5 else None,
         stolen_share=stolen / wall / present if stolen is not None and wall > 0.5 else None,
         throttled_share=throttled,
@@ -139,7 +139,7 @@ def _gone(before: float | None, after: float | None) -> float | None:
 
 
 def _runs_at_once() -> int:
-    """What the sweep that runs this notebook tells; 1 where none does."""
+    """How many notebooks a sweep runs at once here; 1 outside a sweep."""
     with suppress(KeyError, ValueError):
         return int(os.environ[PARALLEL])
     return 1
@@ -152,7 +152,7 @@ def _number(file: Path) -> int | None:
 
 
 def _throttled_s(root: Path = CGROUPS) -> float | None:
-    """Seconds in which a quota was used up: this process's control group's or a parent's."""
+    """Seconds for which a quota was used up, that of this process's control group or a parent."""
     found = []
     for group in cpu_groups(root):
         with suppress(OSError, ValueError):

@@ -1,4 +1,4 @@
-"""What of this computer the process may use: affinity, container quota and memory limit."""
+"""What this process may use of the computer: affinity, container quota and memory limit."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ CGROUPS = Path("/sys/fs/cgroup")
 
 
 def cores_allowed(root: Path = CGROUPS) -> float:
-    """Cores that this process may use: the least of affinity and container quota."""
+    """Cores that this process may use: the smaller of affinity and container quota."""
     affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return min([float(affinity or 1), *_quotas(root)])
 
 
 def memory_allowed(root: Path = CGROUPS) -> int:
-    """Bytes of memory that this process may use: the least of installed and container limit."""
+    """Bytes of memory that this process may use: the smaller of installed and container limit."""
     return min([memory_present(), *_memory_limits(root)])
 
 
 def memory_left(root: Path = CGROUPS) -> int:
-    """Bytes that this process may still take: the least of what the system and its group have."""
+    """Bytes that this process may still allocate: what the system or its container has left."""
     import psutil
 
     left = [int(psutil.virtual_memory().available)]
@@ -40,7 +40,7 @@ def memory_left(root: Path = CGROUPS) -> int:
 
 
 def _given_back(group: Path, name: str) -> int:
-    """Bytes that hold copies of files, which Linux gives up as soon as a program needs them."""
+    """Bytes that cache files; Linux frees them as soon as a program needs memory."""
     with suppress(OSError, ValueError):
         for line in (group / "memory.stat").read_text().splitlines():
             if line.startswith(f"{name} "):
@@ -50,11 +50,11 @@ def _given_back(group: Path, name: str) -> int:
 
 @contextmanager
 def memory_guard() -> Iterator[None]:
-    """Within, memory beyond what is left is refused with an error; without, Linux kills us.
+    """Within, an allocation that exceeds the memory left raises an error.
 
-    Linux hands out more memory than there is and ends a program that then uses it. A limit on
-    the data of this process, lifted again afterwards, makes the request itself fail. Elsewhere
-    the system refuses by itself, or there is nothing to be done.
+    Linux grants more memory than there is, and kills the process that then uses it. A limit on
+    this process's data, lifted afterwards, makes the allocation itself fail. Other systems refuse
+    by themselves, or offer no such limit.
     """
     taken = _data_bytes()
     if taken is None:
@@ -73,8 +73,8 @@ def memory_guard() -> Iterator[None]:
 
 
 def _data_bytes() -> int | None:
-    """Bytes that Linux counts against the limit on data: private and writable."""
-    with suppress(OSError, ValueError):  # no Linux, or one that does not tell
+    """Bytes that Linux counts against the limit on data: private, writable memory."""
+    with suppress(OSError, ValueError):  # not Linux, or the file does not say
         for line in Path("/proc/self/status").read_text().splitlines():
             if line.startswith("VmData:"):
                 return 1024 * int(line.split()[1])
@@ -82,7 +82,7 @@ def _data_bytes() -> int | None:
 
 
 def out_of_memory(error: BaseException | None) -> bool:
-    """Whether an error, or what made a call fail, means that memory ran out, on any device."""
+    """Whether the error, or its cause, means that memory ran out, on any device."""
     import torch
 
     if isinstance(error, CallFailed):
@@ -97,7 +97,7 @@ def out_of_memory(error: BaseException | None) -> bool:
 
 def memory_present() -> int:
     """Bytes of memory that are installed."""
-    import psutil  # here, because most programs that import the kit never ask
+    import psutil  # here, because most programs never need it
 
     return int(psutil.virtual_memory().total)
 
@@ -117,7 +117,7 @@ def _groups(root: Path, controller: str) -> Iterator[Path]:
 
 
 def _numbers(file: Path) -> list[int] | None:
-    """The whole numbers in a control file; None where there is no file or it says 'max'."""
+    """The integers in a control file; None if there is no file or it says 'max'."""
     try:
         return [int(word) for word in file.read_text().split()]
     except (OSError, ValueError):
@@ -125,7 +125,7 @@ def _numbers(file: Path) -> list[int] | None:
 
 
 def cpu_groups(root: Path = CGROUPS) -> Iterator[Path]:
-    """The folders in which this process's processor time is accounted for, its own first."""
+    """The control groups that limit this process's processor time, its own first."""
     return _groups(root, "cpu")
 
 

@@ -1,4 +1,4 @@
-"""Pick a device, wait for it, seed it; how many threads to use on the CPU."""
+"""Pick a device, check it, wait for it, seed it; how many threads to use on the CPU."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from kit.devices.resource_limits import cores_allowed
 
 
 def device(name: str | torch.device | None = None, *, threads: int | None = None) -> torch.device:
-    """The device to compute on: the best one here, or the one asked for.
+    """The device to compute on: the best one of this computer, or the one you name.
 
-    Also sets how many threads PyTorch uses on the CPU, see `calm_threads`.
+    It also sets how many threads PyTorch uses on the CPU, see `calm_threads`.
 
     Parameters
     ----------
     name
-        "cuda", "mps", "xpu", "cpu", with an index if there are many; None or "auto" takes the
-        best present.
+        "cuda", "mps", "xpu" or "cpu", with an index if there are several. None or "auto" takes
+        the best one.
     threads
         CPU threads; None takes `calm_threads()`.
 
     Raises
     ------
     DeviceUnavailable
-        The device is not here, or fails the parity check: what was asked, what is present.
+        This computer does not have the device, or the device fails the parity check.
 
     Examples
     --------
@@ -62,7 +62,7 @@ def device(name: str | torch.device | None = None, *, threads: int | None = None
 
 
 def check_present(wanted: torch.device) -> None:
-    """Refuse a device of a kind that this computer does not have."""
+    """Refuse a device of a type that this computer does not have."""
     present = [d.type for d in present_devices()]
     if wanted.type not in present:
         raise DeviceUnavailable(
@@ -82,7 +82,7 @@ def _parse(name: str | torch.device | None, present: list[torch.device]) -> torc
 
 
 def present_devices() -> list[torch.device]:
-    """The devices of this computer, the best first; the CPU is always there."""
+    """The devices of this computer, the best first. The CPU is always the last."""
     cpu = torch.device("cpu")
     if not torch.accelerator.is_available():
         return [cpu]
@@ -91,10 +91,10 @@ def present_devices() -> list[torch.device]:
 
 
 def agrees_with_cpu(candidate: torch.device) -> bool:
-    """Whether a device gives the CPU's answers on a small network, forward and backward.
+    """Whether a small network gives the same results as on the CPU, forward and backward.
 
-    A second's work: a matmul, a convolution and a softmax with their gradients, non-contiguous
-    input included, which is where wrong kernels have been found.
+    This parity check takes about a second: a matmul, a convolution and a softmax with their
+    gradients. One input is non-contiguous, because that is where kernels were found to be wrong.
     """
 
     def answers(where: torch.device) -> list[torch.Tensor]:
@@ -112,10 +112,10 @@ def agrees_with_cpu(candidate: torch.device) -> bool:
 
 
 def synchronise(where: torch.device | str) -> None:
-    """Wait until the device has done all it was given; nothing to wait for on the CPU.
+    """Wait until the device has done all the work in its queue. On the CPU there is no queue.
 
-    Accelerators work through a queue: a call returns when the work is *noted*. A clock that is
-    read without waiting times the noting. This is the kit's one place that waits.
+    On an accelerator a call returns as soon as its work is *queued*. If you read the clock without
+    waiting, you time the queueing. This is the only function of the kit that waits.
     """
     backend_of(where).synchronise()
 
@@ -129,16 +129,16 @@ def seed(n: int) -> None:
 
 
 def threads_here() -> int:
-    """How many CPU threads PyTorch computes with when this thread calls it.
+    """How many CPU threads PyTorch uses for the work of the calling thread.
 
-    Call it first in every thread that computes: `torch.set_num_threads` does not reach a thread
-    that is started later. Until that thread asks for the number, its matmuls use every core.
+    Call it first in every new thread that computes: `torch.set_num_threads` has no effect on a
+    thread that starts later. Until that thread asks for the number, its matmuls use every core.
     """
     return torch.get_num_threads()  # asking applies the setting to the calling thread
 
 
 def worker() -> ThreadPoolExecutor:
-    """An executor with one thread, which computes with as many CPU threads as it was set to.
+    """An executor with one thread, whose work uses as many CPU threads as PyTorch was set to.
 
     >>> worker().submit(torch.get_num_threads).result() == torch.get_num_threads()
     True
@@ -149,11 +149,11 @@ def worker() -> ThreadPoolExecutor:
 
 
 def calm_threads() -> int:
-    """How many threads PyTorch can use on the CPU without stalling: one fewer than it may.
+    """How many CPU threads PyTorch can use without stalling: one fewer than it is allowed.
 
-    Threads of one operation wait for each other at its end. If another program holds one core,
-    each operation lasts until the last thread has got its turn: on two shared cores that made
-    small operations tens of times slower. So one allowed core stays free.
+    The threads of an operation wait for each other at its end. If another program uses one of the
+    cores, each operation waits for the slowest thread. On two shared cores, that made small
+    operations tens of times slower. So one allowed core stays free.
     """
     import psutil
 
