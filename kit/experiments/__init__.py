@@ -21,23 +21,14 @@ training_job      `kit train`: one training by a command, alone or in many proce
 torchrun          start such a training in many processes, from a notebook
 """
 
-from kit.experiments.class_comparison import class_results, spread
-from kit.experiments.execution import find_notebook, lessons, run
-from kit.experiments.parameters import Parameter, check_parameters, declared
-from kit.experiments.recording import experiment_folder
-from kit.experiments.records import collect
-from kit.experiments.report import write_report
-
-__all__ = [
-    "Parameter",
-    "check_parameters",
-    "class_results",
-    "collect",
-    "declared",
-    "experiment_folder",
-    "find_notebook",
-    "lessons",
-    "run",
-    "spread",
-    "write_report",
-]
+from kit.experiments.class_comparison import class_results as class_results
+from kit.experiments.class_comparison import spread as spread
+from kit.experiments.execution import find_notebook as find_notebook
+from kit.experiments.execution import lessons as lessons
+from kit.experiments.execution import run as run
+from kit.experiments.parameters import Parameter as Parameter
+from kit.experiments.parameters import check_parameters as check_parameters
+from kit.experiments.parameters import declared as declared
+from kit.experiments.recording import experiment_folder as experiment_folder
+from kit.experiments.records import collect as collect
+from kit.experiments.report import write_report as write_report

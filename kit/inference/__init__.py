@@ -12,20 +12,13 @@ Training imports inference, because validation is inference. Nothing here import
 deployed model needs no training code.
 """
 
-from kit.inference.evaluation import Score, evaluate, judge
-from kit.inference.generation import Generation, generate
-from kit.inference.prediction import Runtime, device_of, evaluating, predict
-from kit.inference.streaming import stream
-
-__all__ = [
-    "Generation",
-    "Runtime",
-    "Score",
-    "device_of",
-    "evaluate",
-    "evaluating",
-    "generate",
-    "judge",
-    "predict",
-    "stream",
-]
+from kit.inference.evaluation import Score as Score
+from kit.inference.evaluation import evaluate as evaluate
+from kit.inference.evaluation import judge as judge
+from kit.inference.generation import Generation as Generation
+from kit.inference.generation import generate as generate
+from kit.inference.prediction import Runtime as Runtime
+from kit.inference.prediction import device_of as device_of
+from kit.inference.prediction import evaluating as evaluating
+from kit.inference.prediction import predict as predict
+from kit.inference.streaming import stream as stream

@@ -16,28 +16,14 @@ paper it sent a query at fixed intervals. MLPerf runs a scenario for up to 600 s
 and with its own LoadGen. A number from here teaches; it does not count as an MLPerf result.
 """
 
-from kit.loadgen.early_stopping import late_allowed
-from kit.loadgen.rate_search import HighestRate, highest_rate
-from kit.loadgen.scenario_result import ScenarioResult
-from kit.loadgen.server_scenario import ServerResult, server
-from kit.loadgen.stream_scenarios import (
-    OfflineResult,
-    StreamResult,
-    multi_stream,
-    offline,
-    single_stream,
-)
-
-__all__ = [
-    "HighestRate",
-    "OfflineResult",
-    "ScenarioResult",
-    "ServerResult",
-    "StreamResult",
-    "highest_rate",
-    "late_allowed",
-    "multi_stream",
-    "offline",
-    "server",
-    "single_stream",
-]
+from kit.loadgen.early_stopping import late_allowed as late_allowed
+from kit.loadgen.rate_search import HighestRate as HighestRate
+from kit.loadgen.rate_search import highest_rate as highest_rate
+from kit.loadgen.scenario_result import ScenarioResult as ScenarioResult
+from kit.loadgen.server_scenario import ServerResult as ServerResult
+from kit.loadgen.server_scenario import server as server
+from kit.loadgen.stream_scenarios import OfflineResult as OfflineResult
+from kit.loadgen.stream_scenarios import StreamResult as StreamResult
+from kit.loadgen.stream_scenarios import multi_stream as multi_stream
+from kit.loadgen.stream_scenarios import offline as offline
+from kit.loadgen.stream_scenarios import single_stream as single_stream

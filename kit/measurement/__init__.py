@@ -10,46 +10,26 @@ interval    it says how precisely the repeats determine the number         Measu
 doubt       the machine may have done other work at the same time          Conditions
 """
 
-from kit.core.statistics import samples_needed
-from kit.measurement.agreement import Agreement, agree
-from kit.measurement.comparison import Comparison, compare
-from kit.measurement.conditions import Conditions, Observer, compile_time
-from kit.measurement.memory import peak_bytes
-from kit.measurement.parts import Parts, measure_parts
-from kit.measurement.roofline import Peaks
-from kit.measurement.stopwatch import (
-    Call,
-    Stopwatch,
-    labelled,
-    no_collection,
-    rounds,
-    warm_up,
-)
-from kit.measurement.sweeps import Sweep, sweep
-from kit.measurement.timing import Measurement, doubts_caption, measure
-
-__all__ = [
-    "Agreement",
-    "Call",
-    "Comparison",
-    "Conditions",
-    "Measurement",
-    "Observer",
-    "Parts",
-    "Peaks",
-    "Stopwatch",
-    "Sweep",
-    "agree",
-    "compare",
-    "compile_time",
-    "doubts_caption",
-    "labelled",
-    "measure",
-    "measure_parts",
-    "no_collection",
-    "peak_bytes",
-    "rounds",
-    "samples_needed",
-    "sweep",
-    "warm_up",
-]
+from kit.core.statistics import samples_needed as samples_needed
+from kit.measurement.agreement import Agreement as Agreement
+from kit.measurement.agreement import agree as agree
+from kit.measurement.comparison import Comparison as Comparison
+from kit.measurement.comparison import compare as compare
+from kit.measurement.conditions import Conditions as Conditions
+from kit.measurement.conditions import Observer as Observer
+from kit.measurement.conditions import compile_time as compile_time
+from kit.measurement.memory import peak_bytes as peak_bytes
+from kit.measurement.parts import Parts as Parts
+from kit.measurement.parts import measure_parts as measure_parts
+from kit.measurement.roofline import Peaks as Peaks
+from kit.measurement.stopwatch import Call as Call
+from kit.measurement.stopwatch import Stopwatch as Stopwatch
+from kit.measurement.stopwatch import labelled as labelled
+from kit.measurement.stopwatch import no_collection as no_collection
+from kit.measurement.stopwatch import rounds as rounds
+from kit.measurement.stopwatch import warm_up as warm_up
+from kit.measurement.sweeps import Sweep as Sweep
+from kit.measurement.sweeps import sweep as sweep
+from kit.measurement.timing import Measurement as Measurement
+from kit.measurement.timing import doubts_caption as doubts_caption
+from kit.measurement.timing import measure as measure

@@ -17,25 +17,18 @@ Picture            a matplotlib figure with its caption
 Live               a loss curve that grows during a training
 """
 
-from kit.core.tables import Note, Table
-from kit.plots.live import Live, curve
-from kit.plots.overviews import dots, multiples, pareto_front, scatter, trade_offs
-from kit.plots.pictures import Picture, axes, bars, images, lines, roofline
-
-__all__ = [
-    "Live",
-    "Note",
-    "Picture",
-    "Table",
-    "axes",
-    "bars",
-    "curve",
-    "dots",
-    "images",
-    "lines",
-    "multiples",
-    "pareto_front",
-    "roofline",
-    "scatter",
-    "trade_offs",
-]
+from kit.core.tables import Note as Note
+from kit.core.tables import Table as Table
+from kit.plots.live import Live as Live
+from kit.plots.live import curve as curve
+from kit.plots.overviews import dots as dots
+from kit.plots.overviews import multiples as multiples
+from kit.plots.overviews import pareto_front as pareto_front
+from kit.plots.overviews import scatter as scatter
+from kit.plots.overviews import trade_offs as trade_offs
+from kit.plots.pictures import Picture as Picture
+from kit.plots.pictures import axes as axes
+from kit.plots.pictures import bars as bars
+from kit.plots.pictures import images as images
+from kit.plots.pictures import lines as lines
+from kit.plots.pictures import roofline as roofline

@@ -16,25 +16,16 @@ A step is what `predict` is not: it keeps what the forward pass computed, goes b
 for the gradients, and moves each weight a little against its gradient.
 """
 
-from kit.training.history import History
-from kit.training.loop import StepInfo, train, updates
-from kit.training.optimizers import OPTIMIZERS, Optimizer, adamw, muon, optimizer_for
-from kit.training.recipe import PRECISIONS, Recipe
-from kit.training.schedules import SCHEDULES
-from kit.training.steps import step
-
-__all__ = [
-    "OPTIMIZERS",
-    "PRECISIONS",
-    "SCHEDULES",
-    "History",
-    "Optimizer",
-    "Recipe",
-    "StepInfo",
-    "adamw",
-    "muon",
-    "optimizer_for",
-    "step",
-    "train",
-    "updates",
-]
+from kit.training.history import History as History
+from kit.training.loop import StepInfo as StepInfo
+from kit.training.loop import train as train
+from kit.training.loop import updates as updates
+from kit.training.optimizers import OPTIMIZERS as OPTIMIZERS
+from kit.training.optimizers import Optimizer as Optimizer
+from kit.training.optimizers import adamw as adamw
+from kit.training.optimizers import muon as muon
+from kit.training.optimizers import optimizer_for as optimizer_for
+from kit.training.recipe import PRECISIONS as PRECISIONS
+from kit.training.recipe import Recipe as Recipe
+from kit.training.schedules import SCHEDULES as SCHEDULES
+from kit.training.steps import step as step
