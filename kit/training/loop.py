@@ -162,8 +162,11 @@ def train(
 
     Explained in lesson 01; what makes it shorter, in lesson 08.
     """
+    # Swapped arguments are named here, not by an error from deep inside PyTorch.
     check_pair("kit.train", model, workload)
     devices.threads_here()  # a thread that is new would take every core
+    # What decides how the weights move is checked in one place and then frozen. A checkpoint saves
+    # it, so that a training cannot go on with other options without a refusal.
     recipe = Recipe(
         batch_size=batch_size,
         lr=lr,
@@ -179,6 +182,8 @@ def train(
         seed=seed,
     )
     stop_rule, hooks = StopRule(budget_s, target, target_loss), _hooks(after_step)
+    # The order of these lines matters: Checkpointing takes the fingerprints of the untouched model,
+    # and `begin` may already fill it with the weights of a checkpoint.
     setup = Setup(model, workload, recipe)
     total = total_steps(steps, epochs, setup.steps_per_epoch)
     checkpointing = Checkpointing(setup, total, checkpoint)
@@ -193,11 +198,15 @@ def train(
     with setup.training_mode():
         progress.start_clock()
         try:
+            # `batches` never ends: the number of steps does. After a resume it starts inside an
+            # epoch.
             for batch in islice(setup.batches(progress.steps), progress.steps_left):
+                # Before the step: a warm-up must already hold for the very first update.
                 setup.set_learning_rate(progress.steps, total)
                 # Forward, backward, update: the function that you can call yourself.
                 loss = step(setup.net, setup.optimizer, *batch, workload.loss, **setup.step_options)
                 progress.unread.append(loss)  # still on the device: nothing waits for it here
+                # A hook that calls `info.loss.item()` waits for the device, here at every step.
                 for hook in hooks:
                     hook(StepInfo(progress.steps, setup.model, setup.optimizer, loss, *batch))
                 if len(progress.unread) < progress.read_after:
@@ -216,6 +225,8 @@ def train(
             progress.interrupted = True
         finally:
             progress.end()
+    # An interrupted training is saved, too. A loss of NaN raises above instead: then the file stays
+    # as the last score left it.
     history = progress.history()
     checkpointing.save(history)
     return history
@@ -263,9 +274,12 @@ def updates(model: nn.Module, workload: Task, **options: Any) -> Iterator[Tensor
             "kit.train."
         )
 
+    # An inner generator, so that the checks above run at the call, not at the first `next`.
     def endless() -> Iterator[Tensor]:
         with setup.training_mode():
             for batch in setup.batches():
+                # A GPU may still be computing when you get the loss: synchronise before you stop a
+                # clock.
                 yield step(setup.net, setup.optimizer, *batch, workload.loss, **setup.step_options)
 
     return endless()

@@ -31,6 +31,8 @@ def optimizer_for(model: nn.Module, optimizer: Optimizer, lr: float) -> torch.op
             f"optimizer={optimizer!r}: needs a name, or a class to call with parameters and lr, "
             f"such as torch.optim.AdamW."
         )
+    # With names, by which Muon chooses. Frozen weights are included: they get no gradient, and
+    # PyTorch's optimizers skip a weight without one (its weight decay, too).
     return make(model.named_parameters(), lr=lr)
 
 
@@ -44,6 +46,7 @@ def adamw(named_parameters: Iterable[Named | nn.Parameter], lr: float = 3e-3) ->
     """
     parameters: list[Any] = list(named_parameters)  # a generator could be read only once
     weights = [each[1] if isinstance(each, tuple) else each for each in parameters]
+    # One weight on a device without the fused kernel, and all take the plain way.
     fused = all(backend_of(w.device).fused_adamw and w.is_floating_point() for w in weights)
     return torch.optim.AdamW(parameters, lr=lr, fused=fused)
 
@@ -94,6 +97,8 @@ def muon(
     others = [each for each in named if not is_inner_matrix(*each)]
     rules: list[torch.optim.Optimizer] = []
     if matrices:
+        # Muon's update has singular values near 1. This scaling gives it the size of AdamW's, by
+        # 0.2 · √max(rows, columns), so that one learning rate suits both.
         rules.append(
             torch.optim.Muon(matrices, lr=lr, momentum=momentum, adjust_lr_fn="match_rms_adamw")
         )
@@ -104,6 +109,8 @@ def muon(
 
 def is_inner_matrix(name: str, weight: nn.Parameter) -> bool:
     """Whether the weight is a matrix from hidden units to hidden units, by its name and shape."""
+    # The shape of an embedding is that of any other matrix, so the name must decide. "head" has to
+    # be a complete part of the dotted name: a layer called "heads" still goes to Muon.
     return weight.ndim == 2 and "embed" not in name and "head" not in name.split(".")
 
 
@@ -115,6 +122,7 @@ class MuonAndAdamW(torch.optim.Optimizer):
 
     def __init__(self, rules: list[torch.optim.Optimizer]):
         self.rules = rules
+        # The rules' own groups, without defaults: each group brings the options of its rule.
         super().__init__([group for rule in rules for group in rule.param_groups], {})
 
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
@@ -125,6 +133,7 @@ class MuonAndAdamW(torch.optim.Optimizer):
                 loss = closure()
         for rule, group in zip(self.rules, self.param_groups, strict=True):
             # Loading a checkpoint replaces groups and state: hand over what is there now.
+            # They can share one state: its keys are the weights, and no weight belongs to both.
             rule.param_groups, rule.state = [group], self.state
             rule.step()
         return loss

@@ -48,22 +48,28 @@ class Setup:
     def __init__(self, model: nn.Module, workload: Task, recipe: Recipe):
         # Everything that can be refused is refused here, before the first weight has moved.
         recipe.check_batch(workload.size("train"))
+        # Lazy layers get their shapes here: DDP, the optimizer and the fingerprints need them.
         create_all_weights(model, workload)
         self.given, self.workload, self.recipe = model, workload, recipe
         self.processes = Processes.here(device_of(model))
         self.processes.check(recipe.batch_size, recipe.accumulate)
         self.device = self.processes.device
         self.model = self.processes.own(model, recipe.sharded)
+        # DDP looks for the trainable weights once, here: those unfrozen later would not be
+        # averaged.
         self.net = self.processes.joined(self.model)
         # After sharding: the optimizer must hold the weights that will move, not their originals.
         self.optimizer = optimizer_for(self.model, recipe.optimizer, recipe.lr)
+        # Taken before any schedule: `set_learning_rate` overwrites the rates in the groups.
         self.base_rates = [group["lr"] for group in self.optimizer.param_groups]
         # A rest that fills no batch is left out, so that all steps do equal work.
         self.steps_per_epoch = workload.size("train") // recipe.batch_size
         if recipe.accumulate > 1 or not self.processes.alone:
+            # Averaging the parts of a batch is only right for a mean over examples of equal weight.
             check_loss_is_a_mean(self.model, workload, recipe, self.processes)
         forward = loss_of_batch
         if recipe.compile:  # dynamic=False: one program for exactly these shapes, the fastest
+            # Forward pass and loss are compiled as one function, and their backward pass with them.
             forward = torch.compile(loss_of_batch, dynamic=False, **compiling())
         self.forward = forward
         self.step_options: dict[str, Any] = {
@@ -90,10 +96,13 @@ class Setup:
         """
         first, offset = divmod(done, self.steps_per_epoch)
         for epoch in count(first):
+            # The factor keeps seeds apart: in a plain sum, epoch 1 of seed 0 would be epoch 0 of
+            # seed 1.
             seed = (self.recipe.seed * 100_003 + epoch) % 2**64  # what a generator accepts
             batches = self.workload.batches("train", self.recipe.batch_size, self.device, seed)
             # Batches of an epoch that is half done are skipped: they are views, so this is quick.
             for batch in islice(batches, offset if epoch == first else 0, None):
+                # All processes shuffle by the same seed, and each takes another slice of the batch.
                 yield self.processes.share(*batch)
 
     def compile_now(self) -> float:
@@ -106,6 +115,7 @@ class Setup:
             return 0.0
         started, random_state = time.perf_counter(), torch.get_rng_state()
         inputs, targets = next(self.batches())
+        # Real shapes, the real loss and the real mode: the program is made for exactly these.
         accumulate_gradients(
             self.net,
             inputs,
@@ -114,8 +124,9 @@ class Setup:
             self.recipe.autocast,
             parts=self.recipe.accumulate,
             forward=self.forward,
-        ).item()
+        ).item()  # waits for the device, so that its work counts as well
         self.optimizer.zero_grad()
+        # The CPU's generator, from which dropout draws there. A GPU has a generator of its own.
         torch.set_rng_state(random_state)
         return time.perf_counter() - started
 
@@ -130,6 +141,8 @@ class Setup:
         modes = [(part, part.training) for part in self.model.modules()]
         with collector_held(), recomputed(self.model, self.recipe.recompute):
             set_training_mode(self.model)
+            # After the modes are set: a BatchNorm layer that is frozen in evaluation mode is
+            # harmless.
             warn_of_batch_norm(self.model, self.recipe, self.processes)
             warn_of_zeros(self.model)
             try:
@@ -153,6 +166,7 @@ class Setup:
         The weights of the model as given are brought up to date, too.
         """
         if self.model is not self.given:
+            # The model as given still has old weights, and it is the one that a checkpoint saves.
             fill(self.given, self.model)
         # A copy: the optimizer goes on changing its tensors in place.
         return deepcopy(gathered(self.optimizer.state_dict()))

@@ -21,6 +21,7 @@ Forward = Callable[[nn.Module, Tensor, Tensor, Loss], Tensor]
 
 def loss_of_batch(model: nn.Module, inputs: Tensor, targets: Tensor, loss: Loss) -> Tensor:
     """The forward pass: the loss of the model's outputs for a batch, a scalar."""
+    # Targets go to the loss only. So the same forward pass later serves for inference.
     outputs = model(inputs)
     if not isinstance(outputs, Tensor):  # Hugging Face models return an object with `.logits`
         outputs = find_logits(outputs, outputs)
@@ -85,6 +86,7 @@ def step(
 
     Explained in lesson 01, taken apart in lesson 02.
     """
+    # Broadcasting can hide a mismatch: 8 outputs against 1 target give a loss, but a wrong one.
     if inputs.shape[0] != targets.shape[0]:
         raise ShapeMismatch(
             f"given inputs {tuple(inputs.shape)} and targets {tuple(targets.shape)}: "
@@ -107,6 +109,8 @@ def step(
         value.backward()
 
     if clip is not None:  # stays on the device: nothing waits here for the gradient's length
+        # All gradients count as one vector, so its direction stays (Pascanu, Mikolov & Bengio, "On
+        # the difficulty of training recurrent neural networks", 2013).
         nn.utils.clip_grad_norm_(model.parameters(), clip)
     # Update: move each weight a little against its gradient. `.grad` stays until the next step.
     optimizer.step()
@@ -130,6 +134,9 @@ def clear_gradients(optimizer: torch.optim.Optimizer) -> None:
     """
     for group in optimizer.param_groups:
         for weight in group["params"]:
+            # None, not zeros: nothing is computed, the memory is free, and the optimizer skips
+            # weights that get no gradient. With zeros, AdamW would go on moving them by its running
+            # means.
             weight.grad = None
 
 
@@ -149,12 +156,18 @@ def accumulate_gradients(
     of parts, so the gradients add up to that of the batch's mean loss (within rounding).
     """
     values = []
+    # Views of the batch, (B / parts, …) each: nothing is copied.
     pairs = zip(inputs.chunk(parts), targets.chunk(parts), strict=True)
     for number, (x, y) in enumerate(pairs, 1):
         # Processes that train together exchange the sum only, during the last backward pass.
         with nullcontext() if number == parts else without_messages(model):
             with casting(x.device, autocast):
+                # Without the division, the gradient would be `parts` times as long, and `clip`
+                # would cut it sooner.
                 value = forward(model, x, y, loss) / parts
+            # Inside the loop: it frees the activations of this part before the next part makes its
+            # own.
             value.backward()
         values.append(value.detach())
+    # The mean over the complete batch, since each value was divided by `parts`.
     return torch.stack(values).sum()
