@@ -42,6 +42,7 @@ class Uncached:
 
     def decode(self, tokens: Tensor) -> Tensor:
         """Logits (B, k, V) of the tokens that follow each of these (B, k)."""
+        # (B, P + n). The copy of the text is cheap; to compute all of it again is not.
         self.text = torch.cat([self.text, tokens], 1)
         return self._logits(last=tokens.shape[1])
 
@@ -54,6 +55,7 @@ class Uncached:
 
     def roll_back(self, n: int) -> None:
         """Forget the last n ≥ 1 tokens, which were rejected."""
+        # n = 0 would forget everything, since [:, :-0] is [:, :0].
         self.text = self.text[:, :-n]
 
 
@@ -69,6 +71,7 @@ class Cached:
         self, model: Any, texts: int, capacity: int, left_padding: Tensor | None, chunk: int
     ):
         self.model, self.chunk = model, chunk
+        # Memory for the longest text at once: a cache that grows would be copied for each token.
         self.cache = model.cache(texts, capacity, left_padding)
 
     def prefill(self, prompts: Tensor) -> Tensor:
@@ -78,6 +81,7 @@ class Cached:
         """
         # Only the last position's logits are needed: the head is the largest matmul of the model.
         for part in prompts.split(self.chunk, 1):
+            # In order: each chunk attends to the earlier ones through the cache.
             logits = self.model(part, self.cache, last=1)
         return logits
 
@@ -87,6 +91,7 @@ class Cached:
 
     def roll_back(self, n: int) -> None:
         """Forget the last n ≥ 1 tokens, which were rejected."""
+        # Nothing is erased: the next tokens overwrite what lies behind the new length.
         self.cache.truncate(self.cache.length - n)
 
 
@@ -107,6 +112,8 @@ class Captured(Cached):
         chunk: int,
         compile: bool,
     ):
+        # Rounded up, so that texts of similar length share one compiled step. The context is the
+        # limit, since the model has no embeddings for later positions.
         rounded = -(-capacity // CAPACITY_STEP) * CAPACITY_STEP
         super().__init__(model, texts, min(rounded, model.config.context), left_padding, chunk)
         self.step = _compiled_for(model) if compile else _decode_step
@@ -120,6 +127,9 @@ class Captured(Cached):
             self._update_position()
             return logits
         if self.static is None:
+            # Only now, after prefill, does the cache know the position at which decode begins. The
+            # static cache shares its memory. `clone` gives the input an address that nobody else
+            # reuses.
             self.token, self.static = tokens.clone(), self.cache.static()
             backend, static = backend_of(tokens.device), self.static
             if backend.captures_graphs:
@@ -131,6 +141,7 @@ class Captured(Cached):
         if self.graph is None:
             self.logits = self.step(self.model, self.token, self.static)
         else:
+            # One launch for the complete step: Python starts none of its operations.
             self.graph.replay()
         self.cache.advance(1)  # the static cache counts its own position, on the device
         return self.logits
@@ -174,6 +185,7 @@ def _decode_step(model: Any, token: Tensor, cache: StaticCache) -> Tensor:
 def _compiled_for(model: nn.Module) -> Any:
     """The decode step, compiled once for each model."""
     if model not in _COMPILED:
+        # One program per shape is the fastest; `CAPACITY_STEP` keeps the shapes few.
         _COMPILED[model] = torch.compile(_decode_step, dynamic=False, **compiling())
     return _COMPILED[model]
 
@@ -194,6 +206,7 @@ def step_for(step: str, device: torch.device) -> str:
     """
     if step not in STEPS:
         raise UnknownName("step", step, STEPS)
+    # "auto" never compiles: a short text would wait longer for the compiler than for its tokens.
     if step == "auto":
         return "graph" if backend_of(device).captures_graphs else "plain"
     reason = lacks_compiler(device) if step == "compiled" else ""

@@ -32,9 +32,9 @@ class Score(Result):
 
     total: float  # the sum of the examples' scores; where each is 0 or 1, the right answers
     squares: float  # the sum of their squares, from which the interval follows
-    n: int
+    n: int  # examples; the interval shrinks about with 1/√n
     split: str
-    loss: float
+    loss: float  # over all examples at once, as the workload defines it
     measure: str = "right"
 
     @property
@@ -43,6 +43,7 @@ class Score(Result):
 
         Near 0 or 100 % the usual ± interval is too short, or leaves the range; Wilson's does not.
         """
+        # Values lie between 0 and 1, so both sums are equal only if each value is 0 or 1.
         if self.squares == self.total and float(self.total).is_integer():  # x² = x: all 0 or 1
             return proportion(int(self.total), self.n)
         return average(self.total, self.squares, self.n, "%", limits=(0, 1))
@@ -128,16 +129,19 @@ def judge(
     n = workload.size(split)
     if n == 0:
         raise BadValue(f"the split {split!r} of {workload.name!r} has no examples to score.")
+    # Without a seed: in the stored order, each example once. So example i of two models is the same
+    # example, and a paired comparison is possible.
     batches = list(workload.batches(split, min(batch_size, n), device_of(model)))
     # All outputs first, then one call of loss and score: some scores, such as a ranking, need all
     # examples at once, and a mean of batches would give a smaller last batch too much weight.
     outputs = torch.cat([output_tensor(predict(model, inputs), model) for inputs, _ in batches])
-    targets = torch.cat([targets for _, targets in batches])
+    targets = torch.cat([targets for _, targets in batches])  # (N, …)
     loss = float(checked_loss(workload.loss, outputs, targets))
     if workload.trial is None:
         scores = checked_scores(workload.score, outputs, targets)
     else:  # a score that must use the model itself, such as attempts to steer a cart
         home = device_of(model)
         scores = check_scores(workload.trial(lambda x: predict(model, x.to(home)), split))
+    # In float64 (see `check_scores`): a float32 sum over many examples would lose digits.
     total, squares = float(scores.sum()), float(scores.square().sum())
     return Score(total, squares, len(scores), split, loss, workload.measure), scores

@@ -58,6 +58,7 @@ class Generation(Result):
     @property
     def ttft_s(self) -> float:
         """Time to the first token (TTFT): the pause before you see anything, most of it prefill."""
+        # An arrival counts when the tokens are on the CPU, where somebody can read them.
         return self.arrivals_s[0]
 
     @property
@@ -75,6 +76,7 @@ class Generation(Result):
     @property
     def tokens_per_s(self) -> float:
         """New tokens of all texts together ÷ latency."""
+        # Latency includes prefill: the pace of decode alone is in `tpot_s`.
         return sum(map(len, self.tokens)) / self.latency_s
 
     @property
@@ -142,6 +144,7 @@ def timeline(writings: dict[str, Generation], reader: float | None = None) -> Pi
     sentences = []
     for name, w in writings.items():
         counts = [sum(w.arrived[: i + 1]) for i in range(len(w.arrived))]
+        # From (0, 0), so that the first segment shows the wait for the first token.
         series[name] = ([0.0, *w.arrivals_s], [0, *counts])
         pause, pace = words(w.ttft_s, "s"), words(w.tpot_s, "s")
         sentences.append(f"{name}: the first token after {pause}, then {pace} each")
@@ -206,6 +209,7 @@ def generate(
     """
     check_generates(model)
     config: Any = model.config
+    # A token is only a number: with another vocabulary, it would be decoded to another character.
     if text is not None and len(text.classes) != config.vocab_size:
         raise BadValue(
             f"the vocabulary of {text.name!r} has {len(text.classes):,} tokens, the model "
@@ -219,11 +223,15 @@ def generate(
     arrivals, arrived = [], []
     began = time.perf_counter()  # nothing is computed before the first token is asked for
     for tokens in passes:
+        # `stream` returns tokens on the CPU, so the device has finished: no synchronisation here.
+        # What `on_tokens` does below delays all later arrivals.
         arrivals.append(time.perf_counter() - began)
         arrived.append(tokens.shape[1])
         for row, each in zip(new, tokens.tolist(), strict=True):
-            row += [token for token in each if token != NOTHING]
+            row += [token for token in each if token != NOTHING]  # texts end at different times
         if on_tokens and on_tokens(tokens, arrivals[-1]) is False:
+            # Not left to Python's collector: `close` ends the generator's `with`, which puts the
+            # model back in its mode.
             passes.close()
             break
     complete = [[*row, *more] for row, more in zip(rows, new, strict=True)]
@@ -242,6 +250,7 @@ def _is_one(prompt: Any) -> bool:
     """Whether it is one prompt, not a list of prompts."""
     if isinstance(prompt, Tensor):
         return prompt.ndim == 1
+    # An empty list is one empty prompt: `stream` refuses it with a message that fits.
     return isinstance(prompt, str) or not prompt or is_whole(prompt[0])
 
 
@@ -266,6 +275,7 @@ def _way(
     **_: Any,
 ) -> str:
     """How it is written, in words."""
+    # The defaults above must be those of `stream` and `Sampler`: nothing checks that.
     way = "with a cache" if cache else "without a cache"
     if step != "auto" and cache:
         way += f", {step}"

@@ -21,6 +21,7 @@ from kit.models.custom import Inputs, call_model, find_logits, tensors_in
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[nn.Module]:
     """The model in evaluation mode; each part's own mode is put back at the end."""
+    # Modes belong to the model, not to the thread: a thread that trains it would see them, too.
     in_training = _leave_training_mode(model)
     try:
         yield model
@@ -88,6 +89,7 @@ def _forward(model: nn.Module, inputs: Inputs) -> Any:
     """
     in_training = _leave_training_mode(model)
     recording = torch.is_grad_enabled()
+    # This flag belongs to the thread: other threads go on recording.
     torch.set_grad_enabled(False)
     try:
         return model(inputs) if isinstance(inputs, Tensor) else call_model(model, inputs)
@@ -104,7 +106,11 @@ def _leave_training_mode(model: nn.Module) -> list[nn.Module]:
     """
     parts = [model]
     for part in parts:  # the list grows while the loop walks it
+        # Drops None (a part that was left out) and empty containers. A part that is used twice
+        # comes twice, which does no harm.
         parts.extend(filter(None, part._modules.values()))
+    # Only these are changed and put back: a mixed model, such as one with a frozen BatchNorm, stays
+    # mixed.
     in_training = [part for part in parts if part.training]
     for part in in_training:
         vars(part)["training"] = False
@@ -127,6 +133,7 @@ def device_of(model: nn.Module) -> torch.device:
     """The device of the model's weights, or of its buffers; the CPU if it has neither."""
     if isinstance(model, Runtime):
         return model.home
+    # The first tensor decides: a model that is spread over devices takes its inputs there.
     for tensor in chain(model.parameters(), model.buffers()):
         return tensor.device
     return torch.device("cpu")
@@ -134,6 +141,7 @@ def device_of(model: nn.Module) -> torch.device:
 
 def explain(error: RuntimeError, model: nn.Module, inputs: Inputs) -> None:
     """Raise an error that says more than PyTorch's, if the device caused it."""
+    # First the mistake that is far more common than a broken device.
     check_same_device(model, inputs)
     if isinstance(error, torch.AcceleratorError):
         raise DeviceUnavailable(
@@ -147,6 +155,7 @@ def check_same_device(model: nn.Module, inputs: Inputs) -> None:
     """Refuse inputs on another device than the model's."""
     home = device_of(model)
     for tensor in tensors_in(inputs):
+        # Types only: "cuda" and "cuda:0" mean the same GPU, but are not equal as devices.
         if tensor.device.type != home.type:
             raise DeviceMismatch(
                 f"the model is on {str(home)!r}, the inputs are on {str(tensor.device)!r}: "

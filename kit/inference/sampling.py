@@ -59,10 +59,11 @@ class Sampler:
         self.temperature, self.top_p = temperature, top_p
         self._generator: torch.Generator | None = None
         self._noise: list[Tensor] = []  # (B, V) for each position from `_first` on
-        self._first = 0
+        self._first = 0  # the position that `_noise` begins with
 
     def __call__(self, logits: Tensor, position: int) -> Tensor:
         """Tokens (B, n) for logits (B, n, V) of the positions from `position` on."""
+        # A case of its own: a division by 0 would give infinite logits.
         if self.temperature == 0:
             return logits.argmax(-1)  # greedy: no random number is drawn
         # In float32: a bfloat16 has too few digits for the differences between likely tokens.
@@ -72,6 +73,8 @@ class Sampler:
     def _limited(self, logits: Tensor) -> Tensor:
         """The logits, with −∞ for tokens that top_k or top_p rules out."""
         if self.top_k is not None and self.top_k < logits.shape[-1]:
+            # (B, n, 1), the k-th largest. Tokens with the same logit stay in: there may be more
+            # than k.
             least = logits.topk(self.top_k).values[..., -1:]
             logits = logits.masked_fill(logits < least, NEVER)
         if self.top_p is not None:
@@ -79,6 +82,7 @@ class Sampler:
             shares = ordered.softmax(-1)
             # A token is ruled out if those before it reach top_p. So the likeliest always stays.
             ruled_out = shares.cumsum(-1) - shares >= self.top_p
+            # `scatter` brings the marks back from sorted order to the order of the vocabulary.
             logits = logits.masked_fill(ruled_out.scatter(-1, tokens, ruled_out), NEVER)
         return logits
 
@@ -86,11 +90,15 @@ class Sampler:
         """Gumbel noise (B, n, V), drawn position by position in their order."""
         texts, n, vocabulary = like.shape
         if self._generator is None:
+            # On the device of the logits, so that nothing is copied. The same seed gives other
+            # numbers on another type of device.
             self._generator = torch.Generator(like.device).manual_seed(self.seed)
         # Rejected drafts come again: their positions must find the noise that they had.
         self._noise, self._first = self._noise[position - self._first :], position
         while len(self._noise) < n:
+            # One position at a time, however many are asked for: so one pass for several tokens and
+            # several passes for one token use the same numbers.
             fresh = torch.empty(texts, vocabulary, device=like.device)
             # Minus the logarithm of an exponential random number is Gumbel-distributed.
             self._noise.append(-fresh.exponential_(generator=self._generator).log())
-        return torch.stack(self._noise[:n], 1)
+        return torch.stack(self._noise[:n], 1)  # (B, n, V)

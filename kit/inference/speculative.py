@@ -34,6 +34,7 @@ class NGrams:
 
     def __init__(self, longest: int = 8, shortest: int = 3):
         self.lengths = range(longest, shortest - 1, -1)
+        # At most one entry per position and length: memory, so that a lookup searches no text.
         self._next: dict[tuple[int, ...], int] = {}  # tokens in a row -> position after them
         self._text: list[int] = []
 
@@ -55,6 +56,8 @@ class NGrams:
         for position in range(max(known, 1), len(tokens)):  # only what is new since the last call
             for n in self.lengths:
                 if n <= position:
+                    # The latest occurrence wins. The run at the very end is not stored yet: nothing
+                    # follows it, and it would find itself.
                     self._next[tuple(tokens[position - n : position])] = position
 
 
@@ -66,5 +69,6 @@ def accepted_tokens(drafted: Sequence[int], own: Sequence[int]) -> int:
     >>> accepted_tokens([5, 6, 7], own=[5, 6, 1, 2])
     2
     """
+    # `own` is longer by one: the token that the model adds after the last draft.
     pairs = zip(drafted, own, strict=False)
     return next((i for i, (guess, token) in enumerate(pairs) if guess != token), len(drafted))

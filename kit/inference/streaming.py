@@ -105,6 +105,7 @@ def stream(
     if isinstance(draft, str):
         if draft not in DRAFTS:
             raise UnknownName("draft", draft, DRAFTS)
+        # A new object for each call, since it remembers the text that it has read.
         draft = DRAFTS[draft]()
     ending = None if stop is None else _row(stop, model, "stop")
     limits = (max_new_tokens, drafted, ending)
@@ -123,10 +124,12 @@ def _written(
     """The loop: compute logits, draw tokens, hand them out, go on from the last one."""
     most, at_once, ending = limits
     tokens, left_padding = _pad_left(rows, device_of(model))  # (B, P)
+    # Enough for drafts, too: `room` below never asks for tokens beyond `most`.
     capacity = tokens.shape[1] + most
     decoder = decoder_for(model, len(rows), capacity, left_padding, **decoding)
     drafted: list[int] = []
     written, going = 0, [True] * len(rows)
+    # Around the `yield`: between two tokens, the caller finds the model in evaluation mode.
     with evaluating(model):
         while written < most and any(going):
             # Not around the `yield`: the caller's own code must keep its gradients. And not
@@ -134,6 +137,7 @@ def _written(
             with torch.no_grad():
                 if written == 0:
                     logits = _explained(decoder.prefill, tokens, model)  # (B, 1, V)
+                    # Once, not at each token: the question makes Python wait for the device.
                     _check_not_nan(logits, model)
                 else:
                     logits = _explained(decoder.decode, tokens, model)  # (B, k, V)
@@ -141,13 +145,17 @@ def _written(
                 new = drawn.cpu()  # waits for a GPU: from here on somebody can read the tokens
                 accepted = accepted_tokens(drafted, new[0].tolist())
                 if accepted < len(drafted):
+                    # Else later tokens would attend to keys and values of a text that nobody wrote.
                     decoder.roll_back(len(drafted) - accepted)
             # The token after the last accepted one is the model's own: at least one per pass.
+            # `drawn` is still on the device: the next pass needs no copy from the CPU.
             last = drawn[:, accepted : accepted + 1]
+            # `clone`: on a CPU `new` is `drawn` itself, and `_ended` writes -1 into it.
             new = _ended(new[:, : accepted + 1].clone(), rows, going, ending)
             written += new.shape[1]
             yield new
             room = min(at_once, most - written - 1)  # the model adds one of its own
+            # Cut, since a caller's own draft may return more guesses than it was asked for.
             drafted = list(draft(rows[0], room))[:room] if draft and room > 0 else []
             guesses = torch.tensor([drafted], dtype=torch.long, device=last.device)  # (1, k - 1)
             tokens = torch.cat([last, guesses], 1) if drafted else last
@@ -181,6 +189,7 @@ def _ended(
                 continue
             row.append(token)
             going[i] = ending is None or row[-len(ending) :] != ending
+    # Columns in which no text got a token are cut off; one stays, so that (B, 0) never occurs.
     used = (new != NOTHING).any(0).sum()
     return new[:, : max(1, int(used))]
 
@@ -192,6 +201,7 @@ def _pad_left(rows: list[list[int]], device: torch.device) -> tuple[Tensor, Tens
     """
     longest = max(map(len, rows))
     missing = [longest - len(row) for row in rows]
+    # 0 is an ordinary token as well: the mask of the cache hides the padding, not its number.
     tokens = [[0] * gap + row for gap, row in zip(missing, rows, strict=True)]
     left_padding = torch.tensor(missing, device=device) if any(missing) else None
     return torch.tensor(tokens, device=device), left_padding
@@ -204,6 +214,8 @@ def _row(tokens: Tokens, model: nn.Module, what: str = "prompt") -> list[int]:
         raise BadValue(f"given an empty {what}: needs at least one token.")
     config: Any = model.config
     words = config.vocab_size
+    # Checked here, because on a GPU an index outside the embedding breaks the device for the
+    # complete process.
     unknown = [token for token in row if not is_whole(token) or not 0 <= token < words]
     if unknown:
         raise BadValue(f"token {unknown[0]!r} in a {what}: the model knows 0 to {words - 1:,}.")
