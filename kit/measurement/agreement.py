@@ -35,6 +35,7 @@ class Agreement(Result):
     @property
     def ok(self) -> bool:
         """Whether no entry differs by more than `atol`."""
+        # Must be false for NaN too: `agree` turns NaN into infinity, which is above every `atol`.
         return self.largest_difference <= self.atol
 
     def __bool__(self) -> bool:
@@ -91,6 +92,7 @@ def agree(a: Tensor, b: Tensor, *, atol: float = 1e-5) -> Agreement:
 
 def _tensor(answer: Any) -> Tensor:
     """The answer, or the `logits` in it."""
+    # Models return a tensor, a dict, or an object with fields, such as those of Hugging Face.
     named = answer.get("logits") if isinstance(answer, Mapping) else None
     for each in (answer, named, getattr(answer, "logits", None)):
         if isinstance(each, Tensor):
@@ -103,6 +105,7 @@ def _tensor(answer: Any) -> Tensor:
 
 def _plain(tensor: Tensor) -> Tensor:
     """The same numbers on the CPU, in the widest dtype, so that any two can be compared."""
+    # Without `detach`, autograd would record the comparison and hold the graph of the answer.
     kind = torch.complex128 if tensor.is_complex() else torch.float64
     return tensor.detach().to_dense().cpu().to(kind)
 
@@ -124,6 +127,8 @@ def tensors_of(answer: Any) -> list[Tensor]:
     found = []
     for leaf in tree_leaves(answer):
         if isinstance(leaf, Tensor):
+            # `detach` lets go of the graph and its activations. The flag is set again, because the
+            # condition "mode" reads it: recording gradients is work that the other call may not do.
             found.append(leaf.detach().clone().requires_grad_(leaf.requires_grad))
         elif isinstance(leaf, Mapping):  # such as the outputs of Hugging Face's models
             found += tensors_of(dict(leaf))
@@ -132,6 +137,7 @@ def tensors_of(answer: Any) -> list[Tensor]:
         elif isinstance(leaf, (np.ndarray, np.generic, int, float, complex)):
             array = np.asarray(leaf)
             with suppress(TypeError):  # text, dates and huge integers do not become tensors
+                # PyTorch refuses foreign byte orders and negative strides, as of `array[::-1]`.
                 native = np.array(array, dtype=array.dtype.newbyteorder("="), order="C")
                 found.append(torch.as_tensor(native))
     return found
@@ -167,6 +173,7 @@ def check_equal_work(
         # Conditions first: a float32 answer may agree with a bfloat16 one, yet took more work.
         for condition, of in CONDITIONS.items():
             a, b = of(wanted), of(given)
+            # All tensors at once, in order: an answer with one tensor more is a difference, too.
             if a != b and condition not in varied:
                 raise NotComparable(
                     f"{first!r} and {name!r} do unequal work: {condition} {_listed(a)} and "
@@ -200,6 +207,7 @@ def of_shape(tensors: list[Tensor]) -> list[Any]:
 CONDITIONS = {
     "shape": of_shape,
     "dtype": lambda tensors: [str(t.dtype).removeprefix("torch.") for t in tensors],
+    # The type without the index: two GPUs of one computer count as the same device.
     "device": lambda tensors: [t.device.type for t in tensors],
     "mode": lambda tensors: [
         "with gradients recorded" if t.requires_grad else "without gradients" for t in tensors
@@ -219,6 +227,7 @@ def _half_the_digits(a: Tensor, b: Tensor) -> float:
         return 0.0
     # Relative to the largest entry: small entries of a large sum carry its rounding error.
     largest = _plain(a).abs().nan_to_num(0, 0, 0).max()
+    # √eps is 3.5e-4 for float32 and 0.09 for bfloat16, so bfloat16 hides much larger mistakes.
     return float(max(torch.finfo(kind).eps for kind in kinds) ** 0.5 * largest)
 
 

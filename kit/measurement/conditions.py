@@ -44,7 +44,8 @@ class Observer:
 
     def conditions(self) -> Conditions:
         """The conditions between the two readings."""
-        # A second reading right after the timings, before anything else runs.
+        # Call this right after the timings: work that runs in between may look like a
+        # disturbance, and so may a clock that falls meanwhile.
         after = devices.reading(self.watch.device)
         return Conditions(
             device=str(self.watch.device),

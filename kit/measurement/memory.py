@@ -73,12 +73,14 @@ class Flush:
     """Overwrites the device's caches, so that the next call does not find its data there."""
 
     def __init__(self, device: torch.device):
-        # Twice the last cache, so that nothing of the call's data can survive.
+        # Twice the last cache, because a cache need not evict its oldest lines first. The limit
+        # keeps a flush short; with a last cache above 128 MB, part of the data can stay warm.
         size = last_cache_bytes() if backend_of(device).is_cpu else None
         self.bytes = min(2 * size, COLD_BYTES) if size else COLD_BYTES
         self._buffer = torch.zeros(self.bytes // 4, device=device)
 
     def __call__(self) -> None:
         """Write to every byte of a buffer that is larger than the caches."""
-        # Reading and writing: written lines push out those of other programs' data, too.
+        # An in-place addition reads and writes each byte: every line of the buffer is loaded and
+        # evicts another one.
         self._buffer.add_(1)

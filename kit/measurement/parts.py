@@ -47,6 +47,7 @@ class Parts(Result):
 
     def share(self, part: str, of: list[str]) -> Estimate:
         """The median over the rounds of: a part ÷ the sum of the parts in `of`."""
+        # Each share is a median of its own, so the shares of all parts need not add up to 100 %.
         below = np.sum([self[name].times_s for name in of], axis=0)
         return median(np.array(self[part].times_s) / below, "%")
 
@@ -97,11 +98,14 @@ def measure_parts(
     check_budget(budget_s)
     if not parts:
         raise BadValue("parts: given none; needs at least one.")
+    # Waiting after each part keeps an accelerator from queueing ahead. So the parts can add up to
+    # more than the whole job takes without the waiting: for that, time the job with `measure`.
     watch = stopwatch or Stopwatch(device)
     observer = Observer(watch)
     with no_collection():
         # Kept apart from the warm-up: it allocates and compiles.
         first = _round(parts, watch)
+        # Two rounds at least: without a second one, nothing shows whether the times still fall.
         warm = [_round(parts, watch) for _ in range(2)]
         if (
             steady := 2 * WINDOW * np.sum(warm[0]) > budget_s
@@ -111,10 +115,13 @@ def measure_parts(
             warm += [_round(parts, watch) for _ in range(WINDOW - len(warm))]
             while not (steady := _settled(warm)) and np.sum(warm) < budget_s:
                 warm += [_round(parts, watch) for _ in range(WINDOW)]
+        # (rounds, parts): one row is one job, so ratios within a row are paired.
         taken = np.array([_round(parts, watch) for _ in rounds(budget_s, watch)])
     conditions = observer.conditions()
     # The warm-up of each part, from the rounds of the whole job.
     spent = np.sum(warm, axis=0)
+    # Each block is one call (the 1 below), because a part that needs another cannot repeat alone.
+    # So the clock and the waiting count in full: parts of a few µs look too large.
     return Parts(
         {
             name: Measurement(

@@ -165,7 +165,8 @@ def labelled(label: str) -> Iterator[None]:
 @contextmanager
 def no_collection() -> Iterator[None]:
     """Collect garbage once, then not again inside: a collection would be charged to a call."""
-    # First collect what the set-up left, or it would be collected at some time inside.
+    # First collect what the set-up left. Inside, the collector is off: reference cycles hold
+    # their memory until the end, so a call that makes large ones can run out of memory.
     gc.collect()
     with devices.collector_held():
         yield

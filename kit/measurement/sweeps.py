@@ -66,6 +66,7 @@ class Sweep(Result):
     def throughput(self) -> dict[Any, Estimate]:
         """Items per second at the median, by value."""
         return {
+            # Dividing swaps the ends: the shortest time gives the highest rate.
             value: (self.items[value] / time).with_unit(f"{self.unit}/s")
             for value, time in self.latency_s.items()
         }
@@ -140,6 +141,7 @@ class Sweep(Result):
 
     def _doubts_caption(self) -> str:
         """The doubts that all values share, and the values that have further ones."""
+        # A busy machine disturbs all values: said once per value, it would hide the special ones.
         doubts = {str(value): m.doubts for value, m in self.measurements.items()}
         shared = [d for d in next(iter(doubts.values())) if all(d in o for o in doubts.values())]
         own = [value for value, each in doubts.items() if set(each) - set(shared)]
@@ -161,6 +163,8 @@ class Sweep(Result):
 
     def plot(self) -> Picture:
         """Seconds per call over the varied setting, with the machine's limit."""
+        # Where the limit falls towards small values and the measured curve stays flat, overhead
+        # dominates: time that does not depend on the amount of work, such as starting operations.
         return self._curve("time per call", "s", self.latency_s, self.bounds_s)
 
     def plot_throughput(self) -> Picture:
@@ -178,6 +182,7 @@ class Sweep(Result):
             f"{last}."
         )
         series = {"measured": (self.values, [e.value for e in curve.values()])}
+        # Bands show the interval of each median. Overlapping bands do not prove two values equal.
         bands = {"measured": ([e.low for e in curve.values()], [e.high for e in curve.values()])}
         if limit:
             series["limit of this machine"] = (list(limit), list(limit.values()))
@@ -281,6 +286,7 @@ def sweep(
     # What did not fit beside the others gets a second chance alone.
     left, failed = [value for value in order if value not in measured], {}
     for value in left:
+        # The lambda runs before the loop goes on, so it sees the right value (ruff cannot know).
         timed = _if_there_is_memory(
             lambda: measure(
                 make_call(value),  # noqa: B023
@@ -322,6 +328,7 @@ class _TimedInTurns:
         self.call, self.label, self.budget_s, self.watch = call, label, budget_s, watch
         self.times_s: list[float] = []
         self.spent_s = 0.0
+        # Warm up before the first turn: later, compiling would run between the timings of others.
         with labelled(label), compile_time(watch) as compiling:
             self.first_s = watch.time(call)
             self.warm = warm_up(call, watch, budget_s)
@@ -332,6 +339,7 @@ class _TimedInTurns:
 
     def turn(self) -> bool:
         """Time the call for a tenth of its budget, at least once; a slow one gets ten budgets."""
+        # True and not None, which means "out of memory" to the caller and would drop the value.
         if self.times_s and self.spent_s >= ROUNDS * self.budget_s:
             return True
         with labelled(self.label):
@@ -345,6 +353,7 @@ class _TimedInTurns:
 
     def peak(self) -> int | None:
         """The most bytes that the call allocates; None for slow calls, to spare another one."""
+        # Counting memory takes one more whole call, which a profiler slows down on the CPU.
         if np.median(self.times_s) >= self.budget_s:
             return None
         return peak_bytes(self.call, self.watch.device)
@@ -352,6 +361,8 @@ class _TimedInTurns:
     def measured(self, observer: Observer, peak: int | None) -> Measurement:
         """All times of the call as a measurement."""
         block, spent_s, steady, _ = self.warm
+        # Timings of one turn resemble each other. If thirty or more show it, `median` counts them
+        # as fewer independent ones, and the interval becomes wider (kit.core.dependence).
         times = (tuple(self.times_s), block, self.first_s, spent_s, steady)
         found = Measurement(self.label, *times, observer.conditions())
         return replace(found, compile_s=self.compile_s, peak_bytes=peak)
@@ -366,6 +377,8 @@ def _in_turns(
 ) -> dict[Any, Measurement]:
     """Measurements of the values whose calls fit into memory at the same time."""
     held: dict[Any, _TimedInTurns] = {}
+    # One observer for all turns: a program that starts meanwhile may disturb every value. It reads
+    # the counters again after the memory calls below, so their load counts as well.
     observer = Observer(watch)
     with no_collection():
         for value in order:
@@ -374,6 +387,7 @@ def _in_turns(
             )
             if made:
                 held[value] = made
+        # Else this name would hold the last call, and its memory could not be freed below.
         del made
         # Each order is used twice, the second time reversed, so that no value is always early.
         for n in range(ROUNDS):
@@ -394,6 +408,7 @@ def _in_turns(
 def _if_there_is_memory(do: Callable[[], Any]) -> Any:
     """The function's result; None if it ran out of memory."""
     try:
+        # Without the guard Linux promises memory that it lacks, and later kills the process.
         with devices.memory_guard():
             return do()
     except (MemoryError, RuntimeError) as error:
@@ -406,4 +421,5 @@ def _if_there_is_memory(do: Callable[[], Any]) -> Any:
 
 def _free(watch: Stopwatch) -> None:
     """Give back the memory that PyTorch's allocator keeps for later."""
+    # Freed blocks stay with the allocator, split into sizes that may not fit the next call.
     devices.backend_of(watch.device).empty_cache()

@@ -299,7 +299,7 @@ def measure(
     if cache not in ("warm", "cold"):
         raise BadValue(f"cache={cache!r}: needs 'warm' or 'cold'.")
     watch = stopwatch or Stopwatch(device)
-    # A buffer as large as the caches, allocated once and outside of every timing.
+    # Made once: filling a new buffer before each timing would use up the budget of the timings.
     flush = Flush(watch.device) if cache == "cold" else None
     observer = Observer(watch)
     # The collector stays off inside: a collection of 10 ms would look like a slow call.
