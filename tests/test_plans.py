@@ -150,7 +150,7 @@ def test_no_draw_comes_twice_and_too_few_are_refused(asked):
         ("fixed: {n: 1}\ngrid: {n: [1]}", "n is in grid and in fixed; remove one of the two"),
         ("fixed: {n: x}\ngrid: {lr: [1]}", "fixed: n='x': needs a whole number"),
         ("fixed: {}\ngrid: {lr: [1]}", "fixed: {}: needs names"),
-        ("skip_impossible: 2\ngrid: {n: [1]}", "skip_impossible: 2: needs true or false"),
+        ("skip_impossible: 2\ngrid: {n: [1]}", "skip_impossible is 2; needs true or false"),
         ("random: {count: 3}", "random: count: needs count, from and, if"),
         ("random: {count: 0, from: {n: [1]}}", "random: count=0: needs a whole number from 1 to"),
         ("random: {count: 1, seed: x, from: {n: [1]}}", "seed='x': needs a whole number"),
@@ -208,7 +208,7 @@ def test_the_impossible_is_refused_with_how_many_and_the_first(together):
     with pytest.raises(BadValue) as refused:
         given(together, SOME)
     told = (
-        "grid.yaml: 2 of 4 runs are impossible (`skip_impossible: true` leaves such out). The first"
+        "grid.yaml: 2 of 4 runs are impossible (`skip_impossible: true` leaves them out). The first"
     )
     assert str(refused.value).startswith(
         f"{told}: model=lstm, workload=vision: no model of the work"

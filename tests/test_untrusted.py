@@ -81,7 +81,7 @@ REFUSED = {
     "source of numbers": (raw(source=[1, 2]), "not a notebook"),
     "data of a wrong type": (
         raw().replace(b'"outputs": []', b'"outputs": [{"data": 3}]'),
-        "no not",
+        "not a not",
     ),
     "a number with 4,000 digits": (raw(1).replace(b"1}}]", HUGE + b"}}]"), "very large"),
     "a number with 5,000 digits": (
