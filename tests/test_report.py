@@ -255,7 +255,7 @@ def test_what_is_the_same_in_all_is_said_once(page):
 def test_the_other_columns_open_below(page):
     opened = re.findall(r"<summary>(.*?)</summary>", page)[1]
     head, _, first, *_ = lines_of(page, 1)
-    assert opened == "All that was measured: 32 columns" and len(head) == 5 + 32
+    assert opened == "All measurements: 32 columns" and len(head) == 5 + 32
     told = dict(zip(head, first, strict=True))
     assert told["another 24"] == "24.0 kB" and told["steps"] == "600"
     assert told["energy"] == "—" and told["doubts"] == "<b>clock</b>; µ"
