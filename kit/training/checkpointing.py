@@ -43,6 +43,7 @@ class Checkpointing:
         self.path = None if path is None else _checked(path)
         self.made_of = made_of(setup.given, setup.workload)
         self.options = options_of(setup.optimizer)
+        # Digests, not copies of the weights: 16 characters each.
         self.given = self.start_weights = weights_now(setup.given)
 
     def restore(self, resume: dict[str, Any] | None) -> dict[str, Any] | None:
@@ -52,6 +53,7 @@ class Checkpointing:
         that is started again after its end returns its result.
         """
         if self.path:
+            # Before `exists`: else some machines would resume, and others would begin at step 0.
             self.setup.processes.bring(self.path)
         with one_line_refusals():
             if self.path and self.path.exists():
@@ -66,6 +68,8 @@ class Checkpointing:
             # AdamW's running means are as much a part of the training as the weights. With fresh
             # means, the first steps after a restart would go elsewhere.
             self.setup.load_optimizer_state(resume["optimizer"])
+            # Last, so that nothing above can draw from it. It is the CPU's generator. A state does
+            # not hold a GPU's: there, dropout may draw other numbers after a resume.
             torch.set_rng_state(resume["rng"])
             return {**resume, "scores": scores}
 
@@ -78,6 +82,7 @@ class Checkpointing:
             # no file.
             "optimizer": self.setup.optimizer_state(),
             "rng": torch.get_rng_state(),  # dropout draws from it
+            # One per step: their number says how many steps are done.
             "losses": list(losses),
             "scores": [[at, asdict(score)] for at, score in scores],
             "train_s": train_s,
@@ -92,6 +97,7 @@ class Checkpointing:
 
     def save(self, history: History) -> None:
         """Write model and history to the file, if there is to be one."""
+        # One process per machine: several would replace each other's file.
         if self.path and self.setup.processes.keeps:
             try:
                 save(self.path, self.setup.given, history)
@@ -103,6 +109,7 @@ class Checkpointing:
 
     def _settings(self) -> dict[str, Any]:
         return {
+            # Values that == can compare and that a message can show, side by side.
             "model": short_name(self.setup.given),
             "workload": self.setup.workload.name,
             "optimizer": type(self.setup.optimizer).__name__,
@@ -128,6 +135,7 @@ class Checkpointing:
         """Refuse the state of another training, or one with fewer steps left than `least`."""
         if not isinstance(state, dict):
             raise BadValue(f"resume={type(state).__name__}: give the `.state` of a history.")
+        # An option that an older kit did not have was then at what is its default today.
         saved = {**OLDER, **state["settings"]}
         for name, given in self._settings().items():
             if name == "model" and saved.get(name) == repr(self.setup.given).splitlines()[0]:
@@ -142,6 +150,8 @@ class Checkpointing:
                 f"nothing left to do: asked for {self.total:,} steps in all, {done:,} are done. "
                 f"Give the total that you want to reach."
             )
+        # Digests say only that something differs, so they come after the settings, which have
+        # names.
         check_same(state.get("fingerprints", {}), self.made_of)
         check_optimizer(state["optimizer"], self.setup.optimizer)
         check_options(state.get("fingerprints", {}), self.options)
@@ -160,8 +170,10 @@ def _score_from(saved: dict[str, Any]) -> Score:
     """A score out of a state; older kits saved the number of right answers."""
     if "right" not in saved:
         known = {each.name for each in fields(Score)}
+        # Else Score(**saved) would raise a TypeError that names the class, and not the file.
         if unknown := sorted(set(saved) - known):
             raise BadValue(f"cannot resume: a score has {unknown!r:.80}.")
         return Score(**saved)
     rest = {name: value for name, value in saved.items() if name != "right"}
+    # Each score was 0 or 1, where x² = x: the sum of the squares is the same number.
     return Score(total=saved["right"], squares=saved["right"], **rest)

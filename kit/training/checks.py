@@ -24,12 +24,14 @@ def create_all_weights(model: nn.Module, workload: Task) -> None:
 
     The optimizer needs all weights before the first step.
     """
+    # One example is enough to create weights.
     inputs, _ = next(iter(workload.batches("train", 1, device_of(model))))
     if not isinstance(inputs, Tensor):
         raise BadValue(
             f"the inputs of {workload.name!r} are a {type(inputs).__name__}; training needs one "
             f"tensor per batch. Join them, and take them apart in the model's forward."
         )
+    # `predict` uses evaluation mode: no statistics of BatchNorm move, and dropout draws nothing.
     output_tensor(predict(model, inputs), model)
     check_learns(model)
 
@@ -53,13 +55,16 @@ def check_loss_is_a_mean(
     of the parts' losses is then another number than the loss of the batch.
     """
     device = processes.device
+    # Eight examples show whether it is a mean; a complete batch would cost time at each start.
     inputs, targets = next(workload.batches("train", min(8, recipe.batch_size), device))
     # Random outputs: those of an untrained model are too much alike to show a difference.
+    # A generator of its own, so that this check does not move the training's random numbers.
     generator = torch.Generator().manual_seed(0)
     shape = output_tensor(predict(model, inputs), model).shape
     outputs = (5 * torch.randn(shape, generator=generator)).to(device)
     examples = zip(outputs.split(1), targets.split(1), strict=True)
     mean = torch.stack([workload.loss(*example) for example in examples]).mean()
+    # Rounding differs by about 1e-6 here; a sum or another weighting differs by far more.
     if not torch.isclose(mean, workload.loss(outputs, targets), rtol=1e-4):
         parts = f"accumulate={recipe.accumulate}"
         cause = parts if recipe.accumulate > 1 else f"{processes.world_size} processes"
@@ -80,6 +85,7 @@ def warn_of_batch_norm(model: nn.Module, recipe: Recipe, processes: Processes) -
             f"accumulate=1 in one process, or GroupNorm.",
             stacklevel=LEVELS_UP,
         )
+    # Each forward pass in training mode moves the running statistics, the repeated one, too.
     if recipe.recompute and any(map(batch_norms, layers_that_repeat(model))):
         warn(
             "recompute=True computes BatchNorm twice per step, so its running statistics move "
@@ -90,6 +96,7 @@ def warn_of_batch_norm(model: nn.Module, recipe: Recipe, processes: Processes) -
 
 def warn_of_zeros(model: nn.Module) -> None:
     """Warn that the zeros of `kit.techniques.zeroed` do not stay by themselves."""
+    # `weight_mask` comes from PyTorch's pruning, by which `keep_zeros` works.
     if any(
         getattr(part, "zeroed", None) is True and not hasattr(part, "weight_mask")
         for part in model.modules()

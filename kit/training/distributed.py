@@ -94,6 +94,7 @@ class Processes:
         DDP first gives all processes the weights of process 0. In each backward pass it then
         averages the gradients, while earlier layers are still computing. FSDP2 needs no wrapper.
         """
+        # A method that only FSDP2's modules have.
         is_sharded = hasattr(model, "set_requires_gradient_sync")
         return model if self.alone or is_sharded else DistributedDataParallel(model)
 
@@ -101,11 +102,13 @@ class Processes:
         """The part of a batch (B, …), (B, …) for this process: B / world_size examples."""
         if self.alone:
             return inputs, targets
+        # Equal parts, as `check` has made sure: of unequal ones, a mean of means would be wrong.
         return inputs.chunk(self.world_size)[self.rank], targets.chunk(self.world_size)[self.rank]
 
     def mean(self, values: Tensor) -> Tensor:
         """Each value's mean over all processes: (N,) -> (N,)."""
         if not self.alone:
+            # Once per look at the losses, not per step: each message makes all processes wait.
             dist.all_reduce(values)  # the sum, in every process
             values /= self.world_size
         return values
@@ -127,10 +130,12 @@ class Processes:
         if self.alone:
             return
         data = path.read_bytes() if path.is_file() else None
+        # 64 characters each: the file itself travels only if a machine lacks it.
         digests: list[str | None] = [None] * self.world_size
         dist.all_gather_object(digests, data and sha256(data).hexdigest())
         if len(set(digests)) == 1:
             return
+        # All compute the same `src` from the same list: a broadcast works only if they agree.
         values = [data]
         dist.broadcast_object_list(values, src=next(i for i, one in enumerate(digests) if one))
         if values[0] is not None and values[0] != data:
@@ -182,9 +187,10 @@ def _start_number(store: Store, rank: int, world_size: int) -> int:
         return number
     end = time.monotonic() + PATIENCE.total_seconds()
     while time.monotonic() < end:  # the number may be that of the last start: wait for process 0
-        number = store.add("round", 0)
+        number = store.add("round", 0)  # adding 0 reads the counter
         store.set(f"round {number}: {rank}", own)
         met = f"round {number}: all"
+        # `own` is new at each start, so an answer from an earlier start cannot contain it.
         if store.check([met]) and own in store.get(met).decode():
             return number
         time.sleep(0.01)

@@ -26,7 +26,7 @@ class History(Result):
     seed: int
     workload: str
     device: str
-    threads: int
+    threads: int  # of the CPU, in this process: the pace depends on them
     precision: str = "fp32"
     interrupted: bool = False
     stopped: str = ""  # why it ended before its last step: "target reached", "budget spent" …
@@ -43,6 +43,7 @@ class History(Result):
     @property
     def step_s(self) -> float | None:
         """Mean seconds per step."""
+        # None, not 0: without a step there is no pace. After a resume, both count from the start.
         return self.train_s / self.steps if self.steps and self.train_s else None
 
     @property
@@ -55,11 +56,13 @@ class History(Result):
     @property
     def examples_per_s(self) -> float | None:
         """Training throughput."""
+        # `batch_size` is that of all processes together, and so is the result.
         return self.batch_size / self.step_s if self.step_s else None
 
     def epochs(self) -> list[float]:
         """Mean training loss of each complete epoch."""
         n = self.steps_per_epoch
+        # An incomplete last epoch is left out: its mean would be noisier than the others.
         starts = range(0, self.steps - n + 1, n)
         return [sum(self.losses[i : i + n]) / n for i in starts]
 
@@ -76,6 +79,7 @@ class History(Result):
 
     def steps_to(self, target: float) -> int | None:
         """The first step at which the validation score reached the target; None if it never did."""
+        # Scores are some steps apart: the target may have been reached earlier, between two.
         return next((at for at, score in self.scores if score.mean.value >= target), None)
 
     def seconds_to(self, target: float) -> float | None:
@@ -120,6 +124,7 @@ class History(Result):
     def to_dict(self) -> dict[str, Any]:
         """The raw numbers; the optimizer's state stays in the checkpoint."""
         return {
+            # float32 has about seven digits: more would only make the file longer.
             "losses": [round(loss, 6) for loss in self.losses],
             "scores": [{"step": at, **score.to_dict()} for at, score in self.scores],
             "train_s": self.train_s,
@@ -139,6 +144,8 @@ class History(Result):
 
     def plot(self) -> Picture:
         """Training loss of each step, and validation loss, over the steps."""
+        # Do not compare the two curves too closely: a training loss is that of one batch, with
+        # dropout if there is any; validation uses the complete split, without dropout.
         series: dict[str, Any] = {"training batch": (list(range(1, self.steps + 1)), self.losses)}
         caption = f"Training loss over {self.steps:,} steps"
         if self.losses:

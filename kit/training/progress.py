@@ -53,6 +53,7 @@ def total_steps(steps: int | None, epochs: float | None, per_epoch: int) -> int:
         raise BadValue(f"given steps={steps!r} and epochs={epochs!r}: give one of them.")
     if steps is not None:
         return check_whole("steps", steps)
+    # At least 1: a small share of an epoch must not be rounded to nothing.
     return max(1, round(check_positive("epochs", epochs) * per_epoch))
 
 
@@ -79,6 +80,7 @@ class Progress:
         default = max(setup.steps_per_epoch, total // 10)
         every = evaluate_every
         self.every = default if every is None else check_whole("evaluate_every", every)
+        # One curve is enough: each process would draw its own.
         self.live = live and self.processes.rank == 0
         # Losses move from `unread` (on the device) to `losses` (numbers) each time that we look.
         self.losses: list[float] = []
@@ -112,11 +114,13 @@ class Progress:
         else:
             self.losses, self.train_s = list(state["losses"]), state["train_s"]
             self.scores = state["scores"]
+        # A target that is reached already, or a budget that is spent, leaves no step to make.
         self.stopped = self.stop_rule.reason(self.train_s, self.score_now)
 
     def start_clock(self) -> None:
         """Compile if that was asked for; from here on the time counts."""
         self.curve = Live(self.total, shown=self.live)
+        # Reported on its own: as a part of the first steps, it would make training look slow.
         self.compile_s = self.setup.compile_now()
         self.read_after = 1  # read the first loss at once: only then is the pace known
         self.restart_clock()
@@ -129,11 +133,14 @@ class Progress:
         """Move the losses off the device; this is where the loop waits for it."""
         if not self.unread:
             return
+        # (N,) for all unread losses: one transfer. `.item()` on each would wait N times.
         values = self.processes.mean(torch.stack(self.unread)).tolist()
         # Only now are the steps done. A clock stopped before this line would time their start.
         taken_s = time.perf_counter() - self.clock
         self.train_s += taken_s
         self.reads.append((len(values), taken_s))
+        # The first bad loss counts: after it, the weights are usually NaN, and so are all later
+        # losses.
         finite = list(takewhile(math.isfinite, values))
         # In one statement, so that an interrupt finds the losses in one list or the other.
         self.losses, self.unread = [*self.losses, *finite], []
@@ -173,6 +180,7 @@ class Progress:
         per_look = max(1, round(READ_EVERY_S * steps / seconds))
         to_score = self.every - self.steps % self.every
         reason = self.stop_rule.reason(self.train_s, self.score_now)
+        # Never past a step at which a score is due, nor past the last one.
         read_after = min(per_look, to_score, self.total - self.steps)
         self.stopped, self.read_after = self.processes.agreed((reason, read_after))
         if self.stopped and self.score_now is None:

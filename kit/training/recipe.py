@@ -23,15 +23,15 @@ PRECISIONS = {"fp32": None, "bf16": torch.bfloat16}
 class Recipe:
     """All options that decide how the weights move; `kit.train` explains each."""
 
-    batch_size: int = 32
+    batch_size: int = 32  # examples per update, of all processes and parts together
     lr: float = 3e-3
     optimizer: Optimizer = "adamw"
     precision: str = "fp32"
     compile: bool = False
-    accumulate: int = 1
+    accumulate: int = 1  # parts per batch, one after the other
     clip: float | None = None
     schedule: str = "constant"
-    lr_warmup: int = 0
+    lr_warmup: int = 0  # steps
     recompute: bool = False
     sharded: bool = False
     seed: int = 0
@@ -46,6 +46,7 @@ class Recipe:
         }
         if is_whole(self.batch_size):  # its upper limit depends on the data: see `check_batch`
             given["batch_size"] = int(self.batch_size)
+        # `object.__setattr__` is how a frozen dataclass sets a field of its own.
         for name, value in given.items():  # the checks return Python's numbers, also for NumPy's
             object.__setattr__(self, name, value)
         if self.precision not in PRECISIONS:
@@ -56,6 +57,7 @@ class Recipe:
     def check_batch(self, examples: int) -> None:
         """Refuse a batch that is larger than the data, or that does not divide into its parts."""
         check_whole("batch_size", self.batch_size, 1, examples)
+        # Equal parts only: `accumulate_gradients` gives each part the same weight.
         if self.batch_size % self.accumulate:
             raise BadValue(
                 f"accumulate={self.accumulate} with batch_size={self.batch_size}: needs a number "

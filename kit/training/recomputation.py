@@ -33,6 +33,8 @@ def recomputed(model: nn.Module, wanted: bool) -> Iterator[None]:
         )
     for layer in layers:
         # On the instance, so that weights keep their names and checkpoints stay the same.
+        # PyTorch also puts the random state back for the second pass: dropout drops the same
+        # values. The older, reentrant way gives no gradients if no input of a layer needs one.
         layer.forward = partial(checkpoint, layer.forward, use_reentrant=False)
     try:
         yield
@@ -44,4 +46,5 @@ def recomputed(model: nn.Module, wanted: bool) -> Iterator[None]:
 def layers_that_repeat(model: nn.Module) -> list[nn.Module]:
     """The layers in all `nn.ModuleList`s of the model, each once; none if it has no list."""
     lists = [part for part in model.modules() if isinstance(part, nn.ModuleList)]
+    # Each once: a layer in two lists would be wrapped twice, and `del` above works only once.
     return list(dict.fromkeys(layer for part in lists for layer in part))

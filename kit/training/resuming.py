@@ -31,6 +31,7 @@ def weights_now(model: nn.Module) -> str:
     """A digest of all weights and persistent buffers, as they are now."""
     weights, _ = weights_of(model)
     plain = {name: tensor_files.plain_tensor(value) for name, value in weights.items()}
+    # 64 bits: enough to notice a mistake, not to stop an attacker.
     return tensor_files.digest(plain)[:16]
 
 
@@ -42,6 +43,7 @@ def made_of(model: nn.Module, workload: Task) -> dict[str, str]:
     """
     weights, shared = weights_of(model)
     sizes = [f"{name} {value.dtype} {tuple(value.shape)}" for name, value in weights.items()]
+    # Leaves only: a container's `repr` repeats those of its children.
     layers = [f"{type(part).__name__} {part!r}" for part in model.modules() if not _parts(part)]
     text = re.sub(r" at 0x[0-9a-f]+", "", repr((sizes, sorted(shared.items()), layers)))
     layers_digest = sha256(text.encode()).hexdigest()[:16]
@@ -50,6 +52,7 @@ def made_of(model: nn.Module, workload: Task) -> dict[str, str]:
         "architecture": layers_digest,
         "frozen weights": _brief(frozen, frozen) if frozen else "none",
         "module classes": _classes(model),
+        # Another loss or other data fit every shape: without fingerprints, nobody would notice.
         **metric_fingerprints(workload),
         **fingerprint(workload),
     }
@@ -72,12 +75,15 @@ def options_of(optimizer: optim.Optimizer) -> list[dict[str, str]]:
     """The options of each group of weights, as text."""
     left_out = {"params", "param_names", *HOW, *NEWER}
     groups = optimizer.param_groups
+    # As text, so that numbers, tuples and None compare alike, and a file can hold them.
     return [{n: repr(v) for n, v in group.items() if n not in left_out} for group in groups]
 
 
 def check_options(saved: dict[str, Any], mine: list[dict[str, str]]) -> None:
     """Refuse an optimizer that was made with other options than the saved one."""
+    # strict=False: `check_optimizer` has refused another number of groups with a better message.
     for given, found in zip(mine, saved.get("options", mine), strict=False):
+        # Common names only: another version of PyTorch may add or drop an option.
         for name in sorted(set(given) & set(found)):
             if given[name] != found[name]:
                 raise BadValue(
@@ -95,6 +101,7 @@ def one_line_refusals() -> Iterator[None]:
     """Within, whatever error a damaged state causes becomes a `BadValue` of one line."""
     try:
         yield
+    # First, since most kit errors are also a ValueError or the like, and already say what to do.
     except KitError:
         raise
     except tensor_files.MALFORMED as error:
@@ -121,6 +128,7 @@ def check_same(saved: dict[str, Any], mine: dict[str, str]) -> None:
             stacklevel=7,
         )
         return
+    # What every kit has saved comes first, and what only newer ones save (LATER) after it.
     for name in sorted({*mine, *found}, key=lambda name: (name in LATER, name)):
         if name in LATER and name not in found:
             continue
@@ -169,6 +177,7 @@ def check_optimizer(state: dict[str, Any], optimizer: optim.Optimizer) -> None:
     own = optimizer.state_dict()["param_groups"]
     given = state["param_groups"]
     weights = [weight for group in optimizer.param_groups for weight in group["params"]]
+    # In a state, a weight is a number: its index over all groups, counted from 0.
     same_groups = [group["params"] for group in own] == [group["params"] for group in given]
     if not same_groups or not set(state["state"]) <= set(range(len(weights))):
         raise BadValue("cannot resume: its optimizer moved other weights than this model has.")
@@ -178,6 +187,7 @@ def check_optimizer(state: dict[str, Any], optimizer: optim.Optimizer) -> None:
         names = {frozenset(state["state"][i]) for i in group["params"] if i in state["state"]}
         if len(names) > 1:
             raise BadValue("cannot resume: its optimizer saves more of one weight than of another.")
+    # PyTorch's plain code checks sizes when it computes; the fused kernel does not.
     if any(group.get("fused") for group in (*own, *given)):
         _check_sizes(state["state"], weights)
 
@@ -209,11 +219,13 @@ def _alike(mine: Any, saved: Any) -> bool:
     if isinstance(mine, (list, tuple)):
         same = isinstance(saved, (list, tuple)) and len(mine) == len(saved)
         return same and all(map(_alike, mine, saved))
+    # Before the numbers, since a bool in Python is also an int.
     if isinstance(mine, bool):  # it decides which tensors are saved for each weight
         return mine is saved
     if isinstance(mine, (int, float, Tensor)):
         if isinstance(saved, Tensor) != isinstance(mine, Tensor):
             return False
+        # The limit refuses infinity and NaN, too: each comparison with NaN is False.
         single = isinstance(saved, (int, float)) or getattr(saved, "numel", int)() == 1
         return single and bool(abs(saved) < 1e30)
     return type(mine) is type(saved)

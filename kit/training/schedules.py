@@ -24,6 +24,7 @@ SCHEDULES: dict[str, Callable[[float], float]] = {
     "constant": lambda done: 1.0,
     "linear": lambda done: 1 - done,
     "cosine": lambda done: (1 + math.cos(math.pi * done)) / 2,
+    # Above 1 until the last 40 % begin: `min` makes that part flat.
     "trapezoid": lambda done: min(1.0, (1 - done) / DECAY),
 }
 
@@ -44,5 +45,6 @@ def rate_at(step: int, total: int, schedule: str, warmup: int) -> float:
     # AdamW divides by a mean of squared gradients. After few steps that mean is unreliable, and a
     # full step could go far in a bad direction: so the first steps are small.
     if step < warmup:
+        # With `step` alone, the first step would have the rate 0 and change nothing.
         return (step + 1) / warmup
     return SCHEDULES[schedule]((step - warmup) / max(total - warmup, 1))

@@ -24,9 +24,12 @@ def sharded_copy(model: nn.Module, device: torch.device) -> nn.Module:
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard
 
+    # `state_dict` includes buffers, so BatchNorm's statistics start equal, too.
     for value in model.state_dict().values():
         dist.broadcast(value, src=0)  # all must start from the same weights
+    # One dimension: each process has another part, and no part exists twice.
     mesh = init_device_mesh(device.type, (dist.get_world_size(),))
+    # A copy, because `fully_shard` changes a module in place, and the original must stay complete.
     sharded = copy_model(model)
     # Layer by layer, so that one layer at a time is gathered; last the rest, such as embeddings.
     for part in [*layers_that_repeat(sharded), sharded]:
@@ -37,6 +40,7 @@ def sharded_copy(model: nn.Module, device: torch.device) -> nn.Module:
 def fill(model: nn.Module, sharded: nn.Module) -> None:
     """Copy the sharded weights into the complete model, in every process."""
     own = model.state_dict()
+    # The order is the same in all processes. It must be: each gather waits for all of them.
     for name, value in sharded.state_dict().items():
         own[name].copy_(gathered(value))
 
@@ -50,6 +54,8 @@ def spread(model: nn.Module, sharded: nn.Module) -> None:
 
 def gathered(value: Any) -> Any:
     """The value with each sharded tensor in it made complete; all processes must call this."""
+    # Only sharded tensors (DTensor) have this method. To ask for it saves an import, which single
+    # processes do not need.
     if hasattr(value, "full_tensor"):
         return value.full_tensor().cpu()  # one at a time: together they may not fit on the device
     if isinstance(value, dict):
@@ -59,6 +65,7 @@ def gathered(value: Any) -> Any:
 
 def shard(value: Any, like: Any) -> Any:
     """The value, sharded as `like` is if it is a tensor of the same shape; else unchanged."""
+    # AdamW's step count is a scalar beside means of the weight's shape: it stays as it is.
     if not hasattr(like, "placements") or getattr(value, "shape", None) != like.shape:
         return value
     from torch.distributed.tensor import distribute_tensor
@@ -69,6 +76,7 @@ def shard(value: Any, like: Any) -> Any:
 
 def shard_state(state: dict[str, Any], optimizer: torch.optim.Optimizer) -> dict[str, Any]:
     """An optimizer's complete state, sharded as its weights are."""
+    # The order in which `state_dict` numbers the weights.
     weights = [weight for group in optimizer.param_groups for weight in group["params"]]
     each = {
         i: {name: shard(value, weights[i]) for name, value in saved.items()}
