@@ -25,7 +25,7 @@ from scipy.signal import lfilter
 from scipy.stats import quantile_test
 
 import kit
-from kit.core.dependence import ranks
+from kit.core.autocorrelation import ranks
 from kit.core.statistics import Estimate, average, bootstrap, median, product, proportion
 from kit.core.units import words
 from kit.ladders.ladder import simultaneous

@@ -20,7 +20,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 SLOW = {
     *("browser", "course_pages", "ordering_panel", "notebooks", "experiments", "execution"),
     *("recordings", "records", "sweeping", "cluster", "distributed", "torchrun", "untrusted"),
-    *("techniques", "model_forms", "exported_files", "custom_models", "generation", "speech"),
+    *("techniques", "model_form", "exported_files", "custom_models", "generation", "speech"),
     *("language", "translation", "training_ladders", "recipes", "results", "data", "doctor"),
     *("loadgen", "hostile_checkpoints", "exercises", "roofline", "gpu_training", "binder"),
     *("readme", "resuming", "recommendation", "time_to_loss", "wheel"),

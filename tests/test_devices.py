@@ -26,7 +26,7 @@ from kit.core.errors import (
     NotSupported,
 )
 from kit.devices import backends, resource_limits, selection
-from kit.inference.decoding import step_for
+from kit.inference.prefill_decode import step_for
 from kit.measurement import measure
 
 CGROUPS = Path("/sys/fs/cgroup")

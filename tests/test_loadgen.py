@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from kit import loadgen
-from kit.core.dependence import ranks
+from kit.core.autocorrelation import ranks
 from kit.core.errors import BadValue, CallFailed, NotEnoughSamples
 from kit.loadgen import (
     ServerResult,
@@ -21,7 +21,7 @@ from kit.loadgen import (
     single_stream,
 )
 from kit.loadgen.client import WARM_UP, sleep_until
-from kit.loadgen.early_stopping import (
+from kit.loadgen.latency_statistics import (
     latency_inflation,
     mean_estimate,
     percentile_estimate,

@@ -22,7 +22,7 @@ from kit.data import Dataset, Split
 from kit.inference import Score, evaluate
 from kit.models import FAMILIES, MLP, MLPConfig
 from kit.training import History, StepInfo, loop, step, train
-from kit.training.progress import READ_EVERY_S
+from kit.training.loop_state import READ_EVERY_S
 from kit.workloads import Workload
 
 PER_EPOCH = 1_197 // 32  # 37 whole batches

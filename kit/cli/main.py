@@ -93,9 +93,9 @@ def show(text: object) -> None:
 
 def printable(text: object) -> str:
     """The text without control characters: it may come from a stranger's file."""
-    from kit.experiments import untrusted
+    from kit.experiments import untrusted_notebooks
 
-    return untrusted.printable(str(text))
+    return untrusted_notebooks.printable(str(text))
 
 
 cell_limit = click.option(

@@ -1,7 +1,7 @@
 """Notebooks as experiments: checked parameters, runs, sweeps, recordings, reports.
 
 parameters        what a notebook can be given, checked before a kernel starts
-parameter_rules   which values go together, and which this computer can run
+parameter_combinations  which values go together, and which this computer can run
 machine_lock      one timed run at a time on a machine
 execution         find a notebook and run it
 outputs           save an executed notebook, without widgets and without names of folders
@@ -10,7 +10,7 @@ plans             the runs of a sweep, and which of them are done
 sweeping          run a plan on this machine
 cluster           run a plan on a Dask cluster
 recording         store outputs, measurements and runs, so that others see them without running
-untrusted         read notebooks of other people within limits
+untrusted_notebooks  read notebooks of other people within limits
 records           executed notebooks as rows of a table
 report            `kit report`: which claims are decided, and all runs as tables
 report_page       the web page of a folder of runs

@@ -29,7 +29,7 @@ from kit.experiments.execution import (
     prepare_notebook,
 )
 from kit.experiments.machine_lock import Say, machine_lock
-from kit.experiments.parameter_rules import own_file
+from kit.experiments.parameter_combinations import own_file
 from kit.experiments.plans import Plan, PlannedRun
 from kit.experiments.sweeping import Outcome, save_outcome
 

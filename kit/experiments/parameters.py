@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from kit.core.errors import BadValue, UnknownName
-from kit.experiments.parameter_rules import check_together
+from kit.experiments.parameter_combinations import check_together
 
 TYPES: dict[str, type] = {"int": int, "float": float, "str": str, "bool": bool}
 TYPE_TEXTS = {int: "a whole number", float: "a number", str: "a word", bool: "true or false"}
@@ -219,7 +219,7 @@ def check_parameters(notebook: Path, given: Mapping[str, Any], here: bool = True
     BadValue
         A value has the wrong type or is out of range.
     KitError
-        The values do not go together, or not here; see `kit.experiments.parameter_rules`.
+        The values do not go together, or not here; see `kit.experiments.parameter_combinations`.
     """
     known = declared(notebook)
     for name in given:

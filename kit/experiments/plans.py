@@ -18,7 +18,7 @@ from typing import Any
 
 from kit.core.errors import BadValue, KitError
 from kit.experiments.grids import read_grid
-from kit.experiments.parameter_rules import own_file
+from kit.experiments.parameter_combinations import own_file
 from kit.experiments.parameters import check_parameters, declared
 from kit.experiments.recording import cells_hash
 from kit.experiments.records import DONE, FAILED, ExecutedRun, executed_runs

@@ -2,7 +2,7 @@
 
 A notebook is JSON, and its measurements are in its outputs, under the kit's own MIME type. So it is
 read as JSON, not with nbformat: a thousand notebooks take seconds. A file that cannot be read is a
-row, too, and cannot stop the reading of the others (see `kit.experiments.untrusted`).
+row, too, and cannot stop the reading of the others (see `kit.experiments.untrusted_notebooks`).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from urllib.parse import quote
 from kit.core.errors import BadValue
 from kit.core.results import RECORD
 from kit.experiments.parameters import parameters_in
-from kit.experiments.untrusted import (
+from kit.experiments.untrusted_notebooks import (
     checked_records,
     find_notebooks,
     plain_object,

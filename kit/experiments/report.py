@@ -20,7 +20,7 @@ from kit.core.results import RECORD
 from kit.course.claims import COLOURS, ledger
 from kit.experiments.records import AUXILIARY, ExecutedRun, executed_runs, ordered
 from kit.experiments.report_page import OPEN, count_runs, page
-from kit.experiments.untrusted import plain_text
+from kit.experiments.untrusted_notebooks import plain_text
 from kit.plots import Table
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ prediction     a model's outputs for a batch, in evaluation mode and without a g
 evaluation     the score of a model on a split, with an interval
 generation     a text after a prompt, and when each token came
 streaming      the same, token by token: the loop of prefill and decode
-decoding       prefill and decode: without a cache, with a cache, as a CUDA graph
+prefill_decode  prefill and decode: without a cache, with a cache, as a CUDA graph
 sampling       from logits to a token: the likeliest, or one drawn at random
 speculative    drafted tokens, of which the model accepts those that it would have written
 

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from kit.core.checks import check_whole, is_whole
 from kit.core.errors import BadValue, UnknownName
-from kit.inference.decoding import decoder_for, step_for
 from kit.inference.prediction import device_of, evaluating, explain
+from kit.inference.prefill_decode import decoder_for, step_for
 from kit.inference.sampling import Sampler
 from kit.inference.speculative import Draft, NGrams, accepted_tokens
 from kit.models.checks import check_context, check_generates

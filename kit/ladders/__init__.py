@@ -5,6 +5,6 @@ ladder            what both ladders share: rungs, their table and record, simult
 └── inference     forms of one trained model, each compared with the first
 training_setup    how to train on one rung, and how many steps it takes to a loss
 training_rungs    what was measured on one rung of the training ladder
-model_forms       what was measured of one form: speed, size and score
+model_form        what was measured of one form: speed, size and score
 fastest           the fastest form within limits
 """

@@ -17,7 +17,7 @@ from kit.data.arguments import check_pair
 from kit.inference import device_of, predict
 from kit.ladders.inference import CALIBRATION, InferenceLadder
 from kit.ladders.ladder import SAME_TIME
-from kit.ladders.model_forms import ModelForm
+from kit.ladders.model_form import ModelForm
 from kit.measurement import Comparison, compare
 from kit.plots import Picture, Table
 from kit.techniques import TECHNIQUES, Technique

@@ -25,7 +25,7 @@ from kit.data.dataset import example_batch
 from kit.devices import out_of_memory
 from kit.inference import device_of, judge, predict
 from kit.ladders.ladder import SAME_TIME, Ladder, simultaneous
-from kit.ladders.model_forms import ModelForm, rows_of
+from kit.ladders.model_form import ModelForm, rows_of
 from kit.measurement import Peaks, compare, measure
 from kit.models.custom import output_tensor, short_name, training_copy
 from kit.plots import Picture, pareto_front, trade_offs

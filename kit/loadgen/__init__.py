@@ -16,7 +16,7 @@ paper it sent a query at fixed intervals. MLPerf runs a scenario for up to 600 s
 and with its own LoadGen. A number from here teaches; it does not count as an MLPerf result.
 """
 
-from kit.loadgen.early_stopping import late_allowed as late_allowed
+from kit.loadgen.latency_statistics import late_allowed as late_allowed
 from kit.loadgen.rate_search import HighestRate as HighestRate
 from kit.loadgen.rate_search import highest_rate as highest_rate
 from kit.loadgen.scenario_result import ScenarioResult as ScenarioResult

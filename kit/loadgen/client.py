@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from kit.loadgen.early_stopping import independent_needed, percentile_inflation
+from kit.loadgen.latency_statistics import independent_needed, percentile_inflation
 from kit.measurement import Stopwatch, labelled, no_collection
 
 Serve = Callable[[int], Any]

@@ -13,7 +13,7 @@ from kit.core.results import Result
 from kit.core.statistics import samples_needed
 from kit.core.units import digits, words
 from kit.loadgen.client import WARM_UP, Serve, Wait, warmed_up
-from kit.loadgen.early_stopping import independent_needed, queue_inflation
+from kit.loadgen.latency_statistics import independent_needed, queue_inflation
 from kit.loadgen.scenario_result import finite
 from kit.loadgen.server_scenario import LEAST_TARGETS, MOST_QUERIES, ServerResult, server
 from kit.measurement import Stopwatch, doubts_caption

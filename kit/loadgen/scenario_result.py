@@ -14,7 +14,7 @@ from kit.core.errors import NotEnoughSamples
 from kit.core.results import Result
 from kit.core.statistics import Estimate
 from kit.core.units import words
-from kit.loadgen.early_stopping import (
+from kit.loadgen.latency_statistics import (
     independent_needed,
     late_allowed,
     latency_inflation,

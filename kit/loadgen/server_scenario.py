@@ -15,7 +15,7 @@ from kit.core.errors import BadValue
 from kit.core.statistics import Estimate, proportion, samples_needed
 from kit.core.units import digits, words
 from kit.loadgen.client import Serve, Wait, open_loop, warmed_up
-from kit.loadgen.early_stopping import (
+from kit.loadgen.latency_statistics import (
     LEAST_INDEPENDENT,
     independent_needed,
     late_allowed,

@@ -5,7 +5,7 @@ loop             `train`: batches, steps, a look at the validation split now and
 recipe           the options that decide how the weights move
 setup            what stands ready before the first step: model, optimizer, batches
 checks           what is refused before the first step
-progress         losses, scores and seconds so far; when to stop
+loop_state       losses, scores and seconds so far; when to stop
 history          the result, a frozen record
 checkpointing    writing a training to a file, and going on from it
 resuming         is it the same training? fingerprints of model, data and options

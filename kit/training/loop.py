@@ -20,8 +20,8 @@ from kit.data import Task
 from kit.data.arguments import check_pair
 from kit.training.checkpointing import Checkpointing
 from kit.training.history import History
+from kit.training.loop_state import Progress, StopRule, total_steps
 from kit.training.optimizers import Optimizer
-from kit.training.progress import Progress, StopRule, total_steps
 from kit.training.recipe import Recipe
 from kit.training.setup import Setup
 from kit.training.steps import step

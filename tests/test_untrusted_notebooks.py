@@ -15,7 +15,7 @@ from kit.course.claims import ledger
 from kit.experiments import class_results, collect, write_report
 from kit.experiments.recording import RECORDED_RUNS
 from kit.experiments.records import SOURCE, executed_runs
-from kit.experiments.untrusted import DEPTH, NOTEBOOK_BYTES, RECORDS, VALUES, plain_text
+from kit.experiments.untrusted_notebooks import DEPTH, NOTEBOOK_BYTES, RECORDS, VALUES, plain_text
 
 ATTACK = '</style></title><script>alert(1)</script><img src=x onerror="alert(2)">'
 VERDICT = {"kind": "Verdict", "claim_id": "01", "claim": "c", "verdict": "holds here"}
@@ -231,7 +231,7 @@ def test_two_columns_of_one_name_are_both_there(tmp_path):
 
 
 def test_more_notebooks_than_a_folder_may_hold_are_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr("kit.experiments.untrusted.NOTEBOOKS", 3)
+    monkeypatch.setattr("kit.experiments.untrusted_notebooks.NOTEBOOKS", 3)
     for i in range(4):
         (tmp_path / f"{i}.ipynb").write_bytes(b"")
     with pytest.raises(BadValue, match="has more than 3 notebooks"):

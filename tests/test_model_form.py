@@ -16,7 +16,7 @@ from kit.inference import Score, evaluate
 from kit.ladders import fastest, inference
 from kit.ladders.inference import InferenceLadder, inference_ladder
 from kit.ladders.ladder import simultaneous
-from kit.ladders.model_forms import ModelForm
+from kit.ladders.model_form import ModelForm
 from kit.measurement import Comparison
 from kit.models import MLP, MLPConfig
 from kit.techniques import TECHNIQUES, Technique, half, none, pruned, zeroed

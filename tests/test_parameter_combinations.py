@@ -18,7 +18,7 @@ from kit.core.errors import (
     UnknownName,
 )
 from kit.experiments import check_parameters, find_notebook, run
-from kit.experiments.parameter_rules import check_together
+from kit.experiments.parameter_combinations import check_together
 
 PRESENT = [device.type for device in devices.present_devices()]
 ABSENT = sorted({"cuda", "mps", "xpu"} - set(PRESENT))  # no computer has them all
