@@ -185,7 +185,9 @@ def test_a_second_write_changes_nothing(panel, held):
     press(panel, "write")
     assert reached.wait(PATIENCE_S)
     press(panel, "write", prompt="another")
-    with pytest.raises(BadValue, match="a text is being written: wait for its end, or press Stop"):
+    with pytest.raises(
+        BadValue, match="another text is being written: wait until it ends, or press Stop"
+    ):
         panel.write()
     go.set()
     wait(panel)
@@ -247,10 +249,10 @@ def test_a_panel_needs_a_model(models, text):
 
 
 def test_a_panel_needs_models_that_write_its_vocabulary(models, text):
-    with pytest.raises(BadValue, match="'digits', a MLP, cannot write: needs a GPT of the kit"):
+    with pytest.raises(BadValue, match=r"'digits' \(MLP\) cannot generate text: needs .cache"):
         chat({**models, "digits": MLP()}, text)
     strange = GPT(GPTConfig(vocab_size=7, d_model=16, n_layers=1, n_heads=2))
-    with pytest.raises(BadValue, match=r"'strange' knows 7 tokens, .* 'documentation' has \d+: "):
+    with pytest.raises(BadValue, match=r"'strange' knows 7 tokens, .* 'python_docs' has \d+\. "):
         chat({"strange": strange}, text)
 
 
@@ -266,7 +268,7 @@ def test_a_reader_reads(models, text, reader):
 def test_without_a_kernel_there_is_the_last_text(panel):
     bundle = panel._repr_mimebundle_()
     assert WIDGET in bundle
-    assert "to watch the characters come" in bundle["text/html"]
+    assert "watch the characters appear" in bundle["text/html"]
     assert "<pre" not in bundle["text/html"]
     assert bundle["text/plain"] == repr(panel)
     assert repr(panel).endswith("(small, <other>). Nothing is written yet.")

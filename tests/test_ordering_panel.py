@@ -66,18 +66,18 @@ def test_a_guess_is_shown_as_a_numbered_list(guessed):
 
 
 @pytest.mark.parametrize(
-    ("names", "told"),
+    ("names", "message"),
     [
-        ([], "0 to put in order: needs at least two"),
-        (["one"], "1 to put in order: needs at least two"),
-        (["a", "b", "a"], r"'a' twice in \['a', 'b', 'a'\]: needs each name once"),
+        ([], "0 names to put in order: needs at least two"),
+        (["one"], "1 names to put in order: needs at least two"),
+        (["a", "b", "a"], r"'a' comes twice in \['a', 'b', 'a'\]: needs each name once"),
         (["a", 2], r"\['a', 2\]: needs a list of names"),
         (["a", " "], "not empty"),
         ("abc", "'abc': needs a list of names"),
     ],
 )
-def test_an_order_needs_two_names_or_more_each_once(names, told):
-    with pytest.raises(BadValue, match=told):
+def test_an_order_needs_two_names_or_more_each_once(names, message):
+    with pytest.raises(BadValue, match=message):
         guess_order(names)
 
 
@@ -136,14 +136,14 @@ def test_overlapping_intervals_do_not_count(guessed):
     assert len(result.pairs) == 4 and result.pairs_right == 4
     assert [row[0] for row in result.table().rows] == ["1 to 2", "1 to 3", "2 to 3", "4"]
     assert {row[4] for row in result.table().rows} == {"right"}
-    assert "Pairs too close to tell, and not counted: 2." in repr(result)
+    assert "Pairs too close to distinguish, and not counted: 2." in repr(result)
     assert result.table().rows[0][2] == "3.00 × [2.40 to 3.60 ×]"
 
 
 def test_equal_values_do_not_count(guessed):
     result = guessed.against(dict.fromkeys(RUNGS, 1.0))
     assert result.pairs == [] and result.pairs_right == 0
-    assert repr(result) == "Nothing to tell apart: all 6 pairs are too close."
+    assert repr(result) == "Nothing to compare: all 6 pairs are too close to distinguish."
 
 
 def test_what_could_not_be_measured_is_left_out_of_the_guess(guessed):
@@ -162,30 +162,30 @@ def test_the_record_has_both_orders_and_the_pairs(guessed):
     assert record["kind"] == "GuessedOrder"
     assert record["guess"] == ["compile", "bf16", "a <fused> one", "more data"]
     assert record["measured"] == ["bf16", "compile", "a <fused> one", "more data"]
-    assert (record["pairs_right"], record["pairs_told_apart"]) == (5, 6)
+    assert (record["pairs_right"], record["pairs_distinguished"]) == (5, 6)
     assert record["values"]["bf16"]["value"] == 2.0 and record["first"] == "largest"
     assert guess_order(RUNGS).against(SPEEDUPS).to_dict()["guess"] is None
 
 
 @pytest.mark.parametrize(
-    ("measured", "told"),
+    ("measured", "message"),
     [
-        ({"bf16": 1.0}, "1 of 4 measured: an order needs two"),
-        ({"bf16": 1.0, "compile": None}, "1 of 4 measured: an order needs two"),
-        ({"bf16": 1.0, "compile": float("nan")}, "'compile' measured as nan: needs a number"),
-        ({"bf16": 1.0, "compile": "fast"}, "'compile' measured as 'fast': needs a number"),
-        (["bf16", "compile", "bf16"], "'bf16' twice"),
+        ({"bf16": 1.0}, "1 of 4 names measured: an order needs two or more"),
+        ({"bf16": 1.0, "compile": None}, "1 of 4 names measured: an order needs two or more"),
+        ({"bf16": 1.0, "compile": float("nan")}, "'compile' was measured as nan: needs a number"),
+        ({"bf16": 1.0, "compile": "fast"}, "'compile' was measured as 'fast': needs a number"),
+        (["bf16", "compile", "bf16"], "'bf16' comes twice"),
         ("bf16", "needs a list of names"),
     ],
 )
-def test_a_measured_order_needs_two_numbers(panel, measured, told):
-    with pytest.raises(BadValue, match=told):
+def test_a_measured_order_needs_two_numbers(panel, measured, message):
+    with pytest.raises(BadValue, match=message):
         panel.against(measured)
 
 
 @pytest.mark.parametrize("measured", [{**SPEEDUPS, "bf61": 1.0}, [*RUNGS, "bf61"]])
 def test_what_is_not_in_the_list_is_named(panel, measured):
-    with pytest.raises(UnknownName, match=r"no thing in the list is called 'bf61'.*'bf16'"):
+    with pytest.raises(UnknownName, match=r"no name in the list is called 'bf61'.*'bf16'"):
         panel.against(measured)
 
 
@@ -228,21 +228,21 @@ def test_an_item_moved_by_key_and_pointer_is_a_guess(tmp_path):
 def put_in_order(page, expect):
     """Move with the arrow keys, a button and the mouse; confirm; look at the comparison."""
     panel, comparison = page.locator(".kit-order"), page.locator(".jp-CodeCell").nth(1)
-    items, told = panel.get_by_role("listitem"), panel.get_by_role("status")
+    items, status = panel.get_by_role("listitem"), panel.get_by_role("status")
     expect(comparison).to_contain_text("No guess was made.")
-    expect(told).to_have_text("No guess yet.")
+    expect(status).to_have_text("No guess yet.")
     size = panel.bounding_box()
     shot(page, "start")
 
     up, down = (panel.get_by_role("button", name=f"Move {n}") for n in ("bf16 up", "compile down"))
     up.press("Enter")
-    expect(told).to_have_text("Guess kept: bf16 is number 1 of 5.")
+    expect(status).to_have_text("Guess saved: bf16 is number 1 of 5.")
     page.keyboard.press("ArrowUp")  # it is at the top: nothing happens, nothing is lost
     expect(up).to_be_focused()
     expect(up).to_have_attribute("aria-disabled", "true")
     down.focus()
     page.keyboard.press("ArrowDown")
-    expect(told).to_have_text("Guess kept: compile is number 4 of 5.")
+    expect(status).to_have_text("Guess saved: compile is number 4 of 5.")
     expect(down).to_be_focused()  # the key did not take JupyterLab to its next cell
     shot(page, "moved")
 
@@ -255,7 +255,7 @@ def put_in_order(page, expect):
     names = ["bf16", "batch 64", "workers", "fused optimizer", "compile"]
     expect(items.locator(".name")).to_have_text(names)
     panel.get_by_role("button", name="This is my guess").press("Space")
-    expect(told).to_have_text("Guess kept.")
+    expect(status).to_have_text("Guess saved.")
     assert panel.bounding_box() == size  # nothing jumps
 
     comparison.click()

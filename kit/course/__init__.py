@@ -1,8 +1,13 @@
-"""The course around the experiments: the ledger of claims, exercises, guesses and panels.
+"""What lessons need beside measurements: claims, exercises, panels and recordings.
 
-claims.toml   what articles say, and the rule that decides it, written before the measurement
-claims        reads the ledger and gives verdicts
-exercises     checks answers and gives hints; one file per lesson
-panels        a guess with a slider; a picture that follows its sliders
-drawing       lesson 01's canvas
+claims.toml      what articles claim, and the rule that decides each claim; rules come first,
+                 measurements second
+claims           reads the claims and gives verdicts
+exercises        checks answers and gives hints; one file per lesson
+panels           a guess with a slider, and a picture that follows its sliders
+drawing_panel    draw a digit and watch models read it (lesson 01)
+ordering_panel   put names in order before you measure them (lesson 08)
+chat_panel       type a prompt and watch a model write (lesson 10)
+recordings       what a lesson measured on other machines
+cpu_load         other programs that keep the machine busy (lesson 03)
 """

@@ -1,5 +1,5 @@
-// The writing panel: settings go to Python; the text comes back in pieces, each with the time since
-// the request at which it came. They are shown at these times, or 10 or 100 times more slowly.
+// The chat panel: settings go to Python; the text comes back in pieces, each with its time since the
+// request. The page shows them at these times, or 10 or 100 times more slowly.
 const FACE = `
   <label>Prompt<textarea name="prompt" rows="2" spellcheck="false"></textarea></label>
   <div class="settings">
@@ -22,11 +22,11 @@ const FACE = `
   <div class="text" tabindex="0" role="region" aria-label="The text"><span class="given"></span><span
     class="new"></span><span class="cursor" hidden></span><span class="wait"></span></div>
   <svg class="strip" role="img" aria-label="Timeline: when each character came"></svg>
-  <div class="told" role="status"></div>`;
+  <div class="status" role="status"></div>`;
 
 const [LEFT, RIGHT] = [56, 112]; // pixels of the timeline beside its axis: names, and counts
 const [TOP, MODEL, READER, AXIS, BOTTOM] = [2, 38, 62, 72, 108]; // pixels from its upper edge
-const EVERY_MS = 100; // between two drawings of it: they take time from the model
+const EVERY_MS = 100; // between two drawings of it: drawing slows the model down
 const BOUNDS = [1, 1.5, 2, 3, 4, 5, 6, 8, 10]; // few: the axis should not change all the time
 
 const length = (text) => [...text].length; // in characters
@@ -46,7 +46,7 @@ function timeline(pieces, now, reader, width) {
   const first = came.length ? came[0][1] : now;
   const written = came.reduce((sum, [text]) => sum + length(text), 0);
   const ticks = came.map(([text, at]) => {
-    const height = Math.min(MODEL - TOP, 12 + 3 * length(text)); // guessed rightly: taller
+    const height = Math.min(MODEL - TOP, 12 + 3 * length(text)); // taller: several accepted at once
     return `M${x(at)} ${MODEL}v-${height}`;
   });
   const read = Math.floor((now - first) * reader);
@@ -70,7 +70,7 @@ function timeline(pieces, now, reader, width) {
     <text class="middle" x="${middle}" y="${BOTTOM - 2}">time since the request (s)${taller}</text>`;
 }
 
-// The controls, filled from the settings of the last writing; returns what reads them.
+// Fills the controls with the settings of the last text; returns functions that read them.
 function controls(model, el) {
   const control = (name) => el.querySelector(`[name="${name}"]`);
   const [settings, names] = [model.get("settings"), model.get("names")];
@@ -82,12 +82,12 @@ function controls(model, el) {
   control("cache").checked = settings.cache;
   control("draft").checked = settings.draft !== null;
   const temperature = control("temperature");
-  const warm = () => {
+  const showTemperature = () => {
     const words = temperature.valueAsNumber ? temperature.value : "0, the likeliest";
     temperature.nextElementSibling.textContent = temperature.ariaValueText = words;
   };
-  temperature.addEventListener("input", warm);
-  warm();
+  temperature.addEventListener("input", showTemperature);
+  showTemperature();
   const chosen = () => ({
     prompt: control("prompt").value,
     model: control("model").value,
@@ -104,19 +104,19 @@ function render({ model, el }) {
   // A key is for the panel: JupyterLab would take an x for "cut this cell".
   el.addEventListener("keydown", (event) => event.stopPropagation());
   el.innerHTML = FACE;
-  const [write, stop, text, given, fresh, cursor, wait, strip, told] = [
-    ...["write", "stop", "text", "given", "new", "cursor", "wait", "strip", "told"],
+  const [write, stop, text, given, fresh, cursor, wait, strip, status] = [
+    ...["write", "stop", "text", "given", "new", "cursor", "wait", "strip", "status"],
   ].map((name) => el.querySelector(`.${name}`));
   const [chosen, slower] = controls(model, el);
 
   let frame = 0;
-  let run = { pieces: [], shown: 0, now: 0 }; // what is shown: of which writing, and up to when
+  let run = { pieces: [], shown: 0, now: 0 }; // the text that is shown, and up to which time
   const draw = () => {
     if (!strip.clientWidth) return; // not on the page yet; once it is, `sized` calls
     run.drawn = performance.now();
     strip.innerHTML = timeline(run.pieces, run.now, model.get("reader"), strip.clientWidth);
   };
-  // A button that is of no use keeps the focus: so it is not disabled, only said to be.
+  // A disabled button would lose the focus, so a button is only marked as disabled.
   const writing = (going) => {
     [write.ariaDisabled, stop.ariaDisabled] = [String(going), String(!going)];
     cursor.hidden = !going;
@@ -125,8 +125,8 @@ function render({ model, el }) {
     cancelAnimationFrame(frame);
     run = { pieces: [], shown: 0, now: 0, start: null, ended: null, slower: slower() };
     given.textContent = prompt;
-    fresh.textContent = told.textContent = "";
-    told.classList.remove("error");
+    fresh.textContent = status.textContent = "";
+    status.classList.remove("error");
     writing(true);
     wait.textContent = " waiting for the kernel …";
     draw();
@@ -151,8 +151,8 @@ function render({ model, el }) {
     cancelAnimationFrame(frame);
     show(lastOf(run.pieces));
     const { sentence, error } = run.ended;
-    told.textContent = error ? `✎ Not written: ${error}` : sentence;
-    told.classList.toggle("error", Boolean(error));
+    status.textContent = error ? `✎ Not written: ${error}` : sentence;
+    status.classList.toggle("error", Boolean(error));
     writing(false);
     [wait.textContent, stop.textContent] = ["", "Stop"];
   };
@@ -176,7 +176,7 @@ function render({ model, el }) {
   const end = () => {
     const ended = model.get("ended");
     if (!ended) return;
-    // It did not begin here: it was refused, or written before this page was open.
+    // It did not begin on this page: it was refused, or written before the page was opened.
     if (!run.start || run.ended) begin(ended.prompt);
     Object.assign(run, { ended, pieces: ended.pieces });
     if (run.start) stop.textContent = "Show all";

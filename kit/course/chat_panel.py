@@ -1,9 +1,9 @@
-"""The writing panel of lesson 10: type a prompt, and watch the characters come as they are written.
+"""The chat panel of lesson 10: type a prompt and watch the characters appear as a model writes.
 
-chat         the panel: a prompt, settings, the text as it comes, its timeline and its numbers
-in_words     when a text came, in a sentence
+chat         makes the panel: prompt, settings, the text as it appears, its timeline and numbers
+in_words     one sentence that says when the characters of a text came
 
-The panel shows what `kit.generate` does, and when: what it shows more slowly was measured first.
+The panel shows what `kit.generate` does, and when. Slow motion replays times measured before.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from kit.course.panels import shown_with
 from kit.data import Text
 from kit.inference import Generation, generate
 
-EVERY_S = 1 / 30  # at most one message in this time: sending takes time from the writing
-PURPOSE = "A panel to type a prompt, and to watch the characters come as a model writes them"
+EVERY_S = 1 / 30  # at most one message in this time: sending slows generation down
+PURPOSE = "A panel to type a prompt and watch the characters appear as a model writes them"
 
 
 class _Bursts:
-    """What came with each reading of the model, and when; sent on to the panel.
+    """The characters from each pass of the model and their times, on their way to the panel.
 
-    A burst is one character, or those that were accepted at once.
+    A burst is one character, or several that were accepted in one pass.
     """
 
     def __init__(self, panel: Chat):
@@ -42,11 +42,11 @@ class _Bursts:
         self._sent, self._sent_s = 0, -EVERY_S
 
     def begin(self) -> None:
-        """Say that the text was asked for; from now on it is waited for."""
+        """Tell the panel that the request has started, so that it starts its clock."""
         self.panel.send({"kind": "began", "prompt": self.prompt})
 
     def __call__(self, tokens: Tensor, now_s: float) -> bool:
-        """Keep the (1, k) tokens that came, send what is due; whether to go on."""
+        """Store the new tokens, (1, k); send them if it is time. Returns whether to go on."""
         self.pieces.append((self.panel.text.decode(tokens[0]), now_s))
         if now_s - self._sent_s >= EVERY_S:
             self.send()
@@ -54,21 +54,21 @@ class _Bursts:
         return not self.panel.stopping.is_set()
 
     def send(self) -> None:
-        """Send what was not sent yet."""
+        """Send all pieces that were not sent yet."""
         if fresh := self.pieces[self._sent :]:
             self.panel.send({"kind": "pieces", "pieces": fresh})
         self._sent = len(self.pieces)
 
 
 class Chat(anywidget.AnyWidget):
-    """A prompt, settings, and the text as it comes; `.last` is the last `Generation`, or None."""
+    """A prompt, settings and the text; `.last` is the last `Generation`, or None."""
 
     _esm = pathlib.Path(__file__).with_suffix(".js")
     _css = pathlib.Path(__file__).with_suffix(".css")
     names = traitlets.List(traitlets.Unicode()).tag(sync=True)  # of the models
-    settings = traitlets.Dict().tag(sync=True)  # those of the last writing
+    settings = traitlets.Dict().tag(sync=True)  # of the last text
     reader = traitlets.Float().tag(sync=True)  # characters per second
-    # How the last writing ended: what a page that is opened later shows. None: nothing written.
+    # How the last text ended; a page that is opened later shows it. None: nothing written yet.
     ended = traitlets.Dict(default_value=None, allow_none=True).tag(sync=True)
 
     def __init__(
@@ -83,54 +83,54 @@ class Chat(anywidget.AnyWidget):
         self.last: Generation | None = None
         self.stopping = threading.Event()
         self._writing = threading.Lock()  # held while a text is written
-        self._sentence = ""  # of the last one, in a sentence
+        self._sentence = ""  # about the last text
         self._runs = 0
         super().__init__(names=list(models), settings=settings, reader=reader)
         self.on_msg(self._receive)
 
     def write(self, **settings: Any) -> Generation:
-        """What the button does, without it: write a text, and return it when it is there.
+        """Write a text, as the Write button does, and return it when it is complete.
 
         Parameters
         ----------
         settings
             `prompt`, `model` (its name), `max_new_tokens`, `cache`, `draft` ("n-grams" or None),
-            `temperature`. What is not given is as at the last writing.
+            `temperature`. A setting that you leave out stays as it was.
 
         Raises
         ------
         BadValue
-            What `kit.generate` refuses; or a text is being written already.
+            `kit.generate` refuses the settings, or another text is being written.
         UnknownName
-            A setting or a model that is not there.
+            No setting or model has that name.
         """
         if not self._claim():
-            raise BadValue("a text is being written: wait for its end, or press Stop.")
+            raise BadValue("another text is being written: wait until it ends, or press Stop.")
         return self._write(settings)
 
     def _receive(self, _: Any, content: dict[str, Any], buffers: Any) -> None:
-        """What the buttons send. A second Write while a text is written does nothing."""
+        """Handle the buttons' messages. Write does nothing while a text is being written."""
         if content["do"] == "stop":
             self.stopping.set()
         elif self._claim():
-            # The kernel stays free meanwhile: for Stop, and for other cells.
+            # In a thread, so that the kernel stays free for Stop and for other cells.
             work = [content["settings"]]
             threading.Thread(target=self._try, args=work, name="kit.chat", daemon=True).start()
 
     def _claim(self) -> bool:
-        """Whether a text may be written now; from here on no other may."""
+        """Whether a text may be written now; if so, reserve the panel for it."""
         if not self._writing.acquire(blocking=False):
             return False
-        self.stopping.clear()  # before the thread starts: a Stop that comes now is for this one
+        self.stopping.clear()  # before the thread starts, so that a Stop pressed now counts
         return True
 
     def _try(self, settings: dict[str, Any]) -> None:
-        devices.threads_here()  # this thread is a new one
-        with suppress(Exception):  # the panel has shown it
+        devices.threads_here()  # a new thread does not inherit the setting
+        with suppress(Exception):  # the panel shows the error
             self._write(settings)
 
     def _write(self, given: dict[str, Any]) -> Generation:
-        """Write a text, and say how it ended, whichever way it does."""
+        """Write a text and report how it ended, with or without an error."""
         bursts, sentence, error = _Bursts(self), "", ""
         try:
             self.last = self._written(given, bursts)
@@ -145,9 +145,9 @@ class Chat(anywidget.AnyWidget):
             error = f"{kind}{raised}"
             raise
         finally:
-            self._writing.release()  # first: who sees the end may ask for the next
+            self._writing.release()  # first: a page that sees the end may ask for the next
             bursts.send()
-            self._runs += 1  # the same error twice is news, too
+            self._runs += 1  # so that the same error twice is a change, which the page shows
             end = {
                 "prompt": bursts.prompt,
                 "pieces": bursts.pieces,
@@ -157,7 +157,7 @@ class Chat(anywidget.AnyWidget):
             self.ended = {"run": self._runs, **end}
 
     def _written(self, given: dict[str, Any], bursts: _Bursts) -> Generation:
-        """What `generate` returns; what there is, once somebody presses Stop."""
+        """What `generate` returns; only the part written so far if you press Stop."""
         for name in set(given) - set(self.settings):
             raise UnknownName("setting", name, self.settings)
         self.settings = {**self.settings, **given}
@@ -183,7 +183,10 @@ class Chat(anywidget.AnyWidget):
 
 
 def in_words(written: Generation, reader: float) -> str:
-    """When the characters of one text came, in a sentence; at `reader` characters per second."""
+    """One sentence: when the characters came, and how that compares with a reader's pace.
+
+    `reader` is that pace, in characters per second.
+    """
     sentence = f"The first character came after {words(written.ttft_s, 's')}"
     if written.tpot_s is not None:
         sentence += f", then one every {words(written.tpot_s, 's')}"
@@ -208,39 +211,40 @@ def chat(
     Parameters
     ----------
     models
-        Name -> a GPT of the kit, or another form of one; at least one.
+        Name -> one of kit's GPT models, possibly converted; at least one.
     text
-        The data with the vocabulary of all of them.
+        The data whose vocabulary all the models share.
     prompt, max_new_tokens
-        What the panel starts with.
+        The settings at the start.
     reader
         Characters per second that a person reads: 25 are 250 words of six characters a minute.
     seed
-        Of what is drawn: the same settings write the same text.
+        Seed of the sampling: the same settings write the same text.
 
     Raises
     ------
     BadValue
-        No model; one that cannot write; one with another vocabulary; a reader who does not read.
+        No model was given, a model cannot generate text or has another vocabulary, or `reader`
+        is not above 0.
 
-    Seen first in lesson 10.
+    Explained in lesson 10.
     """
     if not isinstance(models, Mapping) or not models:
-        raise BadValue(f"models given as {models!r}: needs at least one, as {{'its name': model}}.")
+        raise BadValue(f"models={models!r}: needs at least one, as {{'its name': model}}.")
     for name, model in models.items():
         known: Any = getattr(getattr(model, "config", None), "vocab_size", None)
         if known is None or not callable(getattr(model, "cache", None)):
             raise BadValue(
-                f"{name!r}, a {type(model).__name__}, cannot write: needs a GPT of the kit, or "
-                f"another form of one, with .cache and .config.vocab_size."
+                f"{name!r} ({type(model).__name__}) cannot generate text: needs .cache() and "
+                f".config.vocab_size. Give a kit.models.GPT, or one that kit converted."
             )
         if known != len(text.classes):
             raise BadValue(
-                f"{name!r} knows {known:,} tokens, the vocabulary of {text.name!r} has "
-                f"{len(text.classes):,}: give the data that the model learnt."
+                f"{name!r} knows {known:,} tokens, but the vocabulary of {text.name!r} has "
+                f"{len(text.classes):,}. Give the data that the model was trained on."
             )
     if not reader > 0:
-        raise BadValue(f"reader={reader!r}: needs characters per second, more than 0.")
+        raise BadValue(f"reader={reader!r}: needs characters per second, a number above 0.")
     settings = {
         "prompt": prompt,
         "model": next(iter(models)),

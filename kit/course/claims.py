@@ -1,4 +1,4 @@
-"""The ledger: what articles claim, the rule that decides it, and the verdict here."""
+"""Claims that articles make, the rule that decides each claim, and the verdict here."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ OPERATORS = {
 
 @dataclass(frozen=True)
 class Claim:
-    """One claim, who makes it, and the rule that decides it."""
+    """One claim, the articles that make it, and the rule that decides it."""
 
     id: str
     claim: str
@@ -52,11 +52,11 @@ class Claim:
 
     @property
     def conditions(self) -> dict[str, str]:
-        """All conditions of the rule: quantity -> "<op> <number>"."""
+        """All conditions of the rule, as quantity -> "<operator> <number>"."""
         return {**self.holds, **self.everywhere}
 
     def needs_interval(self, name: str) -> bool:
-        """Whether a quantity varies from one measurement to the next, as its meaning says."""
+        """Whether the quantity varies between measurements, as its description says."""
         return INTERVAL.search(self.measures[name]) is not None
 
 
@@ -86,15 +86,15 @@ def ledger() -> dict[str, Claim]:
 
 @dataclass(frozen=True)
 class Verdict(Result):
-    """A claim, what was measured, and what follows by its rule."""
+    """A claim, what was measured, and what its rule concludes from that."""
 
     claim: Claim
     measured: dict[str, float | Estimate | None]
-    on: str = ""  # what it was measured on: model, batch, device
+    on: str = ""  # what was measured: model, batch, device
 
     @property
     def met(self) -> dict[str, bool | None]:
-        """Which conditions are met; None where the interval straddles the limit."""
+        """Which conditions are met; None if the interval contains the limit."""
         return {
             name: _met(self.measured[name], rule) for name, rule in self.claim.conditions.items()
         }
@@ -116,7 +116,7 @@ class Verdict(Result):
         return f"Claim {self.claim.id}, “{self.claim.claim}”: {self.word}"
 
     def table(self) -> Table:
-        """The card: claim, what was measured against which rule, verdict, where it stops."""
+        """The measured value, the rule and the result of each condition; where the claim stops."""
         rows = []
         for name, rule in self.claim.conditions.items():
             mark = {True: "yes", False: "no", None: "cannot tell"}[self.met[name]]
@@ -151,39 +151,40 @@ class Verdict(Result):
 
 
 def verdict(id: str, *, on: str = "", **measured: float | Estimate | None) -> Verdict:
-    """The ledger's card for a claim, given what its rule asks for.
+    """The verdict on a claim, from the quantities that its rule needs.
 
     Parameters
     ----------
     id
-        Of the claim, "01" to "38".
+        The claim's number, "01" to "38".
     on
-        What was measured: model, batch, device. A verdict is about that, not about the world.
+        What was measured: model, batch, device. The verdict applies to that only.
     measured
-        Each quantity of the rule: an `Estimate` with its interval, the plain number where it is a
-        count, or None where it could not be measured (then nobody can tell). An interval without
-        width, as of a single sample, decides nothing.
+        Each quantity of the rule: an `Estimate` with its interval, a plain number if it is a
+        count, or None if it could not be measured; the verdict is then "cannot tell". An interval
+        of width zero, for example from a single sample, decides nothing.
 
     Raises
     ------
     UnknownName
-        There is no such claim; near ones are listed.
+        No claim has that number; similar ones are listed.
     BadValue
-        The quantities are not those of the rule; each is explained.
+        The quantities differ from those in the rule, which the message explains; or a quantity
+        that varies came without an interval.
     """
     if id not in ledger():
         raise UnknownName("claim", id, ledger())
     claim = ledger()[id]
     if set(measured) != set(claim.conditions):
         needed = "; ".join(f"{name} ({claim.measures[name]})" for name in claim.conditions)
-        raise BadValue(f"claim {id} given {sorted(measured)}: its rule needs {needed}.")
+        raise BadValue(f"claim {id} was given {sorted(measured)}; its rule needs {needed}.")
     for name, value in measured.items():
         if isinstance(value, bool) or not isinstance(value, (Real, Estimate, type(None))):
             raise BadValue(f"{name}={value!r}: needs a number, an Estimate, or None if unknown.")
         if claim.needs_interval(name) and isinstance(value, Real) and not math.isnan(value):
             raise BadValue(
-                f"claim {id}: {name}={value:g} is one number, which may be luck. It needs an "
-                f"Estimate with its interval, from several measurements or examples."
+                f"claim {id}: {name}={value:g} is a single number, which may be chance. The rule "
+                f"needs an Estimate with its interval. Measure several times, or more examples."
             )
     return Verdict(claim, measured, on)
 
@@ -195,15 +196,17 @@ def _met(value: float | Estimate | None, rule: str) -> bool | None:
         return None
     if not isinstance(value, Estimate):
         return bool(holds(value, float(limit)))
-    if value.low == value.high:  # one sample: nobody knows how far the next would be
+    if value.low == value.high:  # one sample: the next one may differ by any amount
         return None
     ends = {bool(holds(value.low, float(limit))), bool(holds(value.high, float(limit)))}
-    inside = value.low < float(limit) < value.high  # "==" is false at both ends, but may be true
+    inside = (
+        value.low < float(limit) < value.high
+    )  # "==" is false at both ends, but may hold between
     return ends.pop() if len(ends) == 1 and not inside else None
 
 
 def _unknown(value: float | Estimate | None) -> bool:
-    """Whether it was not measured, or came out as NaN."""
+    """Whether the value was not measured, or is NaN."""
     if isinstance(value, Estimate):
         return any(math.isnan(end) for end in (value.value, value.low, value.high))
     return value is None or math.isnan(value)

@@ -1,9 +1,9 @@
-// The drawing pad: strokes appear here at once; Python is sent the picture at most ten times a second.
+// The drawing pad: strokes appear here at once; Python gets the picture at most ten times a second.
 const CANVAS = 224; // CSS pixels
-const BITMAP = 128; // pixels a side of what Python gets, one bit each; NIST's scans of digits were as fine
-const PEN = 1 / 14; // of a side; kit.course.drawing makes it thicker or thinner, as the data need
+const BITMAP = 128; // pixels per side of what Python gets, one bit each; as fine as NIST's scans of digits
+const PEN = 1 / 14; // of a side; kit.course.drawing_panel makes lines thicker or thinner to match the data
 const EVERY_MS = 100;
-const STILL_MS = 600; // without a change: then the answer is read out, not at every step of a stroke
+const STILL_MS = 600; // screen readers say the answer after this long without a change
 const STEP = 1 / 28; // of a side: how far an arrow key moves the pen
 const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
 
@@ -47,7 +47,7 @@ function render({ model, el }) {
     <div class="kit-pad-help" id="${help}">With mouse, pen or finger; or by keys: arrows move, Space
       puts the pen down or lifts it, Delete clears.</div>
     <button type="button" aria-label="Clear the drawing">Clear</button>
-    <div class="kit-pad-told" role="status"></div>`;
+    <div class="kit-pad-status" role="status"></div>`;
   // A key is for the panel: JupyterLab would take an x for "cut this cell".
   el.addEventListener("keydown", (event) => event.stopPropagation());
   const canvas = el.querySelector("canvas");
@@ -95,7 +95,7 @@ function render({ model, el }) {
   canvas.addEventListener("pointercancel", lift);
 
   const pen = { at: [0.5, 0.5], down: false, mark: el.querySelector(".kit-pad-pen") };
-  const status = el.querySelector(".kit-pad-told");
+  const status = el.querySelector(".kit-pad-status");
   const say = (words) => (status.textContent = words);
   const showPen = () => {
     pen.mark.hidden = false;

@@ -1,11 +1,11 @@
-"""The drawing panel of lesson 01: draw a digit, and watch models read it.
+"""The drawing panel of lesson 01: draw a digit and watch models read it.
 
-to_image        a drawing becomes an image like those of `kit.data.digits`
-probabilities   what each model makes of an image, in numbers
+to_image        turns a drawing into an image like those of the digits dataset
+probabilities   each model's probabilities for an image
 picture_html    the same as a picture: what the models see, and how sure each is
-draw            the panel: a pad beside that picture, which follows the pen
+draw            makes the panel: a pad, and that picture beside it, which follows the pen
 
-Shapes: H, W height and width of a drawing. Images are (1, 8, 8), as the data set's.
+Shapes: H, W height and width of a drawing. Images are (1, 8, 8), as in the dataset.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ from torch import Tensor, nn
 
 from kit.inference import device_of, predict
 
-BITMAP = 128  # pixels a side of what the pad sends; drawing.js says the same
-SIDE, BLOCK = 32, 4  # the data set's bitmaps, and the blocks whose ink its 8×8 images count
-TALL, WIDE = 32, 20  # the part of a bitmap that its digits fill: columns 0 and 7 of 8 stay empty
-WIDEN, HEIGHTEN = 1.25, 2.0  # at most, against the other axis: a 1 stays thin, a wide 0 fills it
-LEAN = 0.4  # columns per row: the strongest slant that is straightened
-INK = 313  # inked pixels of a digit, mean over the data set; every class lies within 303 and 330
+BITMAP = 128  # pixels per side of what the pad sends; the same as in drawing_panel.js
+SIDE, BLOCK = 32, 4  # the dataset's bitmaps; its 8×8 images count the ink in each block
+TALL, WIDE = 32, 20  # the part of a bitmap that digits fill: there is a margin left and right
+WIDEN, HEIGHTEN = 1.25, 2.0  # most stretch relative to the other axis: a 1 stays thin
+LEAN = 0.4  # columns per row: the largest slant that is straightened
+INK = 313  # inked pixels per digit, mean over the dataset; each class lies between 303 and 330
 
 BLUE, VERMILLION = "#0072B2", "#D55E00"  # Okabe & Ito
 TEXT = "color:var(--jp-content-font-color1,inherit)"
@@ -42,27 +42,27 @@ TRACK = "var(--jp-layout-color3,rgba(128,128,128,.25))"
 
 
 def to_image(drawing: ArrayLike) -> Tensor:
-    """The drawing as the data set would give it: (1, 8, 8) float32, 0 paper to 1 ink.
+    """The drawing as an image like the dataset's: (1, 8, 8) float32, 0 paper to 1 ink.
 
     Parameters
     ----------
     drawing
-        (H, W), true or non-zero where there is ink; of any size. Without ink the image is zeros.
+        (H, W) of any size, true or non-zero where there is ink. Without ink, the image is zeros.
 
     Notes
     -----
     The digits were made by NIST's routines (Garris et al., "NIST Form-Based Handprint Recognition
-    System", NISTIR 5469, 1994): straightened where it was slanted, scaled to fill 20×32 pixels in
-    the middle of 32×32, eroded where it had too much ink and dilated where it had too little; then
-    Alpaydın and Kaynak counted the ink in blocks of 4×4. So does this, with rules of its own for
-    how far; they were chosen so that drawn digits look like the data's.
+    System", NISTIR 5469, 1994). These straighten a slanted digit and scale it to fill 20×32 pixels
+    in the middle of 32×32. They erode a digit with too much ink and dilate one with too little.
+    Then Alpaydın and Kaynak counted the ink in blocks of 4×4. This function does the same, with its
+    own limits for each step, chosen so that drawn digits look like the data.
 
     Examples
     --------
-    >>> to_image(np.ones((50, 50)))[0, 0].tolist()  # the frame filled: 6 of 32 columns are margin
+    >>> to_image(np.ones((50, 50)))[0, 0].tolist()  # all ink: 6 of 32 columns are margin
     [0.0, 0.5, 1.0, 1.0, 1.0, 1.0, 0.5, 0.0]
 
-    Seen first in lesson 01.
+    Explained in lesson 01.
     """
     drawn = np.asarray(drawing, dtype=bool)
     if not drawn.any():
@@ -73,7 +73,7 @@ def to_image(drawing: ArrayLike) -> Tensor:
 
 
 def upright(drawn: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """The drawing without its slant: rows shifted until it balances from top to bottom."""
+    """The drawing without its slant: each row is shifted so that the digit stands upright."""
     y, x = np.nonzero(drawn)
     down = y - y.mean()
     slant = np.clip((down @ x) / max(down @ down, 1), -LEAN, LEAN)  # least squares: x over y
@@ -83,11 +83,13 @@ def upright(drawn: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 
 def pens(drawn: NDArray[np.bool_]) -> Iterator[NDArray[np.bool_]]:
-    """The drawing with ever thicker pens; with ever thinner ones where it has too much ink."""
+    """The drawing with thicker and thicker pens; with thinner ones if it has too much ink."""
     reach = max(drawn.shape) // 10
-    room = np.pad(drawn, reach)  # to grow into
+    room = np.pad(drawn, reach)  # room for thicker lines
     outside, inside = distance_transform_edt(~room), distance_transform_edt(room)
-    end = reach if framed(drawn).sum() < INK else -inside.max() / 2  # half a pen, and it holds
+    end = (
+        reach if framed(drawn).sum() < INK else -inside.max() / 2
+    )  # half a pen: lines do not break
     return (outside - inside <= radius for radius in np.linspace(0, end, 12))
 
 
@@ -107,9 +109,9 @@ def framed(drawn: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 
 def probabilities(models: Mapping[str, nn.Module], image: Tensor) -> dict[str, list[float]]:
-    """How likely each model holds each digit for the image (1, 8, 8): name -> ten shares of 1.
+    """Name -> the model's probability for each of the ten digits, given an image (1, 8, 8).
 
-    Nothing at all for an image without ink: a model would answer, but there was no question.
+    The list is empty for an image without ink: a model would answer, but nothing was asked.
     """
     if not image.any():
         return {name: [] for name in models}
@@ -120,7 +122,7 @@ def probabilities(models: Mapping[str, nn.Module], image: Tensor) -> dict[str, l
 
 
 def reads(shares: Sequence[float]) -> str:
-    """The answer in words.
+    """The digit that a model reads, in words.
 
     >>> reads([0.01, 0.02, 0.9, 0.01, 0.01, 0.01, 0.01, 0.01, 0.01, 0.01]), reads([])
     ('reads 2, 90 %', 'waits for ink')
@@ -132,7 +134,7 @@ def reads(shares: Sequence[float]) -> str:
 
 
 def percent(share: float) -> str:
-    """The share in whole percent; never 100 % for what is not certain.
+    """The share rounded to percent; "> 99 %" instead of 100 %, because no model is certain.
 
     >>> percent(0.981), percent(0.9971), percent(0.002)
     ('98 %', '> 99 %', '0 %')
@@ -156,7 +158,7 @@ def bars_html(name: str, shares: Sequence[float]) -> str:
 
 
 def _bar_html(digit: int, share: float, best: bool) -> str:
-    """One row: digit, bar, percent; every row is as high and wide as the next."""
+    """One row: digit, bar, percent. All rows have the same size."""
     colour, weight = (VERMILLION, 700) if best else (BLUE, 400)
     return (
         f'<div style="display:flex;align-items:center;height:20px;font-weight:{weight}">'
@@ -168,7 +170,7 @@ def _bar_html(digit: int, share: float, best: bool) -> str:
 
 
 def sees_html(image: Tensor, note: str) -> str:
-    """What the models see: the image's 64 numbers as enlarged squares, dark where there is ink."""
+    """What the models see: the image's 64 numbers as large squares, dark where there is ink."""
     buffer = io.BytesIO()
     squares = np.kron(image[0].cpu().numpy(), np.ones((20, 20)))
     imsave(buffer, squares, cmap="gray_r", vmin=0, vmax=1, format="png")
@@ -200,11 +202,11 @@ class Pad(anywidget.AnyWidget):
     bitmap = traitlets.Bytes(bytes(BITMAP * BITMAP // 8)).tag(
         sync=True, from_json=lambda sent, _: bytes(sent)
     )
-    spoken = traitlets.Unicode().tag(sync=True)  # how it is read, for those who hear the page
+    spoken = traitlets.Unicode().tag(sync=True)  # the answers as text, for screen readers
 
     @property
     def drawing(self) -> NDArray[np.bool_]:
-        """(128, 128), true where there is ink."""
+        """The drawing, (128, 128), true where there is ink."""
         bits = np.unpackbits(np.frombuffer(self.bitmap, dtype=np.uint8))
         return bits.reshape(BITMAP, BITMAP).astype(bool)
 
@@ -230,22 +232,22 @@ class Panel(ipywidgets.HBox):
         self._show(to_image(self.pad.drawing), "your drawing")
 
     def _repr_mimebundle_(self, **options: Any) -> dict[str, Any]:
-        """The widget, and its picture for readers without a kernel: a page, a saved notebook."""
+        """The widget, and its picture for pages and saved notebooks without a kernel."""
         return {**super()._repr_mimebundle_(**options), "text/html": self.picture.value}
 
 
 def draw(models: Mapping[str, nn.Module], example: Tensor, label: object = None) -> Panel:
-    """A panel on which one draws a digit and sees each model's probabilities move.
+    """A panel to draw a digit on and watch each model's probabilities change.
 
     Parameters
     ----------
     models
         Name -> model with logits (B, 10) for images (B, 1, 8, 8).
     example
-        (1, 8, 8): the image that is read before the first stroke, and on pages without a kernel.
+        An image, (1, 8, 8), that is shown before the first stroke and on pages without a kernel.
     label
-        The digit on it, named beside it for those who do not see it.
+        The digit on that image, named in its description for people who cannot see it.
 
-    Seen first in lesson 01.
+    Explained in lesson 01.
     """
     return Panel(models, example, "" if label is None else f"a {label}")

@@ -27,26 +27,26 @@ function render({ model, el }) {
   el.addEventListener("keydown", (event) => event.stopPropagation());
   el.append(
     make("div", { className: "question", textContent: question }),
-    make("div", { textContent: "Drag, press ▲ or ▼, or use the arrow keys on them." }),
+    make("div", { textContent: "Drag the items, press ▲ or ▼, or use the arrow keys on these buttons." }),
     list,
     foot,
   );
 
   const order = () => [...list.children].map((row) => row.dataset.name);
-  const show = (told = "Guess kept.") => {
+  const show = (message = "Guess saved.") => {
     const now = model.get("value") ?? model.get("names");
     if (`${now}` !== `${order()}`) list.append(...now.map((name) => rows.get(name)));
-    status.textContent = model.get("value") ? told : "No guess yet.";
-    // A button with nowhere to go keeps the focus: so it is not disabled, only said to be.
+    status.textContent = model.get("value") ? message : "No guess yet.";
+    // A button with nowhere to go keeps the focus: so it is only marked as disabled.
     for (const button of list.querySelectorAll("button")) {
       const end = button.className === "up" ? list.firstChild : list.lastChild;
       button.ariaDisabled = String(button.parentNode === end);
     }
   };
-  const keep = (told) => {
+  const save = (message) => {
     model.set("value", order());
     model.save_changes();
-    show(told);
+    show(message);
   };
   const move = (row, up) => {
     const other = up ? row.previousSibling : row.nextSibling;
@@ -54,7 +54,7 @@ function render({ model, el }) {
     if (up) row.after(other); // the neighbour moves, and the row keeps the focus
     else row.before(other);
     const place = 1 + [...list.children].indexOf(row);
-    keep(`Guess kept: ${row.dataset.name} is number ${place} of ${rows.size}.`);
+    save(`Guess saved: ${row.dataset.name} is number ${place} of ${rows.size}.`);
   };
   list.addEventListener("click", ({ target }) => {
     if (target.matches("button")) move(target.parentNode, target.className === "up");
@@ -64,7 +64,7 @@ function render({ model, el }) {
     event.preventDefault(); // else the page would scroll
     move(event.target.parentNode, event.key === "ArrowUp");
   });
-  confirm.addEventListener("click", () => keep());
+  confirm.addEventListener("click", () => save());
 
   let held = null; // the row that the pointer drags
   const hold = (row) => {

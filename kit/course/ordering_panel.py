@@ -1,7 +1,8 @@
-"""The ordering panel of lesson 08: guess an order, measure, and hold the two side by side.
+"""The ordering panel of lesson 08: guess an order, measure it, and compare the two.
 
-order           the panel: a list to put in order with buttons, keys or the pointer
-GuessedOrder    the guess beside the measured order, and how many pairs it has right
+guess_order     makes the panel
+Order           the panel: a list to put in order with buttons, keys or the pointer
+GuessedOrder    the guess beside the measured order, and how many of its pairs are right
 """
 
 from __future__ import annotations
@@ -28,16 +29,16 @@ LARGEST, SMALLEST = "largest", "smallest"
 
 @dataclass(frozen=True)
 class GuessedOrder(Result):
-    """A guessed order beside the measured one, both from the top."""
+    """A guessed order beside the measured one, both from top to bottom."""
 
-    guess: tuple[str, ...] | None  # of what was measured; None: nobody guessed
+    guess: tuple[str, ...] | None  # measured names only; None: no guess was made
     measured: dict[str, Estimate]  # in the measured order
-    first: str | None  # which value is at the top; None: there are no values, only an order
+    first: str | None  # which value is at the top; None: only an order, no values
     unmeasured: tuple[str, ...] = ()
 
     @property
     def pairs(self) -> list[tuple[str, str]]:
-        """The pairs that the measurement tells apart: no overlap of intervals; upper one first."""
+        """The pairs whose intervals do not overlap; the one nearer the top comes first."""
         up = self.first == LARGEST
         values = self.measured.items()
         return [
@@ -55,7 +56,7 @@ class GuessedOrder(Result):
         return sum(self.guess.index(a) < self.guess.index(b) for a, b in self.pairs)
 
     def places(self, name: str) -> tuple[int, int]:
-        """The first and the last place that may truly be its own."""
+        """The first and the last place that the intervals allow for a name."""
         above = sum(b == name for _, b in self.pairs)
         below = sum(a == name for a, _ in self.pairs)
         return above + 1, len(self.measured) - below
@@ -64,17 +65,17 @@ class GuessedOrder(Result):
         n, close = len(self.pairs), math.comb(len(self.measured), 2) - len(self.pairs)
         sentence = f"{self.pairs_right} of {n} pairs in the right order (by chance: half)."
         if not n:
-            sentence = f"Nothing to tell apart: all {close} pairs are too close."
+            sentence = f"Nothing to compare: all {close} pairs are too close to distinguish."
         elif self.guess is None:
             sentence = "No guess was made."
         if n and close:
-            sentence += f" Pairs too close to tell, and not counted: {close}."
+            sentence += f" Pairs too close to distinguish, and not counted: {close}."
         if self.unmeasured:
             sentence += f" Not measured, so left out: {', '.join(self.unmeasured)}."
         return sentence
 
     def table(self) -> Table:
-        """The measured order, and where the guess had each name."""
+        """The measured order, and the place of each name in the guess."""
         places = {name: self.places(name) for name in self.measured}
         columns = {
             "place": [f"{a}" if a == b else f"{a} to {b}" for a, b in places.values()],
@@ -92,7 +93,7 @@ class GuessedOrder(Result):
         return Table(list(columns), list(zip(*columns.values(), strict=True)), repr(self))
 
     def to_dict(self) -> dict[str, Any]:
-        """Both orders, and the pairs; right ÷ distinguishable · 2 − 1 is Kendall's tau."""
+        """Both orders and the pairs. Kendall's tau is 2 · right ÷ distinguished − 1."""
         values = {name: value.to_dict() for name, value in self.measured.items()}
         return {
             "guess": None if self.guess is None else list(self.guess),
@@ -101,19 +102,19 @@ class GuessedOrder(Result):
             "first": self.first,
             "unmeasured": list(self.unmeasured),
             "pairs_right": self.pairs_right,
-            "pairs_told_apart": len(self.pairs),
+            "pairs_distinguished": len(self.pairs),
         }
 
 
 def _off(place: int, low: int, high: int) -> str:
-    """How far a guessed place lies from those that are right, in words."""
+    """How far a guessed place is from the right ones, in words."""
     if low <= place <= high:
         return "right"
     return f"{low - place} too high" if place < low else f"{place - high} too low"
 
 
 class Order(anywidget.AnyWidget):
-    """A list to put in order; `.value` is None until somebody moves a thing, or confirms."""
+    """A list to put in order; `.value` is None until you move an item or confirm."""
 
     _esm = pathlib.Path(__file__).with_suffix(".js")
     _css = pathlib.Path(__file__).with_suffix(".css")
@@ -125,7 +126,7 @@ class Order(anywidget.AnyWidget):
     def _complete(self, proposal: Any) -> tuple[str, ...] | None:
         given = proposal["value"]
         if given is not None and sorted(map(str, given)) != sorted(self.names):
-            raise BadValue(f"the order {given!r}: needs each of {', '.join(self.names)} once.")
+            raise BadValue(f"the order is {given!r}: needs each of {', '.join(self.names)} once.")
         return given
 
     def against(
@@ -133,28 +134,28 @@ class Order(anywidget.AnyWidget):
         measured: Mapping[str, float | Estimate | None] | Sequence[str],
         first: str = LARGEST,
     ) -> GuessedOrder:
-        """The guess beside the measured order, and how many pairs it has right.
+        """The guess beside the measured order, and how many of its pairs are right.
 
         Parameters
         ----------
         measured
-            Name -> value, None if it could not be measured; or the names alone, from the top.
-            Values that are equal, or whose intervals overlap, make a pair that does not count.
+            Name -> value, or None if it could not be measured; or only the names, from the top.
+            A pair with equal values or overlapping intervals does not count.
         first
-            Which value belongs at the top: the "largest" or the "smallest".
+            Which value is at the top: the "largest" or the "smallest".
 
         Raises
         ------
         UnknownName
-            Something was measured that is not in the list.
+            A measured name is not in the list.
         BadValue
-            Fewer than two were measured, one twice, or not as a number.
+            Fewer than two names were measured, a name comes twice, or a value is not a number.
 
         Notes
         -----
-        The share of pairs in the right order is Kendall's tau on a scale from 0 to 1, where
-        chance gets ½ (Kendall, "A new measure of rank correlation", Biometrika 30, 1938).
-        Seen first in lesson 08.
+        The share of pairs in the right order is Kendall's tau on a scale from 0 to 1. A random
+        order gets ½ on average (Kendall, "A new measure of rank correlation", Biometrika 30, 1938).
+        Explained in lesson 08.
         """
         if first not in (LARGEST, SMALLEST):
             raise BadValue(f"first={first!r}: needs {LARGEST!r} or {SMALLEST!r}.")
@@ -162,10 +163,12 @@ class Order(anywidget.AnyWidget):
         given = measured if isinstance(measured, Mapping) else _placed(measured)
         for name in given:
             if name not in self.names:
-                raise UnknownName("thing in the list", name, self.names)
+                raise UnknownName("name in the list", name, self.names)
         known = {n: _estimate(n, given[n]) for n in self.names if given.get(n) is not None}
         if len(known) < 2:
-            raise BadValue(f"{len(known)} of {len(self.names)} measured: an order needs two.")
+            raise BadValue(
+                f"{len(known)} of {len(self.names)} names measured: an order needs two or more."
+            )
         down = named and first == LARGEST
         return GuessedOrder(
             guess=self.value and tuple(name for name in self.value if name in known),
@@ -185,46 +188,48 @@ class Order(anywidget.AnyWidget):
 
 
 def guess_order(names: Sequence[str], question: str = "In which order?") -> Order:
-    """A panel to put the names in order, before anything is measured.
+    """A panel to put names in order before you measure anything.
 
     Parameters
     ----------
     names
-        At least two, as they stand at the start: in an order that gives no hint.
+        At least two names, in the order shown at the start; choose one that gives no hint.
     question
-        It says what belongs at the top.
+        Text above the list. It says what belongs at the top.
 
     Raises
     ------
     BadValue
-        Fewer than two names, one of them twice, or one that is not a text.
+        Fewer than two names, a name that comes twice, or one that is empty or not a string.
 
-    Seen first in lesson 08.
+    Explained in lesson 08.
     """
     if len(checked := _checked(names)) < 2:
-        raise BadValue(f"{len(checked)} to put in order: needs at least two names.")
+        raise BadValue(f"{len(checked)} names to put in order: needs at least two.")
     return Order(names=checked, question=question)
 
 
 def _checked(names: Sequence[str]) -> list[str]:
-    """The names, if each is a text and there once."""
+    """The names, if each is a non-empty string and comes once."""
     if isinstance(names, str) or not all(isinstance(n, str) and n.strip() for n in names):
-        raise BadValue(f"names {names!r}: needs a list of names, each in quotes and not empty.")
+        raise BadValue(f"names={names!r}: needs a list of names, each in quotes and not empty.")
     twice = {repr(name) for name in names if list(names).count(name) > 1}
     if twice:
-        raise BadValue(f"{', '.join(sorted(twice))} twice in {list(names)}: needs each name once.")
+        raise BadValue(
+            f"{', '.join(sorted(twice))} comes twice in {list(names)}: needs each name once."
+        )
     return list(names)
 
 
 def _placed(names: Sequence[str]) -> dict[str, float]:
-    """Name -> its place, for an order that has no values."""
+    """Name -> place, for an order without values."""
     return {name: place for place, name in enumerate(_checked(names), start=1)}
 
 
 def _estimate(name: str, value: Any) -> Estimate:
-    """A measured value with its interval; a plain number has none."""
+    """The value as an estimate; a plain number gets an interval of width zero."""
     found = value if isinstance(value, Estimate) else Estimate(value, value, value)
     ends = (found.low, found.value, found.high)
     if not all(isinstance(end, (int, float)) and not math.isnan(end) for end in ends):
-        raise BadValue(f"{name!r} measured as {value!r}: needs a number, an Estimate or None.")
+        raise BadValue(f"{name!r} was measured as {value!r}: needs a number, an Estimate or None.")
     return found

@@ -1,5 +1,5 @@
-// Sliders and boxes, and the picture that follows them. The controls are the browser's own, so that
-// keys, fingers and screen readers work: a slider speaks its value, not where its knob stands.
+// Sliders and checkboxes, and the picture that follows them. The controls are the browser's own, so
+// that keys, touch and screen readers work: a slider speaks its value, not the position of its knob.
 const make = (tag, properties = {}) => Object.assign(document.createElement(tag), properties);
 const ownId = () => `kit-${Math.random().toString(36).slice(2)}`; // no other control has it
 

@@ -1,7 +1,7 @@
-"""Things to move by hand: a guess with a slider, and a picture that follows its sliders.
+"""Panels with controls: a guess with a slider, and a picture that follows its sliders.
 
-A panel is a widget where there is a live kernel, and plain HTML everywhere else: both travel in
-its output, and the web page of an executed notebook shows the latter.
+With a live kernel, a panel is a widget; elsewhere it is plain HTML. Its output holds both, so the
+web page of an executed notebook shows the HTML.
 """
 
 from __future__ import annotations
@@ -21,35 +21,34 @@ from kit.plots import Note
 
 
 def shown_with(widget: DOMWidget, fallback: str, text: str) -> dict[str, Any]:
-    """The output of a widget, with the HTML to show where no kernel is behind it."""
+    """The output of a widget, with HTML to show when no kernel is running."""
     bundle = DOMWidget._repr_mimebundle_(widget) or {}
     view = {k: v for k, v in bundle.items() if k.startswith("application/vnd.jupyter.widget")}
     return {**view, "text/html": fallback, "text/plain": text}
 
 
 class Sliders(anywidget.AnyWidget):
-    """Native sliders and boxes under a question, above a picture."""
+    """A question, then the browser's own sliders and checkboxes, then a picture."""
 
     _esm = pathlib.Path(__file__).with_suffix(".js")
     _css = pathlib.Path(__file__).with_suffix(".css")
     question = traitlets.Unicode().tag(sync=True)
-    controls: traitlets.List[dict[str, Any]] = traitlets.List().tag(
-        sync=True
-    )  # of label, texts of the values, and whether a box
-    chosen = traitlets.List(traitlets.Int()).tag(sync=True)  # which value of each
+    # Each has a label, the texts of its values, and whether it is a checkbox.
+    controls: traitlets.List[dict[str, Any]] = traitlets.List().tag(sync=True)
+    chosen = traitlets.List(traitlets.Int()).tag(sync=True)  # the index of each control's value
     picture = traitlets.Unicode().tag(sync=True)  # HTML
-    busy = traitlets.Bool(False).tag(sync=True)  # the picture is being made
+    busy = traitlets.Bool(False).tag(sync=True)  # True while the picture is being drawn
 
 
 class Guess:
-    """A question with a slider; `.value` is None until somebody moves it."""
+    """A question with a slider; `.value` is None until you move it."""
 
     def __init__(self, question: str, low: float, high: float, unit: str = ""):
         if not 0 < low < high:
-            raise BadValue(f"a guess from {low!r} to {high!r}: needs 0 < low < high.")
+            raise BadValue(f"the guess goes from {low!r} to {high!r}: needs 0 < low < high.")
         self.question, self.unit = question, unit
         ratio = (high / low) ** (1 / 60)
-        # Even factors give no hint, and neither does where the slider starts.
+        # Equal factors between values give no hint; nor does the start of the slider.
         self.values = [None, *(low * ratio**i for i in range(61))]
         texts = ["no guess yet", *(words(value, unit) for value in self.values[1:])]
         controls = [{"label": "your guess", "texts": texts, "box": False}]
@@ -57,7 +56,7 @@ class Guess:
 
     @property
     def value(self) -> float | None:
-        """What the slider stands at; None where nobody has moved it."""
+        """The value of the slider; None until you move it."""
         return self.values[self.panel.chosen[0]]
 
     def __repr__(self) -> str:
@@ -65,7 +64,7 @@ class Guess:
         return f"{self.question} Your guess: {sentence}."
 
     def beside(self, measured: float) -> Note:
-        """The guess beside what was measured, in a sentence."""
+        """One sentence with the guess, the measured value and the factor between them."""
         sentence = f"measured: {words(measured, self.unit)}."
         if self.value is None:
             return Note(f"No guess was made; {sentence}")
@@ -81,12 +80,12 @@ class Guess:
 
 
 def guess(question: str, low: float, high: float, unit: str = "") -> Guess:
-    """A question to answer before measuring: a slider from `low` to `high`, in even factors."""
+    """A question to answer before measuring: a slider from `low` to `high` on a log scale."""
     return Guess(question, low, high, unit)
 
 
 class Explorer:
-    """Sliders and boxes above a picture; each move calls the function and shows what it returns."""
+    """Controls above a picture; each move calls the function and shows what it returns."""
 
     def __init__(self, picture: Callable[..., Any], choices: dict[str, Sequence[Any]]):
         self._picture, self.choices = picture, choices
@@ -99,7 +98,7 @@ class Explorer:
 
     @property
     def chosen(self) -> dict[str, Any]:
-        """What each control stands at."""
+        """The value of each control."""
         pairs = zip(self.choices.items(), self.panel.chosen, strict=True)
         return {name: values[index] for (name, values), index in pairs}
 
@@ -124,23 +123,26 @@ def _is_box(values: Sequence[Any]) -> bool:
 
 
 def _control(name: str, values: Sequence[Any]) -> dict[str, Any]:
-    """A slider over the values; a box to tick if they are True and False."""
+    """A slider over the values, or a checkbox if they are True and False."""
     texts = [f"{v:,}" if isinstance(v, int) and not isinstance(v, bool) else str(v) for v in values]
     return {"label": name.replace("_", " "), "texts": texts, "box": _is_box(values)}
 
 
 def explore(picture: Callable[..., Any], **choices: Sequence[Any]) -> Explorer:
-    """A panel: a slider or a box per keyword, over the picture that the function makes of them.
+    """A panel with a slider or checkbox per keyword, above the picture that the function draws.
 
     Parameters
     ----------
     picture
-        Called with one value per keyword; returns a thing with an HTML view. Without the panel,
-        call it yourself: the picture is the same.
+        Called with one value per keyword; returns an object with an HTML view. Without the panel,
+        call the function yourself: the picture is the same.
     choices
-        The values of each slider; it starts at the middle one. True and False make a box to
-        tick, which starts as the first of them.
+        The values of each slider, which starts at the middle one. True and False make a checkbox,
+        which starts with the first of the two.
     """
     if not choices or not all(len(values) > 1 for values in choices.values()):
-        raise BadValue("a panel needs at least one keyword, and each keyword at least two values.")
+        raise BadValue(
+            f"a panel with the choices {choices}: needs at least one keyword, and each keyword at "
+            f"least two values. Give them as in width=[16, 64]."
+        )
     return Explorer(picture, choices)

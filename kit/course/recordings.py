@@ -1,8 +1,8 @@
-"""Recordings: what a lesson measured on other machines, each with its machine and its date.
+"""Recordings: what a lesson measured on other machines, with the machine and the date.
 
-`kit record 05 --measurements` runs the lesson on the other machine and stores what its cells tagged
-`record:NAME` displayed, without the raw times, as a small file in `recordings/`. A lesson shows
-the recordings beside its own measurements, and always names their machines.
+Run `kit record 05 --measurements` on the other machine. It runs the lesson and stores the results
+of the cells tagged `record:NAME`, without the raw times, in a small file in `recordings/`. A lesson
+shows the recordings beside its own measurements and always names their machines.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from kit.core.units import words
 from kit.plots import Table
 
 FOLDER = Path(__file__).parent / "recordings"
-RAW = {"times_s", "conditions", "latencies_s"}  # fields that are left out, to keep the file small
-MOST_BYTES = 50_000  # of a recording: it is part of the package
+RAW = {"times_s", "conditions", "latencies_s"}  # fields left out to keep the file small
+MOST_BYTES = 50_000  # per recording, because recordings are part of the package
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Recording:
         return f"{self.machine['accelerator'] or self.machine['cpu']}, recorded on {self.date}"
 
     def curve(self, name: str) -> tuple[list[float], list[float]] | None:
-        """Values and median seconds of the sweep with that name; None if there is none."""
+        """Values and median seconds of the sweep with that name; None if it was not recorded."""
         if name not in self.records:
             return None
         sweep = self.records[name]
@@ -63,8 +63,8 @@ class Recordings(Result):
         name
             The name in the cell's tag, without `record:`.
         same
-            Notebook parameters that must have had the same value there: curves of different work
-            do not belong in one picture.
+            Notebook parameters that must have the same value in the recording. Curves of different
+            work do not belong in one picture.
         """
         found = {
             each.label: each.curve(name)
@@ -79,7 +79,7 @@ class Recordings(Result):
         return "; ".join(each.label for each in self.recordings)
 
     def table(self) -> Table:
-        """One row per recording; a sentence if there is none."""
+        """One row per recording; one sentence if nothing was recorded."""
         rows = [
             (
                 each.machine["accelerator"] or "none",
@@ -93,7 +93,7 @@ class Recordings(Result):
         if not rows:
             return Table(("recordings",), [(repr(self),)])
         header = ("accelerator", "processor", "software", "recorded on", "measurements")
-        return Table(header, rows, "Measured by this notebook on those machines, not here.")
+        return Table(header, rows, "This notebook measured these on other machines, not here.")
 
     def to_dict(self) -> dict[str, Any]:
         """The labels of the recordings."""
@@ -106,14 +106,14 @@ def recordings(lesson: str, folder: Path = FOLDER) -> Recordings:
     Parameters
     ----------
     lesson
-        Its number, for example "05".
+        The lesson's number, for example "05".
     folder
         The folder with the recordings.
 
     Explained in lesson 05.
     """
     if not re.fullmatch(r"\d\d", str(lesson)):
-        raise BadValue(f"lesson {lesson!r}: needs its number, two digits in quotes, such as '05'.")
+        raise BadValue(f"lesson={lesson!r}: needs its number, two digits in quotes, such as '05'.")
     files = sorted(folder.glob(f"{lesson}-*.json"))
     return Recordings(lesson, tuple(_read(file) for file in files))
 
@@ -123,8 +123,8 @@ def _read(file: Path) -> Recording:
         return Recording(**json.loads(file.read_text(encoding="utf-8")))
     except (ValueError, TypeError) as error:
         raise BadValue(
-            f"{file} is not a recording ({error}); needs a file from kit record --measurements. "
-            f"Delete it, or record again."
+            f"{file} is not a recording ({error}). It needs to come from kit record "
+            f"--measurements. Delete it, or record again."
         ) from error
 
 
@@ -136,20 +136,20 @@ def save_recording(
     parameters: Mapping[str, Any],
     folder: Path = FOLDER,
 ) -> Path:
-    """Write a recording in one step; it replaces an older one of the same machine.
+    """Write a recording atomically and return its path; replaces an older one of the machine.
 
     Raises
     ------
     BadValue
-        It is too large to be part of the package, even without the raw times.
+        The recording is too large for the package, even without the raw times.
     """
     small = {name: _without_raw(record) for name, record in records.items()}
     recording = Recording(lesson, dict(machine), date, small, dict(parameters))
     text = json.dumps(asdict(recording), indent=1) + "\n"
     if len(text.encode()) > MOST_BYTES:
         raise BadValue(
-            f"the recording of lesson {lesson} would have {words(len(text), 'B')}; needs at most "
-            f"{words(MOST_BYTES, 'B')}. Tag fewer cells, or measure fewer values."
+            f"the recording of lesson {lesson} would take {words(len(text), 'B')}; it may take at "
+            f"most {words(MOST_BYTES, 'B')}. Tag fewer cells, or measure fewer values."
         )
     name = re.sub(r"[^a-z0-9]+", "-", (machine["accelerator"] or machine["cpu"]).lower()).strip("-")
     path = folder / f"{lesson}-{name}.json"
