@@ -3,7 +3,7 @@
 chat         makes the panel: prompt, settings, the text as it appears, its timeline and numbers
 in_words     one sentence that says when the characters of a text came
 
-The panel shows what `kit.generate` does, and when. Slow motion replays times measured before.
+The panel shows what `kit.generate` does, and when. In slow motion it replays measured times.
 """
 
 from __future__ import annotations

@@ -199,9 +199,8 @@ def _met(value: float | Estimate | None, rule: str) -> bool | None:
     if value.low == value.high:  # one sample: the next one may differ by any amount
         return None
     ends = {bool(holds(value.low, float(limit))), bool(holds(value.high, float(limit)))}
-    inside = (
-        value.low < float(limit) < value.high
-    )  # "==" is false at both ends, but may hold between
+    # "==" is false at both ends, but may be true between them.
+    inside = value.low < float(limit) < value.high
     return ends.pop() if len(ends) == 1 and not inside else None
 
 

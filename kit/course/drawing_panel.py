@@ -87,9 +87,8 @@ def pens(drawn: NDArray[np.bool_]) -> Iterator[NDArray[np.bool_]]:
     reach = max(drawn.shape) // 10
     room = np.pad(drawn, reach)  # room for thicker lines
     outside, inside = distance_transform_edt(~room), distance_transform_edt(room)
-    end = (
-        reach if framed(drawn).sum() < INK else -inside.max() / 2
-    )  # half a pen: lines do not break
+    # Half a pen at most is taken away, so that lines do not break.
+    end = reach if framed(drawn).sum() < INK else -inside.max() / 2
     return (outside - inside <= radius for radius in np.linspace(0, end, 12))
 
 

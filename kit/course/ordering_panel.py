@@ -166,9 +166,7 @@ class Order(anywidget.AnyWidget):
                 raise UnknownName("name in the list", name, self.names)
         known = {n: _estimate(n, given[n]) for n in self.names if given.get(n) is not None}
         if len(known) < 2:
-            raise BadValue(
-                f"{len(known)} of {len(self.names)} names measured: an order needs two or more."
-            )
+            raise BadValue(f"{len(known)} of {len(self.names)} names measured: needs at least two.")
         down = named and first == LARGEST
         return GuessedOrder(
             guess=self.value and tuple(name for name in self.value if name in known),
@@ -215,9 +213,7 @@ def _checked(names: Sequence[str]) -> list[str]:
         raise BadValue(f"names={names!r}: needs a list of names, each in quotes and not empty.")
     twice = {repr(name) for name in names if list(names).count(name) > 1}
     if twice:
-        raise BadValue(
-            f"{', '.join(sorted(twice))} comes twice in {list(names)}: needs each name once."
-        )
+        raise BadValue(f"{', '.join(sorted(twice))} twice in {list(names)}: needs each name once.")
     return list(names)
 
 

@@ -141,8 +141,6 @@ def explore(picture: Callable[..., Any], **choices: Sequence[Any]) -> Explorer:
         which starts with the first of the two.
     """
     if not choices or not all(len(values) > 1 for values in choices.values()):
-        raise BadValue(
-            f"a panel with the choices {choices}: needs at least one keyword, and each keyword at "
-            f"least two values. Give them as in width=[16, 64]."
-        )
+        needed = "at least one keyword, and each keyword at least two values"
+        raise BadValue(f"a panel with the choices {choices}: needs {needed}.")
     return Explorer(picture, choices)
