@@ -24,6 +24,8 @@ SLOW = {
     *("language", "translation", "training_ladders", "recipes", "results", "data", "doctor"),
     *("loadgen", "hostile_checkpoints", "exercises", "roofline", "gpu_training", "binder"),
     *("readme", "resuming", "recommendation", "time_to_loss", "wheel"),
+    *("statistics", "devices", "forecast", "control", "batching", "downloads", "fraud"),
+    *("run_cost", "checkpoints", "checkpoints_of_modules"),
 }
 
 

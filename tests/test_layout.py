@@ -14,6 +14,7 @@ from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
+from conftest import SLOW
 
 import kit
 
@@ -246,6 +247,10 @@ def test_importing_the_kit_alone_needs_no_torch():
 def test_importing_the_kit_leaves_for_later(heavy, imports):
     assert "kit.training" in imports[0]["modules"]
     assert heavy not in imports[0]["modules"]
+
+
+def test_the_files_that_are_left_out_of_make_quick_are_there():
+    assert not [name for name in SLOW if not (Path(__file__).parent / f"test_{name}.py").exists()]
 
 
 # --- Examples and habits -------------------------------------------------------------------------
