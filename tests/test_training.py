@@ -811,3 +811,12 @@ def test_the_seconds_are_of_training_alone(vision):
     history = run(fresh(), replace(vision, loss=loss), steps=5, evaluate_every=1)
     assert len(history.scores) == 6
     assert history.train_s < 0.5
+
+
+def test_the_compilers_trial_pass_leaves_batch_norm_as_it_was(monkeypatch, vision):
+    """Its statistics count the steps: compiling must not add one."""
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda self, *_, **__: None)
+    monkeypatch.setattr(torch, "compile", lambda call, *_, **__: call)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.BatchNorm1d(8), nn.Linear(8, 10))
+    train(model, vision, steps=3, compile=True, live=False)
+    assert model[2].num_batches_tracked == 3

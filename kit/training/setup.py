@@ -109,12 +109,13 @@ class Setup:
         """Make the compiler work before the first step; the seconds that it took.
 
         `torch.compile` compiles at the first call. So we make a forward and a backward pass here,
-        then undo what they left behind: gradients and drawn random numbers.
+        then undo what they left behind: gradients, drawn random numbers and BatchNorm's statistics.
         """
         if not self.recipe.compile:
             return 0.0
         started, random_state = time.perf_counter(), torch.get_rng_state()
         inputs, targets = next(self.batches())
+        buffers = [(buffer, buffer.clone()) for buffer in self.model.buffers()]
         # Real shapes, the real loss and the real mode: the program is made for exactly these.
         accumulate_gradients(
             self.net,
@@ -126,6 +127,9 @@ class Setup:
             forward=self.forward,
         ).item()  # waits for the device, so that its work counts as well
         self.optimizer.zero_grad()
+        with torch.no_grad():
+            for buffer, before in buffers:
+                buffer.copy_(before)
         # The CPU's generator, from which dropout draws there. A GPU has a generator of its own.
         torch.set_rng_state(random_state)
         return time.perf_counter() - started
