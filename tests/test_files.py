@@ -33,7 +33,7 @@ def cache(tmp_path, monkeypatch) -> Path:
 
 @posix
 def test_the_cache_is_made_for_its_user_alone(cache):
-    data_cache.kept("ones", lambda: {"x": torch.ones(2)})
+    data_cache.cached("ones", lambda: {"x": torch.ones(2)})
     assert mode(cache) == "0o700"
 
 
@@ -42,11 +42,11 @@ def test_the_cache_is_made_for_its_user_alone(cache):
 
 @posix
 def test_a_kept_file_is_not_read_through_a_link(cache, tmp_path):
-    data_cache.kept("ones", lambda: {"x": torch.ones(2)})
+    data_cache.cached("ones", lambda: {"x": torch.ones(2)})
     path = cache / "data" / "ones.safetensors"
     path.rename(tmp_path / "elsewhere")
     path.symlink_to(tmp_path / "elsewhere")
-    again = data_cache.kept("ones", lambda: {"x": torch.zeros(2)})
+    again = data_cache.cached("ones", lambda: {"x": torch.zeros(2)})
     assert again["x"].tolist() == [0, 0]
     assert not path.is_symlink()  # what was made again is in its place
     assert data_cache._read(tmp_path / "elsewhere")["x"].tolist() == [1, 1]
@@ -108,12 +108,12 @@ def test_the_drafts_of_a_sweep_are_never_written_through_a_link(tmp_path):
     """The name was `.NAME.part.ipynb`: a link there led wherever its maker wanted."""
     import nbformat
 
-    from kit.experiments.execution import keep
+    from kit.experiments.outputs import save_notebook
 
     (tmp_path / ".run.part.ipynb").symlink_to(tmp_path / "precious")
     (tmp_path / "precious").write_text("mine")
     notebook = nbformat.v4.new_notebook()
-    assert keep(notebook, tmp_path / "run.ipynb").is_file()
+    assert save_notebook(notebook, tmp_path / "run.ipynb").is_file()
     assert (tmp_path / "precious").read_text() == "mine"
 
 
@@ -165,7 +165,7 @@ def spoil(cache: Path, how: str) -> None:
 def test_a_place_where_others_can_put_programs_is_not_used(unset, how):
     unset.mkdir(parents=True)
     spoil(unset, how)
-    with pytest.warns(UserWarning, match="kept for this process only"):
+    with pytest.warns(UserWarning, match="stored for this process only"):
         used = folder()
     assert unset not in used.parents
     assert mode(used) == "0o700"
