@@ -150,7 +150,7 @@ def test_one_that_is_too_large_is_refused_and_the_old_one_stays(tmp_path):
     path = recorded_elsewhere(tmp_path)
     before = path.read_bytes()
     machine = json.loads(before)["machine"]
-    with pytest.raises(BadValue, match=r"lesson 77 would have .* needs at most 50.0 kB"):
+    with pytest.raises(BadValue, match=r"lesson 77 would take .* may take at most 50.0 kB"):
         save_recording(
             "77", machine, "2026-05-06", {"big": {"values": list(range(20_000))}}, {}, tmp_path
         )
