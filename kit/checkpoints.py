@@ -35,6 +35,7 @@ from kit.core.errors import BadValue, CheckpointRefused
 from kit.core.files import atomic_write
 from kit.core.tensor_files import MALFORMED, one_line
 from kit.data.arguments import check_model, described
+from kit.devices import check_present
 from kit.models import FAMILIES, build
 
 VERSION = 2  # 1 held only the kit's own model families, without shared weights
@@ -178,9 +179,12 @@ def load(
     ------
     CheckpointRefused
         A check failed; `.check` is its name, see the top of this file. Nothing is half-loaded.
+    DeviceUnavailable
+        This computer does not have the device.
 
     Explained in lesson 01.
     """
+    device = None if device is None else check_present(device)
     found = contents(path)
     if model is None:
         return Checkpoint(found.make().to(device or "cpu"), found.state, found.path)
@@ -202,6 +206,7 @@ def contents(path: str | Path) -> Contents:
         raise
     except (*MALFORMED, RecursionError) as error:
         message = f"{path}: not a checkpoint of this kit ({one_line(error)})."
+        message += " Give a file that kit.save(...) wrote."
         raise CheckpointRefused("format", message) from error
     if version > VERSION:
         problem = f"format {version}, but this kit reads formats up to {VERSION}. Upgrade the kit."

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 import kit
-from kit.core.errors import BadValue
+from kit.core.errors import BadValue, DeviceUnavailable
 from kit.data.arguments import check_pair
 from kit.models import MLP
 
@@ -121,3 +121,61 @@ def test_a_model_that_has_the_words_of_a_workload_is_still_a_model(vision):
         def score(self): ...
 
     check_pair("kit.train", Lightning(1, 1), vision)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "message"),
+    [
+        (torch.ones(2, 64).double(), r"torch\.float64, .* are torch\.float32: .* Use inputs\.to"),
+        (torch.ones(2, 64).long(), r"torch\.int64, .* Use inputs\.to\(torch\.float32\)"),
+        ({"a": torch.ones(2, 64)}, "given a dict of inputs: .* 'inputs'; MLP takes inputs"),
+        ((torch.ones(2, 64),) * 2, "given a tuple of inputs: too many .*; MLP takes inputs"),
+    ],
+)
+def test_inputs_that_the_model_cannot_take_are_explained(inputs, message, model):
+    with pytest.raises(BadValue, match=message):
+        kit.predict(model, inputs)
+
+
+def test_a_workload_is_not_the_inputs(model, vision):
+    with pytest.raises(BadValue, match=r"needs a tensor, such as work\.example\(32\)\[0\]"):
+        kit.predict(model, vision)
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (
+            lambda f: kit.measure(3),
+            BadValue,
+            r"kit\.measure is given a value \(int\); needs a function",
+        ),
+        (
+            lambda f: kit.compare({"a": 3, "b": f}),
+            BadValue,
+            r"'a' is given a value \(int\); needs a function",
+        ),
+        (
+            lambda f: kit.measure_parts({"a": 3}),
+            BadValue,
+            r"'a' is given a value \(int\); needs a function",
+        ),
+        (
+            lambda f: kit.sweep(3, [1]),
+            BadValue,
+            r"is given a value \(int\); needs a function that makes",
+        ),
+        (
+            lambda f: kit.sweep(lambda n: n, [1]),
+            BadValue,
+            r"batch size 1 is given a value \(int\); needs a",
+        ),
+        (lambda f: kit.measure(f, device="gpu"), DeviceUnavailable, "'gpu', which is not a device"),
+        (lambda f: kit.load("a.kit", "tpu"), DeviceUnavailable, "'tpu', .* Use kit.device"),
+        (lambda f: kit.peaks("gpu"), DeviceUnavailable, "'gpu', .* Use kit.device"),
+        (lambda f: kit.techniques.half8, AttributeError, "'half8'; did you mean 'half'"),
+    ],
+)
+def test_a_wrong_call_is_answered_with_the_right_one(call, error, message):
+    with pytest.raises(error, match=message):
+        call(lambda: None)

@@ -39,7 +39,7 @@ def test_each_command_explains_itself_and_its_options(name):
 
 def test_an_unknown_command_is_one_line_with_exit_code_2():
     answer = CliRunner().invoke(main, ["trian"])
-    assert answer.exit_code == 2 and "No such command 'trian'" in answer.stderr
+    assert answer.exit_code == 2 and "'trian'; did you mean 'train'? There are:" in answer.stderr
 
 
 def test_the_help_needs_no_torch():

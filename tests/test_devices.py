@@ -69,7 +69,9 @@ def test_a_device_may_be_given_as_one():
 
 @pytest.mark.parametrize("name", ["gpu", "", "cpu:x", 3.5, object()])
 def test_nonsense_is_refused_and_what_is_here_is_named(name):
-    with pytest.raises(DeviceUnavailable, match=r"asked for .*present here: .*cpu"):
+    with pytest.raises(
+        DeviceUnavailable, match=r"asked for .*present here: .*cpu.* Use kit\.device"
+    ):
         devices.device(name)
 
 

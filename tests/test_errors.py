@@ -48,6 +48,10 @@ def test_a_name_far_from_all_gets_the_list_alone():
     assert str(errors.UnknownName("claim", 7, ["xx"])) == "no claim is called 7. There are: xx."
 
 
+def test_the_beginning_of_a_name_is_near():
+    assert errors.UnknownName("split", "val", ["train", "validation"]).near == ["validation"]
+
+
 def test_a_refusal_names_its_check():
     error = errors.CheckpointRefused("digest", "a.kit: altered.")
     assert error.check == "digest"

@@ -31,7 +31,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "workloads": {"core", "data", "models"},
     "inference": {"core", "plots", "devices", "data", "models"},
     "training": {"core", "plots", "devices", "data", "models", "inference", "checkpoints"},
-    "checkpoints": {"core", "data", "models"},
+    "checkpoints": {"core", "devices", "data", "models"},
     "techniques": {"core", "plots", "devices", "data", "models", "inference"},
     "measurement": {"core", "plots", "devices"},
     "loadgen": {"core", "plots", "measurement"},

@@ -204,6 +204,7 @@ def test_a_value_becomes_one_of_its_type(asked, name, given, value):
         ("lr", "0", "not possible"),
         ("lr", "nan", "needs a number"),
         ("shift", "1", "not possible"),
+        ("model", "cmn", "not possible; did you mean 'cnn'? model"),
         ("model", "gpt", "not possible. model: str = 'cnn' (cnn | mlp)"),
         ("threads", "3", "not possible. threads: int = 1 (1 | 2 | 4)"),
         ("budget_s", "601", "not possible. budget_s: float = 30.0 (0.1 to 600 s)  of training"),

@@ -128,7 +128,7 @@ def test_no_draw_comes_twice_and_too_few_are_refused(asked):
         ("gird: {n: [1]}", "no key of a grid file is called 'gird'; did you mean 'grid'"),
         ("grid: {n: [1]}\nlist: [{n: 2}]", "the file has grid and list; needs one of grid, list"),
         ("fixed: {n: 1}", "the file has none of them; needs one of grid"),
-        ("grid: {n: [1}", "cannot be read: while parsing"),
+        ("grid: {n: [1}", "not YAML (see line 1); needs grid, list, random"),
         ("grid:", "grid: None: needs names with values"),
         ("grid: {n: []}", "grid: n: []: needs a list of values or {range:"),
         ("grid: {n: 1}", "grid: n: 1: needs a list"),
@@ -175,10 +175,7 @@ def test_a_mistake_is_one_line_that_says_where_and_nothing_starts(asked, text, t
 def test_a_file_that_is_not_there_is_one_line(asked):
     answer = CliRunner().invoke(main, ["sweep", str(asked), "none.yaml", "--out", "out"])
     assert answer.exit_code == 2
-    assert (
-        answer.stderr
-        == "Error: none.yaml: no such file (none.yaml); give the path of a grid file.\n"
-    )
+    assert answer.stderr == "Error: none.yaml: no such file; give the path of a grid file.\n"
 
 
 def test_a_slip_of_the_pen_is_refused_before_it_fills_the_memory(asked):

@@ -285,6 +285,8 @@ def test_a_damaged_recording_is_named(text, tmp_path):
 def test_a_lesson_is_asked_for_by_its_number(number):
     with pytest.raises(BadValue, match="two digits in quotes, such as '05'"):
         lesson_recordings(number)
+    with pytest.raises(LookupError, match=r"no lesson is called '99'.* There are: 00, 01"):
+        lesson_recordings("99")
 
 
 # --- The course ----------------------------------------------------------------------------------

@@ -98,7 +98,7 @@ MAKERS = {
     "StreamResult": lambda work: loadgen.multi_stream(nothing, **SHORT),
     "Sweep": lambda work: measurement.sweep(lambda size: nothing, [1, 2], **SHORT),
     "RunCost": trained_and_used,
-    "Recordings": lambda work: recordings.recordings("99"),
+    "Recordings": lambda work: recordings.recordings("05"),
     "Verdict": lambda work: claims.verdict("01", weights_moved=1.0, loss_ratio=None),
 }
 

@@ -35,8 +35,10 @@ class _Commands(click.Group):
 
     def get_command(self, context: click.Context, name: str) -> click.Command | None:
         """The command of that name: only its own file is imported."""
-        if name not in self.list_commands(context):
-            return None
+        if name not in (known := self.list_commands(context)):
+            if context.resilient_parsing:  # the shell completes a line that is not finished
+                return None
+            raise UnknownName("command", name, known)
         return getattr(import_module(f"kit.cli.{name}"), name)
 
     def invoke(self, context: click.Context) -> object:

@@ -47,12 +47,18 @@ class UnknownName(KitError, LookupError):
     @property
     def near(self) -> list[str]:
         """The known names that are similar to the one given."""
-        return get_close_matches(str(self.args[1]), self.args[2], n=3)
+        name, known = str(self.args[1]), self.args[2]
+        begun = [each for each in known if name and each.startswith(name)]  # val: validation
+        return get_close_matches(name, known, n=3) or begun[:3]
+
+    @property
+    def hint(self) -> str:
+        """The end of a sentence: the similar names, if there are any."""
+        return f"; did you mean {' or '.join(map(repr, self.near))}?" if self.near else "."
 
     def __str__(self) -> str:
         kind, name, known = self.args
-        end = f"; did you mean {' or '.join(map(repr, self.near))}?" if self.near else "."
-        return f"no {kind} is called {name!r}{end} There are: {', '.join(known)}."
+        return f"no {kind} is called {name!r}{self.hint} There are: {', '.join(known)}."
 
 
 class DeviceUnavailable(KitError, RuntimeError):

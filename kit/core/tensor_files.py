@@ -119,7 +119,7 @@ def header(path: Path, data: bytes) -> dict[str, Any]:
     size = int.from_bytes(data[:8], "little")
     try:
         if not 2 <= size <= MOST_HEADER_BYTES:
-            raise ValueError(f"a header of {size:,} bytes")
+            raise ValueError("no header")
         about = parse_json(data[8 : 8 + size].decode())
         at = 0
         entries = {name: each for name, each in about.items() if name != "__metadata__"}
@@ -134,7 +134,8 @@ def header(path: Path, data: bytes) -> dict[str, Any]:
         if not all(isinstance(text, str) for text in about["__metadata__"].values()):
             raise ValueError("notes that are not text")
     except (*MALFORMED, RecursionError) as error:
-        raise _refused("format", path, f"not a file of this kit ({one_line(error)}).") from error
+        problem = f"not a file of this kit ({one_line(error)}). Give one that kit.save(...) wrote."
+        raise _refused("format", path, problem) from error
     return about
 
 

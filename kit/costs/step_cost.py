@@ -216,8 +216,7 @@ def step_cost(
     if precision not in PRECISIONS:
         raise UnknownName("precision", precision, PRECISIONS)
     if isinstance(model, str) and is_workload(workload):
-        check_present(torch.device(device))
-        model = workload.model(model).to(device)
+        model = workload.model(model).to(check_present(device))
     check_pair("kit.step_cost", model, workload)
     assert isinstance(model, nn.Module)
     inputs, targets = workload.example(batch_size, device_of(model))

@@ -14,13 +14,16 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from kit.core.errors import BadValue
+from kit.core.errors import BadValue, UnknownName
 from kit.core.files import atomic_write
 from kit.core.results import Result
 from kit.core.units import words
 from kit.plots import Table
 
 FOLDER = Path(__file__).parent / "recordings"
+LESSONS = sorted(
+    path.stem[-2:] for path in (FOLDER.parent / "exercises").glob("lesson_[0-9][0-9].py")
+)
 RAW = {"times_s", "conditions", "latencies_s"}  # fields left out to keep the file small
 MOST_BYTES = 50_000  # per recording, because recordings are part of the package
 
@@ -114,6 +117,8 @@ def recordings(lesson: str, folder: Path = FOLDER) -> Recordings:
     """
     if not re.fullmatch(r"\d\d", str(lesson)):
         raise BadValue(f"lesson={lesson!r}: needs its number, two digits in quotes, such as '05'.")
+    if folder == FOLDER and lesson not in LESSONS:
+        raise UnknownName("lesson", lesson, LESSONS)
     files = sorted(folder.glob(f"{lesson}-*.json"))
     return Recordings(lesson, tuple(_read(file) for file in files))
 

@@ -89,8 +89,13 @@ def described(given: object) -> str:
     return f"{'the model' if isinstance(given, nn.Module) else 'a'} {type(given).__name__}"
 
 
-def check_no_array(inputs: object) -> None:
-    """Refuse a NumPy array or a list as inputs of a model."""
+def check_inputs(inputs: object) -> None:
+    """Refuse a workload, a NumPy array or a list as inputs of a model."""
+    if is_workload(inputs):
+        raise BadValue(
+            "kit.predict: given a workload as the inputs; needs a tensor, such as "
+            "work.example(32)[0]. For the score on all examples use kit.evaluate(model, work)."
+        )
     if isinstance(inputs, (np.ndarray, list)):
         shape = f" {inputs.dtype} {inputs.shape}" if isinstance(inputs, np.ndarray) else ""
         raise BadValue(

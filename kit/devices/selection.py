@@ -41,8 +41,7 @@ def device(name: str | torch.device | None = None, *, threads: int | None = None
     Explained in lesson 00.
     """
     present = present_devices()
-    wanted = present[0] if name in (None, "auto") else _parse(name, present)
-    check_present(wanted)
+    wanted = check_present(present[0] if name is None or name == "auto" else name)
     backend = backend_of(wanted)
     if not backend.is_cpu and (wanted.index or 0) >= (count := backend.count()):
         raise DeviceUnavailable(
@@ -61,24 +60,20 @@ def device(name: str | torch.device | None = None, *, threads: int | None = None
     return wanted
 
 
-def check_present(wanted: torch.device) -> None:
-    """Refuse a device of a type that this computer does not have."""
+def check_present(name: str | torch.device) -> torch.device:
+    """The device of that name, if this computer has one of its type."""
     present = [d.type for d in present_devices()]
-    if wanted.type not in present:
-        raise DeviceUnavailable(
-            f"asked for {wanted.type!r}; present here: {', '.join(present)}. "
-            f"Use kit.device() for the best of these."
-        )
-
-
-def _parse(name: str | torch.device | None, present: list[torch.device]) -> torch.device:
     try:
-        return torch.device(name)  # type: ignore[arg-type]
+        wanted = torch.device(name)
+        if wanted.type in present:
+            return wanted
+        given, cause = repr(wanted.type), None
     except (RuntimeError, TypeError) as error:
-        raise DeviceUnavailable(
-            f"asked for {name!r}, which is not a device; present here: "
-            f"{', '.join(d.type for d in present)}."
-        ) from error
+        given, cause = f"{name!r}, which is not a device", error
+    raise DeviceUnavailable(
+        f"asked for {given}; present here: {', '.join(present)}. "
+        f"Use kit.device() for the best of these."
+    ) from cause
 
 
 def present_devices() -> list[torch.device]:

@@ -95,9 +95,13 @@ def _loaded(path: Path) -> Row:
     try:
         table = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise BadValue(f"no such file ({path}); give the path of a grid file.") from error
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise BadValue(f"cannot be read: {' '.join(str(error).split())}") from error
+        raise BadValue("no such file; give the path of a grid file.") from error
+    except OSError as error:
+        raise BadValue(f"cannot be read: {error.strerror}.") from error
+    except (ValueError, yaml.YAMLError) as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" (see line {mark.line + 1})" if mark else ""
+        raise BadValue(f"not YAML{where}; needs {', '.join(FORMS)}, see --help.") from error
     return _mapping(table)
 
 

@@ -73,7 +73,8 @@ class Parameter:
             self.low is not None and self.high is not None and not (self.low <= value <= self.high)
         )
         if outside or (self.choices and value not in map(self._choice, self.choices)):
-            raise BadValue(f"{self.name}={given!r}: not possible. {self}")
+            hint = UnknownName(self.name, given, self.choices).hint
+            raise BadValue(f"{self.name}={given!r}: not possible{hint} {self}")
         return value
 
     @property

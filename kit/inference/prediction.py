@@ -5,16 +5,18 @@ Shapes: B batch, C classes.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from inspect import signature
 from itertools import chain
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from kit.core.errors import DeviceMismatch, DeviceUnavailable
-from kit.data.arguments import check_model, check_no_array
+from kit.core.errors import BadValue, DeviceMismatch, DeviceUnavailable
+from kit.data.arguments import check_inputs, check_model
 from kit.models.custom import Inputs, call_model, find_logits, tensors_in
 
 
@@ -50,7 +52,7 @@ def predict(model: nn.Module, inputs: Inputs) -> Tensor:
     Raises
     ------
     BadValue
-        The first argument is not a model, or the inputs are not tensors.
+        The first argument is not a model, or the inputs are not tensors that the model takes.
     DeviceMismatch
         Model and inputs are on different devices: names both, and the line that moves one.
     DeviceUnavailable
@@ -73,7 +75,8 @@ def predict(model: nn.Module, inputs: Inputs) -> Tensor:
     # Errors are explained only now: to check every call first would double a tiny model's time.
     except (TypeError, AttributeError):
         check_model("kit.predict", model, "kit.predict(model, inputs)")
-        check_no_array(inputs)
+        check_inputs(inputs)
+        _check_arguments(model, inputs)
         raise
     except RuntimeError as error:
         explain(error, model, inputs)
@@ -140,9 +143,10 @@ def device_of(model: nn.Module) -> torch.device:
 
 
 def explain(error: RuntimeError, model: nn.Module, inputs: Inputs) -> None:
-    """Raise an error that says more than PyTorch's, if the device caused it."""
+    """Raise an error that says more than PyTorch's, if a device or a dtype caused it."""
     # First the mistake that is far more common than a broken device.
     check_same_device(model, inputs)
+    _check_same_dtype(error, model, inputs)
     if isinstance(error, torch.AcceleratorError):
         raise DeviceUnavailable(
             f"{str(device_of(model))!r} failed, or went away while it computed: {error}. This "
@@ -161,3 +165,30 @@ def check_same_device(model: nn.Module, inputs: Inputs) -> None:
                 f"the model is on {str(home)!r}, the inputs are on {str(tensor.device)!r}: "
                 f"they must be on the same device. Use inputs.to({str(home)!r})."
             )
+
+
+def _check_same_dtype(error: RuntimeError, model: nn.Module, inputs: Inputs) -> None:
+    """Refuse inputs of another dtype than the weights, if PyTorch complained about dtypes."""
+    weight = next((w for w in model.parameters() if w.is_floating_point()), None)
+    # Token ids are whole numbers on purpose: behind an embedding, the fault lies elsewhere.
+    if weight is None or any(isinstance(part, nn.Embedding) for part in model.modules()):
+        return
+    for tensor in tensors_in(inputs):
+        if tensor.dtype != weight.dtype and re.search("same|scalar type ", str(error)):
+            raise BadValue(
+                f"the inputs are {tensor.dtype}, the model's weights are {weight.dtype}: "
+                f"they must have the same dtype. Use inputs.to({weight.dtype})."
+            ) from error
+
+
+def _check_arguments(model: nn.Module, inputs: Inputs) -> None:
+    """Refuse inputs that do not fit the arguments of the model's `forward`."""
+    takes = signature(model.forward)
+    try:
+        call_model(takes.bind, inputs)
+    except TypeError as error:
+        raise BadValue(
+            f"kit.predict: given a {type(inputs).__name__} of inputs: {error}; "
+            f"{type(model).__name__} takes {', '.join(takes.parameters)}. A tuple holds arguments "
+            f"in order, a dict by name; give a single tensor as it is."
+        ) from error

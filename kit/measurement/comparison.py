@@ -25,6 +25,7 @@ from kit.measurement.conditions import Observer
 from kit.measurement.stopwatch import (
     Call,
     Stopwatch,
+    check_call,
     labelled,
     no_collection,
     rounds,
@@ -315,11 +316,10 @@ def compare(
         needs = "needs functions by name: kit.compare({'one': f, 'other': g})"
         raise BadValue(f"kit.compare: given a {type(calls).__name__}; {needs}.")
     for name, call in calls.items():
-        if not callable(call):
-            needs = "needs a function without arguments: lambda: kit.predict(model, inputs)"
-            raise BadValue(f"kit.compare: {name!r} is given a {type(call).__name__}; {needs}.")
+        check_call(f"kit.compare: {name!r}", call)
     if len(calls) < 2:
-        raise BadValue(f"given {len(calls)} call(s): comparing needs at least two.")
+        given = f"kit.compare: given {list(calls)}"
+        raise BadValue(f"{given}; needs at least two calls. For a single call use kit.measure.")
     check_budget(budget_s)
     varied = varied_names(varied)
     watch = stopwatch or Stopwatch(device)

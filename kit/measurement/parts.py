@@ -18,6 +18,7 @@ from kit.measurement.stopwatch import (
     SETTLED,
     WINDOW,
     Stopwatch,
+    check_call,
     labelled,
     no_collection,
     rounds,
@@ -98,6 +99,12 @@ def measure_parts(
     check_budget(budget_s)
     if not parts:
         raise BadValue("parts: given none; needs at least one.")
+    for name, part in parts.items():
+        check_call(
+            f"kit.measure_parts: {name!r}",
+            part,
+            "of one argument: lambda _: kit.predict(model, inputs)",
+        )
     # Waiting after each part keeps an accelerator from queueing ahead. So the parts can add up to
     # more than the whole job takes without the waiting: for that, time the job with `measure`.
     watch = stopwatch or Stopwatch(device)

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from kit import devices
-from kit.core.errors import CallFailed
+from kit.core.errors import BadValue, CallFailed
 
 # The clock and the waiting cost about a microsecond. They must not be part of the result.
 LEAST_TIMING_S = 50e-6  # a shorter call is timed in blocks of several calls …
@@ -53,10 +53,10 @@ class Stopwatch:
         event: Callable[[], Any] | None = None,
     ):
         # `perf_counter` is monotonic and has the finest steps; `time.time` can be set back by NTP.
-        self.device, self.clock, self._synchronise = torch.device(device), clock, synchronise
+        own = synchronise is devices.synchronise
+        self.device = devices.check_present(device) if own else torch.device(device)
+        self.clock, self._synchronise = clock, synchronise
         self._backend = devices.backend_of(device)
-        if synchronise is devices.synchronise:
-            devices.check_present(self.device)
         self._event = event or self._backend.timing_event
 
     def wait(self) -> None:
@@ -102,6 +102,16 @@ class Stopwatch:
 
 def _nothing() -> None:
     pass
+
+
+def check_call(
+    what: str, given: Any, right: str = "without arguments: lambda: kit.predict(model, inputs)"
+) -> None:
+    """Refuse a result in place of the function that computes it."""
+    if not callable(given):
+        raise BadValue(
+            f"{what} is given a value ({type(given).__name__}); needs a function {right}."
+        )
 
 
 class WarmedUp(NamedTuple):

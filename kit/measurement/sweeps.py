@@ -23,6 +23,7 @@ from kit.measurement.roofline import Peaks
 from kit.measurement.stopwatch import (
     Call,
     Stopwatch,
+    check_call,
     labelled,
     no_collection,
     warm_up,
@@ -31,6 +32,7 @@ from kit.measurement.timing import Measurement, measure
 from kit.plots import Picture, Table, lines
 
 Work = tuple[float, float]  # FLOPs, bytes that must move
+MAKER = "that makes a call: lambda n: lambda: kit.predict(model, inputs[:n])"
 # With ten turns spread over the sweep, a value cannot have all its timings in one bad moment.
 ROUNDS = 10  # turns of each value; between two of them, each other value has one
 
@@ -261,6 +263,7 @@ def sweep(
 
     Explained in lesson 04.
     """
+    check_call("kit.sweep", make_call, MAKER)
     # NumPy's numbers become Python's own, because JSON knows no others.
     tried = tuple(dict.fromkeys(v.item() if isinstance(v, np.generic) else v for v in values))
     if not tried:
@@ -325,6 +328,7 @@ class _TimedInTurns:
     """A call that is timed for a tenth of its budget in each of its turns."""
 
     def __init__(self, call: Call, label: str, budget_s: float, watch: Stopwatch):
+        check_call(f"kit.sweep: {label}", call)
         self.call, self.label, self.budget_s, self.watch = call, label, budget_s, watch
         self.times_s: list[float] = []
         self.spent_s = 0.0

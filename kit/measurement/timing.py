@@ -26,6 +26,7 @@ from kit.measurement.stopwatch import (
     LEAST_REPEATS,
     Call,
     Stopwatch,
+    check_call,
     labelled,
     no_collection,
     rounds,
@@ -283,6 +284,8 @@ def measure(
 
     Raises
     ------
+    BadValue
+        `call` is not a function.
     CallFailed
         The call raised; the original error is the cause.
 
@@ -295,6 +298,7 @@ def measure(
 
     Explained in lesson 02, and taken apart in lesson 03.
     """
+    check_call("kit.measure", call)
     check_budget(budget_s)
     if cache not in ("warm", "cold"):
         raise BadValue(f"cache={cache!r}: needs 'warm' or 'cold'.")

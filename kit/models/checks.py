@@ -8,6 +8,8 @@ from torch import Tensor, nn
 from kit.core.checks import check_whole, is_whole
 from kit.core.errors import BadValue, ShapeMismatch
 
+OTHER_DATA = "The model was made for other data; work.model() makes one that fits."
+
 
 def check_sizes(config: Any) -> None:
     """Refuse a config in which a size is not a whole number of at least 1."""
@@ -20,9 +22,10 @@ def check_images(images: Tensor, config: Any) -> None:
     needed = (config.channels, config.height, config.width)
     if images.ndim != 4 or tuple(images.shape[1:]) != needed:
         sizes = ", ".join(str(size) for size in needed)
-        hint = " Use images.unsqueeze(0) for a single image." if images.ndim == 3 else ""
+        single = images.ndim == 3
+        hint = "Use images.unsqueeze(0) for a single image." if single else OTHER_DATA
         raise ShapeMismatch(
-            f"given images of shape {tuple(images.shape)}; needed (B, {sizes}).{hint}"
+            f"given images of shape {tuple(images.shape)}; needed (B, {sizes}). {hint}"
         )
 
 

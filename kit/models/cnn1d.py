@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import max_pool1d, relu
 
 from kit.core.errors import ShapeMismatch
-from kit.models.checks import check_sizes, describe
+from kit.models.checks import OTHER_DATA, check_sizes, describe
 
 POOLED = 4  # time steps that pooling turns into one, by their maximum
 
@@ -51,7 +51,7 @@ class CNN1d(nn.Module):
         if sequences.ndim != 3 or sequences.shape[1] < POOLED or sequences.shape[2] != features:
             raise ShapeMismatch(
                 f"given sequences of shape {tuple(sequences.shape)}; "
-                f"needed (B, T, {features}), T of at least {POOLED}."
+                f"needed (B, T, {features}), T of at least {POOLED}. {OTHER_DATA}"
             )
         x = sequences.transpose(1, 2)  # (B, F, T): Conv1d moves along the last dimension
         x = relu(self.conv1(x))  # (B, D, T): single sounds

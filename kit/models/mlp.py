@@ -9,7 +9,7 @@ from itertools import pairwise
 from torch import Tensor, nn
 
 from kit.core.errors import ShapeMismatch
-from kit.models.checks import check_sizes, describe
+from kit.models.checks import OTHER_DATA, check_sizes, describe
 
 
 @dataclass(frozen=True)
@@ -48,10 +48,11 @@ class MLP(nn.Module):
         """Logits (B, C), one per class."""
         numbers = inputs.shape[1:].numel() if inputs.ndim > 1 else 1  # in one example
         if inputs.ndim < 2 or numbers != self.config.features:
-            hint = " Use inputs.unsqueeze(0) for a single example." if inputs.ndim == 1 else ""
+            single = inputs.ndim == 1
+            hint = "Use inputs.unsqueeze(0) for a single example." if single else OTHER_DATA
             raise ShapeMismatch(
                 f"given inputs of shape {tuple(inputs.shape)}, {numbers:,} numbers per "
-                f"example; needed {self.config.features:,}.{hint}"
+                f"example; needed {self.config.features:,}. {hint}"
             )
         x = inputs.flatten(1)  # (B, F): an MLP does not know which pixels are neighbours
         x = self.hidden(x)  # (B, h)

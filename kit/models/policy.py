@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from kit.core.errors import ShapeMismatch
-from kit.models.checks import check_sizes, describe
+from kit.models.checks import OTHER_DATA, check_sizes, describe
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,8 @@ class Policy(nn.Module):
         """Logits (B, A), one per action."""
         if states.ndim != 2 or states.shape[1] != self.config.features:
             raise ShapeMismatch(
-                f"given states of shape {tuple(states.shape)}; needed (B, {self.config.features})."
+                f"given states of shape {tuple(states.shape)}; "
+                f"needed (B, {self.config.features}). {OTHER_DATA}"
             )
         # tanh is bounded: a state far from all training states cannot give extreme logits.
         x = self.hidden(states).tanh()  # (B, h)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from kit.core.errors import ShapeMismatch
-from kit.models.checks import check_sizes, describe
+from kit.models.checks import OTHER_DATA, check_sizes, describe
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class RNN(nn.Module):
         if sequences.ndim != 3 or sequences.shape[2] != self.config.features:
             raise ShapeMismatch(
                 f"given sequences of shape {tuple(sequences.shape)}; "
-                f"needed (B, T, {self.config.features})."
+                f"needed (B, T, {self.config.features}). {OTHER_DATA}"
             )
         # Time first, and a copy: then the numbers of one step are contiguous in memory.
         in_time = sequences.transpose(0, 1).contiguous()  # (T, B, F)

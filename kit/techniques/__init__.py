@@ -139,7 +139,7 @@ __all__ = [
 def __getattr__(name: str) -> Technique:
     if name in TECHNIQUES:
         return TECHNIQUES[name]
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    raise AttributeError(str(UnknownName("technique", name, __dir__())))
 
 
 def __dir__() -> list[str]:
