@@ -128,7 +128,7 @@ def test_no_draw_comes_twice_and_too_few_are_refused(asked):
         ("gird: {n: [1]}", "no key of a grid file is called 'gird'; did you mean 'grid'"),
         ("grid: {n: [1]}\nlist: [{n: 2}]", "the file has grid and list; needs one of grid, list"),
         ("fixed: {n: 1}", "the file has none of them; needs one of grid"),
-        ("grid: {n: [1}", "not YAML (see line 1); needs grid, list, random"),
+        ("grid: {n: [1}", "not YAML (see line 1); needs grid or list or random"),
         ("grid:", "grid: None: needs names with values"),
         ("grid: {n: []}", "grid: n: []: needs a list of values or {range:"),
         ("grid: {n: 1}", "grid: n: 1: needs a list"),

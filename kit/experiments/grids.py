@@ -101,7 +101,9 @@ def _loaded(path: Path) -> Row:
     except (ValueError, yaml.YAMLError) as error:
         mark = getattr(error, "problem_mark", None)
         where = f" (see line {mark.line + 1})" if mark else ""
-        raise BadValue(f"not YAML{where}; needs {', '.join(FORMS)}, see --help.") from error
+        raise BadValue(
+            f"not YAML{where}; needs {' or '.join(FORMS)}: see kit sweep --help."
+        ) from error
     return _mapping(table)
 
 
