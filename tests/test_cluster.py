@@ -235,7 +235,7 @@ def test_a_workload_file_that_the_workers_lack_is_refused_and_one_that_they_have
     answer = sweep(source, cluster.address, "list: [{n: 1, workload: 'mine.py:work'}]")
     assert answer.exit_code == 1 and not begun(source)
     assert "workload='mine.py:work': tcp://" in answer.stderr
-    assert "Each worker needs the same file there" in answer.stderr
+    assert "Each worker needs the same file: copy it there" in answer.stderr
     there = source.parent / "mine.py"
     answer = sweep(source, cluster.address, f"list: [{{n: 1, workload: '{there}:work'}}]")
     assert answer.exit_code == 0, answer.output
@@ -298,6 +298,6 @@ def test_a_lost_scheduler_is_one_line_and_what_is_done_stays(cluster, source):
     answer = sweep(source, cluster.address, "grid: {n: [1, 2, 3]}")
     killer.join()
     assert answer.exit_code == 1
-    lost = "Error: the scheduler was lost; the same command goes on with what is left."
+    lost = "Error: the scheduler was lost; the same command continues with the runs left."
     assert lost in answer.stderr.splitlines()
     assert len(list((source.parent / "out").glob("*.ipynb"))) == 1

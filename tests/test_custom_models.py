@@ -436,7 +436,9 @@ def test_what_its_owner_froze_stays_frozen(name):
 
 def test_a_frozen_model_is_refused_with_the_way_out(vision):
     model = vision.model().requires_grad_(False)
-    with pytest.raises(BadValue, match=r"weight tensors are frozen: model\.requires_grad_\(\)"):
+    with pytest.raises(
+        BadValue, match=r"weight tensors are frozen\. Use model\.requires_grad_\(\)"
+    ):
         learnt(model, vision)
     with pytest.raises(BadValue, match="Flatten cannot be trained: it has no weights"):
         learnt(nn.Flatten(), vision)
@@ -756,7 +758,7 @@ def test_half_of_a_model_with_numbers_and_ids_keeps_the_ids(named):
         embedding = next(part for part in form.modules() if isinstance(part, nn.Embedding))
         embedding.register_forward_hook(lambda part, given, out, seen=seen: seen.append(given[0]))
         answers = predict(form, rows)
-        assert torch.equal(seen[0], model.layout.apart(rows)[1])
+        assert torch.equal(seen[0], model.layout.unpack(rows)[1])
         assert embedding.weight.dtype == torch.bfloat16 and answers.dtype == torch.float32
         assert torch.allclose(answers, predict(model, rows), atol=0.05)
     assert model.layout.dtypes[0] == torch.float32  # its own is as it was

@@ -147,7 +147,7 @@ def test_the_inference_ladder_takes_a_gpt_of_any_size(tmp_path):
     shape = {"d_model": 16, "n_layers": 1, "n_heads": 1, "context": 16, "batch_size": 2}
     ladder = FOLDER / "inference-ladder.ipynb"
     few = ladder.read_text().replace(
-        "techniques.WORKLOADS.items()", "[('half', techniques.half), ('none', techniques.none)]"
+        "techniques.TECHNIQUES.items()", "[('half', techniques.half), ('none', techniques.none)]"
     )
     (tmp_path / "few.ipynb").write_text(few)
     executed = papermill(tmp_path / "few.ipynb", tmp_path / "run.ipynb", budget_s=0.05, **shape)

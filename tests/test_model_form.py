@@ -95,7 +95,7 @@ def test_a_model_that_is_ready_is_a_form_too(ladder, vision):
 
 
 def test_what_does_not_work_here_stands_there_with_its_reason(ladder):
-    lame = Technique("lame", "nothing", silenced, 0.0, lacks=lambda device: "it is lame")
+    lame = Technique("lame", "nothing", silenced, 0.0, why_not=lambda device: "it is lame")
     absent = Technique("absent", "nothing", silenced, 0.0, needs=("no_such",), extra="edge")
     more = ladder.then("lame", lame).then("absent", absent).then("of it", half, of="lame")
     assert [f.name for f in more.rungs[-3:] if f.absent] == ["lame", "absent", "of it"]

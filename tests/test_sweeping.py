@@ -168,7 +168,7 @@ def test_two_sweeps_do_not_write_into_one_folder(source):
     with lock_folder(source.parent / "out"):
         answer = sweep(source)
     assert answer.exit_code == 2
-    assert "out: another sweep is writing there; wait for its end" in answer.stderr
+    assert "out: another sweep is writing there; wait until it ends" in answer.stderr
     assert not begun(source.parent)
 
 
