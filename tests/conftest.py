@@ -19,15 +19,8 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 # these files out, and whatever is marked `alone`.
 SLOW = {
     *("browser", "course_pages", "ordering_panel", "notebooks", "experiments", "execution"),
-    *(
-        "recordings",
-        "records",
-        "sweeping",
-        "cluster",
-        "distributed",
-        "torchrun",
-        "untrusted_notebooks",
-    ),
+    *("recordings", "records", "sweeping", "cluster", "distributed", "torchrun"),
+    "untrusted_notebooks",
     *("techniques", "model_form", "exported_files", "custom_models", "generation", "speech"),
     *("language", "translation", "training_ladders", "recipes", "results", "data", "doctor"),
     *("loadgen", "hostile_checkpoints", "exercises", "roofline", "gpu_training", "binder"),

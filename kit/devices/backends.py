@@ -88,7 +88,7 @@ class Backend:
         return None
 
     def energy_counters(self) -> list[Counter]:
-        """Ways to read the joules used so far; none where there is no counter."""
+        """Functions that read the joules used so far; empty without a counter."""
         return []
 
     # --- Memory ---

@@ -46,7 +46,7 @@ def class_results(folder: Path | str, workload: str) -> pd.DataFrame:
     Raises
     ------
     BadValue
-        There is no record of that workload.
+        The folder has no record of that workload.
     """
     bills = collect(folder, "RunCost")
     if bills.empty or not (bills["workload"] == workload).any():

@@ -150,7 +150,7 @@ def experiment_folder(folder: str, recorded: str = "eight") -> Path:
     Raises
     ------
     BadValue
-        There is no such folder: where it was looked for.
+        The folder does not exist. The message lists the places that were searched.
     """
     if folder == "recorded":
         return RECORDED_RUNS / recorded

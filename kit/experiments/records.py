@@ -119,7 +119,7 @@ def collect(folder: Path | str, kind: str | None = None) -> pd.DataFrame:
     Raises
     ------
     BadValue
-        There is no such folder.
+        The folder does not exist.
     """
     runs = executed_runs(folder)
     if kind is None:
@@ -158,7 +158,7 @@ def executed_runs(folder: Path | str) -> list[ExecutedRun]:
     Raises
     ------
     BadValue
-        There is no such folder or file, or it has too many notebooks.
+        The folder or file does not exist, or it has too many notebooks.
     """
     folder, columns, values = Path(folder), set(RUN_COLUMNS), 0
     if folder.is_file():

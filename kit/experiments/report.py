@@ -50,7 +50,7 @@ def write_report(folder: Path) -> Report:
     Raises
     ------
     BadValue
-        There is no such folder, it has no executed notebook, or its `report` is a link.
+        The folder does not exist or has no executed notebook, or its `report` is a link.
     """
     runs = executed_runs(folder)
     if (folder / "report").is_symlink():

@@ -52,7 +52,7 @@ def torchrun(
     Raises
     ------
     UnknownName, BadValue
-        There is no such workload or option, or a value is not possible; nothing was started.
+        The workload or option does not exist, or a value is not possible. No process has started.
     KitError
         A process failed: with which error.
 

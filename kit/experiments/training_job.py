@@ -46,7 +46,7 @@ def check_options(options: Mapping[str, Any]) -> dict[str, Any]:
     Raises
     ------
     UnknownName
-        There is no such option.
+        The option does not exist.
     BadValue
         A value is of another type.
     """

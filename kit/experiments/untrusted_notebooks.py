@@ -69,7 +69,7 @@ def find_notebooks(folder: Path) -> list[Path]:
     Raises
     ------
     BadValue
-        There is no such folder, or it has more than `NOTEBOOKS` notebooks.
+        The folder does not exist, or it has more than `NOTEBOOKS` notebooks.
     """
     if not folder.is_dir():
         raise BadValue(f"{folder}: no such folder; give one with executed notebooks.")
