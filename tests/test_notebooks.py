@@ -166,11 +166,11 @@ def test_an_untouched_exercise_is_not_right_and_gives_its_hint(path):
 # --- Runs ----------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module", params=LESSONS, ids=IDS)
-def executed(request, tmp_path_factory):
-    """A lesson, and what one run of it with its defaults left: by the command, offline, bounded."""
-    out = tmp_path_factory.mktemp(request.param.stem)
-    command = [sys.executable, "-m", "kit", "course", str(request.param), "--out", str(out)]
+@pytest.mark.timeout(400)
+@lesson
+def test_a_lesson_runs_headless_in_little_memory_and_becomes_a_page(path, tmp_path):
+    """One run with the defaults, by the command, offline and bounded: all checks read this run."""
+    command = [sys.executable, "-m", "kit", "course", str(path), "--out", str(tmp_path)]
     done = subprocess.run(
         command,
         capture_output=True,
@@ -179,30 +179,22 @@ def executed(request, tmp_path_factory):
         preexec_fn=within_memory if LINUX else None,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    return request.param, out
-
-
-@pytest.mark.alone
-@pytest.mark.timeout(400)
-def test_a_lesson_runs_headless_in_little_memory_and_becomes_a_page(executed):
-    path, out = executed
-    page = (out / path.with_suffix(".html").name).read_text(encoding="utf-8")
-    assert path.with_suffix(".html").name in (out / "index.html").read_text(encoding="utf-8")
+    page = (tmp_path / path.with_suffix(".html").name).read_text(encoding="utf-8")
+    assert path.with_suffix(".html").name in (tmp_path / "index.html").read_text(encoding="utf-8")
     assert "<figure" in page and "Traceback" not in page
-    run = read(out / path.name)
+    run = read(tmp_path / path.name)
     assert sorted(r["claim_id"] for r in records(run, "Verdict")) == claims_of(path.name[:2])
     assert not any("jupyter.widget" in json.dumps(out) for out in outputs(run))
+    tagged_cells_say_the_same(read(path), run)
 
 
-@pytest.mark.alone
-def test_the_tagged_cells_say_the_same_as_in_the_recording(executed):
+def tagged_cells_say_the_same(recording, run):
     """What nbval checks in a cell tagged `nbval-check-output`, of the run that there is."""
-    path, out = executed
-    pairs = zip(read(path).cells, read(out / path.name).cells, strict=True)
+    pairs = zip(recording.cells, run.cells, strict=True)
     tagged = [pair for pair in pairs if "nbval-check-output" in pair[0].metadata.get("tags", [])]
     assert tagged
-    for kept, ran in tagged:
-        shown, again = ([out["data"] for out in cell.outputs] for cell in (kept, ran))
+    for stored, ran in tagged:
+        shown, again = ([out["data"] for out in cell.outputs] for cell in (stored, ran))
         assert shown and [d["text/plain"] for d in shown] == [d["text/plain"] for d in again]
 
 
