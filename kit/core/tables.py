@@ -77,6 +77,9 @@ class Note:
 
     text: str
 
+    def __add__(self, other: Note) -> Note:
+        return Note(f"{self.text} {other.text}")
+
     def __repr__(self) -> str:
         return self.text
 
