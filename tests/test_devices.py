@@ -140,6 +140,40 @@ def test_a_worker_computes_with_the_threads_that_were_set():
         assert one.submit(cores_kept_busy).result() < 1.4
 
 
+def test_a_worker_follows_a_number_of_threads_that_is_set_later():
+    """What is recorded where the work is submitted holds for the thread that does the work."""
+    torch.set_num_threads(1)
+    found = []
+    with devices.worker() as one:
+        assert one.submit(torch.get_num_threads).result() == 1
+        for threads in (2, 1):
+            torch.set_num_threads(threads)
+            taken = measure(
+                lambda: one.submit(lambda: found.append(torch.get_num_threads())).result(),
+                budget_s=0.02,
+            )
+            assert taken.conditions.threads == threads and set(found) == {threads}
+            found.clear()
+
+
+# These start threads in which PyTorch does nothing: notebooks run in processes of their own, and
+# a scheduler and a speech synthesiser are asked.
+NO_TENSORS = {
+    *("experiments/sweeping.py", "experiments/execution.py", "experiments/cluster.py"),
+    "data/speech_synthesis.py",
+}
+STARTS_A_THREAD = re.compile(r"\b(Thread|Timer|ThreadPoolExecutor|to_thread|run_in_executor)\(")
+
+
+def test_every_thread_that_the_kit_starts_asks_for_its_number_of_threads():
+    """Until it asks, its matmuls take every core, whatever `torch.set_num_threads` was told."""
+    root = Path(devices.__file__).parents[1]
+    files = {f.relative_to(root).as_posix(): f.read_text("utf-8") for f in root.rglob("*.py")}
+    start = {name for name, text in files.items() if STARTS_A_THREAD.search(text)}
+    assert start >= NO_TENSORS
+    assert all("threads_here()" in files[name] for name in start - NO_TENSORS)
+
+
 def test_what_is_measured_in_a_new_thread_computes_with_its_threads():
     torch.set_num_threads(1)
     found = []

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import random
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -13,6 +15,8 @@ from kit.core.checks import check_whole
 from kit.core.errors import DeviceUnavailable
 from kit.devices.backends import backend_of
 from kit.devices.resource_limits import cores_allowed
+
+T = TypeVar("T")
 
 
 def device(name: str | torch.device | None = None, *, threads: int | None = None) -> torch.device:
@@ -132,15 +136,32 @@ def threads_here() -> int:
     return torch.get_num_threads()  # asking applies the setting to the calling thread
 
 
-def worker() -> ThreadPoolExecutor:
-    """An executor with one thread, whose work uses as many CPU threads as PyTorch was set to.
+class Worker(ThreadPoolExecutor):
+    """An executor whose work uses as many CPU threads as the thread that submits it."""
+
+    def submit(self, call: Callable[..., T], /, *given: Any, **options: Any) -> Future[T]:
+        """Queue the call, with the number of threads that holds here and now."""
+        return super().submit(_with_threads, threads_here(), call, *given, **options)
+
+
+def _with_threads(threads: int, call: Callable[..., T], *given: Any, **options: Any) -> T:
+    if threads_here() != threads:  # asking also applies the setting to a thread that is new
+        torch.set_num_threads(threads)
+    return call(*given, **options)
+
+
+def worker() -> Worker:
+    """An executor with one thread, whose work uses as many CPU threads as PyTorch is set to.
+
+    So the number that a result records where the work was submitted is also that of the thread
+    which did it, even if `torch.set_num_threads` was called after that thread had started.
 
     >>> worker().submit(torch.get_num_threads).result() == torch.get_num_threads()
     True
 
     Explained in lesson 03.
     """
-    return ThreadPoolExecutor(1, thread_name_prefix="kit", initializer=threads_here)
+    return Worker(1, thread_name_prefix="kit")
 
 
 def calm_threads() -> int:
