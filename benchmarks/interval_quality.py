@@ -25,11 +25,11 @@ from scipy.signal import lfilter
 from scipy.stats import quantile_test
 
 import kit
-from kit.core.autocorrelation import ranks
+from kit.core.correlated_samples import ranks
 from kit.core.statistics import Estimate, average, bootstrap, median, product, proportion
 from kit.core.units import words
 from kit.ladders.ladder import simultaneous
-from kit.ladders.training_rungs import TrainingRung, time_ratio
+from kit.ladders.rung_result import TrainingRung, time_ratio
 from kit.ladders.training_setup import Setup
 from kit.loadgen import late_allowed
 from kit.loadgen.server_scenario import poisson

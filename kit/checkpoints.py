@@ -222,7 +222,10 @@ def contents(path: str | Path) -> Contents:
         if state is not None:
             _check_state(state)
     except (*MALFORMED, RecursionError) as error:
-        message = f"{path}: training cannot go on from its state ({one_line(error)})."
+        message = (
+            f"{path}: training cannot go on from its state ({one_line(error)}). The file was "
+            f"altered or is incomplete: copy it again, or use an earlier checkpoint."
+        )
         raise CheckpointRefused("training", message) from error
     return Contents(path, about, weights, state)
 
@@ -398,7 +401,7 @@ def _check_state(state: Any) -> None:
         raise ValueError(f"train_s={state['train_s']!r}")
     for at, score in scores:
         if type(at) is not int or not 0 <= at <= len(losses):
-            raise ValueError("a score at no step")
+            raise ValueError(f"a score at step {at!r:.40}, but there are {len(losses):,} losses")
         if not all(isinstance(value, int | float | str | None) for value in score.values()):
             raise ValueError("a score that is not numbers")
     for index, values in state["optimizer"]["state"].items():

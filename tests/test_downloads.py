@@ -352,7 +352,7 @@ def failure(*places: str) -> str:
 
 def test_other_bytes_are_refused_and_not_kept(server, cache):
     server.plan = [answers(instead=flipped)]
-    assert "the digest is not the published one" in failure(server.folder)
+    assert "its content differs from the published file" in failure(server.folder)
     assert len(server.log) == 1  # whole and wrong: no reason to take it twice
     assert not left(cache) and not (cache / NAME).exists()
 

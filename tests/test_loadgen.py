@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from kit import loadgen
-from kit.core.autocorrelation import ranks
+from kit.core.correlated_samples import ranks
 from kit.core.errors import BadValue, CallFailed, NotEnoughSamples
 from kit.loadgen import (
     ServerResult,

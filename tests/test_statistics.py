@@ -9,7 +9,7 @@ from scipy.signal import lfilter
 from scipy.special import ndtri
 from scipy.stats import binom, quantile_test, t
 
-from kit.core.autocorrelation import autocorrelation, effective_samples
+from kit.core.correlated_samples import autocorrelation, effective_samples
 from kit.core.errors import BadValue, NotEnoughSamples
 from kit.core.statistics import (
     Estimate,

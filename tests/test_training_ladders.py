@@ -15,8 +15,8 @@ from kit.core.results import RECORD
 from kit.core.statistics import Estimate, product
 from kit.costs.counting import count
 from kit.ladders import training, training_setup
+from kit.ladders.rung_result import TrainingRung, time_ratio
 from kit.ladders.training import training_ladder
-from kit.ladders.training_rungs import TrainingRung, time_ratio
 from kit.ladders.training_setup import Setup, steps_to_reach
 from kit.measurement import Peaks
 from kit.models import MLP, MLPConfig

@@ -4,7 +4,7 @@ errors          what can go wrong, as one tree
 checks          argument checks: the value, or what is needed instead
 units           numbers as text: 0.00124 s becomes "1.24 ms"
 statistics      an estimate with its interval
-autocorrelation  how much samples say that follow each other
+correlated_samples  how much samples say that follow each other
 tables          rows under a header, and sentences, as text and as HTML
 results         the base of every result: a line, a table, a record
 files           the cache, and atomic writes

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from kit.core.autocorrelation import effective_samples, effective_values, most_below
 from kit.core.checks import is_number
+from kit.core.correlated_samples import effective_samples, effective_values, most_below
 from kit.core.errors import BadValue, NotEnoughSamples
 from kit.core.units import span, words
 

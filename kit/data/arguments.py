@@ -44,10 +44,10 @@ def check_pair(call: str, model: object, workload: object, first: str = MODEL) -
     if is_workload(model) and not isinstance(model, nn.Module):
         raise BadValue(f"{call}: given a workload first; needs {first} first: {right}.")
     if not (isinstance(model, nn.Module) if first == MODEL else _makes(model)):
-        needs = f"needs {first}: {_model_for(model, call)}"
+        needs = f"needs {first}: {_model_advice(model, call)}"
         raise BadValue(f"{call}: given {described(model)} first; {needs}.")
     if not is_workload(workload):
-        needs = f"needs a workload, which knows data, loss and score: {_workload_for(workload)}"
+        needs = f"needs a workload, which knows data, loss and score: {_workload_advice(workload)}"
         raise BadValue(f"{call}: given {described(workload)} second; {needs}, then {right}.")
 
 
@@ -108,7 +108,7 @@ def _makes(given: object) -> bool:
     return callable(given) and not isinstance(given, nn.Module)
 
 
-def _model_for(given: Any, call: str) -> str:
+def _model_advice(given: Any, call: str) -> str:
     if isinstance(given, nn.Module):
         return f"each rung trains a fresh model, so give a function: {call}(lambda: Net(), work)"
     if isinstance(given, type) and issubclass(given, nn.Module):
@@ -118,7 +118,7 @@ def _model_for(given: Any, call: str) -> str:
     return f"any torch.nn.Module: {call}(model, work)"
 
 
-def _workload_for(given: Any) -> str:
+def _workload_advice(given: Any) -> str:
     if isinstance(given, str):
         return f"work = kit.workloads.get({given!r})"
     if callable(given) and getattr(given, "__module__", "").startswith("kit.workloads"):

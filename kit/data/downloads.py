@@ -130,7 +130,10 @@ def _receive(url: str, file: File, part: Path) -> None:
     if not _is_intact(part, file):
         _delete(part)
         # The old part may have been wrong, not the new bytes: then try once more, from the start.
-        raise _TryFailed("the digest is not the published one", temporary=had > 0)
+        raise _TryFailed(
+            "its content differs from the published file (SHA-256), so it was deleted",
+            temporary=had > 0,
+        )
 
 
 def _ask(url: str, part: Path, had: int) -> Any:

@@ -22,7 +22,7 @@ SHARE = 16  # one byte in this many is for validation, and one for the test
 HELD_OUT = 2**15  # bytes at most for each: a model scores them all at once, 1 kB per byte
 
 
-class Bytes(Text):
+class ByteText(Text):
     """A text as its UTF-8 bytes: a token is a byte, 0 to 255, and nothing is unknown."""
 
     def encode(self, text: str) -> Tensor:
@@ -42,7 +42,7 @@ class Bytes(Text):
         return bytes(int(token) for token in tokens).decode(errors="replace")
 
 
-def load_text_file(path: str | Path, *, context: int = 128) -> Bytes:
+def load_text_file(path: str | Path, *, context: int = 128) -> ByteText:
     """The bytes of any file in windows of `context`, and the byte after each.
 
     Inputs are (N, T) uint8. Targets are (N, T) uint8, the inputs shifted by one. Both are views of
@@ -81,7 +81,7 @@ def load_text_file(path: str | Path, *, context: int = 128) -> Bytes:
     fitting = min(len(text) // SHARE, HELD_OUT) // context
     held = max(1, fitting) * context + 1  # S: complete windows and a last target
     train, validation, test = text.split([len(text) - 2 * held, held, held])
-    return Bytes(
+    return ByteText(
         name=path.name,
         splits={
             "train": windows(train, context, max(1, context // OVERLAP)),

@@ -33,7 +33,7 @@ from kit.costs.step_cost import peak_share
 from kit.data.arguments import MAKER, check_pair
 from kit.inference import device_of
 from kit.ladders.ladder import COMPARISONS, SAME_TIME, Ladder
-from kit.ladders.training_rungs import HEADER, TrainingRung, time_ratio
+from kit.ladders.rung_result import HEADER, TrainingRung, time_ratio
 from kit.ladders.training_setup import Loop, Make, Setup
 from kit.measurement import Call, Comparison, Peaks, compare, measure
 from kit.measurement.comparison import LAYOUT_NOISE

@@ -2,7 +2,7 @@
 
 A long queue makes many queries late together, and so does a slow moment of the machine. Such
 queries say less than independent ones: n of them say as much as n ÷ `inflation` (see
-`kit.core.autocorrelation`). Every statement about a scenario uses that number. It comes from
+`kit.core.correlated_samples`). Every statement about a scenario uses that number. It comes from
 
 the latencies     variance of batch means ÷ what independence would give     `latency_inflation`
 the load          how long a queue remembers, by theory                      `queue_inflation`
@@ -17,7 +17,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from kit.core.autocorrelation import inflation, most_below, ranks
+from kit.core.correlated_samples import inflation, most_below, ranks
 from kit.core.statistics import CONFIDENCE, Estimate, average, samples_needed
 
 RISK = 0.01  # of a wrong statement about a percentile: MLPerf's confidence is 99 %

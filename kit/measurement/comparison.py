@@ -130,7 +130,8 @@ class Comparison(Result):
         # Logarithms treat "twice" and "half" alike, so the ratio a/b is exactly 1 ÷ the ratio b/a.
         apart = np.log(self._turns(name)) - np.log(self._turns(self.baseline))
         # `mean` over the two turns of a round gives the geometric mean; `median` over the rounds
-        # ignores the few rounds that an interrupt spoiled.
+        # ignores the few rounds that an interrupt spoiled. Its interval allows for rounds that
+        # resemble each other: see kit/core/correlated_samples.py.
         return median(np.exp(apart.mean(axis=1)), "×", confidence=self.confidence)
 
     def ratio_of_medians(self, name: str) -> float:

@@ -366,7 +366,7 @@ class _TimedInTurns:
         """All times of the call as a measurement."""
         block, spent_s, steady, _ = self.warm
         # Timings of one turn resemble each other. If thirty or more show it, `median` counts them
-        # as fewer independent ones, and the interval becomes wider (kit.core.autocorrelation).
+        # as fewer independent ones, and the interval becomes wider (kit.core.correlated_samples).
         times = (tuple(self.times_s), block, self.first_s, spent_s, steady)
         found = Measurement(self.label, *times, observer.conditions())
         return replace(found, compile_s=self.compile_s, peak_bytes=peak)

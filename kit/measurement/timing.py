@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from kit.core.autocorrelation import SHOWS_ORDER, autocorrelation, effective_samples
 from kit.core.checks import check_budget
+from kit.core.correlated_samples import SHOWS_ORDER, autocorrelation, effective_samples
 from kit.core.errors import BadValue, NotEnoughSamples
 from kit.core.results import Result
 from kit.core.statistics import (

@@ -102,6 +102,7 @@ class GPT(nn.Module):
             )
         width = config.d_model // config.n_heads
         shape = (config.n_layers, batch_size, config.n_heads, capacity, width)
+        # In the dtype of the weights: half precision halves the cache, too.
         return Cache(*shape, left_padding, dtype=weights.dtype, device=weights.device)
 
     def _check(self, tokens: Tensor) -> None:

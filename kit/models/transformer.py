@@ -158,7 +158,8 @@ class Transformer(nn.Module):
         features, context = self.config.features, self.config.context
         if sequences.ndim != 3 or sequences.shape[2] != features:
             raise ShapeMismatch(
-                f"given sequences of shape {tuple(sequences.shape)}; needed (B, T, {features})."
+                f"given sequences of shape {tuple(sequences.shape)}; needed (B, T, {features}): "
+                f"batch, positions, features. sequences[None] adds a missing batch axis."
             )
         check_positions(sequences.shape[1], context, f"sequences[:, -{context}:]")
         x = self.embedding(sequences)  # (B, T, d): what is there

@@ -54,7 +54,8 @@ class TwoTower(nn.Module):
             kind = str(histories.dtype).removeprefix("torch.")
             raise ShapeMismatch(
                 f"given histories of shape {tuple(histories.shape)}, {kind}; needed item numbers "
-                f"(B, T), int64, padded with 0."
+                f"(B, T), int64, padded with 0. histories[None] makes a batch of one history, "
+                f"histories.long() makes int64."
             )
         counts = (histories > 0).sum(1, keepdim=True)  # (B, 1)
         # The mean over the real items: padding adds 0, so it must not be counted either.

@@ -33,15 +33,15 @@ from kit.techniques.runtimes import Exported
 from kit.techniques.technique import Technique, inference_copy
 
 
-def _cpu_only(device: torch.device) -> str:
+def _why_not_off_cpu(device: torch.device) -> str:
     return "" if backend_of(device).is_cpu else "it is made for CPUs here"
 
 
 _torchao = partial(Technique, needs=("torchao",), extra="edge")
 _onnx_needs = ("onnx", "onnxscript", "onnxruntime")
-_onnx = partial(Technique, why_not=_cpu_only, needs=_onnx_needs, extra="edge")
+_onnx = partial(Technique, why_not=_why_not_off_cpu, needs=_onnx_needs, extra="edge")
 _openvino = partial(
-    Technique, why_not=_cpu_only, needs=(*_onnx_needs, "openvino"), extra="openvino"
+    Technique, why_not=_why_not_off_cpu, needs=(*_onnx_needs, "openvino"), extra="openvino"
 )
 
 # In the order in which `kit.fastest` tries them: first those that are quickly made and often win.
@@ -100,11 +100,11 @@ TECHNIQUES: dict[str, Technique] = {
         ),
         _torchao(
             "int4_weights", "weights as 4-bit integers", quantisation.int4_weights, 0.5,
-            _cpu_only, alternative="int8_weights", precision="bf16",
+            _why_not_off_cpu, alternative="int8_weights", precision="bf16",
         ),
         Technique(
             "executorch", "ExecuTorch, one at a time", exporting.executorch, 1e-3,
-            _cpu_only, ("executorch",), "executorch", alternative="onnx",
+            _why_not_off_cpu, ("executorch",), "executorch", alternative="onnx",
         ),
         Technique(
             "zeroed", "most weights set to zero", pruning.zeroed, None,

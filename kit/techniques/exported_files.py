@@ -160,7 +160,7 @@ def read(path: str | Path, runtime: str | None = None, *, trusted: bool = False)
         return Exported(name, data, READERS[name], device=home)
     except Exception as error:
         first = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        message = f"{path}: {name} cannot run it: {first[:200]}"
+        message = f"{path}: {name} cannot run it: {first[:200]}. Export the model again here."
         raise CheckpointRefused("runtime", message) from error
 
 
@@ -181,7 +181,10 @@ def _check_digest(path: Path, data: bytes) -> torch.device:
     try:
         return torch.device(words[-1] if "for" in words[2:] else "cpu")
     except RuntimeError as error:
-        message = f"{path}: {beside.name} names an unknown device. Copy both files again."
+        message = (
+            f"{path}: {beside.name} names the device {words[-1]!r:.40}, which this PyTorch does "
+            f"not know. Copy both files again, or export the model again on this computer."
+        )
         raise CheckpointRefused("digest", message) from error
 
 

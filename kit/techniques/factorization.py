@@ -35,7 +35,7 @@ def low_rank(model: nn.Module, example: Tensor, share: float = 0.5) -> nn.Module
                     factors[id(layer)] = _factorize(layer, rank)
                 setattr(parent, name, factors[id(layer)])
     if not factors:
-        raise UnsuitableModel("it has no linear layer that two narrower ones could replace")
+        raise UnsuitableModel("the model has no linear layer that two narrower ones could replace")
     return model
 
 

@@ -2,6 +2,7 @@
 
 steps            one update: forward, backward, step of the optimizer
 loop             `train`: batches, steps, a look at the validation split now and then
+hooks            your own metric or log after each step: `train(…, after_step=…)`
 recipe           the options that decide how the weights move
 setup            what stands ready before the first step: model, optimizer, batches
 checks           what is refused before the first step
@@ -17,7 +18,7 @@ for the gradients, and moves each weight a little against its gradient.
 """
 
 from kit.training.history import History as History
-from kit.training.loop import StepInfo as StepInfo
+from kit.training.hooks import StepInfo as StepInfo
 from kit.training.loop import train as train
 from kit.training.loop import updates as updates
 from kit.training.optimizers import OPTIMIZERS as OPTIMIZERS

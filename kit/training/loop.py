@@ -6,12 +6,11 @@ The order of a training:  `Setup` (model, optimizer, batches)  →  `step` again
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from kit import devices
@@ -20,29 +19,12 @@ from kit.data import Task
 from kit.data.arguments import check_pair
 from kit.training.checkpointing import Checkpointing
 from kit.training.history import History
+from kit.training.hooks import Hook, StepInfo, check_hooks
 from kit.training.loop_state import Progress, StopRule, total_steps
 from kit.training.optimizers import Optimizer
 from kit.training.recipe import Recipe
 from kit.training.setup import Setup
 from kit.training.steps import step
-
-
-class StepInfo(NamedTuple):
-    """What a hook gets after each step.
-
-    The gradients of the step are still there: `weight.grad` of the model's parameters (after
-    clipping, if there is any).
-    """
-
-    step: int  # steps made so far, with this one: the first is 1
-    model: nn.Module  # after the update
-    optimizer: torch.optim.Optimizer
-    loss: Tensor  # before the update; a scalar on the device: `.item()` waits for it
-    inputs: Tensor  # the batch (B, …) of this process
-    targets: Tensor
-
-
-Hook = Callable[[StepInfo], object]
 
 
 def train(
@@ -181,7 +163,7 @@ def train(
         sharded=sharded,
         seed=seed,
     )
-    stop_rule, hooks = StopRule(budget_s, target, target_loss), _hooks(after_step)
+    stop_rule, hooks = StopRule(budget_s, target, target_loss), check_hooks(after_step)
     # The order of these lines matters: Checkpointing takes the fingerprints of the untouched model,
     # and `begin` may already fill it with the weights of a checkpoint.
     setup = Setup(model, workload, recipe)
@@ -230,19 +212,6 @@ def train(
     history = progress.history()
     checkpointing.save(history)
     return history
-
-
-def _hooks(after_step: Hook | Sequence[Hook] | None) -> Sequence[Hook]:
-    """The hooks as a sequence, which may be empty."""
-    if after_step is None:
-        return ()
-    hooks = (after_step,) if callable(after_step) else after_step
-    if not isinstance(hooks, (list, tuple)) or not all(map(callable, hooks)):
-        raise BadValue(
-            f"after_step={after_step!r}: needs a function of one argument, or a list of such. Each "
-            f"is called after every step with a kit.training.StepInfo."
-        )
-    return hooks
 
 
 def updates(model: nn.Module, workload: Task, **options: Any) -> Iterator[Tensor]:
