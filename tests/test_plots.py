@@ -48,6 +48,14 @@ def test_a_table_in_html_shows_everything_and_runs_nothing():
     assert shown.count("<tr>") == 2
 
 
+def test_details_of_a_table_are_folded_away():
+    table = Table(("a",), [("1",)], "In short.", "In full, with x < y.")
+    assert repr(table).endswith("In short.\nIn full, with x < y.")
+    folded = re.search(r"<details.*</details>", table._repr_html_())[0]
+    assert "<summary>" in folded and "In full, with x &lt; y." in folded and "short" not in folded
+    assert "<details" not in Table(("a",), [("1",)], "In short.")._repr_html_()
+
+
 def test_a_table_without_header_or_caption_has_neither():
     shown = Table(("", ""), [("a", "b")])._repr_html_()
     assert "<thead>" not in shown and "<figcaption" not in shown

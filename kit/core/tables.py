@@ -13,7 +13,8 @@ class Table:
 
     header: Sequence[str]
     rows: Sequence[Sequence[str]]
-    caption: str = ""
+    caption: str = ""  # one line
+    details: str = ""  # how it was measured: folded away under the caption
 
     def __repr__(self) -> str:
         lines = [self.header, *self.rows]
@@ -25,7 +26,7 @@ class Table:
             ).rstrip()
             for row in lines
         ]
-        return "\n".join([*text, *([self.caption] if self.caption else [])])
+        return "\n".join([*text, *filter(None, (self.caption, self.details))])
 
     def _column(self, i: int) -> tuple[int, bool]:
         """The width in characters, and whether the column holds numbers (aligned right)."""
@@ -47,15 +48,17 @@ class Table:
         body = "".join(f"<tr>{row(cells, 'row')}</tr>" for cells in self.rows)
         head = f"<thead><tr>{row(self.header, 'col')}</tr></thead>" if any(self.header) else ""
         style = "font-variant-numeric:tabular-nums"
-        return figure_html(
-            f'<table style="{style}">{head}<tbody>{body}</tbody></table>', self.caption
-        )
+        table = f'<table style="{style}">{head}<tbody>{body}</tbody></table>'
+        return figure_html(table, self.caption, self.details)
 
 
-def figure_html(content: str, caption: str) -> str:
-    """HTML of a table or a picture above its caption."""
+def figure_html(content: str, caption: str, details: str = "") -> str:
+    """HTML of a table or a picture above its caption, with details folded away."""
     style = "font-size:90%;opacity:.8;max-width:46em"
     below = f'<figcaption style="{style}">{html.escape(caption)}</figcaption>' if caption else ""
+    if details:
+        text = f"<summary>How this was measured</summary>{html.escape(details)}"
+        below += f'<details style="{style}">{text}</details>'
     return f'<figure style="margin:.4em 0">{content}{below}</figure>'
 
 
