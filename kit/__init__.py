@@ -52,7 +52,7 @@ if TYPE_CHECKING:
 
     # The course: guess first, measure, decide
     from kit.course.chat_panel import chat as chat
-    from kit.course.claims import verdict as verdict
+    from kit.course.claims import verdict as verdict, verdicts as verdicts
     from kit.course.conclusions import conclude as conclude
     from kit.course.drawing_panel import draw as draw
     from kit.course.exercises import check as check

@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from kit.core.errors import BadValue, UnknownName
+from kit.core.results import RECORD, records_in
 from kit.core.statistics import Estimate
 from kit.course import claims
-from kit.course.claims import CANNOT_TELL, DOES_NOT, HOLDS, ONLY_IF, ledger, verdict
+from kit.course.claims import CANNOT_TELL, DOES_NOT, HOLDS, ONLY_IF, ledger, verdict, verdicts
 
 IDS = [f"{i:02d}" for i in range(1, 39)]
 RULE = re.compile(r"(>|>=|<|<=|==) (-?[\d.]+(e-?\d+)?)")
@@ -230,3 +231,31 @@ def test_wrong_quantities_are_explained(given):
 def test_a_quantity_is_a_number(value):
     with pytest.raises(BadValue, match="weights_moved"):
         verdict("01", weights_moved=value, loss_ratio=0.1)
+
+
+# --- Several in one table ------------------------------------------------------------------------
+
+
+def test_a_table_of_verdicts_has_a_word_and_a_colour_for_each():
+    cards = [verdict(id, **measured(id)) for id in IDS]
+    table = verdicts(*cards)
+    assert [row[0][:2] for row in table.table().rows] == IDS
+    assert len(table.table().header) <= 6
+    rows = re.findall(r'<tr><th scope="row".*?</tr>', table._repr_html_())
+    for card, row in zip(cards, rows, strict=True):
+        assert html.escape(card.claim.claim) in row and ", ".join(card.claim.said_by) in row
+        assert f"solid {card.colour}" in row and f"<b>{html.escape(card.word)}</b>" in row
+    details = table._repr_html_().partition("<details>")[2]
+    assert all(html.escape(f"Where it stops holding: {c.claim.stops}") in details for c in cards)
+
+
+def test_each_verdict_of_a_table_keeps_its_own_record():
+    cards = [verdict(id, **measured(id)) for id in ("01", "02", "03")]
+    found = records_in({"data": verdicts(*cards)._repr_mimebundle_()})
+    assert found == [card._repr_mimebundle_()[RECORD] for card in cards]
+
+
+@pytest.mark.parametrize("given", [(), ("01",), ([],)])
+def test_a_table_of_verdicts_needs_verdicts(given):
+    with pytest.raises(BadValue, match=r"needs verdicts: kit\.verdicts\(kit\.verdict"):
+        verdicts(*given)

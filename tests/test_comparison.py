@@ -567,7 +567,7 @@ def test_the_guess_stands_beside_the_answer(clock, stopwatch, predicted, shown):
     calls = {"a": clock.taking(0.1), "b": clock.taking(0.2)}
     compared = compare(calls, predicted=predicted, stopwatch=stopwatch)
     caption = compared.table().caption
-    assert (f"Your guess: {shown}" in caption) if shown else ("guess" not in caption)
+    assert (f"Guess: {shown}" in caption) if shown else ("guess" not in caption)
 
 
 def test_the_caption_tells_rounds_noise_and_doubts():

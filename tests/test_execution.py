@@ -420,6 +420,16 @@ def test_a_recording_is_stamped_and_grows_old_with_its_cells(tmp_path):
     assert not is_current(path)
 
 
+def test_only_a_recording_makes_the_plausible_guess(tmp_path):
+    path = notebook(
+        tmp_path / "lesson.ipynb", "import kit\nkit.guess('?', 1, 9, plausible=9).value"
+    )
+    run(path, tmp_path / "run.ipynb")
+    assert shown(tmp_path / "run.ipynb", "text/plain") == ""
+    record_lesson(path)
+    assert float(shown(path, "text/plain")) == pytest.approx(9)
+
+
 def test_prose_does_not_make_a_recording_old(tmp_path):
     one = nbformat.read(notebook(tmp_path / "a.ipynb", "n + 1"), as_version=4)
     before = cells_hash(one)

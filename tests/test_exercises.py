@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from kit.core.errors import UnknownName
-from kit.course.exercises import EXERCISES, check
+from kit.course.exercises import EXERCISES, NO_ANSWER, check
 from kit.course.exercises.lesson_02 import WEIGHTS
 from kit.course.exercises.lesson_05 import SLOW_RUNS, wanted_width
 from kit.inference import Score, predict
@@ -441,11 +441,21 @@ def test_the_right_answer_is_right(id):
 
 @each_exercise
 @pytest.mark.parametrize("stub", [None, ...])
-def test_the_empty_stub_gets_the_first_hint(id, stub):
+def test_the_empty_stub_gets_no_hint(id, stub):
     checked = asked(id, stub)
-    assert not checked.right
-    assert checked.hint == EXERCISES[id].__doc__.strip()
-    assert repr(checked) == f"{id}: not yet. {checked.hint}"
+    assert not checked.right and not checked.tried
+    assert repr(checked) == f"{id}: no answer yet. {NO_ANSWER}"
+    assert "No answer yet." in checked._repr_html_()
+    assert EXERCISES[id].__doc__.strip() not in html.unescape(checked._repr_html_())
+
+
+@each_exercise
+def test_after_a_try_it_says_where_to_begin(id):
+    begin = EXERCISES[id].__doc__.strip()
+    assert len(begin) > 20
+    wrong = asked(id, object())
+    assert begin in html.unescape(wrong._repr_html_()) and begin not in repr(wrong)
+    assert "Where to begin" not in asked(id, RIGHT[id])._repr_html_()
 
 
 @pytest.mark.parametrize(("id", "answer", "told"), WRONG)

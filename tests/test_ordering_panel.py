@@ -10,7 +10,7 @@ from scipy.stats import kendalltau
 from written import written
 
 from kit.core.errors import BadValue, UnknownName
-from kit.core.results import RECORD
+from kit.core.results import RECORD, RECORDING
 from kit.core.statistics import Estimate
 from kit.course.ordering_panel import guess_order
 
@@ -63,6 +63,20 @@ def test_without_a_kernel_the_panel_is_a_list(panel):
 def test_a_guess_is_shown_as_a_numbered_list(guessed):
     page = guessed._repr_mimebundle_()["text/html"]
     assert "(your guess)" in page and "<ol><li>compile</li><li>bf16</li>" in page
+
+
+def test_a_recording_makes_the_plausible_guess(monkeypatch):
+    assert guess_order(RUNGS, plausible=RUNGS[::-1]).value is None  # a reader makes it
+    monkeypatch.setenv(RECORDING, "1")
+    made = guess_order(RUNGS, plausible=RUNGS[::-1])
+    assert made.value == tuple(RUNGS[::-1])
+    assert "(a plausible guess)" in made._repr_mimebundle_()["text/html"]
+    assert "a plausible guess" in made.against(SPEEDUPS).table().header
+
+
+def test_a_plausible_guess_has_each_name_once():
+    with pytest.raises(BadValue, match="needs each of a <fused> one, bf16"):
+        guess_order(RUNGS, plausible=RUNGS[1:])
 
 
 @pytest.mark.parametrize(

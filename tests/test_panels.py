@@ -1,10 +1,12 @@
 """Panels: sliders that are really moved, and what stays of a panel where no kernel is behind it."""
 
+import re
 from itertools import pairwise
 
 import pytest
 
 from kit.core.errors import BadValue
+from kit.core.results import RECORDING
 from kit.course.panels import explore, guess
 from kit.plots import Table
 
@@ -79,6 +81,29 @@ def test_a_guess_is_a_widget_and_a_sentence(question):
 def test_a_guess_needs_room(low, high):
     with pytest.raises(BadValue, match=rf"from {low} to {high}: needs 0 < low < high"):
         guess("?", low, high)
+
+
+def test_a_recording_makes_the_plausible_guess(monkeypatch):
+    assert guess("How many?", 0.1, 1_000, "×", plausible=3).value is None  # a reader makes it
+    monkeypatch.setenv(RECORDING, "1")
+    assert guess("How many?", 0.1, 1_000, "×").value is None
+    made = guess("How many?", 0.1, 1_000, "×", plausible=3)
+    assert made.value == pytest.approx(3, rel=0.1)  # the nearest place of the slider
+    assert re.match(r"A plausible guess: [\d.]+ ×; measured: 6.00 ×. Off ", str(made.beside(6)))
+    bundle = made._repr_mimebundle_()
+    assert "(a plausible guess: " in bundle["text/html"] and "A plausible" in bundle["text/plain"]
+
+
+@pytest.mark.parametrize("end", [0.1, 1_000])
+def test_the_ends_of_the_slider_are_plausible(end, monkeypatch):
+    monkeypatch.setenv(RECORDING, "1")
+    assert guess("?", 0.1, 1_000, plausible=end).value == pytest.approx(end)
+
+
+@pytest.mark.parametrize("outside", [0.05, 2_000, -1])
+def test_a_plausible_guess_lies_on_the_slider(outside):
+    with pytest.raises(BadValue, match=rf"plausible={outside}: needs a value from 0.1 to 1000"):
+        guess("?", 0.1, 1_000, plausible=outside)
 
 
 # --- Explorer ------------------------------------------------------------------------------------

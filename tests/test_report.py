@@ -16,10 +16,11 @@ from kit.core.errors import BadValue
 from kit.core.files import atomic_write
 from kit.core.results import RECORD
 from kit.core.statistics import Estimate
-from kit.course.claims import ledger, verdict
-from kit.experiments import write_report
+from kit.course.claims import ledger, verdict, verdicts
+from kit.experiments import collect, write_report
 from kit.experiments.execution import NOTEBOOKS
-from kit.experiments.report import ledger_table
+from kit.experiments.recording import record_runs
+from kit.experiments.report import ledger_table, result_sentence
 
 
 def notebook(path, *results):
@@ -76,6 +77,15 @@ def test_a_verdict_that_is_none_and_a_claim_that_is_none_decide_nothing(tmp_path
 def test_verdicts_of_several_notebooks_stand_side_by_side(runs):
     assert rows(runs)["01"] == "holds here (2 ×); does not hold here (1 ×)"
     assert rows(runs)["02"] == "cannot tell"
+
+
+def test_verdicts_in_one_table_count_like_single_ones(tmp_path):
+    notebook(tmp_path / "a.ipynb", verdicts(HOLDS, CANNOT))
+    assert (rows(tmp_path)["01"], rows(tmp_path)["02"]) == ("holds here", "cannot tell")
+    assert result_sentence(tmp_path / "a.ipynb") == "claim 01: holds here; claim 02: cannot tell"
+    assert list(collect(tmp_path, "Verdict")["claim_id"]) == ["01", "02"]
+    record_runs(tmp_path, tmp_path / "kept")
+    assert list(collect(tmp_path / "kept", "Verdict")["claim_id"]) == ["01", "02"]
 
 
 def test_an_open_claim_says_which_lesson_will_decide_it(runs):

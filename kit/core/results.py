@@ -8,6 +8,17 @@ from kit.core.tables import Table
 
 RECORD = "application/vnd.kit+json"
 
+RECORDING = "KIT_RECORDING"  # set in a kernel whose outputs are stored for readers
+SEVERAL = "records"  # the field of a record that holds other records, each as if shown alone
+
+
+def records_in(output: Any) -> list[dict[str, Any]]:
+    """The records in an output of a notebook: none, one, or several that were shown together."""
+    record = output.get("data", {}).get(RECORD)
+    several = record.get(SEVERAL) if isinstance(record, dict) else None
+    found = several if isinstance(several, list) else [record]  # a file can contain anything
+    return [each for each in found if isinstance(each, dict) and "kind" in each]
+
 
 class Result:
     """Base of the kit's results: frozen dataclasses of raw numbers in base units.

@@ -7,6 +7,7 @@ import math
 import operator
 import re
 import tomllib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from numbers import Real
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from kit.core.errors import BadValue, UnknownName
-from kit.core.results import Result
+from kit.core.results import SEVERAL, Result
 from kit.core.statistics import Estimate
 from kit.core.units import digits
 from kit.plots import Table
@@ -26,6 +27,7 @@ HOLDS, ONLY_IF, DOES_NOT, CANNOT_TELL = (
     "cannot tell",
 )
 COLOURS = {HOLDS: "#009E73", ONLY_IF: "#E69F00", DOES_NOT: "#D55E00", CANNOT_TELL: "#888888"}
+CELL = "text-align:left;padding:.3em .6em"
 INTERVAL = re.compile(r"\bwith (its|an) interval\b")
 OPERATORS = {
     ">": operator.gt,
@@ -112,6 +114,11 @@ class Verdict(Result):
             return f"{ONLY_IF} {self.claim.only_if}"
         return CANNOT_TELL if None in beyond else HOLDS
 
+    @property
+    def colour(self) -> str:
+        """The colour of its word."""
+        return next(colour for word, colour in COLOURS.items() if self.word.startswith(word))
+
     def __repr__(self) -> str:
         return f"Claim {self.claim.id}, “{self.claim.claim}”: {self.word}"
 
@@ -127,9 +134,8 @@ class Verdict(Result):
 
     def _repr_html_(self) -> str:
         said = html.escape(f"“{self.claim.claim}” ({', '.join(self.claim.said_by)})")
-        colour = next(c for word, c in COLOURS.items() if self.word.startswith(word))
         return (
-            f'<div style="border-left:4px solid {colour};padding-left:.8em">'
+            f'<div style="border-left:4px solid {self.colour};padding-left:.8em">'
             f"<div>Claim {self.claim.id}: {said}</div>"
             f"<div><b>→ {html.escape(self.word)}</b></div>{super()._repr_html_()}</div>"
         )
@@ -148,6 +154,73 @@ class Verdict(Result):
             "rule": self.claim.conditions,
             "verdict": self.word,
         }
+
+
+@dataclass(frozen=True)
+class Verdicts(Result):
+    """The verdicts of a lesson in one table; each keeps its own record."""
+
+    verdicts: tuple[Verdict, ...]
+
+    def __repr__(self) -> str:
+        return "\n".join(map(repr, self.verdicts))
+
+    def table(self) -> Table:
+        """One row per claim: who says it, the verdict, each measured value and its rule."""
+        rows = [
+            (
+                f"{v.claim.id} · {v.claim.claim}",
+                ", ".join(v.claim.said_by),
+                v.word,
+                "; ".join(_shown(v.measured[name]) for name in v.claim.conditions),
+                "; ".join(
+                    f"{n.replace('_', ' ')} {rule}" for n, rule in v.claim.conditions.items()
+                ),
+            )
+            for v in self.verdicts
+        ]
+        return Table(("claim", "said by", "verdict", "measured", "rule"), rows)
+
+    def _repr_html_(self) -> str:
+        table = self.table()
+        head = "".join(f'<th scope="col" style="{CELL}">{name}</th>' for name in table.header)
+        body = "".join(map(_row_html, self.verdicts, table.rows))
+        cards = "".join(verdict._repr_html_() for verdict in self.verdicts)
+        return (
+            f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+            "<details><summary>What was measured, and where each claim stops holding</summary>"
+            f"{cards}</details>"
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """The record of each verdict."""
+        return {SEVERAL: [{"kind": "Verdict", **verdict.to_dict()} for verdict in self.verdicts]}
+
+
+def _row_html(verdict: Verdict, row: Sequence[str]) -> str:
+    """A row of the table of verdicts: the word has a colour beside it, each value its own line."""
+    claim, said_by, word = map(html.escape, row[:3])
+    lines = ("<br>".join(map(html.escape, cell.split("; "))) for cell in row[3:])
+    cells = "".join(f'<td style="{CELL};white-space:nowrap">{values}</td>' for values in lines)
+    return (
+        f'<tr><th scope="row" style="{CELL};font-weight:normal">{claim}</th>'
+        f'<td style="{CELL}">{said_by}</td>'
+        f'<td style="{CELL};border-left:4px solid {verdict.colour}"><b>{word}</b></td>{cells}</tr>'
+    )
+
+
+def verdicts(*given: Verdict) -> Verdicts:
+    """Several verdicts in one table, to close a lesson; the details are folded away.
+
+    Raises
+    ------
+    BadValue
+        There is no verdict, or something else is among them.
+    """
+    if not given or not all(isinstance(each, Verdict) for each in given):
+        kinds = ", ".join(type(each).__name__ for each in given) or "nothing"
+        raise BadValue(f"given {kinds}; needs verdicts: kit.verdicts(kit.verdict(…), …).")
+    return Verdicts(given)
 
 
 def verdict(id: str, *, on: str = "", **measured: float | Estimate | None) -> Verdict:

@@ -21,7 +21,7 @@ from kit.core.errors import BadValue, UnknownName
 from kit.core.results import Result
 from kit.core.statistics import Estimate
 from kit.core.units import words
-from kit.course.panels import shown_with
+from kit.course.panels import FOR_READERS, YOURS, is_recording, shown_with
 from kit.plots import Table
 
 LARGEST, SMALLEST = "largest", "smallest"
@@ -35,6 +35,7 @@ class GuessedOrder(Result):
     measured: dict[str, Estimate]  # in the measured order
     first: str | None  # which value is at the top; None: only an order, no values
     unmeasured: tuple[str, ...] = ()
+    whose: str = YOURS
 
     @property
     def pairs(self) -> list[tuple[str, str]]:
@@ -88,7 +89,7 @@ class GuessedOrder(Result):
             ]
         if self.guess:
             guessed = {name: self.guess.index(name) + 1 for name in places}
-            columns["your guess"] = [str(place) for place in guessed.values()]
+            columns[self.whose] = [str(place) for place in guessed.values()]
             columns["which is"] = [_off(guessed[name], *places[name]) for name in places]
         return Table(list(columns), list(zip(*columns.values(), strict=True)), repr(self))
 
@@ -121,6 +122,7 @@ class Order(anywidget.AnyWidget):
     names = traitlets.List(traitlets.Unicode()).tag(sync=True)
     question = traitlets.Unicode().tag(sync=True)
     value = traitlets.Tuple(default_value=None, allow_none=True).tag(sync=True)
+    whose = YOURS
 
     @traitlets.validate("value")
     def _complete(self, proposal: Any) -> tuple[str, ...] | None:
@@ -173,19 +175,25 @@ class Order(anywidget.AnyWidget):
             measured=dict(sorted(known.items(), key=lambda item: item[1].value, reverse=down)),
             first=first if named else None,
             unmeasured=tuple(name for name in self.names if name not in known),
+            whose=self.whose,
         )
 
     def __repr__(self) -> str:
-        return f"{self.question} Your guess: {', '.join(self.value or ['no guess yet'])}."
+        named = ", ".join(self.value or ["no guess yet"])
+        return f"{self.question} {self.whose.capitalize()}: {named}."
 
     def _repr_mimebundle_(self, **options: Any) -> Any:
-        tag, hint = ("ol", "your guess") if self.value else ("ul", "a list to sort, in JupyterLab")
+        tag, hint = ("ol", self.whose) if self.value else ("ul", "a list to sort, in JupyterLab")
         items = "".join(f"<li>{html.escape(name)}</li>" for name in self.value or self.names)
         question = f"<p><b>{html.escape(self.question)}</b> <i>({hint})</i></p>"
         return shown_with(self, f"{question}<{tag}>{items}</{tag}>", repr(self))
 
 
-def guess_order(names: Sequence[str], question: str = "In which order?") -> Order:
+def guess_order(
+    names: Sequence[str],
+    question: str = "In which order?",
+    plausible: Sequence[str] | None = None,
+) -> Order:
     """A panel to put names in order before you measure anything.
 
     Parameters
@@ -194,16 +202,26 @@ def guess_order(names: Sequence[str], question: str = "In which order?") -> Orde
         At least two names, in the order shown at the start; choose one that gives no hint.
     question
         Text above the list. It says what belongs at the top.
+    plausible
+        The order that a sensible newcomer would guess. A recorded lesson shows it beside the
+        result; a reader's own list begins without a guess.
 
     Raises
     ------
     BadValue
-        Fewer than two names, a name that comes twice, or one that is empty or not a string.
+        Fewer than two names, a name that comes twice, or one that is empty or not a string;
+        or `plausible` does not have each name once.
 
     Explained in lesson 08.
     """
     if len(checked := _checked(names)) < 2:
         raise BadValue(f"{len(checked)} names to put in order: needs at least two.")
+    if plausible is None:
+        return Order(names=checked, question=question)
+    made = Order(names=checked, question=question, value=tuple(plausible))  # checked either way
+    if is_recording():
+        made.whose = FOR_READERS
+        return made
     return Order(names=checked, question=question)
 
 

@@ -7,6 +7,8 @@ web page of an executed notebook shows the HTML.
 from __future__ import annotations
 
 import html
+import math
+import os
 import pathlib
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -16,8 +18,16 @@ import traitlets
 from ipywidgets import DOMWidget
 
 from kit.core.errors import BadValue
+from kit.core.results import RECORDING
 from kit.core.units import digits, words
 from kit.plots import Note
+
+YOURS, FOR_READERS = "your guess", "a plausible guess"  # whose guess a panel holds
+
+
+def is_recording() -> bool:
+    """Whether outputs are being stored: nobody guesses, so panels make plausible guesses."""
+    return bool(os.environ.get(RECORDING))
 
 
 def shown_with(widget: DOMWidget, fallback: str, text: str) -> dict[str, Any]:
@@ -43,16 +53,28 @@ class Sliders(anywidget.AnyWidget):
 class Guess:
     """A question with a slider; `.value` is None until you move it."""
 
-    def __init__(self, question: str, low: float, high: float, unit: str = ""):
+    def __init__(
+        self,
+        question: str,
+        low: float,
+        high: float,
+        unit: str = "",
+        plausible: float | None = None,
+    ):
         if not 0 < low < high:
             raise BadValue(f"the guess goes from {low!r} to {high!r}: needs 0 < low < high.")
-        self.question, self.unit = question, unit
+        if plausible is not None and not low <= plausible <= high:
+            raise BadValue(f"plausible={plausible!r}: needs a value from {low!r} to {high!r}.")
+        self.question, self.unit, self.whose = question, unit, YOURS
         ratio = (high / low) ** (1 / 60)
         # Equal factors between values give no hint; nor does the start of the slider.
         self.values = [None, *(low * ratio**i for i in range(61))]
         texts = ["no guess yet", *(words(value, unit) for value in self.values[1:])]
         controls = [{"label": "your guess", "texts": texts, "box": False}]
         self.panel = Sliders(question=question, controls=controls, chosen=[0])
+        if plausible is not None and is_recording():
+            self.whose = FOR_READERS
+            self.panel.chosen = [1 + round(math.log(plausible / low, ratio))]
 
     @property
     def value(self) -> float | None:
@@ -61,27 +83,35 @@ class Guess:
 
     def __repr__(self) -> str:
         sentence = "no guess yet" if self.value is None else words(self.value, self.unit)
-        return f"{self.question} Your guess: {sentence}."
+        return f"{self.question} {self.whose.capitalize()}: {sentence}."
 
     def beside(self, measured: float) -> Note:
         """One sentence with the guess, the measured value and the factor between them."""
         sentence = f"measured: {words(measured, self.unit)}."
         if self.value is None:
             return Note(f"No guess was made; {sentence}")
-        sentence = f"Your guess: {words(self.value, self.unit)}; {sentence}"
+        sentence = f"{self.whose.capitalize()}: {words(self.value, self.unit)}; {sentence}"
         if measured > 0:
             off = max(self.value / measured, measured / self.value)
             sentence += f" Off by a factor of {digits(off)}."
         return Note(sentence)
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
-        fallback = f"<p><b>{html.escape(self.question)}</b> <i>(a slider, in JupyterLab)</i></p>"
+        text = f"{self.whose}: {words(self.value, self.unit)}; " if self.value else ""
+        text = html.escape(f"({text}a slider, in JupyterLab)")
+        fallback = f"<p><b>{html.escape(self.question)}</b> <i>{text}</i></p>"
         return shown_with(self.panel, fallback, repr(self))
 
 
-def guess(question: str, low: float, high: float, unit: str = "") -> Guess:
-    """A question to answer before measuring: a slider from `low` to `high` on a log scale."""
-    return Guess(question, low, high, unit)
+def guess(
+    question: str, low: float, high: float, unit: str = "", plausible: float | None = None
+) -> Guess:
+    """A question to answer before measuring: a slider from `low` to `high` on a log scale.
+
+    `plausible` is what a sensible newcomer would guess. A recorded lesson shows it beside the
+    result; a reader's own slider begins without a guess.
+    """
+    return Guess(question, low, high, unit, plausible)
 
 
 class Explorer:

@@ -22,8 +22,8 @@ from kit.experiments.report import ledger_table
 LONG_LINE = 38  # characters: longer lines scroll on a phone that is 390 px wide
 # The HTML that notebooks may contain: text, tables, pictures, curves. No scripts, no forms.
 TAGS = (
-    "a abbr b blockquote br code del div em figcaption figure h1 h2 h3 h4 h5 h6 hr i img li ol p "
-    "pre small span strong sub sup table tbody td th thead tr ul "
+    "a abbr b blockquote br code del details div em figcaption figure h1 h2 h3 h4 h5 h6 hr i img "
+    "li ol p pre small span strong sub summary sup table tbody td th thead tr ul "
     "circle g line path polyline rect svg text"
 )
 ATTRIBUTES = (

@@ -19,7 +19,7 @@ from typing import Any
 
 from kit.core.errors import BadValue, KitError, LessonFailed
 from kit.core.files import COMMAND_FOLDER, atomic_write, user_path
-from kit.core.results import RECORD
+from kit.core.results import RECORD, RECORDING, records_in
 from kit.course import recordings
 from kit.experiments.execution import KERNEL, NOTEBOOKS, execute_in_thread, prepare_notebook
 from kit.experiments.machine_lock import Say, machine_lock
@@ -67,6 +67,7 @@ def record_lesson(path: Path, say: Say | None = None, limit_s: float | None = No
     source = path.read_text(encoding="utf-8")
     executed = prepare_notebook(source, str(path), {})
     with machine_lock(say) as kernel_env:
+        kernel_env[RECORDING] = "1"
         error = execute_in_thread(executed, path.parent, kernel_env, path.stem, limit_s, say)
     if error:
         raise LessonFailed(f"{path.name} is not recorded: {error}")
@@ -188,7 +189,7 @@ def _records_only(notebook: dict[str, Any]) -> dict[str, Any]:
     """The code cells of a notebook; of their outputs, only the records that reports read."""
     cells = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
     for cell in cells:
-        records = [output.get("data", {}).get(RECORD, {}) for output in cell["outputs"]]
+        records = [record for output in cell["outputs"] for record in records_in(output)]
         cell["outputs"] = [
             {
                 "output_type": "display_data",

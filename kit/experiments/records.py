@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from kit.core.errors import BadValue
-from kit.core.results import RECORD
+from kit.core.results import records_in
 from kit.experiments.parameters import parameters_in
 from kit.experiments.untrusted_notebooks import (
     checked_records,
@@ -214,7 +214,6 @@ def _parse(path: Path, name: str, notebook: dict[str, Any]) -> ExecutedRun | Non
     tagged = next((c for c in cells if "parameters" in c["metadata"].get("tags", [])), None)
     declared = _declared("".join(tagged["source"])) if tagged else {}
     given = plain_object(papermill.get("parameters", {}), "the parameters")
-    records = (output["data"][RECORD] for output in outputs if RECORD in output.get("data", {}))
     return ExecutedRun(
         name=name,
         notebook=plain_text(papermill.get("input_path") or path.name, "input_path").rpartition("/")[
@@ -226,7 +225,7 @@ def _parse(path: Path, name: str, notebook: dict[str, Any]) -> ExecutedRun | Non
         date=_date(papermill.get("start_time") or metadata.get(STAMP, {}).get("date", "")),
         parameters={n: p.default for n, p in declared.items()} | given,
         units={name: plain_text(p.unit, "unit", 40) for name, p in declared.items() if p.unit},
-        records=checked_records([r for r in records if isinstance(r, dict) and "kind" in r]),
+        records=checked_records([record for out in outputs for record in records_in(out)]),
     )
 
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from kit.core.errors import BadValue
 from kit.core.files import atomic_write, read_file
-from kit.core.results import RECORD
+from kit.core.results import records_in
 from kit.course.claims import COLOURS, ledger
 from kit.experiments.records import AUXILIARY, ExecutedRun, executed_runs, ordered
 from kit.experiments.report_page import OPEN, count_runs, page
@@ -192,8 +192,7 @@ def result_sentence(path: Path) -> str:
 def _results(cells: Sequence[Any]) -> Iterator[tuple[dict[str, Any], str]]:
     """Each record that a notebook shows, and its line of text."""
     for output in (output for cell in cells for output in cell.get("outputs", [])):
-        record = output.get("data", {}).get(RECORD)
-        if isinstance(record, dict) and "kind" in record:
+        for record in records_in(output):
             yield record, "".join(output["data"].get("text/plain", ""))
 
 

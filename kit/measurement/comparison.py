@@ -195,7 +195,7 @@ class Comparison(Result):
             f"from each call against itself. {where}. {self._agreement_caption()}"
         )
         if self.predicted is not None:
-            caption += f" Your guess: {words(self.predicted, '×')}."
+            caption += f" Guess: {words(self.predicted, '×')}."
         # Doubts belong to the table: people copy tables, not the text around them.
         caption += self._notes()
         caption += doubts_caption({name: m.doubts for name, m in self.measurements.items()})

@@ -21,6 +21,8 @@ from kit.course.exercises.registry import EXERCISES
 for module in iter_modules(__path__):  # importing a lesson's file registers its exercises
     import_module(f"kit.course.exercises.{module.name}")
 
+NO_ANSWER = "Replace None with your answer and run this cell again. If it is wrong, you get a hint."
+
 
 @dataclass(frozen=True)
 class Checked:
@@ -29,20 +31,32 @@ class Checked:
     id: str
     right: bool
     hint: str = ""
+    tried: bool = True  # False: there is no answer yet
+    first_step: str = ""  # where to begin; folded away
+
+    @property
+    def _state(self) -> tuple[str, str, str]:
+        if not self.tried:
+            return "#888888", "…", "no answer yet."
+        return ("#009E73", "✔", "right.") if self.right else ("#D55E00", "✎", "not yet.")
 
     def __repr__(self) -> str:
-        return f"{self.id}: right." if self.right else f"{self.id}: not yet. {self.hint}"
+        return f"{self.id}: {self._state[2]} {self.hint}".rstrip()
 
     def _repr_html_(self) -> str:
-        colour, mark = ("#009E73", "✔ Right.") if self.right else ("#D55E00", "✎ Not yet.")
+        colour, mark, state = self._state
+        more = f"<details><summary>Where to begin</summary>{html.escape(self.first_step)}</details>"
         return (
             f'<div style="border-left:4px solid {colour};padding:.3em .8em;max-width:46em">'
-            f"<b>{mark}</b> {html.escape(self.hint)} <small>({self.id})</small></div>"
+            f"<b>{mark} {state.capitalize()}</b> {html.escape(self.hint)} "
+            f"<small>({self.id})</small>{more if self.first_step else ''}</div>"
         )
 
 
 def check(id: str, answer: Any, **measured: Any) -> Checked:
     """Check the answer to an exercise; a wrong answer gets a hint that names the likely mistake.
+
+    Before the first try (None) there is no hint.
 
     If the right answer depends on what the lesson measured, pass those values by name.
 
@@ -52,10 +66,11 @@ def check(id: str, answer: Any, **measured: Any) -> Checked:
     if id not in EXERCISES:
         raise UnknownName("exercise", id, EXERCISES)
     if answer is None or answer is ...:
-        return Checked(id, False, (EXERCISES[id].__doc__ or "").strip())
+        return Checked(id, False, NO_ANSWER, tried=False)
+    first_step = (EXERCISES[id].__doc__ or "").strip()
     try:
         with torch.random.fork_rng():  # the check must not change the lesson's random numbers
             hint = EXERCISES[id](answer, **measured)
     except Exception as error:  # an answer can be any code
-        return Checked(id, False, f"It raised {type(error).__name__}: {error}")
-    return Checked(id, hint is None, hint or "")
+        hint = f"It raised {type(error).__name__}: {error}"
+    return Checked(id, hint is None, hint or "", first_step="" if hint is None else first_step)

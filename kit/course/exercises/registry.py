@@ -1,7 +1,7 @@
 """What an exercise is, and the checks that exercises share.
 
 An exercise is a function that takes the answer. It returns a hint, or None if the answer is right.
-Its docstring is the hint for the empty stub.
+Its docstring says where to begin; it is shown, folded away, after a wrong answer.
 """
 
 from __future__ import annotations
