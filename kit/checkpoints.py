@@ -375,12 +375,12 @@ def _join(value: Any, left: dict[str, Tensor]) -> Any:
         if "tensor" in value:
             return left.pop(value["tensor"])
         if "floats" in value:
-            return _listed(left.pop(value["floats"]))
+            return _numbers_of(left.pop(value["floats"]))
         return {k: _join(v, left) for k, v in value["pairs"]}
     return value
 
 
-def _listed(values: Tensor) -> list[float]:
+def _numbers_of(values: Tensor) -> list[float]:
     """The numbers of a long list, which `_split` turned into a tensor of float64."""
     if values.dtype != torch.float64 or values.ndim != 1 or len(values) > MAX_LIST:
         raise ValueError(f"a list of {values.numel():,} numbers in {values.dtype}")

@@ -386,7 +386,7 @@ def test_a_checkpoint_of_another_training_is_refused_and_left(vision, tmp_path, 
 
 def test_a_checkpoint_without_a_training_is_refused(vision, tmp_path):
     file = save(tmp_path / "weights.kit", fresh())
-    with pytest.raises(BadValue, match="it holds no training"):
+    with pytest.raises(BadValue, match="without the state of its training"):
         run(fresh(), vision, checkpoint=file)
 
 

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from kit.core.errors import CheckpointRefused
 
+AGAIN = "It was cut off or altered: copy it again, or save it again."
 MOST_HEADER_BYTES = 2**25  # 300,000 tensors; safetensors allows three times that
 MOST_VALUES = 2**21  # in JSON: 2 bytes of the file can become a value of 250 bytes in memory
 # At least one byte per number: PyTorch has no ordinary arithmetic for smaller ones.
@@ -101,7 +102,7 @@ def read(path: Path) -> bytes:
             size = int.from_bytes(start := file.read(8), "little")
             needed = _needed(path, start + file.read(min(size, MOST_HEADER_BYTES)), found)
             if found != needed:
-                raise _refused("complete", path, f"{found:,} bytes, needs {needed:,}.")
+                raise _refused("complete", path, f"{found:,} bytes, needs {needed:,}. {AGAIN}")
             file.seek(0)
             return file.read(needed)
     except CheckpointRefused:
@@ -171,7 +172,7 @@ def _needed(path: Path, start: bytes, found: int) -> int:
     """The bytes that the file must have according to its header."""
     size = int.from_bytes(start[:8], "little")
     if found <= 8 or (found < 8 + size <= MOST_HEADER_BYTES and start[8:9] == b"{"):
-        raise _refused("complete", path, f"{found:,} bytes without a readable header.")
+        raise _refused("complete", path, f"{found:,} bytes without a readable header. {AGAIN}")
     entries = {k: v for k, v in header(path, start).items() if k != "__metadata__"}
     return 8 + size + max((each["data_offsets"][1] for each in entries.values()), default=0)
 

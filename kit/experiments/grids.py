@@ -134,7 +134,7 @@ def _row(given: object, ask: Ask) -> Row:
     return {name: ask(name).value(value) for name, value in _mapping(given).items()}
 
 
-def _listed(given: object, ask: Ask) -> Iterator[Row]:
+def _rows_of_list(given: object, ask: Ask) -> Iterator[Row]:
     """The rows of a list."""
     if not isinstance(given, list) or not given:
         raise BadValue(f"{given!r}: needs rows of the form - {{NAME: VALUE, …}}")
@@ -222,6 +222,6 @@ def _check_count(count: int) -> None:
 
 FORMS: dict[str, Callable[[object, Ask], Iterator[Row]]] = {
     "grid": _combinations,
-    "list": _listed,
+    "list": _rows_of_list,
     "random": _drawn,
 }

@@ -172,7 +172,8 @@ def _parameter(name: str, type_name: str, value: str, comment: str) -> Parameter
         default = ast.literal_eval(value)
     except (ValueError, SyntaxError) as error:
         raise BadValue(
-            f"{name} = {value}: needs a plain value, without arithmetic and without '#'."
+            f"{name} = {value}: needs a plain value such as 400 or 'adamw', without arithmetic "
+            f"and '#'."
         ) from error
     limits = _limits(comment, kind)
     if limits is None:

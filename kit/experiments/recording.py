@@ -174,7 +174,9 @@ def record_runs(folder: Path, target: Path) -> list[Path]:
         if run.status == DONE and "/" not in run.name
     ]
     if not paths:
-        raise BadValue(f"{folder}: contains no executed notebook. Make some with kit sweep.")
+        raise BadValue(
+            f"{folder}: contains no executed notebook without an error. Make some with kit sweep."
+        )
     copies = [_records_only(json.loads(path.read_bytes())) for path in paths]
     new = [
         write_text(target / path.name, json.dumps(copy, indent=1, ensure_ascii=False) + "\n")

@@ -117,7 +117,7 @@ def copy_model(model: nn.Module) -> nn.Module:
     return deepcopy(model, memo)
 
 
-def set_training_mode(model: nn.Module) -> None:
+def enter_training_mode(model: nn.Module) -> None:
     """Put the model in training mode, except parts that its owner froze in evaluation mode.
 
     A model in training mode keeps the modes of its parts: somebody chose those on purpose. In a
@@ -146,7 +146,7 @@ def training_copy(model: nn.Module, inputs: Inputs) -> tuple[nn.Module, list[nn.
     statistics, as in a prediction; the second result lists the layers for which that is so.
     """
     learner = copy_model(model)
-    set_training_mode(learner)
+    enter_training_mode(learner)
     # Dropout in this pass must not move the random numbers of the training that follows.
     with torch.random.fork_rng(), torch.inference_mode(False), torch.no_grad():
         try:

@@ -51,7 +51,7 @@ class Cache:
     left_padding
         (B,) the number of padding positions before each text, if the texts differ in length.
     options
-        `dtype` and `device` of the memory.
+        `dtype` and `device` of the memory; `GPT.cache` takes those of its weights.
     """
 
     def __init__(

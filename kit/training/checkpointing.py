@@ -120,11 +120,10 @@ class Checkpointing:
         """Take over the weights in the checkpoint; the state beside them."""
         saved = contents(path)
         if resume is not None or saved.state is None:
-            reason = "resume is given too" if resume is not None else "it holds no training"
-            raise BadValue(
-                f"checkpoint={str(path)!r} exists, but {reason}. Use another file, or only one "
-                f"of the two."
-            )
+            reason = "it holds a model without the state of its training. Use another file."
+            if resume is not None:
+                reason = "resume is given too. Use another file, or only one of the two."
+            raise BadValue(f"checkpoint={str(path)!r} exists, but {reason}")
         # First all checks, then the weights: a refusal leaves the model as it was.
         self._check(saved.state, least=0)
         saved.fill(self.setup.given)

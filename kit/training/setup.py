@@ -19,7 +19,7 @@ from kit.core.errors import BadValue
 from kit.data import Task
 from kit.devices import collector_held, compiling
 from kit.inference import device_of
-from kit.models.custom import TOO_FEW_VALUES, set_training_mode
+from kit.models.custom import TOO_FEW_VALUES, enter_training_mode
 from kit.training.checks import (
     check_loss_is_a_mean,
     create_all_weights,
@@ -144,7 +144,7 @@ class Setup:
         """
         modes = [(part, part.training) for part in self.model.modules()]
         with collector_held(), recomputed(self.model, self.recipe.recompute):
-            set_training_mode(self.model)
+            enter_training_mode(self.model)
             # After the modes are set: a BatchNorm layer that is frozen in evaluation mode is
             # harmless.
             warn_of_batch_norm(self.model, self.recipe, self.processes)

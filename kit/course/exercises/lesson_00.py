@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from kit.core.errors import KitError
-from kit.course.exercises.registry import exercise, number_hint
+from kit.course.exercises.registry import exercise, hint_for_number
 
 
 def layer_intensity(width: int, batch: int) -> float:
@@ -17,7 +17,7 @@ def flops(answer: int) -> str | None:
     right = 2 * 64 * 128 * 10
     mistakes = {right / 2: "That counts the multiplications. Each comes with an addition."}
     hint = "Each of the 64 × 10 results is a sum of 128 products: 128 multiply-adds of 2 FLOPs."
-    return number_hint(answer, right, mistakes, hint, within=0)
+    return hint_for_number(answer, right, mistakes, hint, within=0)
 
 
 @exercise("00-one-example")
@@ -25,7 +25,7 @@ def one_example(answer: float) -> str | None:
     """For one example, a layer reads each weight once. How many FLOPs does it do with it?"""
     mistakes = {2: "2 FLOPs per weight is right, but a float32 weight is 4 bytes."}
     hint = "Divide 2 FLOPs per weight by 4 bytes per weight. The inputs hardly count."
-    return number_hint(answer, layer_intensity(4096, 1), mistakes, hint)
+    return hint_for_number(answer, layer_intensity(4096, 1), mistakes, hint)
 
 
 @exercise("00-intensity", needs="function")
@@ -40,6 +40,6 @@ def intensity(answer: Callable[[int, int], float]) -> str | None:
             batch / 2: "Inputs and outputs move too: batch × width numbers each.",
         }
         hint = f"For width {width} and batch {batch} it gives {given:.3g}; wanted {wanted:.3g}."
-        if said := number_hint(given, wanted, mistakes, hint, within=1e-6):
+        if said := hint_for_number(given, wanted, mistakes, hint, within=1e-6):
             return said
     return None

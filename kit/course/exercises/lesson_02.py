@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import torch
 
 from kit.costs.counting import count
-from kit.course.exercises.registry import exercise, number_hint
+from kit.course.exercises.registry import exercise, hint_for_number
 from kit.measurement import compare
 from kit.models import MLP, MLPConfig
 
@@ -21,7 +21,7 @@ def optimizer_bytes(answer: int) -> str | None:
         2 * WEIGHTS: FLOAT32,
     }
     hint = "26,122 parameters × 2 numbers × 4 bytes."
-    return number_hint(answer, 2 * 4 * WEIGHTS, mistakes, hint, within=0)
+    return hint_for_number(answer, 2 * 4 * WEIGHTS, mistakes, hint, within=0)
 
 
 @exercise("02-kept-bytes")
@@ -34,7 +34,7 @@ def kept_bytes(answer: int) -> str | None:
         right + 32 * 10 * 4: "The logits are the output: no later layer takes them as its input.",
     }
     hint = "Batch × (64 + 128 + 128) numbers × 4 bytes: ReLU's output is the next layer's input."
-    return number_hint(answer, right, mistakes, hint, within=0)
+    return hint_for_number(answer, right, mistakes, hint, within=0)
 
 
 @exercise("02-mlp-flops", needs="function")

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 
 from kit import devices
-from kit.course.exercises.registry import exercise, number_hint
+from kit.course.exercises.registry import exercise, hint_for_number
 
 MISTAKES = {"A": "no repeats", "B": "no waiting", "C": "no warm-up", "D": "not in turns"}
 DECISIONS = {  # (low, high, floor) -> the verdict; the last two differ only in the floor
@@ -42,7 +42,7 @@ def impossible(answer: float) -> str | None:
         60e12 * right: "That is the rate in FLOP/s. Which share of 60e12 is it?",
     }
     hint = "2 × 4096³ FLOPs in 20e-6 seconds, as a share of 60e12 FLOP/s: far over 1."
-    return number_hint(answer, right, mistakes, hint)
+    return hint_for_number(answer, right, mistakes, hint)
 
 
 class _Queue:

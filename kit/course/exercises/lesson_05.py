@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable
 
 from kit.core.errors import KitError
-from kit.course.exercises.registry import exercise, near, number_hint
+from kit.course.exercises.registry import exercise, hint_for_number, near
 
 CAUSES = ("start", "copy", "wait", "dtype")
 SLOW_RUNS = {"A": "start", "B": "copy", "C": "dtype", "D": "wait"}
@@ -49,7 +49,7 @@ def token_time(answer: float) -> str | None:
         70e9 / rate: "That is with one byte per parameter. Here each takes half a byte.",
     }
     hint = "70 billion × half a byte, divided by 50 billion bytes per second."
-    return number_hint(answer, weights / rate, mistakes, hint)
+    return hint_for_number(answer, weights / rate, mistakes, hint)
 
 
 def wanted_width(extra_s: float, cpu_rate: float, rate: float) -> float | None:

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kit.course.exercises.registry import exercise, number_hint
+from kit.course.exercises.registry import exercise, hint_for_number
 
 LOSS = 0.05  # how much of the accuracy the budget may cost
 
@@ -29,7 +29,7 @@ def named_clusters(
         ),
     }
     hint = "names = digits[nearest] has one digit per cluster; names[groups] has one per image."
-    return number_hint(share, _accuracy(digits[nearest][groups], digits), mistakes, hint, 0.002)
+    return hint_for_number(share, _accuracy(digits[nearest][groups], digits), mistakes, hint, 0.002)
 
 
 def _accuracy(named: Tensor, digits: Tensor) -> float:

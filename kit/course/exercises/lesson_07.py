@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kit.course.exercises.registry import exercise, number_hint
+from kit.course.exercises.registry import exercise, hint_for_number
 
 REPLACED, CLASSES = 0.4, 10
 
@@ -41,7 +41,7 @@ def really_wrong(answer: float) -> str | None:
         REPLACED / CLASSES: "That many are replaced by the digit they had. The others are wrong.",
     }
     hint = "40 % of the labels are replaced; each new label is any of ten digits, equally likely."
-    return number_hint(answer, REPLACED * (1 - 1 / CLASSES), mistakes, hint, within=0.005)
+    return hint_for_number(answer, REPLACED * (1 - 1 / CLASSES), mistakes, hint, within=0.005)
 
 
 @exercise("07-standardise", needs="function")

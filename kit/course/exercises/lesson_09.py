@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from kit.core.errors import KitError
-from kit.course.exercises.registry import exercise, number_hint
+from kit.course.exercises.registry import exercise, hint_for_number
 from kit.inference import judge
 from kit.techniques import pruned, size_on_disk
 from kit.training import train
@@ -31,7 +31,7 @@ def gigabytes(answer: float) -> str | None:
         GB * 1e9: "That is in bytes. A gigabyte is 10⁹ bytes.",
     }
     hint = "Bits per weight: 4, plus 16 / 32 for the scale. Times the weights, divided by 8."
-    return number_hint(answer, GB, mistakes, hint, within=1e-3)
+    return hint_for_number(answer, GB, mistakes, hint, within=1e-3)
 
 
 @exercise("09-prune")

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
-from kit.course.exercises.registry import exercise, number_hint
+from kit.course.exercises.registry import exercise, hint_for_number
 
 # A common model size: 32 layers, 8 key-value heads of 128, 16-bit numbers.
 LAYERS, KV_HEADS, HEAD, BYTES, TOKENS = 32, 8, 128, 2, 8_000
@@ -20,7 +20,7 @@ def memory(answer: float) -> str | None:
         KV_GB * 1e9: "That is in bytes. A gigabyte is 10⁹ bytes.",
     }
     hint = "Per token: 2 × 32 × 8 × 128 numbers of 2 bytes. Times the tokens of the chat."
-    return number_hint(answer, KV_GB, mistakes, hint, within=0.01)
+    return hint_for_number(answer, KV_GB, mistakes, hint, within=0.01)
 
 
 @exercise("10-bound", needs="number")
@@ -31,7 +31,7 @@ def bound(answer: float) -> str | None:
         2 * BOUND: "Each weight has 2 bytes.",
     }
     hint = "Bytes per second of the memory ÷ bytes that one token needs: all weights, once."
-    return number_hint(answer, BOUND, mistakes, hint)
+    return hint_for_number(answer, BOUND, mistakes, hint)
 
 
 @exercise("10-draft", needs="function")

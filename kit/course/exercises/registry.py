@@ -60,7 +60,7 @@ def near(given: float, wanted: float, within: float = 0.02) -> bool:
     return abs(given - wanted) <= within * abs(wanted)
 
 
-def number_hint(
+def hint_for_number(
     given: float,
     right: float,
     mistakes: Mapping[int, str] | Mapping[float, str],
