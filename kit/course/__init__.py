@@ -8,6 +8,7 @@ panels           a guess with a slider, and a picture that follows its sliders
 drawing_panel    draw a digit and watch models read it (lesson 01)
 ordering_panel   put names in order before you measure them (lesson 08)
 chat_panel       type a prompt and watch a model write (lesson 10)
+quiz             questions at the end of a lesson, with feedback at once; quizzes/ has them
 recordings       what a lesson measured on other machines
 cpu_load         other programs that keep the machine busy (lesson 03)
 """

@@ -1,0 +1,62 @@
+// A quiz: each answer is a button, and the feedback comes at once. With radio buttons, an arrow key
+// would choose, and so tell about, each answer on the way to the one that is meant.
+const make = (tag, properties = {}) => Object.assign(document.createElement(tag), properties);
+
+// One question: its answers, and a line for the feedback. `choose(option)` is called at a choice.
+function asked({ question, options, right, why }, number, choose) {
+  const group = make("div", { className: "asked", role: "group" });
+  const name = make("div", { className: "question", textContent: `${number}. ${question}` });
+  name.id = `kit-${Math.random().toString(36).slice(2)}`; // no other question has it
+  group.setAttribute("aria-labelledby", name.id);
+  const status = make("div", { className: "status", role: "status" });
+  const buttons = options.map((text, option) => {
+    const button = make("button", { type: "button" });
+    button.append(make("span", { className: "mark", ariaHidden: "true" }), text);
+    button.addEventListener("click", () => choose(option));
+    return button;
+  });
+  group.append(name, ...buttons, status);
+  const show = (tries) => {
+    buttons.forEach((button, option) => {
+      const state = !tries.includes(option) ? "" : option === right ? "right" : "wrong";
+      button.className = state;
+      button.firstChild.textContent = { right: "✔", wrong: "✘" }[state] ?? "";
+      button.ariaPressed = String(tries.at(-1) === option);
+    });
+    const last = tries.at(-1);
+    status.textContent =
+      last === undefined ? "" : last === right ? `Right. ${why}` : "Not this one. Try another.";
+  };
+  return { group, show };
+}
+
+function render({ model, el }) {
+  el.classList.add("kit-quiz");
+  // A key is for the panel: JupyterLab would take an x for "cut this cell".
+  el.addEventListener("keydown", (event) => event.stopPropagation());
+  const questions = model.get("questions");
+  const groups = questions.map((question, i) =>
+    asked(question, i + 1, (option) => {
+      const tries = model.get("tries").map((each) => [...each]);
+      tries[i].push(option);
+      model.set("tries", tries);
+      model.save_changes();
+    }),
+  );
+  const score = make("div", { className: "score", role: "status" });
+  el.append(...groups.map(({ group }) => group), score);
+
+  const show = () => {
+    const tries = model.get("tries");
+    groups.forEach((group, i) => group.show(tries[i]));
+    const done = questions.filter(({ right }, i) => tries[i].includes(right)).length;
+    const first = questions.filter(({ right }, i) => tries[i][0] === right).length;
+    score.textContent =
+      done < questions.length ? "" : `All ${done} answered, ${first} of them at the first try.`;
+  };
+  model.on("change:tries", show);
+  show();
+  return () => model.off("change:tries", show);
+}
+
+export default { render };

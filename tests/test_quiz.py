@@ -1,0 +1,165 @@
+"""Quizzes: each file well formed, the feedback in a browser, and what stays without a kernel."""
+
+import html
+import os
+import re
+from pathlib import Path
+
+import nbformat
+import pytest
+from written import written
+
+import kit
+from kit.core.errors import BadValue, UnknownName
+from kit.course.quiz import FOLDER
+from kit.experiments import lessons
+
+WIDGET = "application/vnd.jupyter.widget-view+json"
+NUMBERS = sorted(path.stem for path in FOLDER.glob("*.toml"))
+GOOD = '[[questions]]\nquestion = "<Which>?"\noptions = ["a", "b"]\nright = 1\nwhy = "So."\n'
+
+# --- The quizzes of the lessons ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("number", NUMBERS)
+def test_a_lesson_asks_three_questions(number):
+    questions = kit.quiz(number).questions
+    assert len(questions) == 3
+    for asked in questions:
+        assert asked["question"].endswith("?") and 3 <= len(asked["options"]) <= 4
+        assert asked["why"].endswith(".") and len(re.findall(r"[.!?](\s|$)", asked["why"])) <= 2
+
+
+@pytest.mark.parametrize("number", NUMBERS)
+def test_the_right_answer_is_not_given_away(number):
+    """Neither by its place nor by its length."""
+    questions = kit.quiz(number).questions
+    assert len({asked["right"] for asked in questions}) > 1
+    longest = [
+        max(asked["options"], key=len) == asked["options"][asked["right"]] for asked in questions
+    ]
+    assert not all(longest)
+
+
+@pytest.mark.parametrize("path", lessons(), ids=lambda path: path.name[:2])
+def test_a_quiz_stands_after_what_you_can_now_say(path):
+    cells = nbformat.read(path, as_version=4).cells
+    quizzes = [i for i, cell in enumerate(cells) if "kit.quiz(" in cell.source]
+    if not quizzes:
+        pytest.skip("not asked yet")  # lessons get their quizzes one after the other
+    (place,) = quizzes
+    (say,) = [i for i, cell in enumerate(cells) if "What you can now say" in cell.source]
+    assert cells[place].source == f'kit.quiz("{path.name[:2]}")' and say < place
+    assert path.name[:2] in NUMBERS
+
+
+# --- Files ---------------------------------------------------------------------------------------
+
+
+def quiz_of(text, folder):
+    (folder / "77.toml").write_text(text, encoding="utf-8")
+    return kit.quiz("77", folder)
+
+
+def test_an_unknown_quiz_lists_the_known_ones():
+    with pytest.raises(UnknownName, match=r"no quiz is called '2'.*There are: .*02"):
+        kit.quiz("2")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[[questions", "77.toml is not TOML: "),
+        ("", r"77.toml has no questions: each needs a table \[\[questions\]\]"),
+        ("questions = 3", "has no questions"),
+        ("questions = [3]", "77.toml, question 1: needs question .str., options .list.,"),
+        (GOOD + GOOD.replace("why", "reason"), "77.toml, question 2: needs question .str."),
+        (GOOD.replace("right = 1", 'right = "b"'), r"right \(int\)"),
+        (GOOD.replace("right = 1", "right = 2"), "right = 2; needs the place of an option, 0 to 1"),
+        (GOOD.replace('"b"', '"a"'), r"has the options \['a', 'a'\]; needs two to five different"),
+        (GOOD.replace(', "b"', ""), r"has the options \['a'\]; needs two to five"),
+        (GOOD.replace('"b"', "2"), "needs options that are text"),
+    ],
+)
+def test_a_wrong_file_says_what_it_needs(text, message, tmp_path):
+    with pytest.raises(BadValue, match=message):
+        quiz_of(text, tmp_path)
+
+
+# --- Shown ---------------------------------------------------------------------------------------
+
+
+def test_without_a_kernel_the_answer_is_folded_away(tmp_path):
+    bundle = quiz_of(GOOD, tmp_path)._repr_mimebundle_()
+    assert WIDGET in bundle
+    before, _, folded = bundle["text/html"].partition("<details>")
+    assert html.escape("1. <Which>?") in before and "<li>a</li><li>b</li>" in before
+    assert "So." not in before and folded.endswith("</summary>b. So.</details>")
+
+
+def test_as_text_it_lists_the_questions_and_no_answers(tmp_path):
+    bundle = quiz_of(GOOD + GOOD, tmp_path)._repr_mimebundle_()
+    assert bundle["text/plain"] == "1. <Which>?\n   - a\n   - b\n2. <Which>?\n   - a\n   - b"
+
+
+@pytest.mark.browser
+def test_answer_by_key_and_pointer_in_light_and_dark(tmp_path):
+    sync_api = pytest.importorskip("playwright.sync_api")
+    import browser
+    from axe import violations
+
+    if (chromium := browser.find_chromium()) is None:
+        reason = "no Chromium found; on Debian: apt-get install chromium"
+        pytest.fail(reason) if os.environ.get("KIT_REQUIRE_BROWSER") == "1" else pytest.skip(reason)
+    with browser.running_lab(tmp_path) as lab, sync_api.sync_playwright() as p:
+        cells = [nbformat.v4.new_code_cell('import kit\nasked = kit.quiz("02")\nasked')]
+        cells += [nbformat.v4.new_code_cell("asked.tries")]
+        notebook = written(tmp_path / "notebooks" / "answer-a-quiz.ipynb", cells)
+        chrome = p.chromium.launch(executable_path=chromium, args=browser.CHROMIUM_OPTIONS)
+        page = chrome.new_page(viewport={"width": 1280, "height": 900})
+        watch = browser.Watch(page)
+        browser.open_notebook(page, lab, notebook)
+        browser.run_all(page, notebook)
+        answer(page, sync_api.expect)
+        for theme in ("JupyterLab Light", "JupyterLab Dark"):
+            page.get_by_role("menubar").get_by_text("Settings", exact=True).click()
+            page.get_by_text("Theme", exact=True).hover()
+            page.get_by_text(theme, exact=True).click()
+            sync_api.expect(page.locator(f"body[data-jp-theme-name='{theme}']")).to_have_count(1)
+            assert violations(page, ".jp-OutputArea-output:has(.kit-quiz)", ("region",)) == []
+            if folder := os.environ.get("KIT_SCREENSHOTS"):  # for people to look at
+                page.screenshot(path=Path(folder) / f"quiz-{theme[11:].lower()}.png")
+        chrome.close()
+    watch.check()
+
+
+def answer(page, expect):
+    """One wrong answer, then all the right ones: by key, then by pointer."""
+    panel = page.locator(".kit-quiz")
+    groups, questions = panel.get_by_role("group"), kit.quiz("02").questions
+    expect(groups).to_have_count(3)
+    size = panel.bounding_box()
+    right = [groups.nth(i).get_by_role("button").nth(q["right"]) for i, q in enumerate(questions)]
+    wrong = groups.first.get_by_role("button").nth((questions[0]["right"] + 1) % 3)
+
+    wrong.focus()
+    for key in ("x", "d", "d", "Escape"):  # no key reaches JupyterLab, where an x would cut a cell
+        page.keyboard.press(key)
+    expect(page.locator(".jp-Notebook .jp-Cell")).to_have_count(2)
+    page.keyboard.press("Enter")
+    told = groups.first.get_by_role("status")
+    expect(told).to_have_text("Not this one. Try another.")
+    expect(wrong).to_be_focused()
+    right[0].press("Space")
+    expect(told).to_have_text(f"Right. {questions[0]['why']}")
+    expect(right[0]).to_have_attribute("aria-pressed", "true")
+    for button in right[1:]:
+        button.click()
+    expect(panel).to_contain_text("All 3 answered, 2 of them at the first try.")
+    assert panel.bounding_box()["width"] == size["width"]
+
+    page.locator(".jp-CodeCell").nth(1).click()
+    page.keyboard.press("Shift+Enter")
+    tries = [[(questions[0]["right"] + 1) % 3, questions[0]["right"]]]
+    tries += [[asked["right"]] for asked in questions[1:]]
+    expect(page.locator(".jp-CodeCell").nth(1)).to_contain_text(str(tries))
