@@ -11,7 +11,7 @@ from kit import devices
 from kit.core.errors import BadValue, UnknownName
 from kit.core.files import cache_folder
 from kit.core.units import words
-from kit.measurement import Conditions, Observer, Peaks
+from kit.measurement import Conditions, Observer, Peaks, measure, roofline
 from kit.measurement import peaks as finding
 from kit.measurement.peaks import layer_point, peaks
 
@@ -42,11 +42,11 @@ def test_the_share_of_the_peak():
     assert MADE_UP.share(1e11, 1.0) == 1
 
 
-def test_more_than_the_peak_is_an_error_that_says_what_to_check():
-    with pytest.raises(
-        BadValue, match=r"200 % of this machine's peak: check the count, the timing"
-    ):
+def test_more_than_the_peak_is_an_error_that_names_the_likely_causes():
+    told = r"would be 200 % of this machine's peak.*1 thread.* FLOPs are counted right.*clock"
+    with pytest.raises(BadValue, match=told):
         MADE_UP.share(2e11, 1.0)
+    assert not MADE_UP.renewals
 
 
 # --- Where the bytes come from -------------------------------------------------------------------
@@ -94,7 +94,7 @@ def test_the_share_of_the_memorys_bandwidth():
 
 
 def test_more_than_the_bandwidth_is_an_error_that_says_what_to_check():
-    with pytest.raises(BadValue, match=r"4.00 GB in 50.0 ms would be 200 % .* check the count"):
+    with pytest.raises(BadValue, match=r"4.00 GB in 50.0 ms would be 200 % .* bytes are"):
         MADE_UP.memory_share(4e9, 0.05)
 
 
@@ -130,6 +130,15 @@ def test_a_dtype_that_was_not_measured_is_unknown(asking):
 def test_the_table_says_what_to_avoid():
     shown = str(MADE_UP.table())
     assert "matmul, float16: avoid it here" in shown and "2.50 FLOP/byte" in shown
+
+
+@pytest.mark.parametrize("moved", [NEAR, FAR])
+def test_a_point_above_a_roof_is_refused(moved):
+    allowed_s = MADE_UP.bound_s(1e9, moved)
+    assert MADE_UP.plot({"work": (1e9, moved, 1.01 * allowed_s)})
+    with pytest.raises(BadValue, match="of this machine's peak"):
+        MADE_UP.plot({"work": (1e9, moved, 0.5 * allowed_s)})
+    assert MADE_UP.plot({"work": (3e11, NEAR, 1.0)}, dtype="bfloat16")
 
 
 def test_points_are_placed_by_their_work_and_time():
@@ -200,6 +209,8 @@ def timed(monkeypatch, tmp_path, quiet):
     monkeypatch.setattr(finding, "_best_s", best_s)
     monkeypatch.setenv("KIT_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(finding, "_asked", set())
+    monkeypatch.setattr(finding, "_again", {})
+    roofline.RENEWED.clear()
     return found
 
 
@@ -272,6 +283,80 @@ def test_a_busy_moment_can_raise_what_is_kept_but_is_no_calm_session(timed, monk
     assert raised.bandwidth_bytes_per_s == 2 * first.bandwidth_bytes_per_s
     assert raised.sessions == first.sessions and not raised.doubts
     assert peaks() == raised
+
+
+# --- Work that is faster than the peak -----------------------------------------------------------
+
+
+def test_a_peak_that_work_beats_is_measured_again_and_renewed(timed, monkeypatch):
+    """A peak from a slow moment of the machine: what it can do now counts, and is said."""
+    here = peaks()
+    best = here.matmul_flops_per_s["float32"]
+    monkeypatch.setattr(finding, "_best_s", lambda call, watch, budget_s: 5e-4)
+    assert here.share(1.5 * best, 1.0) == pytest.approx(0.75)
+    assert here.bound_s(2 * best, 0) == pytest.approx(1.0)
+    told = f"float32 from {words(best, 'FLOP/s')} to {words(2 * best, 'FLOP/s')}"
+    assert told in here.renewals
+    assert here.renewals in here.table().caption and here.renewals in here.plot().caption
+    later = peaks()  # reads what was saved
+    assert later.matmul_flops_per_s["float32"] == pytest.approx(2 * best) and not later.renewals
+
+
+def test_what_is_impossible_stays_an_error_after_one_new_measurement(timed):
+    here = peaks()
+    best, often = here.matmul_flops_per_s["float32"], len(timed)
+    for _ in range(3):
+        with pytest.raises(BadValue, match=r"180 % of this machine's peak.*measured again"):
+            here.share(1.8 * best, 1.0)
+    assert len(timed) == 2 * often  # an error may be asked for often, such as for each row
+    assert here.newest.matmul_flops_per_s["float32"] == best and not here.renewals
+
+
+def test_work_that_is_a_little_faster_than_the_probe_renews_the_peak(timed):
+    """The kit's own matmul may not be the fastest one; small steps do not add up to a lie."""
+    here = peaks()
+    best, memory = here.matmul_flops_per_s["float32"], here.bandwidth_bytes_per_s
+    assert here.share(1.2 * best, 1.0) == 1
+    assert here.newest.matmul_flops_per_s["float32"] == pytest.approx(1.2 * best)
+    assert here.share(0.6 * best, 1.0) == pytest.approx(0.5)
+    with pytest.raises(BadValue, match="of this machine's peak"):
+        here.share(1.4 * best, 1.0)
+    far = here.far_bytes
+    assert here.memory_share(far, far / memory / 1.1) == 1
+    assert here.newest.bandwidth_bytes_per_s == pytest.approx(1.1 * memory)
+    assert "float32 from" in here.renewals and "memory from" in here.renewals
+    assert peaks().matmul_flops_per_s["float32"] == best  # only the kit's own rates are kept
+
+
+def test_peaks_of_other_conditions_are_not_renewed(timed):
+    here = peaks()
+    best, often = here.matmul_flops_per_s["float32"], len(timed)
+    torch.set_num_threads(2)
+    with pytest.raises(BadValue, match="1 thread, and this thread uses 2"):
+        here.share(1.1 * best, 1.0)
+    elsewhere = replace(here, device="made-up")
+    with pytest.raises(BadValue):
+        elsewhere.share(1.1 * best, 1.0)
+    assert len(timed) == often
+
+
+def test_the_share_of_what_both_limits_allow():
+    assert MADE_UP.limit_share(5e10, 2e9, 1.0) == 0.5
+    assert MADE_UP.limit_share(1e10, 2e10, 1.0) == 0.5
+    assert MADE_UP.limit_share(1e10, NEAR, 1.0) == 0.1
+
+
+def test_a_measurement_that_knows_its_work_refuses_an_impossible_share(stopwatch, clock):
+    """Lesson 03's device: 2.15 GFLOP in 6 ms where the peak allows 107 GFLOP/s."""
+    known = Peaks({"float32": 107e9}, 4e10, {}, "cpu", 1)
+    work = (2 * 1024**3, 3 * 4 * 1024**2)
+    taken = measure(clock.taking(0.04), stopwatch=stopwatch, work=work, peaks=known)
+    assert taken.share == pytest.approx(work[0] / 0.04 / 107e9)
+    assert "50.2 % of what this machine's peaks allow" in taken.table().caption
+    with pytest.raises(BadValue, match=r"334 % of this machine's peak"):
+        measure(clock.taking(0.006), stopwatch=stopwatch, work=work, peaks=known)
+    with pytest.raises(BadValue, match="work is given without peaks"):
+        measure(clock.taking(0.04), stopwatch=stopwatch, work=work)
 
 
 def test_the_far_array_is_larger_than_the_last_cache(monkeypatch):

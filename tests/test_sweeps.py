@@ -17,7 +17,8 @@ from conftest import taken
 from kit import devices
 from kit.core.errors import BadValue, CallFailed, UnknownName
 from kit.devices import resource_limits
-from kit.measurement import Peaks
+from kit.measurement import Peaks, roofline
+from kit.measurement import peaks as finding
 from kit.measurement.sweeps import Sweep, sweep
 
 PEAKS = Peaks({"float32": 1e9, "bfloat16": 4e9}, 1e8, {}, "cpu", 1)
@@ -339,7 +340,7 @@ def test_without_work_there_is_no_limit(sweeping):
 
 def test_faster_than_the_limit_is_an_error_that_says_what_to_check():
     impossible = made({8: 0.1}, bounds_s={8: 0.2})
-    told = r"batch size 8: took 100 ms, but .* no less than 200 ms: check the count"
+    told = r"batch size 8: took 100 ms, but .* no less than 200 ms\. .* more threads .* counted"
     with pytest.raises(BadValue, match=told):
         impossible.share(8)
     shown = impossible.table()  # what was measured is still shown, with the error beside it
@@ -350,6 +351,16 @@ def test_more_flops_than_the_peak_allows_raise(sweeping):
     """A call of 110 ms with 2e8 FLOPs, at a peak of 1e9 a second."""
     with pytest.raises(BadValue, match="182 % of this machine's peak"):
         sweeping([1], work=lambda v: (2e8, 0), peaks=PEAKS)
+
+
+def test_a_peak_that_a_call_has_renewed_gives_the_limit_and_is_said(sweeping, monkeypatch):
+    """A call of 110 ms with 1.2e8 FLOPs, at a peak of 1e9 a second that was measured too low."""
+    monkeypatch.setattr(finding, "measured_again", lambda known: known)
+    monkeypatch.setattr(roofline, "RENEWED", {})
+    peaks = replace(PEAKS, shapes=dict.fromkeys(PEAKS.matmul_flops_per_s, (1, 1, 1)))
+    found = sweeping([1], work=lambda v: (1.2e8, 0), peaks=peaks)
+    assert found.share(1) == pytest.approx(1) and found.bounds_s[1] == pytest.approx(0.11)
+    assert "Peaks renewed, because work was faster: float32 from" in found.table().caption
 
 
 def test_work_without_peaks_is_refused(sweeping):

@@ -148,6 +148,7 @@ class RunCost(Result):
             f"{words(self.target, '%')} {verb}{when}. A step takes {b.time_ratio} the time of a "
             f"prediction of the same batch, the whole training {self.whole_run_time_ratio} that "
             f"of one example alone ({self.latency.median}). {self._energy_source()}"
+            f"{self.peaks.renewals if self.peaks else ''}"
         )
         header = ("", "the whole training", "one step", "one prediction")
         return Table(header, rows, caption)
@@ -203,10 +204,10 @@ class RunCost(Result):
                 "whole_run_flops": self.whole_run_flops_ratio,
             },
             "limit": {
-                "matmul_flops_per_s": self.peaks and self.peaks.matmul_flops_per_s,
-                "bandwidth_bytes_per_s": self.peaks and self.peaks.bandwidth_bytes_per_s,
-                "step_share": self.step_share,
+                "step_share": self.step_share,  # first: it may renew the peaks
                 "prediction_share": self.prediction_share,
+                "matmul_flops_per_s": self.peaks and self.peaks.newest.matmul_flops_per_s,
+                "bandwidth_bytes_per_s": self.peaks and self.peaks.newest.bandwidth_bytes_per_s,
             },
             "doubts": list(dict.fromkeys([*self.latency.doubts, *b.parts["predict"].doubts])),
             "conditions": str(self.latency.conditions),

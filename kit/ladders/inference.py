@@ -232,7 +232,7 @@ class InferenceLadder(Ladder[ModelForm]):
         n = self.batch_sizes[0]
         if bound := self.bound_s(n):
             caption += f" In float32, this machine needs at least {words(bound, 's')} for {n:,}."
-        return caption
+        return caption + (self.peaks.renewals if self.peaks else "")
 
     @property
     def _comparisons(self) -> int:

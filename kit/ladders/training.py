@@ -244,7 +244,8 @@ class TrainingLadder(Ladder[TrainingRung]):
                 " All seeds begin with the same weights, since `make` returns the same each time: "
                 "the intervals hold for this start only."
             )
-        return caption + " Memory: of a step, beyond weights and optimizer."
+        caption += " Memory: of a step, beyond weights and optimizer."
+        return caption + (self.peaks.renewals if self.peaks else "")
 
     def _conditions(self) -> dict[str, Any]:
         return {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import random
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -19,7 +20,7 @@ from kit.core.statistics import Estimate
 from kit.core.units import words
 from kit.measurement.conditions import Observer, compile_time
 from kit.measurement.memory import peak_bytes
-from kit.measurement.roofline import Peaks
+from kit.measurement.roofline import Peaks, impossible
 from kit.measurement.stopwatch import (
     Call,
     Stopwatch,
@@ -49,6 +50,7 @@ class Sweep(Result):
     bounds_s: dict[Any, float] = field(default_factory=dict)  # least seconds, from the peaks
     tried: tuple[Any, ...] = ()  # all values, in the order given
     alone: tuple[Any, ...] = ()  # measured after the others: all at once did not fit into memory
+    renewals: str = ""  # of peaks: a sentence
 
     def __getitem__(self, value: Any) -> Measurement:
         return self.measurements[value]
@@ -79,20 +81,22 @@ class Sweep(Result):
         Raises
         ------
         BadValue
-            It is over 100 %: something was counted twice, or the peaks are out of date.
+            It is over 100 %: see `Peaks.share`.
         """
         # Unknown is None, never 0 or 100 %.
         if value not in self.bounds_s:
             return None
         # The roofline's limit: the larger of FLOPs ÷ peak and bytes ÷ bandwidth, in seconds.
         share = self.bounds_s[value] / self[value].median_s
-        if share > 1:
-            raise BadValue(
+        if share > 1 + 1e-9:  # a renewed peak gives 1, but for rounding
+            conditions = self[value].conditions
+            raise impossible(
                 f"{self.varied} {value}: took {words(self[value].median_s, 's')}, but the peaks "
-                f"allow no less than {words(self.bounds_s[value], 's')}: check the count in "
-                f"`work`, or measure the peaks again with kit.peaks(again=True)."
+                f"allow no less than {words(self.bounds_s[value], 's')}",
+                conditions.threads,
+                "FLOPs and bytes of `work`",
             )
-        return share
+        return min(1.0, share)
 
     def best(self) -> Any:
         """The value with the greatest throughput."""
@@ -107,7 +111,7 @@ class Sweep(Result):
 
     def table(self) -> Table:
         """A row per value, also for failed ones."""
-        rows, impossible = [], ""
+        rows, refused = [], ""
         for value in self.tried or (*self.measurements, *self.failed):
             label = f"{value:,}" if isinstance(value, int) else str(value)
             if value in self.failed:
@@ -118,7 +122,7 @@ class Sweep(Result):
             try:
                 share = words(self.share(value), "%")
             except BadValue as error:
-                share, impossible = "over 100 %", f" {error}"
+                share, refused = "over 100 %", f" {error}"
             rows.append(
                 (
                     label,
@@ -137,7 +141,7 @@ class Sweep(Result):
                 f" Measured after the others, because all at once did not fit into memory: "
                 f"{', '.join(map(str, self.alone))}."
             )
-        caption += impossible + self._doubts_caption()
+        caption += self.renewals + refused + self._doubts_caption()
         header = (self.varied, "latency", "interval", "throughput", "share of the limit")
         return Table(header, rows, caption)
 
@@ -306,10 +310,14 @@ def sweep(
         _free(watch)
     if not measured:
         raise CallFailed(f"{varied}: no value could be measured: {failed}. Try smaller values.")
-    # Checked against the FLOPs alone: bytes may come from a cache faster than memory.
-    for value, (flops, _) in needed.items():
-        if peaks and value in measured:  # raises over 100 %
-            peaks.share(flops, measured[value].median_s, dtype)
+    for value, (flops, moved) in needed.items():
+        if peaks and value in measured:
+            peaks.share(flops, seconds := measured[value].median_s, dtype)  # raises over 100 %
+            # The table says which bytes are impossible: they may come from a faster cache.
+            with suppress(BadValue):
+                peaks.memory_share(moved, seconds)
+    # Again, because a call that was faster than the peaks may have renewed them.
+    bounds = {value: peaks.bound_s(*each, dtype) for value, each in needed.items() if peaks}
     # Back to the order in which the values were given.
     there = [value for value in tried if value in measured]
     return Sweep(
@@ -321,6 +329,7 @@ def sweep(
         {value: bounds[value] for value in there} if bounds else {},
         tried,
         tuple(value for value in there if in_turns and value in left),
+        peaks.renewals if peaks else "",
     )
 
 

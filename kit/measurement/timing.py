@@ -22,6 +22,7 @@ from kit.core.statistics import (
 from kit.core.units import words
 from kit.measurement.conditions import Conditions, Observer, compile_time
 from kit.measurement.memory import Flush, peak_bytes
+from kit.measurement.roofline import Peaks
 from kit.measurement.stopwatch import (
     LEAST_REPEATS,
     Call,
@@ -54,6 +55,7 @@ class Measurement(Result):
     compile_s: float = 0.0  # that PyTorch's compiler took in the first call and the warm-up
     flushed_bytes: int = 0  # overwritten before each timing, which makes the caches cold
     peak_bytes: int | None = None  # that one call had allocated at once, beyond earlier memory
+    share: float | None = None  # the least time that the machine's peaks allow ÷ the median
 
     @property
     def n(self) -> int:
@@ -239,6 +241,8 @@ def measurements_table(measured: list[Measurement]) -> Table:
             caption += "so that the caches are cold."
         if m.peak_bytes is not None:
             caption += f" {of}a call allocated at most {words(m.peak_bytes, 'B')} at once."
+        if m.share is not None:
+            caption += f" {of}{words(m.share, '%')} of what this machine's peaks allow."
     if len(measured) == 1 and one._outliers_caption():
         caption += f" {one._outliers_caption()[2:].capitalize()}."
     caption += doubts_caption({m.label: m.doubts for m in measured})
@@ -261,6 +265,9 @@ def measure(
     budget_s: float = 1.0,
     device: torch.device | str = "cpu",
     cache: str = "warm",
+    work: tuple[float, float] | None = None,
+    peaks: Peaks | None = None,
+    dtype: str = "float32",
     stopwatch: Stopwatch | None = None,
 ) -> Measurement:
     """How long a call takes, from warmed-up, synchronised, repeated timings.
@@ -281,11 +288,14 @@ def measure(
     cache
         "warm": the call finds the data of the call before it in the caches, as in a loop.
         "cold": the caches are overwritten before each timing, as for a call that is rare.
+    work, peaks, dtype
+        The call's (FLOPs, bytes that must move). With the peaks of this machine they give the
+        share of the limit, which shows a wrong timing or count if it is over 100 %.
 
     Raises
     ------
     BadValue
-        `call` is not a function.
+        `call` is not a function, or it was faster than the peaks allow for its work.
     CallFailed
         The call raised; the original error is the cause.
 
@@ -302,6 +312,8 @@ def measure(
     check_budget(budget_s)
     if cache not in ("warm", "cold"):
         raise BadValue(f"cache={cache!r}: needs 'warm' or 'cold'.")
+    if work and not peaks:
+        raise BadValue("work is given without peaks: needs both. Give peaks=kit.peaks(device).")
     watch = stopwatch or Stopwatch(device)
     # Made once: filling a new buffer before each timing would use up the budget of the timings.
     flush = Flush(watch.device) if cache == "cold" else None
@@ -322,6 +334,8 @@ def measure(
         # Before the memory is measured: the profiler slows the call down and raises the load.
         conditions = observer.conditions()
         peak = peak_bytes(call, watch.device) if np.median(times) < budget_s else None
+    # Outside of the timings: it may measure the peaks again.
+    share = peaks.limit_share(*work, float(np.median(times)), dtype) if work and peaks else None
     return Measurement(
         label,
         tuple(times),
@@ -333,4 +347,5 @@ def measure(
         compile_s=compiling.seconds,
         flushed_bytes=flush.bytes if flush else 0,
         peak_bytes=peak,
+        share=share,
     )
