@@ -2,12 +2,20 @@
 
 import math
 
+import nbformat
 import pytest
+from click.testing import CliRunner
 from conftest import taken
+from written import written
 
 import kit
+from kit.cli.main import main
 from kit.core.errors import BadValue, UnknownName
 from kit.core.statistics import Estimate
+from kit.course.sentences import unmarked_sentences
+from kit.experiments import lessons
+from kit.experiments.execution import NOTEBOOKS
+from kit.experiments.recording import record_lesson
 from kit.measurement import Comparison
 
 # --- kit.conclude --------------------------------------------------------------------------------
@@ -140,3 +148,197 @@ def test_conclusions_are_shown_as_a_paragraph_and_several_as_one():
     both = kit.conclude(2, **TOLD) + kit.conclude({"<a>": 1, "b": 2}, **FIRST)
     assert repr(both) == "Above: 2. <a> takes least."
     assert "Above: 2. &lt;a&gt; takes least.</p>" in both._repr_html_()
+
+
+# --- Marks in markdown ---------------------------------------------------------------------------
+
+PLAIN = [
+    "A model has weights.",
+    "Run it one more time, as many times as you like.",
+    "The text is no longer empty, and at least one example is left.",
+    "It runs many times, ten times a second, and so on.",
+    "The other half is kept, in half precision.",
+    "One thread is kept free so that the system can work.",
+    "A prompt is read so far, and so is the answer.",
+    "A tensor of 64 × 128 numbers.",
+    "This has changed since then, at this size and other sizes than this.",
+    "The interest of the computer is a number, after the latest test.",
+    "How much faster is it?",
+    "Is it slower because of its size? Nobody knows.",
+    "**Which is larger?** Guess.",
+    "Articles say “training takes far more computing than inference.”",
+    'It is called "the fastest".',
+    "The function `more_than(half)` returns it.",
+    "See [the page](longer.md#faster 'slower') or [a term](glossary.md#a \"More than that.\").",
+    "# What is larger, and why is it slower",
+    "*Reading 20 min · running less than 30 s on 2 CPU cores*",
+    "```python\nx = 1  # faster because smaller\n```",
+    "Find a batch size with which more than half are in time.",
+    "Then make the batch larger.",
+    "It has 1,536 × width² weights.",
+    "- Choose the smallest model.",
+]
+CLAIMS = {
+    "A step takes more time than a prediction.": "more, than",
+    "Most of the time is spent here.": "Most",
+    "The optimizer takes the largest share.": "largest",
+    "A step takes three times as long.": "three times",
+    "It takes twice the memory, or hundreds of times the work.": "takes twice, hundreds of times",
+    "It needs 3 × the memory.": "3 × the",
+    "This happens because memory is slow.": "because",
+    "Memory is slow, so the answer is late.": "so",
+    "So the answer is late.": "So",
+    "The time grows with the batch.": "grows",
+    "Hardly anything is lost.": "Hardly",
+    "Only the optimizer does this.": "Only",
+    "The optimizer is as fast as the backward pass.": "as fast as",
+    "The step is limited by memory.": "limited by",
+    "Its time does not depend on the batch.": "not depend on",
+    "Half of it is lost, and a quarter of the rest.": "Half of, quarter of",
+    "It is much faster: why?  It is slow.": "",
+    "Look at the table: the optimizer is slowest.": "slowest",
+    "Change the batch: the step is slower.": "slower",
+    "Call overhead is larger.": "larger",
+    "Why is it slower? It does more.": "more",
+    "![A step is longer than a prediction](pictures/02-step.svg)": "longer, than",
+    "**Large batches:** the ratio *falls*.": "falls",
+    "| a | b |\n| --- | --- |\n| one | faster |": "faster",
+    "> It is slower, e.g. here.": "slower",
+}
+
+
+def code(*sources):
+    return [nbformat.v4.new_code_cell(source) for source in sources]
+
+
+def faults(*cells):
+    """What is wrong in a notebook of these cells; a text is a markdown cell."""
+    made = [nbformat.v4.new_markdown_cell(c) if isinstance(c, str) else c for c in cells]
+    return unmarked_sentences(nbformat.v4.new_notebook(cells=made))
+
+
+@pytest.mark.parametrize("text", PLAIN)
+def test_a_sentence_that_compares_nothing_needs_no_mark(text):
+    assert faults(text) == []
+
+
+@pytest.mark.parametrize("text", CLAIMS)
+def test_a_sentence_of_direction_or_cause_needs_a_mark(text):
+    found = faults(text)
+    assert [f.split(" → ")[1].split(": needs")[0] for f in found] == list(
+        filter(None, [CLAIMS[text]])
+    )
+    assert faults(f"{text} <!-- construction -->") == []
+
+
+def test_a_fault_names_the_cell_the_sentence_its_words_and_what_to_do():
+    assert faults("# A title", *code("1"), "One. Two is `x` and *larger*, since it is. Three.") == [
+        "cell 2: Two is `…` and larger, since it is. → larger, since: needs a mark or kit.conclude"
+    ]
+
+
+def test_a_mark_covers_its_paragraph_or_item_since_the_mark_before():
+    mark = "<!-- construction -->"
+    assert not faults(f"A is larger. B is smaller. {mark} C is here.\n\nD is cheaper. {mark}")
+    assert len(faults(f"A is larger. {mark} B is smaller.")) == 1
+    assert len(faults(f"A is larger.\n\nB is smaller. {mark}")) == 1
+    assert len(faults(f"- A is larger.\n- B is smaller. {mark}\n1. C is cheaper.")) == 2
+    assert not faults(f"- A is larger. {mark}\n  And B is smaller.\n  {mark}")
+
+
+@pytest.mark.parametrize("kind", ["constructed", "assert: a step", "", "hypothesis: it is so"])
+def test_a_mark_has_one_of_three_kinds(kind):
+    (found,) = faults(f"It is larger. <!-- {kind} -->")
+    assert f"It is larger. → unknown mark {kind!r}: needs construction" in found
+
+
+ASSERTS = code(
+    'assert a > b, "a step takes longer"\nassert a > c, f"a step of {n} does more"',
+    'for x in y:\n    assert x, ("a prediction "\n        "is short")\nassert z',
+)
+
+
+@pytest.mark.parametrize("words", ["a step takes", "a step of", "a prediction is short"])
+def test_an_assertion_is_named_by_the_first_words_of_its_message(words):
+    assert faults(f"It is larger. <!-- asserted: {words} -->", *ASSERTS) == []
+
+
+@pytest.mark.parametrize(
+    "words, n", [("a step", 2), ("takes longer", 0), ("", 3), ("a step of 3", 0)]
+)
+def test_the_words_have_to_name_exactly_one_assertion(words, n):
+    (found,) = faults(f"It is larger. <!-- asserted: {words} -->", *ASSERTS)
+    assert f"begins {n} messages of asserts; needs just one" in found
+
+
+def test_one_claim_may_rest_on_two_assertions():
+    marks = "<!-- asserted: a step takes --> <!-- asserted: a prediction -->"
+    assert faults(f"It is larger. {marks}", *ASSERTS) == []
+
+
+HYPOTHESIS = "If starting is the cost, a larger batch helps more. <!-- hypothesis -->"
+TEST = code("found = kit.compare(calls)\nfound")
+CONCLUSION = code("kit.conclude(found, above='a', below='b', unclear='c')")
+
+
+def test_a_hypothesis_is_tested_and_concluded_before_the_next_heading():
+    assert faults(HYPOTHESIS, *TEST, "Now the table.", *CONCLUSION, "## Next") == []
+    assert faults(f"## One\n\n{HYPOTHESIS}\n\nLook:", *TEST, *CONCLUSION) == []
+
+
+@pytest.mark.parametrize(
+    "after",
+    [
+        [],
+        TEST,
+        CONCLUSION,
+        [*TEST, "## Next", *CONCLUSION],
+        ["Text.\n### Next\n", *TEST, *CONCLUSION],
+        [*code("kit.guess('Which?', 1, 2)\nkit.plots.Table((), ())"), *CONCLUSION],
+    ],
+)
+def test_a_hypothesis_without_its_test_is_refused(after):
+    (found,) = faults(HYPOTHESIS, *after)
+    assert "helps more. → hypothesis: test it, with kit.conclude, before the next heading" in found
+
+
+def test_a_heading_after_the_hypothesis_ends_its_part():
+    assert len(faults(f"{HYPOTHESIS}\n\n## Next", *TEST, *CONCLUSION)) == 1
+    assert not faults(f"{HYPOTHESIS}\n\n```sh\n# no heading\n```", *TEST, *CONCLUSION)
+
+
+def test_a_cell_that_python_cannot_read_is_the_kernels_to_refuse():
+    assert faults("It is larger. <!-- construction -->", *code("a b")) == []
+
+
+# --- Lessons -------------------------------------------------------------------------------------
+
+# Lessons whose sentences are still without marks. Take yours out when you have rewritten it.
+NOT_YET = {"00", "01", "02", "03", "04", "05", "06", "07", "08", "09", "10"}
+
+
+@pytest.mark.parametrize("path", lessons(), ids=lambda path: path.name[:2])
+def test_each_sentence_of_a_lesson_is_vouched_for(path):
+    found = unmarked_sentences(nbformat.read(path, as_version=4))
+    if path.name[:2] in NOT_YET:
+        assert found, f"take {path.name[:2]} out of NOT_YET: all its sentences have their marks"
+    else:
+        assert not found, "\n".join(["", *found])
+
+
+def test_the_template_keeps_to_its_own_rules():
+    assert not unmarked_sentences(nbformat.read(NOTEBOOKS / "_template.ipynb", as_version=4))
+
+
+def test_only_a_lesson_whose_sentences_are_marked_is_recorded(tmp_path):
+    cells = [nbformat.v4.new_markdown_cell("A is larger."), *code("1 + 1")]
+    for name in ("00-a.ipynb", "an-experiment.ipynb"):
+        written(tmp_path / name, cells)
+    before = (tmp_path / "00-a.ipynb").read_bytes()
+    refused = CliRunner().invoke(main, ["record", str(tmp_path / "00-a.ipynb")])
+    assert refused.exit_code != 0 and "Traceback" not in refused.output
+    assert "cell 0: A is larger. → larger: needs a mark or kit.conclude" in refused.output
+    assert (tmp_path / "00-a.ipynb").read_bytes() == before
+    record_lesson(tmp_path / "an-experiment.ipynb")
+    cells[0].source += " <!-- construction -->"
+    record_lesson(written(tmp_path / "00-a.ipynb", cells))

@@ -11,7 +11,6 @@ from kit.core.units import words
 from kit.measurement.comparison import Comparison, decide
 from kit.plots import Note
 
-ENDS = (".", "!", "?", ".”", '."')  # of a sentence
 CASES = {"slower": "above", "faster": "below", "same": "same", "cannot tell": "unclear"}
 
 
@@ -86,7 +85,8 @@ def conclude(
         value = _estimate(measured)
         case = _case(value, at)
     sentence = {"above": above, "below": below, "same": same or unclear, "unclear": unclear}[case]
-    return Note(sentence.replace("{}", _shown(measured) if is_number(measured) else repr(value)))
+    shown = words(measured) if is_number(measured) else repr(value)
+    return Note(sentence.replace("{}", f"{measured:,}" if is_whole(measured) else shown))
 
 
 def _case(value: Estimate, at: float) -> str:
@@ -105,9 +105,8 @@ def _first(measured: dict[str, Estimate], largest: bool) -> list[str]:
     if not measured:
         raise BadValue("kit.conclude: given an empty dictionary; needs at least one name.")
     best = (max if largest else min)(measured.values(), key=lambda each: each.value)
-    if largest:
-        return [name for name, each in measured.items() if each.high >= best.low]
-    return [name for name, each in measured.items() if each.low <= best.high]
+    # Two intervals overlap if each begins before the other ends.
+    return [name for name, e in measured.items() if e.low <= best.high and best.low <= e.high]
 
 
 def _estimate(value: float | Estimate) -> Estimate:
@@ -120,12 +119,8 @@ def _estimate(value: float | Estimate) -> Estimate:
     raise BadValue(f"kit.conclude: given a {type(value).__name__}; needs {needs}.")
 
 
-def _shown(number: float) -> str:
-    return f"{number:,}" if is_whole(number) else words(number)
-
-
 def _check_sentences(sentences: dict[str, str]) -> None:
     for name, sentence in sentences.items():
-        if not sentence.rstrip().endswith(ENDS):
+        if not sentence.rstrip().endswith((".", "!", "?", "”", '"')):
             needs = "a sentence for each case, with its full stop"
             raise BadValue(f"kit.conclude: {name}={sentence!r}; needs {needs}.")

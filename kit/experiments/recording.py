@@ -21,6 +21,7 @@ from kit.core.errors import BadValue, KitError, LessonFailed
 from kit.core.files import COMMAND_FOLDER, atomic_write, user_path
 from kit.core.results import RECORD, RECORDING, records_in
 from kit.course import recordings
+from kit.course.sentences import unmarked_sentences
 from kit.experiments.execution import KERNEL, NOTEBOOKS, execute_in_thread, prepare_notebook
 from kit.experiments.machine_lock import Say, machine_lock
 from kit.experiments.outputs import check_writable, strip_widgets, write_text
@@ -56,6 +57,8 @@ def record_lesson(path: Path, say: Say | None = None, limit_s: float | None = No
 
     Raises
     ------
+    BadValue
+        Sentences of direction or cause have no mark; the message lists them.
     LessonFailed
         A cell raised; the lesson is unchanged.
     """
@@ -65,13 +68,15 @@ def record_lesson(path: Path, say: Say | None = None, limit_s: float | None = No
 
     check_writable(path)
     source = path.read_text(encoding="utf-8")
+    notebook = nbformat.reads(source, as_version=4)
+    if path.name[:2].isdigit() and (found := unmarked_sentences(notebook)):
+        raise BadValue("\n  ".join([f"{path.name}: not recorded; see CONTRIBUTING.md.", *found]))
     executed = prepare_notebook(source, str(path), {})
     with machine_lock(say) as kernel_env:
         kernel_env[RECORDING] = "1"
         error = execute_in_thread(executed, path.parent, kernel_env, path.stem, limit_s, say)
     if error:
         raise LessonFailed(f"{path.name} is not recorded: {error}")
-    notebook = nbformat.reads(source, as_version=4)
     for cell, ran in zip(notebook.cells, executed.cells, strict=True):
         if cell.cell_type == "code":
             cell.outputs, cell.execution_count = ran.outputs, ran.execution_count
