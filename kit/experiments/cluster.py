@@ -25,7 +25,7 @@ from kit.experiments.execution import (
     STARTED_BY,
     add_error,
     end_kernels,
-    execute_notebook,
+    execute_cells,
     prepare_notebook,
 )
 from kit.experiments.machine_lock import Say, machine_lock
@@ -95,21 +95,18 @@ def _check_scheduler(scheduler: str) -> None:
     from distributed.comm.core import connect as open_comm
     from distributed.security import Security
 
-    async def identity() -> Any:
+    async def ask() -> None:
         secure = Security().get_connection_args("client")
         comm = await open_comm(scheduler, timeout=ANSWER_S, **secure)
         try:
             await comm.write({"op": "identity", "reply": True})
-            return await comm.read()
+            answers.append(await comm.read())
         finally:
             comm.abort()
 
-    async def ask() -> None:
-        answers.append(await asyncio.wait_for(identity(), ANSWER_S))
-
     def ask_in_own_loop() -> None:
         with suppress(Exception):
-            asyncio.run(ask())
+            asyncio.run(asyncio.wait_for(ask(), ANSWER_S))
 
     answers: list[Any] = []
     thread = threading.Thread(target=ask_in_own_loop, daemon=True)  # it may never end by itself
@@ -222,7 +219,8 @@ def _run_on_worker(
         if Event(mark).is_set():
             raise KitError("the sweep was stopped")
         kernel_env = {**locked, STARTED_BY: mark}
-        executed, error = execute_notebook(source, name, given, Path(folder), kernel_env, limit_s)
+        executed = prepare_notebook(source, name, given)
+        error = execute_cells(executed, Path(folder), kernel_env, Path(name).stem, limit_s)
     return nbformat.writes(executed), error
 
 

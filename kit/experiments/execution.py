@@ -6,10 +6,9 @@ import asyncio
 import os
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import contextmanager, suppress
-from itertools import accumulate
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -118,32 +117,6 @@ def run(
     return save_notebook(executed, output)
 
 
-def execute_notebook(
-    source: str,
-    name: str,
-    values: Mapping[str, Any],
-    folder: Path,
-    kernel_env: Mapping[str, str],
-    limit_s: float | None = None,
-    label: str = "",
-    say: Say | None = None,
-) -> tuple[Any, str]:
-    """The executed notebook, and which cell raised which error; "" if none did.
-
-    Parameters
-    ----------
-    source, name
-        The notebook's text, and the path to note as its origin.
-    values
-        Values of its parameters, already checked.
-    folder, kernel_env, limit_s, label, say
-        See `execute_cells`; the default label is the notebook's name.
-    """
-    notebook = prepare_notebook(source, name, values)
-    label = label or Path(name).stem
-    return notebook, execute_cells(notebook, folder, kernel_env, label, limit_s, say)
-
-
 def execute_cells(
     notebook: Any,
     folder: Path,
@@ -178,15 +151,19 @@ def execute_cells(
     client = _client(manager, folder, limit_s)
     os.environ["JUPYTER_PREFER_ENV_PATH"] = "1"  # this environment's kernel before the user's
     here = os.environ.get(COMMAND_FOLDER, os.getcwd())  # another notebook may start it
+    ended = threading.Event()
+    watch = threading.Thread(target=_watch, args=(manager, label, say, ended), daemon=True)
     manager.notebook_start()
+    watch.start()
     try:
-        with _watched(manager, label, say):
-            client.execute(env={**os.environ, COMMAND_FOLDER: here, **kernel_env})
+        client.execute(env={**os.environ, COMMAND_FOLDER: here, **kernel_env})
     except CellTimeoutError:
         add_error(notebook, CellTimeoutError(f"took longer than the limit of {limit_s:g} s"))
     except (DeadKernelError, RuntimeError) as error:  # the latter: the kernel did not start
         add_error(notebook, error)
     finally:
+        ended.set()
+        watch.join()
         manager.cleanup_pbar()  # first: notebook_complete() would fill the bar
         manager.notebook_complete()
         strip_folders(notebook, [NOTEBOOKS.parent, folder, Path(here)])
@@ -269,20 +246,8 @@ def kernel_settings() -> Any:
     return Config({"KernelManager": {"transport_encryption": policy}})
 
 
-@contextmanager
-def _watched(manager: Any, label: str, say: Say | None) -> Iterator[None]:
-    """Refresh the bar inside the `with` block; without a bar, report cells that take long."""
-    ended = threading.Event()
-    watch = threading.Thread(target=_watch, args=(manager, label, say, ended), daemon=True)
-    watch.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        watch.join()
-
-
 def _watch(manager: Any, label: str, say: Say | None, ended: threading.Event) -> None:
+    """Refresh the bar until the notebook has ended; without a bar, report cells that take long."""
     from kit.experiments.plans import duration_text
 
     cells = [cell for cell in manager.nb.cells if cell.cell_type == "code"]
@@ -332,14 +297,12 @@ def _raised(notebook: Any) -> str:
     from papermill import PapermillExecutionError
     from papermill.execute import raise_for_execution_errors
 
-    kinds = [cell.cell_type == "code" for cell in notebook.cells]
-    codes = list(
-        accumulate(kinds)
-    )  # the number of each among the code cells: a dead kernel numbers none
+    cells = list(notebook.cells)  # papermill adds cells of its own to the notebook
     try:
         raise_for_execution_errors(notebook, None)
     except PapermillExecutionError as error:
-        number = codes[error.cell_index]
+        # Counted, because a dead kernel gives no number to the cell.
+        number = sum(cell.cell_type == "code" for cell in cells[: error.cell_index + 1])
         return " ".join(f"cell {number} raised {error.ename}: {error.evalue}".split())
     return ""
 

@@ -19,7 +19,7 @@ from uuid import uuid4
 from filelock import FileLock, Timeout
 
 from kit.core.errors import BadValue
-from kit.experiments.execution import STARTED_BY, end_kernels, execute_notebook
+from kit.experiments.execution import STARTED_BY, end_kernels, execute_cells, prepare_notebook
 from kit.experiments.machine_lock import Say, machine_lock
 from kit.experiments.outputs import check_writable, save_notebook
 from kit.experiments.plans import Plan, PlannedRun
@@ -82,39 +82,25 @@ def run_plan(
     limit_s
         The most seconds for a cell; None: no limit.
     """
-    groups = [[run] for run in runs] if parallel == 1 else [runs]
-    for group in groups:
-        with machine_lock(say, parallel) as kernel_env:
-            yield from _run_parallel(plan, group, folder, parallel, kernel_env, limit_s, say)
+    mark = uuid4().hex
 
+    def execute(run: PlannedRun, locked: dict[str, str]) -> tuple[Any, str]:
+        notebook = prepare_notebook(plan.source, str(plan.notebook), run.given)
+        env = {**locked, STARTED_BY: mark}
+        return notebook, execute_cells(notebook, plan.notebook.parent, env, run.name, limit_s, say)
 
-def _run_parallel(
-    plan: Plan,
-    runs: Sequence[PlannedRun],
-    folder: Path,
-    parallel: int,
-    kernel_env: dict[str, str],
-    limit_s: float | None,
-    say: Say | None,
-) -> Generator[Outcome, None, None]:
-    """Run these at the same time, in a kernel each. If the sweep is stopped, the kernels end."""
-    kernel_env = {**kernel_env, STARTED_BY: (mark := uuid4().hex)}
-    origin, work = str(plan.notebook), plan.notebook.parent
-
-    def execute(run: PlannedRun) -> tuple[Any, str]:
-        options = (work, kernel_env, limit_s, run.name, say)
-        return execute_notebook(plan.source, origin, run.given, *options)
-
-    pool = ThreadPoolExecutor(parallel)  # threads suffice: the kernels are processes
-    futures = {pool.submit(execute, run): run for run in runs}
-    try:
-        for future in as_completed(futures):
-            yield save_outcome(futures.pop(future), *future.result(), folder)
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)
-        while not all(future.done() for future in futures):
-            end_kernels(mark)
-            time.sleep(0.1)
+    for group in [[run] for run in runs] if parallel == 1 else [runs]:
+        with machine_lock(say, parallel) as locked:
+            pool = ThreadPoolExecutor(parallel)  # threads suffice: the kernels are processes
+            futures = {pool.submit(execute, run, locked): run for run in group}
+            try:
+                for future in as_completed(futures):
+                    yield save_outcome(futures.pop(future), *future.result(), folder)
+            finally:  # if the sweep is stopped, its kernels end
+                pool.shutdown(wait=False, cancel_futures=True)
+                while not all(future.done() for future in futures):
+                    end_kernels(mark)
+                    time.sleep(0.1)
 
 
 def save_outcome(run: PlannedRun, executed: Any, error: str, folder: Path) -> Outcome:
