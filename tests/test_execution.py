@@ -20,7 +20,7 @@ from kit.course.claims import ledger
 from kit.experiments import collect, execution, find_notebook, lessons, run
 from kit.experiments.course_pages import course
 from kit.experiments.outputs import _PathShortener
-from kit.experiments.recording import cells_hash, is_current, record_lesson
+from kit.experiments.recording import cells_hash, record_lesson
 from kit.experiments.records import STAMP
 
 PARAMETERS = "n: int = 2  # 1..9; a number"
@@ -402,6 +402,11 @@ def test_a_folder_that_is_typed_is_looked_for_where_one_stands(tmp_path, monkeyp
 
 
 # --- Recording -----------------------------------------------------------------------------------
+
+
+def is_current(path):
+    stored = nbformat.read(path, as_version=4)
+    return stored.metadata.get(STAMP, {}).get("cells_sha256") == cells_hash(stored)
 
 
 def test_a_recording_is_stamped_and_grows_old_with_its_cells(tmp_path):

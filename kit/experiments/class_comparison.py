@@ -15,13 +15,8 @@ from kit.experiments.records import collect
 if TYPE_CHECKING:
     import pandas as pd
 
-SAME = (
-    "workload",
-    "model",
-    "batch_size",
-    "precision",
-    "technique",
-)  # must be equal, or nothing is compared
+# Only records in which these are equal are compared.
+SAME = ("workload", "model", "batch_size", "precision", "technique")
 PRIVATE = ("run", "notebook", "date", "error", "status", "seconds")  # these may contain a name
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 from kit import __version__
 from kit.core.errors import KitError, LessonFailed
@@ -161,21 +160,7 @@ def _title(notebook: Path) -> str:
 
 
 def _index(pages: list[Page], folder: Path) -> str:
-    ledger = ledger_table(folder)
-    lessons = [
-        {
-            "title": f"{page.number} · {page.title}",
-            "link": quote(page.page.name) if page.page else "",
-            "took": words(page.seconds, "s"),
-            "error": page.error,
-        }
-        for page in pages
-    ]
-    return document(
-        "course",
-        title="Training and inference, measured",
-        machine=repr(machine()),
-        lessons=lessons,
-        rows=[(row[0], row[1], row[2], row[3]) for row in ledger.rows],
-        caption=ledger.caption,
-    )
+    ledger, title = ledger_table(folder), "Training and inference, measured"
+    took = [words(page.seconds, "s") for page in pages]
+    lessons = zip(pages, took, strict=True)
+    return document("course", title=title, machine=machine(), lessons=lessons, ledger=ledger)

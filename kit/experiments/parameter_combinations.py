@@ -166,18 +166,14 @@ ANYWHERE: dict[tuple[str, ...], Callable[..., object]] = {
     ("prompt_tokens", "new_tokens", "context"): _text_fits,
 }
 HERE: dict[tuple[str, ...], Callable[..., object]] = {
-    (
-        "workload",
-        "device",
-    ): _installed_workload,  # a notebook without a device only reads its results
+    # A notebook without a device only reads the results of its workload.
+    ("workload", "device"): _installed_workload,
     ("device",): _device_is_here,
     ("workload", "batch_size", "device"): _batch_of_workload,
     ("precision", "device"): _precision_of_device,
     ("technique", "device"): _technique_on_device,
-    (
-        "folder",
-        "front_of",
-    ): _folder_is_here,  # of a report; in other notebooks a folder may be for writing
+    # The folder of a report exists; in other notebooks a folder may be for writing.
+    ("folder", "front_of"): _folder_is_here,
     ("folder", "workload"): _folder_is_here,
     ("text", "context"): _text_is_here,
 }

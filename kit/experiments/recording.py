@@ -25,7 +25,6 @@ from kit.course.sentences import unmarked_sentences
 from kit.experiments.execution import KERNEL, NOTEBOOKS, execute_in_thread, prepare_notebook
 from kit.experiments.machine_lock import Say, machine_lock
 from kit.experiments.outputs import check_writable, strip_widgets, write_text
-from kit.experiments.parameters import declared
 from kit.experiments.records import DONE, STAMP, executed_runs
 
 TAG = "record:"  # a cell tagged `record:NAME` measures something that other machines may show
@@ -37,14 +36,6 @@ def cells_hash(notebook: Any) -> str:
     """SHA-256 of the sources of the code cells, in their order."""
     sources = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
     return hashlib.sha256("\0".join(sources).encode()).hexdigest()
-
-
-def is_current(path: Path) -> bool:
-    """Whether a notebook's outputs were made by the cells that it has now."""
-    import nbformat
-
-    notebook = nbformat.read(path, as_version=4)
-    return notebook.metadata.get(STAMP, {}).get("cells_sha256") == cells_hash(notebook)
 
 
 def record_lesson(path: Path, say: Say | None = None, limit_s: float | None = None) -> None:
@@ -129,18 +120,9 @@ def record_measurements(executed: Path, lesson: str, folder: Path = recordings.F
             f"nothing to record: the cells tagged {TAG}… of {executed.name} measured nothing on "
             f"this machine ({machine()!r}). Record on a machine with an accelerator."
         )
+    (run,) = executed_runs(executed)
     here, today = machine().to_dict(), date.today().isoformat()
-    parameters = _parameters_of(executed)
-    return recordings.save_recording(lesson, here, today, measured, parameters, folder)
-
-
-def _parameters_of(executed: Path) -> dict[str, Any]:
-    """The parameters with which a notebook ran: its defaults, and those given."""
-    import nbformat
-
-    defaults = {name: parameter.default for name, parameter in declared(executed).items()}
-    metadata = nbformat.read(executed, as_version=4).metadata
-    return {**defaults, **metadata.get("papermill", {}).get("parameters", {})}
+    return recordings.save_recording(lesson, here, today, measured, run.parameters, folder)
 
 
 # --- Folders of runs, for reports ----------------------------------------------------------------

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -190,8 +190,7 @@ def _read_run(path: Path, folder: Path) -> ExecutedRun | None:
     if path.is_symlink():
         return _unreadable(name, "cannot be read: it is a link, and links are not followed")
     try:
-        run = _parse(path, name, read_json(path))
-        return run and replace(run, link=_link(path, folder))
+        return _parse(path, name, quote(os.fsencode(file)), read_json(path))
     except (OSError, ValueError) as error:  # without the path, which may name the user
         reason = getattr(error, "strerror", None) or str(error).replace(str(path), "it")
         return _unreadable(name, f"cannot be read: {reason}")
@@ -199,12 +198,7 @@ def _read_run(path: Path, folder: Path) -> ExecutedRun | None:
         return _unreadable(name, f"not a notebook of format 4: {error!r}")
 
 
-def _link(path: Path, folder: Path) -> str:
-    """The URL of a run's file, relative to the folder."""
-    return quote(os.fsencode(path.relative_to(folder).as_posix()))
-
-
-def _parse(path: Path, name: str, notebook: dict[str, Any]) -> ExecutedRun | None:
+def _parse(path: Path, name: str, link: str, notebook: dict[str, Any]) -> ExecutedRun | None:
     metadata, cells = notebook["metadata"], notebook["cells"]
     papermill = metadata.get("papermill", {})
     outputs = [output for cell in cells for output in cell.get("outputs", [])]
@@ -214,11 +208,10 @@ def _parse(path: Path, name: str, notebook: dict[str, Any]) -> ExecutedRun | Non
     tagged = next((c for c in cells if "parameters" in c["metadata"].get("tags", [])), None)
     declared = _declared("".join(tagged["source"])) if tagged else {}
     given = plain_object(papermill.get("parameters", {}), "the parameters")
+    origin = plain_text(papermill.get("input_path") or path.name, "input_path")
     return ExecutedRun(
         name=name,
-        notebook=plain_text(papermill.get("input_path") or path.name, "input_path").rpartition("/")[
-            2
-        ],
+        notebook=origin.rpartition("/")[2],
         status=FAILED if error else DONE,
         error=error,
         seconds=_seconds(papermill.get("duration")),
@@ -226,6 +219,7 @@ def _parse(path: Path, name: str, notebook: dict[str, Any]) -> ExecutedRun | Non
         parameters={n: p.default for n, p in declared.items()} | given,
         units={name: plain_text(p.unit, "unit", 40) for name, p in declared.items() if p.unit},
         records=checked_records([record for out in outputs for record in records_in(out)]),
+        link=link,
     )
 
 
@@ -265,11 +259,8 @@ def _error(path: Path, papermill: dict[str, Any], cells: list[dict[str, Any]]) -
         return "unfinished: it stopped before its last cell, or is still running"
     if left := _never_ran(cells):
         return f"unfinished: {left} of its cells never ran"
-    return (
-        "it did not reach its end"
-        if papermill.get("exception") or path.name.endswith(FAILED_END)
-        else ""
-    )
+    failed = papermill.get("exception") or path.name.endswith(FAILED_END)
+    return "it did not reach its end" if failed else ""
 
 
 def _never_ran(cells: list[dict[str, Any]]) -> int:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +18,7 @@ from kit.core.errors import BadValue
 from kit.core.files import atomic_write, read_file
 from kit.core.results import records_in
 from kit.course.claims import COLOURS, ledger
+from kit.experiments.outputs import write_text
 from kit.experiments.records import AUXILIARY, ExecutedRun, executed_runs, ordered
 from kit.experiments.report_page import OPEN, count_runs, page
 from kit.experiments.untrusted_notebooks import plain_text
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 MOST_VERDICTS = 4  # different verdicts on one claim, in a table
 SUMMARIES = ("InferenceLadder", "TrainingLadder", "RunCost")  # each sums up its notebook
+FILES = ("runs.csv", "runs.parquet", "index.html")
 FORMULA = ("=", "+", "-", "@", "\t", "\r")  # a spreadsheet runs text that begins with one of these
 
 
@@ -60,19 +62,14 @@ def write_report(folder: Path) -> Report:
         raise BadValue(f"{folder}: no executed notebooks in it; {advice}.")
     table, decided = with_units(runs), _ledger(runs, folder)
     name = plain_text(folder.resolve().name, "name")
-    files: dict[str, Callable[[Path], object]] = {
+    csv, parquet, html = (folder / "report" / file for file in FILES)
+    with atomic_write(csv) as draft:
         # utf-8-sig begins with a mark; without it, spreadsheets misread × and µ.
-        "runs.csv": lambda path: _without_formulas(table).to_csv(
-            path, index=False, encoding="utf-8-sig"
-        ),
-        "runs.parquet": lambda path: table.to_parquet(path, index=False),
-        "index.html": lambda path: path.write_text(page(name, runs, decided), encoding="utf-8"),
-    }
-    paths = tuple(folder / "report" / name for name in files)
-    for path in paths:
-        with atomic_write(path) as draft:
-            files[path.name](draft)
-    return Report(decided, count_runs(runs), paths)
+        _without_formulas(table).to_csv(draft, index=False, encoding="utf-8-sig")
+    with atomic_write(parquet) as draft:
+        table.to_parquet(draft, index=False)
+    write_text(html, page(name, runs, decided))
+    return Report(decided, count_runs(runs), (csv, parquet, html))
 
 
 def with_units(runs: Sequence[ExecutedRun]) -> pd.DataFrame:

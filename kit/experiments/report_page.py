@@ -239,11 +239,8 @@ def _section(notebook: str, runs: list[ExecutedRun]) -> dict[str, Any]:
     names = list(dict.fromkeys(name for row in rows for name in row))
     varied = _varied(rows)
     units = {f"parameter.{name}": unit for run in runs for name, unit in run.units.items()}
-    measured = _measured([n for n in names if not n.startswith(("parameter.", "machine."))])
-    shown = runs[:MOST_SHOWN]
-    hidden = len(runs) - len(shown)
-    key_columns = [*varied[:MOST], "seconds"]
-    all_measured = measured[:MOST_COLUMNS]
+    measured = _measured(names)
+    shown, all_measured = runs[:MOST_SHOWN], measured[:MOST_COLUMNS]
     return {
         "title": _cut(notebook.removesuffix(".ipynb").replace("-", " ")) or UNKNOWN_SOURCE,
         "n": len(runs),
@@ -252,14 +249,10 @@ def _section(notebook: str, runs: list[ExecutedRun]) -> dict[str, Any]:
             for name in _conditions(names)
             if name not in varied and rows[0].get(name) not in (None, "")
         ],
-        "table": _table(shown, key_columns, _keys(runs, measured), units),
-        "rest": (
-            _table(shown, [*varied, "seconds", "date"], all_measured, units)
-            if all_measured
-            else None
-        ),
+        "table": _table(shown, [*varied[:MOST], "seconds"], _keys(runs, measured), units),
+        "rest": _table(shown, [*varied, "seconds", "date"], all_measured, units),
         "measured": len(measured),
-        "left_out": f"{hidden:,} more runs are in runs.csv." if hidden else "",
+        "left_out": len(runs) - len(shown),
     }
 
 
@@ -290,28 +283,13 @@ def _table(
     rows = [run.row() for run in runs]
     after = numbers or ["error"]
     kinds = {name: _kind(rows, name) for name in (*before, *after)}
-
-    def cells(row: dict[str, Any], names: list[str]) -> list[dict[str, Any]]:
-        texts = ((name, *_cell(row, name, units)) for name in names)
-        return [{"kind": kinds[n], "text": t, "interval": i, "span": 1} for n, t, i in texts]
-
-    def result_cells(run: ExecutedRun, row: dict[str, Any]) -> list[dict[str, Any]]:
-        if run.status == DONE:
-            return cells(row, after)
-        return [{"kind": "error", "text": run.error, "interval": "", "span": len(after)}]
-
-    lines = [
-        {
-            "run": _short_name(run),
-            "link": run.link,
-            "status": run.status,
-            "mark": MARKS[run.status],
-            "cells": cells(row, before) + result_cells(run, row),
-        }
-        for run, row in zip(runs, rows, strict=True)
-    ]
+    lines = []
+    for run, row in zip(runs, rows, strict=True):
+        shown = (*before, *after) if run.status == DONE else before
+        cells = [(kinds[name], *_cell(row, name, units)) for name in shown]
+        lines.append((run, _short_name(run), MARKS[run.status], cells))
     head = [("run", "words"), ("status", "words"), *((readable(n), k) for n, k in kinds.items())]
-    return {"head": head, "lines": lines}
+    return {"head": head, "lines": lines, "results": len(after)}
 
 
 def _short_name(run: ExecutedRun) -> str:
