@@ -514,7 +514,7 @@ def test_a_smaller_limit_that_was_there_stays(little):
     import resource
 
     soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
-    smaller = resource_limits._data_bytes() + 100_000_000
+    smaller = resource_limits.process_bytes("VmData") + 100_000_000
     resource.setrlimit(resource.RLIMIT_DATA, (smaller, hard))
     try:
         with devices.memory_guard():
@@ -534,7 +534,7 @@ def test_guards_may_be_nested(little):
 
 
 def test_where_the_system_does_not_tell_nothing_is_guarded(monkeypatch, little):
-    monkeypatch.setattr(resource_limits, "_data_bytes", lambda: None)
+    monkeypatch.setattr(resource_limits, "process_bytes", lambda name: None)
     before = little()
     with devices.memory_guard():
         assert little() == before

@@ -214,7 +214,9 @@ def test_want_of_memory_while_the_call_is_made_is_a_row_too():
     assert sweep(make_call, [10, 10**15], **SHORT).failed == {10**15: "out of memory"}
 
 
-@pytest.mark.skipif(resource_limits._data_bytes() is None, reason="only Linux hands out too much")
+@pytest.mark.skipif(
+    resource_limits.process_bytes("VmData") is None, reason="only Linux hands out too much"
+)
 def test_more_memory_than_there_is_is_a_row_even_if_linux_would_hand_it_out(monkeypatch):
     """As if 200 MB were left. Without the guard Linux would end this program, later on."""
     monkeypatch.setattr(resource_limits, "memory_left", lambda: 200_000_000)

@@ -7,7 +7,7 @@ Backend    any accelerator that PyTorch knows, by the calls that PyTorch has for
 └─ XPU     GPUs of Intel
 
 No other file of the kit looks at a device's type. To add one, such as a TPU, write a class here
-with the answers that differ and register it below. Code outside the kit can do the same with
+with the answers that differ and add it to `BACKENDS`. Code outside the kit can do the same with
 `kit.devices.register`.
 """
 
@@ -243,7 +243,7 @@ class XPU(Backend):
         return str(torch.xpu.get_device_name(self.device))
 
 
-BACKENDS: dict[str, type[Backend]] = {}
+BACKENDS: dict[str, type[Backend]] = {"cpu": CPU, "cuda": CUDA, "mps": MPS, "xpu": XPU}
 
 
 def register(device_type: str, backend: type[Backend]) -> None:
@@ -264,9 +264,3 @@ def backend_of(device: torch.device | str) -> Backend:
 @cache
 def _backend_of(device: torch.device) -> Backend:
     return BACKENDS.get(device.type, Backend)(device)
-
-
-register("cpu", CPU)
-register("cuda", CUDA)
-register("mps", MPS)
-register("xpu", XPU)

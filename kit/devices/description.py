@@ -5,9 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import sys
-from contextlib import suppress
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,7 +14,7 @@ from kit.core.results import Result
 from kit.core.units import words
 from kit.devices import processor
 from kit.devices.backends import backend_of
-from kit.devices.resource_limits import cores_allowed, memory_allowed, memory_present
+from kit.devices.resource_limits import cores_allowed, memory_allowed, memory_present, process_bytes
 from kit.devices.selection import present_devices
 from kit.plots import Table
 
@@ -104,9 +102,8 @@ def process_peak_bytes() -> int:
 
     Explained in lesson 05.
     """
-    with suppress(OSError, StopIteration):  # Linux
-        lines = Path("/proc/self/status").read_text().splitlines()
-        return 1024 * int(next(line for line in lines if line.startswith("VmHWM:")).split()[1])
+    if most := process_bytes("VmHWM"):
+        return most
     if sys.platform == "win32":
         import psutil
 

@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 
 from kit.devices.backends import backend_of
-from kit.devices.resource_limits import CGROUPS, cores_allowed, cpu_groups
+from kit.devices.resource_limits import CGROUPS, cores_allowed, cpu_groups, named_number, numbers_in
 
 THERMAL = "/sys/devices/system/cpu/cpu0/thermal_throttle/core_throttle_count"
 PARALLEL = "KIT_PARALLEL"  # set by a sweep for its notebooks: how many of them run at once here
@@ -103,7 +103,7 @@ def reading(device: torch.device) -> Reading:
         busy_s=sum(times) - idle - (stolen or 0.0) - guests,
         stolen_s=stolen,
         throttled_s=_throttled_s(),
-        cooled=_number(Path(THERMAL)),
+        cooled=next(iter(numbers_in(Path(THERMAL))), None),
         clock_hz=_clock_hz(device),
         load=os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
     )
@@ -145,23 +145,13 @@ def _runs_at_once() -> int:
     return 1
 
 
-def _number(file: Path) -> int | None:
-    with suppress(OSError, ValueError):
-        return int(file.read_text())
-    return None
-
-
 def _throttled_s(root: Path = CGROUPS) -> float | None:
     """Seconds for which a quota was used up, that of this process's control group or a parent."""
-    found = []
-    for group in cpu_groups(root):
-        with suppress(OSError, ValueError):
-            pairs = dict(line.split() for line in (group / "cpu.stat").read_text().splitlines())
-            if "throttled_usec" in pairs:  # cgroup v2
-                found.append(int(pairs["throttled_usec"]) / 1e6)
-            elif "throttled_time" in pairs:  # v1
-                found.append(int(pairs["throttled_time"]) / 1e9)
-    return sum(found) if found else None
+    per_second = {"throttled_usec": 1e6, "throttled_time": 1e9}  # in cgroup v2, and in v1
+    pairs = ((group / "cpu.stat", name) for group in cpu_groups(root) for name in per_second)
+    found = [(named_number(file, name), per_second[name]) for file, name in pairs]
+    times_s = [number / per for number, per in found if number is not None]
+    return sum(times_s) if times_s else None
 
 
 def _clock_hz(device: torch.device) -> float | None:

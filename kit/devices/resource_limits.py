@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from itertools import chain
 from pathlib import Path
 
 from kit.core.errors import CallFailed
@@ -20,7 +22,9 @@ def cores_allowed(root: Path = CGROUPS) -> float:
 
 def memory_allowed(root: Path = CGROUPS) -> int:
     """Bytes of memory that this process may use: the smaller of installed and container limit."""
-    return min([memory_present(), *_memory_limits(root)])
+    groups, names = _groups(root, "memory"), ("memory.max", "memory.limit_in_bytes")
+    limits = (numbers_in(group / name) for group in groups for name in names)
+    return min([memory_present(), *chain.from_iterable(limits)])
 
 
 def memory_left(root: Path = CGROUPS) -> int:
@@ -33,19 +37,12 @@ def memory_left(root: Path = CGROUPS) -> int:
             ("memory.max", "memory.current", "inactive_file"),
             ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
         ):
-            allowed, used = _numbers(group / limit), _numbers(group / usage)
+            allowed, used = numbers_in(group / limit), numbers_in(group / usage)
             if allowed and used:
-                left.append(allowed[0] - used[0] + _given_back(group, files))
+                # Linux frees the bytes that cache files as soon as a program needs memory.
+                cached = named_number(group / "memory.stat", files) or 0
+                left.append(allowed[0] - used[0] + cached)
     return max(0, min(left))
-
-
-def _given_back(group: Path, name: str) -> int:
-    """Bytes that cache files; Linux frees them as soon as a program needs memory."""
-    with suppress(OSError, ValueError):
-        for line in (group / "memory.stat").read_text().splitlines():
-            if line.startswith(f"{name} "):
-                return int(line.split()[1])
-    return 0
 
 
 @contextmanager
@@ -56,7 +53,7 @@ def memory_guard() -> Iterator[None]:
     this process's data, lifted afterwards, makes the allocation itself fail. Other systems refuse
     by themselves, or offer no such limit.
     """
-    taken = _data_bytes()
+    taken = process_bytes("VmData")  # private, writable memory, which the limit is about
     if taken is None:
         yield
         return
@@ -72,13 +69,10 @@ def memory_guard() -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
 
 
-def _data_bytes() -> int | None:
-    """Bytes that Linux counts against the limit on data: private, writable memory."""
-    with suppress(OSError, ValueError):  # not Linux, or the file does not say
-        for line in Path("/proc/self/status").read_text().splitlines():
-            if line.startswith("VmData:"):
-                return 1024 * int(line.split()[1])
-    return None
+def process_bytes(name: str) -> int | None:
+    """Bytes that Linux counts for this process under that name; None on other systems."""
+    kilobytes = named_number(Path("/proc/self/status"), name)
+    return None if kilobytes is None else 1024 * kilobytes
 
 
 def out_of_memory(error: BaseException | None) -> bool:
@@ -116,12 +110,20 @@ def _groups(root: Path, controller: str) -> Iterator[Path]:
         yield from (base / part for part in [Path(path), *Path(path).parents])
 
 
-def _numbers(file: Path) -> list[int] | None:
-    """The integers in a control file; None if there is no file or it says 'max'."""
+def numbers_in(file: Path) -> list[int]:
+    """The integers in one of the kernel's files; none if there is no file or it says 'max'."""
     try:
         return [int(word) for word in file.read_text().split()]
     except (OSError, ValueError):
-        return None
+        return []
+
+
+def named_number(file: Path, name: str) -> int | None:
+    """The number in a line like "VmData:  1204 kB"; None if there is no file or no such line."""
+    with suppress(OSError):
+        found = re.search(rf"^{name}:?\s+(\d+)", file.read_text(), re.MULTILINE)
+        return int(found[1]) if found else None
+    return None
 
 
 def cpu_groups(root: Path = CGROUPS) -> Iterator[Path]:
@@ -131,17 +133,9 @@ def cpu_groups(root: Path = CGROUPS) -> Iterator[Path]:
 
 def _quotas(root: Path) -> Iterator[float]:
     for group in cpu_groups(root):
-        pair = _numbers(group / "cpu.max")  # v2: "200000 100000" or "max 100000"
-        quota, period = (_numbers(group / f"cpu.cfs_{part}_us") for part in ("quota", "period"))
+        pair = numbers_in(group / "cpu.max")  # v2: "200000 100000" or "max 100000"
+        quota, period = (numbers_in(group / f"cpu.cfs_{part}_us") for part in ("quota", "period"))
         if pair:
             yield pair[0] / pair[1]
         elif quota and period and quota[0] > 0:
             yield quota[0] / period[0]
-
-
-def _memory_limits(root: Path) -> Iterator[int]:
-    for group in _groups(root, "memory"):
-        for name in ("memory.max", "memory.limit_in_bytes"):
-            limit = _numbers(group / name)
-            if limit:
-                yield limit[0]
