@@ -7,14 +7,14 @@ from pathlib import Path
 
 import click
 
-from kit.cli.main import RUNS, cell_limit, say, show, stoppable
+from kit.cli.main import PATH, RUNS, cell_limit, say, show, stoppable
 
 
 @click.command()
 @click.argument("notebooks", nargs=-1)
 @click.option(
     "--out",
-    type=click.Path(path_type=Path),
+    type=PATH,
     default=RUNS / "course",
     show_default=True,
     help="Folder for the pages and the executed notebooks.",

@@ -93,7 +93,9 @@ def _kit() -> Finding:
 
 
 def _lab() -> Finding:
-    return _packages("lab", "JupyterLab", "jupyterlab", AGAIN, blocks=True)
+    missing = _missing_of("lab")
+    found = _version("jupyterlab") + (f", missing {', '.join(missing)}" if missing else "")
+    return Finding("JupyterLab", found, not missing, AGAIN if missing else "", bool(missing))
 
 
 def _kernel() -> Finding:
@@ -138,12 +140,6 @@ def _extras() -> Finding:
     todo = f"to add them: pip install -c constraints.txt -e '.[{','.join(missing)}]'"
     found = f"installed: {', '.join(installed) or 'none'}; missing: {', '.join(missing) or 'none'}"
     return Finding("extras", found, not missing, todo if missing else "")
-
-
-def _packages(extra: str, name: str, package: str, todo: str, blocks: bool) -> Finding:
-    missing = _missing_of(extra)
-    found = f"{_version(package)}" + (f", missing {', '.join(missing)}" if missing else "")
-    return Finding(name, found, not missing, todo if missing else "", blocks and bool(missing))
 
 
 def _missing_of(extra: str) -> list[str]:

@@ -22,6 +22,7 @@ import click
 from kit import __version__
 from kit.core.errors import BadValue, KitError, UnknownName
 
+PATH = click.Path(path_type=Path)  # of an option or argument
 RUNS = Path("runs")  # where commands write if no folder is given
 
 

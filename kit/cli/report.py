@@ -6,12 +6,12 @@ from pathlib import Path
 
 import click
 
-from kit.cli.main import show
+from kit.cli.main import PATH, show
 from kit.core.errors import BadValue
 
 
 @click.command()
-@click.argument("runs", type=click.Path(path_type=Path), required=False)
+@click.argument("runs", type=PATH, required=False)
 def report(runs: Path | None) -> None:
     """List the claims with the verdicts of the executed notebooks in RUNS.
 

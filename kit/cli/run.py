@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from kit.cli.main import RUNS, cell_limit, say, show, stoppable
+from kit.cli.main import PATH, RUNS, cell_limit, say, show, stoppable
 from kit.core.errors import BadValue
 
 
@@ -18,7 +18,7 @@ from kit.core.errors import BadValue
 @click.option("-p", "given", nargs=2, multiple=True, metavar="NAME VALUE", help="A parameter.")
 @click.option(
     "--out",
-    type=click.Path(path_type=Path),
+    type=PATH,
     help="Write the executed notebook to this file. By default it goes into the folder runs.",
 )
 @click.option("--list", "list_only", is_flag=True, help="List the parameters and stop.")

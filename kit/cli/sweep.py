@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from kit.cli.main import RUNS, cell_limit, say, show, stoppable
+from kit.cli.main import PATH, RUNS, cell_limit, say, show, stoppable
 
 if TYPE_CHECKING:
     from kit.experiments.sweeping import Outcome
@@ -20,13 +20,8 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("notebook")
-@click.argument("grid", type=click.Path(path_type=Path))
-@click.option(
-    "--out",
-    type=click.Path(path_type=Path),
-    required=True,
-    help="Folder for the executed notebooks.",
-)
+@click.argument("grid", type=PATH)
+@click.option("--out", type=PATH, required=True, help="Folder for the executed notebooks.")
 @click.option("--dry-run", is_flag=True, help="Show the plan and stop.")
 @click.option("--retry", is_flag=True, help="Repeat the runs that failed before.")
 @click.option(

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import click
 
-from kit.cli.main import show
+from kit.cli.main import PATH, show
 from kit.experiments.training_job import OPTIONS
 
 METAVARS = {int: "N", float: "X", str: "NAME"}
@@ -29,14 +28,10 @@ def _options(command: Any) -> Any:
 @_options
 @click.option(
     "--checkpoint",
-    type=click.Path(path_type=Path),
+    type=PATH,
     help="Save the training in this file. If the file exists, continue from it.",
 )
-@click.option(
-    "--history",
-    type=click.Path(path_type=Path),
-    help="Write the loss of each step to this JSON file.",
-)
+@click.option("--history", type=PATH, help="Write the loss of each step to this JSON file.")
 def train(workload: str, **options: Any) -> None:
     """Train a model on WORKLOAD. By default, values are those of the workload's recipe.
 

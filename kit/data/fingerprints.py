@@ -14,7 +14,7 @@ from __future__ import annotations
 import sys
 from dis import get_instructions
 from hashlib import sha256
-from types import CodeType
+from types import CellType, CodeType
 from typing import Any
 
 import torch
@@ -29,6 +29,8 @@ SAMPLE = 1024  # examples
 MAX_DEPTH = 6  # of enclosed values inside enclosed values
 PUBLISHED = ("torch", "kit")  # packages whose functions the name identifies
 PYTHON = f"Python {sys.version_info[0]}.{sys.version_info[1]}"  # bytecode differs by version
+
+EMPTY = CellType()  # equal to each enclosed variable that has no value yet
 
 _KNOWN = WeakTensorKeyDictionary()  # a tensor -> its version and its digest
 
@@ -109,9 +111,9 @@ def _serialise(value: Any, depth: int = 0) -> str:
     if isinstance(value, (list, tuple, set, frozenset, dict)):
         pairs = value.items() if isinstance(value, dict) else value
         each = [_serialise(part, depth + 1) for part in pairs]
-        return (
-            f"{type(value).__name__}{sorted(each) if isinstance(value, (set, frozenset)) else each}"
-        )
+        if isinstance(value, (set, frozenset)):
+            each.sort()
+        return f"{type(value).__name__}{each}"
     if isinstance(value, CodeType):
         return _serialise((value.co_code.hex(), value.co_names, value.co_consts), depth)
     if value is None or isinstance(value, (bool, int, float, complex, str, bytes)):
@@ -124,26 +126,15 @@ def _serialise(value: Any, depth: int = 0) -> str:
     if code := getattr(inner, "__code__", None):
         counters = {each.argval for each in get_instructions(code) if each.opname == "STORE_DEREF"}
         cells = zip(code.co_freevars, inner.__closure__ or (), strict=True)
-        enclosed = [c.cell_contents for n, c in cells if n not in counters and _is_full(c)]
-        parts = (
-            [enclosed] if published else [enclosed, code, inner.__defaults__, inner.__kwdefaults__]
-        )
-        return name + _serialise(parts, depth + 1)
+        enclosed = [c.cell_contents for n, c in cells if n not in counters and c != EMPTY]
+        own = [] if published else [code, inner.__defaults__, inner.__kwdefaults__]
+        return name + _serialise([enclosed, *own], depth + 1)
     if hasattr(value, "tobytes"):  # NumPy's
         return name + sha256(value.tobytes()).hexdigest()
-    if hasattr(value, "loss") and hasattr(
-        value, "score"
-    ):  # a workload: its data have their own digest
+    if hasattr(value, "loss") and hasattr(value, "score"):
+        # A workload: its data have their own digest.
         return name + _serialise((value.loss, value.score), depth + 1)
     held = getattr(value, "__dict__", {})
     if hasattr(value, "func"):  # functools.partial
         held = {**held, "func": value.func, "args": value.args, "keywords": value.keywords}
     return name + _serialise(held, depth + 1)
-
-
-def _is_full(cell: Any) -> bool:
-    try:
-        cell.cell_contents  # noqa: B018
-    except ValueError:
-        return False
-    return True

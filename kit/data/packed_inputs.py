@@ -65,13 +65,8 @@ def pack(what: str, given: Mapping[str, Tensor] | tuple[Tensor, ...]) -> tuple[T
                 f"{what} have integers above {EXACT:,} together with floating-point numbers; one "
                 f"row of float32 cannot hold both exactly. Renumber the integers from 0."
             )
-    rows = torch.cat(
-        [
-            part.flatten(1).to(layout.dtype) if part.ndim > 1 else part[:, None].to(layout.dtype)
-            for part in parts
-        ],
-        1,
-    )
+    # A last dimension of 1, because (N,) has nothing to flatten.
+    rows = torch.cat([part.unsqueeze(-1).flatten(1).to(layout.dtype) for part in parts], 1)
     return rows, layout
 
 

@@ -183,9 +183,8 @@ def load_movielens() -> Dataset:
     2015: MovieLens 100K. For research; do not redistribute or sell without permission.
     """
     (file,) = FILES["movielens"]
-    rows = read_movielens(
-        fetch(file, instead="kit.data.load_clicks()")
-    )  # user, item, stars, second
+    # Columns: user, item, stars, second.
+    rows = read_movielens(fetch(file, instead="kit.data.load_clicks()"))
     rows = rows[np.argsort(rows[:, 3], kind="stable")]
     later = _later_rows(rows[:, 0])
     chosen = {"train": later >= 2, "validation": later == 1, "test": later == 0}

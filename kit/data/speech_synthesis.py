@@ -123,9 +123,8 @@ class _Engine:
                 "a folder with a shorter path."
             )
         self.library.espeak_SetSynthCallback(self.callback)
-        self.library.espeak_ng_SetRandSeed(
-            ctypes.c_long(0)
-        )  # breath is noise: make it reproducible
+        # Breath is noise: make it reproducible.
+        self.library.espeak_ng_SetRandSeed(ctypes.c_long(0))
 
     def _receive(self, samples: ctypes._Pointer[ctypes.c_int16], n: int, _events: int) -> int:
         """Take the next n samples from the engine."""
