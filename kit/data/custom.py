@@ -65,9 +65,7 @@ def load_own_data(
 
 def as_split(part: str, given: Any) -> tuple[Split, Layout | None]:
     """A pair of arrays, or a torch Dataset of pairs, as float32 and int64 tensors in memory."""
-    if isinstance(given, Split):
-        given = tuple(given)
-    elif isinstance(given, DataLoader):
+    if isinstance(given, DataLoader):
         raise BadValue(
             f"{part}= a DataLoader, which returns batches; needs all examples, because the kit "
             f"makes the batches. Give the loader's dataset: {part}=loader.dataset."

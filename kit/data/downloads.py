@@ -141,9 +141,8 @@ def _ask(url: str, part: Path, had: int) -> Any:
     request = Request(url, headers={"User-Agent": "train-infer-kit"})
     if had:
         request.add_header("Range", f"bytes={had}-")
-        if _version_file(part).exists() and (
-            validator := _version_file(part).read_text(encoding="latin-1")
-        ):
+        version = _version_file(part)
+        if version.exists() and (validator := version.read_text(encoding="latin-1")):
             request.add_header("If-Range", validator)  # if the file has changed: all of it
     try:
         return urlopen(request, timeout=TIMEOUT_S)

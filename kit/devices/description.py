@@ -49,14 +49,11 @@ class Machine(Result):
         accelerator = self.accelerator or "none: everything here runs on the CPU"
         if self.accelerator_memory_bytes:
             accelerator += f", {words(self.accelerator_memory_bytes, 'B')}"
+        memory = (self.memory_allowed_bytes, self.memory_present_bytes)
         rows = [
             ("processor", self.cpu),
             ("cores allowed", f"{words(self.cores_allowed)} of {self.cores_present}"),
-            (
-                "memory allowed",
-                f"{words(self.memory_allowed_bytes, 'B')} "
-                f"of {words(self.memory_present_bytes, 'B')}",
-            ),
+            ("memory allowed", " of ".join(words(n_bytes, "B") for n_bytes in memory)),
             ("accelerator", accelerator),
             ("wide instructions", ", ".join(self.instructions) or "—"),
             ("threads for PyTorch", str(self.threads)),

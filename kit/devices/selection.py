@@ -82,11 +82,8 @@ def check_present(name: str | torch.device) -> torch.device:
 
 def present_devices() -> list[torch.device]:
     """The devices of this computer, the best first. The CPU is always the last."""
-    cpu = torch.device("cpu")
-    if not torch.accelerator.is_available():
-        return [cpu]
-    best = torch.accelerator.current_accelerator()
-    return [best, cpu] if best is not None else [cpu]
+    best = torch.accelerator.current_accelerator(check_available=True)
+    return [*([] if best is None else [best]), torch.device("cpu")]
 
 
 def agrees_with_cpu(candidate: torch.device) -> bool:

@@ -190,12 +190,12 @@ def _check_files(client: Any, runs: Sequence[PlannedRun]) -> None:
     from kit.workloads.user_files import file_digest
 
     for file in dict.fromkeys(filter(None, (own_file(run.parameters) for run in runs))):
-        answers = client.run(file_digest, file.given, on_error="return")
+        digest, answers = file_digest(file), client.run(file_digest, file, on_error="return")
         for worker, has in answers.items():
-            if has != file.digest:
+            if has != digest:
                 problem = "has another content" if isinstance(has, str) else str(has)
                 raise KitError(
-                    f"workload={file.given!r}: {worker}: {problem}. Each worker needs the same "
+                    f"workload={file!r}: {worker}: {problem}. Each worker needs the same "
                     f"file: copy it there, or give a path that all machines share."
                 )
 

@@ -50,11 +50,9 @@ def find_notebook(name: str, folder: Path = NOTEBOOKS) -> Path:
     '01-'
     """
     path = Path(name).expanduser()
-    if path.is_file():
-        return path
-    own = path.with_name(f"{path.name}.ipynb") if path.name else path
-    if own.is_file():
-        return own
+    for own in (path, Path(f"{path}.ipynb")):
+        if own.is_file():
+            return own
     kits = [*lessons(folder), *sorted((folder / "experiments").glob("*.ipynb"))]
     known = {p.stem: p for p in kits}
     numbers = {p.name[:2]: p for p in lessons(folder)}

@@ -72,19 +72,13 @@ def save_text(text: str, output: Path) -> Path:
     try:
         return write_text(output, text)
     except OSError as error:
-        reason = error
-    for folder in (Path.cwd(), cache_folder(), Path(tempfile.gettempdir())):
-        with suppress(OSError):
-            own = Path(tempfile.mkdtemp(prefix="kit-saved-", dir=folder))  # a new, empty folder
-            saved = write_text(own / output.name, text)
-            break
-    else:
-        raise KitError(
-            f"{output} cannot be written ({_reason(reason)}), and no other folder either."
-        )
-    raise KitError(
-        f"{output} cannot be written ({_reason(reason)}). The results are saved in {saved}."
-    ) from reason
+        problem = f"{output} cannot be written ({_reason(error)})"
+        for folder in (Path.cwd(), cache_folder(), Path(tempfile.gettempdir())):
+            with suppress(OSError):
+                own = Path(tempfile.mkdtemp(prefix="kit-saved-", dir=folder))  # new and empty
+                saved = write_text(own / output.name, text)
+                raise KitError(f"{problem}. The results are saved in {saved}.") from error
+        raise KitError(f"{problem}, and no other folder either.") from error
 
 
 def write_text(path: Path, text: str) -> Path:

@@ -11,7 +11,6 @@ HERE        values that this computer cannot run; another one might
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import cache
 from itertools import chain
 from pathlib import Path
@@ -64,22 +63,10 @@ def _batch_of_workload(workload: str, batch_size: int, _: str) -> None:
             )
 
 
-@dataclass(frozen=True)
-class OwnFile:
-    """A user's own file that a parameter names, and the digest of its content here."""
-
-    given: str  # FILE.py:NAME
-    digest: str
-
-
-def own_file(values: Mapping[str, Any]) -> OwnFile | None:
-    """The user's own file among these parameters; None if there is none."""
-    given = values.get("workload", "")
-    if ".py:" not in given:
-        return None
-    from kit.workloads.user_files import file_digest
-
-    return OwnFile(given, file_digest(given))
+def own_file(values: Mapping[str, Any]) -> str:
+    """The user's own file among these parameters, FILE.py:NAME; "" if there is none."""
+    workload = values.get("workload", "")
+    return workload if ".py:" in workload else ""
 
 
 @cache

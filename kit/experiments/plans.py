@@ -100,7 +100,9 @@ def _run(
 ) -> PlannedRun:
     identity = f"{code} {json.dumps(parameters, sort_keys=True)}"
     if file := own_file(parameters):  # a changed file makes a new run
-        identity += f" {file.digest}"
+        from kit.workloads.user_files import file_digest  # imported here: it needs PyTorch
+
+        identity += f" {file_digest(file)}"
     id = hashlib.sha256(identity.encode()).hexdigest()[:DIGITS]
     readable = re.sub(r"[^A-Za-z0-9._+=-]+", "_", f"{stem}-{_shown(row, '-')}")
     return PlannedRun(given, parameters, id, f"{readable[:LONGEST]}-{id}")
@@ -171,9 +173,9 @@ def describe_plan(
         )
     if runs:
         seconds = expected_s(runs, status.past)
-        known = "" if seconds is None else duration_text(seconds)
         shared = "" if parallel == 1 else f" of runs, {parallel} at a time"
-        expected = f"{known}{shared}" if known else "unknown, because none has run yet"
+        unknown = "unknown, because none has run yet"
+        expected = unknown if seconds is None else f"{duration_text(seconds)}{shared}"
         lines.append(f"Expected time, from past runs of this notebook: {expected}.")
     return "\n".join(lines)
 

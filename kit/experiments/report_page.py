@@ -147,9 +147,8 @@ def _picture(runs: Sequence[ExecutedRun]) -> Any:
     caption += "Bars: 95 % intervals, where they are known."
     caption += f" Every {step}th run is drawn." if step > 1 else ""
     level = RULE if name == "ratio.step_time" else None
-    return picture_markup(
-        dots(drawn, readable(name), caption=caption, unit=unit, log=log, level=level)
-    )
+    picture = dots(drawn, readable(name), caption=caption, unit=unit, log=log, level=level)
+    return picture_markup(picture)
 
 
 def _main_group(groups: dict[str, list[ExecutedRun]]) -> list[ExecutedRun]:

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from kit.training import History
 
 GRACE_S = 40  # `torchrun` gives its processes 30 s to end before it kills them
-LOCAL = ["--local-addr", "127.0.0.1"]
 
 
 def torchrun(
@@ -91,8 +90,8 @@ def _meeting(folder: Path) -> list[str]:
     No port is opened for that. The name of this machine is not looked up either, which can take
     minutes in a network that does not know it.
     """
-    place = ["--rdzv-endpoint", str(folder / "meeting"), "--rdzv-id", "kit"]
-    return ["--rdzv-backend", "c10d", "--rdzv-conf", "store_type=file", *place, *LOCAL]
+    place = ["--rdzv-endpoint", str(folder / "meeting"), "--local-addr", "127.0.0.1"]
+    return ["--rdzv-backend", "c10d", "--rdzv-conf", "store_type=file", "--rdzv-id", "kit", *place]
 
 
 def _environment(folder: Path, threads: int) -> dict[str, str]:
