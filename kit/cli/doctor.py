@@ -51,7 +51,9 @@ class Finding:
 
 def examine() -> list[Finding]:
     """Ten findings, in the order in which problems would show."""
-    return [look() for look in LOOKS]
+    here = (_python, _processor, _memory, _accelerator)
+    installed = (_kit, _lab, _kernel, _data, _lessons, _extras)
+    return [look() for look in (*here, *installed)]
 
 
 def _python() -> Finding:
@@ -163,17 +165,3 @@ def _version(package: str) -> str:
         return version(package)
     except PackageNotFoundError:
         return "not installed"
-
-
-LOOKS: list[Callable[[], Finding]] = [
-    _python,
-    _processor,
-    _memory,
-    _accelerator,
-    _kit,
-    _lab,
-    _kernel,
-    _data,
-    _lessons,
-    _extras,
-]

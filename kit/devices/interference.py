@@ -56,6 +56,7 @@ class Surroundings:
     def doubts(self, threads: int) -> tuple[str, ...]:
         """What may have disturbed a timing that used `threads` threads, one sentence each."""
         found = []
+        stolen, throttled = self.stolen_share or 0, self.throttled_share or 0
         if self.runs_at_once > 1:
             found.append(f"{self.runs_at_once} runs at once on this machine, as asked")
         if threads > self.cores:
@@ -69,17 +70,12 @@ class Surroundings:
             if (self.load or 0) > self.cores + 0.5:
                 found.append(f"this machine was busy before (load {self.load:.1f})")
         elif elsewhere > 0.25 and elsewhere + threads > self.cores_present - 0.25:
-            found.append(
-                f"other programs kept {elsewhere:.1f} of {self.cores_present} cores busy meanwhile"
-            )
-        if (self.stolen_share or 0) > 0.02:
-            found.append(
-                f"the host of this virtual machine took {self.stolen_share:.0%} of the time"
-            )
-        if (self.throttled_share or 0) > 0.01:
-            found.append(
-                f"the container's quota was used up {self.throttled_share:.0%} of the time"
-            )
+            busy = f"{elsewhere:.1f} of {self.cores_present} cores"
+            found.append(f"other programs kept {busy} busy meanwhile")
+        if stolen > 0.02:
+            found.append(f"the host of this virtual machine took {stolen:.0%} of the time")
+        if throttled > 0.01:
+            found.append(f"the container's quota was used up {throttled:.0%} of the time")
         if self.cooled:
             found.append(f"the processor slowed down to cool, {self.cooled} times")
         before, after = self.clock_hz_before, self.clock_hz_after

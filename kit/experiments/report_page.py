@@ -17,14 +17,7 @@ from typing import Any
 from kit.core.statistics import Estimate
 from kit.core.units import UNKNOWN, span, words
 from kit.experiments.page_templates import document, picture_markup
-from kit.experiments.records import (
-    DONE,
-    FAILED,
-    RUN_COLUMNS,
-    UNREADABLE,
-    ExecutedRun,
-    scalars,
-)
+from kit.experiments.records import DONE, FAILED, RUN_COLUMNS, UNREADABLE, ExecutedRun, scalars
 from kit.plots import Table, dots
 
 # The columns to show first, by kind of record; for other kinds, the first estimates.

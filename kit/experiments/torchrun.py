@@ -166,7 +166,6 @@ def _result(checkpoint: Path, history: Path) -> tuple[nn.Module, History]:
 
     saved, numbers = load(checkpoint), json.loads(history.read_text())
     state = saved.state or {}
-    for name in ("losses", "reads"):
-        numbers[name] = tuple(numbers[name])
+    numbers |= {"losses": tuple(state["losses"]), "reads": tuple(numbers["reads"]), "state": state}
     numbers["scores"] = tuple((at, Score(**score)) for at, score in state["scores"])
-    return saved.model, History(**{**numbers, "losses": tuple(state["losses"]), "state": state})
+    return saved.model, History(**numbers)
