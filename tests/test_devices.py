@@ -24,6 +24,7 @@ from kit.core.errors import (
     DeviceUnavailable,
     NotInstalled,
     NotSupported,
+    UnknownName,
 )
 from kit.devices import backends, resource_limits, selection
 from kit.inference.prefill_decode import step_for
@@ -200,6 +201,39 @@ def test_calm_threads_leave_a_core_free():
 def test_a_wrong_number_of_threads_says_what_is_needed(threads):
     with pytest.raises(BadValue, match=rf"threads={threads!r}: needs a whole number of at least 1"):
         devices.device("cpu", threads=threads)
+
+
+# --- Published limits ----------------------------------------------------------------------------
+
+
+def test_the_time_by_published_limits_is_that_of_the_later_limit():
+    t4, apple = (devices.published()[name] for name in ("NVIDIA T4", "Apple M1 Max"))
+    assert t4.computed_s(8.1e12, 1e6) == pytest.approx(1.0)
+    assert t4.computed_s(1e6, 320e9) == pytest.approx(1.0)
+    assert t4.computed_s(65e12, 0, "float16", host_bytes=16e9) == pytest.approx(2.0)
+    assert apple.computed_s(10.4e12, 0, host_bytes=1e12) == pytest.approx(1.0)  # nothing is copied
+    with pytest.raises(UnknownName, match=r"published rate of the NVIDIA T4 .*'bfloat16'"):
+        t4.computed_s(1, 1, "bfloat16")
+
+
+def test_published_limits_are_dense_and_name_their_source():
+    for each in devices.published().values():
+        rates = each.flops_per_s
+        assert "computed, not measured" in str(each) and re.search(r"20\d\d", each.source)
+        # Tensor cores: tf32 is at least as fast as float32, 16 bits twice as fast as tf32.
+        if "tf32" in rates:
+            assert rates["float32"] <= rates["tf32"]
+            assert rates["bfloat16"] == pytest.approx(2 * rates["tf32"], rel=0.01)
+        # A ridge of more than 500 FLOP/byte would be one with sparsity.
+        assert 10 < max(rates.values()) / each.bandwidth_bytes_per_s < 500
+
+
+def test_the_table_of_published_limits_says_that_its_times_are_computed():
+    table = devices.published_times(1e12, 1e9, "bfloat16")
+    names = [row[0] for row in table.rows]
+    assert "NVIDIA H100 SXM" in names and "NVIDIA T4" not in names
+    assert "computed, not measured" in table.caption and "least time" in table.header
+    assert len(devices.published_times(1e12, 1e9).rows) == len(devices.published())
 
 
 # --- A made-up type of device --------------------------------------------------------------------

@@ -21,6 +21,9 @@ from kit.devices.interference import between as between
 from kit.devices.interference import collector_held as collector_held
 from kit.devices.interference import reading as reading
 from kit.devices.processor import last_cache_bytes as last_cache_bytes
+from kit.devices.published_limits import Accelerator as Accelerator
+from kit.devices.published_limits import published as published
+from kit.devices.published_limits import published_times as published_times
 from kit.devices.resource_limits import cores_allowed as cores_allowed
 from kit.devices.resource_limits import memory_allowed as memory_allowed
 from kit.devices.resource_limits import memory_guard as memory_guard
