@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import html
+import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,12 +15,13 @@ from kit import __version__
 from kit.core.errors import KitError, LessonFailed
 from kit.core.units import words
 from kit.devices import machine
-from kit.experiments.execution import lessons, run
+from kit.experiments.execution import NOTEBOOKS, lessons, run
 from kit.experiments.machine_lock import Say
 from kit.experiments.outputs import strip_widgets, write_text
 from kit.experiments.page_templates import POLICY, TEMPLATES, document
 from kit.experiments.report import ledger_table
 
+PICTURES, GLOSSARY = "pictures", "glossary.md"  # beside the lessons
 LONG_LINE = 38  # characters: longer lines scroll on a phone that is 390 px wide
 # The HTML that notebooks may contain: text, tables, pictures, curves. No scripts, no forms.
 TAGS = (
@@ -70,13 +74,16 @@ def course(
         except LessonFailed as failure:
             error, output = str(failure), output.with_suffix(".failed.ipynb")
         seconds = time.perf_counter() - started
-        page = _write_page(output) if output.exists() else None  # a dead kernel may leave no file
+        shown = output.exists()  # a dead kernel may leave no file
+        page = _write_page(output, pictures=notebook.parent / PICTURES) if shown else None
         pages.append(Page(notebook.name[:2], _title(notebook), seconds, page, error))
     write_text(folder / "index.html", _index(pages, folder))
     return pages
 
 
-def _write_page(notebook: Path, index: str = "index.html") -> Path:
+def _write_page(
+    notebook: Path, index: str = "index.html", pictures: Path = NOTEBOOKS / PICTURES
+) -> Path:
     """Write an executed notebook as one HTML file, which needs no network and runs no script."""
     import nbformat
     from nbconvert import HTMLExporter
@@ -86,15 +93,58 @@ def _write_page(notebook: Path, index: str = "index.html") -> Path:
         template_name="lesson",
         sanitize_html=True,
         exclude_anchor_links=True,
-        filters={"clean_html": _cleaned},
+        filters={"clean_html": lambda markup: _cleaned(_with_pictures(markup, pictures))},
     )
     style = (TEMPLATES / "lesson.css").read_text(encoding="utf-8")
     values = {"policy": POLICY, "version": __version__, "lesson_style": style, "index": index}
     executed = nbformat.read(notebook, as_version=4)
     strip_widgets(executed)  # the page has no scripts: it shows their pictures
+    _add_glossary(executed)
     executed.metadata["title"] = _title(notebook)
     body, _ = exporter.from_notebook_node(executed, resources=values)
     return write_text(notebook.with_suffix(".html"), _accessible(body))
+
+
+def _with_pictures(markup: object, folder: Path) -> str:
+    """The HTML of a notebook with the diagrams of a folder in the text itself."""
+    text = markup.decode() if isinstance(markup, bytes) else str(markup)
+
+    def embedded(match: re.Match[str]) -> str:
+        file = folder / f"{match[1]}.svg"
+        if not file.is_file():
+            return match[0]
+        return f'src="data:image/svg+xml;base64,{base64.b64encode(file.read_bytes()).decode()}"'
+
+    return re.sub(rf'src="{PICTURES}/([\w-]+)\.svg"', embedded, text)
+
+
+def glossary() -> dict[str, tuple[str, str]]:
+    """The terms that lessons explain: the anchor of each -> the term and its explanation."""
+    parts = (NOTEBOOKS / GLOSSARY).read_text(encoding="utf-8").split("\n### ")[1:]
+    entries = [(term, text.strip()) for term, _, text in (part.partition("\n") for part in parts)]
+    return {
+        re.sub(r"[^\w -]", "", term).lower().replace(" ", "-"): (term, text)
+        for term, text in entries
+    }
+
+
+def _add_glossary(notebook: Any) -> None:
+    """Add the terms that the notebook links to at its end, so that the page needs no other file."""
+    import nbformat
+
+    linked = set()
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            linked |= set(re.findall(rf"\]\({re.escape(GLOSSARY)}#([\w-]+)", cell.source))
+            cell.source = cell.source.replace(f"]({GLOSSARY}#", "](#")
+    known = {anchor: entry for anchor, entry in glossary().items() if anchor in linked}
+    entries = [
+        f'<h3 id="{anchor}">{html.escape(term)}</h3>\n\n{text}'
+        for anchor, (term, text) in known.items()
+    ]
+    if entries:
+        source = "\n\n".join(["## Glossary", *entries])
+        notebook.cells.append(nbformat.v4.new_markdown_cell(source))
 
 
 def _cleaned(markup: object) -> str:
@@ -109,7 +159,7 @@ def _cleaned(markup: object) -> str:
         strip=True,
         css_sanitizer=CSSSanitizer(allowed_css_properties=STYLES.split()),
     )
-    return cleaner.clean(markup.decode() if isinstance(markup, bytes) else str(markup))
+    return cleaner.clean(str(markup))
 
 
 def _allowed(tag: str, name: str, value: str) -> bool:
