@@ -234,7 +234,7 @@ def _seconds(given: Any) -> float | None:
 def _date(given: Any) -> str:
     """A date as papermill writes it, 2026-11-22T10:00:00.123+00:00, cut to the second."""
     if given and not (isinstance(given, str) and DATE.fullmatch(given)):
-        raise ValueError(f"its date is {given!r:.40}; needs the form 2026-11-22T10:00:00")
+        raise ValueError("its date is not of the form 2026-11-22T10:00:00")
     return given[:19].replace("T", " ") if given else ""
 
 
