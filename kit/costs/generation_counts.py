@@ -138,9 +138,7 @@ def count_generation(
     def cost(tokens: int, before: int) -> PhaseCost:
         """Reading this many tokens of each text, after `before` tokens in the cache."""
         cache = blank.cache(batch_size, before + tokens)
-        cache.length = (
-            before  # as if `before` tokens had been read: on "meta" their values are moot
-        )
+        cache.length = before  # as if these had been read: on "meta" their values are moot
         flops = FlopCounter()
         ids = torch.zeros(batch_size, tokens, dtype=torch.long, device="meta")
         with torch.no_grad(), flops.counter:

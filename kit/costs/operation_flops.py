@@ -19,16 +19,8 @@ FUSED_ATTENTION = (
     "_scaled_dot_product_cudnn_attention",
 )
 
-PRODUCTS = (
-    "mm",
-    "addmm",
-    "bmm",
-    "baddbmm",
-    "mv",
-    "addmv",
-    "dot",
-    "vdot",
-)  # also of complex numbers
+# Products of matrices and vectors, also of complex numbers.
+PRODUCTS = ("mm", "addmm", "bmm", "baddbmm", "mv", "addmv", "dot", "vdot")
 
 # Words in the names of operations that do more than elementwise work. Without a formula, such an
 # operation is listed as not counted. So is any operation that is not PyTorch's own.
@@ -37,20 +29,16 @@ HEAVY = re.compile(
     r"transformer|cdist|pdist|euclidean|fft|linalg|cholesky|lu|qr|ormqr|eig|svd|lstsq|solve)(_|$)"
 )
 ITSELF = "(itself)"  # among the layers: what the model computes outside its children
-LIGHT = {
-    "linalg_vector_norm",
-    "linalg_cross",
-    "_linalg_check_errors",
-}  # their names match HEAVY, but their work is elementwise
+# The names of these match HEAVY, but their work is elementwise.
+LIGHT = {"linalg_vector_norm", "linalg_cross", "_linalg_check_errors"}
 
 
 class FlopCounter:
     """PyTorch's FLOP counter with more formulas, which also counts what a causal mask skips."""
 
     def __init__(self) -> None:
-        from torch.utils import (
-            flop_counter as f,
-        )  # imported here: slow, and most programs count nothing
+        # Imported here: it is slow, and most programs count nothing.
+        from torch.utils import flop_counter as f
 
         aten = torch.ops.aten
         formulas: dict[Any, Any] = {
@@ -181,10 +169,8 @@ def _trilinear(
     early = summed & missing[2]  # the third factor lacks them: the first product sums over them
     pair = set(size) - (missing[0] & missing[1])
     rest = set(size) - early
-    work = 0
-    for dims, over in ((pair, early), (rest, summed - early)):
-        work += 2 * prod(size[d] for d in dims) if over else 0
-    return work
+    both = ((pair, early), (rest, summed - early))
+    return sum(2 * prod(size[d] for d in dims) for dims, over in both if over)
 
 
 def _spread(shape: Any, missing: set[int]) -> list[int]:

@@ -141,21 +141,19 @@ class RunCost(Result):
         verb = "reached" if self.reached else "missed"
         to_target = self.seconds_to_target
         when = f" (validation reached it after {words(to_target, 's')})" if to_target else ""
+        of = self.training_energy.of
+        energy = f"Energy of the {of}." if of else "No energy counter can be read here."
         caption = (
             f"{count.model} on {h.workload}, {h.precision}, technique {self.technique}, batches "
             f"of {b.batch_size}, {self.latency.conditions}. {h.steps:,} steps, then "
             f"{self.score.mean} {self.score.measure} on {self.score.n:,} test examples: target "
             f"{words(self.target, '%')} {verb}{when}. A step takes {b.time_ratio} the time of a "
             f"prediction of the same batch, the whole training {self.whole_run_time_ratio} that "
-            f"of one example alone ({self.latency.median}). {self._energy_source()}"
+            f"of one example alone ({self.latency.median}). {energy}"
             f"{self.peaks.renewals if self.peaks else ''}"
         )
         header = ("", "the whole training", "one step", "one prediction")
         return Table(header, rows, caption)
-
-    def _energy_source(self) -> str:
-        of = self.training_energy.of
-        return f"Energy of the {of}." if of else "No energy counter can be read here."
 
     def to_dict(self) -> dict[str, Any]:
         """One row of a table of experiments: the costs of both, their ratios, the score."""
@@ -311,10 +309,8 @@ def energy_per_call(
         call()
     if probe.joules is None:
         return probe
-    calls, end = (
-        0,
-        time.perf_counter() + budget_s,
-    )  # counters update every millisecond at most, so one call is too short
+    # Counters update every millisecond at most, so one call is too short.
+    calls, end = 0, time.perf_counter() + budget_s
     with metered(device) as meter:
         while not calls or time.perf_counter() < end:  # at least one, on a busy machine too
             call()

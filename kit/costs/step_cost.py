@@ -5,8 +5,8 @@ FLOPs and bytes are counted. Times are measured in the same rounds.
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -223,15 +223,11 @@ def step_cost(
     check_learns(model)
     narrow = PRECISIONS[precision]
 
-    def cast() -> AbstractContextManager[Any]:
-        return casting(inputs.device, narrow)
-
+    cast = partial(casting, inputs.device, narrow)
     with cast():
         learner, _ = training_copy(model, inputs)  # `count` reports layers that cannot train on one
         server = copy_model(learner).eval() if served is None else served
-        output_tensor(
-            predict(server, inputs), server
-        )  # raises if no loss can be computed from the outputs
+        output_tensor(predict(server, inputs), server)  # raises if no loss can be computed from it
     update = optimizer_for(learner, optimizer, lr=1e-4)  # small: the loss must stay finite
 
     def infer(_: Any) -> Tensor:
@@ -246,9 +242,6 @@ def step_cost(
         update.step()
         update.zero_grad()  # quick, but part of every step: `step` begins with it
 
-    def backward(loss: Tensor) -> None:
-        loss.backward()
-
     # Prediction and step each run twice in a round, and the second time counts. After a call of
     # its own kind, a call finds its code and data in the caches, as in service or in training.
     parts = {
@@ -256,7 +249,7 @@ def step_cost(
         "predict": infer,
         "first step": lambda _: step(learner, update, inputs, targets, workload.loss, narrow),
         "forward": forward,
-        "backward": backward,
+        "backward": Tensor.backward,
         "optimizer": apply,
     }
     with cast():

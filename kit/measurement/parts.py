@@ -114,10 +114,8 @@ def measure_parts(
         first = _round(parts, watch)
         # Two rounds at least: without a second one, nothing shows whether the times still fall.
         warm = [_round(parts, watch) for _ in range(2)]
-        if (
-            steady := 2 * WINDOW * np.sum(warm[0]) > budget_s
-        ):  # slow: rounds matter more than warm-up
-            steady = np.sum(warm[1]) > SETTLED * np.sum(warm[0])
+        if 2 * WINDOW * np.sum(warm[0]) > budget_s:  # slow: rounds matter more than warm-up
+            steady = bool(np.sum(warm[1]) > SETTLED * np.sum(warm[0]))
         else:
             warm += [_round(parts, watch) for _ in range(WINDOW - len(warm))]
             while not (steady := _settled(warm)) and np.sum(warm) < budget_s:
@@ -129,14 +127,11 @@ def measure_parts(
     spent = np.sum(warm, axis=0)
     # Each block is one call (the 1 below), because a part that needs another cannot repeat alone.
     # So the clock and the waiting count in full: parts of a few µs look too large.
-    return Parts(
-        {
-            name: Measurement(
-                name, tuple(taken[:, i]), 1, first[i], spent[i], bool(steady), conditions
-            )
-            for i, name in enumerate(parts)
-        }
-    )
+    measured = {
+        name: Measurement(name, tuple(taken[:, i]), 1, first[i], spent[i], steady, conditions)
+        for i, name in enumerate(parts)
+    }
+    return Parts(measured)
 
 
 def _round(parts: Mapping[str, Callable[[Any], Any]], watch: Stopwatch) -> np.ndarray:

@@ -21,14 +21,7 @@ from kit.core.units import words
 from kit.measurement.conditions import Observer, compile_time
 from kit.measurement.memory import peak_bytes
 from kit.measurement.roofline import Peaks, impossible
-from kit.measurement.stopwatch import (
-    Call,
-    Stopwatch,
-    check_call,
-    labelled,
-    no_collection,
-    warm_up,
-)
+from kit.measurement.stopwatch import Call, Stopwatch, check_call, labelled, no_collection, warm_up
 from kit.measurement.timing import Measurement, measure
 from kit.plots import Picture, Table, lines
 

@@ -13,12 +13,7 @@ from kit.core.checks import check_budget
 from kit.core.correlated_samples import SHOWS_ORDER, autocorrelation, effective_samples
 from kit.core.errors import BadValue, NotEnoughSamples
 from kit.core.results import Result
-from kit.core.statistics import (
-    Estimate,
-    median,
-    percentile,
-    samples_needed,
-)
+from kit.core.statistics import Estimate, median, percentile, samples_needed
 from kit.core.units import words
 from kit.measurement.conditions import Conditions, Observer, compile_time
 from kit.measurement.memory import Flush, peak_bytes

@@ -109,9 +109,7 @@ def lines(
     if level:
         pane.axhline(level[1], color="black", linestyle="--", linewidth=1, label=level[0])
     if all(isinstance(v, int) for xs, _ in series.values() for v in xs):
-        pane.xaxis.set_major_locator(
-            _few_ticks(whole=True)
-        )  # counts of steps or examples are whole
+        pane.xaxis.set_major_locator(_few_ticks(whole=True))  # counts of steps, say, are whole
     if "x" in log:
         _ticks_at(pane, sorted({v for xs, _ in series.values() for v in xs}))
     if "y" in log:

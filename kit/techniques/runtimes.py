@@ -111,10 +111,8 @@ def load_executorch(data: bytes) -> Answer:
     execute = method.execute
 
     def answer(inputs: Tensor) -> Tensor:
-        if len(inputs) == 1:
-            return execute([inputs])[
-                0
-            ].clone()  # the next call overwrites the memory of this output
-        return torch.cat([execute([one])[0].clone() for one in inputs.split(1)])
+        # Each output is copied: the next call overwrites its memory.
+        answers = [execute([one])[0].clone() for one in inputs.split(1)]
+        return answers[0] if len(answers) == 1 else torch.cat(answers)
 
     return answer
