@@ -148,13 +148,8 @@ class Chat(anywidget.AnyWidget):
             self._writing.release()  # first: a page that sees the end may ask for the next
             bursts.send()
             self._runs += 1  # so that the same error twice is a change, which the page shows
-            end = {
-                "prompt": bursts.prompt,
-                "pieces": bursts.pieces,
-                "sentence": sentence,
-                "error": error,
-            }
-            self.ended = {"run": self._runs, **end}
+            written = {"prompt": bursts.prompt, "pieces": bursts.pieces}
+            self.ended = {"run": self._runs, **written, "sentence": sentence, "error": error}
 
     def _written(self, given: dict[str, Any], bursts: _Bursts) -> Generation:
         """What `generate` returns; only the part written so far if you press Stop."""

@@ -8,7 +8,7 @@ import operator
 import re
 import tomllib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from numbers import Real
 from pathlib import Path
@@ -20,12 +20,8 @@ from kit.core.statistics import Estimate
 from kit.core.units import digits
 from kit.plots import Table
 
-HOLDS, ONLY_IF, DOES_NOT, CANNOT_TELL = (
-    "holds here",
-    "holds only if",
-    "does not hold here",
-    "cannot tell",
-)
+HOLDS, ONLY_IF = "holds here", "holds only if"
+DOES_NOT, CANNOT_TELL = "does not hold here", "cannot tell"
 COLOURS = {HOLDS: "#009E73", ONLY_IF: "#E69F00", DOES_NOT: "#D55E00", CANNOT_TELL: "#888888"}
 CELL = "text-align:left;padding:.3em .6em"
 INTERVAL = re.compile(r"\bwith (its|an) interval\b")
@@ -44,13 +40,13 @@ class Claim:
 
     id: str
     claim: str
-    said_by: tuple[str, ...]
-    lessons: tuple[str, ...]
+    said_by: list[str]
+    lessons: list[str]
     holds: dict[str, str]
     measures: dict[str, str]
     stops: str
-    everywhere: dict[str, str]
-    only_if: str
+    everywhere: dict[str, str] = field(default_factory=dict)
+    only_if: str = ""
 
     @property
     def conditions(self) -> dict[str, str]:
@@ -67,23 +63,11 @@ def ledger() -> dict[str, Claim]:
     """All claims by id.
 
     >>> len(ledger()), ledger()["01"].lessons
-    (38, ('01',))
+    (38, ['01'])
     """
     text = Path(__file__).with_suffix(".toml").read_text(encoding="utf-8")
-    return {
-        id: Claim(
-            id=id,
-            claim=entry["claim"],
-            said_by=tuple(entry["said_by"]),
-            lessons=tuple(entry["lessons"]),
-            holds=entry["holds"],
-            measures=entry["measures"],
-            stops=entry["stops"],
-            everywhere=entry.get("everywhere", {}),
-            only_if=entry.get("only_if", ""),
-        )
-        for id, entry in tomllib.loads(text)["claims"].items()
-    }
+    claims: dict[str, dict[str, Any]] = tomllib.loads(text)["claims"]
+    return {id: Claim(id, **entry) for id, entry in claims.items()}
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ import anywidget
 import traitlets
 from ipywidgets import DOMWidget
 
+from kit.core.checks import is_whole
 from kit.core.errors import BadValue
 from kit.core.results import RECORDING
 from kit.core.units import digits, words
@@ -154,7 +155,7 @@ def _is_box(values: Sequence[Any]) -> bool:
 
 def _control(name: str, values: Sequence[Any]) -> dict[str, Any]:
     """A slider over the values, or a checkbox if they are True and False."""
-    texts = [f"{v:,}" if isinstance(v, int) and not isinstance(v, bool) else str(v) for v in values]
+    texts = [f"{v:,}" if is_whole(v) else str(v) for v in values]
     return {"label": name.replace("_", " "), "texts": texts, "box": _is_box(values)}
 
 

@@ -159,7 +159,7 @@ def _verdicts(given: Counter[str]) -> str:
     return "; ".join(counts[:MOST_VERDICTS] + ["…"] * (len(counts) > MOST_VERDICTS))
 
 
-def _lesson_names(lessons: tuple[str, ...]) -> str:
+def _lesson_names(lessons: list[str]) -> str:
     numbers = [name for name in lessons if name.isdigit()]
     places = [f"lesson{'s' * (len(numbers) > 1)} {', '.join(numbers)}"] if numbers else []
     return " and ".join(places + [name for name in lessons if not name.isdigit()])

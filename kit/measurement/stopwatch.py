@@ -90,7 +90,7 @@ class Stopwatch:
     def empty_s(self) -> float:
         """Seconds that timing an empty call takes: the overhead of the stopwatch itself."""
         # The median, because the first ones are slower.
-        return float(np.median([self.time(_nothing) for _ in range(100)]))
+        return float(np.median([self.time(lambda: None) for _ in range(100)]))
 
     def resolution_s(self) -> float:
         """The smallest step seen between two readings of the clock; 0 if it stood still."""
@@ -98,10 +98,6 @@ class Stopwatch:
         readings = np.array([self.clock() for _ in range(200)])
         steps = np.diff(readings)
         return float(min(steps[steps > 0], default=0.0))
-
-
-def _nothing() -> None:
-    pass
 
 
 def check_call(

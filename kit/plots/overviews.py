@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from kit.core.units import words
-from kit.plots.pictures import COLOURS, MARKERS, Picture, axes, log_ticks
+from kit.plots.pictures import COLOURS, MARKERS, Picture, axes, log_ticks, style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -38,7 +38,8 @@ def dots(
         (name, value) of a dashed vertical line.
     """
     figure, (pane,) = axes(width=7.2, height=1.0 + 0.32 * len(rows))
-    _dotted(pane, list(rows.values()), COLOURS[0])
+    for row, (value, low, high) in enumerate(rows.values()):
+        pane.errorbar(value, row, xerr=_reach(value, low, high), capsize=3, **style(0))
     pane.set_yticks(range(len(rows)), list(rows))
     _finish(pane, quantity, unit, log, len(rows))
     if level:
@@ -98,15 +99,8 @@ def scatter(
     """
     figure, (pane,) = axes(width=8.0, height=3.8)
     for i, (name, (at, (value, low, high))) in enumerate(points.items()):
-        pane.errorbar(
-            at,
-            value,
-            yerr=_reach(value, low, high),
-            fmt=MARKERS[i % len(MARKERS)],
-            color=COLOURS[i % len(COLOURS)],
-            capsize=3,
-            label=name,
-        )
+        error, look = _reach(value, low, high), {**style(i), "linestyle": "none"}
+        pane.errorbar(at, value, yerr=error, capsize=3, label=name, **look)
     if front:
         best = [points[name] for name in front]
         pane.step(
@@ -226,12 +220,6 @@ def _reach(value: float, low: float | None, high: float | None) -> list[list[flo
     """The lengths of an error bar down and up; 0 towards an unknown end."""
     down, up = (value if e is None or not math.isfinite(e) else e for e in (low, high))
     return [[max(0.0, value - down)], [max(0.0, up - value)]]
-
-
-def _dotted(pane: Axes, rows: Sequence[Interval], colour: str) -> None:
-    for row, (value, low, high) in enumerate(rows):
-        error = _reach(value, low, high)
-        pane.errorbar(value, row, xerr=error, fmt=MARKERS[0], color=colour, capsize=3)
 
 
 def _finish(

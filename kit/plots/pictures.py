@@ -9,6 +9,8 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from kit.core.tables import figure_html
 from kit.core.units import words
 
@@ -47,6 +49,11 @@ class Picture:
         alt = html.escape(f"{self.caption} {self.details}".strip())
         source = f"data:image/png;base64,{data}"
         return figure_html(f'<img alt="{alt}" style="max-width:100%" src="{source}">', self.caption)
+
+
+def style(i: int) -> dict[str, Any]:
+    """The colour and the marker of the i-th series or point."""
+    return {"color": COLOURS[i % len(COLOURS)], "marker": MARKERS[i % len(MARKERS)]}
 
 
 def axes(width: float = 6.4, height: float = 3.4, columns: int = 1) -> tuple[Figure, list[Axes]]:
@@ -95,17 +102,13 @@ def lines(
     """
     figure, (pane,) = axes()
     for i, (name, (xs, ys)) in enumerate(series.items()):
-        style: dict[str, Any] = {"color": COLOURS[i % len(COLOURS)], "label": name}
-        marker = MARKERS[i % len(MARKERS)] if marks else None
+        look = {**style(i), "label": name, **({} if marks else {"marker": None})}
         if bands and name in bands:
             low, high = bands[name]
-            error = [
-                [v - b for v, b in zip(ys, low, strict=True)],
-                [b - v for v, b in zip(ys, high, strict=True)],
-            ]
-            pane.errorbar(xs, ys, yerr=error, marker=marker, capsize=3, **style)
+            error = [np.subtract(ys, low), np.subtract(high, ys)]
+            pane.errorbar(xs, ys, yerr=error, capsize=3, **look)
         else:
-            pane.plot(xs, ys, marker=marker, linewidth=1.5, **style)
+            pane.plot(xs, ys, **look)
     if level:
         pane.axhline(level[1], color="black", linestyle="--", linewidth=1, label=level[0])
     if all(isinstance(v, int) for xs, _ in series.values() for v in xs):
@@ -177,16 +180,11 @@ def bars(
     pane.margins(x=0.15)
     pane.grid(visible=False, axis="y")
     pane.set(xlabel=quantity)
-    _scaled_ticks(pane, unit)
+    pane.xaxis.set_major_formatter(lambda value, _: words(value, unit))  # "10.0 µs", not 1e-5
+    pane.xaxis.set_major_locator(_few_ticks())
     if len(parts) > 1:
         pane.legend(frameon=False, ncols=len(parts), loc="lower left", bbox_to_anchor=(0, 1))
     return Picture(figure, caption)
-
-
-def _scaled_ticks(pane: Axes, unit: str) -> None:
-    """Writes tick labels in words: "10.0 µs", not 1e-5."""
-    pane.xaxis.set_major_formatter(lambda value, _: words(value, unit))
-    pane.xaxis.set_major_locator(_few_ticks())
 
 
 def _few_ticks(whole: bool = False) -> Any:
@@ -240,23 +238,13 @@ def roofline(
         label = f"{name}: {words(peak, 'FLOP/s')}"
         pane.plot(xs, roof, color=COLOURS[-1 - i], linewidth=1.5, label=label)
     if cache and cache > bandwidth:
-        highest = max(peaks.values())
-        ends = [xs[0], highest / cache]
-        label = f"last cache: {words(cache, 'B/s')}"
-        pane.plot(
-            ends, [cache * x for x in ends], "--", color="#555555", linewidth=1.2, label=label
-        )
+        ends = [xs[0], max(peaks.values()) / cache]
+        roof, label = [cache * x for x in ends], f"last cache: {words(cache, 'B/s')}"
+        pane.plot(ends, roof, "--", color="#555555", linewidth=1.2, label=label)
     for i, (name, (intensity, rate)) in enumerate(points.items()):
-        pane.plot(
-            intensity,
-            rate,
-            MARKERS[i % len(MARKERS)],
-            color=COLOURS[i % len(COLOURS)],
-            markerfacecolor="none" if name in hollow else None,
-            markersize=8,
-            linestyle="none",
-            label=name,
-        )
+        fill = "none" if name in hollow else None
+        look = {**style(i), "markerfacecolor": fill, "markersize": 8, "linestyle": "none"}
+        pane.plot(intensity, rate, label=name, **look)
     pane.set_xscale("log")
     pane.set_yscale("log")
     pane.set(xlabel="work per byte moved (FLOP/byte)", ylabel="work per second (FLOP/s)")

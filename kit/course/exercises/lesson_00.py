@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from kit.core.checks import is_number
 from kit.core.errors import KitError
 from kit.course.exercises.registry import exercise, hint_for_number
 
@@ -33,7 +34,7 @@ def intensity(answer: Callable[[int, int], float]) -> str | None:
     """Write a function of width and batch: FLOPs ÷ (bytes of weights, inputs and outputs)."""
     for width, batch in ((64, 1), (512, 32), (1000, 7)):
         given, wanted = answer(width, batch), layer_intensity(width, batch)
-        if not isinstance(given, (int, float)):
+        if not is_number(given):
             raise KitError(f"it returned {given!r}, not a number")
         mistakes = {
             wanted / 2: "It should be twice as much: a multiply-add is 2 FLOPs.",

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from kit.core.checks import is_number, is_whole
 from kit.core.errors import KitError
 from kit.course.exercises.registry import exercise, near
 from kit.loadgen import ScenarioResult
@@ -15,12 +16,10 @@ RATE, CALL_S, QUERY_S, TARGET_S = 5_000, 1e-3, 1e-4, 6e-3  # of the exercise on 
 @exercise("04-in-system")
 def in_system(answer: Any) -> str | None:
     """L = λ·W: a run has an arrival_rate and a mean_latency_s. Give (run, their product)."""
-    if not (
-        isinstance(answer, tuple) and len(answer) == 2 and isinstance(answer[0], ScenarioResult)
-    ):
+    run, number = answer if isinstance(answer, tuple) and len(answer) == 2 else (None, None)
+    if not isinstance(run, ScenarioResult):
         return "Give two things: (run, number). The run is a result of kit.loadgen."
-    run, number = answer
-    if not isinstance(number, (int, float)):
+    if not is_number(number):
         return f"The second of the two must be a number; it is {number!r}."
     if run.answered < run.n:
         return "Not all of its queries were answered, and the law needs that all of them are."
@@ -39,7 +38,7 @@ def in_system(answer: Any) -> str | None:
 @exercise("04-full-batch")
 def full_batch(answer: int) -> str | None:
     """A small batch cannot keep up; in a large one the first query waits for the last. Try 10."""
-    if isinstance(answer, bool) or not isinstance(answer, int) or not 1 <= answer <= 5_000:
+    if not is_whole(answer) or not 1 <= answer <= 5_000:
         return "Give a batch size: a whole number from 1 to 5,000."
     busy = RATE / answer * (CALL_S + answer * QUERY_S)
     if busy >= 1:

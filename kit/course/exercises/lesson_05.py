@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 
+from kit.core.checks import is_number
 from kit.core.errors import KitError
 from kit.course.exercises.registry import exercise, hint_for_number, near
 
@@ -68,8 +69,7 @@ def crossover(answer: Callable[[float, float, float], float | None]) -> str | No
             given = answer(extra_s, cpu_rate, rate)
         except (ZeroDivisionError, ValueError):
             given = math.nan
-        hint = _crossover_hint(given, wanted, extra_s, cpu_rate)
-        if hint:
+        if hint := _crossover_hint(given, wanted, extra_s, cpu_rate):
             return f"For crossover({extra_s:g}, {cpu_rate:g}, {rate:g}): {hint}"
     return None
 
@@ -83,7 +83,7 @@ def _crossover_hint(
         return None if given is None else never
     if given is None:
         return "it returned None, but a faster chip does catch up."
-    if isinstance(given, complex) or not isinstance(given, (int, float)):
+    if not is_number(given):
         raise KitError(f"it returned {given!r}, not a number")
     if near(given, wanted, within=1e-6):
         return None

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from kit.core.checks import is_number
 from kit.core.errors import KitError
 from kit.course.exercises.registry import exercise
 from kit.data import Split
@@ -72,7 +73,7 @@ def rate(answer: Callable[[int, int, int], float]) -> str | None:
     """First (step + 1) / warmup; then 0.1 + 0.9 · (1 + cos(π · t)) / 2, with t from 0 to 1."""
     for total, warmup in ((100, 10), (30, 0)):
         given = [answer(step, total, warmup) for step in range(total)]
-        if not all(isinstance(share, (int, float)) for share in given):
+        if not all(is_number(share) for share in given):
             return f"It must return a number; for step 0 it returned {given[0]!r}."
         if warmup and given[0] == 0:
             return "The first step has a rate of 0, so it learns nothing. Begin at 1 / warmup."

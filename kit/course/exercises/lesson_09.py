@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from kit.core.checks import is_number
 from kit.core.errors import KitError
 from kit.course.exercises.registry import exercise, hint_for_number
 from kit.inference import judge
@@ -37,7 +38,7 @@ def gigabytes(answer: float) -> str | None:
 @exercise("09-prune")
 def prune(answer: Any) -> str | None:
     """The file shrinks with the square of the share that you keep; the score stays for a while."""
-    if isinstance(answer, bool) or not isinstance(answer, (int, float)) or not 0 < answer < 1:
+    if not is_number(answer) or not 0 < answer < 1:
         return f"Give a share between 0 and 1; the answer is {answer!r}."
     try:
         smaller, lost = _pruned_and_trained(float(answer))
@@ -75,8 +76,7 @@ def rounding(answer: Callable[[Tensor, int], Tensor]) -> str | None:
             return f"It must return a tensor of the shape {tuple(weights.shape)}."
         if not given.isfinite().all():
             return "A row of zeros gives NaN, because its scale is 0. Keep the scale above 0."
-        hint = _rounding_hint(given, weights, bits)
-        if hint:
+        if hint := _rounding_hint(given, weights, bits):
             return hint
     return None
 

@@ -10,23 +10,17 @@ from collections.abc import Callable, Mapping
 from functools import wraps
 from typing import Any
 
+from kit.core.checks import is_number, is_whole
+
 Exercise = Callable[..., str | None]
 EXERCISES: dict[str, Exercise] = {}  # by id, in the order of the lessons
-
-
-def _is_number(answer: object) -> bool:
-    return isinstance(answer, (int, float)) and not isinstance(answer, bool)
-
-
-def _is_whole(answer: object) -> bool:
-    return isinstance(answer, int) and not isinstance(answer, bool)
 
 
 # What an exercise may need: the test for it, and the hint for an answer that fails the test.
 NEEDS: dict[str, tuple[Callable[[object], bool], str]] = {
     "function": (callable, "Give the function itself, without calling it."),
-    "number": (_is_number, "Give a number; the answer is {answer!r}."),
-    "whole number": (_is_whole, "Give a whole number; the answer is {answer!r}."),
+    "number": (is_number, "Give a number; the answer is {answer!r}."),
+    "whole number": (is_whole, "Give a whole number; the answer is {answer!r}."),
     "share": (
         lambda answer: isinstance(answer, float),
         "Give a share from 0 to 1, as a float; the answer is {answer!r}.",
