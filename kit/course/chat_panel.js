@@ -100,9 +100,7 @@ function controls(model, el) {
 }
 
 function render({ model, el }) {
-  el.classList.add("kit-chat");
-  // A key is for the panel: JupyterLab would take an x for "cut this cell".
-  el.addEventListener("keydown", (event) => event.stopPropagation());
+  asPanel(el, "kit-chat");
   el.innerHTML = FACE;
   const [write, stop, text, given, fresh, cursor, wait, strip, status] = [
     ...["write", "stop", "text", "given", "new", "cursor", "wait", "strip", "status"],

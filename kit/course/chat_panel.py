@@ -9,20 +9,18 @@ The panel shows what `kit.generate` does, and when. In slow motion it replays me
 from __future__ import annotations
 
 import html
-import pathlib
 import threading
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
-import anywidget
 import traitlets
 from torch import Tensor, nn
 
 from kit import devices
 from kit.core.errors import BadValue, KitError, UnknownName
 from kit.core.units import digits, words
-from kit.course.panels import shown_with
+from kit.course.panels import CoursePanel, shown_with
 from kit.data import Text
 from kit.inference import Generation, generate
 
@@ -60,11 +58,9 @@ class _Bursts:
         self._sent = len(self.pieces)
 
 
-class Chat(anywidget.AnyWidget):
+class Chat(CoursePanel):
     """A prompt, settings and the text; `.last` is the last `Generation`, or None."""
 
-    _esm = pathlib.Path(__file__).with_suffix(".js")
-    _css = pathlib.Path(__file__).with_suffix(".css")
     names = traitlets.List(traitlets.Unicode()).tag(sync=True)  # of the models
     settings = traitlets.Dict().tag(sync=True)  # of the last text
     reader = traitlets.Float().tag(sync=True)  # characters per second

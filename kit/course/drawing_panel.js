@@ -35,8 +35,8 @@ function sheet(canvas, pixels) {
 }
 
 function render({ model, el }) {
-  const help = `kit-${Math.random().toString(36).slice(2)}`; // no other pad has it
-  el.classList.add("kit-pad");
+  const help = ownId();
+  asPanel(el, "kit-pad");
   el.innerHTML = `
     <div class="kit-pad-title">Draw a digit</div>
     <div class="kit-pad-paper">
@@ -48,8 +48,6 @@ function render({ model, el }) {
       puts the pen down or lifts it, Delete clears.</div>
     <button type="button" aria-label="Clear the drawing">Clear</button>
     <div class="kit-pad-status" role="status"></div>`;
-  // A key is for the panel: JupyterLab would take an x for "cut this cell".
-  el.addEventListener("keydown", (event) => event.stopPropagation());
   const canvas = el.querySelector("canvas");
   const shown = sheet(canvas, CANVAS * Math.ceil(window.devicePixelRatio || 1));
   const sent = sheet(document.createElement("canvas"), BITMAP);

@@ -13,11 +13,9 @@ from __future__ import annotations
 import base64
 import html
 import io
-import pathlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-import anywidget
 import ipywidgets
 import numpy as np
 import torch
@@ -27,6 +25,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.ndimage import distance_transform_edt
 from torch import Tensor, nn
 
+from kit.course.panels import CoursePanel
 from kit.inference import device_of, predict
 
 BITMAP = 128  # pixels per side of what the pad sends; the same as in drawing_panel.js
@@ -192,11 +191,9 @@ def picture_html(image: Tensor, answers: Mapping[str, Sequence[float]], note: st
     )
 
 
-class Pad(anywidget.AnyWidget):
+class Pad(CoursePanel):
     """A square to draw on with mouse, pen or finger; `drawing` follows ten times a second."""
 
-    _esm = pathlib.Path(__file__).with_suffix(".js")
-    _css = pathlib.Path(__file__).with_suffix(".css")
     # One bit per pixel; what a browser sends arrives as a memoryview.
     bitmap = traitlets.Bytes(bytes(BITMAP * BITMAP // 8)).tag(
         sync=True, from_json=lambda sent, _: bytes(sent)

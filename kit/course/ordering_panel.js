@@ -1,5 +1,4 @@
 // The ordering panel: a list whose items go up and down by button, arrow key, mouse or finger.
-const make = (tag, properties = {}) => Object.assign(document.createElement(tag), properties);
 
 // One item: its name between a grip and two buttons.
 function item(name) {
@@ -22,9 +21,7 @@ function render({ model, el }) {
   const status = make("span", { role: "status" });
   const foot = make("div", { className: "foot" });
   foot.append(confirm, status);
-  el.classList.add("kit-order");
-  // A key is for the panel: JupyterLab would take an x for "cut this cell".
-  el.addEventListener("keydown", (event) => event.stopPropagation());
+  asPanel(el, "kit-order");
   el.append(
     make("div", { className: "question", textContent: question }),
     make("div", { textContent: "Drag the items, press ▲ or ▼, or use the arrow keys on these buttons." }),

@@ -9,19 +9,17 @@ from __future__ import annotations
 
 import html
 import math
-import pathlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import anywidget
 import traitlets
 
 from kit.core.errors import BadValue, UnknownName
 from kit.core.results import Result
 from kit.core.statistics import Estimate
 from kit.core.units import words
-from kit.course.panels import FOR_READERS, YOURS, is_recording, shown_with
+from kit.course.panels import FOR_READERS, YOURS, CoursePanel, is_recording, shown_with
 from kit.plots import Table
 
 LARGEST, SMALLEST = "largest", "smallest"
@@ -114,11 +112,9 @@ def _off(place: int, low: int, high: int) -> str:
     return f"{low - place} too high" if place < low else f"{place - high} too low"
 
 
-class Order(anywidget.AnyWidget):
+class Order(CoursePanel):
     """A list to put in order; `.value` is None until you move an item or confirm."""
 
-    _esm = pathlib.Path(__file__).with_suffix(".js")
-    _css = pathlib.Path(__file__).with_suffix(".css")
     names = traitlets.List(traitlets.Unicode()).tag(sync=True)
     question = traitlets.Unicode().tag(sync=True)
     value = traitlets.Tuple(default_value=None, allow_none=True).tag(sync=True)

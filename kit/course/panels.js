@@ -1,7 +1,5 @@
 // Sliders and checkboxes, and the picture that follows them. The controls are the browser's own, so
 // that keys, touch and screen readers work: a slider speaks its value, not the position of its knob.
-const make = (tag, properties = {}) => Object.assign(document.createElement(tag), properties);
-const ownId = () => `kit-${Math.random().toString(36).slice(2)}`; // no other control has it
 
 // One row: label, control, value. `move(index)` is called when the reader has chosen another value.
 function control({ label, texts, box }, index, move) {
@@ -32,9 +30,7 @@ function control({ label, texts, box }, index, move) {
 }
 
 function render({ model, el }) {
-  el.classList.add("kit-panel");
-  // A key is for the panel: JupyterLab would take an x for "cut this cell".
-  el.addEventListener("keydown", (event) => event.stopPropagation());
+  asPanel(el, "kit-panel");
   const question = model.get("question");
   if (question) el.append(make("div", { className: "question", textContent: question }));
   const rows = model.get("controls").map((one, i) =>

@@ -7,6 +7,7 @@ web page of an executed notebook shows the HTML.
 from __future__ import annotations
 
 import html
+import inspect
 import math
 import os
 import pathlib
@@ -38,11 +39,21 @@ def shown_with(widget: DOMWidget, fallback: str, text: str) -> dict[str, Any]:
     return {**view, "text/html": fallback, "text/plain": text}
 
 
-class Sliders(anywidget.AnyWidget):
+class CoursePanel(anywidget.AnyWidget):
+    """A widget whose code and style stand beside its Python file, after what all panels share."""
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        if CoursePanel in cls.__bases__:  # not the classes that traitlets derives for each panel
+            own = pathlib.Path(inspect.getfile(cls))
+            for trait, suffix in (("_esm", ".js"), ("_css", ".css")):
+                files = own.with_name(f"panel_base{suffix}"), own.with_suffix(suffix)
+                setattr(cls, trait, "".join(file.read_text(encoding="utf-8") for file in files))
+        super().__init_subclass__(**options)
+
+
+class Sliders(CoursePanel):
     """A question, then the browser's own sliders and checkboxes, then a picture."""
 
-    _esm = pathlib.Path(__file__).with_suffix(".js")
-    _css = pathlib.Path(__file__).with_suffix(".css")
     question = traitlets.Unicode().tag(sync=True)
     # Each has a label, the texts of its values, and whether it is a checkbox.
     controls: traitlets.List[dict[str, Any]] = traitlets.List().tag(sync=True)
