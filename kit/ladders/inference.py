@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -26,7 +27,7 @@ from kit.devices import out_of_memory
 from kit.inference import device_of, judge, predict
 from kit.ladders.ladder import SAME_TIME, Ladder, simultaneous
 from kit.ladders.model_form import ModelForm, rows_of
-from kit.measurement import Peaks, compare, measure
+from kit.measurement import Call, Peaks, compare, measure
 from kit.models.custom import output_tensor, short_name, training_copy
 from kit.plots import Picture, pareto_front, trade_offs
 from kit.techniques import Technique, inference_copy, size_on_disk
@@ -104,9 +105,9 @@ class InferenceLadder(Ladder[ModelForm]):
         assert model is not None
         times, ratios, noise = {}, {}, {}
         for n in self.batch_sizes:
-            calls = {self.first.name: self._as_in_training(n), form.name: self._call(model, n)}
-            varied = ("answer", "mode", "dtype")
-            device = device_of(self.model)
+            predicting: Call = partial(predict, model, self._inputs(n))
+            calls = {self.first.name: self._as_in_training(n), form.name: predicting}
+            varied, device = ("answer", "mode", "dtype"), device_of(self.model)
             timed = compare(calls, varied=varied, budget_s=self.budget_s, device=device)
             ratios[n], noise[n] = simultaneous(timed.ratio(), self._comparisons), timed.noise_floor
             times[n] = product(self.first.times[n], ratios[n], "s")
@@ -125,10 +126,6 @@ class InferenceLadder(Ladder[ModelForm]):
         if isinstance(learner(inputs), Tensor):
             return lambda: learner(inputs)
         return lambda: output_tensor(learner(inputs), learner)
-
-    def _call(self, model: nn.Module, n: int) -> Callable[[], Tensor]:
-        inputs = self._inputs(n)
-        return lambda: predict(model, inputs)
 
     def _inputs(self, n: int) -> Tensor:
         return example_batch(self.example, n)

@@ -134,7 +134,8 @@ class TrainingRung(Rung):
 
     def to_dict(self) -> dict[str, Any]:
         """The raw numbers."""
-        known = {name: value for name, value in self.setup.options.items() if _is_plain(value)}
+        plain = (str, int, float, type(None))  # others, such as classes, are not for JSON
+        known = {name: v for name, v in self.setup.options.items() if isinstance(v, plain)}
         sure = self.ratio is not None and self.ratio.low > 0
         return {
             "name": self.name,
@@ -197,7 +198,3 @@ def time_ratio(
     down = math.hypot(seeds, min(0.0, *moved[:2]), min(0.0, *moved[2:]))
     up = math.hypot(seeds, max(0.0, *moved[:2]), max(0.0, *moved[2:]))
     return Estimate(math.exp(middle), math.exp(middle - down), math.exp(middle + up), "×")
-
-
-def _is_plain(value: Any) -> bool:
-    return isinstance(value, (str, int, float, bool, type(None)))

@@ -103,6 +103,12 @@ def independent_needed(percentile: float) -> int:
     return max(LEAST_INDEPENDENT, samples_needed(percentile))
 
 
+def queries_needed(percentile: float, inflation: float) -> int | None:
+    """Dependent queries that say as much as those; None: no number is enough."""
+    needed = independent_needed(percentile) * inflation
+    return math.ceil(needed - 1e-3) if math.isfinite(needed) else None
+
+
 def mean_estimate(values: Values, inflation: float, unit: str = "s") -> Estimate:
     """The mean of dependent times, with Student's 95 % interval for n ÷ inflation of them."""
     values = np.asarray(values, dtype=float)

@@ -59,16 +59,12 @@ class HighestRate(Result):
         low = self.by_rate[0]
         target = f"{low.percentile:g} % within {words(low.target_s, 's')}"
         if self.rate is None:
-            return f"highest rate: none, {digits(low.rate)} queries/s {self._none} for {target}"
+            why = "are too many" if low.verdict == "no" else "in a run too short to tell"
+            return f"highest rate: none, {digits(low.rate)} queries/s {why} for {target}"
         more = f"; {digits(self.too_high)} are too many"
         if self.too_high == math.inf:
             more = ", or more: no rate was too high"
         return f"highest rate: {digits(self.rate)} queries/s with {target}{more}"
-
-    @property
-    def _none(self) -> str:
-        low = self.by_rate[0]
-        return "are too many" if low.verdict == "no" else "in a run too short to tell"
 
     def table(self) -> Table:
         """A row per rate; the caption gives the highest."""

@@ -15,12 +15,12 @@ from kit.core.results import Result
 from kit.core.statistics import Estimate
 from kit.core.units import words
 from kit.loadgen.latency_statistics import (
-    independent_needed,
     late_allowed,
     latency_inflation,
     mean_estimate,
     percentile_estimate,
     percentile_inflation,
+    queries_needed,
     share_inflation,
 )
 from kit.measurement import Conditions, doubts_caption
@@ -141,7 +141,8 @@ class ScenarioResult(Result):
             The queries say less than such a statement needs: 64 independent ones for p90, 662
             for p99.
         """
-        if (needed := self.needed(percentile)) is None or self.n < needed:
+        if not self.enough_for(percentile):
+            needed = self.needed(percentile)
             at_least = "more than any run has" if needed is None else f"{needed:,}"
             raise NotEnoughSamples(
                 f"p{percentile:g} of {self.scenario!r}: given {self.n:,} queries{self._worth}; "
@@ -152,9 +153,12 @@ class ScenarioResult(Result):
 
     def needed(self, percentile: float) -> int | None:
         """Queries that `latency_at` needs, dependent as these are; None: no run is enough."""
-        needed = independent_needed(percentile)  # refuses a percentile out of range
-        beyond = self._percentile_inflation(percentile)
-        return math.ceil(needed * beyond - 1e-3) if math.isfinite(beyond) else None
+        return queries_needed(percentile, self._percentile_inflation(percentile))
+
+    def enough_for(self, percentile: float) -> bool:
+        """Whether there are as many queries as `latency_at` needs."""
+        needed = self.needed(percentile)
+        return needed is not None and self.n >= needed
 
     @property
     def _worth(self) -> str:
@@ -166,8 +170,7 @@ class ScenarioResult(Result):
         """`latency_at` as text; a dash where there are too few queries, ∞ where answers lack."""
         if float(np.percentile(self.latencies_s, percentile, method="lower")) == math.inf:
             return "∞"
-        few = (needed := self.needed(percentile)) is None or self.n < needed
-        latency_s = None if few else self.latency_at(percentile)
+        latency_s = self.latency_at(percentile) if self.enough_for(percentile) else None
         return "∞" if latency_s == math.inf else words(latency_s, "s")
 
     @property

@@ -17,9 +17,9 @@ from kit.core.units import digits, words
 from kit.loadgen.client import Serve, Wait, open_loop, warmed_up
 from kit.loadgen.latency_statistics import (
     LEAST_INDEPENDENT,
-    independent_needed,
     late_allowed,
     mean_estimate,
+    queries_needed,
     queue_inflation,
     value_inflation,
 )
@@ -122,9 +122,7 @@ class ServerResult(ScenarioResult):
     @property
     def queries_needed(self) -> int | None:
         """The fewest queries that can be valid at this load; None: no run is long enough."""
-        beyond = self.inflation_beyond(self.target_s)
-        needed = independent_needed(self.percentile) * beyond
-        return math.ceil(needed - 1e-3) if math.isfinite(needed) else None
+        return queries_needed(self.percentile, self.inflation_beyond(self.target_s))
 
     @property
     def naive_latencies_s(self) -> tuple[float, ...]:

@@ -32,8 +32,7 @@ class StreamResult(ScenarioResult):
     @property
     def enough(self) -> bool:
         """Whether there are enough queries for the percentile."""
-        needed = self.needed(self.percentile)
-        return needed is not None and self.n >= needed
+        return self.enough_for(self.percentile)
 
     @property
     def tail_in_words(self) -> str:
@@ -94,15 +93,10 @@ class OfflineResult(ScenarioResult):
     @property
     def throughput_estimate(self) -> Estimate:
         """Samples per second, with the 95 % interval from the times of full batches."""
-        times = [
-            s for s, n in zip(self.service_s, self.batch_sizes, strict=True) if n == self._full
-        ]
+        sizes = np.array(self.batch_sizes)
+        times = np.array(self.service_s)[sizes == sizes.max()]
         each_s = mean_estimate(times, value_inflation(times))
         return (self.throughput * each_s.value / each_s).with_unit("samples/s")
-
-    @property
-    def _full(self) -> int:
-        return max(self.batch_sizes)
 
     def __repr__(self) -> str:
         return (

@@ -6,8 +6,9 @@ Shapes: B batch.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -49,6 +50,7 @@ def onnx_bytes(model: nn.Module, example: Tensor) -> bytes:
 
 def int8_bytes(model: nn.Module, example: Tensor) -> bytes:
     """An ONNX file with 8-bit weights and activations; the example sets their scales."""
+    import onnx
     from onnxruntime.quantization import QuantType, quantize_static
 
     check_calibration(example)
@@ -57,52 +59,27 @@ def int8_bytes(model: nn.Module, example: Tensor) -> bytes:
     reduce_range = bool(known.get("avx2")) and not (
         known.get("avx512_vnni") or known.get("avx_vnni")
     )
-
-    def quantise(source: str, target: str, name: str) -> None:
-        batches = [{name: part.cpu().numpy()} for part in example.split(CALIBRATION_BATCH)]
-        quantize_static(
-            source,
-            target,
-            _Batches(iter(batches)),
-            op_types_to_quantize=[*COMPUTING, *PASSING],
-            per_channel=True,
-            reduce_range=reduce_range,
-            weight_type=QuantType.QInt8,
-            activation_type=QuantType.QUInt8,
-        )
-
-    return _quantised(onnx_bytes(model, example), quantise)
-
-
-def int8_dynamic_bytes(model: nn.Module, example: Tensor) -> bytes:
-    """An ONNX file with 8-bit weights; each call finds the scales of its activations."""
-    from onnxruntime.quantization import QuantType, quantize_dynamic
-
-    def quantise(source: str, target: str, name: str) -> None:
-        quantize_dynamic(source, target, weight_type=QuantType.QInt8)
-
-    return _quantised(onnx_bytes(model, example), quantise)
-
-
-class _Batches:
-    """Calibration batches in the form that ONNX Runtime reads."""
-
-    def __init__(self, batches: Iterator[dict[str, Any]]):
-        self._batches = batches
-
-    def get_next(self) -> dict[str, Any] | None:
-        return next(self._batches, None)
-
-
-def _quantised(data: bytes, quantise: Callable[[str, str, str], None]) -> bytes:
-    """The quantised bytes, by way of files: ONNX Runtime's tools read and write only files."""
-    import onnx
-
+    data = onnx_bytes(model, example)
     name = onnx.load_from_string(data).graph.input[0].name
+    batches = iter([{name: part.cpu().numpy()} for part in example.split(CALIBRATION_BATCH)])
+    return _quantised(
+        data,
+        quantize_static,
+        calibration_data_reader=SimpleNamespace(get_next=lambda: next(batches, None)),
+        op_types_to_quantize=[*COMPUTING, *PASSING],
+        per_channel=True,
+        reduce_range=reduce_range,
+        weight_type=QuantType.QInt8,
+        activation_type=QuantType.QUInt8,
+    )
+
+
+def _quantised(data: bytes, quantise: Callable[..., None], **options: Any) -> bytes:
+    """The quantised bytes, by way of files: ONNX Runtime's tools read and write only files."""
     with silenced(), tempfile.TemporaryDirectory() as folder:
         source, target = Path(folder) / "model.onnx", Path(folder) / "int8.onnx"
         source.write_bytes(data)
-        quantise(str(source), str(target), name)
+        quantise(str(source), str(target), **options)
         return target.read_bytes()
 
 
@@ -132,7 +109,10 @@ def onnx_int8(model: nn.Module, example: Tensor) -> nn.Module:
 
 def onnx_int8_dynamic(model: nn.Module, example: Tensor) -> nn.Module:
     """ONNX Runtime with 8-bit weights; each call scales its activations ("dynamic")."""
-    return Exported("onnxruntime", int8_dynamic_bytes(model, example), load_onnxruntime)
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    data = _quantised(onnx_bytes(model, example), quantize_dynamic, weight_type=QuantType.QInt8)
+    return Exported("onnxruntime", data, load_onnxruntime)
 
 
 def openvino(model: nn.Module, example: Tensor) -> nn.Module:
@@ -150,13 +130,13 @@ def openvino_int8(model: nn.Module, example: Tensor) -> nn.Module:
     return Exported("openvino", int8_bytes(model, example), load_openvino("f32"))
 
 
+@silenced()
 def executorch(model: nn.Module, example: Tensor) -> nn.Module:
     """ExecuTorch with XNNPACK, made for phones: one example at a time, memory planned ahead."""
-    with silenced():
-        from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
-        from executorch.exir import to_edge_transform_and_lower
+    from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
+    from executorch.exir import to_edge_transform_and_lower
 
-        graph = torch.export.export(model, (example[:1],))
-        lowered = to_edge_transform_and_lower(graph, partitioner=[XnnpackPartitioner()])
-        data = bytes(lowered.to_executorch().buffer)
+    graph = torch.export.export(model, (example[:1],))
+    lowered = to_edge_transform_and_lower(graph, partitioner=[XnnpackPartitioner()])
+    data = bytes(lowered.to_executorch().buffer)
     return Exported("executorch", data, load_executorch)
