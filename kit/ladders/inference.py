@@ -271,9 +271,8 @@ class InferenceLadder(Ladder[ModelForm]):
         limits = {"max_bytes": max_bytes, "max_score_loss": max_score_loss}
         chosen = self.fastest(batch_size=n, **limits) if limited else None
         assert self.first.score is not None
-        least = None
-        if max_score_loss is not None:
-            least = self.first.score.mean.value - max_score_loss
+        start = self.first.score.mean.value
+        least = None if max_score_loss is None else start - max_score_loss
         front = self.front(n)
         return trade_offs(
             points,

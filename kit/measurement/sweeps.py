@@ -22,7 +22,7 @@ from kit.measurement.conditions import Observer, compile_time
 from kit.measurement.memory import peak_bytes
 from kit.measurement.roofline import Peaks, impossible
 from kit.measurement.stopwatch import Call, Stopwatch, check_call, labelled, no_collection, warm_up
-from kit.measurement.timing import Measurement, measure
+from kit.measurement.timing import Measurement
 from kit.plots import Picture, Table, lines
 
 Work = tuple[float, float]  # FLOPs, bytes that must move
@@ -284,23 +284,10 @@ def sweep(
     if in_turns:
         measured = _in_turns(make_call, order, varied, budget_s, watch)
     # What did not fit beside the others gets a second chance alone.
-    left, failed = [value for value in order if value not in measured], {}
+    left = [value for value in order if value not in measured]
     for value in left:
-        # The lambda runs before the loop goes on, so it sees the right value (ruff cannot know).
-        timed = _if_there_is_memory(
-            lambda: measure(
-                make_call(value),  # noqa: B023
-                label=f"{varied} {value}",  # noqa: B023
-                budget_s=budget_s,
-                device=device,
-                stopwatch=stopwatch,
-            )
-        )
-        if timed is None:
-            failed[value] = "out of memory"
-        else:
-            measured[value] = timed
-        _free(watch)
+        measured |= _in_turns(make_call, [value], varied, budget_s, watch)
+    failed = {value: "out of memory" for value in tried if value not in measured}
     if not measured:
         raise CallFailed(f"{varied}: no value could be measured: {failed}. Try smaller values.")
     for value, (flops, moved) in needed.items():
@@ -318,7 +305,7 @@ def sweep(
         unit,
         {value: measured[value] for value in there},
         {value: handled[value] for value in there},
-        {value: failed[value] for value in tried if value in failed},
+        failed,
         {value: bounds[value] for value in there} if bounds else {},
         tried,
         tuple(value for value in there if in_turns and value in left),

@@ -86,6 +86,7 @@ def _once(weights: list[tuple[nn.Module, str]]) -> list[tuple[nn.Module, str]]:
     return list({id(getattr(part, name)): (part, name) for part, name in weights[::-1]}.values())
 
 
+@silenced()
 def pruned(model: nn.Module, example: Tensor, share: float = 0.5) -> nn.Module:
     """Whole channels and units are removed ("structured"): the share `share` of each layer.
 
@@ -93,14 +94,9 @@ def pruned(model: nn.Module, example: Tensor, share: float = 0.5) -> nn.Module:
     them. So the model becomes smaller and computes less. Fang et al., "DepGraph: Towards Any
     Structural Pruning", 2023.
     """
-    check_share("share", share, strict=True)
-    with silenced():
-        return _without_channels(model, example, share)
-
-
-def _without_channels(model: nn.Module, example: Tensor, share: float) -> nn.Module:
     import torch_pruning as tp
 
+    check_share("share", share, strict=True)
     layers = [part for part in model.modules() if isinstance(part, nn.Linear)]
     before = sum(p.numel() for p in model.parameters())
     frozen = {name for name, p in model.named_parameters() if not p.requires_grad}

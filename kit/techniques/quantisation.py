@@ -29,29 +29,29 @@ from kit.techniques.technique import UnsuitableModel
 ROWS, GROUP = 16, 32  # the sizes of a matrix of 4-bit weights are multiples of these
 
 
+@silenced()
 def int8_weights(model: nn.Module, example: Tensor) -> nn.Module:
     """Weights of linear layers as 8-bit integers, which are converted back for each call."""
-    with silenced():
-        from torchao.quantization import Int8WeightOnlyConfig
+    from torchao.quantization import Int8WeightOnlyConfig
 
-        return _quantised(model, Int8WeightOnlyConfig())
+    return _quantised(model, Int8WeightOnlyConfig())
 
 
+@silenced()
 def int8_dynamic(model: nn.Module, example: Tensor) -> nn.Module:
     """Linear layers multiply integers; each call finds the scale of its own inputs."""
-    with silenced():
-        from torchao.quantization import Int8DynamicActivationInt8WeightConfig
+    from torchao.quantization import Int8DynamicActivationInt8WeightConfig
 
-        return _quantised(model, Int8DynamicActivationInt8WeightConfig())
+    return _quantised(model, Int8DynamicActivationInt8WeightConfig())
 
 
+@silenced()
 def int4_weights(model: nn.Module, example: Tensor) -> nn.Module:
     """Weights of linear layers as 4-bit integers, with a scale per 32; the rest in bfloat16."""
-    with silenced():
-        from torchao.prototype.quantization.int4 import PrototypeInt4WeightOnlyConfig
+    from torchao.prototype.quantization.int4 import PrototypeInt4WeightOnlyConfig
 
-        config = PrototypeInt4WeightOnlyConfig(group_size=GROUP)
-        return _quantised(half(model, example), config, _fits_int4)
+    config = PrototypeInt4WeightOnlyConfig(group_size=GROUP)
+    return _quantised(half(model, example), config, _fits_int4)
 
 
 def int8_static(model: nn.Module, example: Tensor) -> nn.Module:
