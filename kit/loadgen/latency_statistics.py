@@ -109,30 +109,28 @@ def queries_needed(percentile: float, inflation: float) -> int | None:
     return math.ceil(needed - 1e-3) if math.isfinite(needed) else None
 
 
-def mean_estimate(values: Values, inflation: float, unit: str = "s") -> Estimate:
+def mean_estimate(times_s: Values, inflation: float) -> Estimate:
     """The mean of dependent times, with Student's 95 % interval for n ÷ inflation of them."""
-    values = np.asarray(values, dtype=float)
-    mean, worth = float(values.mean()), len(values) / inflation
+    times = np.asarray(times_s, dtype=float)
+    mean, worth = float(times.mean()), len(times) / inflation
     if not math.isfinite(mean) or worth <= 1:
-        return Estimate(mean, 0.0, math.inf, unit)
-    found = average(mean * worth, float(np.square(values).mean()) * worth, worth, unit)
-    return Estimate(mean, max(0.0, found.low), found.high, unit)
+        return Estimate(mean, 0.0, math.inf, "s")
+    found = average(mean * worth, float(np.square(times).mean()) * worth, worth, "s")
+    return Estimate(mean, max(0.0, found.low), found.high, "s")
 
 
-def percentile_estimate(
-    values: Values, percentile: float, inflation: float, unit: str = "s"
-) -> Estimate:
+def percentile_estimate(times_s: Values, percentile: float, inflation: float) -> Estimate:
     """A percentile of dependent times, with the 95 % interval of n ÷ inflation of them.
 
     The interval goes from one of the ordered values to another. An end is 0 or infinity where
     too few values lie beyond it.
     """
-    ordered, tail = np.sort(np.asarray(values, dtype=float)), (1 - CONFIDENCE) / 2
+    ordered, tail = np.sort(np.asarray(times_s, dtype=float)), (1 - CONFIDENCE) / 2
     n, share = len(ordered), percentile / 100
     below, above = (most_below(n, each, tail, inflation) for each in (share, 1 - share))
     return Estimate(
         float(np.percentile(ordered, percentile, method="higher")),
         float(ordered[below]) if below >= 0 else 0.0,
         float(ordered[n - 1 - above]) if above >= 0 else math.inf,
-        unit,
+        "s",
     )

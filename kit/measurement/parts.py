@@ -15,13 +15,12 @@ from kit.core.results import Result
 from kit.core.statistics import Estimate, median
 from kit.measurement.conditions import Observer
 from kit.measurement.stopwatch import (
-    SETTLED,
-    WINDOW,
     Stopwatch,
     check_call,
     labelled,
     no_collection,
     rounds,
+    warm_up,
 )
 from kit.measurement.timing import Measurement, measurements_table
 from kit.plots import Table
@@ -112,14 +111,9 @@ def measure_parts(
     with no_collection():
         # Kept apart from the warm-up: it allocates and compiles.
         first = _round(parts, watch)
-        # Two rounds at least: without a second one, nothing shows whether the times still fall.
-        warm = [_round(parts, watch) for _ in range(2)]
-        if 2 * WINDOW * np.sum(warm[0]) > budget_s:  # slow: rounds matter more than warm-up
-            steady = bool(np.sum(warm[1]) > SETTLED * np.sum(warm[0]))
-        else:
-            warm += [_round(parts, watch) for _ in range(WINDOW - len(warm))]
-            while not (steady := _settled(warm)) and np.sum(warm) < budget_s:
-                warm += [_round(parts, watch) for _ in range(WINDOW)]
+        # The whole job has to settle, not each part: parts are too short to judge alone.
+        warm: list[np.ndarray] = []
+        steady = warm_up(lambda: warm.append(_round(parts, watch)), watch, budget_s).steady
         # (rounds, parts): one row is one job, so ratios within a row are paired.
         taken = np.array([_round(parts, watch) for _ in rounds(budget_s, watch)])
     conditions = observer.conditions()
@@ -147,13 +141,3 @@ def _round(parts: Mapping[str, Callable[[Any], Any]], watch: Stopwatch) -> np.nd
             watch.wait()
             times.append(watch.clock() - started)
     return np.array(times)
-
-
-def _settled(warm: list[np.ndarray]) -> bool:
-    """Whether the last five rounds were not faster than the five before them."""
-    if len(warm) < 2 * WINDOW:
-        return False
-    totals = np.sum(warm, axis=1)
-    # The whole job has to settle, not each part: parts are too short to judge alone.
-    before, now = totals[-2 * WINDOW : -WINDOW], totals[-WINDOW:]
-    return bool(np.median(now) > SETTLED * np.median(before))

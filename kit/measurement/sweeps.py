@@ -392,9 +392,10 @@ def _in_turns(
         # Memory is measured at the end, because the profiler would disturb the timings.
         peaks = {value: _if_there_is_memory(each.peak) for value, each in held.items()}
     found = {value: each.measured(observer, peaks[value]) for value, each in held.items()}
-    # Free the calls before the values that did not fit are tried alone.
+    # Free the calls before the values that did not fit are tried alone. Freed blocks stay with
+    # PyTorch's allocator, split into sizes that may not fit the next call: give them back.
     held.clear()
-    _free(watch)
+    devices.backend_of(watch.device).empty_cache()
     return found
 
 
@@ -410,9 +411,3 @@ def _if_there_is_memory(do: Callable[[], Any]) -> Any:
             raise
     gc.collect()  # free its memory before the next call needs it
     return None
-
-
-def _free(watch: Stopwatch) -> None:
-    """Give back the memory that PyTorch's allocator keeps for later."""
-    # Freed blocks stay with the allocator, split into sizes that may not fit the next call.
-    devices.backend_of(watch.device).empty_cache()
