@@ -39,10 +39,6 @@ class _Bursts:
         self.pieces: list[tuple[str, float]] = []  # text, seconds since the request
         self._sent, self._sent_s = 0, -EVERY_S
 
-    def begin(self) -> None:
-        """Tell the panel that the request has started, so that it starts its clock."""
-        self.panel.send({"kind": "began", "prompt": self.prompt})
-
     def __call__(self, tokens: Tensor, now_s: float) -> bool:
         """Store the new tokens, (1, k); send them if it is time. Returns whether to go on."""
         self.pieces.append((self.panel.text.decode(tokens[0]), now_s))
@@ -157,7 +153,7 @@ class Chat(CoursePanel):
         if name not in self.models:
             raise UnknownName("model", name, self.models)
         model, prompt = self.models[name], self.text.encode(bursts.prompt).tolist()
-        bursts.begin()
+        self.send({"kind": "began", "prompt": bursts.prompt})  # the page starts its clock
         return generate(model, prompt, text=self.text, seed=self.seed, on_tokens=bursts, **options)
 
     def __repr__(self) -> str:

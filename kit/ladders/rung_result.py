@@ -185,16 +185,9 @@ def time_ratio(
     if ratio.low <= 0 or times.low <= 0 or (len(by_seed) < 2 and not only_speed):
         return Estimate(math.exp(middle), 0.0, math.inf, "×")
     seeds = 0.0 if only_speed else student_half_width(by_seed, comparisons)
-    # How far the mean moves when one of the times is at an end of its interval.
-    moved = [
-        float(logs(s, r).mean()) - middle
-        for s, r in (
-            (times.value, ratio.low),
-            (times.value, ratio.high),
-            (times.low, ratio.value),
-            (times.high, ratio.value),
-        )
-    ]
-    down = math.hypot(seeds, min(0.0, *moved[:2]), min(0.0, *moved[2:]))
-    up = math.hypot(seeds, max(0.0, *moved[:2]), max(0.0, *moved[2:]))
+    # How far the mean moves when the ratio, or the time, is at an end of its interval.
+    by_ratio = [logs(times.value, end).mean() - middle for end in (ratio.low, ratio.high)]
+    by_time = [logs(end, ratio.value).mean() - middle for end in (times.low, times.high)]
+    down = math.hypot(seeds, min(0.0, *by_ratio), min(0.0, *by_time))
+    up = math.hypot(seeds, max(0.0, *by_ratio), max(0.0, *by_time))
     return Estimate(math.exp(middle), math.exp(middle - down), math.exp(middle + up), "×")

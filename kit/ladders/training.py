@@ -147,15 +147,13 @@ class TrainingLadder(Ladder[TrainingRung]):
             now = measure(call, budget_s=self.budget_s / 2, device=self.device).median
         ratio = quotient(step, now)
         drift = max(now.value / best.step.value, best.step.value / now.value) - 1
-        rung = replace(
-            best,
-            name=name,
+        rung = TrainingRung(
+            name,
+            best.setup,
             step=product(best.step, ratio, "s"),
+            steps_by_seed=best.steps_by_seed,
             learns_as=best.learns_as or best.name,
             compile_s=history.compile_s,
-            share=None,
-            peak_bytes=None,
-            losses=(),
             baseline=best.name,
             step_ratio=ratio,
             noise_floor=max(drift, LAYOUT_NOISE),

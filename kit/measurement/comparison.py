@@ -174,18 +174,12 @@ class Comparison(Result):
 
     def table(self) -> Table:
         """A row per call; the caption gives the noise floor and the conditions."""
-        rows = [(self.baseline, words(self.measurements[self.baseline].median_s, "s"), "1", "", "")]
+        against = {self.baseline: ("1", "", "")}
         for name in list(self.measurements)[1:]:
-            r = self.ratio(name)
-            rows.append(
-                (
-                    name,
-                    words(self.measurements[name].median_s, "s"),
-                    words(r.value, "×"),
-                    r.interval,
-                    self.verdict(name),
-                )
-            )
+            ratio = self.ratio(name)
+            against[name] = (words(ratio.value, "×"), ratio.interval, self.verdict(name))
+        medians = {name: words(m.median_s, "s") for name, m in self.measurements.items()}
+        rows = [(name, medians[name], *cells) for name, cells in against.items()]
         one = self.measurements[self.baseline]
         where = one.conditions.device if "threads" in self.varied else one.conditions
         together = " for all ratios together" if len(self.measurements) > 2 else ""

@@ -116,15 +116,8 @@ class Sweep(Result):
                 share = words(self.share(value), "%")
             except BadValue as error:
                 share, refused = "over 100 %", f" {error}"
-            rows.append(
-                (
-                    label,
-                    words(time.value, "s"),
-                    time.interval,
-                    words(rate.value, rate.unit),
-                    share,
-                )
-            )
+            speed = words(time.value, "s"), time.interval, words(rate.value, rate.unit)
+            rows.append((label, *speed, share))
         one = next(iter(self.measurements.values()))
         caption = f"Median time of a call and its 95 % interval in this run. {one.conditions}."
         if self.bounds_s:

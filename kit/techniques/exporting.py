@@ -56,9 +56,8 @@ def int8_bytes(model: nn.Module, example: Tensor) -> bytes:
     check_calibration(example)
     # Without the instructions that add four products at once (VNNI), the sums could overflow.
     known: Any = getattr(torch.cpu, "get_capabilities", dict)()
-    reduce_range = bool(known.get("avx2")) and not (
-        known.get("avx512_vnni") or known.get("avx_vnni")
-    )
+    has_vnni = known.get("avx512_vnni") or known.get("avx_vnni")
+    reduce_range = bool(known.get("avx2")) and not has_vnni
     data = onnx_bytes(model, example)
     name = onnx.load_from_string(data).graph.input[0].name
     batches = iter([{name: part.cpu().numpy()} for part in example.split(CALIBRATION_BATCH)])

@@ -37,8 +37,9 @@ def zeroed(model: nn.Module, example: Tensor, share: float = 0.8) -> nn.Module:
     for Efficient Neural Networks", 2015.
     """
     check_share("share", share, strict=True)
-    weights = _once(_weights(model))
-    if not weights:
+    # Of the layers that share weights the first: a change of its weights changes them all.
+    once = {id(getattr(part, name)): (part, name) for part, name in _weights(model)[::-1]}
+    if not (weights := [*once.values()]):
         raise UnsuitableModel("it has no linear layer and no convolution")
     prune.global_unstructured(weights, prune.L1Unstructured, amount=share)
     for part, name in weights:
@@ -79,11 +80,6 @@ def _sharing(model: nn.Module) -> list[tuple[nn.Module, str]]:
         for name, weight in part.named_parameters(recurse=False, remove_duplicate=False)
         if id(weight) in shared
     ]
-
-
-def _once(weights: list[tuple[nn.Module, str]]) -> list[tuple[nn.Module, str]]:
-    """The first of the layers that share weights: a change of its weights changes them all."""
-    return list({id(getattr(part, name)): (part, name) for part, name in weights[::-1]}.values())
 
 
 @silenced()

@@ -134,8 +134,6 @@ def _quantised(
 
 
 def _fits_int4(part: nn.Module, name: str) -> bool:
-    return (
-        isinstance(part, nn.Linear)
-        and part.out_features % ROWS == 0
-        and part.in_features % GROUP == 0
-    )
+    if not isinstance(part, nn.Linear):
+        return False
+    return part.out_features % ROWS == 0 and part.in_features % GROUP == 0
