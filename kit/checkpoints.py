@@ -101,7 +101,8 @@ class Contents:
         try:
             model.load_state_dict({**self.weights, **others})
         except MALFORMED as error:  # raised by a hook of the model
-            raise CheckpointRefused("model", f"{self.path}: {kind}: {one_line(error)}") from error
+            message = f"{self.path} fits this {kind}, whose own hook raised: {one_line(error)}"
+            raise CheckpointRefused("model", message) from error
 
 
 def save(path: str | Path, model: nn.Module, history: Any = None) -> Path:

@@ -38,7 +38,7 @@ def data(work):
 
 @pytest.fixture(scope="module")
 def text() -> str:
-    return python_docs._without_repeats(python_docs._topics())
+    return python_docs._distinct_paragraphs(python_docs._topics())
 
 
 # --- Python's documentation ----------------------------------------------------------------------
@@ -62,7 +62,7 @@ def test_no_paragraph_comes_twice(text):
 
 def test_what_comes_again_is_left_out_however_it_is_indented_or_broken():
     one, other = "A list\nof names.\n\n\nIt is short.", "   A list of\n   names.\n\nIt is long.\n"
-    kept = python_docs._without_repeats([one, other])
+    kept = python_docs._distinct_paragraphs([one, other])
     assert kept == "A list\nof names.\n\nIt is short.\n\nIt is long."
 
 

@@ -150,7 +150,7 @@ def parse_json(text: str) -> Any:
     """
     if text.count(",") + text.count("[") + text.count("{") > MOST_VALUES:
         raise ValueError(f"more than {MOST_VALUES:,} values")
-    return json.loads(text, object_pairs_hook=_without_repeats)
+    return json.loads(text, object_pairs_hook=_refuse_repeats)
 
 
 def digest(tensors: Mapping[str, Tensor], text: str = "") -> str:
@@ -177,7 +177,7 @@ def _needed(path: Path, start: bytes, found: int) -> int:
     return 8 + size + max((each["data_offsets"][1] for each in entries.values()), default=0)
 
 
-def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _refuse_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
         raise ValueError("a name twice")

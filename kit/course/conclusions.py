@@ -72,12 +72,12 @@ def conclude(
     Here backward takes longest.
     """
     if isinstance(measured, Mapping):
-        _check_sentences({"most or least": most or least, "tied": tied})
+        _check_full_stops({"most or least": most or least, "tied": tied})
         *others, last = _first({n: _estimate(each) for n, each in measured.items()}, bool(most))
         if others:
             return Note(tied.replace("{}", f"{', '.join(others)} and {last}"))
         return Note((most or least).replace("{}", last))
-    _check_sentences({"above": above, "below": below, "unclear": unclear})
+    _check_full_stops({"above": above, "below": below, "unclear": unclear})
     if isinstance(measured, Comparison):
         value = measured.ratio(of)
         case = CASES[decide(value / at, measured.noise_floor)]
@@ -119,7 +119,7 @@ def _estimate(value: float | Estimate) -> Estimate:
     raise BadValue(f"kit.conclude: given a {type(value).__name__}; needs {needs}.")
 
 
-def _check_sentences(sentences: dict[str, str]) -> None:
+def _check_full_stops(sentences: dict[str, str]) -> None:
     for name, sentence in sentences.items():
         if not sentence.rstrip().endswith((".", "!", "?", "”", '"')):
             needs = "a sentence for each case, with its full stop"

@@ -104,7 +104,8 @@ def as_numbers(what: str, given: Any) -> Tensor:
     """A tensor (N, …): floating-point numbers become float32, integers int64, bytes stay bytes."""
     if isinstance(given, Mapping):
         raise BadValue(
-            f"{what} are a dict of {', '.join(map(str, given))}; needs one array (N, …)."
+            f"{what} are a dict of {', '.join(map(str, given))}; needs one array (N, …), such as "
+            f"one of them."
         )
     try:
         tensor = given if isinstance(given, Tensor) else torch.as_tensor(np.asarray(given))

@@ -77,7 +77,7 @@ def load_python_docs(*, context: int = CONTEXT) -> Text:
     Seen first in lesson 08.
     """
     check_whole("context", context, high=STRETCH - 1)
-    text = _without_repeats(_topics())
+    text = _distinct_paragraphs(_topics())
     characters = tuple(sorted(set(text)))
     index = {character: i for i, character in enumerate(characters)}
     tokens = torch.tensor([index[character] for character in text])  # as long as the text
@@ -100,7 +100,7 @@ def _topics() -> list[str]:
     return [topics[name] for name in sorted(topics)]
 
 
-def _without_repeats(texts: Iterable[str]) -> str:
+def _distinct_paragraphs(texts: Iterable[str]) -> str:
     """One text without repeated paragraphs; a different indentation still counts as a repeat."""
     seen, unique = set(), []
     for paragraph in (part for text in texts for part in text.split("\n\n")):

@@ -161,7 +161,8 @@ def log_mel(waveform: Tensor) -> Tensor:
     if waveform.ndim != 1 or len(waveform) < WINDOW:
         raise ShapeMismatch(
             f"given a waveform of shape {tuple(waveform.shape)}; needed (S,), one channel at "
-            f"{RATE_HZ:,} samples per second, with S of at least {WINDOW}."
+            f"{RATE_HZ:,} samples per second, with S of at least {WINDOW}. Average several "
+            f"channels, and pad what is too short with zeros."
         )
     fade = torch.hann_window(WINDOW)  # hard edges would add frequencies, like a click
     waves = torch.stft(waveform, WINDOW, HOP, window=fade, center=False, return_complex=True)

@@ -180,7 +180,7 @@ def check_equal_work(
                     f"{_listed(b)}. Make it equal. If you want to compare just that, give "
                     f"varied={condition!r}."
                 )
-        if of_shape(wanted) != of_shape(given) or "answer" in varied:
+        if shapes_of(wanted) != shapes_of(given) or "answer" in varied:
             continue
         for x, y in zip(wanted, given, strict=True):
             if x.is_meta or y.is_meta:  # meta tensors have shapes but no numbers
@@ -199,13 +199,13 @@ def check_equal_work(
     return worst
 
 
-def of_shape(tensors: list[Tensor]) -> list[Any]:
+def shapes_of(tensors: list[Tensor]) -> list[Any]:
     """The shapes of all tensors in an answer."""
     return [tuple(t.shape) for t in tensors]
 
 
 CONDITIONS = {
-    "shape": of_shape,
+    "shape": shapes_of,
     "dtype": lambda tensors: [str(t.dtype).removeprefix("torch.") for t in tensors],
     # The type without the index: two GPUs of one computer count as the same device.
     "device": lambda tensors: [t.device.type for t in tensors],
