@@ -302,7 +302,7 @@ def test_only_equal_work_is_compared(submitted):
 
 
 def test_a_workload_that_nobody_ran_is_refused(submitted):
-    with pytest.raises(BadValue, match=r"no record of 'fraud' in .*there are records of vision"):
+    with pytest.raises(BadValue, match=r"no record of 'fraud' in .* It has vision"):
         class_results(submitted, "fraud")
 
 

@@ -15,7 +15,7 @@ from kit.course.claims import ledger
 from kit.experiments import class_results, collect, write_report
 from kit.experiments.recording import RECORDED_RUNS
 from kit.experiments.records import SOURCE, executed_runs
-from kit.experiments.untrusted_notebooks import DEPTH, NOTEBOOK_BYTES, RECORDS, VALUES, plain_text
+from kit.experiments.untrusted_notebooks import DEPTH, NOTEBOOK_BYTES, RECORDS, VALUES, safe_line
 
 ATTACK = '</style></title><script>alert(1)</script><img src=x onerror="alert(2)">'
 VERDICT = {"kind": "Verdict", "claim_id": "01", "claim": "c", "verdict": "holds here"}
@@ -256,14 +256,14 @@ def test_a_class_with_bad_files_is_still_a_class(tmp_path):
     assert len(collect(tmp_path, "RunCost")) == 1
     with pytest.raises(BadValue) as told:
         class_results(tmp_path, "vision")
-    assert "there are records of fraud" in str(told.value)
+    assert "It has fraud" in str(told.value)
 
 
 def test_plain_text_is_one_line_of_a_bounded_length():
-    assert plain_text("a\x00\x1b[31m\u202eb\n", "x") == "a [31m b"
-    assert plain_text("\ud800", "x") == "\ufffd" and len(plain_text("a" * 10**6, "x")) == 2_001
+    assert safe_line("a\x00\x1b[31m\u202eb\n", "x") == "a [31m b"
+    assert safe_line("\ud800", "x") == "\ufffd" and len(safe_line("a" * 10**6, "x")) == 2_001
     with pytest.raises(ValueError, match="x is a list of 2; needs text"):
-        plain_text([1, 2], "x")
+        safe_line([1, 2], "x")
 
 
 def test_the_ledger_is_whole_whatever_they_send(all_of_them):

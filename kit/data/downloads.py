@@ -125,7 +125,7 @@ def _receive(url: str, file: File, part: Path) -> None:
         with _ask(url, part, had) as answer:
             if answer.status != 206:  # not the rest, but the complete file
                 _write(part, b"")
-                _write(_version_file(part), _validator(answer).encode("latin-1"))
+                _write(_version_file(part), _etag_or_date(answer).encode("latin-1"))
             _append(answer, file, part)
     if not _is_intact(part, file):
         _delete(part)
@@ -208,7 +208,7 @@ def _delete(part: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _validator(answer: Any) -> str:
+def _etag_or_date(answer: Any) -> str:
     """The entity tag if it is a strong one (RFC 9110, 13.1.5), else the date of change."""
     tag = answer.headers["ETag"] or ""
     return tag if tag.startswith('"') else answer.headers["Last-Modified"] or ""

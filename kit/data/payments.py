@@ -111,7 +111,7 @@ def log_likelihood_ratio(inputs: Tensor) -> Tensor:
 def log_density(inputs: Tensor, kind: PaymentKind) -> Tensor:
     """The log-density of one kind of payment at each payment (N, 7): (N,)."""
     x = inputs.double()
-    mean, spread = (torch.from_numpy(each) for each in _standard(kind))
+    mean, spread = (torch.from_numpy(each) for each in _mean_and_deviation(kind))
     normal = -((x[:, :4] - mean) / spread).square() / 2 - (spread * math.sqrt(2 * math.pi)).log()
     concentration = torch.tensor(kind.hour[1], dtype=torch.float64)
     towards_peak = x[:, 4] * math.cos(kind.peak) + x[:, 5] * math.sin(kind.peak)
@@ -120,7 +120,7 @@ def log_density(inputs: Tensor, kind: PaymentKind) -> Tensor:
     return normal.sum(1) + on_circle + abroad
 
 
-def _standard(kind: PaymentKind) -> tuple[np.ndarray, np.ndarray]:
+def _mean_and_deviation(kind: PaymentKind) -> tuple[np.ndarray, np.ndarray]:
     """Mean and standard deviation of the four log-normal numbers, on the scale of the inputs."""
     medians, factors = np.log(np.array(kind.amounts)).T
     centre, unit = np.log(np.array(GENUINE.amounts)).T
@@ -141,7 +141,7 @@ def draw_payments(n: int, seed: int) -> Split:
 
 def _of_kind(kind: PaymentKind, n: int, generator: np.random.Generator) -> np.ndarray:
     """Payments of one kind, (n, F)."""
-    mean, spread = _standard(kind)
+    mean, spread = _mean_and_deviation(kind)
     amounts = mean + spread * generator.standard_normal((n, len(mean)))
     angle = generator.vonmises(kind.peak, kind.hour[1], n)
     abroad = generator.random(n) < kind.abroad

@@ -46,8 +46,8 @@ def class_results(folder: Path | str, workload: str) -> pd.DataFrame:
     bills = collect(folder, "RunCost")
     if bills.empty or not (bills["workload"] == workload).any():
         known = sorted(set(bills["workload"])) if len(bills) else []
-        found = f"there are records of {', '.join(known)}" if known else "it has no records at all"
-        raise BadValue(f"no record of {workload!r} in {Path(folder).name}/: {found}.")
+        found = f"It has {', '.join(known)}." if known else "Put executed notebooks there."
+        raise BadValue(f"no record of {workload!r} in {Path(folder).name}/. {found}")
     bills = bills[bills["workload"] == workload]
     work = bills[list(SAME)].astype(str).agg(" | ".join, axis=1)
     same = bills[work == work.mode()[0]].sort_values("training.step_s", ignore_index=True)

@@ -22,8 +22,8 @@ from kit.experiments.untrusted_notebooks import (
     checked_records,
     find_notebooks,
     plain_object,
-    plain_text,
     read_json,
+    safe_line,
     values_in,
 )
 
@@ -180,13 +180,13 @@ def executed_runs(folder: Path | str) -> list[ExecutedRun]:
 
 
 def _unreadable(name: str, reason: str) -> ExecutedRun:
-    return ExecutedRun(name, "", UNREADABLE, plain_text(reason, "reason"))
+    return ExecutedRun(name, "", UNREADABLE, safe_line(reason, "reason"))
 
 
 def _read_run(path: Path, folder: Path) -> ExecutedRun | None:
     """The run in a notebook; None if it was never executed."""
     file = path.relative_to(folder).as_posix()
-    name = plain_text(file.removesuffix(FAILED_END).removesuffix(".ipynb"), "name")
+    name = safe_line(file.removesuffix(FAILED_END).removesuffix(".ipynb"), "name")
     if path.is_symlink():
         return _unreadable(name, "cannot be read: it is a link, and links are not followed")
     try:
@@ -204,11 +204,11 @@ def _parse(path: Path, name: str, link: str, notebook: dict[str, Any]) -> Execut
     outputs = [output for cell in cells for output in cell.get("outputs", [])]
     if not outputs and not papermill.get("start_time") and STAMP not in metadata:
         return None
-    error = plain_text(_error(path, papermill, cells), "error")
+    error = safe_line(_error(path, papermill, cells), "error")
     tagged = next((c for c in cells if "parameters" in c["metadata"].get("tags", [])), None)
     declared = _declared("".join(tagged["source"])) if tagged else {}
     given = plain_object(papermill.get("parameters", {}), "the parameters")
-    origin = plain_text(papermill.get("input_path") or path.name, "input_path")
+    origin = safe_line(papermill.get("input_path") or path.name, "input_path")
     return ExecutedRun(
         name=name,
         notebook=origin.rpartition("/")[2],
@@ -217,7 +217,7 @@ def _parse(path: Path, name: str, link: str, notebook: dict[str, Any]) -> Execut
         seconds=_seconds(papermill.get("duration")),
         date=_date(papermill.get("start_time") or metadata.get(STAMP, {}).get("date", "")),
         parameters={n: p.default for n, p in declared.items()} | given,
-        units={name: plain_text(p.unit, "unit", 40) for name, p in declared.items() if p.unit},
+        units={name: safe_line(p.unit, "unit", 40) for name, p in declared.items() if p.unit},
         records=checked_records([record for out in outputs for record in records_in(out)]),
         link=link,
     )

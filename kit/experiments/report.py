@@ -21,7 +21,7 @@ from kit.course.claims import COLOURS, ledger
 from kit.experiments.outputs import write_text
 from kit.experiments.records import AUXILIARY, ExecutedRun, executed_runs, ordered
 from kit.experiments.report_page import OPEN, count_runs, page
-from kit.experiments.untrusted_notebooks import plain_text
+from kit.experiments.untrusted_notebooks import safe_line
 from kit.plots import Table
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def write_report(folder: Path) -> Report:
         advice = f"make some with kit run NOTEBOOK --out {folder / 'NAME.ipynb'}"
         raise BadValue(f"{folder}: no executed notebooks in it; {advice}.")
     table, decided = with_units(runs), _ledger(runs, folder)
-    name = plain_text(folder.resolve().name, "name")
+    name = safe_line(folder.resolve().name, "name")
     csv, parquet, html = (folder / "report" / file for file in FILES)
     with atomic_write(csv) as draft:
         # utf-8-sig begins with a mark; without it, spreadsheets misread × and µ.
@@ -145,7 +145,7 @@ def _ledger(runs: Iterable[ExecutedRun], folder: Path) -> Table:
         )
         for id, claim in sorted(ledger().items(), key=lambda item: item[0] not in decided)
     ]
-    name = plain_text(folder.resolve().name, "name")
+    name = safe_line(folder.resolve().name, "name")
     where = f"the notebooks in {name}/" if folder.is_dir() else name
     caption = f"{len(decided)} of {len(rows)} claims decided by {where}."
     return Table(("id", "claim", "said by", "verdict"), rows, caption)
@@ -181,9 +181,9 @@ def result_sentence(path: Path) -> str:
     measured = [text for record, text in results if record["kind"] not in AUXILIARY]
     summaries = [text for record, text in results if record["kind"] in SUMMARIES]
     if verdicts and not summaries:
-        return plain_text(_decided(verdicts), "its verdicts")
+        return safe_line(_decided(verdicts), "its verdicts")
     nothing = ["it ran to its end and measured nothing"]
-    return plain_text((summaries or measured or nothing)[-1], "its result")
+    return safe_line((summaries or measured or nothing)[-1], "its result")
 
 
 def _results(cells: Sequence[Any]) -> Iterator[tuple[dict[str, Any], str]]:

@@ -99,10 +99,10 @@ def read_json(path: Path) -> Any:
     return json.loads(text, parse_constant=constants.get)
 
 
-def plain_text(given: Any, what: str, most: int = TEXT) -> str:
+def safe_line(given: Any, what: str, most: int = TEXT) -> str:
     r"""The text in one line, without control characters and lone surrogates, cut to a length.
 
-    >>> plain_text("a\n\x1b[31mb", "error"), plain_text("abcdef", "name", 3)
+    >>> safe_line("a\n\x1b[31mb", "error"), safe_line("abcdef", "name", 3)
     ('a [31mb', 'abc…')
     """
     if not isinstance(given, str):
@@ -131,21 +131,21 @@ def plain_object(given: Any, what: str) -> dict[str, Any]:
     """
     if not isinstance(given, dict):
         raise ValueError(f"{what} is {_called(given)}; needs an object")
-    return {plain_text(key, what, NAME): _plain(value, what, DEPTH) for key, value in given.items()}
+    return {safe_line(key, what, NAME): _plain(value, what, DEPTH) for key, value in given.items()}
 
 
 def _plain(given: Any, what: str, depth: int) -> Any:
     if depth == 0:
         raise ValueError(f"{what} is nested too deeply; needs at most {DEPTH} levels")
     if isinstance(given, dict):
-        return {plain_text(k, what, NAME): _plain(v, what, depth - 1) for k, v in given.items()}
+        return {safe_line(k, what, NAME): _plain(v, what, depth - 1) for k, v in given.items()}
     if isinstance(given, list):
         return [_plain(value, what, depth - 1) for value in given]
     if isinstance(given, int) and abs(given) >= 2**63:  # booleans are ints, but small
         if given.bit_length() > 1_000:
             raise ValueError(f"{what} has {_called(given)}; needs a number below 1e301")
         return float(given)
-    return plain_text(given, what) if isinstance(given, str) else given
+    return safe_line(given, what) if isinstance(given, str) else given
 
 
 def values_in(given: Any) -> int:
@@ -176,7 +176,7 @@ def checked_records(records: list[Any]) -> tuple[dict[str, Any], ...]:
 
 def _record(given: Any, i: int) -> dict[str, Any]:
     record = plain_object(given, f"record {i}")
-    kind = plain_text(record.get("kind"), f"the kind of record {i}", NAME)
+    kind = safe_line(record.get("kind"), f"the kind of record {i}", NAME)
     _check(record, SHAPES.get(kind, {}), f"record {i}, {kind}")
     return record
 

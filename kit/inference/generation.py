@@ -240,7 +240,7 @@ def generate(
         tokens=tuple(map(tuple, new)),
         arrivals_s=tuple(arrivals),
         arrived=tuple(arrived),
-        way=_way(**options),
+        way=_way_in_words(**options),
         device=str(device_of(model)),
         texts=None if text is None else tuple(text.decode(row) for row in complete),
     )
@@ -265,7 +265,7 @@ def _tokens(prompt: Any, text: Text | None) -> list[int]:
     return prompt.tolist() if isinstance(prompt, Tensor) else list(prompt)
 
 
-def _way(
+def _way_in_words(
     cache: bool = True,
     step: str = "auto",
     draft: Any = None,

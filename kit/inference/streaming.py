@@ -174,8 +174,10 @@ def _check_not_nan(logits: Tensor, model: nn.Module) -> None:
     """Refuse logits of NaN, with the weights to blame."""
     if logits.isnan().any():
         names = [name for name, p in model.named_parameters() if not p.isfinite().all()]
-        cause = f"{names[0]!r} holds NaN or ∞" if names else "all of its weights are finite"
-        raise BadValue(f"the model's logits are NaN: {cause}. Train it again from its start.")
+        cause = "its weights are finite, but numbers overflowed on the way. Use float32."
+        if names:
+            cause = f"{names[0]!r} holds NaN or ∞. Load an earlier checkpoint or train it again."
+        raise BadValue(f"the model's logits are NaN: {cause}")
 
 
 def _ended(

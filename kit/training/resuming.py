@@ -23,6 +23,7 @@ from kit.data.fingerprints import fingerprint, metric_fingerprints, qualified_na
 
 DIFFERS = "To start from its weights instead: kit.load(path, model=model), then train without it"
 LATER = ("frozen weights", "loss", "module classes", "score")  # older kits did not save these
+FRESH = "Use an earlier checkpoint, or train from the start."
 HOW = ("fused", "foreign", "capturable")  # how an optimizer computes; the result is the same
 NEWER = ("param_names", "maximize", "decoupled_weight_decay")  # older PyTorch did not save these
 
@@ -180,13 +181,13 @@ def check_optimizer(state: dict[str, Any], optimizer: optim.Optimizer) -> None:
     # In a state, a weight is a number: its index over all groups, counted from 0.
     same_groups = [group["params"] for group in own] == [group["params"] for group in given]
     if not same_groups or not set(state["state"]) <= set(range(len(weights))):
-        raise BadValue("cannot resume: its optimizer moved other weights than this model has.")
+        raise BadValue(f"cannot resume: the saved optimizer moved other weights. {FRESH}")
     for mine, saved in zip(own, given, strict=True):
         _check_group(mine, saved)
     for group in given:
         names = {frozenset(state["state"][i]) for i in group["params"] if i in state["state"]}
         if len(names) > 1:
-            raise BadValue("cannot resume: its optimizer saves more of one weight than of another.")
+            raise BadValue(f"cannot resume: the saved optimizer has unequal states. {FRESH}")
     # PyTorch's plain code checks sizes when it computes; the fused kernel does not.
     if any(group.get("fused") for group in (*own, *given)):
         _check_sizes(state["state"], weights)
@@ -195,11 +196,14 @@ def check_optimizer(state: dict[str, Any], optimizer: optim.Optimizer) -> None:
 def _check_group(mine: dict[str, Any], saved: dict[str, Any]) -> None:
     """Refuse options that are missing or of another type."""
     if missing := set(mine) - set(saved) - {*HOW, *NEWER}:
-        raise BadValue(f"cannot resume: its optimizer has no {min(missing)!r}.")
+        raise BadValue(f"cannot resume: the saved optimizer has no {min(missing)!r}. {FRESH}")
     for name in set(mine) & set(saved) - {"params", "param_names"}:
         is_flag = name in HOW and saved[name] in (None, True, False)
         if not is_flag and not _alike(mine[name], saved[name]):
-            raise BadValue(f"cannot resume: its optimizer has {name}={saved[name]!r:.80}.")
+            raise BadValue(
+                f"cannot resume: the saved optimizer has {name}={saved[name]!r:.80}, this one "
+                f"{mine[name]!r:.80}. {FRESH}"
+            )
 
 
 def _check_sizes(state: dict[int, Any], weights: list[Tensor]) -> None:
@@ -210,7 +214,7 @@ def _check_sizes(state: dict[int, Any], weights: list[Tensor]) -> None:
             shape = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
             if shape != size and not (name == "step" and shape in ((), (1,))):
                 raise BadValue(
-                    f"cannot resume: it has {name!r} of shape {shape} for a weight {size}."
+                    f"cannot resume: it has {name!r} of shape {shape} for a weight {size}. {FRESH}"
                 )
 
 
