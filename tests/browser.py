@@ -158,7 +158,7 @@ def run_all(page: Page, notebook: Path, patience_s: float = 180) -> list[dict]:
     expect(waiting).to_have_count(0, timeout=patience_s * 1_000)
     before = notebook.stat().st_mtime_ns
     page.keyboard.press("Control+s")
-    while notebook.stat().st_mtime_ns == before:
+    while notebook.stat().st_mtime_ns == before or not notebook.read_text().endswith("}\n"):
         page.wait_for_timeout(100)
     cells = json.loads(notebook.read_text())["cells"]
     return [cell for cell in cells if cell["cell_type"] == "code"]

@@ -105,35 +105,39 @@ def test_draw_a_digit_and_see_the_answer_change(lab, page, screenshots):
     watch.check()
 
 
-def test_guess_slide_and_do_an_exercise(lab, page, screenshots):
+def test_take_the_tour_guess_and_do_the_exercise(lab, page, screenshots):
     watch, notebook = Watch(page), lab.notebook("00-*.ipynb")
     open_notebook(page, lab, notebook)
-    run_all(page, notebook)
+    cells = run_all(page, notebook)
+    outputs = [output for cell in cells for output in cell["outputs"]]
+    assert not [output for output in outputs if output["output_type"] == "error"]
+
+    learning = page.locator(".jp-Cell:has-text('kit.watch(model, work)') .jp-OutputArea").last
+    expect(learning.locator("tbody tr")).to_have_count(8)  # after 0, 5, … 500 steps
+    learning.scroll_into_view_if_needed()
+    page.screenshot(path=screenshots / "tour-learning.png")
+
+    panel = page.locator(".jp-OutputArea-output:has(.kit-pad)").first
+    draw(page, panel.locator("canvas"), DIGITS[0])
+    expect(panel.get_by_role("img", name=re.compile("^the model: reads 0"))).to_be_visible()
+    page.screenshot(path=screenshots / "tour-drawing.png")
 
     slider = page.get_by_role("slider", name="your guess").first
     slider.focus()
     page.keyboard.press("End")  # the largest guess there is
-    expect(slider).to_have_attribute("aria-valuetext", "1.00 EFLOP/s")
-    beside = page.locator(".jp-Cell:has-text('guess.beside(rate)')").last
+    expect(slider).to_have_attribute("aria-valuetext", "1,600,000 predictions")
+    beside = page.locator(".jp-Cell:has-text('guess.beside(')").last
     beside.click()
     page.keyboard.press("Shift+Enter")
-    expect(beside).to_contain_text("Your guess: 1.00 EFLOP/s; measured:")
+    expect(beside).to_contain_text("Your guess: 1,600,000 predictions; measured:")
     expect(beside).to_contain_text("Off by a factor of")
 
-    panel = page.locator(".kit-panel:has(img)").last
-    picture = panel.locator("img").last
-    before = picture.get_attribute("alt")
-    panel.get_by_role("slider").first.focus()
-    page.keyboard.press("ArrowRight")
-    expect(picture).not_to_have_attribute("alt", before)
-    panel.scroll_into_view_if_needed()
-    page.screenshot(path=screenshots / "roofline-panel.png")
-
-    exercise = page.locator(".jp-CodeCell:has-text('kit.check(\"00-flops\"')").last
-    for answer, told in (("64 * 128 * 10", "✎ Not yet."), ("2 * 64 * 128 * 10", "✔ Right.")):
+    exercise = page.locator(".jp-CodeCell:has-text('kit.check(\"00-days\"')").last
+    for answer, told in (("200", "✎ Not yet."), ("break_even.value / 200", "✔ Right.")):
         exercise.locator(".cm-content").click()
         page.keyboard.press("Control+a")
-        page.keyboard.type(f'answer = {answer}\nkit.check("00-flops", answer)')
+        check = 'kit.check("00-days", answer, break_even=break_even.value)'
+        page.keyboard.type(f"answer = {answer}\n{check}")
         page.keyboard.press("Shift+Enter")
         expect(exercise).to_contain_text(told)
     watch.check()

@@ -87,8 +87,8 @@ def test_files_of_which_nothing_is_known_stay(source, tmp_path):
 @pytest.mark.parametrize(
     ("words", "end"),
     [
-        ([], ["notebooks/00-what-can-this-computer-do.ipynb"]),  # the checkout's own
-        (["mine", "--no-browser"], ["tree/00-what-can-this-computer-do.ipynb", "--no-browser"]),
+        ([], ["notebooks/00-train-it-then-use-it.ipynb"]),  # the checkout's own
+        (["mine", "--no-browser"], ["tree/00-train-it-then-use-it.ipynb", "--no-browser"]),
         (["--port", "8889"], ["--port", "8889"]),
     ],
 )

@@ -27,10 +27,6 @@ def history(*right: int) -> History:
     return History((1.0,) * 30, scores, 1.0, 32, 0.1, 37, 0, "vision", "cpu", 1)
 
 
-def intensity(width, batch):
-    return 2 * batch * width**2 / (4 * (width**2 + 2 * batch * width))
-
-
 def accuracy(model, inputs, targets):
     return (predict(model, inputs).argmax(-1) == targets).float().mean().item()
 
@@ -115,7 +111,11 @@ CODES = CENTRES[GROUPS] + torch.linspace(0, 1, 60).unsqueeze(1)
 DIGITS = torch.where((GROUPS == 9) & (torch.arange(60) > 9), 4, GROUPS * 7 % 10)
 CURVE = {"labels": [10, 20, 50, 100, 1_000], "shares": [0.6, 0.91, 0.88, 0.93, 0.95]}
 CLUSTERS = {"codes": CODES, "centres": CENTRES, "groups": GROUPS, "digits": DIGITS}
-MEASURED = {"06-named-clusters": CLUSTERS, "06-label-budget": CURVE}
+MEASURED = {
+    "00-days": {"break_even": 30_000.0},
+    "06-named-clusters": CLUSTERS,
+    "06-label-budget": CURVE,
+}
 NAMED = float((DIGITS[:10][GROUPS] == DIGITS).float().mean())  # the first ten are the nearest
 COMMONEST = float((torch.where(GROUPS == 9, 4, GROUPS * 7 % 10) == DIGITS).float().mean())
 
@@ -177,9 +177,7 @@ def asked(id, answer):
 
 
 RIGHT = {
-    "00-flops": 163_840,
-    "00-one-example": 0.5,
-    "00-intensity": intensity,
+    "00-days": 150,
     "01-first-good": (history(10, 89, 90, 95), 20),
     "01-learns-nothing": 1e-7,
     "01-accuracy": accuracy,
@@ -216,16 +214,11 @@ RIGHT = {
     "10-draft": draft,
 }
 WRONG = [  # id, answer, what its hint says
-    ("00-flops", 81_920, "counts the multiplications"),
-    ("00-flops", 7, "64 × 10 results"),
-    ("00-one-example", 2, "a float32 weight is 4 bytes"),
-    ("00-one-example", 100, "Divide"),
-    ("00-intensity", 0.5, "without calling it"),
-    ("00-intensity", lambda w, b: intensity(w, b) / 2, "a multiply-add is 2 FLOPs"),
-    ("00-intensity", lambda w, b: b / 2, "Inputs and outputs move too"),
-    ("00-intensity", lambda w, b: 1_000.0, "For width 64 and batch 1 it gives 1e+03"),
-    ("00-intensity", lambda w, b: None, "returned None, not a number"),
-    ("00-intensity", lambda w: 1, "It raised TypeError"),
+    ("00-days", "150 days", "Give a number"),
+    ("00-days", 1 / 150, "the other way round"),
+    ("00-days", 6_000_000, "That is a product"),
+    ("00-days", 30_000, "How many days"),
+    ("00-days", 1, "Divide"),
     ("01-first-good", 20, "Give two things"),
     ("01-first-good", (history(10, 89, 90, 95), 30), "already so at an earlier step"),
     ("01-first-good", (history(10, 89, 90, 95), 10), "no score of at least 90 %"),
@@ -493,12 +486,10 @@ def test_the_number_of_weights_in_the_exercise_is_the_models():
 
 
 def test_a_hint_is_shown_and_never_run():
-    shown = check("00-intensity", lambda w, b: "<script>")._repr_html_()
+    shown = check("03-timed", lambda call, wait: "<script>")._repr_html_()
     assert "<script>" not in shown and html.escape("<script>") in shown
 
 
 def test_an_unknown_exercise_lists_the_near_ones():
-    with pytest.raises(
-        UnknownName, match="no exercise is called '00-flop'; did you mean '00-flops'"
-    ):
-        check("00-flop", 1)
+    with pytest.raises(UnknownName, match="no exercise is called '00-day'; did you mean '00-days'"):
+        check("00-day", 1)

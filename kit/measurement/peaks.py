@@ -58,7 +58,7 @@ def peaks(
         This can raise the saved rates but never lowers them; the caption names lower ones. To
         start over after a change of the machine, delete the folder `peaks` in the kit's cache.
 
-    Explained in lesson 00.
+    Explained in lesson 05.
     """
     check_budget(budget_s)
     watch = Stopwatch(device)
@@ -210,7 +210,7 @@ def layer_point(
     budget_s
         Seconds for the timing.
 
-    Explained in lesson 00.
+    Explained in lesson 05.
     """
     weights = torch.rand(width, width, device=device)
     inputs = torch.rand(batch, width, device=device)

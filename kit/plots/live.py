@@ -26,7 +26,7 @@ class Live:
         self.total, self.label = total, label
         self.began = self.drawn_at = time.perf_counter()
         self.spent_s = 0.0
-        self.screen = _screen() if shown else None
+        self.screen = screen() if shown else None
 
     def due(self) -> bool:
         """Whether drawing now would neither flicker nor take more than its share of the time."""
@@ -89,7 +89,7 @@ class _Terminal:
         sys.stderr.flush()
 
 
-def _screen() -> _Notebook | _Terminal | None:
+def screen() -> _Notebook | _Terminal | None:
     """Where to draw: in a Jupyter kernel, in a terminal, or nowhere (None)."""
     ipython = sys.modules.get("IPython")
     shell = ipython.get_ipython() if ipython else None

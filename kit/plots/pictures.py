@@ -127,10 +127,12 @@ def lines(
 
 
 def log_ticks(axis: Axis, unit: str) -> None:
-    """Writes the ticks of a logarithmic axis in words, at 1, 2 and 5 of each power of ten."""
+    """Writes the ticks of a logarithmic axis in words, at 1, 2, 5, 10, … or, if wide, 1, 10, …"""
     from matplotlib.ticker import LogLocator
 
-    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    low, high = axis.get_view_interval()
+    wide = high > 1e4 * low  # labels at 2 and 5 would overlap
+    axis.set_major_locator(LogLocator(subs=(1.0,) if wide else (1.0, 2.0, 5.0)))
     axis.set_major_formatter(lambda value, _: words(value, unit))
     axis.set_minor_formatter(lambda value, _: "")
 
@@ -139,7 +141,7 @@ def _ticks_at(pane: Axes, values: Sequence[float]) -> None:
     """Makes the x axis logarithmic, with ticks at the values that were tried."""
     pane.set_xscale("log")
     if len(values) <= 12:
-        pane.set_xticks(values, [f"{v:,g}" for v in values])
+        pane.set_xticks(values, [f"{v:,.9g}" for v in values])
         pane.set_xticks([], minor=True)
 
 

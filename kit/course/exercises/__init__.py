@@ -60,8 +60,8 @@ def check(id: str, answer: Any, **measured: Any) -> Checked:
 
     If the right answer depends on what the lesson measured, pass those values by name.
 
-    >>> check("00-flops", 64 * 128 * 10)
-    00-flops: not yet. That counts the multiplications. Each comes with an addition.
+    >>> check("02-optimizer-bytes", 2 * 26_122)
+    02-optimizer-bytes: not yet. Those are numbers; a float32 number takes 4 bytes.
     """
     if id not in EXERCISES:
         raise UnknownName("exercise", id, EXERCISES)
