@@ -14,6 +14,7 @@ from kit.core.errors import BadValue, NotEnoughSamples
 from kit.core.statistics import (
     Estimate,
     average,
+    average_of_trainings,
     bootstrap,
     difference,
     median,
@@ -418,10 +419,52 @@ def test_a_paired_difference_is_in_its_interval_nineteen_times_in_twenty(lost, w
     assert hits >= 930
 
 
-@pytest.mark.parametrize(("after", "before"), [([1, 0], [1]), ([], []), ([[1]], [[1]])])
+@pytest.mark.parametrize(("after", "before"), [([1, 0], [1]), ([], []), ([[[1]]], [[[1]]])])
 def test_examples_come_in_pairs(after, before):
     with pytest.raises(BadValue, match="two values for each example"):
         paired_difference(after, before)
+
+
+# --- Several trainings, scored on the same examples ----------------------------------------------
+
+
+@pytest.mark.parametrize("trainings", [3, 5])
+@pytest.mark.parametrize(("of_training", "of_example"), [(0.02, 0.3), (0.02, 0.05), (0, 0.3)])
+def test_the_average_of_trainings_is_in_its_interval_nineteen_times_in_twenty(
+    trainings, of_training, of_example
+):
+    draw, hits = np.random.default_rng(2), 0
+    for _ in range(600):
+        each = draw.normal(0, of_training, (trainings, 1)) + draw.normal(0, of_example, 300)
+        found = average_of_trainings(each + draw.normal(0, 0.2, each.shape), limits=(-1, 1))
+        hits += found.low <= 0 <= found.high
+    assert hits >= 545
+
+
+def test_one_training_says_nothing_about_others():
+    found = average_of_trainings(np.ones((1, 300)))
+    assert (found.value, found.low, found.high) == (1, 0, 1)
+
+
+def test_trainings_that_all_score_the_same_leave_an_interval():
+    found = paired_difference(np.ones((4, 300)), np.ones((4, 300)))
+    assert found.value == 0 and -0.02 < found.low < 0 < found.high < 0.02
+
+
+def test_the_difference_of_trainings_is_paired_by_example():
+    draw = np.random.default_rng(0)
+    easy = draw.random(200) < 0.7  # both models fail on the same examples
+    before = np.tile(easy, (3, 1)).astype(float)
+    after = before.copy()
+    after[:, np.flatnonzero(~easy)[:10]] = 1
+    found = paired_difference(after, before)
+    assert found.value == pytest.approx(0.05) and found.low > 0.01 and found.high < 0.09
+    assert average_of_trainings(after).low < average_of_trainings(before).high  # unpaired: no
+
+
+def test_scores_of_trainings_need_two_axes():
+    with pytest.raises(BadValue, match="trainings, examples"):
+        average_of_trainings([1.0, 0.0])
 
 
 # --- Ratios and extremes of estimates ------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 Estimate             a value, a 95 % interval and a unit; arithmetic with exact numbers
 ├── of samples       median, percentile, bootstrap, average, proportion
+├── of trainings     average_of_trainings: several models, scored on the same examples
 ├── of two           difference, paired_difference, quotient, product
 └── of several       smallest
 """
@@ -308,6 +309,47 @@ def proportion(successes: float, n: float) -> Estimate:
     return Estimate(share, low, min(1.0, centre + half), "%")
 
 
+def average_of_trainings(
+    scores: np.ndarray | Sequence[Sequence[float]], *, limits: tuple[float, float] = (0, 1)
+) -> Estimate:
+    """The mean of the scores (S, N) of S trainings, each on the same N examples, as a share.
+
+    Two things are chance: which weights a training ends with, and which examples test it. The
+    interval covers both: it says where the mean of other trainings on other examples would lie.
+    With a single training the first part is unknown, and so is the interval.
+
+    >>> average_of_trainings([[1, 1, 0, 1] * 50, [1, 1, 1, 1] * 50, [1, 0, 0, 1] * 50])
+    75.0 % [14.2 to 100 %]
+
+    Notes
+    -----
+    Crossed random effects (Searle, Casella & McCulloch, *Variance Components*, 1992) with
+    Satterthwaite's degrees of freedom. As in `average`, one more example at each limit keeps the
+    interval from vanishing where all scores are equal.
+    """
+    from scipy.special import stdtrit
+
+    given = np.asarray(scores, dtype=float)
+    if given.ndim != 2 or not given.size:
+        raise BadValue(f"given scores {given.shape}: needs (trainings, examples).")
+    value, (trainings, _), (low, high) = float(given.mean()), given.shape, limits
+    if trainings < 2:
+        return Estimate(value, low, high, "%")
+    ends = np.broadcast_to([low, high], (trainings, 2))
+    x = np.hstack([given, ends])  # (S, N + 2)
+    n, mean, of_training, of_example = x.shape[1], x.mean(), x.mean(1), x.mean(0)
+    # Each variance of means contains the part that belongs to neither alone: count it once.
+    rest = np.square(x - of_training[:, None] - of_example + mean).sum()
+    rest /= (trainings - 1) * (n - 1) * trainings * n
+    between, within = of_training.var(ddof=1) / trainings, of_example.var(ddof=1) / n
+    variance = max(between, within, between + within - rest)
+    freedom = variance**2 / (between**2 / (trainings - 1) + within**2 / (n - 1))
+    half = float(stdtrit(min(freedom, n - 1), (1 + CONFIDENCE) / 2)) * math.sqrt(variance)
+    return Estimate(
+        value, min(value, max(low, mean - half)), max(value, min(high, mean + half)), "%"
+    )
+
+
 def difference(after: Estimate, before: Estimate) -> Estimate:
     """The difference of two shares that were measured independently.
 
@@ -324,7 +366,8 @@ def difference(after: Estimate, before: Estimate) -> Estimate:
 
 
 def paired_difference(
-    after: Sequence[float] | np.ndarray, before: Sequence[float] | np.ndarray
+    after: Sequence[float] | Sequence[Sequence[float]] | np.ndarray,
+    before: Sequence[float] | Sequence[Sequence[float]] | np.ndarray,
 ) -> Estimate:
     """The mean difference of two scores on the same examples, as a share.
 
@@ -332,6 +375,9 @@ def paired_difference(
     known far better than either score. If each example is right or wrong, the interval is Agresti
     & Min's: as if half an example more had been won and lost in each way. Otherwise a sample
     without any change would have an interval without any width. For shares it is Student's.
+
+    To compare two ways of training, give the scores of several trainings of each, (S, N): the
+    interval then also covers how far one training differs from another.
 
     >>> paired_difference(after=[1, 1, 0, 1] * 75, before=[1, 1, 1, 1] * 75)
     -25.0 % [-29.8 to -19.9 %]
@@ -342,11 +388,13 @@ def paired_difference(
     Statistics in Medicine 24 (2005).
     """
     x, y = np.asarray(after, dtype=float), np.asarray(before, dtype=float)
-    if x.shape != y.shape or x.ndim != 1 or not len(x):
+    if x.shape != y.shape or x.ndim not in (1, 2) or not x.size:
         raise BadValue(
             f"given {x.shape} and {y.shape}: needs two values for each example, in the same order."
         )
     n, gain = len(x), x - y
+    if x.ndim == 2:
+        return average_of_trainings(gain, limits=(-1, 1))
     if not np.isin(x, (0, 1)).all() or not np.isin(y, (0, 1)).all():
         return average(float(gain.sum()), float(np.square(gain).sum()), n, "%", limits=(-1, 1))
     won, lost = float(np.sum(gain > 0)), float(np.sum(gain < 0))
