@@ -464,7 +464,11 @@ def test_the_difference_of_trainings_is_paired_by_example():
 
 def test_scores_of_trainings_need_two_axes():
     with pytest.raises(BadValue, match="trainings, examples"):
-        average_of_trainings([1.0, 0.0])
+        average_of_trainings(np.ones((2, 2, 2)))
+
+
+def test_one_number_per_training_gets_students_interval():
+    assert average_of_trainings([1.0, 2.0, 6.0]) == average(9.0, 41.0, 3)
 
 
 # --- Ratios and extremes of estimates ------------------------------------------------------------

@@ -13,6 +13,7 @@ import math
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -310,9 +311,11 @@ def proportion(successes: float, n: float) -> Estimate:
 
 
 def average_of_trainings(
-    scores: np.ndarray | Sequence[Sequence[float]], *, limits: tuple[float, float] = (0, 1)
+    scores: np.ndarray | Sequence[Any], *, limits: tuple[float, float] = (0, 1)
 ) -> Estimate:
     """The mean of the scores (S, N) of S trainings, each on the same N examples, as a share.
+
+    Of one number per training, (S,), it is the mean with Student's interval.
 
     Two things are chance: which weights a training ends with, and which examples test it. The
     interval covers both: it says where the mean of other trainings on other examples would lie.
@@ -330,6 +333,8 @@ def average_of_trainings(
     from scipy.special import stdtrit
 
     given = np.asarray(scores, dtype=float)
+    if given.ndim == 1 and given.size:
+        return average(float(given.sum()), float(np.square(given).sum()), len(given))
     if given.ndim != 2 or not given.size:
         raise BadValue(f"given scores {given.shape}: needs (trainings, examples).")
     value, (trainings, _), (low, high) = float(given.mean()), given.shape, limits
@@ -366,8 +371,7 @@ def difference(after: Estimate, before: Estimate) -> Estimate:
 
 
 def paired_difference(
-    after: Sequence[float] | Sequence[Sequence[float]] | np.ndarray,
-    before: Sequence[float] | Sequence[Sequence[float]] | np.ndarray,
+    after: Sequence[Any] | np.ndarray, before: Sequence[Any] | np.ndarray
 ) -> Estimate:
     """The mean difference of two scores on the same examples, as a share.
 
