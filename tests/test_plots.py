@@ -26,7 +26,6 @@ from kit.plots import (
     pareto_front,
     roofline,
     scatter,
-    trade_offs,
 )
 
 
@@ -122,7 +121,6 @@ NAMED = {
     "scatter": lambda: scatter(
         {NAME: (1.0, (0.5, 0.4, 0.6))}, NAME, NAME, caption="", front=[NAME]
     ),
-    "trade-offs": lambda: trade_offs({NAME: (1, 2, (0.5, 0.4, 0.6))}, NAME, NAME, NAME, caption=""),
 }
 
 
@@ -201,15 +199,26 @@ def test_small_multiples_leave_out_what_is_unknown():
     assert (time_.get_xscale(), score.get_xscale()) == ("log", "linear")  # shares end at 100 %
 
 
-def test_numbers_of_points_side_by_side_share_a_place():
-    row = [(cost, 100, (0.9, 0.8, 0.95)) for cost in (52, 47, 45, 59, 81, 46)]
-    points = dict(zip("abcdef", row, strict=True)) | {"g": (3, 100, row[0][2])}
-    figure = trade_offs(points, "time", "size", "score", caption="").figure
-    figure.canvas.draw()
-    texts = figure.axes[0].texts
-    assert [text.get_text() for text in texts] == ["1, 2, 3, 4, 5, 6", "7"]
-    one, other = (text.get_window_extent() for text in texts)
-    assert not one.overlaps(other)
+def test_small_multiples_show_intervals_fills_limits_and_a_choice():
+    panes = {"time": ([(2.0, 1.0, 4.0), 3.0], "s"), "lost": ([0.1, (0.2, 0.1, 0.4)], "%")}
+    given = {"hollow": ["b"], "half": ["a"], "limits": {"lost": 0.3, "time": None}, "chosen": "b"}
+    time_, lost = multiples(["a", "b"], panes, caption="", **given).figure.axes
+    intervals = [
+        c.get_segments()[0][:, 0].tolist() for c in (*time_.collections, *lost.collections)
+    ]
+    assert intervals == [[1, 4], [0.1, 0.4]]
+    a, b, ring = time_.lines
+    assert (a.get_fillstyle(), b.get_markerfacecolor()) == ("left", "white")
+    assert ring.get_markersize() > b.get_markersize()
+    assert [len(time_.lines), len(lost.lines)] == [3, 4]  # the limit is a line
+
+
+def test_a_bar_has_the_interval_that_is_given_for_it():
+    intervals = {"b": (2.0, 5.0)}
+    (pane,) = bars({"a": {"p": 1}, "b": {"p": 3}}, "s", caption="", intervals=intervals).figure.axes
+    (line,) = pane.lines
+    assert list(line.get_xdata()) == [2, 5] and list(line.get_ydata()) == [1, 1]
+    assert [text.get_position()[0] for text in pane.texts] == [1, 5]  # beyond the interval
 
 
 @pytest.mark.parametrize(

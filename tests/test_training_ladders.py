@@ -102,7 +102,8 @@ def test_what_learns_the_same_is_not_trained_again(work, first, monkeypatch):
     rung = first.then("in parts", accumulate=2).rungs[-1]
     assert rung.steps_by_seed == first.rungs[0].steps_by_seed and rung.baseline == "where it begins"
     assert rung.learns_as == "where it begins"
-    assert "learnt: in parts" in replace(first, rungs=(*first.rungs, rung)).table().caption
+    assert rung.row()[2].endswith("(copied)") and "were copied" in rung.table().caption
+    assert "earlier rung: in parts" in replace(first, rungs=(*first.rungs, rung)).table().details
 
 
 @pytest.mark.parametrize(
@@ -177,8 +178,8 @@ def test_a_model_that_always_begins_the_same_is_said(work, first):
         return make()
 
     told = "All seeds begin with the same weights"
-    assert told in training_ladder(fixed, work, target_loss=2.2, budget_s=0.01).table().caption
-    assert told not in first.table().caption
+    assert told in training_ladder(fixed, work, target_loss=2.2, budget_s=0.01).table().details
+    assert told not in first.table().details
 
 
 @pytest.mark.parametrize("seeds", [0, 1.5, True])
@@ -318,12 +319,19 @@ def test_the_interval_holds_both_the_steps_time_and_the_seeds():
     assert twice.high > found.high  # more rungs, less haste
 
 
+def test_the_seconds_of_a_training_differ_by_seed():
+    """Student's interval of 110, 120 and 130 s: 120 ± 4.3027 · 10 ÷ √3."""
+    found = rung(steps=(100.0, 110.0, 120.0), wait=10.0).training_s
+    assert (found.value, found.high - found.value) == pytest.approx((120, 24.84), rel=1e-3)
+    assert rung(steps=(100.0, None)).training_s is None
+
+
 def test_one_seed_gives_no_verdict_unless_only_the_speed_differs():
     best, exact = rung(steps=(300.0,), name="best"), Estimate(0.3, 0.3, 0.3, "×")
     mine = rung(steps=(100.0,), baseline="best")
     mine = replace(mine, ratio=time_ratio(exact, mine, best))
     assert mine.verdict == "cannot tell: one seed" and not mine.faster
-    assert mine.row()[4] == "—" and mine.to_dict()["ratio"] is None
+    assert mine.row()[-1] == "cannot tell: one seed" and mine.to_dict()["ratio"] is None
     alike = rung(steps=(300.0,), learns_as="best", baseline="best")
     alike = replace(alike, ratio=time_ratio(exact, alike, best))
     assert alike.verdict == "3.33 × faster"
@@ -396,6 +404,28 @@ def test_ladders_of_nothing_but_seeds_hardly_ever_have_a_verdict():
     ladders = [climbed_ladder(draw, [1.0] * 5) for _ in range(1_000)]
     wrong = sum(any("faster" in v or "slower" in v for v in said) for said in ladders)
     assert wrong <= 50  # of 1,000: 5 %
+
+
+def test_each_rival_gets_its_best_rate_from_other_seeds(pretended, monkeypatch):
+    """At a rate r the made-up learner needs 100 × |log₁₀ r + 2| + 50 steps: least at 0.01."""
+    begin, _ = pretended
+    seen = []
+
+    def steps_to_loss(setup, loss, work, most, every, seeds):
+        rate, seed = setup.options["lr"], setup.options.get("seed", 0)
+        seen.append((rate, seed, seeds))
+        return (100 * abs(math.log10(rate) + 2) + 50,) * seeds if rate < 1 else (None,) * seeds
+
+    first = begin()
+    monkeypatch.setattr(Setup, "steps_to_loss", steps_to_loss)
+    loop = first.best.setup.loop
+    rung = first.then("tuned", loop, rates=(0.001, 0.01, 0.1, 10.0), clip=1.0).newest
+    assert rung.setup.options["lr"] == 0.01 and rung.exact_steps == pytest.approx(50)
+    assert rung.tried == pytest.approx({0.001: 150, 0.01: 50, 0.1: 150, 10.0: None})
+    assert {(seed, n) for _, seed, n in seen[:4]} == {(5, 2)}  # the rung itself has seeds 0 to 4
+    assert seen[4] == (0.01, 0, 5) and "seed" not in rung.setup.options
+    assert "with other seeds: 0.001 150, 0.01 50, 0.1 150, 10 —." in rung.table().details
+    assert rung.to_dict()["steps_by_rate"]["0.01"] == pytest.approx(50)
 
 
 def test_a_factor_of_one_and_a_half_is_found():
@@ -532,12 +562,23 @@ def test_it_is_a_table_a_picture_and_a_record(first):
     assert repr(climbed) == "2 rungs, the best 'where it begins': 1.00 × in all"
     assert repr(climbed.newest).startswith("recomputed: not here")
     known = rung(ratio=Estimate(0.5, 0.4, 0.6, "×"), baseline="first", noise_floor=0.02)
-    assert "÷ that of 'first': 0.500 × [0.400 to 0.600 ×]." in known.table().caption
+    assert "÷ that of 'first': 0.500 × [0.400 to 0.600 ×]." in known.table().details
+    assert known.row()[-1] == "2.00 × faster [0.400 to 0.600 × its time]"
     assert "Steps to the loss, by seed: 100, 100, 100." in known.table().caption
     table = climbed.table()
     assert [row[0] for row in table.rows] == ["where it begins", "recomputed"]
-    assert "to a validation loss of 1" in table.caption
+    assert "a validation loss of 1." in table.caption
     record = climbed._repr_mimebundle_()[RECORD]
     assert record["kind"] == "TrainingLadder" and record["rungs"][0]["seconds_to_loss"] > 0
     assert math.isfinite(record["gain_ratio"]["value"])
     assert climbed.plot().png() and "where it begins" in climbed.plot().caption
+
+
+def test_the_picture_shows_the_compiler_and_the_interval(first):
+    mine = rung(2.0, (50.0, 50.0), 20.0, Estimate(1.2, 1.1, 1.5, "×"), baseline="where it begins")
+    pane = replace(first, rungs=(*first.rungs, mine)).plot().figure.axes[0]
+    assert {text.get_text() for text in pane.get_legend().get_texts()} == {"training", "compiling"}
+    of = first.first.seconds
+    (line,) = pane.lines
+    assert line.get_xdata() == pytest.approx([1.1 * of, 1.5 * of])
+    assert mine.row()[3] == "120 s, 20.0 s to compile"

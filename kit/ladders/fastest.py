@@ -23,7 +23,7 @@ from kit.plots import Picture, Table
 from kit.techniques import TECHNIQUES, Technique
 from kit.workloads import Workload
 
-TRIAL_S = 0.25  # seconds to time each form, in turns with the model as in training
+TRIAL_S = 0.25  # seconds to time each form, in turns with the model itself
 NEAR = 1.3  # forms at most this many times as slow as the fastest trial enter the final
 FINAL_S = 1.0  # seconds for the final, in which they are timed in turns with each other
 
@@ -54,13 +54,13 @@ class Fastest(Result):
 
     @property
     def speedup(self) -> Estimate | None:
-        """Time of the model as in training ÷ time of the fastest form."""
+        """Time of the model in PyTorch ÷ time of the fastest form. None: that is the fastest."""
         return self.form.speedup()
 
     def __repr__(self) -> str:
         text = f"{self.name}: {words(self.form.latency.value, 's')}"
         if self.speedup:
-            text += f", {self.speedup} as fast as in training"
+            text += f", {self.speedup} as fast as plain PyTorch"
         if self.tied:
             text += f"; tied with {', '.join(self.tied)}"
         return f"{text}; {len(self.ladder.present)} forms tried in {words(self.spent_s, 's')}"
@@ -82,7 +82,7 @@ class Fastest(Result):
             caption += f" Tied, since the difference is within the interval: {tied}."
         if self.untried:
             caption += f" Not tried, since no time was left: {', '.join(self.untried)}."
-        return Table(tried.header, tried.rows, caption)
+        return Table(tried.header, tried.rows, caption, tried.details)
 
     def to_dict(self) -> dict[str, Any]:
         """The raw numbers of all forms that were tried."""
@@ -172,8 +172,8 @@ def fastest(
     else:
         sizes = (CALIBRATION, batch_size)
         real, example = (workload.example(n, device_of(model))[0] for n in sizes)
-    bare = InferenceLadder(model, real, scorer, (len(example),), split, TRIAL_S)
-    start = bare.start("as in training").then("none", TECHNIQUES["none"])
+    itself = TECHNIQUES["none"](model, real)  # a copy, in evaluation mode
+    start = InferenceLadder(itself, real, scorer, (len(example),), split, TRIAL_S).start("none")
     ladder, untried = _tried(start, [n for n in names if n != "none"], began + budget_s)
     allowed = [form for form in ladder.present if form.within(max_bytes, max_score_loss)]
     if not allowed:

@@ -1,8 +1,9 @@
 """One trained model in many forms: how fast each is, how large, and how good.
 
-The first form is the model as it was in training, and all others are compared with it. Each is
-timed in turns with it: if the machine becomes slower meanwhile, no form looks slower for it. Each
-is scored on the same examples, so small losses of score become visible.
+The first form is the model in plain PyTorch, in evaluation mode and without gradients, which costs
+nothing. All others are compared with it. Each is timed in turns with it: if the machine becomes
+slower meanwhile, no form looks slower for it. Each is scored on the same examples, so small losses
+of score become visible.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from torch import Tensor, nn
 
 from kit.core.checks import is_whole
 from kit.core.errors import BadValue, NotInstalled, NotSupported
-from kit.core.statistics import paired_difference, product
+from kit.core.statistics import Estimate, product
 from kit.core.units import words
 from kit.costs.counting import count
 from kit.data.arguments import check_pair
@@ -27,9 +28,9 @@ from kit.devices import out_of_memory
 from kit.inference import device_of, judge, predict
 from kit.ladders.ladder import SAME_TIME, Ladder, simultaneous
 from kit.ladders.model_form import ModelForm, rows_of
-from kit.measurement import Call, Peaks, compare, measure
-from kit.models.custom import output_tensor, short_name, training_copy
-from kit.plots import Picture, pareto_front, trade_offs
+from kit.measurement import Peaks, compare, measure
+from kit.models.custom import output_tensor, short_name
+from kit.plots import Picture, multiples, pareto_front
 from kit.techniques import Technique, inference_copy, size_on_disk
 from kit.workloads import Workload
 
@@ -48,7 +49,6 @@ class InferenceLadder(Ladder[ModelForm]):
     batch_sizes: tuple[int, ...]
     split: str
     budget_s: float
-    example_scores: Tensor | None = field(default=None, repr=False)  # of the first form
 
     _key = "forms"
 
@@ -105,43 +105,41 @@ class InferenceLadder(Ladder[ModelForm]):
         assert model is not None
         times, ratios, noise = {}, {}, {}
         for n in self.batch_sizes:
-            predicting: Call = partial(predict, model, self._inputs(n))
-            calls = {self.first.name: self._as_in_training(n), form.name: predicting}
-            varied, device = ("answer", "mode", "dtype"), device_of(self.model)
+            calls = {self.first.name: self._call(self.model, n), form.name: self._call(model, n)}
+            varied = ("answer", "dtype")
+            device = device_of(self.model)
             timed = compare(calls, varied=varied, budget_s=self.budget_s, device=device)
             ratios[n], noise[n] = simultaneous(timed.ratio(), self._comparisons), timed.noise_floor
             times[n] = product(self.first.times[n], ratios[n], "s")
         form = replace(form, times=times, ratios=ratios, noise=noise, bytes=size_on_disk(model))
-        if self.workload is None or self.example_scores is None:
+        if self.workload is None:
             return form
         score, example_scores = judge(model, self.workload, self.split)
-        lost = paired_difference(self.example_scores.numpy(), example_scores.numpy())
-        return replace(form, score=score, lost=lost)
+        form = replace(form, score=score, example_scores=example_scores)
+        return replace(form, lost=form.lost_against(self.first))
 
-    def _as_in_training(self, n: int) -> Callable[[], Tensor]:
-        """A call in training mode, with gradients recorded: what you get by default."""
+    def _call(self, model: nn.Module, n: int) -> Callable[[], Tensor]:
+        """A prediction in evaluation mode and without gradients."""
         inputs = self._inputs(n)
-        learner, _ = training_copy(self.model, inputs)
-        learner.requires_grad_(True)
-        if isinstance(learner(inputs), Tensor):
-            return lambda: learner(inputs)
-        return lambda: output_tensor(learner(inputs), learner)
+        if isinstance(predict(model, inputs), Tensor):
+            return lambda: predict(model, inputs)
+        return lambda: output_tensor(predict(model, inputs), model)
 
     def _inputs(self, n: int) -> Tensor:
         return example_batch(self.example, n)
 
     def start(self, name: str) -> InferenceLadder:
-        """The ladder with its first form: the model as it was in training."""
+        """The ladder with its first form: the model in plain PyTorch, without gradients."""
         score, example_scores = None, None
         if self.workload:
             score, example_scores = judge(self.model, self.workload, self.split)
         times = {}
         for n in self.batch_sizes:
-            call, device = self._as_in_training(n), device_of(self.model)
+            call, device = self._call(self.model, n), device_of(self.model)
             times[n] = measure(call, budget_s=self.budget_s, device=device).median
             self._check_possible(n, times[n].value)
         first = ModelForm(name, self.model, size_on_disk(self.model), times, score=score)
-        return replace(self, example_scores=example_scores)._with(first)
+        return self._with(replace(first, example_scores=example_scores))
 
     def _check_possible(self, n: int, seconds: float) -> None:
         """Raise if the machine's peak does not allow the model's FLOPs in this time."""
@@ -156,11 +154,24 @@ class InferenceLadder(Ladder[ModelForm]):
     # --- What follows from the measurements ------------------------------------------------------
 
     def front(self, batch_size: int | None = None) -> list[str]:
-        """Names of the forms on the Pareto front of time, size and score: no form beats them."""
+        """Names of the forms that no other form beats in time, size and score (Pareto front).
+
+        One form beats another if it is surely better in one of the three, and not surely worse in
+        the others. Differences within the intervals are ties.
+        """
+        n = self.batch_sizes[0] if batch_size is None else batch_size
+        return [
+            form.name for form in self.present if not any(o.beats(form, n) for o in self.present)
+        ]
+
+    def undecided(self, batch_size: int | None = None) -> list[str]:
+        """Names of the forms for which noise decides whether they are on the front.
+
+        The front of the measured values, without their intervals, is another than `front`.
+        """
         n = self.batch_sizes[0] if batch_size is None else batch_size
         costs = {f.name: (f.times[n].value, f.bytes or 0, -f.score_loss) for f in self.present}
-        front = pareto_front(costs)
-        return [name for name in costs if name in front]
+        return [name for name in costs if name in {*self.front(n)} ^ {*pareto_front(costs)}]
 
     def fastest(
         self,
@@ -206,8 +217,8 @@ class InferenceLadder(Ladder[ModelForm]):
         best = self.fastest()
         text = f"{len(self.present)} forms of {short_name(self.model)}"
         if best is None or best is self.first:
-            return f"{text}, none faster than as in training"
-        text += f", the fastest {best.name!r}: {best.speedup()} as fast as in training"
+            return f"{text}, none faster than {self.first.name!r}"
+        text += f", the fastest {best.name!r}: {best.speedup()} as fast as {self.first.name!r}"
         tied = self.tied_with(best)
         return text + (f"; tied with it: {', '.join(tied)}" if tied else "")
 
@@ -215,9 +226,14 @@ class InferenceLadder(Ladder[ModelForm]):
         return rows_of(rungs, self.first)
 
     def _caption(self) -> str:
+        """The model, and what the forms are compared with."""
+        name, device = short_name(self.model), device_of(self.model)
+        return f"{name} on {device}. Each form is compared with {self.first.name!r}."
+
+    def _details(self) -> str:
         """How the forms were timed and scored, and the machine's limit."""
         caption = (
-            f"{short_name(self.model)} on {device_of(self.model)}. Times: those of "
+            f"{self.first.name!r}: evaluation mode and without gradients. Times: those of "
             f"{self.first.name!r} × the median ratio of rounds in turns with it; faster and "
             f"slower hold for {self._comparisons} ratios at once."
         )
@@ -256,36 +272,37 @@ class InferenceLadder(Ladder[ModelForm]):
         max_bytes: float | None = None,
         max_score_loss: float | None = None,
     ) -> Picture:
-        """Latency and size, with the scores beside them. The fastest within limits has a ring."""
+        """Time, size and lost score of each form. The fastest within limits has a ring."""
         n = self.batch_sizes[0] if batch_size is None else batch_size
-        points = {}
-        for form in self.present:
-            if form.score is None:
-                raise BadValue(
-                    "this ladder has no scores to show, since it was made without a workload: "
-                    "give kit.fastest a workload, or print the table."
-                )
-            score = (form.score.mean.value, form.score.mean.low, form.score.mean.high)
-            points[form.name] = (form.times[n].value, float(form.bytes or 0), score)
+        if self.first.score is None:
+            raise BadValue(
+                "this ladder has no scores to show, since it was made without a workload: "
+                "give kit.fastest a workload, or print the table."
+            )
+        columns = [
+            [(e.value, e.low, e.high) for e in column]
+            for column in zip(*(self._costs(form, n) for form in self.present), strict=True)
+        ]
         limited = max_bytes is not None or max_score_loss is not None
         limits = {"max_bytes": max_bytes, "max_score_loss": max_score_loss}
         chosen = self.fastest(batch_size=n, **limits) if limited else None
-        assert self.first.score is not None
-        start = self.first.score.mean.value
-        least = None if max_score_loss is None else start - max_score_loss
-        front = self.front(n)
-        return trade_offs(
-            points,
-            f"time of a call, {n:,} example{'s' * (n > 1)}",
-            "size on disk",
-            f"score: {self.first.score.measure}",
+        front, undecided = self.front(n), self.undecided(n)
+        labels = (f"time of a call, {n:,} example{'s' * (n > 1)}", "size on disk", "score lost")
+        return multiples(
+            [form.name for form in self.present],
+            dict(zip(labels, zip(columns, ("s", "B", "%"), strict=True), strict=True)),
             caption=self._plot_caption(n, front, limited, chosen),
-            x_unit="s",
-            y_unit="B",
-            front=front,
-            limits=(max_bytes, least),
+            hollow=[f.name for f in self.present if f.name not in (*front, *undecided)],
+            half=undecided,
+            limits={labels[1]: max_bytes, labels[2]: max_score_loss},
             chosen=chosen.name if chosen else "",
         )
+
+    def _costs(self, form: ModelForm, n: int) -> tuple[Estimate, Estimate, Estimate]:
+        """Time, bytes and lost score. The time's interval is that of its ratio to the first's."""
+        size = float(form.bytes or 0)
+        time = form.ratios.get(n, SAME_TIME) * self.first.times[n].value
+        return time, Estimate(size, size, size), form.lost or Estimate(0.0, 0.0, 0.0)
 
     def _plot_caption(
         self, n: int, front: list[str], limited: bool, chosen: ModelForm | None
@@ -295,6 +312,8 @@ class InferenceLadder(Ladder[ModelForm]):
             return f"{name} {words(form.times[n].value, 's')}, {words(form.bytes, 'B')}"
 
         caption = f"No form beats those that are filled: {'; '.join(map(of, front))}."
+        if tied := self.undecided(n):
+            caption = caption[:-1] + f". Half filled, because noise decides: {', '.join(tied)}."
         if limited and chosen is None:
             return f"No form is within the limits. {caption}"
         if chosen:
@@ -306,16 +325,16 @@ def inference_ladder(
     model: nn.Module,
     workload: Workload,
     *,
-    name: str = "as in training",
+    name: str = "plain PyTorch",
     batch_sizes: tuple[int, ...] = (1,),
     split: str = "test",
     budget_s: float = 0.5,
     peaks: Peaks | None = None,
 ) -> InferenceLadder:
-    """A ladder of forms of a trained model; the first is the model as it was in training.
+    """A ladder of forms of a trained model; the first is the model in plain PyTorch.
 
-    That is: in training mode, with gradients recorded. You get this if you just call the model
-    after training. `InferenceLadder.then` adds the next form.
+    As `kit.predict` runs it: in evaluation mode, and without recording gradients. That costs
+    nothing, so a form has to beat it. `InferenceLadder.then` adds the next form.
 
     Parameters
     ----------

@@ -70,11 +70,12 @@ class Ladder(Result, Generic[R]):
 
     def table(self) -> Table:
         """One row per rung."""
-        return Table(*self._rows(self.rungs), self._caption())
+        return Table(*self._rows(self.rungs), self._caption(), self._details())
 
     def last(self, n: int) -> Table:
         """The first rung and the last n, as a table."""
-        return Table(*self._rows([self.first, *self.rungs[1:][-n:]]), self._caption())
+        rows = self._rows([self.first, *self.rungs[1:][-n:]])
+        return Table(*rows, self._caption(), self._details())
 
     def to_dict(self) -> dict[str, Any]:
         """The raw numbers of each rung."""
@@ -86,6 +87,9 @@ class Ladder(Result, Generic[R]):
         raise NotImplementedError
 
     def _caption(self) -> str:
+        raise NotImplementedError
+
+    def _details(self) -> str:
         raise NotImplementedError
 
     def _conditions(self) -> dict[str, Any]:

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
-from kit.core.statistics import Estimate
+from kit.core.statistics import Estimate, paired_difference
 from kit.core.units import words
 from kit.inference import Score
-from kit.ladders.ladder import Rung
+from kit.ladders.ladder import SAME_TIME, Rung
 from kit.measurement.comparison import Decision, decide
 from kit.plots import Table
 
@@ -31,6 +31,7 @@ class ModelForm(Rung):
     noise: dict[int, float] = field(default_factory=dict)  # batch size -> noise floor
     score: Score | None = None
     lost: Estimate | None = None  # share of the first form's score, on the same examples
+    example_scores: Tensor | None = field(default=None, repr=False, compare=False)
     made_s: float = 0.0  # seconds to make it, with compilers
     absent: str = ""
 
@@ -69,6 +70,35 @@ class ModelForm(Rung):
     def score_loss(self) -> float:
         """The share of the first form's score that it lost, as measured; below 0: it gained."""
         return self.lost.value if self.lost else 0.0
+
+    def lost_against(self, other: ModelForm) -> Estimate | None:
+        """The share of another form's score that it lost, on the same examples."""
+        mine, theirs = self.example_scores, other.example_scores
+        if mine is None or theirs is None:
+            return None
+        return paired_difference(theirs.numpy(), mine.numpy())
+
+    def beats(self, other: ModelForm, batch_size: int) -> bool:
+        """Whether it is surely better in time, size or score, and not surely worse in the others.
+
+        Surely: the intervals do not overlap, or the sizes differ by 5 %.
+        """
+        better, worse = (
+            self._surely_better(other, batch_size),
+            other._surely_better(self, batch_size),
+        )
+        return any(better) and not any(worse)
+
+    def _surely_better(self, other: ModelForm, n: int) -> tuple[bool, bool, bool]:
+        """In time, size and score."""
+        mine, theirs = (form.ratios.get(n, SAME_TIME) for form in (self, other))
+        noise = max(self.noise.get(n, 0.0), other.noise.get(n, 0.0))
+        lost = other.lost_against(self)
+        return (
+            mine.high * (1 + noise) < theirs.low,
+            (self.bytes or 0) < SMALLER * (other.bytes or 0),
+            lost is not None and lost.low > 0,
+        )
 
     def within(self, max_bytes: float | None, max_score_loss: float | None) -> bool:
         """Whether it is within both limits, as far as they are given."""
@@ -122,7 +152,7 @@ def rows_of(
     header = ["form"]
     for n in sizes:
         header += [f"time for {n:,}", "× as fast"]
-    header += ["on disk", *([score.measure, "lost"] if score else []), "compared with the first"]
+    header += ["on disk", *(["score lost"] if score else []), "compared with the first"]
     return header, [_row(form, first, sizes, len(header)) for form in forms]
 
 
@@ -135,8 +165,8 @@ def _row(form: ModelForm, first: ModelForm | None, sizes: list[int], columns: in
         cells += [words(form.times[n].value, "s"), words(faster.value) if faster else "1"]
     cells += [words(form.bytes, "B")]
     if form.score:
-        lost = f"{words(form.lost.value, '%')} [{form.lost.interval}]" if form.lost else ""
-        cells += [words(form.score.mean.value, "%"), lost]
+        lost = form.lost and f"{words(form.lost.value, '%')} [{form.lost.interval}]"
+        cells += [lost or f"({words(form.score.mean.value, '%')} {form.score.measure})"]
     return [*cells, _verdict(form, first)]
 
 

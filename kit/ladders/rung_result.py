@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from kit.core.statistics import Estimate
+from kit.core.statistics import Estimate, average
 from kit.core.units import words
 from kit.ladders.ladder import COMPARISONS, Rung, simultaneous, student_half_width
 from kit.ladders.training_setup import Setup
 from kit.measurement.comparison import SAME, Decision, decide
 from kit.plots import Table
 
-HEADER = (
-    "rung", "per step", "steps", "time to the loss", "÷ the best below", "memory", "of peak",
-    "verdict",
-)  # fmt: skip
+HEADER = ("rung", "per step", "steps", "time to the loss", "memory", "against the best below")
 
 
 @dataclass(frozen=True)
@@ -34,6 +32,8 @@ class TrainingRung(Rung):
     peak_bytes: int | None = None  # of a step, beyond weights and optimizer; None: unknown
     share: float | None = None  # of the machine's best matmul rate; None: unknown
     losses: tuple[float, ...] = field(default=(), repr=False)  # of the first steps
+    # Learning rates to choose from -> steps to the loss (with other seeds); None: not reached
+    tried: Mapping[float, float | None] = field(default_factory=dict)
     baseline: str = ""  # the best rung below; "" for the first
     step_ratio: Estimate | None = None  # time of a step ÷ the baseline's
     ratio: Estimate | None = None  # time to the loss ÷ the baseline's, simultaneous for all rungs
@@ -49,9 +49,7 @@ class TrainingRung(Rung):
     @property
     def exact_steps(self) -> float | None:
         """Steps to the loss: the geometric mean over the seeds. None: a seed did not reach it."""
-        if not self.reached:
-            return None
-        return float(np.exp(np.mean(np.log(np.array(self.steps_by_seed, dtype=float)))))
+        return mean_steps(self.steps_by_seed)
 
     @property
     def steps(self) -> int | None:
@@ -63,6 +61,15 @@ class TrainingRung(Rung):
         """Time to the loss, with the wait for the compiler. None: a seed did not reach it."""
         steps = self.exact_steps
         return None if steps is None else self.compile_s + steps * self.step.value
+
+    @property
+    def training_s(self) -> Estimate | None:
+        """Seconds to the loss: the mean over the seeds, with its interval. None: not reached."""
+        if not self.reached:
+            return None
+        steps = [each for each in self.steps_by_seed if each is not None]
+        each_s = [self.compile_s + n * self.step.value for n in steps]
+        return average(sum(each_s), sum(s * s for s in each_s), len(each_s), "s")
 
     @property
     def decision(self) -> Decision:
@@ -104,39 +111,44 @@ class TrainingRung(Rung):
 
     def table(self) -> Table:
         """The rung's row, and what it was compared with."""
-        caption = f"{self._steps_in_words()}."
-        if self.ratio and self.ratio.low > 0:
-            wait = f", with {words(self.compile_s, 's')} of compiling" if self.compile_s else ""
-            caption += f" Time to the loss ÷ that of {self.baseline!r}: {self.ratio}{wait}."
-        if self.noise_floor:
-            caption += f" Ratios within {words(self.noise_floor, '%')} of 1 are noise."
-        return Table(HEADER, [self.row()], caption)
-
-    def _steps_in_words(self) -> str:
         each = ", ".join("—" if s is None else f"{s:,.0f}" for s in self.steps_by_seed) or "—"
+        caption = f"Steps to the loss, by seed: {each}."
         if self.learns_as:
-            return f"Steps to the loss: those of {self.learns_as!r}, which has the same losses"
-        return f"Steps to the loss, by seed: {each}"
+            caption = f"Same losses as {self.learns_as!r}, so the steps were copied from there."
+        details = ""
+        if self.sure_ratio:
+            details = f"Time to the loss ÷ that of {self.baseline!r}: {self.ratio}."
+        if self.noise_floor:
+            details += f" Ratios within {words(self.noise_floor, '%')} of 1 are noise."
+        if self.tried:
+            found = (f"{rate:g} {_steps(steps)}" for rate, steps in self.tried.items())
+            details += f" Steps at each rate, with other seeds: {', '.join(found)}."
+        if self.share:
+            details += f" It reaches {words(self.share, '%')} of this machine's best matmul rate."
+        return Table(HEADER, [self.row()], caption, details.strip())
 
     def row(self) -> tuple[str, ...]:
         """The rung's cells in the ladder's table."""
-        known = self.ratio if self.ratio and self.ratio.low > 0 else None
+        wait = f", {words(self.compile_s, 's')} to compile" if self.compile_s else ""
+        interval = f" [{self.sure_ratio.interval} its time]" if self.sure_ratio else ""
         return (
             self.name,
             words(self.step.value, "s"),
-            "—" if self.steps is None else f"{self.steps:,}",
-            words(self.seconds, "s"),
-            f"{words(known.value)} [{known.interval}]" if known else "—",
+            _steps(self.exact_steps) + (" (copied)" if self.learns_as else ""),
+            f"{words(self.seconds, 's')}{wait}",
             words(self.peak_bytes, "B"),
-            words(self.share, "%"),
-            self.verdict,
+            f"{self.verdict}{interval}",
         )
+
+    @property
+    def sure_ratio(self) -> Estimate | None:
+        """The ratio if its interval is known."""
+        return self.ratio if self.ratio and self.ratio.low > 0 else None
 
     def to_dict(self) -> dict[str, Any]:
         """The raw numbers."""
         plain = (str, int, float, type(None))  # others, such as classes, are not for JSON
         known = {name: v for name, v in self.setup.options.items() if isinstance(v, plain)}
-        sure = self.ratio is not None and self.ratio.low > 0
         return {
             "name": self.name,
             "options": {**known, "threads": self.setup.threads},
@@ -149,10 +161,23 @@ class TrainingRung(Rung):
             "peak_bytes": self.peak_bytes,
             "peak_share": self.share,
             "against": self.baseline,
-            "ratio": self.ratio.to_dict() if self.ratio and sure else None,
+            "ratio": self.sure_ratio and self.sure_ratio.to_dict(),
+            "steps_by_rate": {f"{rate:g}": steps for rate, steps in self.tried.items()},
             "noise_floor_share": self.noise_floor,
             "verdict": self.verdict,
         }
+
+
+def mean_steps(by_seed: Sequence[float | None]) -> float | None:
+    """The geometric mean of the steps by seed; None: a seed did not reach the loss."""
+    steps = [each for each in by_seed if each is not None]
+    if not steps or len(steps) < len(by_seed):
+        return None
+    return float(np.exp(np.mean(np.log(steps))))
+
+
+def _steps(number: float | None) -> str:
+    return "—" if number is None else f"{round(number):,}"
 
 
 def time_ratio(

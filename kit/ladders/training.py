@@ -13,6 +13,7 @@ the speed decides.
 
 from __future__ import annotations
 
+import math
 import random
 import time
 from collections.abc import Iterator, Sequence
@@ -33,7 +34,7 @@ from kit.costs.step_cost import peak_share
 from kit.data.arguments import MAKER, check_pair
 from kit.inference import device_of
 from kit.ladders.ladder import COMPARISONS, SAME_TIME, Ladder
-from kit.ladders.rung_result import HEADER, TrainingRung, time_ratio
+from kit.ladders.rung_result import HEADER, TrainingRung, mean_steps, time_ratio
 from kit.ladders.training_setup import Loop, Make, Setup
 from kit.measurement import Call, Comparison, Peaks, compare, measure
 from kit.measurement.comparison import LAYOUT_NOISE
@@ -44,6 +45,9 @@ from kit.training import History, train
 from kit.workloads import Workload
 
 FIRST_LOSSES = 8  # compared to find out whether two setups learn the same
+RATE_SEEDS = (
+    2  # trainings per learning rate: enough to choose one, with other seeds than the rung's
+)
 SEEDS = 5  # trainings per rung: with 3, Student's interval would be more than twice as wide
 UNKNOWN = Estimate(float("nan"), float("nan"), float("nan"), "s")
 
@@ -101,7 +105,9 @@ class TrainingLadder(Ladder[TrainingRung]):
         """How many ratios hold at once: as many as there are rungs, and at least a dozen."""
         return max(COMPARISONS, len(self.rungs))
 
-    def then(self, name: str, loop: Loop | None = None, **change: Any) -> TrainingLadder:
+    def then(
+        self, name: str, loop: Loop | None = None, *, rates: Sequence[float] = (), **change: Any
+    ) -> TrainingLadder:
         """The ladder with one more rung: the best so far with a change.
 
         Parameters
@@ -111,6 +117,9 @@ class TrainingLadder(Ladder[TrainingRung]):
         loop
             Your own loop instead of the kit's: a function of model and workload that gives an
             iterator. Each `next` makes one step and gives its loss.
+        rates
+            Learning rates to choose from: the rung gets the one that needs the fewest steps. Give
+            them for another optimizer, since each has a best rate of its own.
         change
             Options of `kit.train` (for a schedule, also `steps`), `threads`, or `make`, which
             makes another model. If the kit refuses the options, the rung is "not here".
@@ -125,13 +134,32 @@ class TrainingLadder(Ladder[TrainingRung]):
         setup = (self.best.setup if self.rungs else Setup(self.make)).changed(change, loop)
         try:
             with _state_restored():
+                setup, tried = self._with_best_rate(setup, rates)
                 rung, flops = self._measured(name, setup)
         except KitError as refusal:
             return self._with(TrainingRung(name, setup, UNKNOWN, absent=str(refusal)))
         if flops:  # outside `try`: a share over 100 % is an error, not a rung that is "not here"
             share = peak_share(self.peaks, flops, rung.step.value, setup.precision)
             rung = replace(rung, share=share)
-        return self._with(rung)
+        return self._with(replace(rung, tried=tried))
+
+    def _with_best_rate(
+        self, setup: Setup, rates: Sequence[float]
+    ) -> tuple[Setup, dict[float, float | None]]:
+        """The setup with the best of these rates, and the steps to the loss at each rate.
+
+        The trainings have seeds that the rung does not use: the best of several rates is partly
+        lucky, and on the rung's own seeds that luck would count.
+        """
+        given = (self.target_loss, self.workload, self.most_steps, self.evaluate_every, RATE_SEEDS)
+        tried: dict[float, float | None] = {}
+        for rate in rates:
+            other = setup.changed({"lr": rate, "seed": setup.seed(self.seeds)}, setup.loop)
+            tried[rate] = mean_steps(other.steps_to_loss(*given))
+        if not tried:
+            return setup, tried
+        best = min(tried, key=lambda rate: tried[rate] or math.inf)
+        return setup.changed({"lr": best}, setup.loop), tried
 
     def observed(self, name: str, history: History) -> TrainingLadder:
         """The ladder with a rung that other processes trained, with the same losses.
@@ -217,7 +245,8 @@ class TrainingLadder(Ladder[TrainingRung]):
         return replace(rung, steps_by_seed=rung.setup.steps_to_loss(*given))
 
     def __repr__(self) -> str:
-        gain = f"{words(self.gain.value, '×')} in all" if self.gain else "no time to compare"
+        sure = self.gain if self.best is not self.first else words(1.0, "×")
+        gain = f"{sure} in all" if self.gain else "no time to compare"
         return f"{len(self.rungs)} rungs, the best {self.best.name!r}: {gain}"
 
     def _rows(self, rungs: Sequence[TrainingRung]) -> tuple[Sequence[str], list[Sequence[str]]]:
@@ -225,16 +254,23 @@ class TrainingLadder(Ladder[TrainingRung]):
 
     def _caption(self) -> str:
         path = " → ".join(rung.name for rung in self.path)
+        return f"To a validation loss of {self.target_loss:g}. The best, one after another: {path}."
+
+    def _details(self) -> str:
         trained = f"{self.seeds} seeds" if self.seeds > 1 else "one seed"
         caption = (
-            f"{self.model} on {self.workload.name!r}, to a validation loss of "
-            f"{self.target_loss:g}, on {self.device}. Each rung is the best below it with one "
-            f"change. It is timed in turns with that one, and trained with {trained}, the same "
-            f"for all. The best were {path}. Intervals: step time and seeds together, 95 % for "
-            f"all rungs at once."
+            f"{self.model} on {self.workload.name!r}, on {self.device}. Each rung is the best "
+            f"below it with one change. It is timed in turns with that one, and trained with "
+            f"{trained}, the same for all. Intervals: step time and seeds together, 95 % for all "
+            f"rungs at once."
         )
         if shared := [rung.name for rung in self.rungs if rung.learns_as]:
-            caption += f" Only the speed differs, not what is learnt: {', '.join(shared)}."
+            caption += (
+                f" Only the speed differs, not what is learnt, so the steps were copied from an "
+                f"earlier rung: {', '.join(shared)}."
+            )
+        if known := [f"{rung.name} {words(rung.share, '%')}" for rung in self.rungs if rung.share]:
+            caption += f" Of this machine's best matmul rate: {', '.join(known)}."
         if any(rung.compile_s for rung in self.rungs):
             caption += " The wait for the compiler was timed once."
         if self.same_start and self.seeds > 1:
@@ -257,12 +293,23 @@ class TrainingLadder(Ladder[TrainingRung]):
         }
 
     def plot(self) -> Picture:
-        """The time to the loss as a bar, for each rung that reached it."""
+        """The time to the loss as a bar with its interval, for each rung that reached it."""
         known = {r.name: s for r in self.rungs if (s := r.seconds) is not None}
-        stacks = {name: {"time": seconds} for name, seconds in known.items()}
+        stacks = {name: {"training": s - self[name].compile_s} for name, s in known.items()}
+        for name in known:
+            if self[name].compile_s:
+                stacks[name]["compiling"] = self[name].compile_s
         times = ", ".join(f"{name} {words(seconds, 's')}" for name, seconds in known.items())
-        caption = f"Time to a validation loss of {self.target_loss:g}: {times}."
-        return bars(stacks, "time to the loss", caption=caption, unit="s")
+        caption = (
+            f"Time to a validation loss of {self.target_loss:g}: {times}. The line at a bar is the "
+            f"interval of its comparison with the best rung below it."
+        )
+        intervals = {
+            rung.name: (of * rung.ratio.low, of * rung.ratio.high)
+            for rung in self.rungs
+            if rung.sure_ratio and rung.ratio and (of := known.get(rung.baseline))
+        }
+        return bars(stacks, "time to the loss", caption=caption, unit="s", intervals=intervals)
 
 
 def training_ladder(

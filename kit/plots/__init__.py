@@ -12,8 +12,7 @@ Picture            a matplotlib figure with its caption
 ├── roofline       work per second over work per byte, under the machine's limits
 ├── dots           one row per name: a value with its interval
 ├── multiples      the same rows in several panes, one quantity per pane
-├── scatter        named points, and a line through the Pareto front
-└── trade_offs     two costs of each point, with its score beside them
+└── scatter        named points, and a line through the Pareto front
 Live               a loss curve that grows during a training
 """
 
@@ -25,7 +24,6 @@ from kit.plots.overviews import dots as dots
 from kit.plots.overviews import multiples as multiples
 from kit.plots.overviews import pareto_front as pareto_front
 from kit.plots.overviews import scatter as scatter
-from kit.plots.overviews import trade_offs as trade_offs
 from kit.plots.pictures import Picture as Picture
 from kit.plots.pictures import axes as axes
 from kit.plots.pictures import bars as bars

@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from kit.core.units import words
-from kit.plots.pictures import COLOURS, MARKERS, Picture, axes, log_ticks, style
+from kit.plots.pictures import COLOURS, MARKERS, Picture, axes, style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -50,10 +50,14 @@ def dots(
 
 def multiples(
     names: Sequence[str],
-    panes: Mapping[str, tuple[Sequence[float | None], str]],
+    panes: Mapping[str, tuple[Sequence[float | Interval | None], str]],
     *,
     caption: str,
     log: bool = True,
+    hollow: Collection[str] = (),
+    half: Collection[str] = (),
+    limits: Mapping[str, float | None] | None = None,
+    chosen: str = "",
 ) -> Picture:
     """Small multiples: the same rows in each pane, one quantity per pane.
 
@@ -62,17 +66,36 @@ def multiples(
     names
         One for each row.
     panes
-        Quantity -> (one value per row, None if unknown; the unit).
+        Quantity -> (one value per row, or value, low and high; None if unknown; the unit).
     log
         Whether axes are logarithmic, so that small and large rows can be compared.
+    hollow, half
+        Names of rows whose markers are hollow or half filled.
+    limits
+        Quantity -> the largest value that is allowed: a dashed line.
+    chosen
+        The name of a row to draw rings around.
     """
     figure, drawn = axes(
-        width=1.75 * len(panes) + 1.2, height=1.0 + 0.3 * len(names), columns=len(panes)
+        width=1.9 * len(panes) + 1.6, height=1.0 + 0.3 * len(names), columns=len(panes)
     )
     for i, (pane, (quantity, (values, unit))) in enumerate(zip(drawn, panes.items(), strict=True)):
-        for row, value in enumerate(values):
-            if value is not None:
-                pane.plot(value, row, MARKERS[0], color=COLOURS[i % len(COLOURS)])
+        colour = COLOURS[i % len(COLOURS)]
+        for row, (name, each) in enumerate(zip(names, values, strict=True)):
+            if each is None:
+                continue
+            value, low, high = each if isinstance(each, tuple) else (each, each, each)
+            (down,), (up,) = _reach(value, low, high)
+            if down or up:
+                pane.hlines(row, value - down, value + up, color=colour)
+            look: dict[str, Any] = {"color": colour, "markerfacecoloralt": "white"}
+            look["markerfacecolor"] = "white" if name in hollow else colour
+            look["fillstyle"] = "left" if name in half else "full"
+            pane.plot(value, row, MARKERS[0], markersize=7, **look)
+            if name == chosen:
+                pane.plot(value, row, "o", markersize=15, markerfacecolor="none", color="black")
+        if limits and (limit := limits.get(quantity)) is not None:
+            pane.axvline(limit, color="black", linestyle="--", linewidth=1)
         pane.set_yticks(range(len(names)), names if i == 0 else [""] * len(names))
         _finish(pane, quantity, unit, log and unit != "%", len(names), ticks=3)
     return Picture(figure, caption)
@@ -114,82 +137,6 @@ def scatter(
     pane.yaxis.set_major_formatter(lambda value, _: words(value, y_unit))
     pane.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
     return Picture(figure, caption)
-
-
-def trade_offs(
-    points: Mapping[str, tuple[float, float, Interval]],
-    x: str,
-    y: str,
-    score: str,
-    *,
-    caption: str,
-    x_unit: str = "",
-    y_unit: str = "",
-    front: Collection[str] = (),
-    limits: tuple[float | None, float | None] = (None, None),
-    chosen: str = "",
-) -> Picture:
-    """Two costs of each point, and beside them its score, by number and name.
-
-    Parameters
-    ----------
-    points
-        Name -> (x, y, (score, low, high)). Costs are better the smaller, scores the larger.
-        Scores are drawn in per cent.
-    front
-        Names of the points on the Pareto front, drawn filled. The others are hollow.
-    limits
-        The largest y and the smallest score that are allowed: dashed lines.
-    chosen
-        The name of a point to draw a ring around.
-    """
-    figure, (plane, scores) = axes(width=9.6, height=max(3.6, 1.1 + 0.24 * len(points)), columns=2)
-    for row, (name, (at, height, (value, low, high))) in enumerate(points.items()):
-        colour = COLOURS[0] if name in front else "#777777"
-        look: Any = {"color": colour, "markerfacecolor": colour if name in front else "white"}
-        plane.plot(at, height, MARKERS[0], markersize=8, **look)
-        error = _reach(value, low, high)
-        scores.errorbar(value, row, xerr=error, fmt=MARKERS[0], capsize=3, **look)
-    plane.set(xscale="log", yscale="log", xlabel=x, ylabel=y)
-    plane.margins(0.12)
-    for at, height, label in _numbered([(at, height) for at, height, _ in points.values()]):
-        plane.annotate(
-            label, (at, height), (0, 7), textcoords="offset points", ha="center", fontsize=8
-        )
-    if chosen:
-        at, height, _ = points[chosen]
-        plane.plot(at, height, "o", markersize=17, markerfacecolor="none", color=COLOURS[1])
-    most, least = limits
-    if most is not None:
-        plane.axhline(most, color=COLOURS[1], linestyle="--", linewidth=1)
-    if least is not None:
-        scores.axvline(least, color=COLOURS[1], linestyle="--", linewidth=1)
-    for axis, unit in ((plane.xaxis, x_unit), (plane.yaxis, y_unit)):
-        log_ticks(axis, unit)
-        axis.set_tick_params(labelsize=8)
-    names = [f"{row + 1} {name}" for row, name in enumerate(points)]
-    scores.set_yticks(range(len(points)), names, fontsize=8)
-    _finish(scores, score, "%", False, len(points), ticks=4)
-    return Picture(figure, caption)
-
-
-def _numbered(points: Sequence[tuple[float, float]]) -> list[tuple[float, float, str]]:
-    """Labels and their positions: points are numbered from 1, and close points share a label.
-
-    A label with more numbers is wider: each adds 3 % of the plane on either side.
-    """
-    xs, ys = zip(*points, strict=True)
-    wide, high = (math.log(max(v) / min(v)) or 1.0 for v in (xs, ys))
-    labels: list[tuple[float, float, list[str]]] = []
-    for number, (x, y) in enumerate(points, start=1):
-        for at, height, numbers in labels:
-            reach = 0.03 * (len(numbers) + 1) * wide
-            if abs(math.log(x / at)) < reach and abs(math.log(y / height)) < 0.06 * high:
-                numbers.append(str(number))
-                break
-        else:
-            labels.append((x, y, [str(number)]))
-    return [(x, y, ", ".join(numbers)) for x, y, numbers in labels]
 
 
 def pareto_front(points: Mapping[str, tuple[float, ...]]) -> list[str]:

@@ -146,7 +146,12 @@ def _ticks_at(pane: Axes, values: Sequence[float]) -> None:
 
 
 def bars(
-    stacks: Mapping[str, Mapping[str, float]], quantity: str, *, caption: str, unit: str = ""
+    stacks: Mapping[str, Mapping[str, float]],
+    quantity: str,
+    *,
+    caption: str,
+    unit: str = "",
+    intervals: Mapping[str, tuple[float, float]] | None = None,
 ) -> Picture:
     """Horizontal bars, one per name: each is a stack of parts with its total at the end.
 
@@ -158,6 +163,8 @@ def bars(
         The label of the axis: quantity and unit.
     unit
         The unit of the totals.
+    intervals
+        Name of the bar -> (low, high) of its total, drawn as a line.
     """
     figure, (pane,) = axes(height=0.9 + 0.5 * len(stacks))
     parts = list(dict.fromkeys(part for stack in stacks.values() for part in stack))
@@ -176,8 +183,11 @@ def bars(
             edgecolor="white",
         )
         left = [a + b for a, b in zip(left, widths, strict=True)]
-    for row, total in enumerate(left):
-        pane.text(total, row, f" {words(total, unit)}", va="center")
+    for row, (name, total) in enumerate(zip(names, left, strict=True)):
+        low, high = (intervals or {}).get(name, (total, total))
+        if low < high:
+            pane.plot([low, high], [row, row], "k|-", markersize=9, linewidth=1.5)
+        pane.text(max(total, high), row, f"  {words(total, unit)}", va="center")
     pane.invert_yaxis()
     pane.margins(x=0.15)
     pane.grid(visible=False, axis="y")
