@@ -316,6 +316,38 @@ def test_equal_forms_hardly_ever_seem_faster():
     assert wrong <= 50
 
 
+def test_what_a_large_batch_changes_is_the_quotient_of_its_ratios(vision):
+    of = {1: Estimate(0.2, 0.1, 0.4, "×"), 64: Estimate(0.8, 0.8, 0.8, "×")}
+    found = replace(form("it", 0.2, 100), ratios=of).many_to_one
+    assert (found.value, found.low, found.high) == pytest.approx((4, 2, 8)) and found.unit == "×"
+    unknown = form("first", 1.0, 100)
+    assert math.isnan(replace(unknown, ratios={}).many_to_one.value)
+
+
+def test_several_batch_sizes_have_a_column_each(ladder):
+    table = ladder.table()
+    assert list(table.header)[1:3] == ["time for 1", "time for 4"] and len(table.header) == 6
+    assert table.rows[1][1].endswith(" ×") and ", " in table.rows[1][1]
+
+
+def test_two_forms_are_timed_in_turns_with_each_other(ladder):
+    ratio = ladder.ratio("in bfloat16", "as it is")
+    assert 0 < ratio.low <= ratio.value <= ratio.high
+    lame = Technique("lame", "nothing", silenced, 0.0, why_not=lambda device: "it is lame")
+    assert ladder.then("lame", lame).ratio("lame", "as it is").interval == "unknown"
+
+
+def test_a_form_that_is_trained_on_keeps_its_zeros(model, vision):
+    example = vision.example(8)[0]
+    short = replace(vision, recipe={**vision.recipe, "epochs": 1})
+    form = inference.trained_on(zeroed, short, share=0.5)(model, example)
+    begun = zeroed(model, example, share=0.5)
+    for before, after in zip(begun.parameters(), form.parameters(), strict=True):
+        if before.ndim > 1:
+            assert (after[before == 0] == 0).all() and not torch.equal(before, after)
+    assert not any(p.requires_grad for p in form.parameters())
+
+
 def test_a_form_is_allowed_within_both_limits():
     it = form("it", 1.0, 100, lost=0.01)
     assert it.within(None, None) and it.within(100, 0.01)

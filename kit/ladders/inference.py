@@ -27,11 +27,12 @@ from kit.data.dataset import example_batch
 from kit.devices import out_of_memory
 from kit.inference import device_of, judge, predict
 from kit.ladders.ladder import SAME_TIME, Ladder, simultaneous
-from kit.ladders.model_form import ModelForm, rows_of
+from kit.ladders.model_form import UNKNOWN_RATIO, ModelForm, rows_of
 from kit.measurement import Peaks, compare, measure
 from kit.models.custom import output_tensor, short_name
 from kit.plots import Picture, multiples, pareto_front
-from kit.techniques import Technique, inference_copy, size_on_disk
+from kit.techniques import Technique, inference_copy, keep_zeros, size_on_disk
+from kit.training import train
 from kit.workloads import Workload
 
 Make = Callable[..., nn.Module]  # from a model and an example, such as a technique
@@ -172,6 +173,16 @@ class InferenceLadder(Ladder[ModelForm]):
         n = self.batch_sizes[0] if batch_size is None else batch_size
         costs = {f.name: (f.times[n].value, f.bytes or 0, -f.score_loss) for f in self.present}
         return [name for name in costs if name in {*self.front(n)} ^ {*pareto_front(costs)}]
+
+    def ratio(self, name: str, to: str, batch_size: int | None = None) -> Estimate:
+        """Time of one form ÷ time of another, timed in turns; unknown if one is absent here."""
+        n = self.batch_sizes[0] if batch_size is None else batch_size
+        models = {each: self[each].model for each in (to, name)}
+        calls = {each: self._call(model, n) for each, model in models.items() if model is not None}
+        if len(calls) < len(models):
+            return UNKNOWN_RATIO
+        varied, device = ("answer", "dtype"), device_of(self.model)
+        return compare(calls, varied=varied, budget_s=self.budget_s, device=device).ratio()
 
     def fastest(
         self,
@@ -319,6 +330,22 @@ class InferenceLadder(Ladder[ModelForm]):
         if chosen:
             caption = f"Fastest within the limits: {of(chosen.name)}. {caption}"
         return caption
+
+
+def trained_on(technique: Technique, workload: Workload, *, seed: int = 0, **options: Any) -> Make:
+    """A function that applies a technique and trains the result on, at half of the recipe's rate.
+
+    What a technique set to zero stays zero meanwhile.
+    """
+
+    def make(model: nn.Module, example: Tensor) -> nn.Module:
+        form = technique(model, example, **options).requires_grad_(True)
+        recipe = {**workload.recipe, "lr": workload.recipe["lr"] / 2}
+        with keep_zeros(form):
+            train(form, workload, seed=seed, live=False, **recipe)
+        return form.requires_grad_(False)
+
+    return make
 
 
 def inference_ladder(

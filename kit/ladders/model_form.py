@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor, nn
 
-from kit.core.statistics import Estimate, paired_difference
+from kit.core.statistics import Estimate, paired_difference, quotient
 from kit.core.units import words
 from kit.inference import Score
 from kit.ladders.ladder import SAME_TIME, Rung
 from kit.measurement.comparison import Decision, decide
 from kit.plots import Table
 
+UNKNOWN_RATIO = Estimate(math.nan, 0.0, math.inf, "×")
 SMALLER = 0.95  # of the bytes: a smaller difference is not worth a word
 
 
@@ -55,6 +57,17 @@ class ModelForm(Rung):
         n = self.batch_size if batch_size is None else batch_size
         ratio = self.ratios.get(n)
         return ratio and (1 / ratio).with_unit("×")
+
+    @property
+    def many_to_one(self) -> Estimate:
+        """Its ratio for the largest batch ÷ that for the smallest; below 1: many suit it better.
+
+        Unknown if it is absent here, or the first form, which has no ratios.
+        """
+        if not self.ratios:
+            return UNKNOWN_RATIO
+        sizes = sorted(self.ratios)
+        return quotient(self.ratios[sizes[-1]], self.ratios[sizes[0]]).with_unit("×")
 
     def pace(self, batch_size: int | None = None) -> Decision:
         """*faster*, *slower*, *same* or *cannot tell*, compared with the first form."""
@@ -151,7 +164,7 @@ def rows_of(
     score = present[0].score if present else None
     header = ["form"]
     for n in sizes:
-        header += [f"time for {n:,}", "× as fast"]
+        header += [f"time for {n:,}", *(["× as fast"] if len(sizes) == 1 else [])]
     header += ["on disk", *(["score lost"] if score else []), "compared with the first"]
     return header, [_row(form, first, sizes, len(header)) for form in forms]
 
@@ -162,7 +175,9 @@ def _row(form: ModelForm, first: ModelForm | None, sizes: list[int], columns: in
     cells = [form.name]
     for n in sizes:
         faster = form.speedup(n)
-        cells += [words(form.times[n].value, "s"), words(faster.value) if faster else "1"]
+        gain = words(faster.value) if faster else "1"
+        time = words(form.times[n].value, "s")
+        cells += [time, gain] if len(sizes) == 1 else [f"{time}, {gain} ×"]
     cells += [words(form.bytes, "B")]
     if form.score:
         lost = form.lost and f"{words(form.lost.value, '%')} [{form.lost.interval}]"
