@@ -502,6 +502,14 @@ def test_a_step_of_half_the_time_is_found_exactly(pretended):
     assert (ratio.value, ratio.low, ratio.high) == pytest.approx((0.5, 0.5, 0.5))
 
 
+def test_two_rungs_are_compared_that_were_never_neighbours(pretended):
+    """Two thirds of the time per step, and the same learning."""
+    begin, loop = pretended
+    climbed = begin().then("half", loop(0.005)).then("third", loop(0.003)).then("slow", loop(0.02))
+    ratio = climbed.ratio("slow", "half")
+    assert (ratio.value, ratio.low, ratio.high) == pytest.approx((4, 4, 4))
+
+
 def test_learning_twice_as_fast_is_found_with_the_same_seeds(pretended):
     """Pairs of the same seed differ by the factor alone, though the seeds differ by 5 %."""
     begin, loop = pretended

@@ -165,7 +165,11 @@ def rows_of(
     header = ["form"]
     for n in sizes:
         header += [f"time for {n:,}", *(["× as fast"] if len(sizes) == 1 else [])]
-    header += ["on disk", *(["score lost"] if score else []), "compared with the first"]
+    header += [
+        "on disk",
+        *(["score lost"] if score else []),
+        f"compared{f' for {sizes[0]:,}' if len(sizes) > 1 else ' with the first'}",
+    ]
     return header, [_row(form, first, sizes, len(header)) for form in forms]
 
 

@@ -161,6 +161,17 @@ class TrainingLadder(Ladder[TrainingRung]):
         best = min(tried, key=lambda rate: tried[rate] or math.inf)
         return setup.changed({"lr": best}, setup.loop), tried
 
+    def ratio(self, name: str, to: str) -> Estimate | None:
+        """Time to the loss of one rung ÷ that of another, whose steps are timed in turns again.
+
+        With an interval as in the table. None if a seed of either did not reach the loss.
+        """
+        one, other = self[name], self[to]
+        with _state_restored():
+            calls = {r.name: r.setup.step_call(r.setup.start(self.workload)) for r in (other, one)}
+            timed = compare(calls, varied="work", budget_s=self.budget_s, device=self.device)
+        return time_ratio(timed.ratio(), one, other, self._comparisons)
+
     def observed(self, name: str, history: History) -> TrainingLadder:
         """The ladder with a rung that other processes trained, with the same losses.
 

@@ -179,7 +179,10 @@ def _finish(
         pane.set_xscale("log")
         pane.xaxis.set_minor_formatter(lambda value, _: "")
     if ticks:
-        pane.xaxis.set_major_locator(LogLocator(numticks=ticks) if log else MaxNLocator(ticks))
+        low, high = pane.get_xlim()
+        subs = (1.0, 2.0, 5.0) if log and high < 20 * low else (1.0,)  # one tick says too little
+        found = LogLocator(subs=subs, numticks=ticks) if log else MaxNLocator(ticks)
+        pane.xaxis.set_major_locator(found)
     pane.xaxis.set_major_formatter(lambda value, _: words(value, unit))
     pane.tick_params(axis="x", labelsize=8)
     pane.set_ylim(rows - 0.5, -0.5)
