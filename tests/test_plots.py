@@ -214,11 +214,12 @@ def test_small_multiples_show_intervals_fills_limits_and_a_choice():
 
 
 def test_a_bar_has_the_interval_that_is_given_for_it():
-    intervals = {"b": (2.0, 5.0)}
+    intervals = {"a": (0.5, 100.0), "b": (2.0, 3.5)}
     (pane,) = bars({"a": {"p": 1}, "b": {"p": 3}}, "s", caption="", intervals=intervals).figure.axes
-    (line,) = pane.lines
-    assert list(line.get_xdata()) == [2, 5] and list(line.get_ydata()) == [1, 1]
-    assert [text.get_position()[0] for text in pane.texts] == [1, 5]  # beyond the interval
+    wide, line = pane.lines
+    assert list(line.get_xdata()) == [2, 3.5] and list(line.get_ydata()) == [1, 1]
+    assert list(wide.get_xdata()) == pytest.approx([0.5, 3.9])  # cut: the bars stay visible
+    assert [text.get_position()[0] for text in pane.texts] == pytest.approx([3.9, 3.5])
 
 
 @pytest.mark.parametrize(

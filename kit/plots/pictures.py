@@ -164,7 +164,8 @@ def bars(
     unit
         The unit of the totals.
     intervals
-        Name of the bar -> (low, high) of its total, drawn as a line.
+        Name of the bar -> (low, high) of its total, drawn as a line. It is cut where it goes far
+        beyond the longest bar.
     """
     figure, (pane,) = axes(height=0.9 + 0.5 * len(stacks))
     parts = list(dict.fromkeys(part for stack in stacks.values() for part in stack))
@@ -185,6 +186,7 @@ def bars(
         left = [a + b for a, b in zip(left, widths, strict=True)]
     for row, (name, total) in enumerate(zip(names, left, strict=True)):
         low, high = (intervals or {}).get(name, (total, total))
+        high = min(high, 1.3 * max(left))  # a very wide interval must not hide the bars
         if low < high:
             pane.plot([low, high], [row, row], "k|-", markersize=9, linewidth=1.5)
         pane.text(max(total, high), row, f"  {words(total, unit)}", va="center")
