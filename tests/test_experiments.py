@@ -125,7 +125,7 @@ def test_the_training_ladder_climbs_on_a_text_of_ones_own(tmp_path):
     ladder = FOLDER / "training-ladder.ipynb"
     executed = papermill(ladder, tmp_path / "run.ipynb", **tiny, **limits)
     rungs = records(executed, "TrainingLadder")[-1]["rungs"]
-    assert len(rungs) == 12 and all(rung["verdict"] for rung in rungs)
+    assert len(rungs) == 13 and all(rung["verdict"] for rung in rungs)
     assert rungs[0]["name"] == "the tutorial's loop" and rungs[0]["seconds_to_loss"] > 0
 
 
