@@ -205,7 +205,7 @@ RIGHT = {
     "08-rate": lambda step, total, warmup: (
         (step + 1) / warmup if step < warmup else 0.1 + 0.9 * rate_at(step, total, "cosine", warmup)
     ),
-    "08-spend": {"optimizer": "muon", "lr": 6e-3, "batch_size": 8},
+    "08-spend": {"optimizer": "muon", "lr": 1e-2, "batch_size": 8},
     "09-gigabytes": 4.5,
     "09-prune": 0.5,
     "09-rounding": rounded,

@@ -5,7 +5,7 @@ answer = 16  # of 32 windows each; 8 would be of 64
 kit.check("08-parts", answer)
 
 # %% 08-spend
-options = dict(optimizer="muon", lr=6e-3, batch_size=8)
+options = dict(optimizer="muon", lr=1e-2, batch_size=8)
 kit.check("08-spend", options)
 
 # %% 08-rate

@@ -17,7 +17,7 @@ from kit.workloads import Workload, language
 BATCH, MOST = 512, 48  # windows per update, and how many fit into memory at once
 BUDGET_S = 2.0
 CLEARLY = 0.1  # nats: more than two trainings differ by chance
-NAIVE = {"batch_size": 16, "lr": 1e-3, "optimizer": torch.optim.AdamW}
+NAIVE = {"batch_size": 8, "lr": 1e-3, "optimizer": torch.optim.AdamW}
 PEAK, LAST = 1.0, 0.1  # of the schedule in the exercise
 
 
@@ -35,7 +35,7 @@ def parts(answer: int) -> str | None:
 
 @exercise("08-spend")
 def spend(answer: Mapping[str, Any]) -> str | None:
-    """What did the ladder find? Optimizer, rate and batch size: dict(optimizer=..., lr=...)."""
+    """Which optimizer needed the fewest steps, and at which rate? dict(optimizer=..., lr=...)."""
     if not isinstance(answer, Mapping):
         return "Give options of kit.train as a dictionary, such as dict(lr=3e-3)."
     fixed = {"steps", "epochs", "budget_s", "resume", "checkpoint", "live"} & set(answer)
