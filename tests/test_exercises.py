@@ -2,20 +2,17 @@
 
 import html
 import time
-from dataclasses import replace
 from itertools import pairwise
 
-import numpy as np
 import pytest
 import torch
 
 from kit.core.errors import UnknownName
+from kit.core.statistics import Estimate, samples_needed
 from kit.course.exercises import EXERCISES, NO_ANSWER, check
 from kit.course.exercises.lesson_02 import WEIGHTS
 from kit.course.exercises.lesson_05 import SLOW_RUNS, wanted_width
 from kit.inference import Score, predict
-from kit.loadgen import ServerResult
-from kit.measurement import Conditions
 from kit.models import MLP
 from kit.training import History
 from kit.training.schedules import rate_at
@@ -44,32 +41,6 @@ def mlp_flops(batch, sizes):
 
 
 KEPT = 32 * (64 + 128 + 128)
-
-
-def run_of(gaps_s, service_s):
-    """A made-up run of a server: one at a time, oldest first."""
-    arrivals = np.cumsum(gaps_s)
-    starts, ends = [], []
-    for due in arrivals:
-        starts.append(max(due, ends[-1] if ends else 0.0))
-        ends.append(starts[-1] + service_s)
-    return ServerResult(
-        scenario="server", rate=3.0, target_s=1.0, percentile=90, max_batch=1, seed=0,
-        arrivals_s=tuple(arrivals.tolist()), starts_s=tuple(starts), ends_s=tuple(ends),
-        batch_sizes=(1,) * len(ends), conditions=Conditions("cpu", 1, "2", 1e-9),
-    )  # fmt: skip
-
-
-def latencies(arrivals_s, service_s):
-    end, found = 0.0, []
-    for arrival in arrivals_s:
-        end = max(end, arrival) + service_s
-        found.append(end - arrival)
-    return found
-
-
-BUSY = run_of([1.0, 0.1, 0.1, 0.1, 2.0], 0.5)
-L = BUSY.arrival_rate * BUSY.mean_latency_s
 
 
 def timed(call, wait):
@@ -111,8 +82,12 @@ CODES = CENTRES[GROUPS] + torch.linspace(0, 1, 60).unsqueeze(1)
 DIGITS = torch.where((GROUPS == 9) & (torch.arange(60) > 9), 4, GROUPS * 7 % 10)
 CURVE = {"labels": [10, 20, 50, 100, 1_000], "shares": [0.6, 0.91, 0.88, 0.93, 0.95]}
 CLUSTERS = {"codes": CODES, "centres": CENTRES, "groups": GROUPS, "digits": DIGITS}
+# Lesson 04: with batches of 64, the end of the interval lies beyond 2.5 ms.
+TIMES = {1: 0.1, 8: 0.3, 64: 2.4, 512: 20.0}  # batch size -> median in ms
+LATENCY_S = {n: Estimate(ms / 1e3, 0.9 * ms / 1e3, 1.2 * ms / 1e3) for n, ms in TIMES.items()}
 MEASURED = {
     "00-days": {"break_even": 30_000.0},
+    "04-deadline": {"latency_s": LATENCY_S, "deadline_s": 2.5e-3},
     "06-named-clusters": CLUSTERS,
     "06-label-budget": CURVE,
 }
@@ -189,9 +164,9 @@ RIGHT = {
     "03-impossible": 2 * 4096**3 / 20e-6 / 60e12,
     "03-timed": timed,
     "03-decide": decide,
-    "04-in-system": (BUSY, L),
+    "04-deadline": 8,
     "04-full-batch": 14,
-    "04-queue": latencies,
+    "04-samples": samples_needed,
     "05-slow-runs": {"A": "start", "B": "copy", "C": "dtype", "D": "wait"},
     "05-token-time": 0.7,
     "05-crossover": wanted_width,
@@ -256,41 +231,22 @@ WRONG = [  # id, answer, what its hint says
     ("03-decide", "slower", "without calling it"),
     ("03-decide", lambda *_: "cannot tell", "not 'cannot tell'"),
     ("03-decide", lambda low, high, floor: decide(low, high, 0.0), "with a floor of 0.1"),
-    ("04-in-system", L, "Give two things"),
-    ("04-in-system", (BUSY, "many"), "must be a number"),
-    (
-        "04-in-system",
-        (
-            replace(
-                BUSY, ends_s=BUSY.ends_s[:-1], starts_s=BUSY.starts_s[:-1], batch_sizes=(1,) * 4
-            ),
-            L,
-        ),
-        "Not all of its queries",
-    ),
-    ("04-in-system", (BUSY, BUSY.arrival_rate * 0.5), "how many are being answered"),
-    ("04-in-system", (BUSY, BUSY.arrival_rate * np.median(BUSY.latencies_s)), "with the median"),
-    ("04-in-system", (BUSY, 3.0 * BUSY.mean_latency_s), "the requested rate"),
-    ("04-in-system", (BUSY, 77), "Multiply"),
-    ("04-full-batch", 10, "would keep the server busy 100%"),
-    ("04-full-batch", 1, "would keep the server busy 550%"),
-    ("04-full-batch", 11, "batches wait for each other"),
-    ("04-full-batch", 30, "The first of each waits about 6 ms"),
-    ("04-full-batch", 14.5, "a whole number from 1"),
-    ("04-queue", [1.0], "without calling it"),
-    ("04-queue", lambda a, s: [s] * len(a), "the clock at the call"),
-    (
-        "04-queue",
-        lambda a, s: [x + y for x, y in zip(a, latencies(a, s), strict=True)],
-        "times of the answers",
-    ),
-    ("04-queue", lambda a, s: [x - s for x in latencies(a, s)], "only the waiting"),
-    ("04-queue", lambda a, s: [s * (i + 1) - x for i, x in enumerate(a)], "an answer starts after"),
-    ("04-queue", lambda a, s: [x + 1 for x in latencies(a, s)], "the last of these takes"),
-    ("04-queue", lambda a, s: latencies(a, s)[:-1], "not one each"),
-    ("04-queue", lambda a, s: None, "It returned nothing"),
-    ("04-queue", lambda a, s: ["a"] * len(a), "It raised KitError"),
-    ("04-queue", lambda a: 1, "It raised TypeError"),
+    ("04-deadline", 3, "3 was not measured. Give one of 1, 8, 64, 512, or 0"),
+    ("04-deadline", 1, "so does a larger one"),
+    ("04-deadline", 64, "The median of 64 is in time"),
+    ("04-deadline", 512, "512 misses the deadline"),
+    ("04-deadline", 0, "8 keeps the deadline"),
+    ("04-deadline", 8.0, "Give a whole number"),
+    ("04-full-batch", 0, "at least one image"),
+    ("04-full-batch", 9, "within 1.8 ms, but a call takes 1.9 ms"),
+    ("04-full-batch", 18, "waits 3.4 ms for the last one, and then 2.8 ms for the call: 6.2 ms"),
+    ("04-full-batch", 14.5, "Give a whole number"),
+    ("04-samples", 64, "without calling it"),
+    ("04-samples", lambda p: samples_needed(p) + 1, "For p90 it gives 65, one off"),
+    ("04-samples", lambda p: 44, "at least one sample beyond"),
+    ("04-samples", lambda p: 100, "For p90 it gives 100; needed are 64"),
+    ("04-samples", lambda p: None, "returned None, not a number"),
+    ("04-samples", lambda: 1, "It raised TypeError"),
     ("05-slow-runs", {"A": "start"}, "a cause for each of"),
     ("05-slow-runs", {**SLOW_RUNS, "B": "link"}, "'link' is none of the causes"),
     ("05-slow-runs", {**SLOW_RUNS, "A": "copy"}, "neither a larger batch nor a wider model"),

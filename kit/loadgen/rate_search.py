@@ -139,8 +139,6 @@ def highest_rate(
     >>> found = highest_rate(serve, target_s=0.005, percentile=50, budget_s=0.05)
     >>> found.rate is None or found.rate < found.too_high
     True
-
-    Explained in lesson 04.
     """
     check_positive("target_s", target_s)
     samples_needed(percentile)  # refuses a percentile out of range

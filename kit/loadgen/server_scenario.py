@@ -302,7 +302,7 @@ def server(
     >>> result.n, result.unanswered
     (100, 0)
 
-    Explained in lesson 04.
+    Explained in lesson 10.
     """
     check_positive("rate", rate)
     check_positive("target_s", target_s)

@@ -250,8 +250,6 @@ def offline(
         How many samples `serve` is given at once; the last batch may be smaller.
     serve, device
         As in `single_stream`.
-
-    Explained in lesson 04.
     """
     check_whole("samples", samples)
     check_whole("batch_size", batch_size)

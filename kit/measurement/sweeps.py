@@ -105,10 +105,11 @@ class Sweep(Result):
     def table(self) -> Table:
         """A row per value, also for failed ones."""
         rows, refused = [], ""
+        columns = 5 if self.bounds_s else 4  # without a limit there is no share of it
         for value in self.tried or (*self.measurements, *self.failed):
             label = f"{value:,}" if isinstance(value, int) else str(value)
             if value in self.failed:
-                rows.append((label, "—", self.failed[value], "—", "—"))
+                rows.append((label, "—", self.failed[value], "—", "—")[:columns])
                 continue
             time, rate = self.latency_s[value], self.throughput[value]
             # An impossible share becomes a cell and a sentence, so that the other rows survive.
@@ -117,7 +118,7 @@ class Sweep(Result):
             except BadValue as error:
                 share, refused = "over 100 %", f" {error}"
             speed = words(time.value, "s"), time.interval, words(rate.value, rate.unit)
-            rows.append((label, *speed, share))
+            rows.append((label, *speed, share)[:columns])
         one = next(iter(self.measurements.values()))
         caption = f"Median time of a call and its 95 % interval in this run. {one.conditions}."
         if self.bounds_s:
@@ -129,7 +130,7 @@ class Sweep(Result):
             )
         caption += self.renewals + refused + self._doubts_caption()
         header = (self.varied, "latency", "interval", "throughput", "share of the limit")
-        return Table(header, rows, caption)
+        return Table(header[:columns], rows, caption)
 
     def _doubts_caption(self) -> str:
         """The doubts that all values share, and the values that have further ones."""
