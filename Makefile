@@ -46,7 +46,7 @@ course:   ## run every lesson without a browser; notebooks and pages go to runs/
 	@$(INSTALL) lab edge
 	$(BIN)/kit course
 
-record:   ## run every lesson and store its outputs in notebooks/
+record:   ## run every lesson and experiment and store the outputs in notebooks/
 	@$(INSTALL) lab edge
 	$(BIN)/kit record
 

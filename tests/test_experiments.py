@@ -9,6 +9,7 @@ import pytest
 
 from kit.core.errors import BadValue
 from kit.core.results import RECORD
+from kit.course.sentences import unmarked_sentences
 from kit.experiments import class_results, collect, declared, experiment_folder, recording
 from kit.experiments.class_comparison import SAME, spread
 from kit.experiments.execution import NOTEBOOKS
@@ -21,6 +22,9 @@ EXPERIMENTS = sorted(FOLDER.glob("*.ipynb"))
 IDS = [path.stem for path in EXPERIMENTS]
 HERE = FOLDER / "train-versus-infer.ipynb"
 KEPT = sorted(RECORDED_RUNS.rglob("*.ipynb"))
+
+# Experiments without outputs and marks. Take yours out when you have recorded it.
+NOT_YET = {"inference-ladder", "training-ladder"}
 
 experiment = pytest.mark.parametrize("path", EXPERIMENTS, ids=IDS)
 
@@ -84,12 +88,31 @@ def test_papermill_shows_the_parameters_too(path):
 
 
 @experiment
-def test_it_asks_for_a_kernel_by_name_and_has_no_old_outputs(path):
+def test_it_asks_for_a_kernel_by_name_and_its_cells_are_short(path):
     notebook = nbformat.read(path, as_version=4)
     nbformat.validate(notebook)
     assert notebook.metadata.kernelspec.name == "python3"
-    assert not any(cell.get("outputs") for cell in notebook.cells)
     assert all(len(source.splitlines()) <= 17 for source in code(path))
+
+
+@experiment
+def test_its_outputs_are_of_the_cells_that_are_there(path):
+    notebook = nbformat.read(path, as_version=4)
+    outputs = [out for cell in notebook.cells for out in cell.get("outputs", [])]
+    if path.stem in NOT_YET and not outputs:
+        pytest.skip("not recorded yet")
+    stamp = notebook.metadata.get(recording.STAMP, {})
+    assert stamp.get("cells_sha256") == recording.cells_hash(notebook), f"kit record {path.stem}"
+    assert outputs[0]["data"][RECORD]["kind"] == "Machine"
+    assert not any(out.output_type == "error" or out.get("name") == "stderr" for out in outputs)
+    assert path.stat().st_size <= 1_000_000
+
+
+@experiment
+def test_each_sentence_of_an_experiment_is_vouched_for(path):
+    found = unmarked_sentences(nbformat.read(path, as_version=4))
+    if path.stem not in NOT_YET:
+        assert not found, "\n".join(["", *found])
 
 
 # --- Runs ----------------------------------------------------------------------------------------
@@ -212,7 +235,7 @@ def test_one_command_sweeps_and_one_shows_the_table(tmp_path):
         for cell in executed.cells
         for out in cell.get("outputs", [])
     ]
-    assert "nothing beats" in "".join(told) and "There is no run of" not in "".join(told)
+    assert "nothing surely beats" in "".join(told) and "There is no run of" not in "".join(told)
 
 
 # --- What comes with the kit ---------------------------------------------------------------------

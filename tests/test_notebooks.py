@@ -38,7 +38,7 @@ OTHER_PARAMETERS = {  # none of them a default
     "07": {"image_steps": 30, "sequence_steps": 25, "wrong_share": 0.3, "scale": 16.0, "seed": 4},
     "08": {"target_loss": 3.2, "seeds": 2, "budget_s": 0.2, "writing_s": 0.5, "seed": 3},
     "09": {"workload": "fraud", "pruned_share": 0.4, "zero_share": 0.9, "budget_s": 0.1, "seed": 3},
-    "10": {"steps": 40, "new_tokens": 60, "readers": 3, "budget_s": 0.1, "seed": 3},
+    "10": {"steps": 20, "new_tokens": 60, "readers": 3, "budget_s": 0.05, "seed": 3},
 }
 NOT_IN_A_LESSON = r"\bsimply\b|\bjust\b|\bobviously\b|%timeit|time\.time\(|filterwarnings|pip install|^!(?!\[)|https?://"
 

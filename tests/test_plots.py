@@ -191,6 +191,14 @@ def test_dots_stand_in_the_order_of_their_names_from_the_top():
     assert reach == [[2, 4], [4, 9]]  # the intervals
 
 
+@pytest.mark.parametrize("values", [[1.1, 1.3], [1.2e-3, 2.1e-3], [2.0, 7.0], [1e-4, 0.5]])
+def test_each_pane_of_small_multiples_has_numbers(values):
+    (pane,) = multiples(["a", "b"], {"time": (values, "s")}, caption="").figure.axes
+    low, high = pane.get_xlim()
+    shown = [at for at in pane.get_xticks() if low <= at <= high]
+    assert 2 <= len(shown) <= 5 and all(pane.xaxis.get_major_formatter()(at) for at in shown)
+
+
 def test_small_multiples_leave_out_what_is_unknown():
     panes = {"time": ([1.0, None], "s"), "score": ([0.5, 0.9], "%")}
     time_, score = multiples(["a", "b"], panes, caption="").figure.axes

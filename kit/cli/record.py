@@ -34,12 +34,12 @@ def record(
     given: tuple[tuple[str, str], ...],
     limit_s: float | None,
 ) -> None:
-    """Run all lessons, or only NOTEBOOKS, and store their outputs in them.
+    """Run all lessons and experiments, or only NOTEBOOKS, and store their outputs in them.
 
     If you name a folder of executed experiments, nothing runs: their records are stored beside
     the experiments that come with the kit.
     """
-    from kit.experiments.execution import find_notebook, lessons
+    from kit.experiments.execution import experiments, find_notebook, lessons
     from kit.experiments.recording import RECORDED_RUNS, record_lesson, record_runs, tagged_cells
 
     if given and not measurements:
@@ -50,7 +50,7 @@ def record(
         for path in paths or filter(tagged_cells, lessons()):
             _record_measurements(path, dict(given), limit_s)
         return
-    for path in paths or lessons():
+    for path in paths or [*lessons(), *experiments()]:
         if path.is_dir():
             stored = record_runs(path, RECORDED_RUNS / path.name)
             show(f"stored {len(stored)} runs in {RECORDED_RUNS / path.name}")

@@ -34,6 +34,11 @@ def lessons(folder: Path = NOTEBOOKS) -> list[Path]:
     return sorted(folder.glob("[0-9][0-9]-*.ipynb"))
 
 
+def experiments(folder: Path = NOTEBOOKS) -> list[Path]:
+    """The experiments that come with the kit, by name."""
+    return sorted((folder / "experiments").glob("*.ipynb"))
+
+
 def find_notebook(name: str, folder: Path = NOTEBOOKS) -> Path:
     """The notebook with that path or name, or the lesson with that number.
 
@@ -53,7 +58,7 @@ def find_notebook(name: str, folder: Path = NOTEBOOKS) -> Path:
     for own in (path, Path(f"{path}.ipynb")):
         if own.is_file():
             return own
-    kits = [*lessons(folder), *sorted((folder / "experiments").glob("*.ipynb"))]
+    kits = [*lessons(folder), *experiments(folder)]
     known = {p.stem: p for p in kits}
     numbers = {p.name[:2]: p for p in lessons(folder)}
     found = known.get(name.removesuffix(".ipynb")) or numbers.get(name.zfill(2))

@@ -1,6 +1,6 @@
 """Record what notebooks show, so that others see it without running them.
 
-record_lesson        a lesson's outputs, stored in the lesson, with the machine and the date
+record_lesson        the outputs of a lesson or an experiment, stored in it, with machine and date
 record_measurements  what the cells tagged `record:NAME` measured, for readers on other machines
 record_runs          the records of a folder of executed experiments, for the reports of the course
 
@@ -39,7 +39,7 @@ def cells_hash(notebook: Any) -> str:
 
 
 def record_lesson(path: Path, say: Say | None = None, limit_s: float | None = None) -> None:
-    """Run a lesson with its default parameters and store its outputs in it.
+    """Run a lesson or an experiment with its defaults and store its outputs in it.
 
     Parameters
     ----------

@@ -131,6 +131,8 @@ def scatter(
             where="post", color="black", linewidth=1, linestyle="--", label="nothing is better",
         )  # fmt: skip
     pane.set_xscale("log")
+    if places := _log_places(*pane.get_xlim(), 6):
+        pane.set_xticks(places)
     pane.set(xlabel=x, ylabel=y)
     pane.xaxis.set_major_formatter(lambda value, _: words(value, x_unit))
     pane.xaxis.set_minor_formatter(lambda value, _: "")
@@ -173,17 +175,30 @@ def _finish(
     pane: Axes, quantity: str, unit: str, log: bool, rows: int, ticks: int | None = None
 ) -> None:
     """Labels the x axis in words, and puts the first row on top."""
-    from matplotlib.ticker import LogLocator, MaxNLocator
+    from matplotlib.ticker import FixedLocator, MaxNLocator
 
     if log:
         pane.set_xscale("log")
         pane.xaxis.set_minor_formatter(lambda value, _: "")
     if ticks:
-        low, high = pane.get_xlim()
-        subs = (1.0, 2.0, 5.0) if log and high < 20 * low else (1.0,)  # one tick says too little
-        found = LogLocator(subs=subs, numticks=ticks) if log else MaxNLocator(ticks)
-        pane.xaxis.set_major_locator(found)
+        places = _log_places(*pane.get_xlim(), ticks) if log else []
+        pane.xaxis.set_major_locator(FixedLocator(places) if places else MaxNLocator(ticks))
     pane.xaxis.set_major_formatter(lambda value, _: words(value, unit))
     pane.tick_params(axis="x", labelsize=8)
     pane.set_ylim(rows - 0.5, -0.5)
     pane.set_xlabel(quantity)
+
+
+def _log_places(low: float, high: float, most: int) -> list[float]:
+    """Two to `most` round numbers in a range: decades if there are some; [] if it is too narrow.
+
+    >>> _log_places(3e-4, 0.2, 3), _log_places(1.1, 6.0, 3), _log_places(1.1, 1.3, 3)
+    ([0.001, 0.01, 0.1], [2.0, 5.0], [])
+    """
+    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    for steps in ((1,), (1, 3), (1, 2, 5)):
+        round_numbers = [float(f"{m}e{ten}") for ten in decades for m in steps]
+        found = [number for number in round_numbers if low <= number <= high]
+        if len(found) >= 2:
+            return found[:: math.ceil(len(found) / most)]
+    return []
