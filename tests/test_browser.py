@@ -118,6 +118,7 @@ def test_take_the_tour_guess_and_do_the_exercise(lab, page, screenshots):
     page.screenshot(path=screenshots / "tour-learning.png")
 
     panel = page.locator(".jp-OutputArea-output:has(.kit-pad)").first
+    panel.scroll_into_view_if_needed()
     draw(page, panel.locator("canvas"), DIGITS[0])
     expect(panel.get_by_role("img", name=re.compile("^the model: reads 0"))).to_be_visible()
     page.screenshot(path=screenshots / "tour-drawing.png")
