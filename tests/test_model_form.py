@@ -200,6 +200,14 @@ def test_equal_forms_are_both_on_the_front_and_one_is_undecided(vision):
     assert found.front() == ["a", "b"] and found.undecided() == ["b"]
 
 
+def test_a_form_whose_time_is_hardly_known_beats_no_quick_one(vision):
+    """It is smaller, and not surely slower, but as measured it is."""
+    vague = replace(form("vague", 0.9, 50), ratios={1: Estimate(0.9, 0.1, 5.0, "×")})
+    quick = form("quick", 0.3, 100)
+    assert not vague.beats(quick, 1)
+    assert known(vision, vague, quick).front() == ["vague", "quick"]
+
+
 def test_what_is_surely_worse_in_one_beats_nothing(vision):
     quick, good = form("quick", 0.2, 100, lost=0.2), form("good", 0.9, 100)
     assert not quick.beats(good, 1) and not good.beats(quick, 1)

@@ -156,8 +156,8 @@ class InferenceLadder(Ladder[ModelForm]):
     def front(self, batch_size: int | None = None) -> list[str]:
         """Names of the forms that no other form beats in time, size and score (Pareto front).
 
-        One form beats another if it is surely better in one of the three, and not surely worse in
-        the others. Differences within the intervals are ties.
+        One form beats another if it is surely better in one of the three, and not worse in the
+        others (`ModelForm.beats`). Small differences within the intervals are ties.
         """
         n = self.batch_sizes[0] if batch_size is None else batch_size
         return [

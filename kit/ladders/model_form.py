@@ -17,6 +17,7 @@ from kit.measurement.comparison import Decision, decide
 from kit.plots import Table
 
 UNKNOWN_RATIO = Estimate(math.nan, 0.0, math.inf, "×")
+POINT = 0.01  # of the score
 SMALLER = 0.95  # of the bytes: a smaller difference is not worth a word
 
 
@@ -92,15 +93,17 @@ class ModelForm(Rung):
         return paired_difference(theirs.numpy(), mine.numpy())
 
     def beats(self, other: ModelForm, batch_size: int) -> bool:
-        """Whether it is surely better in time, size or score, and not surely worse in the others.
+        """Whether it is surely better in time, size or score, and not worse in the others.
 
-        Surely: the intervals do not overlap, or the sizes differ by 5 %.
+        Surely: the intervals do not overlap, or the sizes differ by 5 %. Worse: surely, or by more
+        than 5 % (one point of score) as measured. So what is poorly known beats nothing by that.
         """
-        better, worse = (
-            self._surely_better(other, batch_size),
-            other._surely_better(self, batch_size),
-        )
-        return any(better) and not any(worse)
+        n, better = batch_size, self._surely_better(other, batch_size)
+        if not any(better) or any(other._surely_better(self, n)):
+            return False
+        time, to = (form.ratios.get(n, SAME_TIME).value for form in (self, other))
+        lost = self.lost_against(other)
+        return SMALLER * time <= to and not (lost and lost.value > POINT)
 
     def _surely_better(self, other: ModelForm, n: int) -> tuple[bool, bool, bool]:
         """In time, size and score."""
