@@ -35,7 +35,8 @@ OTHER_PARAMETERS = {  # none of them a default
     | {"percentile": 75, "budget_s": 0.05, "seed": 3},
     "05": {"device": "cpu", "largest_width": 600, "batch_size": 8, "budget_s": 0.05, "seed": 4},
     "06": {"steps": 80, "few_steps": 30, "trainings": 3, "seed": 3},
-    "07": {"image_steps": 30, "sequence_steps": 25, "wrong_share": 0.3, "scale": 16.0, "seed": 4},
+    "07": {"image_steps": 30, "sequence_steps": 22, "trainings": 3, "wrong_share": 0.3}
+    | {"scale": 16.0, "seed": 4},
     "08": {"target_loss": 3.2, "seeds": 2, "budget_s": 0.2, "writing_s": 0.5, "seed": 3},
     "09": {"workload": "fraud", "pruned_share": 0.4, "zero_share": 0.9, "budget_s": 0.1, "seed": 3},
     "10": {"steps": 20, "new_tokens": 60, "readers": 3, "budget_s": 0.05, "seed": 3},
