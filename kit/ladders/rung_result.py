@@ -16,7 +16,7 @@ from kit.ladders.training_setup import Setup
 from kit.measurement.comparison import SAME, Decision, decide
 from kit.plots import Table
 
-HEADER = ("rung", "per step", "steps", "time to the loss", "memory", "against the best below")
+HEADER = ("rung", "per step", "steps", "time to the loss", "memory", "against the best so far")
 
 
 @dataclass(frozen=True)

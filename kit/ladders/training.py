@@ -271,7 +271,7 @@ class TrainingLadder(Ladder[TrainingRung]):
         trained = f"{self.seeds} seeds" if self.seeds > 1 else "one seed"
         caption = (
             f"{self.model} on {self.workload.name!r}, on {self.device}. Each rung is the best "
-            f"below it with one change. It is timed in turns with that one, and trained with "
+            f"before it with one change. It is timed in turns with that one, and trained with "
             f"{trained}, the same for all. Intervals: step time and seeds together, 95 % for all "
             f"rungs at once."
         )
@@ -313,7 +313,7 @@ class TrainingLadder(Ladder[TrainingRung]):
         times = ", ".join(f"{name} {words(seconds, 's')}" for name, seconds in known.items())
         caption = (
             f"Time to a validation loss of {self.target_loss:g}: {times}. The line at a bar is the "
-            f"interval of its comparison with the best rung below it."
+            f"interval of its comparison with the best rung before it."
         )
         intervals = {
             rung.name: (of * rung.ratio.low, of * rung.ratio.high)
