@@ -389,7 +389,7 @@ HARD = {
 def test_work_without_a_formula_is_named(name):
     counted = count(Learner(HARD[name], matrix=(F, F)), torch.rand(F, F))
     assert name in counted.uncounted
-    assert "Not counted: " in counted.table().caption and name in counted.table().caption
+    assert "Not counted: " in counted.table().details and name in counted.table().details
     assert name in json.loads(json.dumps(counted.to_dict()))["uncounted"]
 
 
@@ -408,7 +408,7 @@ def test_elementwise_work_is_left_out_and_not_named(name):
     else:
         counted = count(Learner(EASY[name], matrix=(F, F)), torch.rand(F, F))
         assert counted.forward_flops == 2 * F**3
-    assert counted.uncounted == () and "Not counted" not in counted.table().caption
+    assert counted.uncounted == () and "Not counted" not in counted.table().details
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -779,7 +779,7 @@ def test_no_batch_no_count(inputs):
 def test_the_result_names_model_batch_and_rule():
     counted = count(MLP(), images(3))
     assert repr(counted).startswith("MLP(hidden=128, layers=2): 26,122 parameters, batch 3: ")
-    assert "a multiply-add is 2 FLOPs" in counted.table().caption
+    assert "a multiply-add is 2 FLOPs" in counted.table().details
     assert counted.to_dict()["step_flops"] == (
         counted.forward_flops + counted.backward_flops + counted.optimizer_flops
     )

@@ -186,17 +186,17 @@ class Count(Result):
             row("least bytes moved", predict.moved_bytes, self.step_moved_bytes, "B"),
         ]
         caption = (
-            f"{self.model}; a batch of {self.batch_size}. Peak memory includes temporary results. "
-            f"Counting rule: {self.rule}."
+            f"{self.model}; a batch of {self.batch_size}. Peak memory includes temporary results."
         )
+        details = f"Counting rule: {self.rule}."
         if masked:
-            caption += (
+            details += (
                 " Full attention: every query with every key. The causal convention leaves out "
                 "the pairs that a causal mask skips."
             )
         if self.uncounted:
-            caption += f" Not counted: {', '.join(self.uncounted)}."
-        return Table(("", "a prediction", "a training step"), rows, caption)
+            details += f" Not counted: {', '.join(self.uncounted)}."
+        return Table(("", "a prediction", "a training step"), rows, caption, details)
 
     def to_dict(self) -> dict[str, Any]:
         """The raw counts."""

@@ -73,20 +73,11 @@ class StepCost(Result):
         return self.count.training_bytes / self.inference_count.inference_bytes
 
     @property
-    def adjusting_share(self) -> Estimate:
-        """Backward and optimizer, as a share of the time that a step takes beyond a prediction."""
-        return self._share_of_extra("backward", "optimizer")
-
-    @property
     def optimizer_share_of_extra(self) -> Estimate:
         """The optimizer alone, as a share of the time that a step takes beyond a prediction."""
-        return self._share_of_extra("optimizer")
-
-    def _share_of_extra(self, *names: str) -> Estimate:
         # Computed within each round: a slow moment of the machine touches both sides and cancels.
         times = {name: np.array(self.parts[name].times_s) for name in ("predict", *STEP)}
-        extra = sum(times[name] for name in STEP) - times["predict"]
-        return median(sum(times[name] for name in names) / extra, "%")
+        return median(times["optimizer"] / (sum(times[n] for n in STEP) - times["predict"]), "%")
 
     def phases_s(self) -> dict[str, float]:
         """Median seconds of each phase of a training step."""
@@ -132,14 +123,18 @@ class StepCost(Result):
         ]  # fmt: skip
         one = self.parts["predict"]
         caption = (
-            f"{self.count.model}; batch of {self.batch_size}; {one.n} rounds on "
-            f"{one.conditions}. Median time and its 95 % interval in this run. Bytes: the "
-            f"least that must be moved. {self.count.rule[0].upper()}{self.count.rule[1:]}."
+            f"{self.count.model}; batch of {self.batch_size}: median times, with their 95 % "
+            f"intervals in this run."
+        )
+        details = (
+            f"{one.n} rounds on {one.conditions}. Last row: the ratio within each round, "
+            f"and of all rounds the median. Bytes: the least that must be moved. "
+            f"{self.count.rule[0].upper()}{self.count.rule[1:]}."
         )
         if self.count.uncounted:
-            caption += f" Not counted: {', '.join(self.count.uncounted)}."
+            details += f" Not counted: {', '.join(self.count.uncounted)}."
         header = ("", "time", "interval", "work", "bytes moved", "rate")
-        return Table(header, rows, caption)
+        return Table(header, rows, caption, details)
 
     def to_dict(self) -> dict[str, Any]:
         """The raw times and counts."""
@@ -163,8 +158,7 @@ class StepCost(Result):
         phases = ", ".join(f"{name} {words(s, 's')}" for name, s in self.phases_s().items())
         caption = (
             f"{self.name}, batch {self.batch_size}: a prediction takes "
-            f"{words(self.parts['predict'].median_s, 's')}; a training step {phases}; "
-            f"{words(self.time_ratio.value, '×')} in all."
+            f"{words(self.parts['predict'].median_s, 's')}; a training step {phases}."
         )
         return bars(stacks, "time", caption=caption, unit="s")
 

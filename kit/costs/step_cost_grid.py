@@ -13,7 +13,7 @@ from torch import nn
 from kit.core.errors import BadValue, UnknownName
 from kit.core.results import Result
 from kit.core.units import words
-from kit.costs.step_cost import RULE_OF_THREE, STEP, StepCost, step_cost
+from kit.costs.step_cost import RULE_OF_THREE, StepCost, step_cost
 from kit.data.arguments import described
 from kit.plots import Picture, Table, lines
 from kit.training import Optimizer
@@ -39,29 +39,22 @@ class StepCosts(Result):
         return "; ".join(map(repr, self.costs))
 
     def table(self) -> Table:
-        """Per model and batch size: each phase in predictions of the same batch."""
+        """Per model and batch size: a step in predictions of the same batch."""
 
         def row(cost: StepCost) -> tuple[str, ...]:
-            phases = (words(cost.parts.ratio(name, "predict").value, "×") for name in STEP)
-            ratio = cost.time_ratio
             return (
                 f"{cost.name}, batch {cost.batch_size}",
                 words(cost.parts["predict"].median_s, "s"),
-                *phases,
-                words(ratio.value, "×"),
-                ratio.interval,
+                words(cost.time_ratio.value, "×"),
+                cost.time_ratio.interval,
                 words(cost.flops_ratio, "×"),
                 words(cost.memory_ratio, "×"),
-                words(cost.traffic_ratio, "×"),
             )
 
-        header = ("", "prediction", *STEP, "step: time", "interval", "FLOPs", "memory", "traffic")
-        one = self.costs[0].parts["predict"]
-        caption = (
-            "All columns but the first are multiples of a prediction of the same batch. "
-            f"{one.conditions}."
-        )
-        return Table(header, [row(cost) for cost in self.costs], caption)
+        header = ("", "prediction", "step: time", "interval", "FLOPs", "memory")
+        caption = "A training step, in predictions on the same batch."
+        details = f"{self.costs[0].parts['predict'].conditions}."
+        return Table(header, [row(cost) for cost in self.costs], caption, details)
 
     def to_dict(self) -> dict[str, Any]:
         """The raw numbers of each step cost."""

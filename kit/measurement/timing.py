@@ -200,6 +200,7 @@ class Measurement(Result):
             "timing",
             "time per call",
             caption=caption,
+            marks=self.n <= 100,
             level=middle,
             unit="s",
         )

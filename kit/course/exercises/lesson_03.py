@@ -1,14 +1,17 @@
 """Exercises of lesson 03: stopwatches, right and wrong."""
 
-import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future
 
-from kit import devices
 from kit.course.exercises.registry import exercise, hint_for_number
 
-MISTAKES = {"A": "no repeats", "B": "no waiting", "C": "no warm-up", "D": "not in turns"}
-DECISIONS = {  # (low, high, floor) -> the verdict; the last two differ only in the floor
+MISTAKES = {
+    "A": "no repeats",
+    "B": "no waiting",
+    "C": "no warm-up",
+    "D": "not in turns",
+    "E": "no noise floor",
+}
+DECISIONS = {  # (low, high, floor) -> the first word whose rule is met
     (1.10, 1.20, 0.01): "slower",
     (0.70, 0.90, 0.05): "faster",
     (0.98, 1.03, 0.01): "same",
@@ -22,12 +25,12 @@ DECISIONS = {  # (low, high, floor) -> the verdict; the last two differ only in 
 
 @exercise("03-which-mistake")
 def which_mistake(answer: Mapping[str, str]) -> str | None:
-    """Give a dictionary: {"A": "no …", …}. Ask each: does it wait, warm up, repeat, alternate?"""
+    """Give a dictionary: {"A": "no …", …}. Ask each: does it wait, warm up, repeat, take turns?"""
     if not isinstance(answer, Mapping) or set(answer) != set(MISTAKES):
-        return 'Give a dictionary with the keys "A", "B", "C" and "D".'
+        return 'Give a dictionary with the keys "A", "B", "C", "D" and "E".'
     unknown = [given for given in answer.values() if given not in MISTAKES.values()]
     if unknown:
-        return f"{unknown[0]!r} is none of the four: {', '.join(sorted(MISTAKES.values()))}."
+        return f"{unknown[0]!r} is none of the five: {', '.join(sorted(MISTAKES.values()))}."
     wrong = [name for name, mistake in MISTAKES.items() if answer[name] != mistake]
     return f"Look at {wrong[0]} again: each mistake occurs once." if wrong else None
 
@@ -45,41 +48,9 @@ def impossible(answer: float) -> str | None:
     return hint_for_number(answer, right, mistakes, hint)
 
 
-class _Queue:
-    """A device that queues its work and does it in order."""
-
-    def __init__(self) -> None:
-        self._worker = devices.worker()
-        self._last: Future[None] | None = None
-
-    def submit(self, seconds: float) -> None:
-        self._last = self._worker.submit(time.sleep, seconds)
-
-    def wait(self) -> None:
-        if self._last:
-            self._last.result()
-
-
-@exercise("03-timed", needs="function")
-def timed(answer: Callable[[Callable[[], None], Callable[[], None]], float]) -> str | None:
-    """Wait, look at the clock, call, wait, look again. Give the function itself."""
-    queue = _Queue()
-    queue.submit(1.0)  # somebody else's work
-    seconds = answer(lambda: queue.submit(0.05), queue.wait)
-    if not isinstance(seconds, float):
-        return f"It returned {seconds!r}; give the seconds, the difference of two clock readings."
-    queue.wait()
-    if seconds < 0.04:
-        given = f"{1000 * seconds:.2g} ms"
-        return f"The call takes 50 ms on the device; yours says {given}. Wait after the call."
-    if seconds > 0.8:
-        return "It also timed earlier work of the device. Wait before you read the clock."
-    return None
-
-
 @exercise("03-decide", needs="function")
 def decide(answer: Callable[[float, float, float], str]) -> str | None:
-    """Compare low with 1 + floor, and high with 1 - floor; then both with the margin for same."""
+    """Four rules, in order: low against 1 + floor, high against 1 - floor, both ends for same."""
     for (low, high, floor), wanted in DECISIONS.items():
         given = answer(low, high, floor)
         if given != wanted:
