@@ -29,8 +29,8 @@ LESSON_BYTES = int(1.5 * 2**30)
 OTHER_PARAMETERS = {  # none of them a default
     "00": {"steps": 60, "budget_s": 0.2, "seed": 7},
     "01": {"model_name": "mlp", "steps": 90, "batch_size": 48, "lr": 0.002, "seed": 3},
-    "02": {"model_name": "cnn", "batch_size": 8, "largest_batch": 48, "budget_s": 0.1},
-    "03": {"size": 512, "budget_s": 0.2, "seed": 5},
+    "02": {"model_name": "cnn", "batch_size": 8, "largest_batch": 48, "budget_s": 0.05},
+    "03": {"size": 512, "budget_s": 0.1, "seed": 5},
     "04": {"model_name": "mlp", "steps": 80, "largest_batch": 48, "target_ms": 20.0}
     | {"percentile": 75, "budget_s": 0.05, "seed": 3},
     "05": {"device": "cpu", "largest_width": 600, "batch_size": 8, "budget_s": 0.05, "seed": 4},
