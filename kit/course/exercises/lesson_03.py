@@ -37,7 +37,7 @@ def which_mistake(answer: Mapping[str, str]) -> str | None:
 
 @exercise("03-impossible")
 def impossible(answer: float) -> str | None:
-    """Count the FLOPs of the matmul (lesson 00), divide by the time, divide by the peak."""
+    """Count the FLOPs of the matmul, divide by the time, divide by the peak."""
     right = 2 * 4096**3 / 20e-6 / 60e12
     mistakes = {
         right / 2: "It should be twice as much: a multiply-add is 2 FLOPs.",
