@@ -58,6 +58,19 @@ def test_each_value_is_measured(sweeping):
     assert (found.best(), found[30].label) == (30, "batch size 30")
 
 
+def test_a_lead_that_is_lost_again_does_not_count():
+    found = made({1: 1.0, 10: 2.0, 100: 9.0})
+    assert found.overtaken_from({1: 0.5, 10: 3.0, 100: 3.0}) == 100
+    assert found.overtaken_from({1: 0.5, 10: 1.0, 100: 3.0}) == 1
+    assert found.overtaken_from({1: 0.5, 10: 1.0, 100: 9.5}) is None
+    assert found.overtaken_from({10: 1.0}) is None  # unknown at 100
+
+
+def test_without_a_limit_the_table_has_no_share_of_it():
+    assert "share of the limit" not in made({1: 1.0}).table().header
+    assert "share of the limit" in made({1: 1.0}, bounds_s={1: 0.5}).table().header
+
+
 @pytest.mark.parametrize("values", [[1, 2, 4, 8, 16, 32], [32, 1, 16, 2, 8, 4]])
 def test_turns_are_in_random_order_and_rows_in_the_order_given(clock, stopwatch, values):
     order = []
@@ -159,7 +172,7 @@ def test_want_of_memory_is_a_row():
     assert found.failed == {10**15: "out of memory"}
     assert found.values == [10, 20]
     assert [row[0] for row in found.table().rows] == ["10", "1,000,000,000,000,000", "20"]
-    assert found.table().rows[1][1:] == ("—", "out of memory", "—", "—")
+    assert found.table().rows[1][1:] == ("—", "out of memory", "—")
     assert "failed at 1000000000000000" in repr(found)
     assert found.to_dict()["failed"] == {"1000000000000000": "out of memory"}
     assert found.plot().caption and found.plot_throughput().caption

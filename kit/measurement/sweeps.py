@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import gc
+import math
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -90,6 +91,20 @@ class Sweep(Result):
                 "FLOPs and bytes of `work`",
             )
         return min(1.0, share)
+
+    def overtaken_from(self, seconds: Mapping[Any, float]) -> Any:
+        """The first value from which on these seconds stay below the intervals; None: at none.
+
+        A lead that is lost again at a larger value does not count.
+
+        Explained in lesson 05.
+        """
+        first = None
+        for value in reversed(self.values):
+            if seconds.get(value, math.inf) >= self.latency_s[value].low:
+                break
+            first = value
+        return first
 
     def best(self) -> Any:
         """The value with the greatest throughput."""

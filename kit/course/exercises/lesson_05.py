@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from kit.core.checks import is_number
 from kit.core.errors import KitError
-from kit.course.exercises.registry import exercise, hint_for_number, near
+from kit.course.exercises.registry import exercise, near
 
 CAUSES = ("start", "copy", "wait", "dtype")
 SLOW_RUNS = {"A": "start", "B": "copy", "C": "dtype", "D": "wait"}
@@ -38,19 +38,6 @@ def slow_runs(answer: dict[str, str]) -> str | None:
         if answer[run] != cause:
             return CLUES[run]
     return None
-
-
-@exercise("05-token-time")
-def token_time(answer: float) -> str | None:
-    """How many bytes are all the weights together, and how long does it take to read them once?"""
-    weights, rate = 70e9 / 2, 50e9
-    mistakes = {
-        rate / weights: "That is tokens per second. Give seconds per token.",
-        2 * 70e9 / rate: "That is with two bytes per parameter. Here each takes half a byte.",
-        70e9 / rate: "That is with one byte per parameter. Here each takes half a byte.",
-    }
-    hint = "70 billion × half a byte, divided by 50 billion bytes per second."
-    return hint_for_number(answer, weights / rate, mistakes, hint)
 
 
 def wanted_width(extra_s: float, cpu_rate: float, rate: float) -> float | None:
