@@ -409,7 +409,7 @@ def test_a_rate_that_breaks_the_loss_learns_nothing_either():
 
 
 def test_a_hint_is_shown_and_never_run():
-    shown = check("03-timed", lambda call, wait: "<script>")._repr_html_()
+    shown = check("00-days", "<script>")._repr_html_()
     assert "<script>" not in shown and html.escape("<script>") in shown
 
 

@@ -101,12 +101,15 @@ def _case(value: Estimate, at: float) -> str:
 
 
 def _first(measured: dict[str, Estimate], largest: bool) -> list[str]:
-    """The name of the largest (or smallest) value, and those whose intervals overlap with its."""
+    """The names of all that may be the largest (or the smallest): their intervals reach as far."""
     if not measured:
         raise BadValue("kit.conclude: given an empty dictionary; needs at least one name.")
-    best = (max if largest else min)(measured.values(), key=lambda each: each.value)
-    # Two intervals overlap if each begins before the other ends.
-    return [name for name, e in measured.items() if e.low <= best.high and best.low <= e.high]
+    # An unknown interval reaches everywhere, so it excludes no other, and no other excludes it.
+    if largest:
+        surely = max(each.low for each in measured.values())
+        return [name for name, each in measured.items() if each.high >= surely]
+    surely = min(each.high for each in measured.values())
+    return [name for name, each in measured.items() if each.low <= surely]
 
 
 def _estimate(value: float | Estimate) -> Estimate:

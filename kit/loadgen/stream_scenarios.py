@@ -70,15 +70,21 @@ class StreamResult(ScenarioResult):
     def plot(self) -> Picture:
         """The latency that each share of the queries stayed below."""
         ordered = thinned(sorted(self.latencies_s))
+        sure = f"p{self.percentile:g}, sure"  # the upper end of what the percentile may be
+        tail = (
+            f"{sure}: {self.latency_in_words(self.percentile)}"
+            if self.enough
+            else self.tail_in_words
+        )
         shares = (100 * np.arange(1, len(ordered) + 1) / len(ordered)).tolist()
         return lines(
             {"latency": (shares, ordered)},
             "share of the queries (%)",
             "latency below",
             caption=f"{self.scenario}: latencies of {self.n:,} queries from "
-            f"{words(ordered[0], 's')} to {words(ordered[-1], 's')}; {self.tail_in_words}.",
+            f"{words(ordered[0], 's')} to {words(ordered[-1], 's')}; {tail}.",
             marks=False,
-            level=(f"p{self.percentile:g}, sure", self.tail_latency_s) if self.enough else None,
+            level=(sure, self.tail_latency_s) if self.enough else None,
             unit="s",
         )
 

@@ -249,7 +249,7 @@ def roofline(
     xs = [0.03, *sorted(peak / bandwidth for peak in peaks.values()), 3_000]
     for i, (name, peak) in enumerate(peaks.items()):
         roof = [min(peak, bandwidth * x) for x in xs]
-        label = f"{name}: {words(peak, 'FLOP/s')}"
+        label = f"{name}: {words(peak, 'FLOP/s')}, memory {words(bandwidth, 'B/s')}"
         pane.plot(xs, roof, color=COLOURS[-1 - i], linewidth=1.5, label=label)
     if cache and cache > bandwidth:
         ends = [xs[0], max(peaks.values()) / cache]

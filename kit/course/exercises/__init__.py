@@ -60,8 +60,9 @@ def check(id: str, answer: Any, **measured: Any) -> Checked:
 
     If the right answer depends on what the lesson measured, pass those values by name.
 
-    >>> check("02-optimizer-bytes", 2 * 26_122)
-    02-optimizer-bytes: not yet. Those are numbers; a float32 number takes 4 bytes.
+    >>> check("00-days", None)
+    00-days: no answer yet. Replace None with your answer and run this cell again. If it is wrong,
+    you get a hint.
     """
     if id not in EXERCISES:
         raise UnknownName("exercise", id, EXERCISES)
