@@ -337,6 +337,15 @@ def test_one_seed_gives_no_verdict_unless_only_the_speed_differs():
     assert alike.verdict == "3.33 × faster"
 
 
+def test_the_seconds_of_the_best_step_matter_only_beside_a_compiler():
+    """One measurement may have no interval, where the ratio of two in turns has one."""
+    vague = replace(rung(name="best"), step=Estimate(1.0, 0.0, math.inf, "s"))
+    mine, exact = rung(steps=(50, 50, 50)), Estimate(1.0, 1.0, 1.0, "×")
+    found = time_ratio(exact, mine, vague)
+    assert (found.value, found.low, found.high) == pytest.approx((0.5, 0.5, 0.5))
+    assert time_ratio(exact, replace(mine, compile_s=1.0), vague).low == 0
+
+
 def test_a_step_without_an_interval_gives_no_verdict():
     endless = Estimate(0.5, 0.0, math.inf, "×")
     mine = rung(baseline="best")

@@ -197,6 +197,8 @@ def time_ratio(
         return None
     mine, theirs = (np.array(r.steps_by_seed, dtype=float) for r in (rung, best))
     times, ratio = (simultaneous(each, comparisons) for each in (best.step, step_ratio))
+    if not (rung.compile_s or best.compile_s):  # then the seconds of a step cancel in the ratio
+        times = Estimate(times.value, times.value, times.value, "s")
 
     def logs(step_s: float, r: float) -> np.ndarray:
         """The logarithm of the ratio, by seed."""

@@ -233,7 +233,8 @@ class TrainingLadder(Ladder[TrainingRung]):
     def _timed(self, name: str, call: Call) -> tuple[Estimate, Comparison | None]:
         """Seconds of a step: timed in turns with the best rung's, or alone on the first rung."""
         if not self.rungs:
-            return measure(call, budget_s=self.budget_s / 2, device=self.device).median, None
+            # All later seconds rest on this one measurement, so it gets more time.
+            return measure(call, budget_s=2 * self.budget_s, device=self.device).median, None
         best = self.best
         calls = {best.name: best.setup.step_call(best.setup.start(self.workload)), name: call}
         timed = compare(calls, varied="work", budget_s=self.budget_s, device=self.device)
