@@ -29,7 +29,7 @@ LESSON_BYTES = int(1.5 * 2**30)
 OTHER_PARAMETERS = {  # none of them a default
     "00": {"steps": 60, "budget_s": 0.2, "seed": 7},
     "01": {"model_name": "mlp", "steps": 90, "batch_size": 48, "lr": 0.002, "seed": 3},
-    "02": {"model_name": "cnn", "batch_size": 8, "largest_batch": 48, "budget_s": 0.05},
+    "02": {"model_name": "cnn", "batch_size": 8, "largest_batch": 128, "budget_s": 0.05},
     "03": {"size": 512, "budget_s": 0.1, "seed": 5},
     "04": {"model_name": "mlp", "steps": 80, "largest_batch": 48, "target_ms": 20.0}
     | {"percentile": 75, "budget_s": 0.05, "seed": 3},
@@ -37,7 +37,7 @@ OTHER_PARAMETERS = {  # none of them a default
     "06": {"steps": 80, "few_steps": 30, "trainings": 3, "seed": 3},
     "07": {"image_steps": 30, "sequence_steps": 22, "trainings": 3, "wrong_share": 0.3}
     | {"scale": 16.0, "seed": 4},
-    "08": {"target_loss": 3.2, "seeds": 2, "budget_s": 0.2, "writing_s": 0.5, "seed": 3},
+    "08": {"target_loss": 3.3, "seeds": 2, "budget_s": 0.2, "writing_s": 0.5, "seed": 3},
     "09": {"workload": "fraud", "pruned_share": 0.4, "zero_share": 0.9, "budget_s": 0.1, "seed": 3},
     "10": {"steps": 20, "new_tokens": 60, "readers": 3, "budget_s": 0.05, "seed": 3},
 }
