@@ -354,13 +354,13 @@ def test_a_block_costs_what_it_costs_by_hand(causal):
 
 def test_the_table_gives_both_conventions_where_they_differ():
     full = count(Block(causal=False), torch.rand(B, T, A * D)).table()
-    assert not any("causal" in row[0] for row in full.rows) and "causal" not in full.caption
-    assert "full attention" in full.caption
+    assert not any("causal" in row[0] for row in full.rows) and "causal" not in full.details
+    assert "full attention" in full.details
     both = count(Block(), torch.rand(B, T, A * D))
     rows = {row[0]: row[1:] for row in both.table().rows}
     assert set(rows) == {row[0] for row in full.rows} | {"forward, causal convention"}
     assert rows["forward, causal convention"] != rows["forward"]
-    assert "every query with every key" in both.table().caption
+    assert "every query with every key" in both.table().details
     kept = both.to_dict()
     assert kept["causal_forward_flops"] == kept["forward_flops"] - kept["masked_forward_flops"]
     assert kept["causal_step_flops"] == both.causal_step_flops

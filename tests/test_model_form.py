@@ -62,7 +62,7 @@ def test_the_first_form_is_the_model_without_gradients(ladder, model, vision):
     assert first.throughput() == 4 / first.times[4].value
     answers = ladder._call(ladder.model, 4)()
     assert not answers.requires_grad and answers.shape == (4, 10)
-    assert ladder["as it is"].pace(1) != "faster"
+    assert 0.3 < ladder["as it is"].speedup(1).value < 3  # the same work, on any machine
 
 
 def test_each_further_form_is_timed_in_turns_with_the_first(ladder):

@@ -60,9 +60,8 @@ def check(id: str, answer: Any, **measured: Any) -> Checked:
 
     If the right answer depends on what the lesson measured, pass those values by name.
 
-    >>> check("00-days", None)
-    00-days: no answer yet. Replace None with your answer and run this cell again. If it is wrong,
-    you get a hint.
+    >>> check("02-mlp-flops", 3)
+    02-mlp-flops: not yet. Give the function itself, without calling it.
     """
     if id not in EXERCISES:
         raise UnknownName("exercise", id, EXERCISES)
