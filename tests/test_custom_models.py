@@ -497,7 +497,7 @@ def test_norms_of_a_single_example(vision):
     assert "BatchNorm cannot train" in counted.rule and "BatchNorm" not in pair.rule
     billed = kit.step_cost(model, vision, batch_size=1, budget_s=0.01)
     assert billed.count.forward_flops == counted.forward_flops
-    assert "BatchNorm cannot train" in billed.table().caption
+    assert "BatchNorm cannot train" in billed.table().details
     fast = kit.fastest(model, vision, techniques=("half",), budget_s=0.01)
     assert fast.name in ("none", "half")
     assert model[2].num_batches_tracked == 0 and model[2].training
