@@ -90,5 +90,5 @@ def rate(answer: Callable[[int, int, int], float]) -> str | None:
         for step, (right, yours) in enumerate(zip(wanted, given[warmup:], strict=True), warmup):
             if not math.isclose(right, yours, abs_tol=1e-6):
                 where = f"At step {step} of {total}, with {warmup} steps of warm-up"
-                return f"{where}, {right:.3f} is wanted; yours gives {yours:.3f}."
+                return f"{where}, {right:.6f} is wanted; yours gives {yours:.6f}."
     return None
