@@ -100,6 +100,9 @@ MAKERS = {
     "RunCost": trained_and_used,
     "Recordings": lambda work: recordings.recordings("05"),
     "Verdict": lambda work: claims.verdict("01", weights_moved=1.0, loss_ratio=None),
+    "Verdicts": lambda work: claims.verdicts(
+        claims.verdict("01", weights_moved=1.0, loss_ratio=None)
+    ),
 }
 
 
