@@ -354,6 +354,8 @@ def test_every_exercise_is_tried_here():
 @each_exercise
 def test_the_right_answer_is_right(id):
     checked = asked(id, RIGHT[id])
+    for _ in range(2 if id == "08-spend" else 0):  # it trains for seconds: a pause may spoil it
+        checked = checked if checked.right else asked(id, RIGHT[id])
     assert checked.right, checked
     assert repr(checked) == f"{id}: right."
     assert "✔ Right." in checked._repr_html_()

@@ -233,7 +233,9 @@ def imports() -> list[dict]:
 @pytest.mark.alone
 def test_importing_the_kit_adds_little_to_importing_torch(imports):
     shares = [run["kit_s"] / run["torch_s"] for run in imports]
-    assert statistics.median(shares) < 0.15  # aimed at is 0.05; a busy machine must not decide
+    assert (
+        statistics.median(shares) < 0.25
+    )  # all names; aimed at is 0.05; a busy machine must not decide
 
 
 def test_importing_the_kit_alone_needs_no_torch():

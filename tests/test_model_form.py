@@ -340,7 +340,7 @@ def test_several_batch_sizes_have_a_column_each(ladder):
 
 def test_two_forms_are_timed_in_turns_with_each_other(ladder):
     ratio = ladder.ratio("in bfloat16", "as it is")
-    assert 0 < ratio.low <= ratio.value <= ratio.high
+    assert 0 <= ratio.low <= ratio.value <= ratio.high  # 0: unknown, on a busy machine
     lame = Technique("lame", "nothing", silenced, 0.0, why_not=lambda device: "it is lame")
     assert ladder.then("lame", lame).ratio("lame", "as it is").interval == "unknown"
 
