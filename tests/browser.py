@@ -1,6 +1,7 @@
 """JupyterLab in a real browser: start it, run a notebook, draw on a canvas, watch for errors."""
 
 import json
+import os
 import re
 import secrets
 import shutil
@@ -13,8 +14,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from playwright.sync_api import Locator, Page, expect
+import pytest
+from nbformat.v4 import new_code_cell
+from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
 from strokes import Stroke
+from written import written
 
 from kit.cli.lab import lab_command, lab_environment
 
@@ -34,6 +38,18 @@ def find_chromium() -> str | None:
     """The system's Chromium or Chrome, if there is one."""
     names = ("chromium", "chromium-browser", "google-chrome")
     return next(filter(None, map(shutil.which, names)), None)
+
+
+@contextmanager
+def running_chromium() -> Iterator[Browser]:
+    """Chromium; without one the test is skipped, or fails if KIT_REQUIRE_BROWSER is 1."""
+    if (path := find_chromium()) is None:
+        reason = "no Chromium found; on Debian: apt-get install chromium"
+        pytest.fail(reason) if os.environ.get("KIT_REQUIRE_BROWSER") == "1" else pytest.skip(reason)
+    with sync_playwright() as p:
+        chromium = p.chromium.launch(executable_path=path, args=CHROMIUM_OPTIONS)
+        yield chromium
+        chromium.close()
 
 
 class Lab:
@@ -162,6 +178,19 @@ def run_all(page: Page, notebook: Path, patience_s: float = 180) -> list[dict]:
         page.wait_for_timeout(100)
     cells = json.loads(notebook.read_text())["cells"]
     return [cell for cell in cells if cell["cell_type"] == "code"]
+
+
+@contextmanager
+def executed_page(folder: Path, name: str, sources: list[str]) -> Iterator[Page]:
+    """A notebook of code cells, run in a JupyterLab of its own; at the end, no error was shown."""
+    with running_lab(folder) as lab, running_chromium() as chromium:  # closed before the server
+        notebook = written(folder / "notebooks" / name, map(new_code_cell, sources))
+        page = chromium.new_page(viewport={"width": 1280, "height": 900})
+        watch = Watch(page)
+        open_notebook(page, lab, notebook)
+        run_all(page, notebook)
+        yield page
+    watch.check()
 
 
 def draw(page: Page, canvas: Locator, strokes: list[Stroke]) -> None:

@@ -9,13 +9,12 @@ import pytest
 
 playwright = pytest.importorskip("playwright.sync_api")
 from browser import (  # noqa: E402
-    CHROMIUM_OPTIONS,
     Watch,
     draw,
     draw_by_touch,
-    find_chromium,
     open_notebook,
     run_all,
+    running_chromium,
     running_lab,
 )
 from strokes import DIGITS  # noqa: E402
@@ -27,14 +26,8 @@ pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
 
 @pytest.fixture(scope="module")
 def chromium():
-    path = find_chromium()
-    if path is None:
-        reason = "no Chromium found; on Debian: apt-get install chromium"
-        pytest.fail(reason) if os.environ.get("KIT_REQUIRE_BROWSER") == "1" else pytest.skip(reason)
-    with playwright.sync_playwright() as p:
-        browser = p.chromium.launch(executable_path=path, args=CHROMIUM_OPTIONS)
+    with running_chromium() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ from pathlib import Path
 import nbformat
 import pytest
 from axe import SCHEMES, violations
-from browser import CHROMIUM_OPTIONS, Watch, find_chromium
+from browser import Watch, running_chromium
 
 from kit.experiments import lessons, write_report
 from kit.experiments.course_pages import Page, _cleaned, _index, _write_page
@@ -76,13 +76,8 @@ def pages(tmp_path_factory) -> dict[str, Path]:
 
 @pytest.fixture(scope="module")
 def browser():
-    path = find_chromium()
-    if path is None and os.environ.get("KIT_REQUIRE_BROWSER") != "1":
-        pytest.skip("no Chromium found; on Debian: apt-get install chromium")
-    with playwright.sync_playwright() as p:
-        browser = p.chromium.launch(executable_path=path, args=CHROMIUM_OPTIONS)
+    with running_chromium() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)

@@ -4,10 +4,8 @@ import os
 from itertools import permutations
 from pathlib import Path
 
-import nbformat
 import pytest
 from scipy.stats import kendalltau
-from written import written
 
 from kit.core.errors import BadValue, UnknownName
 from kit.core.results import RECORD, RECORDING
@@ -223,20 +221,8 @@ def test_an_item_moved_by_key_and_pointer_is_a_guess(tmp_path):
     sync_api = pytest.importorskip("playwright.sync_api")
     import browser
 
-    if (chromium := browser.find_chromium()) is None:
-        reason = "no Chromium found; on Debian: apt-get install chromium"
-        pytest.fail(reason) if os.environ.get("KIT_REQUIRE_BROWSER") == "1" else pytest.skip(reason)
-    with browser.running_lab(tmp_path) as lab, sync_api.sync_playwright() as p:
-        cells = map(nbformat.v4.new_code_cell, LESSON)
-        notebook = written(tmp_path / "notebooks" / "guess-an-order.ipynb", cells)
-        chrome = p.chromium.launch(executable_path=chromium, args=browser.CHROMIUM_OPTIONS)
-        page = chrome.new_page(viewport={"width": 1280, "height": 900})
-        watch = browser.Watch(page)
-        browser.open_notebook(page, lab, notebook)
-        browser.run_all(page, notebook)
+    with browser.executed_page(tmp_path, "guess-an-order.ipynb", LESSON) as page:
         put_in_order(page, sync_api.expect)
-        chrome.close()
-    watch.check()
 
 
 def put_in_order(page, expect):

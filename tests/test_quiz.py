@@ -7,7 +7,6 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from written import written
 
 import kit
 from kit.core.errors import BadValue, UnknownName
@@ -108,18 +107,8 @@ def test_answer_by_key_and_pointer_in_light_and_dark(tmp_path):
     import browser
     from axe import violations
 
-    if (chromium := browser.find_chromium()) is None:
-        reason = "no Chromium found; on Debian: apt-get install chromium"
-        pytest.fail(reason) if os.environ.get("KIT_REQUIRE_BROWSER") == "1" else pytest.skip(reason)
-    with browser.running_lab(tmp_path) as lab, sync_api.sync_playwright() as p:
-        cells = [nbformat.v4.new_code_cell('import kit\nasked = kit.quiz("02")\nasked')]
-        cells += [nbformat.v4.new_code_cell("asked.tries")]
-        notebook = written(tmp_path / "notebooks" / "answer-a-quiz.ipynb", cells)
-        chrome = p.chromium.launch(executable_path=chromium, args=browser.CHROMIUM_OPTIONS)
-        page = chrome.new_page(viewport={"width": 1280, "height": 900})
-        watch = browser.Watch(page)
-        browser.open_notebook(page, lab, notebook)
-        browser.run_all(page, notebook)
+    sources = ['import kit\nasked = kit.quiz("02")\nasked', "asked.tries"]
+    with browser.executed_page(tmp_path, "answer-a-quiz.ipynb", sources) as page:
         answer(page, sync_api.expect)
         for theme in ("JupyterLab Light", "JupyterLab Dark"):
             page.get_by_role("menubar").get_by_text("Settings", exact=True).click()
@@ -129,8 +118,6 @@ def test_answer_by_key_and_pointer_in_light_and_dark(tmp_path):
             assert violations(page, ".jp-OutputArea-output:has(.kit-quiz)", ("region",)) == []
             if folder := os.environ.get("KIT_SCREENSHOTS"):  # for people to look at
                 page.screenshot(path=Path(folder) / f"quiz-{theme[11:].lower()}.png")
-        chrome.close()
-    watch.check()
 
 
 def answer(page, expect):

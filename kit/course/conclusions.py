@@ -61,11 +61,11 @@ def conclude(
 
     Examples
     --------
-    >>> told = dict(above="A step takes longer: {}.", below="A step takes less time: {}.",
-    ...             unclear="We cannot tell: {}.")
-    >>> conclude(Estimate(3.1, 2.9, 3.3, "×"), **told)
+    >>> sentences = dict(above="A step takes longer: {}.", below="A step takes less time: {}.",
+    ...                  unclear="We cannot tell: {}.")
+    >>> conclude(Estimate(3.1, 2.9, 3.3, "×"), **sentences)
     A step takes longer: 3.10 × [2.90 to 3.30 ×].
-    >>> conclude(Estimate(1.1, 0.8, 1.4, "×"), **told)
+    >>> conclude(Estimate(1.1, 0.8, 1.4, "×"), **sentences)
     We cannot tell: 1.10 × [0.800 to 1.40 ×].
     >>> shares = {"forward": Estimate(0.2, 0.1, 0.3), "backward": Estimate(0.5, 0.4, 0.6)}
     >>> conclude(shares, most="Here {} takes longest.", tied="Here {} share the first place.")

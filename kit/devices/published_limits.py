@@ -42,7 +42,7 @@ class Accelerator:
             What the work computes, and what it reads and writes in the accelerator's memory.
         dtype
             The precision of the FLOPs. PyTorch computes float32 as float32, not as tf32, unless
-            it is told otherwise.
+            you change its setting.
         host_bytes
             Copied from or to the computer's memory, before or after. Starting an operation takes
             time, too, which no datasheet gives: little work takes many times as long as this.
