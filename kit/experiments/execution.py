@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 import threading
 import time
 from collections.abc import Mapping
@@ -241,12 +242,18 @@ def _client(manager: Any, folder: Path, limit_s: float | None) -> Any:
 
 
 def kernel_settings() -> Any:
-    """Settings for nbclient: a kernel without encryption would print a warning into the output."""
+    """Settings for nbclient: how this process and the kernel talk to each other.
+
+    Through sockets that are files where the system has them: a TCP port that is free when it is
+    chosen may be another program's when the kernel opens it. Without encryption where it is not
+    installed: a kernel would print a warning into the output.
+    """
     from traitlets.config import Config
     from zmq import has
 
-    policy = "auto" if has("curve") else "disabled"
-    return Config({"KernelManager": {"transport_encryption": policy}})
+    transport = "ipc" if has("ipc") and sys.platform != "win32" else "tcp"
+    encryption = "auto" if has("curve") else "disabled"
+    return Config({"KernelManager": {"transport": transport, "transport_encryption": encryption}})
 
 
 def _watch(manager: Any, label: str, say: Say | None, ended: threading.Event) -> None:
