@@ -136,6 +136,17 @@ def test_no_kernel_warns_over_the_result(tmp_path, capfd):
         assert "I am here" in said and "WARNING" not in said
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such sockets")
+def test_no_kernel_needs_a_port(tmp_path):
+    """Of several that start at once, two chose the same free one, and one of them failed."""
+    source = notebook(
+        tmp_path / "a.ipynb",
+        "from ipykernel.connect import get_connection_info",
+        "get_connection_info(unpack=True)['transport']",
+    )
+    assert "ipc" in shown(run(source, tmp_path / "run.ipynb"), "text/plain")
+
+
 def test_no_kernel_complains_when_it_is_ended(tmp_path, capfd, monkeypatch):
     """It was interrupted first, and in one of some runs it logged that as an error."""
     from jupyter_client.manager import AsyncKernelManager

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 from uuid import uuid4
 
@@ -152,7 +153,6 @@ def execute_cells(
 
     progress = {"desc": label, "leave": True} if bar else False
     manager = NotebookExecutionManager(notebook, progress_bar=progress)
-    client = _client(manager, folder, limit_s)
     os.environ["JUPYTER_PREFER_ENV_PATH"] = "1"  # this environment's kernel before the user's
     here = os.environ.get(COMMAND_FOLDER, os.getcwd())  # another notebook may start it
     ended = threading.Event()
@@ -160,7 +160,9 @@ def execute_cells(
     manager.notebook_start()
     watch.start()
     try:
-        client.execute(env={**os.environ, COMMAND_FOLDER: here, **kernel_env})
+        with TemporaryDirectory(prefix="kit-", ignore_cleanup_errors=True) as sockets:
+            client = _client(manager, folder, sockets, limit_s)
+            client.execute(env={**os.environ, COMMAND_FOLDER: here, **kernel_env})
     except CellTimeoutError:
         add_error(notebook, CellTimeoutError(f"took longer than the limit of {limit_s:g} s"))
     except (DeadKernelError, RuntimeError) as error:  # the latter: the kernel did not start
@@ -203,7 +205,7 @@ def execute_in_thread(
     return run.result()
 
 
-def _client(manager: Any, folder: Path, limit_s: float | None) -> Any:
+def _client(manager: Any, folder: Path, sockets: str, limit_s: float | None) -> Any:
     """A client that runs the cells in a kernel, and ends the kernel without log messages."""
     from jupyter_client.manager import AsyncKernelManager
     from papermill.clientwrap import PapermillNotebookClient
@@ -236,24 +238,25 @@ def _client(manager: Any, folder: Path, limit_s: float | None) -> Any:
         kernel_name=KERNEL,
         kernel_manager_class=Kernel,
         resources={"metadata": {"path": str(folder)}},
-        config=kernel_settings(),
+        config=kernel_settings(sockets),
     )
     return client
 
 
-def kernel_settings() -> Any:
-    """Settings for nbclient: how this process and the kernel talk to each other.
+def kernel_settings(sockets: str) -> Any:
+    """Settings for nbclient: how this process talks to the kernel, through sockets in a folder.
 
-    Through sockets that are files where the system has them: a TCP port that is free when it is
-    chosen may be another program's when the kernel opens it. Without encryption where it is not
-    installed: a kernel would print a warning into the output.
+    On Windows through TCP: a port that is free when it is chosen may be another program's when the
+    kernel opens it. Without encryption where it is not installed: a kernel would print a warning
+    into the output.
     """
     from traitlets.config import Config
     from zmq import has
 
-    transport = "ipc" if has("ipc") and sys.platform != "win32" else "tcp"
-    encryption = "auto" if has("curve") else "disabled"
-    return Config({"KernelManager": {"transport": transport, "transport_encryption": encryption}})
+    settings = {"transport_encryption": "auto" if has("curve") else "disabled"}
+    if sys.platform != "win32":
+        settings |= {"transport": "ipc", "connection_file": f"{sockets}/kernel.json"}
+    return Config({"KernelManager": settings})
 
 
 def _watch(manager: Any, label: str, say: Say | None, ended: threading.Event) -> None:
