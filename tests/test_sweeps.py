@@ -66,6 +66,17 @@ def test_a_lead_that_is_lost_again_does_not_count():
     assert found.overtaken_from({10: 1.0}) is None  # unknown at 100
 
 
+def test_an_unknown_interval_neither_begins_nor_ends_a_lead():
+    found = made({1: 1.0, 10: 2.0, 100: 9.0})
+    few = {value: taken([found.latency_s[value].value] * 3) for value in (10, 100)}
+    unknown = replace(found, measurements={**found.measurements, 10: few[10]})
+    assert unknown.overtaken_from({1: 0.5, 10: 1.0, 100: 3.0}) == 1
+    assert unknown.overtaken_from({1: 1.5, 10: 1.0, 100: 3.0}) == 100
+    assert unknown.overtaken_from({1: 0.5, 10: 2.5, 100: 3.0}) == 100
+    last = replace(found, measurements={**found.measurements, 100: few[100]})
+    assert last.overtaken_from({1: 1.5, 10: 3.0, 100: 3.0}) is None
+
+
 def test_without_a_limit_the_table_has_no_share_of_it():
     assert "share of the limit" not in made({1: 1.0}).table().header
     assert "share of the limit" in made({1: 1.0}, bounds_s={1: 0.5}).table().header

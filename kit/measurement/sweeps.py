@@ -95,15 +95,18 @@ class Sweep(Result):
     def overtaken_from(self, seconds: Mapping[Any, float]) -> Any:
         """The first value from which on these seconds stay below the intervals; None: at none.
 
-        A lead that is lost again at a larger value does not count.
+        A lead that is lost again at a larger value does not count. It cannot begin where an
+        interval is unknown, but it goes on there if the measured time is longer.
 
         Explained in lesson 05.
         """
         first = None
         for value in reversed(self.values):
-            if seconds.get(value, math.inf) >= self.latency_s[value].low:
+            latency = self.latency_s[value]
+            unknown = latency.low <= 0
+            if seconds.get(value, math.inf) >= (latency.value if unknown else latency.low):
                 break
-            first = value
+            first = first if unknown else value
         return first
 
     def best(self) -> Any:
