@@ -1,12 +1,11 @@
 // A quiz: each answer is a button, and the feedback comes at once. With radio buttons, an arrow key
 // would choose, and so tell about, each answer on the way to the one that is meant.
-const make = (tag, properties = {}) => Object.assign(document.createElement(tag), properties);
 
 // One question: its answers, and a line for the feedback. `choose(option)` is called at a choice.
 function asked({ question, options, right, why }, number, choose) {
   const group = make("div", { className: "asked", role: "group" });
   const name = make("div", { className: "question", textContent: `${number}. ${question}` });
-  name.id = `kit-${Math.random().toString(36).slice(2)}`; // no other question has it
+  name.id = ownId();
   group.setAttribute("aria-labelledby", name.id);
   const status = make("div", { className: "status", role: "status" });
   const buttons = options.map((text, option) => {
@@ -31,9 +30,7 @@ function asked({ question, options, right, why }, number, choose) {
 }
 
 function render({ model, el }) {
-  el.classList.add("kit-quiz");
-  // A key is for the panel: JupyterLab would take an x for "cut this cell".
-  el.addEventListener("keydown", (event) => event.stopPropagation());
+  asPanel(el, "kit-quiz");
   const questions = model.get("questions");
   const groups = questions.map((question, i) =>
     asked(question, i + 1, (option) => {

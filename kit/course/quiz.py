@@ -15,21 +15,18 @@ import pathlib
 import tomllib
 from typing import Any
 
-import anywidget
 import traitlets
 
 from kit.core.errors import BadValue, UnknownName
-from kit.course.panels import shown_with
+from kit.course.panels import CoursePanel, shown_with
 
 FOLDER = pathlib.Path(__file__).parent / "quizzes"
 FIELDS = {"question": str, "options": list, "right": int, "why": str}
 
 
-class Quiz(anywidget.AnyWidget):
+class Quiz(CoursePanel):
     """Questions to answer by button or key; without a kernel, the answers are folded away."""
 
-    _esm = pathlib.Path(__file__).with_suffix(".js")
-    _css = pathlib.Path(__file__).with_suffix(".css")
     questions: traitlets.List[dict[str, Any]] = traitlets.List().tag(sync=True)
     # Per question, the options that the reader chose, in their order.
     tries: traitlets.List[list[int]] = traitlets.List().tag(sync=True)
