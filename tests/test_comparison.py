@@ -573,8 +573,8 @@ def test_the_guess_stands_beside_the_answer(clock, stopwatch, predicted, shown):
 def test_the_caption_tells_rounds_noise_and_doubts():
     caption = made(scaled(1.2), again=1.3).table().caption
     assert "30 rounds in random order" in caption and "noise floor 30.0 %" in caption
-    wild = made(WILD).table().caption
-    assert "Doubts: " in wild and "other: half of the timings spread" in wild
+    wild = made(WILD).table()
+    assert "Doubts: " in wild.caption and "other: half of the timings spread" in repr(wild)
     hasty = made(STEADY)
     both = {name: replace(m, steady=False) for name, m in hasty.measurements.items()}
     caption = replace(hasty, measurements=both).table().caption

@@ -26,6 +26,7 @@ from kit.plots import (
     pareto_front,
     roofline,
     scatter,
+    with_doubts,
 )
 
 
@@ -53,6 +54,16 @@ def test_details_of_a_table_are_folded_away():
     folded = re.search(r"<details.*</details>", table._repr_html_())[0]
     assert "<summary>" in folded and "In full, with x &lt; y." in folded and "short" not in folded
     assert "<details" not in Table(("a",), [("1",)], "In short.")._repr_html_()
+
+
+def test_the_first_doubt_stands_in_sight_and_the_others_are_folded_away():
+    table = Table(("a",), [("1",)], *with_doubts("In short.", ["first", "second"], "In full."))
+    assert repr(table).endswith(
+        "In short. Doubts: first; 1 more below.\nAlso in doubt: second. In full."
+    )
+    seen, folded = table._repr_html_().split("<details")
+    assert "first" in seen and "second" in folded and "second" not in seen
+    assert with_doubts("In short.", ()) == ("In short.", "")
 
 
 def test_a_table_without_header_or_caption_has_neither():

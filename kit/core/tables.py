@@ -52,6 +52,19 @@ class Table:
         return figure_html(table, self.caption, self.details)
 
 
+def with_doubts(caption: str, doubts: Sequence[str], details: str = "") -> tuple[str, str]:
+    """A caption that ends with the first and most important doubt, and details with the others.
+
+    >>> with_doubts("Median.", ["the clock fell", "few timings"], "One thread.")
+    ('Median. Doubts: the clock fell; 1 more below.', 'Also in doubt: few timings. One thread.')
+    """
+    if doubts:
+        first, *others = doubts
+        caption += f" Doubts: {first}{f'; {len(others)} more below' if others else ''}."
+        details = f"Also in doubt: {'; '.join(others)}. {details}" if others else details
+    return caption, details.strip()
+
+
 def figure_html(content: str, caption: str, details: str = "") -> str:
     """HTML of a table or a picture above its caption, with details folded away."""
     style = "font-size:90%;opacity:.8;max-width:46em"

@@ -55,7 +55,7 @@ from kit.costs.activation_memory import MemoryTracker, SavedTensors, bytes_of
 from kit.costs.operation_flops import FlopCounter
 from kit.data.arguments import check_model
 from kit.models.custom import Inputs, call_model, copy_model, short_name, tensors_in, training_copy
-from kit.plots import Table
+from kit.plots import Table, with_doubts
 
 ADAMW_OPERATIONS = 14  # per parameter and step
 ADAMW_MOMENTS = 2  # numbers stored per parameter: means of the gradient and of its square
@@ -64,9 +64,7 @@ RULE = (
     "are counted"
 )
 COMPLEX = "; a multiply-add of complex numbers is four of real ones"
-SINGLE_VALUE = (
-    "; with one value per channel, BatchNorm cannot train: it uses its running statistics"
-)
+SINGLE_VALUE = "with one value per channel, BatchNorm cannot train: it uses its running statistics"
 
 
 @dataclass(frozen=True)
@@ -106,6 +104,7 @@ class Count(Result):
     layers: dict[str, int] = field(repr=False)  # forward FLOPs by direct child; they add up
     complex_params: int = 0  # trainable ones; an optimizer updates two numbers for each
     uncounted: tuple[str, ...] = ()  # operations with real work but no formula
+    single_value: bool = False  # a channel has one value: BatchNorm does not train as it would
     rule: str = RULE
 
     @property
@@ -157,6 +156,16 @@ class Count(Result):
             "optimizer": PhaseCost(self.optimizer_flops, 2 * trained + g + 2 * o),
         }
 
+    @property
+    def doubts(self) -> tuple[str, ...]:
+        """What a reader should know before believing the count, the most important first."""
+        found = [f"not counted: {', '.join(self.uncounted)}"] if self.uncounted else []
+        if self.single_value:
+            found.append(SINGLE_VALUE)
+        if self.masked_forward_flops:
+            found.append("attention is counted in full, also the pairs that a causal mask skips")
+        return tuple(found)
+
     def __repr__(self) -> str:
         return (
             f"{self.model}, batch {self.batch_size}: prediction "
@@ -189,14 +198,8 @@ class Count(Result):
             f"{self.model}; a batch of {self.batch_size}. Peak memory includes temporary results."
         )
         details = f"Counting rule: {self.rule}."
-        if masked:
-            details += (
-                " Full attention: every query with every key. The causal convention leaves out "
-                "the pairs that a causal mask skips."
-            )
-        if self.uncounted:
-            details += f" Not counted: {', '.join(self.uncounted)}."
-        return Table(("", "a prediction", "a training step"), rows, caption, details)
+        header = ("", "a prediction", "a training step")
+        return Table(header, rows, *with_doubts(caption, self.doubts, details))
 
     def to_dict(self) -> dict[str, Any]:
         """The raw counts."""
@@ -297,7 +300,8 @@ def count(model: nn.Module, inputs: Inputs, loss: Callable[[Any], Tensor] | None
         masked_backward_flops=flops.masked - masked_forward,
         layers=layers,
         complex_params=sum(p.numel() for p in trained if p.is_complex()),
-        rule=RULE + (COMPLEX if flops.complex else "") + (SINGLE_VALUE if single_value else ""),
+        rule=RULE + (COMPLEX if flops.complex else ""),
+        single_value=bool(single_value),
         uncounted=flops.uncounted(training.operations),
     )
 

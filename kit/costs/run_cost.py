@@ -22,7 +22,7 @@ from kit.data.arguments import described
 from kit.devices import Meter, metered
 from kit.inference import Score
 from kit.measurement import Measurement, Peaks
-from kit.plots import Picture, Table
+from kit.plots import Picture, Table, with_doubts
 from kit.techniques import TECHNIQUES
 from kit.training import History
 
@@ -153,7 +153,12 @@ class RunCost(Result):
             f"{self.peaks.renewals if self.peaks else ''}"
         )
         header = ("", "the whole training", "one step", "one prediction")
-        return Table(header, rows, caption)
+        return Table(header, rows, *with_doubts(caption, self.doubts))
+
+    @property
+    def doubts(self) -> list[str]:
+        """What a reader should know before believing the numbers, the most important first."""
+        return list(dict.fromkeys([*self.step_cost.doubts, *self.latency.doubts]))
 
     def to_dict(self) -> dict[str, Any]:
         """One row of a table of experiments: the costs of both, their ratios, the score."""
@@ -207,7 +212,7 @@ class RunCost(Result):
                 "matmul_flops_per_s": self.peaks and self.peaks.newest.matmul_flops_per_s,
                 "bandwidth_bytes_per_s": self.peaks and self.peaks.newest.bandwidth_bytes_per_s,
             },
-            "doubts": list(dict.fromkeys([*self.latency.doubts, *b.parts["predict"].doubts])),
+            "doubts": self.doubts,
             "conditions": str(self.latency.conditions),
         }
 

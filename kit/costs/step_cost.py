@@ -22,9 +22,9 @@ from kit.costs.counting import Count, count
 from kit.data.arguments import check_pair, is_workload
 from kit.devices.selection import check_present
 from kit.inference import device_of, predict
-from kit.measurement import Parts, Peaks, measure_parts
+from kit.measurement import Parts, Peaks, all_doubts, measure_parts
 from kit.models.custom import copy_model, output_tensor, training_copy
-from kit.plots import Picture, Table, bars
+from kit.plots import Picture, Table, bars, with_doubts
 from kit.training import PRECISIONS, Optimizer, optimizer_for, step
 from kit.training.checks import check_learns
 from kit.training.steps import casting
@@ -79,6 +79,11 @@ class StepCost(Result):
         times = {name: np.array(self.parts[name].times_s) for name in ("predict", *STEP)}
         return median(times["optimizer"] / (sum(times[n] for n in STEP) - times["predict"]), "%")
 
+    @property
+    def doubts(self) -> list[str]:
+        """Of the count, then of the times."""
+        return [*self.count.doubts, *all_doubts(self.parts.measurements)]
+
     def phases_s(self) -> dict[str, float]:
         """Median seconds of each phase of a training step."""
         return {name: self.parts[name].median_s for name in STEP}
@@ -131,10 +136,8 @@ class StepCost(Result):
             f"and of all rounds the median. Bytes: the least that must be moved. "
             f"{self.count.rule[0].upper()}{self.count.rule[1:]}."
         )
-        if self.count.uncounted:
-            details += f" Not counted: {', '.join(self.count.uncounted)}."
         header = ("", "time", "interval", "work", "bytes moved", "rate")
-        return Table(header, rows, caption, details)
+        return Table(header, rows, *with_doubts(caption, self.doubts, details))
 
     def to_dict(self) -> dict[str, Any]:
         """The raw times and counts."""

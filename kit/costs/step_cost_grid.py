@@ -15,7 +15,7 @@ from kit.core.results import Result
 from kit.core.units import words
 from kit.costs.step_cost import RULE_OF_THREE, StepCost, step_cost
 from kit.data.arguments import described
-from kit.plots import Picture, Table, lines
+from kit.plots import Picture, Table, lines, with_doubts
 from kit.training import Optimizer
 from kit.workloads import Workload
 
@@ -54,7 +54,9 @@ class StepCosts(Result):
         header = ("", "prediction", "step: time", "interval", "FLOPs", "memory")
         caption = "A training step, in predictions on the same batch."
         details = f"{self.costs[0].parts['predict'].conditions}."
-        return Table(header, [row(cost) for cost in self.costs], caption, details)
+        rows = [row(cost) for cost in self.costs]
+        doubts = [f"{rows[i][0]}: {c.doubts[0]}" for i, c in enumerate(self.costs) if c.doubts]
+        return Table(header, rows, *with_doubts(caption, doubts, details))
 
     def to_dict(self) -> dict[str, Any]:
         """The raw numbers of each step cost."""

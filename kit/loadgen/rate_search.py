@@ -16,8 +16,8 @@ from kit.loadgen.client import WARM_UP, Serve, Wait, warmed_up
 from kit.loadgen.latency_statistics import independent_needed, queue_inflation
 from kit.loadgen.scenario_result import finite
 from kit.loadgen.server_scenario import LEAST_TARGETS, MOST_QUERIES, ServerResult, server
-from kit.measurement import Stopwatch, doubts_caption
-from kit.plots import Picture, Table, lines
+from kit.measurement import Stopwatch
+from kit.plots import Picture, Table, lines, with_doubts
 
 CLOSE = 1.05  # the search ends when a valid rate and one that is too high are this close
 SPARE = 1.5  # × the queries that theory needs: the latencies may depend on each other more
@@ -71,8 +71,8 @@ class HighestRate(Result):
         rows = [tuple(t.cells().values()) for t in self.by_rate]
         one = self.best or self.by_rate[0]
         caption = f"{self!r}. {one.definition} {one.n:,} queries at that rate; {one.conditions}."
-        caption += doubts_caption({one.scenario: one.doubts})
-        return Table(tuple(one.cells()), rows, caption[0].upper() + caption[1:])
+        caption = caption[0].upper() + caption[1:]
+        return Table(tuple(one.cells()), rows, *with_doubts(caption, one.doubts))
 
     def to_dict(self) -> dict[str, Any]:
         """The summary of each trial, without its latencies."""

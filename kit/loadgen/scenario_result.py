@@ -23,8 +23,8 @@ from kit.loadgen.latency_statistics import (
     queries_needed,
     share_inflation,
 )
-from kit.measurement import Conditions, doubts_caption
-from kit.plots import Table
+from kit.measurement import Conditions
+from kit.plots import Table, with_doubts
 
 MOST_SAVED = 2_000  # raw values in a record or a picture
 
@@ -191,8 +191,7 @@ class ScenarioResult(Result):
         """One row; the caption says how the queries arrived and what counts."""
         cells = {"scenario": self.scenario, **self.cells()}
         caption = f"{self.definition} {self.n:,} {self.counted}; {self.conditions}."
-        caption += doubts_caption({self.scenario: self.doubts})
-        return Table(tuple(cells), [tuple(cells.values())], caption)
+        return Table(tuple(cells), [tuple(cells.values())], *with_doubts(caption, self.doubts))
 
     def to_dict(self) -> dict[str, Any]:
         """What counts, the conditions, and at most 2,000 latencies (null: never answered)."""

@@ -31,5 +31,5 @@ from kit.measurement.stopwatch import warm_up as warm_up
 from kit.measurement.sweeps import Sweep as Sweep
 from kit.measurement.sweeps import sweep as sweep
 from kit.measurement.timing import Measurement as Measurement
-from kit.measurement.timing import doubts_caption as doubts_caption
+from kit.measurement.timing import all_doubts as all_doubts
 from kit.measurement.timing import measure as measure

@@ -31,8 +31,8 @@ from kit.measurement.stopwatch import (
     rounds,
     warm_up,
 )
-from kit.measurement.timing import Measurement, doubts_caption
-from kit.plots import Picture, Table, bars
+from kit.measurement.timing import Measurement, all_doubts
+from kit.plots import Picture, Table, bars, with_doubts
 
 # What counts as a difference. Statistics alone cannot say: with enough rounds even 0.1 % is
 # "significant", although no reader would care.
@@ -192,8 +192,9 @@ class Comparison(Result):
             caption += f" Guess: {words(self.predicted, '×')}."
         # Doubts belong to the table: people copy tables, not the text around them.
         caption += self._notes()
-        caption += doubts_caption({name: m.doubts for name, m in self.measurements.items()})
-        return Table(("", "median", "ratio", "interval", "verdict"), rows, caption)
+        doubts = all_doubts(self.measurements)
+        header = ("", "median", "ratio", "interval", "verdict")
+        return Table(header, rows, *with_doubts(caption, doubts))
 
     def _agreement_caption(self) -> str:
         """A sentence on whether the calls computed the same."""

@@ -17,7 +17,7 @@ from kit import devices
 from kit.core.errors import BadValue, UnknownName
 from kit.core.results import Result
 from kit.core.units import words
-from kit.plots import Picture, Table, roofline
+from kit.plots import Picture, Table, roofline, with_doubts
 
 NEAR_BYTES = 16_000_000  # fewer may stay in a core's own caches, whose peak is not measured
 # Work may be this much faster than the peak that was measured beside it. In six measurements on a
@@ -252,10 +252,8 @@ class Peaks(Result):
             caption += (
                 f" The newest measurement was lower for {self.lower}; the best rates are kept."
             )
-        if self.doubts:
-            caption += f" Doubts: {'; '.join(self.doubts)}."
         caption += self.renewals
-        return Table(("at best", "rate", "ridge"), rows, caption)
+        return Table(("at best", "rate", "ridge"), rows, *with_doubts(caption, self.doubts))
 
     def to_dict(self) -> dict[str, Any]:
         """The raw rates."""

@@ -24,7 +24,7 @@ from kit.measurement.memory import peak_bytes
 from kit.measurement.roofline import Peaks, impossible
 from kit.measurement.stopwatch import Call, Stopwatch, check_call, labelled, no_collection, warm_up
 from kit.measurement.timing import Measurement
-from kit.plots import Picture, Table, lines
+from kit.plots import Picture, Table, lines, with_doubts
 
 Work = tuple[float, float]  # FLOPs, bytes that must move
 MAKER = "that makes a call: lambda n: lambda: kit.predict(model, inputs[:n])"
@@ -146,18 +146,17 @@ class Sweep(Result):
                 f" Measured after the others, because all at once did not fit into memory: "
                 f"{', '.join(map(str, self.alone))}."
             )
-        caption += self.renewals + refused + self._doubts_caption()
+        caption += self.renewals + refused
         header = (self.varied, "latency", "interval", "throughput", "share of the limit")
-        return Table(header[:columns], rows, caption)
+        return Table(header[:columns], rows, *with_doubts(caption, self._doubts()))
 
-    def _doubts_caption(self) -> str:
+    def _doubts(self) -> list[str]:
         """The doubts that all values share, and the values that have further ones."""
         # A busy machine disturbs all values: said once per value, it would hide the special ones.
         doubts = {str(value): m.doubts for value, m in self.measurements.items()}
         shared = [d for d in next(iter(doubts.values())) if all(d in o for o in doubts.values())]
         own = [value for value, each in doubts.items() if set(each) - set(shared)]
-        text = f" Doubts: {'; '.join(shared)}." if shared else ""
-        return text + (f" Further doubts at {', '.join(own)}: look at each one." if own else "")
+        return shared + ([f"more at {', '.join(own)}: look at each one"] if own else [])
 
     def to_dict(self) -> dict[str, Any]:
         """The raw measurements and the limits."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import Any
@@ -28,7 +29,7 @@ from kit.measurement.stopwatch import (
     rounds,
     warm_up,
 )
-from kit.plots import Picture, Table, lines
+from kit.plots import Picture, Table, lines, with_doubts
 
 MOST_SAVED = 1_000  # times in a record, which a notebook has to hold
 # A normal distribution has 0.7 % of its values beyond the first fence and hardly any beyond
@@ -241,17 +242,16 @@ def measurements_table(measured: list[Measurement]) -> Table:
             caption += f" {of}{words(m.share, '%')} of what this machine's peaks allow."
     if len(measured) == 1 and one._outliers_caption():
         caption += f" {one._outliers_caption()[2:].capitalize()}."
-    caption += doubts_caption({m.label: m.doubts for m in measured})
-    return Table(("", "median", "interval", "spread", "timings", "first call"), rows, caption)
+    header = ("", "median", "interval", "spread", "timings", "first call")
+    return Table(header, rows, *with_doubts(caption, all_doubts({m.label: m for m in measured})))
 
 
-def doubts_caption(doubts: dict[str, tuple[str, ...]]) -> str:
-    """Name -> doubts as the end of a caption; doubts that all share stand there once."""
-    # A doubt about the machine is the same for all calls and should not fill the caption.
+def all_doubts(measurements: Mapping[str, Measurement]) -> list[str]:
+    """The doubts that all measurements share, each once, then the others with their names."""
+    doubts = {name: m.doubts for name, m in measurements.items()}
     shared = [d for d in next(iter(doubts.values())) if all(d in own for own in doubts.values())]
     own = [f"{name}: {d}" for name, each in doubts.items() for d in each if d not in shared]
-    every = [*shared, *own]
-    return f" Doubts: {'; '.join(every)}." if every else ""
+    return [*shared, *own]
 
 
 def measure(

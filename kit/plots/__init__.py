@@ -18,6 +18,7 @@ Live               a loss curve that grows during a training
 
 from kit.core.tables import Note as Note
 from kit.core.tables import Table as Table
+from kit.core.tables import with_doubts as with_doubts
 from kit.plots.live import Live as Live
 from kit.plots.live import curve as curve
 from kit.plots.overviews import dots as dots
