@@ -9,7 +9,7 @@ from scipy.signal import lfilter
 from scipy.special import ndtri
 from scipy.stats import binom, quantile_test, t
 
-from kit.core.correlated_samples import autocorrelation, effective_samples
+from kit.core.correlated_samples import correlation, effective_samples, ranks
 from kit.core.errors import BadValue, NotEnoughSamples
 from kit.core.statistics import (
     Estimate,
@@ -242,7 +242,7 @@ def test_rounding_errors_are_no_order():
 
 def test_geyers_sum_by_hand():
     """Three and three alike: the ranks' correlations are 1/3, -1/3, -1 …: 2·(1 + 1/3) - 1."""
-    r = autocorrelation([0, 0, 0, 1, 1, 1] * 2_000)
+    r = correlation(ranks([0, 0, 0, 1, 1, 1] * 2_000))
     assert r[:4] == pytest.approx([1, 1 / 3, -1 / 3, -1], abs=2e-3)
     # The correlation of neighbours alone says (1 + 1/3) ÷ (1 - 1/3) = 2, which is more.
     assert effective_samples([0, 0, 0, 1, 1, 1] * 2_000) == pytest.approx(12_000 / 2, rel=0.01)

@@ -10,6 +10,7 @@ from dataclasses import replace
 from itertools import pairwise
 
 import families
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -791,6 +792,37 @@ def test_how_long_it_took_to_a_target(target, steps, seconds):
     """The first score that is good enough counts, whatever came later."""
     history = made_up(1, 5, 3, 9, 8)
     assert (history.steps_to(target), history.seconds_to(target)) == (steps, seconds)
+
+
+def timed(*each_s: float, steps: int = 8) -> History:
+    """A history of one raw time for so many steps, again and again: seconds of each."""
+    reads = tuple((steps, seconds) for seconds in each_s)
+    total = sum(each_s)
+    return History((), (), total, 32, 0.1, 37, 0, "vision", "cpu", 1, reads=reads)
+
+
+def test_the_training_time_has_the_interval_of_its_paces():
+    """Student's, for five stretches: they take 1, 2, 3, 4 and 5 s here, 3 ± 2.776 × 0.707."""
+    taken = timed(0.5, 0.5, 1, 1, 1.5, 1.5, 2, 2, 2.5, 2.5).train_time
+    assert taken.value == 15.0
+    assert (taken.low / 5, taken.high / 5) == pytest.approx((3 - 1.9632, 3 + 1.9632), abs=1e-3)
+    assert timed(*[1] * 5).train_time.low == 5.0
+    assert timed(1, 1, 1, 1).train_time.interval == "unknown"
+    assert timed(1, 1, 1, 1, 100).train_time.low == 0.0
+
+
+@pytest.mark.parametrize("rho", [0.0, 0.7])
+def test_the_interval_of_a_training_time_allows_for_a_pace_that_wanders(rho):
+    """A hundred raw times, each like the one before: 95 % of the intervals hold the true mean."""
+    draw, held = np.random.default_rng(0), 0
+    for _ in range(300):
+        noise = draw.normal(size=400) * math.sqrt(1 - rho**2)
+        wandering = np.zeros(400)
+        for i in range(1, 400):
+            wandering[i] = rho * wandering[i - 1] + noise[i]
+        taken = timed(*(1 + 0.05 * wandering[300:])).train_time
+        held += taken.low <= 100 <= taken.high
+    assert held >= 0.91 * 300
 
 
 def test_a_history_without_a_step_has_no_speed(vision):

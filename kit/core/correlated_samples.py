@@ -101,11 +101,6 @@ def ranks(samples: Samples) -> np.ndarray:
     return (np.cumsum(count) - count / 2)[position]
 
 
-def autocorrelation(samples: Samples) -> np.ndarray:
-    """How far samples resemble those 0, 1, 2 … before them: the correlation of their ranks."""
-    return correlation(ranks(samples))
-
-
 def correlation(values: np.ndarray) -> np.ndarray:
     """How far values resemble those 0, 1, 2 … before them: (n,) from -1 to 1."""
     n, centred = len(values), values - values.mean()

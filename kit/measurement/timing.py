@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from kit.core.checks import check_budget
-from kit.core.correlated_samples import SHOWS_ORDER, autocorrelation, effective_samples
+from kit.core.correlated_samples import SHOWS_ORDER, effective_samples
 from kit.core.errors import BadValue, NotEnoughSamples
 from kit.core.results import Result
 from kit.core.statistics import Estimate, median, percentile, samples_needed
@@ -141,11 +141,8 @@ class Measurement(Result):
             found.append(f"only {self.n} timings: too few to show whether they follow each other")
         # Dependent timings make the interval wider, and the reader should know why.
         elif (m := effective_samples(self.times_s)) < self.n / 2:
-            worth = f"tell as much as {m:,}" if m else "tell too little for an interval"
-            found.append(
-                f"timings follow each other (lag-1 correlation "
-                f"{autocorrelation(self.times_s)[1]:.2f}): {self.n:,} of them {worth}"
-            )
+            worth = f"as much as {m:,} independent ones" if m else "too little for an interval"
+            found.append(f"slow and fast timings come in groups: {self.n:,} of them tell {worth}")
         # A wide spread is not wrong, but then a single call may differ much from the median.
         if self.spread > 0.2:
             found.append(f"half of the timings spread over {words(self.spread, '%')} of the median")
@@ -212,7 +209,7 @@ class Measurement(Result):
 
 
 def measurements_table(measured: list[Measurement]) -> Table:
-    """Several measurements as one table; conditions and doubts in the caption."""
+    """Several measurements as one table; the caption has the first doubt, the details the rest."""
     rows = [
         (
             m.label,
@@ -224,26 +221,23 @@ def measurements_table(measured: list[Measurement]) -> Table:
         )
         for m in measured
     ]
-    one = measured[0]
-    caption = (
-        f"95 % interval of the median in this run. Another run may differ, for example by slow "
-        f"moments that did not occur in this one. {one.conditions}."
-    )
+    caption = "95 % interval of the median in this run. Another run may differ by more."
+    details = f"{measured[0].conditions}."
     for m in measured:
         of = f"{m.label}: " if len(measured) > 1 else ""
-        if m.compile_s:
-            caption += f" {of}compiling took {words(m.compile_s, 's')} before that."
         if m.flushed_bytes:
             caption += f" {of}{words(m.flushed_bytes, 'B')} overwritten before each timing, "
             caption += "so that the caches are cold."
-        if m.peak_bytes is not None:
-            caption += f" {of}a call allocated at most {words(m.peak_bytes, 'B')} at once."
         if m.share is not None:
             caption += f" {of}{words(m.share, '%')} of what this machine's peaks allow."
-    if len(measured) == 1 and one._outliers_caption():
-        caption += f" {one._outliers_caption()[2:].capitalize()}."
+        if m.compile_s:
+            details += f" {of}compiling took {words(m.compile_s, 's')} before that."
+        if m.peak_bytes is not None:
+            details += f" {of}a call allocated at most {words(m.peak_bytes, 'B')} at once."
+        details += f" {of}{outliers[2:]}." if (outliers := m._outliers_caption()) else ""
     header = ("", "median", "interval", "spread", "timings", "first call")
-    return Table(header, rows, *with_doubts(caption, all_doubts({m.label: m for m in measured})))
+    doubts = all_doubts({m.label: m for m in measured})
+    return Table(header, rows, *with_doubts(caption, doubts, details))
 
 
 def all_doubts(measurements: Mapping[str, Measurement]) -> list[str]:

@@ -6,11 +6,15 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from kit.core.results import Result
-from kit.core.statistics import Estimate, median
+from kit.core.statistics import Estimate, average, median
 from kit.core.units import words
 from kit.inference import Score
 from kit.plots import Picture, Table, lines
+
+STRETCHES = 5  # of a training, whose paces are compared: long enough to be nearly independent
 
 
 @dataclass(frozen=True)
@@ -31,7 +35,7 @@ class History(Result):
     interrupted: bool = False
     stopped: str = ""  # why it ended before its last step: "target reached", "budget spent" …
     compile_s: float = 0.0  # the wait for the compiler, before the first step
-    # Raw times: (steps, their seconds) between two looks at the device; `pace` is their median.
+    # Raw times: (steps, their seconds) between two looks at the device, in order.
     reads: tuple[tuple[int, float], ...] = field(default=(), repr=False)
     state: dict[str, Any] = field(default_factory=dict, repr=False)  # for `kit.train(resume=…)`
 
@@ -52,6 +56,25 @@ class History(Result):
         # A median: one pause of the machine would move a mean.
         each = [seconds / steps for steps, seconds in self.reads if steps]
         return median(each, "s") if each else Estimate(math.nan, math.nan, math.nan, "s")
+
+    @property
+    def train_time(self) -> Estimate:
+        """Seconds in training steps, with the interval of the mean step in this run.
+
+        The interval says where the time would settle if the steps went on as in this run. Another
+        run can differ by more. With fewer than five raw times it is unknown.
+        """
+        # Steps that follow each other are alike: the pace of a machine wanders. So the interval
+        # comes from the means of five stretches (Schmeiser, Operations Research 30, 1982). A mean,
+        # not a median: a training pays for its slow steps, too. After a resume, the raw times are
+        # those of the later part alone.
+        if len(self.reads) < STRETCHES:
+            return Estimate(self.train_s, 0.0, math.inf, "s")
+        stretches = [part.sum(0) for part in np.array_split(np.array(self.reads), STRETCHES)]
+        each = np.array([seconds / steps for steps, seconds in stretches])
+        step = average(each.sum(), np.square(each).sum(), STRETCHES)
+        low, high = (self.train_s * end / step.value for end in (step.low, step.high))
+        return Estimate(self.train_s, max(0.0, low), high, "s")
 
     @property
     def examples_per_s(self) -> float | None:
