@@ -458,6 +458,16 @@ def test_a_drift_is_doubted_and_leaves_the_interval_unknown():
     assert drifting.median.interval == "unknown" and "unknown" in drifting._repr_html_()
 
 
+def test_a_machine_that_becomes_faster_after_the_warm_up_is_told_under_the_picture(
+    clock, stopwatch
+):
+    """No warm-up can know: the calls had settled. The interval and the caption have to say it."""
+    stepping = measure(clock.taking(*[1.5e-3] * 166, 0.9e-3), budget_s=0.5, stopwatch=stopwatch)
+    assert stepping.steady and stepping.n > 400
+    assert stepping.median.interval == "unknown"
+    assert stepping.plot().caption.endswith(" The last third took 0.600 × the time of the first.")
+
+
 def test_a_good_measurement_has_no_doubts():
     assert taken([1.0] * 30).doubts == ()
     assert "Doubts" not in taken([1.0] * 30).table().caption

@@ -151,12 +151,12 @@ class Sweep(Result):
         return Table(header[:columns], rows, *with_doubts(caption, self._doubts()))
 
     def _doubts(self) -> list[str]:
-        """The doubts that all values share, and the values that have further ones."""
+        """The doubts that all values share, then the first of the others of each value."""
         # A busy machine disturbs all values: said once per value, it would hide the special ones.
-        doubts = {str(value): m.doubts for value, m in self.measurements.items()}
+        doubts = {f"{self.varied} {value}": m.doubts for value, m in self.measurements.items()}
         shared = [d for d in next(iter(doubts.values())) if all(d in o for o in doubts.values())]
-        own = [value for value, each in doubts.items() if set(each) - set(shared)]
-        return shared + ([f"more at {', '.join(own)}: look at each one"] if own else [])
+        own = {at: [d for d in each if d not in shared] for at, each in doubts.items()}
+        return shared + [f"{at}: {each[0]}" for at, each in own.items() if each]
 
     def to_dict(self) -> dict[str, Any]:
         """The raw measurements and the limits."""

@@ -90,6 +90,14 @@ class Measurement(Result):
         return float(np.median(self.times_s[-third:]) / np.median(self.times_s[:third]))
 
     @property
+    def _drifted(self) -> str:
+        """The drift in words, where there is enough of it."""
+        # Then one number cannot describe the call: the machine changed, or is warming up.
+        if self.n < 3 * LEAST_REPEATS or abs(self.drift - 1) <= 0.1:
+            return ""
+        return f"the last third took {words(self.drift, '×')} the time of the first"
+
+    @property
     def outliers(self) -> dict[str, int]:
         """How many timings lie beyond Tukey's fences; none of them is dropped.
 
@@ -146,10 +154,8 @@ class Measurement(Result):
         # A wide spread is not wrong, but then a single call may differ much from the median.
         if self.spread > 0.2:
             found.append(f"half of the timings spread over {words(self.spread, '%')} of the median")
-        # Drift means that one number cannot describe the call: the machine is warming up, or
-        # something else has started.
-        if self.n >= 3 * LEAST_REPEATS and abs(self.drift - 1) > 0.1:
-            found.append(f"the last third took {words(self.drift, '×')} the time of the first")
+        if self._drifted:
+            found.append(self._drifted)
         # Usually another program: each of its time slices delays one call by milliseconds.
         if self.outliers["very slow"] > 0.05 * self.n:
             found.append(f"{self.outliers['very slow']:,} of {self.n:,} timings very slow")
@@ -192,6 +198,8 @@ class Measurement(Result):
             f"{self.label}: {self.n:,} timings from {words(low, 's')} to {words(high, 's')}, "
             f"median {words(self.median_s, 's')}{self._outliers_caption()}."
         )
+        if self._drifted:
+            caption += f" {self._drifted.capitalize()}."
         middle = ("median", self.median_s)
         return lines(
             {"timings": (xs, self.times_s)},
