@@ -14,7 +14,8 @@ import torch
 from conftest import taken
 
 from kit.core.errors import BadValue, CallFailed, NotComparable, UnknownName
-from kit.measurement import Comparison, Stopwatch, agree, compare
+from kit.devices import threaded
+from kit.measurement import Comparison, Stopwatch, agree, compare, ratios
 from kit.measurement.comparison import _orders
 
 # --- The same? -----------------------------------------------------------------------------------
@@ -580,6 +581,22 @@ def test_the_caption_tells_rounds_noise_and_doubts():
     caption = replace(hasty, measurements=both).table().caption
     assert caption.count("had not settled") == 1  # what all share is said once
     assert "Doubts: times had not settled" in caption
+
+
+def test_calls_with_other_threads_leave_the_number_as_it_was():
+    torch.set_num_threads(1)
+    used = []
+    calls = {str(n): threaded(n, lambda: used.append(torch.get_num_threads())) for n in (1, 2)}
+    compare(calls, varied=("threads", "work"), budget_s=0.02)
+    assert set(used) == {1, 2} and torch.get_num_threads() == 1
+
+
+def test_several_comparisons_in_one_table():
+    found = {"short": made(scaled(1.2)), "long": made(scaled(1.0))}
+    table = ratios(found, "call")
+    assert table.header == ("call", "other ÷ base", "noise floor", "verdict")
+    assert [row[0] for row in table.rows] == ["short", "long"]
+    assert table.rows[0][1:] == (repr(found["short"].ratio()), "0.500 %", "slower")
 
 
 def test_a_call_that_raises_is_named():

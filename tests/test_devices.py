@@ -141,6 +141,14 @@ def test_a_worker_computes_with_the_threads_that_were_set():
         assert one.submit(cores_kept_busy).result() < 1.4
 
 
+def test_a_number_of_threads_ends_with_its_block():
+    torch.set_num_threads(1)
+    with pytest.raises(KeyError), devices.threads(2):
+        assert torch.get_num_threads() == 2
+        raise KeyError
+    assert torch.get_num_threads() == 1
+
+
 def test_a_worker_follows_a_number_of_threads_that_is_set_later():
     """What is recorded where the work is submitted holds for the thread that does the work."""
     torch.set_num_threads(1)
@@ -751,6 +759,11 @@ def told_by(program):
         [sys.executable, "-c", TELL + program], capture_output=True, text=True, check=True
     )
     return [int(line) for line in done.stdout.split()]
+
+
+def test_the_memory_of_a_program_is_that_of_a_fresh_process():
+    taken, small = 300_000_000, devices.peak_bytes_of("print('not a number')")
+    assert devices.peak_bytes_of(f"b'x' * {taken}") - small == pytest.approx(taken, rel=0.1)
 
 
 def test_a_process_knows_the_most_memory_that_it_has_had():

@@ -12,6 +12,7 @@ from kit.devices.compiler import keep_programs as keep_programs
 from kit.devices.compiler import lacks_compiler as lacks_compiler
 from kit.devices.description import Machine as Machine
 from kit.devices.description import machine as machine
+from kit.devices.description import peak_bytes_of as peak_bytes_of
 from kit.devices.description import process_peak_bytes as process_peak_bytes
 from kit.devices.energy import Meter as Meter
 from kit.devices.energy import metered as metered
@@ -36,5 +37,7 @@ from kit.devices.selection import device as device
 from kit.devices.selection import present_devices as present_devices
 from kit.devices.selection import seed as seed
 from kit.devices.selection import synchronise as synchronise
+from kit.devices.selection import threaded as threaded
+from kit.devices.selection import threads as threads
 from kit.devices.selection import threads_here as threads_here
 from kit.devices.selection import worker as worker

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import numpy as np
@@ -133,18 +134,47 @@ def threads_here() -> int:
     return torch.get_num_threads()  # asking applies the setting to the calling thread
 
 
+@contextmanager
+def threads(n: int) -> Iterator[None]:
+    """Inside the `with` block, PyTorch computes with this many CPU threads; then with as before.
+
+    >>> with threads(1):
+    ...     torch.get_num_threads()
+    1
+
+    Explained in lesson 05.
+    """
+    before = threads_here()
+    torch.set_num_threads(n)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 class Worker(ThreadPoolExecutor):
     """An executor whose work uses as many CPU threads as the thread that submits it."""
 
     def submit(self, call: Callable[..., T], /, *given: Any, **options: Any) -> Future[T]:
         """Queue the call, with the number of threads that holds here and now."""
-        return super().submit(_with_threads, threads_here(), call, *given, **options)
+        return super().submit(threaded(threads_here(), call, *given, **options))
 
 
-def _with_threads(threads: int, call: Callable[..., T], *given: Any, **options: Any) -> T:
-    if threads_here() != threads:  # asking also applies the setting to a thread that is new
-        torch.set_num_threads(threads)
-    return call(*given, **options)
+def threaded(n: int, call: Callable[..., T], /, *given: Any, **options: Any) -> Callable[[], T]:
+    """A call that computes with n CPU threads.
+
+    It leaves that number behind, because a change can take longer than the call. `kit.compare`
+    puts it back at its end.
+
+    Explained in lesson 05.
+    """
+
+    def one() -> T:
+        if threads_here() != n:  # asking also applies the setting to a thread that is new
+            torch.set_num_threads(n)
+        return call(*given, **options)
+
+    return one
 
 
 def worker() -> Worker:

@@ -69,16 +69,9 @@ class Setup:
         endless = {name: value for name, value in self.options.items() if name not in ENDING}
         return updates(self.model(), work, **endless)
 
-    def step_call(self, steps: Iterator[Any]) -> Callable[[], None]:
+    def step_call(self, steps: Iterator[Any]) -> Callable[[], Any]:
         """A call that makes one of these steps, with this setup's number of threads."""
-        threads = self.threads or torch.get_num_threads()
-
-        def one() -> None:
-            if torch.get_num_threads() != threads:
-                torch.set_num_threads(threads)
-            next(steps)
-
-        return one
+        return devices.threaded(self.threads or torch.get_num_threads(), next, steps)
 
     def steps_to_loss(
         self, loss: float, work: Workload, most: int, every: int, seeds: int

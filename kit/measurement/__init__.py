@@ -15,6 +15,7 @@ from kit.measurement.agreement import Agreement as Agreement
 from kit.measurement.agreement import agree as agree
 from kit.measurement.comparison import Comparison as Comparison
 from kit.measurement.comparison import compare as compare
+from kit.measurement.comparison import ratios as ratios
 from kit.measurement.conditions import Conditions as Conditions
 from kit.measurement.conditions import Observer as Observer
 from kit.measurement.conditions import compile_time as compile_time

@@ -15,6 +15,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
+from kit import devices
 from kit.core.checks import check_budget
 from kit.core.errors import BadValue, UnknownName
 from kit.core.results import Result
@@ -258,6 +259,20 @@ def _orders(n: int) -> Iterator[list[int]]:
         yield order[::-1]
 
 
+def ratios(comparisons: Mapping[Any, Comparison], varied: str) -> Table:
+    """One row per comparison: the ratio of its last call to its baseline, and the verdict.
+
+    Explained in lesson 03.
+    """
+    rows = [
+        (str(value), repr(each.ratio()), words(each.noise_floor, "%"), each.verdict())
+        for value, each in comparisons.items()
+    ]
+    *_, last = comparisons.values()
+    header = (varied, f"{[*last.measurements][-1]} ÷ {last.baseline}", "noise floor", "verdict")
+    return Table(header, rows)
+
+
 def compare(
     calls: Mapping[str, Call],
     *,
@@ -324,7 +339,8 @@ def compare(
     taken: list[list[float]] = [[] for _ in turns]
     # Counters are read before the first call, so that the doubts cover the warm-up as well.
     observer = Observer(watch)
-    with no_collection():
+    # Calls that vary the number of threads leave theirs behind.
+    with no_collection(), devices.threads(devices.threads_here()):
         answers: dict[str, Any] = {}
         firsts, warm = [], []
         # Agreement before timing: a faster way to a wrong answer is not faster.
