@@ -2,6 +2,7 @@
 
 import base64
 import html
+import io
 import os
 import re
 import select
@@ -10,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+import numpy as np
 import pytest
 
 from kit.plots import (
@@ -109,6 +111,17 @@ def test_a_picture_is_html_with_its_caption_as_alt_text(picture):
     shown = picture._repr_html_()
     details = f" {html.escape(picture.details)}" if picture.details else ""
     assert f'alt="c &lt; d{details}"' in shown and "<figcaption" in shown
+
+
+def test_small_images_leave_no_empty_space_below():
+    """Little of the height is white below the last row of dark pixels."""
+    from matplotlib.image import imread
+
+    for rows in (1, 2):
+        shown = images([[[1, 1], [1, 1]]] * 12, ["\n".join("a" * rows)] * 12, caption="Twelve.")
+        dark = imread(io.BytesIO(shown.png()))[..., 0].min(axis=1) < 0.5
+        below = len(dark) - 1 - np.flatnonzero(dark)[-1]
+        assert below < 0.15 * len(dark)
 
 
 def test_what_stands_over_small_images_is_in_their_alt_text():

@@ -184,6 +184,13 @@ def test_the_table_has_units_in_the_names_of_its_columns(mixed):
     assert not [name for name in table if name.endswith(".unit")]
 
 
+def test_points_are_stored_as_a_share(tmp_path):
+    lost = Estimate(0.02, 0.01, 0.03, "points").to_dict()
+    executed(tmp_path / "run-0.ipynb", 8, {"kind": "Lost", "lost": lost})
+    table = pd.read_parquet(write_report(tmp_path).paths[1])
+    assert list(table["lost.value [share]"]) == [0.02]
+
+
 def test_spreadsheet_and_parquet_hold_the_same(mixed):
     spreadsheet, parquet, _ = write_report(mixed).paths
     table, typed = pd.read_csv(spreadsheet), pd.read_parquet(parquet)

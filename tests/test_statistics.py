@@ -406,7 +406,19 @@ def test_no_example_changed_is_no_proof_that_none_ever_will():
 def test_a_paired_difference_of_shares_is_the_mean_gain():
     drawn = np.random.default_rng(0).random((2, 50))
     found, gain = paired_difference(*drawn), drawn[0] - drawn[1]
-    assert found == average(gain.sum(), (gain**2).sum(), 50, "%", limits=(-1, 1))
+    assert found == average(gain.sum(), (gain**2).sum(), 50, "points", limits=(-1, 1))
+
+
+def test_a_difference_of_shares_is_in_points():
+    """From 25 % to 100 % are 75 points; 75 % of 25 % would be 19 %."""
+    before, after = np.array([1.0, 0, 0, 0] * 75), np.ones(300)
+    for found in (
+        difference(proportion(300, 300), proportion(75, 300)),
+        paired_difference(after, before),  # right or wrong
+        paired_difference(after, before * 0.25 + 0.1875),  # shares
+        paired_difference(np.stack([after] * 3), np.stack([before] * 3)),  # of trainings
+    ):
+        assert repr(found).startswith("75.0 points [") and found.interval.endswith(" points")
 
 
 @pytest.mark.parametrize(("lost", "won"), [(0.02, 0.02), (0.05, 0.01), (0.3, 0.1)])

@@ -34,6 +34,8 @@ from kit.core.units import digits, span, words
         (12_000, "×", "12,000 ×"),
         (0.993_3, "%", "99.3 %"),
         (0.05, "%", "5.00 %"),
+        (0.93 - 0.9, "points", "3.00 points"),  # a difference of shares, which is not a share
+        (-0.003_37, "points", "-0.337 points"),
         (7_154.3, "examples/s", "7,154 examples/s"),
         (math.inf, "s", "∞ s"),
         (1e21, "FLOP", "1,000 EFLOP"),
@@ -44,7 +46,7 @@ def test_a_number_in_words(value, unit, text):
 
 
 @pytest.mark.parametrize("unknown", [None, math.nan])
-@pytest.mark.parametrize("unit", ["s", "B", "%", "×", ""])
+@pytest.mark.parametrize("unit", ["s", "B", "%", "points", "×", ""])
 def test_what_is_unknown_is_a_dash(unknown, unit):
     assert words(unknown, unit) == "—"
 

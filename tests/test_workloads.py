@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from kit.core.errors import NotInstalled, ShapeMismatch, UnknownName
+from kit.core.errors import BadValue, NotInstalled, ShapeMismatch, UnknownName
 from kit.data import Split
 from kit.inference import Score, evaluate, predict
 from kit.training import train
@@ -186,6 +186,23 @@ def test_other_examples_change_one_split_alone(vision):
     again = fewer.with_split("test", Split(inputs[:7], targets[:7]))
     assert (again.size("train"), again.size("test")) == (50, 7)
     assert train(again.model("mlp"), again, epochs=1, batch_size=10, live=False).steps == 5
+
+
+def test_other_sizes_give_each_example_to_one_split(vision):
+    other = vision.with_sizes(train=1_000, validation=197, test=600)
+    assert [other.size(name) for name in other.data.splits] == [1_000, 197, 600]
+    for i in range(2):
+        before, after = (torch.cat([s[i] for s in w.data.splits.values()]) for w in (vision, other))
+        assert torch.equal(before, after)
+    with pytest.raises(BadValue, match="add up to 1,797 examples"):
+        vision.with_sizes(train=1_000, test=600)
+
+
+def test_other_inputs_keep_their_targets(vision):
+    other = vision.with_inputs(lambda inputs: 255 * inputs)
+    for name, part in vision.data.splits.items():
+        assert torch.equal(other.data[name].inputs, 255 * part.inputs)
+        assert other.data[name].targets is part.targets
 
 
 # --- Without labels ------------------------------------------------------------------------------

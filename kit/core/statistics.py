@@ -356,24 +356,24 @@ def average_of_trainings(
 
 
 def difference(after: Estimate, before: Estimate) -> Estimate:
-    """The difference of two shares that were measured independently.
+    """The difference of two shares that were measured independently, in percentage points.
 
     The interval is Newcombe's (Statistics in Medicine 17, 1998, method 10). For two models on the
     same examples, `paired_difference` is far narrower.
 
     >>> difference(proportion(297, 300), proportion(30, 300))
-    89.0 % [84.6 to 92.0 %]
+    89.0 points [84.6 to 92.0 points]
     """
     value = after.value - before.value
     down = math.hypot(after.value - after.low, before.high - before.value)
     up = math.hypot(after.high - after.value, before.value - before.low)
-    return Estimate(value, value - down, value + up, "%")
+    return Estimate(value, value - down, value + up, "points")
 
 
 def paired_difference(
     after: Sequence[Any] | np.ndarray, before: Sequence[Any] | np.ndarray
 ) -> Estimate:
-    """The mean difference of two scores on the same examples, as a share.
+    """The mean difference of two scores on the same examples, in percentage points.
 
     Two models that answer the same examples mostly fail on the same ones, so their difference is
     known far better than either score. If each example is right or wrong, the interval is Agresti
@@ -384,7 +384,7 @@ def paired_difference(
     interval then also covers how far one training differs from another.
 
     >>> paired_difference(after=[1, 1, 0, 1] * 75, before=[1, 1, 1, 1] * 75)
-    -25.0 % [-29.8 to -19.9 %]
+    -25.0 points [-29.8 to -19.9 points]
 
     Notes
     -----
@@ -398,13 +398,14 @@ def paired_difference(
         )
     n, gain = len(x), x - y
     if x.ndim == 2:
-        return average_of_trainings(gain, limits=(-1, 1))
+        return average_of_trainings(gain, limits=(-1, 1)).with_unit("points")
     if not np.isin(x, (0, 1)).all() or not np.isin(y, (0, 1)).all():
-        return average(float(gain.sum()), float(np.square(gain).sum()), n, "%", limits=(-1, 1))
+        total, squares = float(gain.sum()), float(np.square(gain).sum())
+        return average(total, squares, n, "points", limits=(-1, 1))
     won, lost = float(np.sum(gain > 0)), float(np.sum(gain < 0))
     value, centre = (won - lost) / n, (won - lost) / (n + 2)
     half = 1.959964 * math.sqrt(won + lost + 1 - (won - lost) ** 2 / (n + 2)) / (n + 2)
-    return Estimate(value, min(value, centre - half), max(value, centre + half), "%")
+    return Estimate(value, min(value, centre - half), max(value, centre + half), "points")
 
 
 def quotient(above: Estimate, below: Estimate, unit: str = "×") -> Estimate:

@@ -21,6 +21,7 @@ PREFIXES = {
     6: "E",
 }
 COUNTED = {"", "B", "FLOP"}  # counts are whole: there are no milli-bytes
+SHARES = {"%", "points"}  # stored from 0 to 1, shown in hundredths
 WORDS = (
     "examples",
     "parameters",
@@ -40,19 +41,21 @@ def words(value: float | None, unit: str = "") -> str:
     value
         In base units (s, B, FLOP, FLOP/s, B/s, examples/s); None or NaN where unknown.
     unit
-        "" counts in k, M, G; "×" and "%" are never given a prefix ("%" takes a share, 0 to 1).
+        "" counts in k, M, G; "×", "%" and "points" are never given a prefix. "%" takes a share, 0
+        to 1. "points" (percentage points) takes a difference of two shares: from 90 % to 93 % are
+        3 points, but 3 % of 90 % would be 2.7 points.
 
     Examples
     --------
     >>> words(0.00124, "s"), words(3_040_000, "B"), words(None, "s"), words(0.9933, "%")
     ('1.24 ms', '3.04 MB', '—', '99.3 %')
-    >>> words(2.98, "×"), words(31_434), words(75, "s"), words(7_154, "examples/s")
-    ('2.98 ×', '31.4 k', '75.0 s', '7,154 examples/s')
+    >>> words(2.98, "×"), words(31_434), words(75, "s"), words(0.93 - 0.9, "points")
+    ('2.98 ×', '31.4 k', '75.0 s', '3.00 points')
     """
     if value is None or math.isnan(value):
         return UNKNOWN
-    if unit == "%":
-        return f"{digits(100 * value)} %"
+    if unit in SHARES:
+        return f"{digits(100 * value)} {unit}"
     if unit == "×" or unit.startswith(WORDS) or value == 0 or math.isinf(value):
         return f"{digits(value)} {unit}".strip()
     power = math.floor(math.log10(abs(float(f"{value:.2e}"))) / 3)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from kit.core.errors import BadValue
 from kit.core.files import atomic_write, read_file
 from kit.core.results import records_in
+from kit.core.units import SHARES
 from kit.course.claims import COLOURS, ledger
 from kit.experiments.outputs import write_text
 from kit.experiments.records import AUXILIARY, ExecutedRun, executed_runs, ordered
@@ -76,7 +77,7 @@ def with_units(runs: Sequence[ExecutedRun]) -> pd.DataFrame:
     """One row per run, with the unit in the name of each column that has one: `a.value [s]`.
 
     If the rows of an estimate have different units, they stay in a column, `a.unit`. A share is a
-    number from 0 to 1, so its unit is "share", not "%".
+    number from 0 to 1, so its unit is "share", not "%" or "points".
     """
     import pandas as pd
 
@@ -90,7 +91,7 @@ def with_units(runs: Sequence[ExecutedRun]) -> pd.DataFrame:
                 units.setdefault(name.removesuffix("unit") + end, set()).add(row[name])
     agreed = {name: found.pop() for name, found in units.items() if len(found) == 1}
     names = [n for n in ordered(rows) if not (n.endswith(".unit") and n in agreed)]
-    renamed = {n: f"{n} [{'share' if u == '%' else u}]" for n, u in agreed.items() if u}
+    renamed = {n: f"{n} [{'share' if u in SHARES else u}]" for n, u in agreed.items() if u}
     columns = {n: _typed([row.get(n) for row in rows]) for n in names}
     renamed = {n: new for n, new in renamed.items() if new not in columns}  # no duplicates
     return pd.DataFrame({renamed.get(name, name): column for name, column in columns.items()})

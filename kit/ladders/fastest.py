@@ -68,7 +68,7 @@ class Fastest(Result):
     def table(self) -> Table:
         """All forms that were tried, and why this one was chosen."""
         tried = self.ladder.table()
-        given = (("score lost", self.max_score_loss, "%"), ("bytes", self.max_bytes, "B"))
+        given = (("score lost", self.max_score_loss, "points"), ("bytes", self.max_bytes, "B"))
         limits = [f"{name} at most {words(most, unit)}" for name, most, unit in given if most]
         within = f" with {' and '.join(limits)}" if limits else ""
         caption = f"Fastest{within}: {self.name}. {tried.caption}"

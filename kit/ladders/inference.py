@@ -300,7 +300,7 @@ class InferenceLadder(Ladder[ModelForm]):
         labels = (f"time of a call, {n:,} example{'s' * (n > 1)}", "size on disk", "score lost")
         return multiples(
             [form.name for form in self.present],
-            dict(zip(labels, zip(columns, ("s", "B", "%"), strict=True), strict=True)),
+            dict(zip(labels, zip(columns, ("s", "B", "points"), strict=True), strict=True)),
             caption=self._plot_caption(n, front, limited, chosen),
             hollow=[f.name for f in self.present if f.name not in (*front, *undecided)],
             half=undecided,

@@ -187,7 +187,7 @@ def _row(form: ModelForm, first: ModelForm | None, sizes: list[int], columns: in
         cells += [time, gain] if len(sizes) == 1 else [f"{time}, {gain} ×"]
     cells += [words(form.bytes, "B")]
     if form.score:
-        lost = form.lost and f"{words(form.lost.value, '%')} [{form.lost.interval}]"
+        lost = form.lost and f"{words(form.lost.value, 'points')} [{form.lost.interval}]"
         cells += [lost or f"({words(form.score.mean.value, '%')} {form.score.measure})"]
     return [*cells, _verdict(form, first)]
 

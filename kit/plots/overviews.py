@@ -6,7 +6,7 @@ import math
 from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from kit.core.units import words
+from kit.core.units import SHARES, words
 from kit.plots.pictures import COLOURS, MARKERS, Picture, axes, style
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ def multiples(
         if limits and (limit := limits.get(quantity)) is not None:
             pane.axvline(limit, color="black", linestyle="--", linewidth=1)
         pane.set_yticks(range(len(names)), names if i == 0 else [""] * len(names))
-        _finish(pane, quantity, unit, log and unit != "%", len(names), ticks=3)
+        _finish(pane, quantity, unit, log and unit not in SHARES, len(names), ticks=3)
     return Picture(figure, caption)
 
 

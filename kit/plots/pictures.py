@@ -209,7 +209,10 @@ def _few_ticks(whole: bool = False) -> Any:
 
 def images(pixels: Sequence[Any], titles: Sequence[str], *, caption: str) -> Picture:
     """A row of small greyscale images, each (H, W) with values from 0 (white) to 1 (black)."""
-    figure, panes = axes(width=min(8.0, 1.1 * len(titles)), height=1.5, columns=len(titles))
+    width, lines = min(8.0, 1.1 * len(titles)), 1 + max(title.count("\n") for title in titles)
+    down, across = np.shape(pixels[0])
+    height = 0.2 * lines + width / len(titles) * down / across  # no empty space below
+    figure, panes = axes(width, height, columns=len(titles))
     for pane, image, title in zip(panes, pixels, titles, strict=True):
         pane.imshow(image, cmap="gray_r", vmin=0, vmax=1)
         pane.set_title(title, fontsize=9)

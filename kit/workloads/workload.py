@@ -20,7 +20,7 @@ from torch.nn.functional import mse_loss
 
 from kit.core.errors import BadValue, NotInstalled, ShapeMismatch, UnknownName
 from kit.data import Dataset, Split
-from kit.data.dataset import example_batch
+from kit.data.dataset import cut, example_batch
 from kit.models import Autoencoder
 
 Predict = Callable[[Tensor], Tensor]
@@ -95,6 +95,28 @@ class Workload:
                 kind = type(part).__name__
                 raise BadValue(f"given {what} as {kind}; needs a tensor: torch.as_tensor(…).")
         data = replace(self.data, splits={**self.data.splits, split: examples})
+        return replace(self, load=lambda: data)
+
+    def with_inputs(self, change: Callable[[Tensor], Tensor]) -> Workload:
+        """The same workload with the inputs of all splits changed by a function."""
+        splits = {
+            n: Split(change(part.inputs), part.targets) for n, part in self.data.splits.items()
+        }
+        data = replace(self.data, splits=splits)
+        return replace(self, load=lambda: data)
+
+    def with_sizes(self, **sizes: int) -> Workload:
+        """The same examples in their stored order, cut again into splits of these sizes.
+
+        Raises
+        ------
+        BadValue
+            The sizes do not add up to the number of examples.
+        """
+        inputs, targets = map(torch.cat, zip(*self.data.splits.values(), strict=True))
+        if sum(sizes.values()) != len(inputs):
+            raise BadValue(f"given {sizes}; needs sizes that add up to {len(inputs):,} examples.")
+        data = replace(self.data, splits=cut(inputs, targets, sizes))
         return replace(self, load=lambda: data)
 
     def unlabelled(self) -> Workload:
