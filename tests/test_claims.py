@@ -109,6 +109,13 @@ def test_nobody_can_tell_what_was_not_measured(id):
         assert "not measured here" in str(card.table()) and card.met[name] is None
 
 
+def test_a_time_is_shown_with_its_unit():
+    """Else 0.000150 says nothing; shares and ratios stand as their rules do."""
+    given = measured("14") | {"prediction_latency_s": Estimate(1.5e-4, 1.4e-4, 1.6e-4, "s")}
+    cells = [row[1] for row in verdict("14", **given).table().rows]
+    assert cells[0].startswith("0.000150 s [") and not any(" s " in cell for cell in cells[1:])
+
+
 @pytest.mark.parametrize("unknown", [math.nan, Estimate(math.nan, math.nan, math.nan)])
 def test_what_is_not_a_number_was_not_measured(unknown):
     card = verdict("01", weights_moved=1.0, loss_ratio=unknown)

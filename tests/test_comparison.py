@@ -597,6 +597,8 @@ def test_several_comparisons_in_one_table():
     assert table.header == ("call", "other ÷ base", "noise floor", "verdict")
     assert [row[0] for row in table.rows] == ["short", "long"]
     assert table.rows[0][1:] == (repr(found["short"].ratio()), "0.500 %", "slower")
+    least = sum(row[2] == "0.500 %" for row in table.rows)
+    assert table.caption == f"{least} of 2 noise floors are the minimum, 0.500 %."
 
 
 def test_a_call_that_raises_is_named():

@@ -1,11 +1,14 @@
 """Models: every family, by what each promises. A new one is tested as soon as it is listed."""
 
+import platform
+from collections import Counter
 from dataclasses import replace
 
 import pytest
 import torch
 from families import INPUTS, fresh, inputs_for, larger, loss_of, sizes
 from torch import nn
+from torch.profiler import ProfilerActivity, profile
 
 from kit.core.errors import BadValue, ShapeMismatch, UnknownName
 from kit.models import CNN, FAMILIES, MLP, RNN, CNNConfig, MLPConfig, RNNConfig, build
@@ -238,3 +241,23 @@ def test_an_rnn_refuses_sequences_of_another_shape_with_both_shapes(shape):
     with pytest.raises(ShapeMismatch) as told:
         fresh("RNN")(torch.zeros(shape))
     assert str(shape) in str(told.value) and "(B, T, 8)" in str(told.value)
+
+
+def operations(model: nn.Module, n: int) -> Counter[str]:
+    """What PyTorch runs for a prediction of n examples."""
+    with torch.inference_mode(), profile(activities=[ProfilerActivity.CPU]) as seen:
+        model(inputs_for(model, n))
+    return Counter(event.key for event in seen.key_averages() if "aten::" in event.key)
+
+
+@pytest.mark.skipif(
+    platform.machine() not in ("x86_64", "AMD64") or not torch.backends.mkldnn.is_available(),
+    reason="elsewhere PyTorch has other convolutions",
+)
+def test_one_image_takes_another_convolution_than_two_and_an_mlp_does_not_care():
+    """Lesson 04 explains its dip at two images by this rule, `use_mkldnn` of PyTorch."""
+    one, two = (operations(fresh("CNN").eval(), n) for n in (1, 2))
+    assert "aten::_slow_conv2d_forward" in one and "aten::mkldnn_convolution" not in one
+    assert "aten::mkldnn_convolution" in two and "aten::_slow_conv2d_forward" not in two
+    products = [operations(fresh("MLP").eval(), n)["aten::addmm"] for n in (1, 2, 512)]
+    assert len(set(products)) == 1

@@ -272,5 +272,6 @@ def _shown(value: float | Estimate | None) -> str:
     if value is None or _unknown(value):
         return "not measured here"
     if isinstance(value, Estimate):
-        return f"{digits(value.value)} [{digits(value.low)}, {digits(value.high)}]"
+        unit = " s" if value.unit == "s" else ""  # the rules are in seconds, or without a unit
+        return f"{digits(value.value)}{unit} [{digits(value.low)}, {digits(value.high)}]"
     return digits(value)

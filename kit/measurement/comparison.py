@@ -269,8 +269,10 @@ def ratios(comparisons: Mapping[Any, Comparison], varied: str) -> Table:
         for value, each in comparisons.items()
     ]
     *_, last = comparisons.values()
+    least = sum(each.noise_floor <= LAYOUT_NOISE for each in comparisons.values())
     header = (varied, f"{[*last.measurements][-1]} ÷ {last.baseline}", "noise floor", "verdict")
-    return Table(header, rows)
+    caption = f"{least} of {len(rows)} noise floors are the minimum, {words(LAYOUT_NOISE, '%')}."
+    return Table(header, rows, caption)
 
 
 def compare(

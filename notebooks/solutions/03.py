@@ -14,7 +14,7 @@ kit.check("03-impossible", answer)
 def decide(low, high, floor):
     if low > 1 + floor:
         return "slower"
-    if high < 1 - floor:
+    if high < 1 / (1 + floor):
         return "faster"
     margin = max(0.05, floor)
     return "same" if 1 - margin <= low and high <= 1 + margin else "cannot tell"

@@ -50,7 +50,7 @@ def impossible(answer: float) -> str | None:
 
 @exercise("03-decide", needs="function")
 def decide(answer: Callable[[float, float, float], str]) -> str | None:
-    """Four rules, in order: low against 1 + floor, high against 1 - floor, both ends for same."""
+    """Four rules, in order: low against 1 + floor, high against its inverse, both ends for same."""
     for (low, high, floor), wanted in DECISIONS.items():
         given = answer(low, high, floor)
         if given != wanted:
