@@ -124,6 +124,25 @@ def test_the_largest_cache_is_the_last(tmp_path):
     assert devices.last_cache_bytes(tmp_path / "nothing") is None
 
 
+def test_the_caches_of_so_many_threads(tmp_path):
+    """Four cores: each has its own caches, and two of them share a last one."""
+    assert devices.cache_bytes(1, tmp_path) is None
+    for core in range(4):
+        pair = "0-1" if core < 2 else "2-3"
+        own = [("1", "Data", "32K", core), ("1", "Instruction", "32K", core)]
+        for n, each in enumerate(
+            [*own, ("2", "Unified", "512K", core), ("3", "Unified", "8192K", pair)]
+        ):
+            folder = tmp_path / f"cpu{core}" / "cache" / f"index{n}"
+            folder.mkdir(parents=True)
+            for name, text in zip(("level", "type", "size", "shared_cpu_list"), each, strict=True):
+                (folder / name).write_text(f"{text}\n")
+    kib = 1024
+    assert devices.cache_bytes(1, tmp_path) == (544 * kib, (544 + 8192) * kib)
+    assert devices.cache_bytes(2, tmp_path) == (2 * 544 * kib, 2 * (544 + 8192) * kib)
+    assert devices.cache_bytes(8, tmp_path) == (4 * 544 * kib, (4 * 544 + 2 * 8192) * kib)
+
+
 def cores_kept_busy() -> float:
     """Processor time ÷ wall time of matmuls in the thread that calls this."""
     a = torch.rand(768, 768)

@@ -21,6 +21,7 @@ from kit.devices.interference import Surroundings as Surroundings
 from kit.devices.interference import between as between
 from kit.devices.interference import collector_held as collector_held
 from kit.devices.interference import reading as reading
+from kit.devices.processor import cache_bytes as cache_bytes
 from kit.devices.processor import last_cache_bytes as last_cache_bytes
 from kit.devices.published_limits import Accelerator as Accelerator
 from kit.devices.published_limits import published as published

@@ -19,6 +19,8 @@ FLOAT16 = ("avx512_fp16", "amx_fp16", "fp16_arith")
 # The instruction sets that decide which dtypes are fast.
 WIDE = ("avx512_bf16", "avx512_fp16", "avx512_vnni", "amx_bf16", "amx_int8", "bf16")
 
+CACHE_FILES = ("level", "type", "size", "shared_cpu_list")  # in Linux' folder of each cache
+
 
 def model() -> str:
     """The name that the maker gave it."""
@@ -55,6 +57,24 @@ def last_cache_bytes(root: Path = Path("/sys/devices/system/cpu")) -> int | None
         with suppress(OSError, ValueError):
             sizes.append(1024 * int(file.read_text().strip().removesuffix("K")))
     return max(sizes, default=None)
+
+
+def cache_bytes(
+    threads: int, root: Path = Path("/sys/devices/system/cpu")
+) -> tuple[int, int] | None:
+    """Bytes that the caches of so many threads can hold: those of the cores, and all of them.
+
+    At most: each thread may run beside caches of its own. None if the system does not say.
+    """
+    levels: dict[int, dict[str, int]] = {}  # level -> cores that share a cache -> its bytes
+    for index in root.glob("cpu*/cache/index*"):
+        with suppress(OSError, ValueError):
+            read = {name: (index / name).read_text().strip() for name in CACHE_FILES}
+            if read["type"] != "Instruction":
+                caches = levels.setdefault(int(read["level"]), {})
+                caches[read["shared_cpu_list"]] = 1024 * int(read["size"].removesuffix("K"))
+    held = [sum(sorted(levels[n].values())[-threads:]) for n in sorted(levels)]
+    return (sum(held[:-1]), sum(held)) if len(held) > 1 else None
 
 
 def rapl_counters() -> list[tuple[Callable[[], float], float]]:

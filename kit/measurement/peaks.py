@@ -32,7 +32,8 @@ PASSES = 3  # over everything: a slow moment of the machine does not last for al
 SESSIONS = 5  # undisturbed measurements, each in its own process, until the peaks are final
 IN_A_ROW = 10  # calls per timing on an accelerator, so that waiting for it hardly counts
 EMULATED = 0.2  # of float32's rate: a slower dtype is emulated with other instructions
-METHOD = 3  # of measuring: saved peaks of another method are not read
+PAGE = 4096
+METHOD = 4  # of measuring: saved peaks of another method are not read
 
 
 def peaks(
@@ -115,7 +116,7 @@ def _measured(watch: Stopwatch, name: str, budget_s: float) -> Peaks:
     probes = {n: _matmul_rate(PROBE, dtype, watch, each_s / 10) for n, dtype in DTYPES.items()}
     native = {n: t for n, t in DTYPES.items() if probes[n] >= EMULATED * probes["float32"]}
     best = dict.fromkeys(native, (0.0, PROBE))  # dtype -> (FLOP/s, shape)
-    far_bytes = _far_bytes()
+    near_bytes, cache_array, far_bytes = _array_bytes(watch.device)
     memory = cache = 0.0
     # Dtypes and memory take turns, so that a slow moment does not hit all tries of one.
     for _ in range(PASSES):
@@ -123,7 +124,7 @@ def _measured(watch: Stopwatch, name: str, budget_s: float) -> Peaks:
             rates = [(_matmul_rate(shape, dtype, watch, each_s), shape) for shape in shapes]
             best[label] = max(best[label], *rates)
         memory = max(memory, _bandwidth(far_bytes, watch, each_s))
-        cache = max(cache, _bandwidth(NEAR_BYTES, watch, each_s))
+        cache = max(cache, _bandwidth(cache_array, watch, each_s))
     return Peaks(
         matmul_flops_per_s={label: rate for label, (rate, _) in best.items()},
         bandwidth_bytes_per_s=memory,
@@ -137,17 +138,24 @@ def _measured(watch: Stopwatch, name: str, budget_s: float) -> Peaks:
         measured=date.today().isoformat(),
         budget_s=budget_s,
         doubts=observer.conditions().doubts,
+        near_bytes=near_bytes,
         far_bytes=far_bytes,
     )
 
 
-def _far_bytes() -> int:
-    """Bytes that no cache of this machine holds: three times its last one, at least 192 MB.
+def _array_bytes(device: torch.device) -> tuple[int, int, int]:
+    """Bytes that may move in cores' own caches; of an array in the last cache; of one in memory.
 
-    At most a quarter of the free memory: a machine that starts swapping measures its disk.
+    Cores' caches hold a number once, but work may read it and write it there: its bytes count
+    twice. An array in memory has three times the bytes of all caches, at least 192 MB, and at
+    most a quarter of the free memory: a machine that starts swapping measures its disk.
     """
-    wanted = max(FAR_BYTES, 3 * (devices.last_cache_bytes() or 0))
-    return max(FAR_BYTES, min(wanted, devices.memory_left() // 4))
+    held = None
+    if devices.backend_of(device).is_cpu:
+        held = devices.cache_bytes(devices.threads_here())
+    own, caches = held or (NEAR_BYTES // 2, FAR_BYTES // 3)
+    far_bytes = max(FAR_BYTES, min(3 * caches, devices.memory_left() // 4))
+    return 2 * own, int((own * caches) ** 0.5), far_bytes
 
 
 def _matmul_rate(
@@ -171,20 +179,21 @@ def _matmul_rate(
 
 
 def _bandwidth(total_bytes: int, watch: Stopwatch, budget_s: float) -> float:
-    """Bytes per second: the better of McCalpin's triad and of reading alone.
+    """Bytes per second: the better of an addition in place and of reading alone.
 
-    The triad, a = b + s·c, reads two arrays and writes one (STREAM, 1995). Many processors read a
-    line of memory before they write to it. Work that only reads, as a layer reads its weights,
-    then moves its bytes faster than the triad, and its share of the triad would exceed 100 %.
+    Counted are the bytes that the work has to read and write. A processor may move more: before it
+    writes a result to a new place, it reads the line of memory that it overwrites, so the triad
+    of STREAM (McCalpin, 1995) shows a lower rate. In place, that line is an input: nothing is
+    hidden, and reading and writing overlap. Work that moves its bytes faster than this limit would
+    have a share over 100 %.
     """
-    n = total_bytes // (6 * 4)  # both ways use the same memory, so the same cache serves both
-    # One array, divided in two ways: three arrays for the triad, two for the dot product.
-    block = torch.ones(6 * n, device=watch.device)
-    a, b, c = block.view(3, 2 * n)
-    triad_s = _best_s(lambda: torch.add(b, c, alpha=2.0, out=a), watch, budget_s / 2)
-    x, y = block.view(2, 3 * n)
+    # Whole pages: where two arrays are not aligned alike, a dot product can take six times as long.
+    n = -(-total_bytes // (2 * PAGE)) * PAGE // 4
+    x, y = torch.ones(2, n, device=watch.device)
+    adding_s = _best_s(lambda: x.add_(y), watch, budget_s / 2)
     reading_s = _best_s(lambda: torch.dot(x, y), watch, budget_s / 2)
-    return 4 * block.numel() / min(triad_s, reading_s)
+    # In place: two numbers are read and one is written, in 4 bytes each.
+    return max(3 * 4 * n / adding_s, 2 * 4 * n / reading_s)
 
 
 def _best_s(call: Call, watch: Stopwatch, budget_s: float) -> float:

@@ -19,7 +19,7 @@ from kit.core.results import Result
 from kit.core.units import words
 from kit.plots import Picture, Table, roofline, with_doubts
 
-NEAR_BYTES = 16_000_000  # fewer may stay in a core's own caches, whose peak is not measured
+NEAR_BYTES = 16_000_000  # that cores' own caches may hold, where the system does not say
 # Work may be this much faster than the peak that was measured beside it. In six measurements on a
 # busy machine, the best bytes/s differed by 30 % and the best FLOP/s by 3 %; the mistakes that a
 # share reveals, such as a second thread or a wrong count, double a rate or more.
@@ -53,6 +53,7 @@ class Peaks(Result):
     measured: str = ""  # the day
     budget_s: float = 0.0
     doubts: tuple[str, ...] = ()  # about the conditions of the measurement
+    near_bytes: int = NEAR_BYTES  # that may move in the cores' own caches, at an unknown rate
     far_bytes: int = FAR_BYTES  # work on more than this finds nothing in the last cache
     sessions: int = 1  # undisturbed measurements in different processes, of which this is the best
     lower: str = ""  # rates of the newest measurement that were lower than the best
@@ -129,7 +130,7 @@ class Peaks(Result):
     def memory_share(self, moved_bytes: float, seconds: float) -> float | None:
         """The share of the memory's bandwidth that was used; with the needed bytes it is the MBU.
 
-        None if the bytes are few enough to come from a core's own cache, whose bandwidth is not
+        None if the bytes are few enough to stay in the cores' own caches, whose bandwidth is not
         measured.
 
         Raises
@@ -140,8 +141,9 @@ class Peaks(Result):
         # An unknown limit has no share.
         if math.isinf(self.bandwidth_for(moved_bytes)):
             return None
-        limit = CACHE if moved_bytes < self.far_bytes else MEMORY
-        return self._share(limit, moved_bytes, seconds)
+        if moved_bytes < self.far_bytes:
+            return self._share(CACHE, moved_bytes - self.near_bytes, seconds)
+        return self._share(MEMORY, moved_bytes, seconds)
 
     def limit_share(
         self, flops: float, moved_bytes: float, seconds: float, dtype: str = "float32"
@@ -197,16 +199,14 @@ class Peaks(Result):
     def bandwidth_for(self, moved_bytes: float) -> float:
         """The most bytes/s at which this many bytes can move in a loop.
 
-        A loop finds data in a cache if they fit. Fewer than 16 MB may stay in a core's own caches
-        (unknown limit: infinity), fewer than `far_bytes` in the last cache.
+        A loop finds data in a cache if they fit. `near_bytes` of them may move in the cores' own
+        caches (unknown rate: they count as no time), fewer than `far_bytes` in the last cache.
         """
-        if moved_bytes < NEAR_BYTES:
+        if moved_bytes >= self.far_bytes:
+            return self.bandwidth_bytes_per_s
+        if moved_bytes <= self.near_bytes:
             return math.inf
-        if moved_bytes < self.far_bytes:
-            cache = self.cache_bytes_per_s  # None on devices where it was not measured
-            # If the cache measured slower than memory it was disturbed; then memory is the limit.
-            return max(cache, self.bandwidth_bytes_per_s) if cache else math.inf
-        return self.bandwidth_bytes_per_s
+        return self._rate(CACHE) * moved_bytes / (moved_bytes - self.near_bytes)
 
     def bound_s(self, flops: float, moved_bytes: float, dtype: str = "float32") -> float:
         """The least seconds that this machine needs for the work, repeated in a loop."""
@@ -214,10 +214,21 @@ class Peaks(Result):
         peaks = self.newest
         return max(flops / peaks._peak(dtype), moved_bytes / peaks.bandwidth_for(moved_bytes))
 
+    def _lowest(self, flops: float, moved_bytes: float, dtype: str) -> str:
+        """Which limit decides `bound_s`."""
+        peaks = self.newest
+        if flops / peaks._peak(dtype) >= moved_bytes / peaks.bandwidth_for(moved_bytes):
+            return "processor"
+        return MEMORY if moved_bytes >= self.far_bytes else CACHE
+
     def _rate(self, limit: str) -> float:
-        if limit in (MEMORY, CACHE):
-            return self.bandwidth_for(self.far_bytes if limit == MEMORY else NEAR_BYTES)
-        return self._peak(limit)
+        if limit not in (MEMORY, CACHE):
+            return self._peak(limit)
+        memory, cache = self.bandwidth_bytes_per_s, self.cache_bytes_per_s
+        if limit == MEMORY:
+            return memory
+        # If the cache measured slower than memory it was disturbed; then memory is the limit.
+        return max(cache, memory) if cache else math.inf  # None: it was not measured
 
     def _peak(self, dtype: str) -> float:
         if dtype not in self.matmul_flops_per_s:
@@ -267,8 +278,9 @@ class Peaks(Result):
         """The roofline, with points on it.
 
         Data that stay in the last cache move faster than data from memory: they have a roof of
-        their own, drawn dashed. For data that may stay in a core's own caches no slanting roof is
-        known: such a point is hollow, and only the flat roof limits it.
+        their own, drawn dashed. For data that may stay in the cores' own caches no slanting roof
+        is known: such a point is hollow, and only the flat roof limits it. The caption names the
+        limit that is the lowest for each point.
 
         Parameters
         ----------
@@ -283,20 +295,20 @@ class Peaks(Result):
             A point lies above a roof, which no work can.
         """
         given = points or {}
-        for flops, moved, seconds in given.values():
-            self.limit_share(flops, moved, seconds, dtype)
+        shares = {name: self.limit_share(*point, dtype) for name, point in given.items()}
         # x is the intensity (FLOPs per byte), y the rate (FLOP/s).
         placed = {name: (flops / moved, flops / s) for name, (flops, moved, s) in given.items()}
-        near = {name for name, (_, moved, _) in given.items() if moved < NEAR_BYTES}
+        near = {name for name, (_, moved, _) in given.items() if moved <= self.near_bytes}
         positions = "; ".join(
-            f"{name} at {words(x)} FLOP/byte does {words(y, 'FLOP/s')}"
+            f"{name} at {words(x)} FLOP/byte does {words(y, 'FLOP/s')}, {words(shares[name], '%')} "
+            f"of what the {self._lowest(*given[name][:2], dtype)} allows"
             for name, (x, y) in placed.items()
         )
         caption = f"Roofline of {self.device}: {self!r}. {positions}".strip().rstrip(".") + "."
         if near:
             caption += (
-                f" Hollow: fewer than {words(NEAR_BYTES, 'B')}, which may stay in a core's own "
-                f"caches; neither memory nor the last cache limits them."
+                f" Hollow: at most {words(self.near_bytes, 'B')}, which may move in the cores' own "
+                f"caches: no sloping line limits them."
             )
         caption += self.renewals
         newest = self.newest
