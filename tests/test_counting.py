@@ -110,6 +110,10 @@ def test_bytes_moved_are_the_least_by_hand():
         "optimizer": (w + w + 2 * w) + (w + 2 * w),
     }
     assert counted.phases["predict"].intensity == counted.forward_flops / (w + inputs + outputs)
+    # A step's phases. The update moves each weight's bytes seven times.
+    assert counted.step_work[-1] == (counted.optimizer_flops, 7 * w)
+    assert sum(moved for _, moved in counted.step_work) == counted.step_moved_bytes
+    assert sum(flops for flops, _ in counted.step_work) == counted.step_flops
 
 
 @pytest.mark.parametrize("groups", [1, 2, 6])

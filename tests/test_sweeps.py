@@ -344,6 +344,15 @@ def test_the_limit_is_that_of_the_dtype(sweeping):
     assert found.bounds_s == {1: 0.01}
 
 
+def test_parts_that_run_one_after_another_have_a_limit_each(sweeping):
+    """40 ms for 4e7 FLOPs, then 50 ms for 2e9 bytes: together 90, not the longer of both."""
+    known = replace(PEAKS, bandwidth_bytes_per_s=4e10)
+    parts = [(4e7, 8), (8, 2e9)]
+    assert sweeping([1], work=lambda v: parts, peaks=known).bounds_s == pytest.approx({1: 0.09})
+    both = sweeping([1], work=lambda v: (4e7 + 8, 2e9 + 8), peaks=known)
+    assert both.bounds_s == pytest.approx({1: 0.05})
+
+
 def test_the_limit_is_drawn(sweeping):
     found = sweeping([1, 2, 4], work=lambda v: (2e7 * v, 0), peaks=PEAKS)
     for picture, limit in (

@@ -120,7 +120,13 @@ class Count(Result):
     @property
     def step_moved_bytes(self) -> int:
         """Least bytes moved by one training step."""
-        return sum(self.phases[name].moved_bytes for name in ("forward", "backward", "optimizer"))
+        return sum(moved for _, moved in self.step_work)
+
+    @property
+    def step_work(self) -> list[tuple[int, int]]:
+        """FLOPs and least bytes of forward, backward and optimizer, which run one by one."""
+        phases = [self.phases[name] for name in ("forward", "backward", "optimizer")]
+        return [(phase.flops, phase.moved_bytes) for phase in phases]
 
     @property
     def causal_forward_flops(self) -> int:

@@ -27,6 +27,7 @@ from kit.measurement.timing import Measurement
 from kit.plots import Picture, Table, lines, with_doubts
 
 Work = tuple[float, float]  # FLOPs, bytes that must move
+Works = Work | list[Work]  # of a call; a list: of its parts, which run one after another
 MAKER = "that makes a call: lambda n: lambda: kit.predict(model, inputs[:n])"
 # With ten turns spread over the sweep, a value cannot have all its timings in one bad moment.
 ROUNDS = 10  # turns of each value; between two of them, each other value has one
@@ -217,7 +218,7 @@ def sweep(
     varied: str = "batch size",
     items: Callable[[Any], float] = lambda value: value,
     unit: str = "examples",
-    work: Callable[[Any], Work] | None = None,
+    work: Callable[[Any], Works] | None = None,
     peaks: Peaks | None = None,
     dtype: str = "float32",
     budget_s: float = 0.3,
@@ -244,8 +245,9 @@ def sweep(
     items
         From a value to the number of items that a call handles.
     work, peaks, dtype
-        From a value to the call's (FLOPs, bytes that must move). Together with the peaks of this
-        machine they give the limit.
+        From a value to the call's (FLOPs, bytes that must move), or to a list of these for the
+        parts of the call that run one after another, such as `count.step_work`. Together with the
+        peaks of this machine they give the limit.
     budget_s
         Seconds for each value.
     in_turns
@@ -286,8 +288,9 @@ def sweep(
                 f"Give items=lambda value: 1 if each call handles one."
             )
     check_budget(budget_s)
-    needed = {value: work(value) for value in tried} if work else {}
-    bounds = {value: peaks.bound_s(*each, dtype) for value, each in needed.items() if peaks}
+    works = {value: work(value) for value in tried} if work else {}
+    needed = {value: w if isinstance(w, list) else [w] for value, w in works.items()}
+    _bounds_s(needed, peaks, dtype)  # a dtype without a peak is an error before the measurement
     # Not in the order given: from small to large, drift would look like an effect of size.
     order = random.Random(0).sample(tried, len(tried))
     watch = stopwatch or Stopwatch(device)
@@ -301,14 +304,16 @@ def sweep(
     failed = {value: "out of memory" for value in tried if value not in measured}
     if not measured:
         raise CallFailed(f"{varied}: no value could be measured: {failed}. Try smaller values.")
-    for value, (flops, moved) in needed.items():
+    for value, parts in needed.items():
         if peaks and value in measured:
+            flops, moved = sum(part[0] for part in parts), max(part[1] for part in parts)
             peaks.share(flops, seconds := measured[value].median_s, dtype)  # raises over 100 %
             # The table says which bytes are impossible: they may come from a faster cache.
             with suppress(BadValue):
                 peaks.memory_share(moved, seconds)
-    # Again, because a call that was faster than the peaks may have renewed them.
-    bounds = {value: peaks.bound_s(*each, dtype) for value, each in needed.items() if peaks}
+    bounds_s = _bounds_s(
+        needed, peaks, dtype
+    )  # again, because a call that was faster than the peaks may renew them
     # Back to the order in which the values were given.
     there = [value for value in tried if value in measured]
     return Sweep(
@@ -317,11 +322,20 @@ def sweep(
         {value: measured[value] for value in there},
         {value: handled[value] for value in there},
         failed,
-        {value: bounds[value] for value in there} if bounds else {},
+        {value: bounds_s[value] for value in there if value in bounds_s},
         tried,
         tuple(value for value in there if in_turns and value in left),
         peaks.renewals if peaks else "",
     )
+
+
+def _bounds_s(
+    needed: Mapping[Any, list[Work]], peaks: Peaks | None, dtype: str
+) -> dict[Any, float]:
+    """The least seconds of each value: the sum over the parts of its call."""
+    if not peaks:
+        return {}
+    return {v: sum(peaks.bound_s(*part, dtype) for part in each) for v, each in needed.items()}
 
 
 class _TimedInTurns:
