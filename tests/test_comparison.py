@@ -592,13 +592,14 @@ def test_calls_with_other_threads_leave_the_number_as_it_was():
 
 
 def test_several_comparisons_in_one_table():
-    found = {"short": made(scaled(1.2)), "long": made(scaled(1.0))}
+    found = {"short": made(scaled(1.2)), "long": made(scaled(1.0)), "wild": made(WILD)}
     table = ratios(found, "call")
     assert table.header == ("call", "other ÷ base", "noise floor", "verdict")
-    assert [row[0] for row in table.rows] == ["short", "long"]
+    assert [row[0] for row in table.rows] == ["short", "long", "wild"]
     assert table.rows[0][1:] == (repr(found["short"].ratio()), "0.500 %", "slower")
     least = sum(row[2] == "0.500 %" for row in table.rows)
-    assert table.caption == f"{least} of 2 noise floors are the minimum, 0.500 %."
+    assert table.caption.startswith(f"{least} of 3 noise floors are the minimum, 0.500 %.")
+    assert "Doubts: call wild: slow and fast timings come in groups" in table.caption
 
 
 def test_a_call_that_raises_is_named():

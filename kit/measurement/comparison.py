@@ -272,7 +272,9 @@ def ratios(comparisons: Mapping[Any, Comparison], varied: str) -> Table:
     least = sum(each.noise_floor <= LAYOUT_NOISE for each in comparisons.values())
     header = (varied, f"{[*last.measurements][-1]} ÷ {last.baseline}", "noise floor", "verdict")
     caption = f"{least} of {len(rows)} noise floors are the minimum, {words(LAYOUT_NOISE, '%')}."
-    return Table(header, rows, caption)
+    timed = {f"{varied} {at}": [*each.measurements.values()] for at, each in comparisons.items()}
+    doubts = [f"{at}: {m.doubts[0]}" for at, calls in timed.items() for m in calls if m.doubts]
+    return Table(header, rows, *with_doubts(caption, list(dict.fromkeys(doubts))))
 
 
 def compare(
