@@ -11,7 +11,7 @@ from kit.core.errors import BadValue, DeviceUnavailable, NotSupported, ShapeMism
 from kit.costs.generation_counts import count_generation
 from kit.data import load_python_docs
 from kit.devices import lacks_compiler
-from kit.inference import Generation, generate, stream
+from kit.inference import Generation, generate, one_pass, stream
 from kit.inference.generation import timeline
 from kit.inference.sampling import Sampler
 from kit.inference.speculative import NGrams
@@ -106,6 +106,14 @@ def test_what_is_taken_back_was_never_there(gpt, text):
 
 def test_only_the_last_answers_are_given_if_no_others_are_asked_for(gpt, text):
     torch.testing.assert_close(gpt(text, last=2), gpt(text)[:, -2:])
+
+
+def test_each_call_of_one_pass_reads_the_same(gpt):
+    call = one_pass(gpt, tokens=2, before=30, texts=3)
+    first, again = call(), call()
+    assert first.shape == (3, 1, 40) and torch.equal(first, again)
+    zeros = torch.zeros(1, 5, dtype=torch.int64)
+    torch.testing.assert_close(one_pass(gpt, 5)(), gpt(zeros)[:, -1:], atol=1e-5, rtol=1e-5)
 
 
 def test_the_cache_is_as_large_as_counted(gpt, text):

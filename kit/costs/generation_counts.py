@@ -11,7 +11,6 @@ from itertools import pairwise
 from math import comb
 from typing import Any
 
-import torch
 from torch import nn
 
 from kit.core.checks import check_whole
@@ -19,6 +18,7 @@ from kit.core.results import Result
 from kit.core.units import words
 from kit.costs.counting import PhaseCost
 from kit.costs.operation_flops import FlopCounter
+from kit.inference import one_pass
 from kit.models.checks import check_context, check_generates
 from kit.models.custom import short_name
 from kit.plots import Table
@@ -137,12 +137,9 @@ def count_generation(
 
     def cost(tokens: int, before: int) -> PhaseCost:
         """Reading this many tokens of each text, after `before` tokens in the cache."""
-        cache = blank.cache(batch_size, before + tokens)
-        cache.length = before  # as if these had been read: on "meta" their values are moot
-        flops = FlopCounter()
-        ids = torch.zeros(batch_size, tokens, dtype=torch.long, device="meta")
-        with torch.no_grad(), flops.counter:
-            blank(ids, cache, last=1)
+        flops, call = FlopCounter(), one_pass(blank, tokens, before, batch_size)
+        with flops.counter:
+            call()
         return PhaseCost(flops.total, weights + batch_size * (before + tokens) * per_token)
 
     prefill = cost(prompt_tokens, 0)

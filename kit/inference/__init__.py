@@ -21,4 +21,5 @@ from kit.inference.prediction import Runtime as Runtime
 from kit.inference.prediction import device_of as device_of
 from kit.inference.prediction import evaluating as evaluating
 from kit.inference.prediction import predict as predict
+from kit.inference.prefill_decode import one_pass as one_pass
 from kit.inference.streaming import stream as stream

@@ -12,6 +12,7 @@ Shapes: B texts, P positions of the prompt, k new tokens, V tokens of the vocabu
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -20,6 +21,7 @@ from torch import Tensor, nn
 
 from kit.core.errors import NotSupported, UnknownName
 from kit.devices import backend_of, compiling, lacks_compiler
+from kit.inference.prediction import device_of
 from kit.models.kv_cache import StaticCache
 
 STEPS = ("auto", "plain", "graph", "compiled")
@@ -155,6 +157,27 @@ class Captured(Cached):
         """Tell the static cache where the next token goes, after something else has moved it."""
         if self.static is not None:
             self.static.position.fill_(self.cache.length)
+
+
+def one_pass(model: Any, tokens: int, before: int = 0, texts: int = 1) -> Callable[[], Tensor]:
+    """A call that reads so many tokens of each text, after `before` tokens in a cache: to time it.
+
+    Each call does the same work. Prefill is `one_pass(model, n)`, a decode step is
+    `one_pass(model, 1, n)`.
+
+    >>> from kit.models import GPT
+    >>> one_pass(GPT(), tokens=1, before=100, texts=3)().shape
+    torch.Size([3, 1, 103])
+    """
+    cache = model.cache(texts, before + tokens)
+    ids = torch.zeros(texts, tokens, dtype=torch.int64, device=device_of(model))
+
+    @torch.inference_mode()
+    def call() -> Tensor:
+        cache.length = before  # as if these had been read: their values change no time
+        return model(ids, cache, last=1)
+
+    return call
 
 
 Decoder = Uncached | Cached
