@@ -23,8 +23,7 @@ from kit.training.distributed import Processes
 TOGETHER = Path(together.__file__)
 ONE_STEP = 3e-3  # how far AdamW moves a weight at most, at the learning rate of all these
 WITHIN = {"weights": 0.003 * ONE_STEP, "losses": 1e-5}
-# Muon computes in bfloat16: in one process, too, a gradient of 1.001 times the length (which
-# should change nothing) moves some matrices by a fifth of a step elsewhere.
+# In bfloat16 each result is rounded to eight bits.
 COARSE = {"weights": 0.5 * ONE_STEP, "losses": 1e-3}
 FORM = ["--standalone", "--nproc-per-node"]
 
@@ -95,8 +94,7 @@ def close(one, other, within=WITHIN):
 
 @pytest.mark.parametrize("name", CASES)
 def test_two_processes_learn_what_one_does(name, found):
-    coarse = "muon" in name or "bf16" in name
-    close(outcome(**CASES[name]), found[0][name], COARSE if coarse else WITHIN)
+    close(outcome(**CASES[name]), found[0][name], COARSE if "bf16" in name else WITHIN)
 
 
 @pytest.mark.parametrize("name", ["plain", "sharded"])
