@@ -465,7 +465,15 @@ def test_a_machine_that_becomes_faster_after_the_warm_up_is_told_under_the_pictu
     stepping = measure(clock.taking(*[1.5e-3] * 166, 0.9e-3), budget_s=0.5, stopwatch=stopwatch)
     assert stepping.steady and stepping.n > 400
     assert stepping.median.interval == "unknown"
-    assert stepping.plot().caption.endswith(" The last third took 0.600 × the time of the first.")
+    caption = stepping.plot().caption
+    assert " Slow and fast timings come in groups: " in caption
+    assert caption.endswith(" The last third took 0.600 × the time of the first.")
+
+
+def test_a_machine_that_changes_to_and_fro_is_told_under_the_picture():
+    changing = taken([1.0] * 20 + [1.5] * 20 + [1.0] * 20)
+    told = "come in groups: 60 of them tell too little for an interval."
+    assert changing.drift == 1 and changing.plot().caption.endswith(told)
 
 
 def test_a_good_measurement_has_no_doubts():
@@ -526,7 +534,7 @@ def test_outliers_are_classified_and_never_dropped(others, found, unit_s):
     assert measured.outliers == NONE | found
     assert measured.n == len(measured.times_s) == 30 + len(others)
     if found:
-        assert f"{sum(found.values())}" in measured.table().caption.partition("all kept:")[2]
+        assert f"{sum(found.values())}" in measured.table().details.partition("all kept:")[2]
     assert ("outliers, all kept" in measured.plot().caption) == bool(found)
 
 

@@ -20,7 +20,6 @@ from kit.measurement.conditions import Conditions, Observer, compile_time
 from kit.measurement.memory import Flush, peak_bytes
 from kit.measurement.roofline import Peaks
 from kit.measurement.stopwatch import (
-    LEAST_REPEATS,
     Call,
     Stopwatch,
     check_call,
@@ -90,12 +89,19 @@ class Measurement(Result):
         return float(np.median(self.times_s[-third:]) / np.median(self.times_s[:third]))
 
     @property
-    def _drifted(self) -> str:
-        """The drift in words, where there is enough of it."""
+    def _order(self) -> list[str]:
+        """What the order of the timings shows: groups of slow and fast ones, and a drift."""
+        found: list[str] = []
+        if self.n < SHOWS_ORDER:
+            return found
+        # Dependent timings make the interval wider, and the reader should know why.
+        if (m := effective_samples(self.times_s)) < self.n / 2:
+            worth = f"as much as {m:,} independent ones" if m else "too little for an interval"
+            found.append(f"slow and fast timings come in groups: {self.n:,} of them tell {worth}")
         # Then one number cannot describe the call: the machine changed, or is warming up.
-        if self.n < 3 * LEAST_REPEATS or abs(self.drift - 1) <= 0.1:
-            return ""
-        return f"the last third took {words(self.drift, '×')} the time of the first"
+        if abs(self.drift - 1) > 0.1:
+            found.append(f"the last third took {words(self.drift, '×')} the time of the first")
+        return found
 
     @property
     def outliers(self) -> dict[str, int]:
@@ -147,15 +153,10 @@ class Measurement(Result):
             found.append("times had not settled when the warm-up ended")
         if self.n < SHOWS_ORDER:
             found.append(f"only {self.n} timings: too few to show whether they follow each other")
-        # Dependent timings make the interval wider, and the reader should know why.
-        elif (m := effective_samples(self.times_s)) < self.n / 2:
-            worth = f"as much as {m:,} independent ones" if m else "too little for an interval"
-            found.append(f"slow and fast timings come in groups: {self.n:,} of them tell {worth}")
+        found += self._order
         # A wide spread is not wrong, but then a single call may differ much from the median.
         if self.spread > 0.2:
             found.append(f"half of the timings spread over {words(self.spread, '%')} of the median")
-        if self._drifted:
-            found.append(self._drifted)
         # Usually another program: each of its time slices delays one call by milliseconds.
         if self.outliers["very slow"] > 0.05 * self.n:
             found.append(f"{self.outliers['very slow']:,} of {self.n:,} timings very slow")
@@ -198,8 +199,7 @@ class Measurement(Result):
             f"{self.label}: {self.n:,} timings from {words(low, 's')} to {words(high, 's')}, "
             f"median {words(self.median_s, 's')}{self._outliers_caption()}."
         )
-        if self._drifted:
-            caption += f" {self._drifted.capitalize()}."
+        caption += "".join(f" {each.capitalize()}." for each in self._order)
         middle = ("median", self.median_s)
         return lines(
             {"timings": (xs, self.times_s)},
