@@ -533,8 +533,8 @@ def test_outliers_are_classified_and_never_dropped(others, found, unit_s):
     measured = taken(unit_s * t for t in [*BODY, *others])
     assert measured.outliers == NONE | found
     assert measured.n == len(measured.times_s) == 30 + len(others)
-    if found:
-        assert f"{sum(found.values())}" in measured.table().details.partition("all kept:")[2]
+    told = measured.table().details.partition("all kept:")[2]
+    assert all(f" {count} {name}" in told for name, count in found.items())
     assert ("outliers, all kept" in measured.plot().caption) == bool(found)
 
 
