@@ -332,6 +332,26 @@ def test_what_a_large_batch_changes_is_the_quotient_of_its_ratios(vision):
     assert math.isnan(replace(unknown, ratios={}).many_to_one.value)
 
 
+def test_what_a_form_saves_has_the_errors_of_the_time_and_of_the_ratio(vision):
+    of = {1: Estimate(0.2, 0.1, 0.4, "×")}
+    found = known(vision, replace(form("it", 0.2, 100), ratios=of))
+    found = replace(
+        found, rungs=(replace(found.first, times={1: Estimate(3, 2, 6, "s")}), found["it"])
+    )
+    saved = found.saved("it", 1)
+    assert (saved.value, saved.unit) == (pytest.approx(3 * 0.8), "s")
+    assert math.log(2.4 / saved.low) == pytest.approx(math.hypot(math.log(3 / 2), math.log(8 / 6)))
+    assert math.log(saved.high / 2.4) == pytest.approx(math.hypot(math.log(2), math.log(9 / 8)))
+
+
+def test_a_form_that_may_be_slower_saves_nothing_that_is_known(vision):
+    lame = ModelForm("lame", absent="it is lame")
+    found = known(vision, form("slow", 2.0, 100), form("vague", 0.99, 100, spread=0.1), lame)
+    assert found.saved("slow", 1).value == -1 and found.saved("slow", 1).interval == "unknown"
+    assert found.saved("vague", 1).interval == "unknown"
+    assert math.isnan(found.saved("lame", 1).value) and found.saved("lame", 1).interval == "unknown"
+
+
 def test_several_batch_sizes_have_a_column_each(ladder):
     table = ladder.table()
     assert list(table.header)[1:3] == ["time for 1", "time for 4"] and len(table.header) == 6
