@@ -532,24 +532,28 @@ def test_the_target_is_far_from_what_counting_reaches(work):
     assert work.target > bigram + 0.2 and work.target > trigram + 0.05
 
 
-def test_a_short_training_beats_the_commonest_character(work):
-    torch.manual_seed(0)
-    model = work.model("gpt-small")
-    train(model, work, **{**work.recipe, "steps": 60}, live=False)
-    score = evaluate(model, work)
+@pytest.fixture(scope="module")
+def learnt(work):
+    """The small GPT after a short training by each optimizer, and its loss."""
+    found = {}
+    for optimizer in ("muon", "adamw"):
+        torch.manual_seed(0)
+        model = work.model("gpt-small")
+        options = {**work.recipe, "steps": 60, "optimizer": optimizer, "evaluate_every": 60}
+        history = train(model, work, **options, live=False)
+        found[optimizer] = model, history.scores[-1][1].loss
+    return found
+
+
+def test_a_short_training_beats_the_commonest_character(work, learnt):
+    score = evaluate(learnt["muon"][0], work)
     assert score.mean.value > 0.2 and score.n == work.size("test")
     assert " of the next characters right on " in repr(score)
 
 
-def test_with_muon_as_many_steps_learn_more(work):
+def test_with_muon_as_many_steps_learn_more(learnt):
     """At the recipe's learning rate, with which AdamW alone learns too."""
-    losses = {}
-    for optimizer in ("muon", "adamw"):
-        torch.manual_seed(0)
-        options = {**work.recipe, "steps": 60, "optimizer": optimizer, "evaluate_every": 60}
-        options["batch_size"] = 8
-        losses[optimizer] = train(work.model(), work, **options, live=False).scores[-1][1].loss
-    assert losses["muon"] < losses["adamw"] - 0.1
+    assert learnt["muon"][1] < learnt["adamw"][1] - 0.1
 
 
 def test_a_prompt_can_be_typed(work):
