@@ -6,6 +6,7 @@ import re
 import tomllib
 from pathlib import Path
 
+import nbformat
 import pytest
 
 from kit.core.errors import BadValue, UnknownName
@@ -13,8 +14,12 @@ from kit.core.results import RECORD, records_in
 from kit.core.statistics import Estimate
 from kit.course import claims
 from kit.course.claims import CANNOT_TELL, DOES_NOT, HOLDS, ONLY_IF, ledger, verdict, verdicts
+from kit.experiments import lessons
+from kit.experiments.execution import NOTEBOOKS
 
 IDS = [f"{i:02d}" for i in range(1, 39)]
+ROOT = Path(__file__).parents[1]
+NAMED = re.compile(r"\blessons?\s+\d\d\b((, | and | or | to )\d\d\b)*")  # "lessons 06 and 07"
 RULE = re.compile(r"(>|>=|<|<=|==) (-?[\d.]+(e-?\d+)?)")
 each_claim = pytest.mark.parametrize("id", IDS)
 
@@ -56,9 +61,32 @@ def test_a_claim_says_what_who_where_and_when_not(id):
     documents = tomllib.loads(Path(claims.__file__).with_suffix(".toml").read_text("utf-8"))[
         "documents"
     ]
-    assert claim.claim and claim.stops.endswith(".") and claim.lessons
+    assert claim.claim and claim.stops.endswith(".") and claim.lessons + claim.later
     assert claim.said_by and set(claim.said_by) <= set(documents)
-    assert all(re.fullmatch(r"\d\d|experiments", lesson) for lesson in claim.lessons)
+    there = {path.name[:2] for path in lessons()}
+    assert set(claim.lessons) <= there | {"experiments"}
+    assert not set(claim.later) & there, "it exists now: move it to `lessons`"
+
+
+def test_no_text_names_a_lesson_that_does_not_exist():
+    """What a reader may see: the kit's texts, the documents, and the cells of all notebooks."""
+    there = {path.name[:2] for path in lessons()}
+    texts = {
+        path: path.read_text(encoding="utf-8")
+        for folder, ends in (("kit", ("py", "toml", "js")), ("docs", ("md",)), (".", ("md",)))
+        for end in ends
+        for path in (ROOT / folder).glob(f"*.{end}" if folder == "." else f"**/*.{end}")
+    }
+    for path in NOTEBOOKS.rglob("*.ipynb"):
+        cells = nbformat.read(path, as_version=4).cells
+        texts[path] = "\n".join(cell.source for cell in cells)
+    unknown = {
+        f"{path.relative_to(ROOT)}: {named[0]}"
+        for path, text in texts.items()
+        for named in NAMED.finditer(text)
+        if not set(re.findall(r"\d\d", named[0])) <= there
+    }
+    assert not unknown
 
 
 @each_claim

@@ -47,6 +47,7 @@ class Claim:
     stops: str
     everywhere: dict[str, str] = field(default_factory=dict)
     only_if: str = ""
+    later: list[str] = field(default_factory=list)  # lessons to come that decide it too: not shown
 
     @property
     def conditions(self) -> dict[str, str]:

@@ -45,8 +45,6 @@ def load_cart_pole() -> Dataset:
     C. W. Anderson, "Neuronlike Adaptive Elements That Can Solve Difficult Learning Control
     Problems", 1983. The random pushes are from M. Laskey et al., "DART: Noise Injection for
     Robust Imitation Learning", 2017.
-
-    Seen first in lesson 12.
     """
     return Dataset(
         name="cart_pole",

@@ -54,8 +54,6 @@ def load_number_words() -> TranslationPairs:
     where English says "eighty-two", so a translation cannot go from left to right.
 
     The words are made by num2words (LGPL 2.1) from the rules of each language.
-
-    Seen first in lesson 12.
     """
     rows = [_example(number) for number in draw_numbers()]
     inputs, targets = (torch.stack(side) for side in zip(*rows, strict=True))

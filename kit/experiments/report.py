@@ -142,7 +142,7 @@ def _ledger(runs: Iterable[ExecutedRun], folder: Path) -> Table:
             claim.id,
             claim.claim,
             ", ".join(claim.said_by),
-            _verdicts(decided[id]) if id in decided else f"{OPEN}: {_lesson_names(claim.lessons)}",
+            _verdicts(decided[id]) if id in decided else _open(claim.lessons),
         )
         for id, claim in sorted(ledger().items(), key=lambda item: item[0] not in decided)
     ]
@@ -160,10 +160,12 @@ def _verdicts(given: Counter[str]) -> str:
     return "; ".join(counts[:MOST_VERDICTS] + ["…"] * (len(counts) > MOST_VERDICTS))
 
 
-def _lesson_names(lessons: list[str]) -> str:
+def _open(lessons: list[str]) -> str:
+    """Not decided yet, and which lessons or experiments decide it."""
     numbers = [name for name in lessons if name.isdigit()]
     places = [f"lesson{'s' * (len(numbers) > 1)} {', '.join(numbers)}"] if numbers else []
-    return " and ".join(places + [name for name in lessons if not name.isdigit()])
+    places += [name for name in lessons if not name.isdigit()]
+    return f"{OPEN}: {' and '.join(places)}" if places else OPEN
 
 
 # --- One notebook --------------------------------------------------------------------------------

@@ -87,8 +87,6 @@ def drive(
     ------
     ShapeMismatch
         The outputs are not two logits per episode.
-
-    Explained in lesson 12.
     """
     check_whole("episodes", episodes)
     check_whole("delay", delay, low=0)
