@@ -139,6 +139,7 @@ def test_fraud_has_a_claim_of_its_own(tmp_path):
     assert 0 < card["measured"]["fraud_recall"]["value"] <= 1
 
 
+@pytest.mark.timeout(600)  # it compiles, without programs of earlier runs
 def test_the_training_ladder_climbs_on_a_text_of_ones_own(tmp_path):
     """A tiny GPT to a loss that it soon reaches: every rung is there, with a verdict."""
     text = tmp_path / "mine.txt"
@@ -149,7 +150,7 @@ def test_the_training_ladder_climbs_on_a_text_of_ones_own(tmp_path):
     executed = papermill(ladder, tmp_path / "run.ipynb", **tiny, **limits)
     rungs = records(executed, "TrainingLadder")[-1]["rungs"]
     assert len(rungs) == 13 and all(rung["verdict"] for rung in rungs)
-    assert rungs[0]["name"] == "the tutorial's loop" and rungs[0]["seconds_to_loss"] > 0
+    assert rungs[0]["name"] == "plain AdamW" and rungs[0]["seconds_to_loss"] > 0
 
 
 @pytest.mark.timeout(600)

@@ -12,7 +12,7 @@ import torch
 from kit.core import files
 from kit.core.files import atomic_write, cache_folder, make_folder, private_folder, read_file
 from kit.data import cache as data_cache
-from kit.devices import compiling, keep_programs
+from kit.devices import compiling, keep_programs, no_earlier_programs
 from kit.devices.compiler import FOLDER
 
 posix = pytest.mark.skipif(not hasattr(os, "geteuid"), reason="Windows has other permissions")
@@ -139,6 +139,17 @@ def test_compiled_programs_are_kept_where_nobody_else_can_write(unset):
 
     assert Path(cache_dir()) == unset / f"compiled-{os.getuid()}"
     assert mode(Path(cache_dir())) == "0o700"
+
+
+def test_earlier_programs_are_out_of_reach_for_a_while(unset):
+    """Then the folder is what it was: not set, or the kit's."""
+    for before in (None, "/of/my/own"):
+        if before:
+            os.environ[FOLDER] = before
+        with no_earlier_programs():
+            empty = folder()
+            assert empty.is_dir() and not any(empty.iterdir()) and mode(empty) == "0o700"
+        assert os.environ.get(FOLDER) == before and not empty.exists()
 
 
 def test_a_place_that_the_user_has_set_is_left(unset, monkeypatch):

@@ -1,6 +1,7 @@
 """A ladder of ways to train: what is held against what, what counts, what it says."""
 
 import math
+import os
 from dataclasses import replace
 from functools import partial
 
@@ -14,13 +15,14 @@ from kit.core.errors import BadValue
 from kit.core.results import RECORD
 from kit.core.statistics import Estimate, product
 from kit.costs.counting import count
+from kit.devices.compiler import FOLDER
 from kit.ladders import training, training_setup
 from kit.ladders.rung_result import TrainingRung, time_ratio
 from kit.ladders.training import training_ladder
 from kit.ladders.training_setup import Setup, steps_to_reach
 from kit.measurement import Peaks
 from kit.models import MLP, MLPConfig
-from kit.training import train
+from kit.training import optimizer_for, train, updates
 
 
 def make() -> MLP:
@@ -123,7 +125,7 @@ def test_what_learns_the_same_is_not_trained_again(work, first, monkeypatch):
 )  # fmt: skip
 def test_only_a_change_that_cannot_alter_what_is_learnt_shares_the_steps(work, change, same):
     before = Setup(make)
-    after = before.changed(change, None)
+    after = before.changed(change)
     losses = [
         [float(loss) for _, loss in zip(range(8), setup.start(work), strict=False)]
         for setup in (before, after)
@@ -206,7 +208,7 @@ def test_a_faster_rung_is_what_the_next_is_held_against(pretended):
 
 def test_ten_backward_passes_take_longer_than_one(work):
     """In earnest: how long exactly, this machine must not decide."""
-    climbed = start(work, loop=wasteful, batch_size=32).then("each loss once")
+    climbed = start(work, loop=wasteful, batch_size=32).then("each loss once", updates)
     assert climbed.newest.step_ratio.value < 0.5 and "slower" not in climbed.newest.verdict
     assert climbed.newest.learns_as == "where it begins"  # the same batches in the same order
 
@@ -217,6 +219,56 @@ def test_a_change_stays_only_if_it_was_faster(first):
     again = climbed.then("clipped", clip=1.0)
     expected = {**climbed.best.setup.options, "clip": 1.0}
     assert again.rungs[2].setup.options == expected
+
+
+def handmade(model, work, lr=3e-3, optimizer="adamw"):
+    """A loop by hand that takes two options."""
+    rule = optimizer_for(model, optimizer, lr)
+    while True:
+        for inputs, targets in work.batches("train", 32, seed=0):
+            rule.zero_grad()
+            loss = work.loss(model(inputs), targets)
+            loss.backward()
+            rule.step()
+            yield loss.item()
+
+
+def test_a_rung_keeps_the_loop_of_the_best_rung_and_changes_one_thing(work):
+    """Unless it names another: then that is the change."""
+    ladder = start(work, loop=handmade, batch_size=32)
+    slower = ladder.then("a smaller rate", lr=1e-3).newest
+    assert slower.setup.loop is handmade and slower.steps > ladder.first.steps
+    kits = ladder.then("the kit's loop", updates).newest
+    assert kits.setup.loop is updates and kits.learns_as == "where it begins"
+    own = ladder.then("kit's loop", updates).then("by hand", handmade).newest
+    assert own.setup.loop is handmade and own.learns_as == "where it begins"
+
+
+def test_an_option_that_the_best_loop_does_not_take_is_no_change(work):
+    ladder = start(work, loop=handmade, batch_size=32, budget_s=0.02, seeds=1)
+    refused = ladder.then("narrow", precision="bf16").newest
+    assert "not here: given precision=, which the loop does not take" in refused.verdict
+    assert "loop=updates (from kit.training)" in refused.verdict
+    bare = replace(ladder, rungs=(replace(ladder.first, setup=Setup(make, wasteful)),))
+    assert "given lr=" in bare.then("rated", rates=(1e-3, 1e-2)).newest.absent
+
+
+def test_an_interval_that_is_unknown_gets_more_rounds(pretended, monkeypatch):
+    """Two rounds are too few for an interval; four times the budget gives eight."""
+    begin, loop = pretended
+    given, timed = [], training.compare
+
+    def few(calls, budget_s, **options):
+        given.append(budget_s)
+        found = timed(calls, budget_s=budget_s, **options)
+        keep = 2 if budget_s == 1.0 else 8
+        of = found.measurements.items()
+        shorter = {name: replace(m, times_s=m.times_s[: 2 * keep]) for name, m in of}
+        return replace(found, measurements=shorter)
+
+    monkeypatch.setattr(training, "compare", few)
+    assert begin().then("half", loop(0.005)).newest.verdict == "2.00 × faster"
+    assert given == [1.0, 4.0]
 
 
 def test_what_the_kit_refuses_is_a_rung_that_is_not_here(first):
@@ -417,8 +469,11 @@ def test_ladders_of_nothing_but_seeds_hardly_ever_have_a_verdict():
 
 def test_each_rival_gets_its_best_rate_from_other_seeds(pretended, monkeypatch):
     """At a rate r the made-up learner needs 100 × |log₁₀ r + 2| + 50 steps: least at 0.01."""
-    begin, _ = pretended
+    begin, loop = pretended
     seen = []
+
+    def rated(model, work, lr=0.0):
+        return loop(0.01)(model, work)
 
     def steps_to_loss(setup, loss, work, most, every, seeds):
         rate, seed = setup.options["lr"], setup.options.get("seed", 0)
@@ -427,8 +482,7 @@ def test_each_rival_gets_its_best_rate_from_other_seeds(pretended, monkeypatch):
 
     first = begin()
     monkeypatch.setattr(Setup, "steps_to_loss", steps_to_loss)
-    loop = first.best.setup.loop
-    rung = first.then("tuned", loop, rates=(0.001, 0.01, 0.1, 10.0), clip=1.0).newest
+    rung = first.then("tuned", rated, rates=(0.001, 0.01, 0.1, 10.0)).newest
     assert rung.setup.options["lr"] == 0.01 and rung.exact_steps == pytest.approx(50)
     assert rung.tried == pytest.approx({0.001: 150, 0.01: 50, 0.1: 150, 10.0: None})
     assert {(seed, n) for _, seed, n in seen[:4]} == {(5, 2)}  # the rung itself has seeds 0 to 4
@@ -511,12 +565,37 @@ def test_a_step_of_half_the_time_is_found_exactly(pretended):
     assert (ratio.value, ratio.low, ratio.high) == pytest.approx((0.5, 0.5, 0.5))
 
 
+def test_the_wait_for_the_compiler_is_that_of_a_first_run(pretended, monkeypatch):
+    """Programs of earlier runs are out of reach while the first step compiles, and only then."""
+    monkeypatch.setenv(FOLDER, "/kept")
+    begin, loop = pretended
+    seen = []
+
+    def compiled(model, work, compile=True):
+        for loss in loop(0.005)(model, work):
+            seen.append(os.environ[FOLDER])
+            yield loss
+
+    ladder = begin().then("compiled", compiled, compile=True)
+    assert seen[0] != "/kept" and set(seen[1:]) == {"/kept"} and ladder.best.name == "compiled"
+    seen.clear()
+    assert ladder.then("compiled too", compiled, seed=7).newest.compile_s == ladder.best.compile_s
+    assert set(seen) == {"/kept"}
+
+
 def test_two_rungs_are_compared_that_were_never_neighbours(pretended):
     """Two thirds of the time per step, and the same learning."""
     begin, loop = pretended
     climbed = begin().then("half", loop(0.005)).then("third", loop(0.003)).then("slow", loop(0.02))
-    ratio = climbed.ratio("slow", "half")
-    assert (ratio.value, ratio.low, ratio.high) == pytest.approx((4, 4, 4))
+    for name, other, wanted in (
+        ("slow", "half", 4),
+        ("half", "slow", 1 / 4),
+        ("slow", "third", 20 / 3),
+        ("slow", "first", 2),
+        ("third", "third", 1),
+    ):
+        ratio = climbed.ratio(name, other)
+        assert (ratio.value, ratio.low, ratio.high) == pytest.approx((wanted,) * 3)
 
 
 def test_learning_twice_as_fast_is_found_with_the_same_seeds(pretended):
@@ -591,11 +670,19 @@ def test_it_is_a_table_a_picture_and_a_record(first):
     assert climbed.plot().png() and "where it begins" in climbed.plot().caption
 
 
-def test_the_picture_shows_the_compiler_and_the_interval(first):
-    mine = rung(2.0, (50.0, 50.0), 20.0, Estimate(1.2, 1.1, 1.5, "×"), baseline="where it begins")
-    pane = replace(first, rungs=(*first.rungs, mine)).plot().figure.axes[0]
+def test_the_picture_shows_the_compiler_and_intervals_against_one_rung(first):
+    """The second is compared with the first, the third with the second; both lines: the first."""
+    known = rung(0.01, steps=(50.0,) * 5, name="where it begins")
+    name = known.name
+    same = {"steps": known.steps_by_seed, "learns_as": name, "noise_floor": 0.01}
+    half, more = Estimate(0.5, 0.45, 0.55, "×"), Estimate(1.2, 1.1, 1.5, "×")
+    mine = rung(0.005, ratio=half, step_ratio=half, baseline=name, **same)
+    last = {"wait": 0.2, "ratio": more, "step_ratio": more, "baseline": "it", "name": "compiled"}
+    climbed = replace(first, rungs=(known, mine, rung(0.006, **last, **same)))
+    pane = climbed.plot().figure.axes[0]
     assert {text.get_text() for text in pane.get_legend().get_texts()} == {"training", "compiling"}
-    of = first.first.seconds
-    (line,) = pane.lines
-    assert line.get_xdata() == pytest.approx([1.1 * of, 1.5 * of])
-    assert mine.row()[3] == "120 s, 20.0 s to compile"
+    ratios = [climbed.ratio(each, name) for each in ("it", "compiled")]
+    ends = [end * known.seconds for each in ratios for end in (each.low, each.high)]
+    assert sorted(x for line in pane.lines for x in line.get_xdata()) == pytest.approx(sorted(ends))
+    assert f"its comparison with {name!r}" in climbed.plot().caption
+    assert climbed.rungs[2].row()[3].endswith(", 200 ms to compile")

@@ -10,6 +10,7 @@ from kit.devices.backends import register as register
 from kit.devices.compiler import compiling as compiling
 from kit.devices.compiler import keep_programs as keep_programs
 from kit.devices.compiler import lacks_compiler as lacks_compiler
+from kit.devices.compiler import no_earlier_programs as no_earlier_programs
 from kit.devices.description import Machine as Machine
 from kit.devices.description import machine as machine
 from kit.devices.description import peak_bytes_of as peak_bytes_of

@@ -7,6 +7,8 @@ import os
 import shutil
 import tempfile
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from inspect import signature
 from typing import Any
 
@@ -37,6 +39,21 @@ def keep_programs() -> None:
     """
     if not os.environ.get(FOLDER):
         os.environ[FOLDER] = _own_folder()
+
+
+@contextmanager
+def no_earlier_programs() -> Iterator[None]:
+    """Inside, the compiler finds no programs of earlier runs: the wait is that of a first run."""
+    before = os.environ.get(FOLDER)
+    with tempfile.TemporaryDirectory(prefix="kit-compiled-", ignore_cleanup_errors=True) as empty:
+        os.environ[FOLDER] = empty
+        try:
+            yield
+        finally:
+            if before is None:
+                del os.environ[FOLDER]
+            else:
+                os.environ[FOLDER] = before
 
 
 def _own_folder() -> str:

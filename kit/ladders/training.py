@@ -17,7 +17,7 @@ import math
 import random
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from inspect import signature
 from itertools import islice
@@ -32,6 +32,7 @@ from kit.core.statistics import Estimate, product, quotient
 from kit.core.units import words
 from kit.costs.step_cost import peak_share
 from kit.data.arguments import MAKER, check_pair
+from kit.devices import no_earlier_programs
 from kit.inference import device_of
 from kit.ladders.ladder import COMPARISONS, SAME_TIME, Ladder
 from kit.ladders.rung_result import HEADER, TrainingRung, mean_steps, time_ratio
@@ -41,7 +42,7 @@ from kit.measurement.comparison import LAYOUT_NOISE
 from kit.measurement.memory import peak_bytes
 from kit.models.custom import short_name
 from kit.plots import Picture, bars
-from kit.training import History, train
+from kit.training import History, train, updates
 from kit.workloads import Workload
 
 FIRST_LOSSES = 8  # compared to find out whether two setups learn the same
@@ -49,6 +50,7 @@ RATE_SEEDS = (
     2  # trainings per learning rate: enough to choose one, with other seeds than the rung's
 )
 SEEDS = 5  # trainings per rung: with 3, Student's interval would be more than twice as wide
+MORE = 4  # times the budget for a step whose interval would be unknown
 UNKNOWN = Estimate(float("nan"), float("nan"), float("nan"), "s")
 
 
@@ -94,10 +96,7 @@ class TrainingLadder(Ladder[TrainingRung]):
         """
         if self.best is self.first:
             return SAME_TIME if self.first.reached else None
-        step = SAME_TIME
-        for rung in self.path[1:]:
-            step = product(step, rung.step_ratio or step)
-        ratio = time_ratio(step, self.best, self.first, self._comparisons)
+        ratio = self.ratio(self.best.name, self.first.name)
         return (1 / ratio).with_unit("×") if ratio and ratio.low > 0 else None
 
     @property
@@ -115,14 +114,16 @@ class TrainingLadder(Ladder[TrainingRung]):
         name
             What changes.
         loop
-            Your own loop instead of the kit's: a function of model and workload that gives an
-            iterator. Each `next` makes one step and gives its loss.
+            Another loop: a function of model and workload that gives an iterator. Each `next` makes
+            one step and gives its loss. The options that are among its parameters are passed to it.
+            The kit's is `kit.training.updates`. None: the best rung's loop stays.
         rates
             Learning rates to choose from: the rung gets the one that needs the fewest steps. Give
             them for another optimizer, since each has a best rate of its own.
         change
             Options of `kit.train` (for a schedule, also `steps`), `threads`, or `make`, which
-            makes another model. If the kit refuses the options, the rung is "not here".
+            makes another model. If the kit refuses the options, or your own loop does not take
+            them, the rung is "not here".
 
         Raises
         ------
@@ -133,6 +134,8 @@ class TrainingLadder(Ladder[TrainingRung]):
         self._check_new(name)
         setup = (self.best.setup if self.rungs else Setup(self.make)).changed(change, loop)
         try:
+            if self.rungs:
+                setup.check_taken([*change, *(["lr"] if rates else [])])
             with _state_restored():
                 setup, tried = self._with_best_rate(setup, rates)
                 rung, flops = self._measured(name, setup)
@@ -154,23 +157,31 @@ class TrainingLadder(Ladder[TrainingRung]):
         given = (self.target_loss, self.workload, self.most_steps, self.evaluate_every, RATE_SEEDS)
         tried: dict[float, float | None] = {}
         for rate in rates:
-            other = setup.changed({"lr": rate, "seed": setup.seed(self.seeds)}, setup.loop)
+            other = setup.changed({"lr": rate, "seed": setup.seed(self.seeds)})
             tried[rate] = mean_steps(other.steps_to_loss(*given))
         if not tried:
             return setup, tried
         best = min(tried, key=lambda rate: tried[rate] or math.inf)
-        return setup.changed({"lr": best}, setup.loop), tried
+        return setup.changed({"lr": best}), tried
 
     def ratio(self, name: str, to: str) -> Estimate | None:
-        """Time to the loss of one rung ÷ that of another, whose steps are timed in turns again.
+        """Time to the loss of one rung ÷ that of another, from the step ratios in between.
 
         With an interval as in the table. None if a seed of either did not reach the loss.
         """
-        one, other = self[name], self[to]
-        with _state_restored():
-            calls = {r.name: r.setup.step_call(r.setup.start(self.workload)) for r in (other, one)}
-            timed = compare(calls, varied="work", budget_s=self.budget_s, device=self.device)
-        return time_ratio(timed.ratio(), one, other, self._comparisons)
+        mine, theirs = self._below(self[name]), self._below(self[to])
+        ups = [rung for rung in mine if rung not in theirs]
+        downs = [rung for rung in theirs if rung not in mine]
+        step = SAME_TIME
+        for rung in ups:
+            step = product(step, rung.step_ratio or SAME_TIME)
+        for rung in downs:
+            step = quotient(step, rung.step_ratio or SAME_TIME)
+        return time_ratio(step, self[name], self[to], self._comparisons)
+
+    def _below(self, rung: TrainingRung) -> list[TrainingRung]:
+        """The rung and all that it was compared with, one after the other; not the first rung."""
+        return [rung, *self._below(self[rung.baseline])] if rung.step_ratio else []
 
     def observed(self, name: str, history: History) -> TrainingLadder:
         """The ladder with a rung that other processes trained, with the same losses.
@@ -205,7 +216,9 @@ class TrainingLadder(Ladder[TrainingRung]):
         with _state_restored():
             steps = setup.start(self.workload)
             call, started = setup.step_call(steps), time.perf_counter()
-            losses = [float(next(steps))]
+            # Programs of earlier runs would hide the wait that a reader has.
+            with no_earlier_programs() if self._must_compile(setup) else nullcontext():
+                losses = [float(next(steps))]
             first_s = time.perf_counter() - started
             losses += map(float, islice(steps, FIRST_LOSSES - 1))
             step, timed = self._timed(name, call)
@@ -237,15 +250,22 @@ class TrainingLadder(Ladder[TrainingRung]):
             return measure(call, budget_s=2 * self.budget_s, device=self.device).median, None
         best = self.best
         calls = {best.name: best.setup.step_call(best.setup.start(self.workload)), name: call}
-        timed = compare(calls, varied="work", budget_s=self.budget_s, device=self.device)
+        given: dict[str, Any] = {"varied": "work", "device": self.device}
+        timed = compare(calls, budget_s=self.budget_s, **given)
+        if timed.ratio().low <= 0:  # too few rounds, or they resemble each other: more tell more
+            timed = compare(calls, budget_s=MORE * self.budget_s, **given)
         return product(best.step, timed.ratio(), "s"), timed
 
     def _compile_s(self, setup: Setup, first_s: float) -> float:
         """The wait for the compiler: the first step's extra time, or the best rung's wait."""
-        best = self.best if self.rungs else None
-        if setup.options.get("compile") and not (best and best.setup.options.get("compile")):
+        if self._must_compile(setup):
             return first_s
-        return best.compile_s if best else 0.0
+        return self.best.compile_s if self.rungs else 0.0
+
+    def _must_compile(self, setup: Setup) -> bool:
+        """Whether the setup is compiled and the best rung is not."""
+        before = self.best.setup.options if self.rungs else {}
+        return bool(setup.options.get("compile")) and not before.get("compile")
 
     def _with_steps(self, rung: TrainingRung) -> TrainingRung:
         """The rung with its steps to the loss: a lower rung's if both learn the same."""
@@ -284,7 +304,7 @@ class TrainingLadder(Ladder[TrainingRung]):
         if known := [f"{rung.name} {words(rung.share, '%')}" for rung in self.rungs if rung.share]:
             caption += f" Of this machine's best matmul rate: {', '.join(known)}."
         if any(rung.compile_s for rung in self.rungs):
-            caption += " The wait for the compiler was timed once."
+            caption += " The wait for the compiler, as in a first run, was timed once."
         if self.same_start and self.seeds > 1:
             caption += (
                 " All seeds begin with the same weights, since `make` returns the same each time: "
@@ -312,15 +332,16 @@ class TrainingLadder(Ladder[TrainingRung]):
             if self[name].compile_s:
                 stacks[name]["compiling"] = self[name].compile_s
         times = ", ".join(f"{name} {words(seconds, 's')}" for name, seconds in known.items())
-        caption = (
-            f"Time to a validation loss of {self.target_loss:g}: {times}. The line at a bar is the "
-            f"interval of its comparison with the best rung before it."
-        )
+        caption = f"Time to a validation loss of {self.target_loss:g}: {times}."
+        base = next((rung.name for rung in self.path if rung.reached), "")
+        ratios = {name: self.ratio(name, base) for name in known if name != base}
         intervals = {
-            rung.name: (of * rung.ratio.low, of * rung.ratio.high)
-            for rung in self.rungs
-            if rung.sure_ratio and rung.ratio and (of := known.get(rung.baseline))
+            name: (known[base] * ratio.low, known[base] * ratio.high)
+            for name, ratio in ratios.items()
+            if ratio and ratio.low > 0
         }
+        if intervals:
+            caption += f" The line at a bar is the interval of its comparison with {base!r}."
         return bars(stacks, "time to the loss", caption=caption, unit="s", intervals=intervals)
 
 
@@ -350,7 +371,7 @@ def training_ladder(
     name
         Of the first rung.
     loop
-        The first rung's own loop, see `TrainingLadder.then`; None: the kit's.
+        The first rung's loop, see `TrainingLadder.then`; None: the kit's.
     target_loss
         The validation loss to which each rung is trained: mean per target, in nats.
     most_steps
@@ -391,7 +412,7 @@ def training_ladder(
     check_whole("evaluate_every", evaluate_every)
     check_positive("target_loss", target_loss)
     known = [each for each in signature(train).parameters if each not in ("model", "workload")]
-    for option in options if loop is None else ():
+    for option in options if loop in (None, updates) else ():
         if option not in (*known, "threads"):
             raise UnknownName("option of kit.train", option, known)
     with _state_restored():

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from inspect import Parameter, signature
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from kit import devices
-from kit.core.errors import NonFiniteLoss
+from kit.core.errors import BadValue, NonFiniteLoss
 from kit.costs.counting import count
 from kit.inference import device_of, evaluate
 from kit.models.custom import output_tensor
 from kit.training import train, updates
 from kit.workloads import Workload
 
-Loop = Callable[[nn.Module, Workload], Iterator[Any]]  # each `next` makes a step, gives its loss
+# Of model, workload and options: each `next` makes a step and gives its loss.
+Loop = Callable[..., Iterator[Any]]
 Make = Callable[[], nn.Module]  # a fresh model, from PyTorch's random numbers
 ENDING = ("schedule", "lr_warmup", "steps")  # options of a training that has an end
 # These change how a step is computed, not what it computes. With bfloat16 a small GPT needed the
@@ -35,15 +37,37 @@ class Setup:
     """How to train: a function that makes the model, a loop, and the loop's options."""
 
     make: Make
-    loop: Loop | None = None  # None: the kit's
-    options: Mapping[str, Any] = field(default_factory=dict)  # of `kit.train`
+    loop: Loop = updates  # the kit's
+    options: Mapping[str, Any] = field(default_factory=dict)  # of `kit.train`, or of the loop
     threads: int | None = None
 
-    def changed(self, change: Mapping[str, Any], loop: Loop | None) -> Setup:
-        """The same setup with other options; `make` and `threads` may be among them."""
+    def changed(self, change: Mapping[str, Any], loop: Loop | None = None) -> Setup:
+        """The same setup with other options; `make` and `threads` may be among them.
+
+        The loop stays, unless another is given.
+        """
         options = {**self.options, **change}
         make, threads = options.pop("make", self.make), options.pop("threads", self.threads)
-        return Setup(make, loop, options, threads)
+        return Setup(make, loop or self.loop, options, threads)
+
+    def takes(self, option: str) -> bool:
+        """Whether the loop has such a parameter. The kit's takes all options of `kit.train`."""
+        own = signature(self.loop).parameters
+        return option in own or any(p.kind is Parameter.VAR_KEYWORD for p in own.values())
+
+    @property
+    def taken(self) -> dict[str, Any]:
+        """The options that are passed to the loop."""
+        return {name: value for name, value in self.options.items() if self.takes(name)}
+
+    def check_taken(self, change: Iterable[str]) -> None:
+        """Refuse options that the loop does not take: they would change nothing."""
+        for name in change:
+            if name not in ("seed", "make", "threads") and not self.takes(name):
+                needs = (
+                    f"needs loop=updates (from kit.training), or a parameter {name!r} of your loop"
+                )
+                raise BadValue(f"given {name}=, which the loop does not take; {needs}.")
 
     @property
     def precision(self) -> str:
@@ -64,10 +88,8 @@ class Setup:
 
     def start(self, work: Workload) -> Iterator[Any]:
         """Training steps without an end, for timing. Schedules are left out: they cost nothing."""
-        if self.loop:
-            return self.loop(self.model(), work)
-        endless = {name: value for name, value in self.options.items() if name not in ENDING}
-        return updates(self.model(), work, **endless)
+        endless = {name: value for name, value in self.taken.items() if name not in ENDING}
+        return self.loop(self.model(), work, **endless)
 
     def step_call(self, steps: Iterator[Any]) -> Callable[[], Any]:
         """A call that makes one of these steps, with this setup's number of threads."""
@@ -95,12 +117,12 @@ class Setup:
             torch.set_num_threads(self.threads)
         model = self.model(k)
         yield 0, evaluate(model, work, "validation").loss
-        if not self.loop:
+        if self.loop is updates:
             given = {"steps": most, **self.options, "seed": self.seed(k), "live": False}
             given |= {"evaluate_every": every, "target_loss": loss}
             yield from ((at, score.loss) for at, score in train(model, work, **given).scores)
             return
-        steps = self.loop(model, work)
+        steps = self.loop(model, work, **self.taken)
         for done in range(1, most + 1):
             next(steps)
             if done % every == 0:

@@ -47,7 +47,7 @@ def spend(answer: Mapping[str, Any]) -> str | None:
         return f"kit.train refuses these options: {error}"
     naive = _loss(NAIVE)
     if yours > naive - CLEARLY:
-        losses = f"Yours ends at {yours:.2f} nats, the tutorial's at {naive:.2f}"
+        losses = f"Yours ends at {yours:.2f} nats, plain AdamW's at {naive:.2f}"
         return f"{losses}: that is not clearly better. Which rungs were faster?"
     return None
 
