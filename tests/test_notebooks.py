@@ -37,7 +37,7 @@ OTHER_PARAMETERS = {  # none of them a default
     "06": {"steps": 80, "few_steps": 30, "trainings": 3, "seed": 3},
     "07": {"image_steps": 30, "sequence_steps": 22, "trainings": 3, "wrong_share": 0.3}
     | {"scale": 16.0, "seed": 4},
-    "08": {"target_loss": 3.3, "seeds": 2, "budget_s": 0.2, "writing_s": 0.5, "seed": 3},
+    "08": {"target_loss": 3.5, "seeds": 2, "budget_s": 0.2, "writing_s": 0.5, "seed": 3},
     "09": {"workload": "fraud", "pruned_share": 0.4, "zero_share": 0.9, "seeds": 2, "epochs": 1.0}
     | {"budget_s": 0.1, "seed": 3},
     "10": {"steps": 20, "new_tokens": 60, "readers": 3, "budget_s": 0.05, "seed": 3},
