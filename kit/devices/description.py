@@ -120,6 +120,6 @@ def peak_bytes_of(program: str) -> int:
 
     Explained in lesson 05.
     """
-    telling = f"{program}\nimport kit\nprint(kit.devices.process_peak_bytes())"
-    told = subprocess.check_output([sys.executable, "-c", telling], text=True)
-    return int(told.split()[-1])
+    telling = f"{program}\nfrom kit.devices import process_peak_bytes as most\nprint(most())"
+    printed = subprocess.check_output([sys.executable, "-c", telling], text=True)
+    return int(printed.split()[-1])

@@ -62,7 +62,7 @@ def last_cache_bytes(root: Path = Path("/sys/devices/system/cpu")) -> int | None
 def cache_bytes(
     threads: int, root: Path = Path("/sys/devices/system/cpu")
 ) -> tuple[int, int] | None:
-    """Bytes that the caches of so many threads can hold: those of the cores, and all of them.
+    """Bytes that the caches of these threads can hold: those of the cores, and all of them.
 
     At most: each thread may run beside caches of its own. None if the system does not say.
     """
