@@ -352,3 +352,14 @@ def test_a_note_is_a_sentence_in_text_and_html():
     note = Note("1 < 2")
     assert repr(note) == "1 < 2"
     assert "1 &lt; 2" in note._repr_html_()
+
+
+def test_points_stand_in_the_label_and_not_at_each_tick():
+    from matplotlib.figure import Figure
+
+    from kit.plots import overviews
+
+    pane = Figure().subplots()
+    overviews._finish(pane, "score lost", "points", False, 2)
+    assert pane.get_xlabel() == "score lost, points"
+    assert pane.xaxis.get_major_formatter()(0.02, 0) == "2.00"

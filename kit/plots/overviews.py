@@ -183,10 +183,12 @@ def _finish(
     if ticks:
         places = _log_places(*pane.get_xlim(), ticks) if log else []
         pane.xaxis.set_major_locator(FixedLocator(places) if places else MaxNLocator(ticks))
-    pane.xaxis.set_major_formatter(lambda value, _: words(value, unit))
+    # A unit as long as "points" stands once, in the label: beside each number, ticks would overlap.
+    spelt = f" {unit}" if unit == "points" else ""
+    pane.xaxis.set_major_formatter(lambda value, _: words(value, unit).removesuffix(spelt))
     pane.tick_params(axis="x", labelsize=8)
     pane.set_ylim(rows - 0.5, -0.5)
-    pane.set_xlabel(quantity)
+    pane.set_xlabel(f"{quantity},{spelt}" if spelt else quantity)
 
 
 def _log_places(low: float, high: float, most: int) -> list[float]:
