@@ -42,7 +42,6 @@ OTHER_PARAMETERS = {  # none of them a default
     | {"budget_s": 0.1, "seed": 3},
     "10": {"steps": 20, "new_tokens": 60, "readers": 3, "budget_s": 0.05, "seed": 3},
 }
-LONGER_CELLS = {"06", "07", "09", "10"}  # not yet short: 12 lines in a cell and 36 cells
 NOT_IN_A_LESSON = r"\bsimply\b|\bjust\b|\bobviously\b|%timeit|time\.time\(|filterwarnings|pip install|^!(?!\[)|https?://"
 
 lesson = pytest.mark.parametrize("path", LESSONS, ids=IDS)
@@ -95,9 +94,8 @@ def test_a_lesson_has_the_parts_of_a_lesson(path):
 @lesson
 def test_a_lesson_keeps_to_the_house_style(path):
     code = [cell for cell in read(path).cells if cell.cell_type == "code"]
-    cells, rows = (36, 12) if path.name[:2] in LONGER_CELLS else (25, 8)
-    assert 12 <= len(code) <= cells
-    assert max(len(cell.source.splitlines()) for cell in code) <= rows
+    assert 12 <= len(code) <= 25
+    assert max(len(cell.source.splitlines()) for cell in code) <= 8
     for cell in read(path).cells:
         assert not re.search(NOT_IN_A_LESSON, cell.source, re.MULTILINE), cell.source
 
