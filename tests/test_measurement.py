@@ -158,6 +158,16 @@ def test_each_part_gets_what_the_part_before_it_made(clock, stopwatch):
     assert set(zip(given[::3], given[1::3], given[2::3], strict=True)) == {(None, "a", "b")}
 
 
+def test_the_parts_of_a_job_know_the_pages_that_they_take_from_the_system(stopwatch):
+    """64 MiB are 16,384 pages of 4 KiB, or 32 of 2 MiB. Each round frees and takes them again."""
+    parts = {"large": lambda _: bytearray(2**26), "none": lambda made: made.clear()}
+    taken = measure_parts(parts, budget_s=0.1)
+    if sys.platform == "win32":
+        assert taken["large"].pages is None
+    else:
+        assert taken["large"].pages >= 32 and taken["none"].pages < 10
+
+
 # --- Warm-up, repeats, blocks --------------------------------------------------------------------
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -12,6 +13,19 @@ from kit.core.silence import without_stderr
 from kit.devices import backend_of, last_cache_bytes
 
 COLD_BYTES = 128_000_000  # more than the share of a last cache that one CPU core gets
+
+
+def page_faults() -> float:
+    """How many pages of memory this process has taken from the system; NaN if that is not known.
+
+    A call that frees large results may give their memory back to the system. The next call then
+    takes it again, page by page, and each page costs time (M_TRIM_THRESHOLD in mallopt(3)).
+    """
+    try:
+        import resource
+    except ImportError:  # Windows
+        return math.nan
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 
 
 def peak_bytes(call: Callable[[], Any], device: torch.device) -> int | None:

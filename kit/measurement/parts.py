@@ -14,6 +14,7 @@ from kit.core.errors import BadValue
 from kit.core.results import Result
 from kit.core.statistics import Estimate, median
 from kit.measurement.conditions import Observer
+from kit.measurement.memory import page_faults
 from kit.measurement.stopwatch import (
     Stopwatch,
     check_call,
@@ -114,30 +115,35 @@ def measure_parts(
         # The whole job has to settle, not each part: parts are too short to judge alone.
         warm: list[np.ndarray] = []
         steady = warm_up(lambda: warm.append(_round(parts, watch)), watch, budget_s).steady
-        # (rounds, parts): one row is one job, so ratios within a row are paired.
+        # (rounds, parts, 2): one row is one job, so ratios within a row are paired.
         taken = np.array([_round(parts, watch) for _ in rounds(budget_s, watch)])
     conditions = observer.conditions()
     # The warm-up of each part, from the rounds of the whole job.
     spent = np.sum(warm, axis=0)
     # Each block is one call (the 1 below), because a part that needs another cannot repeat alone.
     # So the clock and the waiting count in full: parts of a few µs look too large.
-    measured = {
-        name: Measurement(name, tuple(taken[:, i]), 1, first[i], spent[i], steady, conditions)
-        for i, name in enumerate(parts)
-    }
-    return Parts(measured)
+    times, pages = taken[:, :, 0], np.median(taken[:, :, 1], axis=0)
+    return Parts(
+        {
+            name: Measurement(
+                name, tuple(times[:, i]), 1, first[i, 0], spent[i, 0], steady, conditions,
+                pages=None if np.isnan(pages[i]) else float(pages[i]),
+            )
+            for i, name in enumerate(parts)
+        }
+    )  # fmt: skip
 
 
 def _round(parts: Mapping[str, Callable[[Any], Any]], watch: Stopwatch) -> np.ndarray:
-    """Seconds of each part of one job."""
+    """(parts, 2): seconds and page faults of each part of one job."""
     # `made` passes from part to part, as activations pass from forward to backward.
-    times, made = [], None
+    taken, made = [], None
     for name, part in parts.items():
         with labelled(name):
             # Wait on both sides: without it, the work of one part would be charged to the next.
             watch.wait()
-            started = watch.clock()
+            before, started = page_faults(), watch.clock()
             made = part(made)
             watch.wait()
-            times.append(watch.clock() - started)
-    return np.array(times)
+            taken.append((watch.clock() - started, page_faults() - before))
+    return np.array(taken)

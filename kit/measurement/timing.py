@@ -49,6 +49,7 @@ class Measurement(Result):
     conditions: Conditions
     compile_s: float = 0.0  # that PyTorch's compiler took in the first call and the warm-up
     flushed_bytes: int = 0  # overwritten before each timing, which makes the caches cold
+    pages: float | None = None  # of memory that a call took from the system (page faults), median
     peak_bytes: int | None = None  # that one call had allocated at once, beyond earlier memory
     share: float | None = None  # the least time that the machine's peaks allow ÷ the median
 
