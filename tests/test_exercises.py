@@ -185,6 +185,8 @@ WRONG = [  # id, answer, what its hint says
     ("02-account", {**ACCOUNT, "optimizer": 104_488}, "two numbers per weight"),
     ("02-account", {**ACCOUNT, "activations": 40_960}, "Add what the loss keeps"),
     ("02-account", {**ACCOUNT, "activations": 1_280 + 1_540}, "That is one example"),
+    ("02-account", {**ACCOUNT, "activations": 32_768 + 1_540}, "first layer keeps its input, too:"),
+    ("02-account", {**ACCOUNT, "activations": 32_768}, "and add what the loss keeps"),
     ("02-account", {**ACCOUNT, "activations": 42_500 + 1_280}, "No layer takes the logits"),
     ("02-mlp-flops", 1, "without calling it"),
     ("02-mlp-flops", lambda b, s: mlp_flops(b, s) // 2, "a multiply-add is 2 FLOPs"),

@@ -71,8 +71,8 @@ def test_the_table_has_each_phase_and_the_ratio(made_up):
 
 def test_the_picture_says_its_numbers(made_up):
     assert made_up.plot().caption == (
-        "mlp, batch 4: a prediction takes 1.00 s; a training step forward 1.50 s, "
-        "backward 2.00 s, optimizer 500 ms."
+        "MLP(hidden=8, layers=1): 610 parameters; batch 4: a prediction takes 1.00 s; "
+        "a training step forward 1.50 s, backward 2.00 s, optimizer 500 ms."
     )
 
 

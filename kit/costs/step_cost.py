@@ -160,7 +160,7 @@ class StepCost(Result):
         }
         phases = ", ".join(f"{name} {words(s, 's')}" for name, s in self.phases_s().items())
         caption = (
-            f"{self.name}, batch {self.batch_size}: a prediction takes "
+            f"{self.count.model}; batch {self.batch_size}: a prediction takes "
             f"{words(self.parts['predict'].median_s, 's')}; a training step {phases}."
         )
         return bars(stacks, "time", caption=caption, unit="s")

@@ -51,7 +51,7 @@ class StepCosts(Result):
                 words(cost.memory_ratio, "×"),
             )
 
-        header = ("", "prediction", "step: time", "interval", "FLOPs", "memory")
+        header = ("", "prediction", "step ÷ prediction: time", "interval", "FLOPs", "memory")
         caption = "A training step, in predictions on the same batch."
         details = f"{self.costs[0].parts['predict'].conditions}."
         rows = [row(cost) for cost in self.costs]

@@ -157,10 +157,10 @@ class Verdicts(Result):
                 f"{v.claim.id} · {v.claim.claim}",
                 ", ".join(v.claim.said_by),
                 v.word,
-                "; ".join(_shown(v.measured[name]) for name in v.claim.conditions),
                 "; ".join(
-                    f"{n.replace('_', ' ')} {rule}" for n, rule in v.claim.conditions.items()
+                    f"{n.replace('_', ' ')} {_shown(v.measured[n])}" for n in v.claim.conditions
                 ),
+                "; ".join(v.claim.conditions.values()),
             )
             for v in self.verdicts
         ]

@@ -58,7 +58,7 @@ class Machine(Result):
             ("accelerator", accelerator),
             ("wide instructions", ", ".join(self.instructions) or "—"),
             ("threads for PyTorch", str(self.threads)),
-            ("programs running now", "—" if self.load is None else f"{self.load:.1f} (load)"),
+            ("programs running, on average", "—" if self.load is None else f"{self.load:.1f}"),
             ("software", f"PyTorch {self.torch}, Python {self.python}, {self.system}"),
         ]
         return Table(("this machine", ""), rows)

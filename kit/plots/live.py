@@ -22,7 +22,7 @@ class Live:
     share = 0.01
     pause_s = 0.25  # more often would flicker
 
-    def __init__(self, total: int, label: str = "loss", shown: bool = True):
+    def __init__(self, total: int, label: str = "training loss", shown: bool = True):
         self.total, self.label = total, label
         self.began = self.drawn_at = time.perf_counter()
         self.spent_s = 0.0

@@ -90,7 +90,7 @@ class History(Result):
         return [sum(self.losses[i : i + n]) / n for i in starts]
 
     def __repr__(self) -> str:
-        last = f", loss {self.losses[-1]:.4f}" if self.losses else ""
+        last = f", training loss {self.losses[-1]:.4f}" if self.losses else ""
         score = f", {self.scores[-1][1].mean} {self.scores[-1][1].measure}" if self.scores else ""
         return f"{self.steps:,} steps in {words(self.train_s, 's')}{self._end}{last}{score}"
 

@@ -10,6 +10,7 @@ from kit.models import MLP, MLPConfig
 
 WEIGHTS = 4 * 26_122  # bytes of the default MLP; a test compares these with `kit.count`
 LAYERS, LOSS = 32 * (64 + 128 + 128) * 4, 1_540  # kept by the layers and by the loss, batch 32
+INPUT = 32 * 64 * 4  # the part of it that the first layer keeps
 BYTES = {"weights": WEIGHTS, "gradients": WEIGHTS, "optimizer": 2 * WEIGHTS} | {
     "activations": LAYERS + LOSS
 }
@@ -18,6 +19,8 @@ ACCOUNTED = {  # what is short of a part, or too much for it -> the likely mista
     "activations": {
         LAYERS: "Add what the loss keeps: 1,540 bytes.",
         LAYERS // 32 + LOSS: "That is one example. The batch has 32.",
+        LAYERS - INPUT + LOSS: "The first layer keeps its input, too: the 64 grey values.",
+        LAYERS - INPUT: "The first layer keeps its input, too; and add what the loss keeps.",
         LAYERS + 32 * 10 * 4 + LOSS: "No layer takes the logits as its input.",
     },
 }
