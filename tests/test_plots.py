@@ -318,8 +318,8 @@ def test_a_terminal_shows_one_line_that_is_written_over(monkeypatch):
         live.draw([2.0, 1.5])
         live.draw([2.0, 1.5, 1.25], "97 % right", last=True)
         first, second = shown().split("\r\x1b[K")[1:]
-    assert first == "step 2 of 1,000 · loss 1.5000"
-    assert second.rstrip("\r\n") == "step 3 of 1,000 · loss 1.2500 · 97 % right"
+    assert first == "step 2 of 1,000 · training loss 1.5000"
+    assert second.rstrip("\r\n") == "step 3 of 1,000 · training loss 1.2500 · 97 % right"
     assert second.endswith("\n")
 
 

@@ -160,7 +160,7 @@ class Captured(Cached):
 
 
 def one_pass(model: Any, tokens: int, before: int = 0, texts: int = 1) -> Callable[[], Tensor]:
-    """A call that reads so many tokens of each text, after `before` tokens in a cache: to time it.
+    """A call, to be timed, that reads some tokens of each text after `before` tokens in a cache.
 
     Each call does the same work. Prefill is `one_pass(model, n)`, a decode step is
     `one_pass(model, 1, n)`.
