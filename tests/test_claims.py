@@ -144,6 +144,10 @@ def test_a_time_is_shown_with_its_unit():
     assert cells[0].startswith("0.000150 s [") and not any(" s " in cell for cell in cells[1:])
 
 
+def test_a_least_value_is_shown_without_an_upper_end():
+    assert claims._shown(Estimate(3.53, 3.53, math.inf, "s")) == "at least 3.53 s"
+
+
 @pytest.mark.parametrize("unknown", [math.nan, Estimate(math.nan, math.nan, math.nan)])
 def test_what_is_not_a_number_was_not_measured(unknown):
     card = verdict("01", weights_moved=1.0, loss_ratio=unknown)

@@ -144,7 +144,7 @@ def test_a_point_above_a_roof_is_refused(moved):
 
 def test_points_are_placed_by_their_work_and_time():
     picture = MADE_UP.plot({"layer": (2e9, 1e9, 0.1)})
-    assert "layer at 2 FLOP/byte does 20.0 GFLOP/s" in picture.caption.replace("2.00", "2")
+    assert "layer at 2 FLOP/byte does 20.0 GFLOP/s" in picture.details.replace("2.00", "2")
     (line,) = [each for each in picture.figure.axes[0].get_lines() if each.get_label() == "layer"]
     assert (line.get_xdata()[0], line.get_ydata()[0]) == pytest.approx((2, 2e10))
 

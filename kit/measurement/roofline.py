@@ -299,18 +299,22 @@ class Peaks(Result):
         # x is the intensity (FLOPs per byte), y the rate (FLOP/s).
         placed = {name: (flops / moved, flops / s) for name, (flops, moved, s) in given.items()}
         near = {name for name, (_, moved, _) in given.items() if moved <= self.near_bytes}
-        positions = "; ".join(
-            f"{name} at {words(x)} FLOP/byte does {words(y, 'FLOP/s')}, {words(shares[name], '%')} "
-            f"of what the {self._lowest(*given[name][:2], dtype)} allows"
-            for name, (x, y) in placed.items()
-        )
-        caption = f"Roofline of {self.device}: {self!r}. {positions}".strip().rstrip(".") + "."
+        told = [
+            f"{name} reaches {words(shares[name], '%')} of what the "
+            f"{self._lowest(*given[name][:2], dtype)} allows"
+            for name in placed
+        ]
+        caption = f"Roofline of {self.device}. {'; '.join(told)}".removesuffix(". ") + "."
         if near:
             caption += (
                 f" Hollow: at most {words(self.near_bytes, 'B')}, which may move in the cores' own "
                 f"caches: no sloping line limits them."
             )
         caption += self.renewals
+        positions = [
+            f"{name} at {words(x)} FLOP/byte does {words(y, 'FLOP/s')}"
+            for name, (x, y) in placed.items()
+        ]
         newest = self.newest
         return roofline(
             newest.matmul_flops_per_s,
@@ -319,6 +323,7 @@ class Peaks(Result):
             cache=newest.cache_bytes_per_s,
             hollow=near,
             caption=caption,
+            details=f"{self!r}. {'; '.join(positions)}".removesuffix(". ") + ".",
         )
 
 

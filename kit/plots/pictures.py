@@ -228,6 +228,7 @@ def roofline(
     cache: float | None = None,
     hollow: Collection[str] = (),
     caption: str,
+    details: str = "",
 ) -> Picture:
     """Work per second over work per byte, under the limits of the machine.
 
@@ -268,4 +269,4 @@ def roofline(
     pane.xaxis.set_major_formatter(lambda value, _: f"{value:,g}")
     pane.yaxis.set_major_formatter(lambda value, _: words(value, "FLOP/s"))
     pane.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
-    return Picture(figure, caption)
+    return Picture(figure, caption, details)
