@@ -495,16 +495,17 @@ def test_where_nothing_can_be_written_nothing_is_kept(timed, monkeypatch, tmp_pa
     assert len(timed) == 2 * often
 
 
-def test_a_dtype_that_the_processor_lacks_is_left_after_a_probe(timed, monkeypatch):
+@pytest.mark.parametrize("calls", [1, 2])  # 2: on a busy machine, the probe was wrong
+def test_a_dtype_that_the_processor_lacks_is_left_after_a_probe(timed, monkeypatch, calls):
     def best_s(call, watch, budget_s):
-        made = call().dtype
-        timed.append(made)
-        return 1.0 if made == torch.float16 else 1e-3
+        made = call()
+        timed.append(made.dtype)
+        return 1.0 if made.dtype == torch.float16 and timed.count(torch.float16) == calls else 1e-3
 
     monkeypatch.setattr(finding, "_best_s", best_s)
     here = peaks()
     assert set(here.emulated) == {"float16"} and "float16" not in here.matmul_flops_per_s
-    assert timed.count(torch.float16) == 1
+    assert timed.count(torch.float16) == calls
 
 
 def test_the_user_says_where_things_are_kept(monkeypatch, tmp_path):

@@ -115,16 +115,24 @@ def _measured(watch: Stopwatch, name: str, budget_s: float) -> Peaks:
     # A dtype without instructions of its own can take seconds for a large matmul.
     probes = {n: _matmul_rate(PROBE, dtype, watch, each_s / 10) for n, dtype in DTYPES.items()}
     native = {n: t for n, t in DTYPES.items() if probes[n] >= EMULATED * probes["float32"]}
-    best = dict.fromkeys(native, (0.0, PROBE))  # dtype -> (FLOP/s, shape)
+    rates: dict[tuple[str, tuple[int, int, int]], float] = {}  # the best FLOP/s
     near_bytes, cache_array, far_bytes = _array_bytes(watch.device)
     memory = cache = 0.0
     # Dtypes and memory take turns, so that a slow moment does not hit all tries of one.
     for _ in range(PASSES):
-        for label, dtype in native.items():
-            rates = [(_matmul_rate(shape, dtype, watch, each_s), shape) for shape in shapes]
-            best[label] = max(best[label], *rates)
+        for label, dtype in list(native.items()):
+            for shape in shapes:
+                rate = _matmul_rate(shape, dtype, watch, each_s)
+                rates[label, shape] = max(rate, rates.get((label, shape), 0.0))
+                # A probe on a busy machine can be wrong, and float32 is the first dtype.
+                if rates[label, shape] < EMULATED * rates["float32", shape]:
+                    del native[label]
+                    break
         memory = max(memory, _bandwidth(far_bytes, watch, each_s))
         cache = max(cache, _bandwidth(cache_array, watch, each_s))
+    best = {
+        each: max((r, shape) for (n, shape), r in rates.items() if n == each) for each in native
+    }
     return Peaks(
         matmul_flops_per_s={label: rate for label, (rate, _) in best.items()},
         bandwidth_bytes_per_s=memory,
