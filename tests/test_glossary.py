@@ -11,8 +11,6 @@ from kit.experiments.course_pages import _write_page, glossary
 from kit.experiments.execution import NOTEBOOKS
 
 LINK = re.compile(r"(?<!!)\[[^\]]+\]\(glossary\.md(?:#([^)\s]*))?(?:\s+\"([^\"]*)\")?\)")
-# Terms that no lesson needs to link to yet. It gets empty as lessons are rewritten.
-NOT_YET = set(glossary())
 
 each_entry = pytest.mark.parametrize("anchor", glossary())
 each_lesson = pytest.mark.parametrize("path", lessons(), ids=lambda path: path.name[:2])
@@ -55,7 +53,7 @@ def test_a_link_shows_the_first_sentence_of_its_entry(path):
 
 def test_each_term_is_used_by_some_lesson():
     used = {anchor for path in lessons() for anchor, _ in links_in(path)}
-    assert set(glossary()) - used <= NOT_YET
+    assert set(glossary()) == used
 
 
 def test_a_page_contains_the_entries_that_it_links_to(tmp_path):

@@ -83,7 +83,10 @@ def test_a_lesson_has_the_parts_of_a_lesson(path):
     notebook = read(path)
     nbformat.validate(notebook)
     text = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
-    assert re.match(r"# .+\?\n\n\*Reading \d+ min · running \d+ s on 2 CPU cores · GPU ", text)
+    head = (
+        r"# .+\?\n\n\*Reading \d+ min \(\d+ with the code\) · running \d+ s on 2 CPU cores · GPU "
+    )
+    assert re.match(head, text)
     for part in ("you will be able to", "## Check", "What you can now say", "Not measured here"):
         assert part in text, part
     assert "## Exercise" in text

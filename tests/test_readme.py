@@ -113,10 +113,10 @@ def test_the_tree_is_the_tree():
 def test_the_table_of_lessons_is_the_lessons():
     for path in lessons():
         title = nbformat.read(path, as_version=4).cells[0].source.splitlines()
-        minutes = re.search(r"Reading (\d+) min", title[2])[1]
+        text, code = re.search(r"Reading (\d+) min \((\d+) with the code\)", title[2]).groups()
         claims = " ".join(id for id, c in ledger().items() if path.name[:2] in c.lessons) or "–"
         link = f"[{path.name[:2]}](notebooks/{path.name})"
-        assert f"| {link} | {title[0][2:]} | {minutes} | {claims} |" in README
+        assert f"| {link} | {title[0][2:]} | {text} ({code}) | {claims} |" in README
 
 
 def test_the_figures_on_trust_are_the_measured_ones():

@@ -50,7 +50,8 @@ RATE_SEEDS = (
     2  # trainings per learning rate: enough to choose one, with other seeds than the rung's
 )
 SEEDS = 5  # trainings per rung: with 3, Student's interval would be more than twice as wide
-MORE = 4  # times the budget for a step whose interval would be unknown
+MORE = 4  # times the budget for a step whose interval would be unknown …
+ROUNDS = 16  # … or as long as so many rounds take, if that is longer
 UNKNOWN = Estimate(float("nan"), float("nan"), float("nan"), "s")
 
 
@@ -253,7 +254,8 @@ class TrainingLadder(Ladder[TrainingRung]):
         given: dict[str, Any] = {"varied": "work", "device": self.device}
         timed = compare(calls, budget_s=self.budget_s, **given)
         if timed.ratio().low <= 0:  # too few rounds, or they resemble each other: more tell more
-            timed = compare(calls, budget_s=MORE * self.budget_s, **given)
+            rounds_s = ROUNDS * sum(2 * each.median_s for each in timed.measurements.values())
+            timed = compare(calls, budget_s=max(MORE * self.budget_s, rounds_s), **given)
         return product(best.step, timed.ratio(), "s"), timed
 
     def _compile_s(self, setup: Setup, first_s: float) -> float:
