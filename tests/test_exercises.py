@@ -363,6 +363,13 @@ def test_the_right_answer_is_right(id):
     assert "✔ Right." in checked._repr_html_()
 
 
+@pytest.mark.parametrize(
+    ("id", "rounded"), [("10-memory", 1), ("10-memory", 1.0486), ("10-bound", 7), ("10-bound", 7.1)]
+)
+def test_a_rounded_answer_is_right(id, rounded):
+    assert asked(id, rounded).right
+
+
 @each_exercise
 @pytest.mark.parametrize("stub", [None, ...])
 def test_the_empty_stub_gets_no_hint(id, stub):

@@ -20,7 +20,7 @@ def memory(answer: float) -> str | None:
         KV_GB * 1e9: "That is in bytes. A gigabyte is 10⁹ bytes.",
     }
     hint = "Per token: 2 × 32 × 8 × 128 numbers of 2 bytes. Times the tokens of the chat."
-    return hint_for_number(answer, KV_GB, mistakes, hint, within=0.01)
+    return hint_for_number(answer, KV_GB, mistakes, hint, within=0.05)  # 1 or 1.05
 
 
 @exercise("10-bound", needs="number")
@@ -31,7 +31,7 @@ def bound(answer: float) -> str | None:
         2 * BOUND: "Each weight has 2 bytes.",
     }
     hint = "Bytes per second of the memory ÷ bytes that one token needs: all weights, once."
-    return hint_for_number(answer, BOUND, mistakes, hint)
+    return hint_for_number(answer, BOUND, mistakes, hint, within=0.03)  # 7 or 7.1
 
 
 @exercise("10-draft", needs="function")
