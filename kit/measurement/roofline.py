@@ -201,6 +201,10 @@ class Peaks(Result):
 
         A loop finds data in a cache if they fit. `near_bytes` of them may move in the cores' own
         caches (unknown rate: they count as no time), fewer than `far_bytes` in the last cache.
+
+        For bytes between the size of the last cache and `far_bytes`, this limit is loose: some of
+        them must come from memory. How long that takes at least is not known, because cores read
+        from memory and from the cache at the same time, so the two times cannot be added.
         """
         if moved_bytes >= self.far_bytes:
             return self.bandwidth_bytes_per_s
