@@ -81,12 +81,14 @@ class Guess:
         ratio = (high / low) ** (1 / 60)
         # Equal factors between values give no hint; nor does the start of the slider.
         self.values = [None, *(low * ratio**i for i in range(61))]
+        place = 0
+        if plausible is not None and is_recording():
+            # The number itself, at the nearest place of the slider.
+            self.whose, place = FOR_READERS, 1 + round(math.log(plausible / low, ratio))
+            self.values[place] = plausible
         texts = ["no guess yet", *(words(value, unit) for value in self.values[1:])]
         controls = [{"label": "your guess", "texts": texts, "box": False}]
-        self.panel = Sliders(question=question, controls=controls, chosen=[0])
-        if plausible is not None and is_recording():
-            self.whose = FOR_READERS
-            self.panel.chosen = [1 + round(math.log(plausible / low, ratio))]
+        self.panel = Sliders(question=question, controls=controls, chosen=[place])
 
     @property
     def value(self) -> float | None:
