@@ -148,8 +148,8 @@ class RunCost(Result):
             f"of {b.batch_size}, {self.latency.conditions}. {h.steps:,} steps, then "
             f"{self.score.mean} {self.score.measure} on {self.score.n:,} test examples: target "
             f"{words(self.target, '%')} {verb}{when}. A step takes {b.time_ratio} the time of a "
-            f"prediction of the same batch, the whole training {self.whole_run_time_ratio} that "
-            f"of one example alone ({self.latency.median}). {energy}"
+            f"prediction of the same batch. The whole training takes {self.whole_run_time_ratio} "
+            f"the time of predicting one example alone ({self.latency.median}). {energy}"
             f"{self.peaks.renewals if self.peaks else ''}"
         )
         header = ("", "the whole training", "one step", "one prediction")
