@@ -148,6 +148,10 @@ def test_a_least_value_is_shown_without_an_upper_end():
     assert claims._shown(Estimate(3.53, 3.53, math.inf, "s")) == "at least 3.53 s"
 
 
+def test_an_unknown_interval_is_told_in_words():
+    assert claims._shown(Estimate(3.53, 0.0, math.inf, "×")) == "3.53 [interval unknown]"
+
+
 @pytest.mark.parametrize("unknown", [math.nan, Estimate(math.nan, math.nan, math.nan)])
 def test_what_is_not_a_number_was_not_measured(unknown):
     card = verdict("01", weights_moved=1.0, loss_ratio=unknown)

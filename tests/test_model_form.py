@@ -234,6 +234,7 @@ def test_the_best_is_the_fastest_within_the_limits(many, limits, name):
         assert caption.startswith("No form is within the limits.")
     elif limits:
         assert caption.startswith(f"Fastest within the limits: {name} ")
+    assert ("Dashed lines: the limits, at most " in caption) == bool(limits)
 
 
 @pytest.mark.parametrize(
@@ -330,6 +331,15 @@ def test_what_a_large_batch_changes_is_the_quotient_of_its_ratios(vision):
     assert (found.value, found.low, found.high) == pytest.approx((4, 2, 8)) and found.unit == "×"
     unknown = form("first", 1.0, 100)
     assert math.isnan(replace(unknown, ratios={}).many_to_one.value)
+
+
+def test_two_forms_are_compared_by_the_quotient_of_their_ratios(vision):
+    runtime, rounded = form("runtime", 0.2, 100), form("rounded", 0.4, 50)
+    found = known(vision, runtime, rounded, ModelForm("lame", absent="it is lame"))
+    told = found.against("rounded", "runtime").text
+    assert told.startswith("'rounded' compared with 'runtime': in batches of 1, slower: 2.00 × its")
+    assert "faster: 0.200 × its time" in found.against("runtime", found.first.name).text
+    assert found.against("lame", "runtime").text == "Nothing to compare: 'lame' is not here."
 
 
 def test_what_a_form_saves_has_the_errors_of_the_time_and_of_the_ratio(vision):

@@ -196,12 +196,12 @@ def test_seeds_are_a_whole_number(work, seeds):
 def test_a_faster_rung_is_what_the_next_is_held_against(pretended):
     begin, loop = pretended
     climbed = begin().then("half", loop(0.005))
-    assert climbed.best.name == "half" and climbed.newest.verdict == "2.00 × faster"
+    assert climbed.best.name == "half" and climbed.newest.verdict == "faster: 0.500 × its time"
     first, best = climbed.rungs[0].seconds, climbed.best.seconds
     assert climbed.gain.value == pytest.approx(first / best) == pytest.approx(2)
     back = climbed.then("as before", loop(0.01)).then("a quarter", loop(0.0025))
     assert [rung.baseline for rung in back.rungs] == ["", "first", "half", "half"]
-    assert back.rungs[2].verdict == "2.00 × slower"
+    assert back.rungs[2].verdict == "slower: 2.00 × its time"
     assert back.gain.value == pytest.approx(4)
     assert "first → half → a quarter" in back.table().caption
 
@@ -267,7 +267,7 @@ def test_an_interval_that_is_unknown_gets_more_rounds(pretended, monkeypatch):
         return replace(found, measurements=shorter)
 
     monkeypatch.setattr(training, "compare", few)
-    assert begin().then("half", loop(0.005)).newest.verdict == "2.00 × faster"
+    assert begin().then("half", loop(0.005)).newest.verdict == "faster: 0.500 × its time"
     assert given == [1.0, 4.0]
 
 
@@ -293,10 +293,10 @@ def test_a_history_from_elsewhere_is_a_rung_with_its_own_interval(work, pretende
         return replace(history, reads=((10, 10 * step_s),) * 30)
 
     rung = first.observed("by a snail", taking(0.2)).newest
-    assert rung.ratio.value == pytest.approx(20) and rung.verdict == "20.0 × slower"
+    assert rung.ratio.value == pytest.approx(20) and rung.verdict == "slower: 20.0 × its time"
     assert rung.step.value == pytest.approx(0.2) and rung.learns_as == "first"
     climbed = first.observed("by a hare", taking(0.001))
-    assert climbed.newest.verdict == "10.0 × faster" and climbed.best == first.best
+    assert climbed.newest.verdict == "faster: 0.100 × its time" and climbed.best == first.best
     assert climbed.then("half", loop(0.005)).newest.baseline == "first"
 
 
@@ -386,7 +386,7 @@ def test_one_seed_gives_no_verdict_unless_only_the_speed_differs():
     assert mine.row()[-1] == "cannot tell: one seed" and mine.to_dict()["ratio"] is None
     alike = rung(steps=(300.0,), learns_as="best", baseline="best")
     alike = replace(alike, ratio=time_ratio(exact, alike, best))
-    assert alike.verdict == "3.33 × faster"
+    assert alike.verdict == "faster: 0.300 × its time"
 
 
 def test_the_seconds_of_the_best_step_matter_only_beside_a_compiler():
@@ -433,8 +433,8 @@ def test_the_first_rung_that_reaches_the_loss_is_what_the_next_is_held_against(f
 @pytest.mark.parametrize(
     ("low", "value", "high", "verdict"),
     [
-        (0.4, 0.5, 0.6, "2.00 × faster"),
-        (1.5, 2.0, 2.5, "2.00 × slower"),
+        (0.4, 0.5, 0.6, "faster: 0.500 × its time"),
+        (1.5, 2.0, 2.5, "slower: 2.00 × its time"),
         (0.9, 0.95, 1.01, "cannot tell"),
         (0.9, 0.95, 0.985, "cannot tell"),  # the floor is 2 %
         (0.97, 0.99, 1.01, "same within 5.00 %"),
@@ -605,7 +605,7 @@ def test_learning_twice_as_fast_is_found_with_the_same_seeds(pretended):
     new = climbed.newest
     assert not new.learns_as and len(set(new.steps_by_seed)) == 5
     assert new.ratio.value == pytest.approx(0.5, rel=0.01)
-    assert new.verdict.endswith("× faster") and new.ratio.high < 0.52
+    assert new.verdict.startswith("faster: ") and new.ratio.high < 0.52
 
 
 def test_another_seed_is_no_verdict(pretended):
@@ -659,7 +659,9 @@ def test_it_is_a_table_a_picture_and_a_record(first):
     assert repr(climbed.newest).startswith("recomputed: not here")
     known = rung(ratio=Estimate(0.5, 0.4, 0.6, "×"), baseline="first", noise_floor=0.02)
     assert "÷ that of 'first': 0.500 × [0.400 to 0.600 ×]." in known.table().details
-    assert known.row()[-1] == "2.00 × faster [0.400 to 0.600 × its time]"
+    assert known.row()[-1] == "faster: 0.500 × its time [0.400 to 0.600]"
+    vague = replace(known, ratio=Estimate(0.5, 0.4, 1.2, "×"))
+    assert vague.row()[-1] == "cannot tell: 0.500 × its time [0.400 to 1.20]"
     assert "Steps to the loss, by seed: 100, 100, 100." in known.table().caption
     table = climbed.table()
     assert [row[0] for row in table.rows] == ["where it begins", "recomputed"]

@@ -276,5 +276,7 @@ def _shown(value: float | Estimate | None) -> str:
         unit = " s" if value.unit == "s" else ""  # the rules are in seconds, or without a unit
         if value.low == value.value and math.isinf(value.high):
             return f"at least {digits(value.low)}{unit}"
+        if value.interval == "unknown":
+            return f"{digits(value.value)}{unit} [interval unknown]"
         return f"{digits(value.value)}{unit} [{digits(value.low)}, {digits(value.high)}]"
     return digits(value)

@@ -106,9 +106,9 @@ class GuessedOrder(Result):
 
 
 def _off(place: int, low: int, high: int) -> str:
-    """How far a guessed place is from the right ones, in words."""
+    """How far a guessed place is from those that the intervals allow, in words."""
     if low <= place <= high:
-        return "right"
+        return "right" if low == high else "possible"
     return f"{low - place} too high" if place < low else f"{place - high} too low"
 
 

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from kit.core.checks import is_whole
 from kit.core.errors import BadValue, NotInstalled, NotSupported
-from kit.core.statistics import Estimate, product
+from kit.core.statistics import Estimate, product, quotient
 from kit.core.units import words
 from kit.costs.counting import count
 from kit.data.arguments import check_pair
@@ -29,8 +29,9 @@ from kit.inference import device_of, judge, predict
 from kit.ladders.ladder import SAME_TIME, Ladder, simultaneous
 from kit.ladders.model_form import UNKNOWN_RATIO, ModelForm, rows_of
 from kit.measurement import Peaks, compare, measure
+from kit.measurement.comparison import decide
 from kit.models.custom import output_tensor, short_name
-from kit.plots import Picture, multiples, pareto_front
+from kit.plots import Note, Picture, multiples, pareto_front
 from kit.techniques import Technique, inference_copy, keep_zeros, size_on_disk
 from kit.training import train
 from kit.workloads import Workload
@@ -184,6 +185,19 @@ class InferenceLadder(Ladder[ModelForm]):
         varied, device = ("answer", "dtype"), device_of(self.model)
         return compare(calls, varied=varied, budget_s=self.budget_s, device=device).ratio()
 
+    def against(self, name: str, to: str) -> Note:
+        """Whether one form is faster than another, for each batch size: their ratios' quotient."""
+        if absent := [each for each in (name, to) if self[each].absent]:
+            return Note(f"Nothing to compare: {absent[0]!r} is not here.")
+        told, mine, other = [], self[name], self[to]
+        for n in self.batch_sizes:
+            # The first form has no ratios: it is what the others are compared with.
+            ratio = quotient(mine.ratios.get(n, SAME_TIME), other.ratios.get(n, SAME_TIME))
+            pace = decide(ratio, max(mine.noise.get(n, 0.0), other.noise.get(n, 0.0)))
+            shown = f"{words(ratio.value, '×')} its time [{ratio.with_unit('').interval}]"
+            told.append(f"in batches of {n:,}, {pace}: {shown}")
+        return Note(f"{name!r} compared with {to!r}: {'; '.join(told)}.")
+
     def saved(self, name: str, batch_size: int) -> Estimate:
         """Seconds that a form saves of a call of the first form; below 0: it takes longer.
 
@@ -313,7 +327,7 @@ class InferenceLadder(Ladder[ModelForm]):
         return multiples(
             [form.name for form in self.present],
             dict(zip(labels, zip(columns, ("s", "B", "points"), strict=True), strict=True)),
-            caption=self._plot_caption(n, front, limited, chosen),
+            caption=self._plot_caption(n, front, chosen, max_bytes, max_score_loss),
             hollow=[f.name for f in self.present if f.name not in (*front, *undecided)],
             half=undecided,
             limits={labels[1]: max_bytes, labels[2]: max_score_loss},
@@ -327,7 +341,12 @@ class InferenceLadder(Ladder[ModelForm]):
         return time, Estimate(size, size, size), form.lost or Estimate(0.0, 0.0, 0.0)
 
     def _plot_caption(
-        self, n: int, front: list[str], limited: bool, chosen: ModelForm | None
+        self,
+        n: int,
+        front: list[str],
+        chosen: ModelForm | None,
+        max_bytes: float | None,
+        max_score_loss: float | None,
     ) -> str:
         def of(name: str) -> str:
             form = self[name]
@@ -336,7 +355,10 @@ class InferenceLadder(Ladder[ModelForm]):
         caption = f"No form beats those that are filled: {'; '.join(map(of, front))}."
         if tied := self.undecided(n):
             caption = caption[:-1] + f". Half filled, because noise decides: {', '.join(tied)}."
-        if limited and chosen is None:
+        given = ((max_bytes, "B"), (max_score_loss, "points"))
+        if limits := [words(most, unit) for most, unit in given if most is not None]:
+            caption += f" Dashed lines: the limits, at most {' and '.join(limits)}."
+        if limits and chosen is None:
             return f"No form is within the limits. {caption}"
         if chosen:
             caption = f"Fastest within the limits: {of(chosen.name)}. {caption}"

@@ -83,7 +83,7 @@ class TrainingRung(Rung):
 
     @property
     def verdict(self) -> str:
-        """*faster* or *slower* with a factor, *same within …*, *cannot tell*, or why there is none.
+        """*faster* or *slower* with a ratio, *same within …*, *cannot tell*, or why there is none.
 
         The interval holds the noise of the step's time, and the differences between seeds.
         """
@@ -101,8 +101,8 @@ class TrainingRung(Rung):
         if self.ratio.low == 0 and len(self.steps_by_seed) < 2:
             return "cannot tell: one seed"
         return {
-            "faster": f"{words(1 / self.ratio.value, '×')} faster",
-            "slower": f"{words(self.ratio.value, '×')} slower",
+            "faster": f"faster: {words(self.ratio.value, '×')} its time",
+            "slower": f"slower: {words(self.ratio.value, '×')} its time",
             "same": f"same within {words(max(SAME, self.noise_floor), '%')}",
         }.get(self.decision, "cannot tell")
 
@@ -111,8 +111,7 @@ class TrainingRung(Rung):
 
     def table(self) -> Table:
         """The rung's row, and what it was compared with."""
-        each = ", ".join("—" if s is None else f"{s:,.0f}" for s in self.steps_by_seed) or "—"
-        caption = f"Steps to the loss, by seed: {each}."
+        caption = f"Steps to the loss, by seed: {self.each}."
         if self.learns_as:
             caption = f"Same losses as {self.learns_as!r}, so the steps were copied from there."
         details = ""
@@ -127,17 +126,26 @@ class TrainingRung(Rung):
             details += f" It reaches {words(self.share, '%')} of this machine's best matmul rate."
         return Table(HEADER, [self.row()], caption, details.strip())
 
+    @property
+    def each(self) -> str:
+        """The steps to the loss of each seed, in words."""
+        return ", ".join(map(_steps, self.steps_by_seed)) or "—"
+
     def row(self) -> tuple[str, ...]:
         """The rung's cells in the ladder's table."""
         wait = f", {words(self.compile_s, 's')} to compile" if self.compile_s else ""
-        interval = f" [{self.sure_ratio.interval} its time]" if self.sure_ratio else ""
+        against = self.verdict
+        if ratio := self.sure_ratio:  # always the same unit: the best rung's time is 1
+            known = self.decision in ("faster", "slower")
+            against += "" if known else f": {words(ratio.value, '×')} its time"
+            against += f" [{ratio.with_unit('').interval}]"
         return (
             self.name,
             words(self.step.value, "s"),
             _steps(self.exact_steps) + (" (copied)" if self.learns_as else ""),
             f"{words(self.seconds, 's')}{wait}",
             words(self.peak_bytes, "B"),
-            f"{self.verdict}{interval}",
+            against,
         )
 
     @property

@@ -298,11 +298,13 @@ class TrainingLadder(Ladder[TrainingRung]):
             f"{trained}, the same for all. Intervals: step time and seeds together, 95 % for all "
             f"rungs at once."
         )
-        if shared := [rung.name for rung in self.rungs if rung.learns_as]:
+        if shared := [r.name for r in self.rungs if r.learns_as and not r.external]:
             caption += (
-                f" Only the speed differs, not what is learnt, so the steps were copied from an "
-                f"earlier rung: {', '.join(shared)}."
+                f" The first {FIRST_LOSSES} losses are an earlier rung's, but for rounding, so the "
+                f"steps were copied from there: {', '.join(shared)}."
             )
+        if counted := [r for r in self.rungs if r.steps_by_seed and not r.learns_as]:
+            caption += f" Steps by seed: {'; '.join(f'{r.name} {r.each}' for r in counted)}."
         if known := [f"{rung.name} {words(rung.share, '%')}" for rung in self.rungs if rung.share]:
             caption += f" Of this machine's best matmul rate: {', '.join(known)}."
         if any(rung.compile_s for rung in self.rungs):
