@@ -189,14 +189,14 @@ class InferenceLadder(Ladder[ModelForm]):
         """Whether one form is faster than another, for each batch size: their ratios' quotient."""
         if absent := [each for each in (name, to) if self[each].absent]:
             return Note(f"Nothing to compare: {absent[0]!r} is not here.")
-        told, mine, other = [], self[name], self[to]
+        paces, mine, other = [], self[name], self[to]
         for n in self.batch_sizes:
             # The first form has no ratios: it is what the others are compared with.
             ratio = quotient(mine.ratios.get(n, SAME_TIME), other.ratios.get(n, SAME_TIME))
             pace = decide(ratio, max(mine.noise.get(n, 0.0), other.noise.get(n, 0.0)))
             shown = f"{words(ratio.value, '×')} its time [{ratio.with_unit('').interval}]"
-            told.append(f"in batches of {n:,}, {pace}: {shown}")
-        return Note(f"{name!r} compared with {to!r}: {'; '.join(told)}.")
+            paces.append(f"in batches of {n:,}, {pace}: {shown}")
+        return Note(f"{name!r} compared with {to!r}: {'; '.join(paces)}.")
 
     def saved(self, name: str, batch_size: int) -> Estimate:
         """Seconds that a form saves of a call of the first form; below 0: it takes longer.
