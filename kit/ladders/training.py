@@ -51,7 +51,7 @@ RATE_SEEDS = (
 )
 SEEDS = 5  # trainings per rung: with 3, Student's interval would be more than twice as wide
 MORE = 4  # times the budget for a step whose interval would be unknown …
-ROUNDS = 16  # … or as long as so many rounds take, if that is longer
+ROUNDS = 16  # … or as long as this many rounds take, if that is longer
 UNKNOWN = Estimate(float("nan"), float("nan"), float("nan"), "s")
 
 

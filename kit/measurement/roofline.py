@@ -303,12 +303,12 @@ class Peaks(Result):
         # x is the intensity (FLOPs per byte), y the rate (FLOP/s).
         placed = {name: (flops / moved, flops / s) for name, (flops, moved, s) in given.items()}
         near = {name for name, (_, moved, _) in given.items() if moved <= self.near_bytes}
-        told = [
+        reached = "; ".join(
             f"{name} reaches {words(shares[name], '%')} of what the "
             f"{self._lowest(*given[name][:2], dtype)} allows"
             for name in placed
-        ]
-        caption = f"Roofline of {self.device}. {'; '.join(told)}".removesuffix(". ") + "."
+        )
+        caption = f"Roofline of {self.device}. {reached}." if placed else f"Roofline of {self!r}."
         if near:
             caption += (
                 f" Hollow: at most {words(self.near_bytes, 'B')}, which may move in the cores' own "
