@@ -38,7 +38,7 @@ from kit.ladders.ladder import COMPARISONS, SAME_TIME, Ladder
 from kit.ladders.rung_result import HEADER, TrainingRung, mean_steps, time_ratio
 from kit.ladders.training_setup import Loop, Make, Setup
 from kit.measurement import Call, Comparison, Peaks, compare, measure
-from kit.measurement.comparison import LAYOUT_NOISE
+from kit.measurement.comparison import LAYOUT_NOISE, TURNS
 from kit.measurement.memory import peak_bytes
 from kit.models.custom import short_name
 from kit.plots import Picture, bars
@@ -254,7 +254,7 @@ class TrainingLadder(Ladder[TrainingRung]):
         given: dict[str, Any] = {"varied": "work", "device": self.device}
         timed = compare(calls, budget_s=self.budget_s, **given)
         if timed.ratio().low <= 0:  # too few rounds, or they resemble each other: more tell more
-            rounds_s = ROUNDS * sum(2 * each.median_s for each in timed.measurements.values())
+            rounds_s = ROUNDS * sum(TURNS * each.median_s for each in timed.measurements.values())
             timed = compare(calls, budget_s=max(MORE * self.budget_s, rounds_s), **given)
         return product(best.step, timed.ratio(), "s"), timed
 

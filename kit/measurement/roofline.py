@@ -215,15 +215,19 @@ class Peaks(Result):
     def bound_s(self, flops: float, moved_bytes: float, dtype: str = "float32") -> float:
         """The least seconds that this machine needs for the work, repeated in a loop."""
         # Both limits hold at once, so the later one decides; perfect overlap is assumed.
-        peaks = self.newest
-        return max(flops / peaks._peak(dtype), moved_bytes / peaks.bandwidth_for(moved_bytes))
+        return max(self._least_s(flops, moved_bytes, dtype))
 
     def _lowest(self, flops: float, moved_bytes: float, dtype: str) -> str:
         """Which limit decides `bound_s`."""
-        peaks = self.newest
-        if flops / peaks._peak(dtype) >= moved_bytes / peaks.bandwidth_for(moved_bytes):
+        computing_s, moving_s = self._least_s(flops, moved_bytes, dtype)
+        if computing_s >= moving_s:
             return "processor"
         return MEMORY if moved_bytes >= self.far_bytes else CACHE
+
+    def _least_s(self, flops: float, moved_bytes: float, dtype: str) -> tuple[float, float]:
+        """The least seconds for computing, and for moving the bytes."""
+        peaks = self.newest
+        return flops / peaks._peak(dtype), moved_bytes / peaks.bandwidth_for(moved_bytes)
 
     def _rate(self, limit: str) -> float:
         if limit not in (MEMORY, CACHE):

@@ -23,7 +23,7 @@ from kit.measurement.conditions import Observer, compile_time
 from kit.measurement.memory import peak_bytes
 from kit.measurement.roofline import Peaks, impossible
 from kit.measurement.stopwatch import Call, Stopwatch, check_call, labelled, no_collection, warm_up
-from kit.measurement.timing import Measurement
+from kit.measurement.timing import Measurement, split_doubts
 from kit.plots import Picture, Table, lines, with_doubts
 
 Work = tuple[float, float]  # FLOPs, bytes that must move
@@ -154,10 +154,8 @@ class Sweep(Result):
     def _doubts(self) -> list[str]:
         """The doubts that all values share, then the first of the others of each value."""
         # A busy machine disturbs all values: said once per value, it would hide the special ones.
-        doubts = {f"{self.varied} {value}": m.doubts for value, m in self.measurements.items()}
-        shared = [d for d in next(iter(doubts.values())) if all(d in o for o in doubts.values())]
-        own = {at: [d for d in each if d not in shared] for at, each in doubts.items()}
-        return shared + [f"{at}: {each[0]}" for at, each in own.items() if each]
+        shared, own = split_doubts(self.measurements)
+        return shared + [f"{self.varied} {at}: {each[0]}" for at, each in own.items() if each]
 
     def to_dict(self) -> dict[str, Any]:
         """The raw measurements and the limits."""
@@ -311,9 +309,8 @@ def sweep(
             # The table says which bytes are impossible: they may come from a faster cache.
             with suppress(BadValue):
                 peaks.memory_share(moved, seconds)
-    bounds_s = _bounds_s(
-        needed, peaks, dtype
-    )  # again, because a call that was faster than the peaks may renew them
+    # Again, because a call that was faster than the peaks may have renewed them.
+    bounds_s = _bounds_s(needed, peaks, dtype)
     # Back to the order in which the values were given.
     there = [value for value in tried if value in measured]
     return Sweep(

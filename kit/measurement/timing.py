@@ -251,10 +251,17 @@ def measurements_table(measured: list[Measurement]) -> Table:
 
 def all_doubts(measurements: Mapping[str, Measurement]) -> list[str]:
     """The doubts that all measurements share, each once, then the others with their names."""
+    shared, own = split_doubts(measurements)
+    return shared + [f"{name}: {doubt}" for name, each in own.items() for doubt in each]
+
+
+def split_doubts(
+    measurements: Mapping[Any, Measurement],
+) -> tuple[list[str], dict[Any, list[str]]]:
+    """The doubts that all measurements share, and by name the others of each."""
     doubts = {name: m.doubts for name, m in measurements.items()}
     shared = [d for d in next(iter(doubts.values())) if all(d in own for own in doubts.values())]
-    own = [f"{name}: {d}" for name, each in doubts.items() for d in each if d not in shared]
-    return [*shared, *own]
+    return shared, {name: [d for d in each if d not in shared] for name, each in doubts.items()}
 
 
 def measure(

@@ -94,16 +94,14 @@ class Workload:
             if not isinstance(part, Tensor):
                 kind = type(part).__name__
                 raise BadValue(f"given {what} as {kind}; needs a tensor: torch.as_tensor(…).")
-        data = replace(self.data, splits={**self.data.splits, split: examples})
-        return replace(self, load=lambda: data)
+        return self._with_splits({**self.data.splits, split: examples})
 
     def with_inputs(self, change: Callable[[Tensor], Tensor]) -> Workload:
         """The same workload with the inputs of all splits changed by a function."""
         splits = {
             n: Split(change(part.inputs), part.targets) for n, part in self.data.splits.items()
         }
-        data = replace(self.data, splits=splits)
-        return replace(self, load=lambda: data)
+        return self._with_splits(splits)
 
     def with_sizes(self, **sizes: int) -> Workload:
         """The same examples in their stored order, cut again into splits of these sizes.
@@ -116,7 +114,10 @@ class Workload:
         inputs, targets = map(torch.cat, zip(*self.data.splits.values(), strict=True))
         if sum(sizes.values()) != len(inputs):
             raise BadValue(f"given {sizes}; needs sizes that add up to {len(inputs):,} examples.")
-        data = replace(self.data, splits=cut(inputs, targets, sizes))
+        return self._with_splits(cut(inputs, targets, sizes))
+
+    def _with_splits(self, splits: Mapping[str, Split]) -> Workload:
+        data = replace(self.data, splits=splits)
         return replace(self, load=lambda: data)
 
     def unlabelled(self) -> Workload:
