@@ -105,7 +105,8 @@ def test_what_learns_the_same_is_not_trained_again(work, first, monkeypatch):
     assert rung.steps_by_seed == first.rungs[0].steps_by_seed and rung.baseline == "where it begins"
     assert rung.learns_as == "where it begins"
     assert rung.row()[2].endswith("(copied)") and "were copied" in rung.table().caption
-    assert "copied from there: in parts" in replace(first, rungs=(*first.rungs, rung)).table().details
+    ladder = replace(first, rungs=(*first.rungs, rung))
+    assert "copied from there: in parts" in ladder.table().details
 
 
 @pytest.mark.parametrize(
