@@ -11,9 +11,11 @@ from dataclasses import dataclass, replace
 import pytest
 
 if "PYTEST_XDIST_WORKER" in os.environ:
-    # Several workers share the cores: what their tests start gets a thread each, too.
+    # Several workers share the cores: what their tests start gets a thread each, too, and
+    # threads that wait for each other sleep instead of spinning on a core that another needs.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    os.environ.setdefault("GOMP_SPINCOUNT", "0")
 
 # What runs notebooks, processes, compilers or browsers, or trains for long: `make quick` leaves
 # these files out, and whatever is marked `alone`.
