@@ -294,9 +294,9 @@ class TrainingLadder(Ladder[TrainingRung]):
         trained = f"{self.seeds} seeds" if self.seeds > 1 else "one seed"
         caption = (
             f"{self.model} on {self.workload.name!r}, on {self.device}. Each rung is the best "
-            f"before it with one change. It is timed in turns with that one, and trained with "
-            f"{trained}, the same for all. Intervals: step time and seeds together, 95 % for all "
-            f"rungs at once."
+            f"before it with the change that its name says. It is timed in turns with that one. "
+            f"Unless its steps are copied, it is trained with {trained}, the same for all. "
+            f"Intervals: step time and seeds together, 95 % for all rungs at once."
         )
         if shared := [r.name for r in self.rungs if r.learns_as and not r.external]:
             caption += (
