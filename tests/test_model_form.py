@@ -365,7 +365,7 @@ def test_a_form_that_may_be_slower_saves_nothing_that_is_known(vision):
 def test_several_batch_sizes_have_a_column_each(ladder):
     table = ladder.table()
     assert list(table.header)[1:3] == ["time for 1", "time for 4"] and len(table.header) == 6
-    assert table.rows[1][1].endswith(" ×") and ", " in table.rows[1][1]
+    assert table.rows[1][1].endswith(" × as fast") and ", " in table.rows[1][1]
 
 
 def test_two_forms_are_timed_in_turns_with_each_other(ladder):

@@ -12,7 +12,7 @@ from kit.experiments.execution import lessons
 
 STATED = r"Reading (\d+) min \((\d+) with the code\)"
 
-WORDS_A_MINUTE = 180
+WORDS_A_MINUTE = 150
 PICTURE_S, TABLE_S, CODE_LINE_S, GUESS_S = 20, 20, 10, 30
 
 
@@ -53,9 +53,9 @@ def test_the_stated_minutes_are_true(path):
 
 def test_each_kind_of_content_takes_its_time():
     new = nbformat.v4
-    text = new.new_markdown_cell("word " * 180 + "<!-- construction -->")
+    text = new.new_markdown_cell("word " * 150 + "<!-- construction -->")
     code = new.new_code_cell("\n".join("x = 1" for _ in range(6)))
-    table = {"text/html": "<table></table><details>" + "word " * 180 + "</details>"}
+    table = {"text/html": "<table></table><details>" + "word " * 150 + "</details>"}
     code.outputs = [new.new_output("display_data", table)]
     assert minutes(new.new_notebook(cells=[text])) == (1, 1)
     assert minutes(new.new_notebook(cells=[code])) == pytest.approx((1 / 3, 4 / 3))

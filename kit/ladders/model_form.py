@@ -184,7 +184,7 @@ def _row(form: ModelForm, first: ModelForm | None, sizes: list[int], columns: in
         faster = form.speedup(n)
         gain = words(faster.value) if faster else "1"
         time = words(form.times[n].value, "s")
-        cells += [time, gain] if len(sizes) == 1 else [f"{time}, {gain} ×"]
+        cells += [time, gain] if len(sizes) == 1 else [f"{time}, {gain} × as fast"]
     cells += [words(form.bytes, "B")]
     if form.score:
         lost = form.lost and f"{words(form.lost.value, 'points')} [{form.lost.interval}]"
