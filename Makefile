@@ -6,7 +6,7 @@ TESTED := lab edge openvino executorch speech cluster test
 # Most tests run two at a time. Tests that measure time run alone, afterwards.
 TWO_AT_A_TIME := -n 2 --dist worksteal
 
-.PHONY: help lab test quick style wheel lowest course record doctor lock clean
+.PHONY: help lab test quick lint style wheel lowest course record doctor lock clean
 help:     ## show these lines
 	@sed -n 's/^\([a-z]*\):.*## /make \1\t/p' Makefile | expand -t 14
 
@@ -15,7 +15,7 @@ lab:      ## make the environment and open the lessons in JupyterLab
 
 test:     ## make the environment and run every check: style, types, all tests
 	@$(INSTALL) $(TESTED)
-	@$(MAKE) --no-print-directory style
+	@$(MAKE) --no-print-directory lint
 	$(BIN)/python -m pytest $(TWO_AT_A_TIME) -m "not alone"
 	$(BIN)/python -m pytest -m alone
 
@@ -24,9 +24,11 @@ quick:    ## check style, types and the fast tests, while you work
 	@$(MAKE) --no-print-directory style
 	$(BIN)/python -m pytest -q $(TWO_AT_A_TIME) -m "not slow"
 
-style:    ## check style, layout and types with what is installed
+lint:     ## check style and layout with what is installed
 	$(BIN)/python -m ruff check .
 	$(BIN)/python -m ruff format --check .
+
+style: lint    ## check style, layout and types with what is installed
 	$(BIN)/python -m mypy
 
 wheel:    ## build the package into dist/ and test it in an empty environment

@@ -28,7 +28,7 @@ SLOW = {
     *("loadgen", "hostile_checkpoints", "exercises", "roofline", "gpu_training", "binder"),
     *("readme", "resuming", "recommendation", "time_to_loss", "wheel"),
     *("statistics", "devices", "forecast", "control", "batching", "downloads", "fraud"),
-    *("run_cost", "checkpoints", "checkpoints_of_modules"),
+    *("run_cost", "checkpoints", "checkpoints_of_modules", "types"),
 }
 
 

@@ -313,17 +313,10 @@ def test_a_cell_that_python_cannot_read_is_the_kernels_to_refuse():
 
 # --- Lessons -------------------------------------------------------------------------------------
 
-# Lessons whose sentences are still without marks. Take yours out when you have rewritten it.
-NOT_YET: set[str] = set()
-
-
 @pytest.mark.parametrize("path", lessons(), ids=lambda path: path.name[:2])
 def test_each_sentence_of_a_lesson_is_vouched_for(path):
     found = unmarked_sentences(nbformat.read(path, as_version=4))
-    if path.name[:2] in NOT_YET:
-        assert found, f"take {path.name[:2]} out of NOT_YET: all its sentences have their marks"
-    else:
-        assert not found, "\n".join(["", *found])
+    assert not found, "\n".join(["", *found])
 
 
 def test_the_template_keeps_to_its_own_rules():

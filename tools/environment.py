@@ -157,8 +157,9 @@ def uv_settings():
 
 
 def pip(python, *arguments):
-    """Run `pip install` under the lock."""
-    command = [str(python), "-m", "pip", "install", "--constraint", str(LOCK), *arguments]
+    """Run `pip install` under the lock; Python compiles each file when it is first imported."""
+    command = [str(python), "-m", "pip", "install", "--no-compile"]
+    command += ["--constraint", str(LOCK), *arguments]
     if subprocess.call(command) != 0:
         raise Problem(
             f"pip failed (its messages are above): {' '.join(command)}\n"
