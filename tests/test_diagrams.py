@@ -63,6 +63,7 @@ def test_a_diagram_belongs_to_a_lesson(path):
     assert f"pictures/{path.name}" in [file for _, file in shown_in(lesson)]
 
 
+@pytest.mark.slow
 @each_lesson
 def test_a_lesson_shows_diagrams_with_alt_text_and_its_page_contains_them(path, tmp_path):
     shown = shown_in(path)

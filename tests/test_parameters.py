@@ -109,6 +109,7 @@ def test_a_line_that_is_no_plain_value_is_refused(tmp_path, line):
         declared(asking(tmp_path / "a.ipynb", line))
 
 
+@pytest.mark.slow
 def test_papermill_shows_the_same_lines(asked):
     command = [sys.executable, "-m", "papermill", "--help-notebook", str(asked)]
     told = subprocess.run(command, capture_output=True, text=True, check=True).stdout

@@ -323,6 +323,7 @@ def test_the_template_keeps_to_its_own_rules():
     assert not unmarked_sentences(nbformat.read(NOTEBOOKS / "_template.ipynb", as_version=4))
 
 
+@pytest.mark.slow
 def test_only_a_lesson_whose_sentences_are_marked_is_recorded(tmp_path):
     cells = [nbformat.v4.new_markdown_cell("A is larger."), *code("1 + 1")]
     for name in ("00-a.ipynb", "an-experiment.ipynb"):

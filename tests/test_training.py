@@ -644,6 +644,7 @@ print(torch_steps - history.steps)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT for one process")
 def test_ctrl_c_ends_a_real_training_with_its_history():
     child = subprocess.Popen(

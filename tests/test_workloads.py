@@ -101,6 +101,7 @@ def test_its_data_are_the_same_every_time_and_draw_nothing_from_the_generators_o
         assert all(map(torch.equal, split, again[name]))
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_a_default_training_reaches_the_target(work):
     """From a cold start, on examples that it was not trained on."""
