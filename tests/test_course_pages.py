@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from pathlib import Path
 
 import nbformat
@@ -25,6 +26,8 @@ ATTACK = (
     '<style>body { display: none }</style><base href="http://192.0.2.1/">'
     '<p style="position:fixed;inset:0;background:url(http://192.0.2.1/)">over all</p>'
 )
+
+STYLE = re.compile(r' style="([^"]*)"')
 
 
 def attack(path: Path) -> Path:
@@ -156,3 +159,27 @@ def test_what_the_kit_shows_passes_unchanged():
         for part in ("<table", "<th ", "9 ms", "<img", "<svg", "<polyline", "aria-label=", "alt="):
             assert (part in cleaned) == (part in shown), part
         assert "text-align" in cleaned or "<table" not in shown
+
+
+def test_links_lead_to_pages_that_are_there(tmp_path):
+    first = tmp_path / lessons()[0].name
+    first.write_bytes(lessons()[0].read_bytes())
+    alone = _write_page(first).read_text()
+    assert ".ipynb" not in alone
+    beside = _write_page(first, beside=[lessons()[1].name]).read_text()
+    assert f'href="{lessons()[1].stem}.html"' in beside and ".ipynb" not in beside
+
+
+def test_what_a_panel_shows_without_scripts_keeps_its_form():
+    """All styles of the stored outputs may stay, so bars have their length and columns stand."""
+    notebooks = [*lessons(), *lessons()[0].parent.glob("experiments/*.ipynb")]
+    styled = 0
+    for path in notebooks:
+        for cell in nbformat.read(path, as_version=4).cells:
+            for output in cell.get("outputs", []):
+                shown = output.get("data", {}).get("text/html", "")
+                names = [set(re.findall(r"([a-z-]+):", style)) for style in STYLE.findall(shown)]
+                kept = [set(re.findall(r"([a-z-]+):", s)) for s in STYLE.findall(_cleaned(shown))]
+                assert names == kept, path.name
+                styled += len(names)
+    assert styled > 100

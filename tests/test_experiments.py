@@ -341,5 +341,5 @@ def test_a_folder_is_found_from_here_or_from_the_root(tmp_path, monkeypatch):
     assert experiment_folder("mine").samefile(tmp_path / "mine")
     assert experiment_folder("notebooks").samefile(NOTEBOOKS)
     assert experiment_folder("recorded") == RECORDED_RUNS / "eight"
-    with pytest.raises(BadValue, match=r"folder='gone': no such folder .*Make one with kit sweep"):
+    with pytest.raises(BadValue, match=r"folder='gone': no such folder .* kit sweep makes one"):
         experiment_folder("gone")

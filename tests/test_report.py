@@ -75,7 +75,7 @@ def test_a_verdict_that_is_none_and_a_claim_that_is_none_decide_nothing(tmp_path
 
 
 def test_verdicts_of_several_notebooks_stand_side_by_side(runs):
-    assert rows(runs)["01"] == "holds here (2 ×); does not hold here (1 ×)"
+    assert rows(runs)["01"] == "holds here (in 2 runs); does not hold here (in 1 run)"
     assert rows(runs)["02"] == "cannot tell"
 
 

@@ -313,6 +313,7 @@ def test_a_cell_that_python_cannot_read_is_the_kernels_to_refuse():
 
 # --- Lessons -------------------------------------------------------------------------------------
 
+
 @pytest.mark.parametrize("path", lessons(), ids=lambda path: path.name[:2])
 def test_each_sentence_of_a_lesson_is_vouched_for(path):
     found = unmarked_sentences(nbformat.read(path, as_version=4))

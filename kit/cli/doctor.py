@@ -15,7 +15,7 @@ from kit.cli.main import show
 from kit.core.units import words
 
 DISTRIBUTION = "train-infer-kit"
-EXTRAS = ("edge", "openvino", "executorch", "cluster", "test")
+EXTRAS = ("edge", "openvino", "executorch", "speech", "cluster", "test")
 LESSON_BYTES = 1.5 * 2**30  # the memory of a lesson; JupyterLab's comes on top
 LAB_BYTES = 0.5e9
 AGAIN = "install the kit again (in a checkout: make lab)"
@@ -138,8 +138,9 @@ def _lessons() -> Finding:
 
 def _extras() -> Finding:
     missing = [extra for extra in EXTRAS if _missing_of(extra)]
+    install = f"{sys.executable} -m pip install"
     installed = [extra for extra in EXTRAS if extra not in missing]
-    todo = f"to add them: pip install -c constraints.txt -e '.[{','.join(missing)}]'"
+    todo = f"to add them: {install} -c constraints.txt -e '.[{','.join(missing)}]'"
     found = f"installed: {', '.join(installed) or 'none'}; missing: {', '.join(missing) or 'none'}"
     return Finding("extras", found, not missing, todo if missing else "")
 

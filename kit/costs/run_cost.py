@@ -114,10 +114,12 @@ class RunCost(Result):
 
     def __repr__(self) -> str:
         h, verb = self.history, "reached" if self.reached else "missed"
+        target = f"target {words(self.target, '%')}: {verb}"
         return (
             f"{h.workload}: trained in {words(h.train_s, 's')} to {self.score.mean} "
-            f"{self.score.measure} ({verb} {words(self.target, '%')}); one prediction takes "
-            f"{self.latency.median}; a step takes {self.step_cost.time_ratio} a prediction's time"
+            f"{self.score.measure} ({target}); one prediction takes "
+            f"{self.latency.median}; a step takes {self.step_cost.time_ratio} the time of a "
+            f"prediction of the same batch"
         )
 
     def table(self) -> Table:

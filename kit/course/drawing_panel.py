@@ -161,8 +161,8 @@ def _bar_html(digit: int, share: float, best: bool) -> str:
     return (
         f'<div style="display:flex;align-items:center;height:20px;font-weight:{weight}">'
         f'<div style="width:16px">{digit}</div>'
-        f'<div style="width:112px;height:12px;background:{TRACK}">'
-        f'<div style="width:{100 * share:.1f}%;height:12px;background:{colour}"></div></div>'
+        f'<div style="width:112px;height:12px;background-color:{TRACK}">'
+        f'<div style="width:{100 * share:.1f}%;height:12px;background-color:{colour}"></div></div>'
         f'<div style="width:56px;text-align:right;white-space:nowrap">{percent(share)}</div></div>'
     )
 

@@ -34,8 +34,9 @@ ATTRIBUTES = (
     "cx cy d fill points r stroke stroke-width text-anchor transform viewbox x x1 x2 y y1 y2"
 )
 STYLES = (
-    "background-color border-left color font-size font-variant-numeric font-weight margin "
-    "max-width opacity padding padding-left text-align white-space width"
+    "align-items background-color border border-left color display flex-wrap font-size "
+    "font-variant-numeric font-weight gap height image-rendering line-height margin max-width "
+    "opacity padding padding-left text-align white-space width"
 )
 
 
@@ -75,16 +76,23 @@ def course(
             error, output = str(failure), output.with_suffix(".failed.ipynb")
         seconds = time.perf_counter() - started
         shown = output.exists()  # a dead kernel may leave no file
-        page = _write_page(output, pictures=notebook.parent / PICTURES) if shown else None
+        options = {"pictures": notebook.parent / PICTURES, "beside": [each.name for each in chosen]}
+        page = _write_page(output, **options) if shown else None
         pages.append(Page(notebook.name[:2], _title(notebook), seconds, page, error))
     write_text(folder / "index.html", _index(pages, folder))
     return pages
 
 
 def _write_page(
-    notebook: Path, index: str = "index.html", pictures: Path = NOTEBOOKS / PICTURES
+    notebook: Path,
+    index: str = "index.html",
+    pictures: Path = NOTEBOOKS / PICTURES,
+    beside: Sequence[str] = (),
 ) -> Path:
-    """Write an executed notebook as one HTML file, which needs no network and runs no script."""
+    """Write an executed notebook as one HTML file, which needs no network and runs no script.
+
+    Links to notebooks that have a page `beside` it lead there; others become text.
+    """
     import nbformat
     from nbconvert import HTMLExporter
 
@@ -100,6 +108,7 @@ def _write_page(
     executed = nbformat.read(notebook, as_version=4)
     strip_widgets(executed)  # the page has no scripts: it shows their pictures
     _add_glossary(executed)
+    _link_pages(executed, beside)
     executed.metadata["title"] = _title(notebook)
     body, _ = exporter.from_notebook_node(executed, resources=values)
     return write_text(notebook.with_suffix(".html"), _accessible(body))
@@ -145,6 +154,18 @@ def _add_glossary(notebook: Any) -> None:
     if entries:
         source = "\n\n".join(["## Glossary", *entries])
         notebook.cells.append(nbformat.v4.new_markdown_cell(source))
+
+
+def _link_pages(notebook: Any, beside: Sequence[str]) -> None:
+    """Let links to notebooks lead to their pages, if these are there."""
+
+    def linked(match: re.Match[str]) -> str:
+        text, name = match.groups()
+        return f"[{text}]({name.removesuffix('.ipynb')}.html)" if name in beside else text
+
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            cell.source = re.sub(r"\[([^]]*)\]\(([\w/-]+\.ipynb)\)", linked, cell.source)
 
 
 def _cleaned(markup: object) -> str:

@@ -146,7 +146,8 @@ def experiment_folder(folder: str, recorded: str = "eight") -> Path:
         if path.is_dir():
             return path
     where = os.environ.get(COMMAND_FOLDER, os.getcwd())
-    raise BadValue(f"folder={folder!r}: no such folder in {where}. Make one with kit sweep.")
+    advice = "Give one that contains executed notebooks; kit sweep makes one"
+    raise BadValue(f"folder={folder!r}: no such folder in {where}. {advice}.")
 
 
 def record_runs(folder: Path, target: Path) -> list[Path]:

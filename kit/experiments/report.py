@@ -156,7 +156,7 @@ def _verdicts(given: Counter[str]) -> str:
     """The verdicts on one claim; if they differ, each with its count."""
     if len(given) == 1:
         return next(iter(given))
-    counts = [f"{verdict} ({n:,} ×)" for verdict, n in given.items()]
+    counts = [f"{verdict} (in {n:,} run{'s' * (n > 1)})" for verdict, n in given.items()]
     return "; ".join(counts[:MOST_VERDICTS] + ["…"] * (len(counts) > MOST_VERDICTS))
 
 
@@ -185,7 +185,7 @@ def result_sentence(path: Path) -> str:
     summaries = [text for record, text in results if record["kind"] in SUMMARIES]
     if verdicts and not summaries:
         return safe_line(_decided(verdicts), "its verdicts")
-    nothing = ["it ran to its end and measured nothing"]
+    nothing = ["it ran to its end; what it found is in the notebook"]
     return safe_line((summaries or measured or nothing)[-1], "its result")
 
 

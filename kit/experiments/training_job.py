@@ -25,7 +25,7 @@ _LIST = (
     Parameter("lr", float, None, "Learning rate."),
     Parameter("optimizer", str, None, "adamw or muon."),
     Parameter("precision", str, None, "fp32 or bf16."),
-    Parameter("schedule", str, None, "Learning rate over time: constant, linear or cosine."),
+    Parameter("schedule", str, None, "Learning rate: constant, linear, cosine or trapezoid."),
     Parameter("lr_warmup", int, None, "Steps in which the learning rate rises from 0 to --lr."),
     Parameter("accumulate", int, None, "Split each batch into N parts, computed in turn."),
     Parameter("clip", float, None, "Scale a gradient down if its norm is larger than this."),

@@ -39,7 +39,7 @@ def gigabytes(answer: float) -> str | None:
 def prune(answer: Any) -> str | None:
     """The file shrinks with the square of the share that you keep; the score stays for a while."""
     if not is_number(answer) or not 0 < answer < 1:
-        return f"Give a share between 0 and 1; the answer is {answer!r}."
+        return f"Give a share between 0 and 1; yours is {answer!r}."
     try:
         smaller, lost = _pruned_and_trained(float(answer))
     except KitError as error:

@@ -11,6 +11,7 @@ from functools import wraps
 from typing import Any
 
 from kit.core.checks import is_number, is_whole
+from kit.core.statistics import Estimate
 
 Exercise = Callable[..., str | None]
 EXERCISES: dict[str, Exercise] = {}  # by id, in the order of the lessons
@@ -19,11 +20,11 @@ EXERCISES: dict[str, Exercise] = {}  # by id, in the order of the lessons
 # What an exercise may need: the test for it, and the hint for an answer that fails the test.
 NEEDS: dict[str, tuple[Callable[[object], bool], str]] = {
     "function": (callable, "Give the function itself, without calling it."),
-    "number": (is_number, "Give a number; the answer is {answer!r}."),
-    "whole number": (is_whole, "Give a whole number; the answer is {answer!r}."),
+    "number": (is_number, "Give a number; yours is {answer!r}."),
+    "whole number": (is_whole, "Give a whole number; yours is {answer!r}."),
     "share": (
         lambda answer: isinstance(answer, float),
-        "Give a share from 0 to 1, as a float; the answer is {answer!r}.",
+        "Give a share from 0 to 1, as a float; yours is {answer!r}.",
     ),
 }
 
@@ -40,6 +41,8 @@ def exercise(id: str, needs: str = "") -> Callable[[Exercise], Exercise]:
     def register(check: Exercise) -> Exercise:
         @wraps(check)
         def check_type_first(answer: Any, **measured: Any) -> str | None:
+            if isinstance(answer, Estimate):
+                answer = answer.value
             fits, hint = NEEDS[needs] if needs else (lambda _: True, "")
             return check(answer, **measured) if fits(answer) else hint.format(answer=answer)
 
