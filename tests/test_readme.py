@@ -116,9 +116,9 @@ def test_the_tree_is_the_tree():
     assert all((ROOT / top).is_dir() for top in tops)
 
 
-def test_it_says_how_many_claims_are_measured():
+def test_it_says_how_many_claims_have_an_experiment():
     measured = sum(bool(claim.lessons) for claim in ledger().values())
-    assert f"{measured} of the {len(ledger())} claims are measured so far." in README
+    assert f"{measured} of the {len(ledger())} claims have an experiment so far." in README
 
 
 def test_the_table_of_lessons_is_the_lessons():

@@ -76,8 +76,8 @@ def course(
             error, output = str(failure), output.with_suffix(".failed.ipynb")
         seconds = time.perf_counter() - started
         shown = output.exists()  # a dead kernel may leave no file
-        options = {"pictures": notebook.parent / PICTURES, "beside": [each.name for each in chosen]}
-        page = _write_page(output, **options) if shown else None
+        pictures, beside = notebook.parent / PICTURES, [each.name for each in chosen]
+        page = _write_page(output, pictures=pictures, beside=beside) if shown else None
         pages.append(Page(notebook.name[:2], _title(notebook), seconds, page, error))
     write_text(folder / "index.html", _index(pages, folder))
     return pages
