@@ -175,7 +175,7 @@ def sees_html(image: Tensor, note: str) -> str:
     data = base64.b64encode(buffer.getvalue()).decode()
     note = html.escape(note)
     return (
-        '<div style="width:162px"><div style="line-height:20px">What the models see</div>'
+        '<div style="width:162px"><div style="line-height:20px">What a model sees</div>'
         f'<img role="img" alt="{note}, as 8 by 8 grey squares" width="160" height="160" '
         f'style="margin:4px 0;border:1px solid var(--jp-border-color1,#bdbdbd)" '
         f'src="data:image/png;base64,{data}"><div style="opacity:.8">{note}</div></div>'
