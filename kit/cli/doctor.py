@@ -138,9 +138,12 @@ def _lessons() -> Finding:
 
 def _extras() -> Finding:
     missing = [extra for extra in EXTRAS if _missing_of(extra)]
-    install = f"{sys.executable} -m pip install"
     installed = [extra for extra in EXTRAS if extra not in missing]
-    todo = f"to add them: {install} -c constraints.txt -e '.[{','.join(missing)}]'"
+    # The Python that runs this, from here: a report names nobody's folders.
+    program, here = Path(sys.executable), Path.cwd()
+    python = program.relative_to(here) if program.is_relative_to(here) else "python"
+    extras = f"'.[{','.join(missing)}]'"
+    todo = f"to add them: {python} -m pip install -c constraints.txt -e {extras}"
     found = f"installed: {', '.join(installed) or 'none'}; missing: {', '.join(missing) or 'none'}"
     return Finding("extras", found, not missing, todo if missing else "")
 
