@@ -152,6 +152,23 @@ def test_overlapping_intervals_do_not_count(guessed):
     assert result.table().rows[0][2] == "3.00 × [2.40 to 3.60 ×]"
 
 
+@pytest.mark.parametrize("first", ["smallest", "largest"])
+def test_a_pair_that_was_measured_together_is_decided_by_its_ratio(panel, first):
+    """Two intervals may overlap although one value is surely smaller in each round."""
+    measured = {"bf16": Estimate(1, 0.5, 2, "s"), "compile": Estimate(2, 1, 4, "s")}
+    far = {"a <fused> one": Estimate(9, 8, 10, "s")}
+    together = {
+        ("bf16", "compile"): Estimate(0.5, 0.4, 0.6),
+        ("compile", "bf16"): Estimate(2, 1.7, 2.5),
+    }
+    apart = panel.against(measured | far, first)
+    exact = panel.against(measured | far, first, ratio=lambda a, b: together.get((a, b)))
+    assert len(apart.pairs) == 2 and len(exact.pairs) == 3
+    assert (("bf16", "compile") in exact.pairs) == (first == "smallest")
+    unsure = panel.against(measured | far, first, ratio=lambda a, b: Estimate(1, 0.1, 9))
+    assert unsure.pairs == []
+
+
 def test_equal_values_do_not_count(guessed):
     result = guessed.against(dict.fromkeys(RUNGS, 1.0))
     assert result.pairs == [] and result.pairs_right == 0

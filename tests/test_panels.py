@@ -1,11 +1,13 @@
 """Panels: sliders that are really moved, and what stays of a panel where no kernel is behind it."""
 
+import math
 from itertools import pairwise
 
 import pytest
 
 from kit.core.errors import BadValue
 from kit.core.results import RECORDING
+from kit.core.statistics import Estimate
 from kit.core.units import words
 from kit.course.panels import explore, guess
 from kit.plots import Table
@@ -48,6 +50,28 @@ def test_the_guess_stands_beside_the_measurement_with_its_factor(question, measu
     told = str(question.beside(measured))
     assert told.startswith("Your guess: 10.0 ×; measured:")
     assert told.endswith(f"factor of {factor}.")
+
+
+@pytest.mark.parametrize(
+    ("measured", "said"),
+    [
+        ((11, 8, 12), "The guess lies within the interval."),
+        ((4, 2.5, 9), "Off by a factor of 2.50."),
+        ((4, 0, math.inf), "The interval is unknown, so the guess may be right."),
+        ((4, 3, math.inf), "The guess lies within the interval."),
+        ((25, 12, math.inf), "Off by a factor of 2.50."),
+        ((4, 4, 4), "Off by a factor of 2.50."),  # a count: it has no interval
+    ],
+)
+def test_a_guess_within_the_interval_is_not_off(question, measured, said):
+    move(question, 31)  # 10
+    assert str(question.beside(Estimate(*measured, "×"))).endswith(said)
+
+
+def test_shares_differ_by_points():
+    share = guess("Which share?", 0.1, 1, "%")
+    move(share, 31)  # √0.1
+    assert str(share.beside(Estimate(0.5, 0.45, 0.55, "%"))).endswith("Off by 18.4 points.")
 
 
 @pytest.mark.parametrize("measured", [0, -1])

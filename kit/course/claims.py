@@ -23,6 +23,7 @@ from kit.plots import Table
 HOLDS, ONLY_IF = "holds here", "holds only if"
 DOES_NOT, CANNOT_TELL = "does not hold here", "cannot tell"
 COLOURS = {HOLDS: "#009E73", ONLY_IF: "#E69F00", DOES_NOT: "#D55E00", CANNOT_TELL: "#888888"}
+MARKS = {True: "yes", False: "no", None: "cannot tell"}
 CELL = "text-align:left;padding:.3em .6em"
 INTERVAL = re.compile(r"\bwith (its|an) interval\b")
 OPERATORS = {
@@ -111,7 +112,7 @@ class Verdict(Result):
         """The measured value, the rule and the result of each condition; where the claim stops."""
         rows = []
         for name, rule in self.claim.conditions.items():
-            mark = {True: "yes", False: "no", None: "cannot tell"}[self.met[name]]
+            mark = MARKS[self.met[name]]
             rows.append((self.claim.measures[name], _shown(self.measured[name]), rule, mark))
         caption = f"Measured on {self.on}. " if self.on else ""
         caption += f"Where it stops holding: {self.claim.stops}"
@@ -151,7 +152,7 @@ class Verdicts(Result):
         return "\n".join(map(repr, self.verdicts))
 
     def table(self) -> Table:
-        """One row per claim: who says it, the verdict, each measured value and its rule."""
+        """A row per claim: who says it, the verdict, each measured value, its rule, and if met."""
         rows = [
             (
                 f"{v.claim.id} · {v.claim.claim}",
@@ -160,11 +161,11 @@ class Verdicts(Result):
                 "; ".join(
                     f"{n.replace('_', ' ')} {_shown(v.measured[n])}" for n in v.claim.conditions
                 ),
-                "; ".join(v.claim.conditions.values()),
+                "; ".join(f"{rule}: {MARKS[v.met[n]]}" for n, rule in v.claim.conditions.items()),
             )
             for v in self.verdicts
         ]
-        return Table(("claim", "said by", "verdict", "measured", "rule"), rows)
+        return Table(("claim", "said by", "verdict", "measured", "rule, and if it is met"), rows)
 
     def _repr_html_(self) -> str:
         table = self.table()

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import html
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import combinations
 from typing import Any
 
 import traitlets
@@ -34,18 +35,21 @@ class GuessedOrder(Result):
     first: str | None  # which value is at the top; None: only an order, no values
     unmeasured: tuple[str, ...] = ()
     whose: str = YOURS
+    # Measured against each other, ÷: more exact than two intervals, where there is such a ratio.
+    ratios: Mapping[tuple[str, str], Estimate] = field(default_factory=dict)
 
     @property
     def pairs(self) -> list[tuple[str, str]]:
-        """The pairs whose intervals do not overlap; the one nearer the top comes first."""
-        up = self.first == LARGEST
-        values = self.measured.items()
-        return [
-            (a, b)
-            for a, x in values
-            for b, y in values
-            if (x.low > y.high if up else x.high < y.low)
-        ]
+        """The pairs that can be told apart; the one nearer the top comes first."""
+        found = []
+        for a, b in combinations(self.measured, 2):
+            ratio, x, y = self.ratios.get((a, b)), self.measured[a], self.measured[b]
+            a_lower = ratio.high < 1 if ratio else x.high < y.low
+            b_lower = ratio.low > 1 if ratio else y.high < x.low
+            if a_lower or b_lower:
+                a_first = b_lower if self.first == LARGEST else a_lower
+                found.append((a, b) if a_first else (b, a))
+        return found
 
     @property
     def pairs_right(self) -> int | None:
@@ -131,6 +135,7 @@ class Order(CoursePanel):
         self,
         measured: Mapping[str, float | Estimate | None] | Sequence[str],
         first: str = LARGEST,
+        ratio: Callable[[str, str], Estimate | None] | None = None,
     ) -> GuessedOrder:
         """The guess beside the measured order, and how many of its pairs are right.
 
@@ -141,6 +146,10 @@ class Order(CoursePanel):
             A pair with equal values or overlapping intervals does not count.
         first
             Which value is at the top: the "largest" or the "smallest".
+        ratio
+            Two names -> the value of the first ÷ that of the second, measured together, or None.
+            It decides about the pair where it is known: 1 lies outside of its interval, or the
+            pair does not count.
 
         Raises
         ------
@@ -166,12 +175,15 @@ class Order(CoursePanel):
         if len(known) < 2:
             raise BadValue(f"{len(known)} of {len(self.names)} names measured: needs at least two.")
         down = named and first == LARGEST
+        order = dict(sorted(known.items(), key=lambda item: item[1].value, reverse=down))
+        together = {pair: ratio(*pair) for pair in combinations(order, 2)} if ratio else {}
         return GuessedOrder(
             guess=self.value and tuple(name for name in self.value if name in known),
-            measured=dict(sorted(known.items(), key=lambda item: item[1].value, reverse=down)),
+            measured=order,
             first=first if named else None,
             unmeasured=tuple(name for name in self.names if name not in known),
             whose=self.whose,
+            ratios={pair: found for pair, found in together.items() if found},
         )
 
     def __repr__(self) -> str:

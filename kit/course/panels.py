@@ -21,6 +21,7 @@ from ipywidgets import DOMWidget
 from kit.core.checks import is_whole
 from kit.core.errors import BadValue
 from kit.core.results import RECORDING
+from kit.core.statistics import Estimate
 from kit.core.units import digits, words
 from kit.plots import Note
 
@@ -99,14 +100,25 @@ class Guess:
         sentence = "no guess yet" if self.value is None else words(self.value, self.unit)
         return f"{self.question} {self.whose.capitalize()}: {sentence}."
 
-    def beside(self, measured: float) -> Note:
-        """One sentence with the guess, the measured value and the factor between them."""
-        sentence = f"measured: {words(measured, self.unit)}."
+    def beside(self, measured: float | Estimate) -> Note:
+        """One sentence with the guess, the measured value, and how far apart they are.
+
+        A guess within the interval of an estimate may be right. Shares differ by points, other
+        values by a factor.
+        """
+        found = measured if isinstance(measured, Estimate) else Estimate(*3 * (measured,))
+        sentence = f"measured: {words(found.value, self.unit)}."
         if self.value is None:
             return Note(f"No guess was made; {sentence}")
         sentence = f"{self.whose.capitalize()}: {words(self.value, self.unit)}; {sentence}"
-        if measured > 0:
-            off = max(self.value / measured, measured / self.value)
+        if found.low < found.high and found.interval == "unknown":
+            sentence += " The interval is unknown, so the guess may be right."
+        elif found.low < found.high and found.low <= self.value <= found.high:
+            sentence += " The guess lies within the interval."
+        elif self.unit == "%":
+            sentence += f" Off by {words(abs(self.value - found.value), 'points')}."
+        elif found.value > 0:
+            off = max(self.value / found.value, found.value / self.value)
             sentence += f" Off by a factor of {digits(off)}."
         return Note(sentence)
 

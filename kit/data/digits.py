@@ -31,6 +31,6 @@ def load_digits() -> Dataset:
         name="digits",
         splits=cut(inputs, targets, SIZES),
         classes=tuple("0123456789"),
-        origin="handwritten by 13 people, digitised by NIST's forms (Alpaydın & Kaynak, 1998)",
+        origin="handwritten by 13 people, digitised with NIST's programs (Alpaydın & Kaynak, 1998)",
         licence="CC BY 4.0",
     )

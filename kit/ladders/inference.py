@@ -270,8 +270,8 @@ class InferenceLadder(Ladder[ModelForm]):
         """How the forms were timed and scored, and the machine's limit."""
         caption = (
             f"{self.first.name!r}: evaluation mode and without gradients. Times: those of "
-            f"{self.first.name!r} × the median ratio of rounds in turns with it; faster and "
-            f"slower hold for {self._comparisons} ratios at once."
+            f"{self.first.name!r} × the median ratio of rounds in turns with it. Faster and "
+            f"slower are strict: they would hold for {self._comparisons} ratios together."
         )
         if self.workload and self.first.score:
             caption += (

@@ -323,6 +323,9 @@ class Peaks(Result):
             f"{name} at {words(x)} FLOP/byte does {words(y, 'FLOP/s')}"
             for name, (x, y) in placed.items()
         ]
+        if any(self.near_bytes < moved < self.far_bytes for _, moved, _ in given.values()):
+            near_by = words(self.near_bytes, "B")
+            positions.append(f"up to {near_by} may come from the cores' own caches in no time")
         newest = self.newest
         return roofline(
             newest.matmul_flops_per_s,
