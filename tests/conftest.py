@@ -4,11 +4,13 @@ import gc
 import os
 import random
 import signal
+import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import pytest
+from filelock import FileLock
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     # Several workers share the cores: what their tests start gets a thread each, too, and
@@ -87,11 +89,31 @@ def _quick_collections():
     gc.freeze()
 
 
+PEAKS = """
+from dataclasses import replace
+import os, sys, torch
+from kit.measurement.peaks import SESSIONS, peaks, save_peaks
+for threads in {1, os.cpu_count()}:
+    torch.set_num_threads(threads)
+    save_peaks(replace(peaks(), sessions=SESSIONS))
+"""
+
+
 @pytest.fixture(scope="session", autouse=True)
-def _own_cache(tmp_path_factory):
-    """No test reads or writes the peaks that the user keeps."""
+def _own_cache(tmp_path_factory, worker_id):
+    """No test reads or writes the peaks that the user keeps.
+
+    Several workers share a cache with peaks that were measured before the first test. Beside
+    another worker no measurement is undisturbed, so none would be saved, and each program that
+    needs peaks would take seconds to measure its own.
+    """
+    alone = worker_id == "master"
+    folder = tmp_path_factory.mktemp("cache") if alone else tmp_path_factory.getbasetemp().parent
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("KIT_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("KIT_CACHE", str(folder / "kit"))
+        with FileLock(folder / "peaks.lock"):
+            if not alone and not (folder / "kit" / "peaks").exists():
+                subprocess.run([sys.executable, "-c", PEAKS], check=True)
         yield
 
 

@@ -283,7 +283,10 @@ def test_a_table_of_verdicts_has_a_word_and_a_colour_for_each():
     cards = [verdict(id, **measured(id)) for id in IDS]
     table = verdicts(*cards)
     assert [row[0][:2] for row in table.table().rows] == IDS
-    assert table.table().rows[0][3:] == ("weights moved 1.50; loss ratio -0.500", "> 0.5: yes; < 0.5: yes")
+    assert table.table().rows[0][3:] == (
+        "weights moved 1.50; loss ratio -0.500",
+        "> 0.5: yes; < 0.5: yes",
+    )
     assert len(table.table().header) <= 6
     rows = re.findall(r'<tr><th scope="row".*?</tr>', table._repr_html_())
     for card, row in zip(cards, rows, strict=True):
