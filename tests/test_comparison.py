@@ -598,7 +598,7 @@ def test_several_comparisons_in_one_table():
     assert [row[0] for row in table.rows] == ["short", "long", "wild"]
     assert table.rows[0][1:] == (repr(found["short"].ratio()), "0.500 %", "slower")
     least = sum(row[2] == "0.500 %" for row in table.rows)
-    assert table.caption.startswith(f"{least} of 3 noise floors are the minimum, 0.500 %.")
+    assert table.caption.startswith(f"Noise floors that are the minimum, 0.500 %: {least} of 3.")
     assert "Doubts: call wild: slow and fast timings come in groups" in table.caption
 
 

@@ -24,7 +24,7 @@ IDS = [path.name[:2] for path in LESSONS]
 NOWHERE = "http://127.0.0.1:9"  # a lesson that asks the network for anything fails
 # Only Linux counts a process's own memory so that a limit on it can be kept.
 LINUX = sys.platform == "linux"
-OFFLINE = {**os.environ, **dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"), NOWHERE)}
+OFFLINE = dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"), NOWHERE)
 LESSON_BYTES = int(1.5 * 2**30)
 OTHER_PARAMETERS = {  # none of them a default
     "00": {"steps": 60, "budget_s": 0.2, "seed": 7},
@@ -181,7 +181,7 @@ def test_a_lesson_runs_headless_in_little_memory_and_becomes_a_page(path, tmp_pa
         command,
         capture_output=True,
         text=True,
-        env=OFFLINE,
+        env={**os.environ, **OFFLINE},
         preexec_fn=within_memory if LINUX else None,
     )
     assert done.returncode == 0, done.stdout + done.stderr

@@ -2,10 +2,8 @@
 
 import copy
 import gc
-import os
+import multiprocessing
 import random
-import signal
-import subprocess
 import sys
 import time
 from dataclasses import replace
@@ -301,16 +299,6 @@ def test_updates_have_no_end_so_no_schedule(vision):
 
 # --- Kept, killed, and gone on with ---------------------------------------------------------------
 
-TRAIN = """
-import sys, kit, torch
-kit.device("cpu", threads=1)
-work = kit.workloads.vision()
-torch.manual_seed(0)
-model = kit.models.MLP(kit.models.MLPConfig(hidden=16, layers=1))
-kit.train(model, work, steps=600, evaluate_every=10, checkpoint=sys.argv[1], live=False,
-          schedule="linear", lr_warmup=20)
-"""
-
 
 def done_in(file: Path) -> int:
     """How many steps the training in a checkpoint has made."""
@@ -319,22 +307,35 @@ def done_in(file: Path) -> int:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGKILL")
 def test_killed_at_any_step_it_ends_bit_for_bit_like_one_that_was_not(vision, tmp_path):
-    """Kill -9 in a real process, three times after a number of steps drawn at random."""
+    """Kill -9 in a process of its own, three times after a number of steps drawn at random."""
     whole, file = fresh(), tmp_path / "killed.kit"
     options = {"steps": 600, "evaluate_every": 10, "schedule": "linear", "lr_warmup": 20}
     straight = run(whole, vision, **options)
+
+    def started():
+        goes_on = {
+            "target": run,
+            "args": (fresh(), vision),
+            "kwargs": options | {"checkpoint": file},
+        }
+        process = multiprocessing.get_context("fork").Process(**goes_on)
+        process.start()
+        return process
+
     seen = [0]
     for most in (120, 240, 360):
         wanted = seen[-1] + random.randint(1, max(1, most - seen[-1]))
-        process = subprocess.Popen([sys.executable, "-c", TRAIN, str(file)])
+        process = started()
         while done_in(file) < wanted:
-            assert process.poll() is None
+            assert process.is_alive()
             time.sleep(random.uniform(0, 0.05))  # at any moment, also while it saves
-        os.kill(process.pid, signal.SIGKILL)
-        process.wait()
+        process.kill()
+        process.join()
         seen.append(done_in(file))
     assert seen == sorted(seen) and seen[-1] < 600, seen
-    subprocess.run([sys.executable, "-c", TRAIN, str(file)], check=True)
+    last = started()
+    last.join()
+    assert last.exitcode == 0
     kept = load(file)
     assert same(whole, kept.model)
     assert kept.state["losses"] == list(straight.losses)

@@ -271,7 +271,7 @@ class InferenceLadder(Ladder[ModelForm]):
         caption = (
             f"{self.first.name!r}: evaluation mode and without gradients. Times: those of "
             f"{self.first.name!r} × the median ratio of rounds in turns with it. Faster and "
-            f"slower are strict: they would hold for {self._comparisons} ratios together."
+            f"slower allow for {self._comparisons} comparisons, as many as a ladder may have."
         )
         if self.workload and self.first.score:
             caption += (

@@ -73,13 +73,20 @@ class Ladder(Result, Generic[R]):
         return Table(*self._rows(self.rungs), self._caption(), self._details())
 
     def last(self, n: int) -> Table:
-        """The first rung and the last n, as a table."""
-        rows = self._rows([self.first, *self.rungs[1:][-n:]])
+        """The last n rungs as a table, with the first one and those that they are compared with."""
+        newest = self.rungs[1:][-n:]
+        names = {self.first.name, *(each.name for each in newest)}
+        names |= {self._compared_with(each) for each in newest}
+        rows = self._rows([rung for rung in self.rungs if rung.name in names])
         return Table(*rows, self._caption(), self._details())
 
     def to_dict(self) -> dict[str, Any]:
         """The raw numbers of each rung."""
         return {**self._conditions(), self._key: [rung.to_dict() for rung in self.rungs]}
+
+    def _compared_with(self, rung: R) -> str:
+        """The name of the rung that this one was compared with."""
+        return self.first.name
 
     _key = "rungs"  # the name of the rungs in the record
 

@@ -180,6 +180,10 @@ class TrainingLadder(Ladder[TrainingRung]):
             step = quotient(step, rung.step_ratio or SAME_TIME)
         return time_ratio(step, self[name], self[to], self._comparisons)
 
+    def _compared_with(self, rung: TrainingRung) -> str:
+        """The best rung of that moment."""
+        return rung.baseline
+
     def _below(self, rung: TrainingRung) -> list[TrainingRung]:
         """The rung and all that it was compared with, one after the other; not the first rung."""
         return [rung, *self._below(self[rung.baseline])] if rung.step_ratio else []
