@@ -239,10 +239,17 @@ def test_importing_the_kit_adds_little_to_importing_torch(imports):
 
 
 def test_importing_the_kit_alone_needs_no_torch():
-    """The command line checks a notebook's parameters in a third of a second."""
+    """The command line checks a notebook's parameters before PyTorch would be imported."""
     told = "import sys, kit, kit.cli.main, kit.experiments; print('torch' in sys.modules)"
     run = subprocess.run([sys.executable, "-c", told], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "False"
+
+
+def test_a_command_that_reads_notebooks_builds_no_grammar_of_web_addresses():
+    """jsonschema would: 1.5 s, twice as long as all else that such a command does first."""
+    told = "import kit.cli.main, nbformat, sys; print(*({'jsonschema', 'lark'} & {*sys.modules}))"
+    run = subprocess.run([sys.executable, "-c", told], capture_output=True, text=True, check=True)
+    assert run.stdout.split() == ["jsonschema"]
 
 
 @pytest.mark.parametrize("heavy", HEAVY)

@@ -10,6 +10,7 @@ from pathlib import Path
 import nbformat
 import pytest
 from click.testing import CliRunner
+from papermill import execute_notebook
 
 from kit.cli.main import main
 from kit.core.results import records_in
@@ -237,10 +238,7 @@ def test_plain_papermill_runs_it_with_other_parameters_and_solutions_are_right(p
     with_solutions(path, solved)
     given = OTHER_PARAMETERS[number]
     assert all(declared(path)[name].default != value for name, value in given.items())
-    options = [word for name, value in given.items() for word in ("-p", name, str(value))]
-    command = [sys.executable, "-m", "papermill", str(solved), str(executed), *options]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr[-3000:]
+    execute_notebook(solved, executed, given, cwd=tmp_path, progress_bar=False)
     notebook = read(executed)
     shown = [out["data"].get("text/plain", "") for out in outputs(notebook) if "data" in out]
     right = [text.split(":")[0] for text in shown if text.endswith(": right.")]
