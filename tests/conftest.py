@@ -3,6 +3,7 @@
 import gc
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -103,17 +104,21 @@ for threads in {1, os.cpu_count()}:
 def _own_cache(tmp_path_factory, worker_id):
     """No test reads or writes the peaks that the user keeps.
 
-    Several workers share a cache with peaks that were measured before the first test. Beside
-    another worker no measurement is undisturbed, so none would be saved, and each program that
-    needs peaks would take seconds to measure its own.
+    Where several workers run, each begins with peaks that were measured before the first test.
+    Beside another worker no measurement is undisturbed, so none would be saved, and each program
+    that needs peaks would take seconds to measure its own. The caches stay apart: in them lies the
+    lock that lets one timed run wait for another.
     """
-    alone = worker_id == "master"
-    folder = tmp_path_factory.mktemp("cache") if alone else tmp_path_factory.getbasetemp().parent
+    own = tmp_path_factory.mktemp("cache")
+    if worker_id != "master":
+        first = tmp_path_factory.getbasetemp().parent / "first-cache"
+        with FileLock(f"{first}.lock"):
+            if not first.exists():
+                environment = {**os.environ, "KIT_CACHE": str(first)}
+                subprocess.run([sys.executable, "-c", PEAKS], check=True, env=environment)
+        shutil.copytree(first / "peaks", own / "peaks")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("KIT_CACHE", str(folder / "kit"))
-        with FileLock(folder / "peaks.lock"):
-            if not alone and not (folder / "kit" / "peaks").exists():
-                subprocess.run([sys.executable, "-c", PEAKS], check=True)
+        patch.setenv("KIT_CACHE", str(own))
         yield
 
 
