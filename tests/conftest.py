@@ -101,16 +101,16 @@ for threads in {1, os.cpu_count()}:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _own_cache(tmp_path_factory, worker_id):
+def _own_cache(tmp_path_factory, worker_id, pytestconfig):
     """No test reads or writes the peaks that the user keeps.
 
     Where several workers run, each begins with peaks that were measured before the first test.
     Beside another worker no measurement is undisturbed, so none would be saved, and each program
     that needs peaks would take seconds to measure its own. The caches stay apart: in them lies the
-    lock that lets one timed run wait for another.
+    lock that lets one timed run wait for another. `make quick` times nothing that needs peaks.
     """
     own = tmp_path_factory.mktemp("cache")
-    if worker_id != "master":
+    if worker_id != "master" and pytestconfig.option.markexpr != "not slow":
         first = tmp_path_factory.getbasetemp().parent / "first-cache"
         with FileLock(f"{first}.lock"):
             if not first.exists():
