@@ -101,16 +101,17 @@ for threads in {1, os.cpu_count()}:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _own_cache(tmp_path_factory, worker_id, pytestconfig):
+def _own_cache(tmp_path_factory, worker_id, request):
     """No test reads or writes the peaks that the user keeps.
 
     Where several workers run, each begins with peaks that were measured before the first test.
     Beside another worker no measurement is undisturbed, so none would be saved, and each program
     that needs peaks would take seconds to measure its own. The caches stay apart: in them lies the
-    lock that lets one timed run wait for another. `make quick` times nothing that needs peaks.
+    lock that lets one timed run wait for another. Quick tests need no peaks.
     """
     own = tmp_path_factory.mktemp("cache")
-    if worker_id != "master" and pytestconfig.option.markexpr != "not slow":
+    timed = any(item.get_closest_marker("slow") for item in request.session.items)
+    if worker_id != "master" and timed:
         first = tmp_path_factory.getbasetemp().parent / "first-cache"
         with FileLock(f"{first}.lock"):
             if not first.exists():

@@ -48,10 +48,6 @@ def records(notebook, kind):
     return [record for record in found if record.get("kind") == kind]
 
 
-def verdicts_in(path):
-    return records(nbformat.read(path, as_version=4), "Verdict")
-
-
 # --- Form ----------------------------------------------------------------------------------------
 
 
@@ -146,9 +142,7 @@ def test_the_training_ladder_climbs_on_a_text_of_ones_own(tmp_path):
 
 
 @pytest.mark.timeout(600)
-def test_the_inference_ladder_weighs_every_form_and_libraries_are_silent(tmp_path, monkeypatch):
-    """Nothing that a library prints is seen. OpenVINO, which reports its use, leaves no trace."""
-    monkeypatch.setenv("HOME", str(tmp_path))
+def test_the_inference_ladder_weighs_every_form(tmp_path):
     quick = {"model": "mlp", "examples": 64, "budget_s": 0.05, "threads": 1}  # one shape: 64
     ladder = FOLDER / "inference-ladder.ipynb"
     executed = papermill(ladder, tmp_path / "run.ipynb", **quick)
@@ -158,8 +152,6 @@ def test_the_inference_ladder_weighs_every_form_and_libraries_are_silent(tmp_pat
     for form in forms.values():
         assert form["absent"] or (form["bytes"] > 0 and set(form["time_s"]) == {"1", "64"})
     assert not forms["onnx"]["absent"] or "not installed" in forms["onnx"]["absent"]
-    printed = [o for c in executed.cells for o in c.get("outputs", []) if o.output_type == "stream"]
-    assert not printed and not (tmp_path / "intel").exists()
 
 
 def test_the_inference_ladder_takes_a_gpt_of_any_size(tmp_path):
@@ -214,7 +206,9 @@ def test_a_report_reads_what_came_with_the_kit(name, tmp_path):
 
 def test_one_command_sweeps_and_one_shows_the_table(tmp_path):
     grid = tmp_path / "grid.yaml"
-    grid.write_text("grid: {workload: [fraud, control]}\nfixed: {budget_s: 0.2, threads: 1}\n")
+    grid.write_text(
+        "grid: {workload: [vision, control, fraud]}\nfixed: {budget_s: 0.2, threads: 1}\n"
+    )
     out = tmp_path / "runs"
     command = [sys.executable, "-m", "kit", "sweep", "train-versus-infer", str(grid)]
     done = subprocess.run([*command, "--out", str(out)], capture_output=True, text=True)
@@ -224,12 +218,10 @@ def test_one_command_sweeps_and_one_shows_the_table(tmp_path):
     )
     assert told.returncode == 0, told.stderr
     table = collect(out, "RunCost")
-    assert sorted(table["workload"]) == ["control", "fraud"]
+    assert sorted(table["workload"]) == ["control", "fraud", "vision"]
     assert table["ratio.step_time.low"].notna().all()
-    (card,) = [
-        r for path in out.glob("*.ipynb") for r in verdicts_in(path) if r["claim_id"] == "30"
-    ]
-    assert 0 < card["measured"]["fraud_recall"]["value"] <= 1  # fraud has a claim of its own
+    (recall,) = collect(out, "Verdict").query("claim_id == '30'")["measured.fraud_recall.value"]
+    assert 0 < recall <= 1  # fraud has a claim of its own
     executed = papermill(FOLDER / "sweep-report.ipynb", tmp_path / "report.ipynb", folder=str(out))
     (card,) = [r for r in records(executed, "Verdict") if r["claim_id"] == "28"]
     assert card["verdict"] == "cannot tell"  # three of the five kinds were not run

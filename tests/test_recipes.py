@@ -313,12 +313,9 @@ def test_killed_at_any_step_it_ends_bit_for_bit_like_one_that_was_not(vision, tm
     straight = run(whole, vision, **options)
 
     def started():
-        goes_on = {
-            "target": run,
-            "args": (fresh(), vision),
-            "kwargs": options | {"checkpoint": file},
-        }
-        process = multiprocessing.get_context("fork").Process(**goes_on)
+        process = multiprocessing.get_context("fork").Process(
+            target=run, args=(fresh(), vision), kwargs=options | {"checkpoint": file}
+        )
         process.start()
         return process
 

@@ -7,6 +7,7 @@ Whatever is not installed is skipped with its reason.
 import copy
 import shutil
 import subprocess
+import sys
 import time
 from importlib.util import find_spec
 
@@ -626,3 +627,28 @@ def test_runtimes_for_the_cpu_refuse_a_gpu(name):
 def test_an_unknown_technique_lists_those_there_are():
     with pytest.raises(UnknownName, match="no technique is called 'halve'; did you mean 'half'"):
         get("halve")
+
+
+# --- In a notebook -------------------------------------------------------------------------------
+
+QUIET = """
+import torch, kit
+torch.set_num_threads(1)
+work = kit.workloads.vision()
+model, example = work.model(), work.example(32)[0]
+for technique in kit.techniques.TECHNIQUES.values():
+    try:
+        technique(model, example)
+    except (kit.errors.NotInstalled, kit.errors.NotSupported):
+        pass
+"""
+
+
+@pytest.mark.timeout(600)
+def test_nothing_that_libraries_say_is_seen_or_sent(tmp_path, monkeypatch):
+    """Not one line on stdout or stderr; and OpenVINO, which reports its use, leaves no trace."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    done = subprocess.run([sys.executable, "-c", QUIET], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout == "" and done.stderr == ""
+    assert not (tmp_path / "intel").exists()

@@ -22,8 +22,8 @@ import click
 from kit import __version__
 from kit.core.errors import BadValue, KitError, UnknownName
 
-# A third of a command's start: jsonschema, which checks notebooks, would build a grammar of web
-# addresses. No part of a notebook needs it, and jsonschema does without where it is missing.
+# jsonschema, which checks notebooks, would build a grammar of web addresses when it is imported:
+# two thirds of a command's start. No notebook needs it, and jsonschema does without.
 sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
 
 PATH = click.Path(path_type=Path)  # of an option or argument

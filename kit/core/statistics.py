@@ -50,6 +50,15 @@ class Estimate:
     def __repr__(self) -> str:
         return f"{words(self.value, self.unit)} [{self.interval}]"
 
+    @classmethod
+    def of(cls, measured: float | Estimate) -> Estimate:
+        """The estimate itself; a number that was counted gets an interval of width zero.
+
+        >>> Estimate.of(3)
+        3 [3 to 3]
+        """
+        return measured if isinstance(measured, Estimate) else cls(measured, measured, measured)
+
     @property
     def interval(self) -> str:
         """The interval in words: "2.90 to 3.30 ×", or "unknown"."""

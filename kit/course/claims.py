@@ -152,7 +152,7 @@ class Verdicts(Result):
         return "\n".join(map(repr, self.verdicts))
 
     def table(self) -> Table:
-        """A row per claim: who says it, the verdict, each measured value, its rule, and if met."""
+        """A row per claim: who says it, the verdict, each value, its rule and whether it is met."""
         rows = [
             (
                 f"{v.claim.id} · {v.claim.claim}",

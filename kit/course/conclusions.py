@@ -114,10 +114,8 @@ def _first(measured: dict[str, Estimate], largest: bool) -> list[str]:
 
 def _estimate(value: float | Estimate) -> Estimate:
     """The estimate; for a number that was counted, one whose interval has no width."""
-    if isinstance(value, Estimate):
-        return value
-    if is_number(value):
-        return Estimate(value, value, value)
+    if isinstance(value, Estimate) or is_number(value):
+        return Estimate.of(value)
     needs = "a number, an Estimate (such as .ratio()), the result of kit.compare, or a dictionary"
     raise BadValue(f"kit.conclude: given a {type(value).__name__}; needs {needs}.")
 

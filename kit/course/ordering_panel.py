@@ -40,7 +40,7 @@ class GuessedOrder(Result):
 
     @property
     def pairs(self) -> list[tuple[str, str]]:
-        """The pairs that can be told apart; the one nearer the top comes first."""
+        """The pairs whose order is measured beyond doubt: (the upper one, the lower one)."""
         found = []
         for a, b in combinations(self.measured, 2):
             ratio, x, y = self.ratios.get((a, b)), self.measured[a], self.measured[b]
@@ -250,7 +250,7 @@ def _placed(names: Sequence[str]) -> dict[str, float]:
 
 def _estimate(name: str, value: Any) -> Estimate:
     """The value as an estimate; a plain number gets an interval of width zero."""
-    found = value if isinstance(value, Estimate) else Estimate(value, value, value)
+    found = Estimate.of(value)
     ends = (found.low, found.value, found.high)
     if not all(isinstance(end, (int, float)) and not math.isnan(end) for end in ends):
         raise BadValue(f"{name!r} was measured as {value!r}: needs a number, an Estimate or None.")

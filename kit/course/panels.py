@@ -106,14 +106,15 @@ class Guess:
         A guess within the interval of an estimate may be right. Shares differ by points, other
         values by a factor.
         """
-        found = measured if isinstance(measured, Estimate) else Estimate(*3 * (measured,))
+        found = Estimate.of(measured)
+        varies = found.low < found.high
         sentence = f"measured: {words(found.value, self.unit)}."
         if self.value is None:
             return Note(f"No guess was made; {sentence}")
         sentence = f"{self.whose.capitalize()}: {words(self.value, self.unit)}; {sentence}"
-        if found.low < found.high and found.interval == "unknown":
+        if varies and found.interval == "unknown":
             sentence += " The interval is unknown, so the guess may be right."
-        elif found.low < found.high and found.low <= self.value <= found.high:
+        elif varies and found.low <= self.value <= found.high:
             sentence += " The guess lies within the interval."
         elif self.unit == "%":
             sentence += f" Off by {words(abs(self.value - found.value), 'points')}."

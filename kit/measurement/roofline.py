@@ -325,7 +325,9 @@ class Peaks(Result):
         ]
         if any(self.near_bytes < moved < self.far_bytes for _, moved, _ in given.values()):
             near_by = words(self.near_bytes, "B")
-            positions.append(f"up to {near_by} may come from the cores' own caches in no time")
+            positions.append(
+                f"up to {near_by} may lie in the cores' own caches and count as no time"
+            )
         newest = self.newest
         return roofline(
             newest.matmul_flops_per_s,
