@@ -598,7 +598,8 @@ def test_several_comparisons_in_one_table():
     assert [row[0] for row in table.rows] == ["short", "long", "wild"]
     assert table.rows[0][1:] == (repr(found["short"].ratio()), "0.500 %", "slower")
     least = sum(row[2] == "0.500 %" for row in table.rows)
-    assert table.caption.startswith(f"Noise floors that are the minimum, 0.500 %: {least} of 3.")
+    least = f"The noise floor is the minimum, 0.500 %, in {least} of 3 rows."
+    assert table.caption.startswith(least)
     assert "Doubts: call wild: slow and fast timings come in groups" in table.caption
 
 

@@ -92,24 +92,6 @@ def test_one_line_trains_with_two_processes():
         assert type(getattr(history, each.name)) is type(getattr(same, each.name)), each.name
 
 
-def test_no_port_is_opened_to_other_machines_and_no_name_is_looked_up(tmp_path):
-    """While it trains, whatever listens in its processes listens on the loopback interface."""
-    checkpoint, heard = tmp_path / "run.kit", []
-
-    def look_once_it_trains():
-        wait_until(checkpoint.exists)
-        for each in psutil.Process().children(recursive=True):
-            if "torch.distributed.run" in (words := each.cmdline()):
-                heard.append(words[words.index("--local-addr") + 1])
-            heard.extend(c.laddr.ip for c in each.net_connections("inet") if c.status == "LISTEN")
-        os.kill(os.getpid(), signal.SIGINT)
-
-    threading.Thread(target=look_once_it_trains, daemon=True).start()
-    with pytest.raises(KeyboardInterrupt):
-        torchrun("control", device="cpu", steps=10**7, evaluate_every=10**6, checkpoint=checkpoint)
-    assert len(heard) >= 3 and set(heard) <= {"127.0.0.1", "::1"}  # one word, and gloo's two
-
-
 def wait_until(true, seconds=300):
     end = time.monotonic() + seconds
     while not true():
@@ -152,18 +134,35 @@ def alive(process):
         return False
 
 
-def test_interrupting_it_leaves_no_process_and_the_last_checkpoint(tmp_path):
-    checkpoint, started = tmp_path / "run.kit", []
+@pytest.fixture(scope="module")
+def interrupted(tmp_path_factory):
+    """Ctrl+C in the middle of a training: its processes, their addresses, its checkpoint."""
+    checkpoint = tmp_path_factory.mktemp("interrupted") / "run.kit"
+    started, heard = [], []
 
     def interrupt_once_it_trains():
-        while not checkpoint.exists():
-            time.sleep(0.05)
+        wait_until(checkpoint.exists)
         started.extend(psutil.Process().children(recursive=True))
+        for each in started:
+            if "torch.distributed.run" in (words := each.cmdline()):
+                heard.append(words[words.index("--local-addr") + 1])
+            heard.extend(c.laddr.ip for c in each.net_connections("inet") if c.status == "LISTEN")
         os.kill(os.getpid(), signal.SIGINT)
 
     threading.Thread(target=interrupt_once_it_trains, daemon=True).start()
     with pytest.raises(KeyboardInterrupt):
         torchrun("control", device="cpu", steps=10**7, evaluate_every=10**6, checkpoint=checkpoint)
+    return started, heard, checkpoint
+
+
+def test_interrupting_it_leaves_no_process_and_the_last_checkpoint(interrupted):
+    started, _, checkpoint = interrupted
     assert len(started) >= 3  # torchrun and two
     assert not [each for each in started if alive(each)]
     assert kit.load(checkpoint).state
+
+
+def test_no_port_is_opened_to_other_machines_and_no_name_is_looked_up(interrupted):
+    """While it trains, whatever listens in its processes listens on the loopback interface."""
+    _, heard, _ = interrupted
+    assert len(heard) >= 3 and set(heard) <= {"127.0.0.1", "::1"}  # one word, and gloo's two
