@@ -23,6 +23,7 @@ from written import written
 from kit.cli.lab import lab_command, lab_environment
 
 ROOT = Path(__file__).resolve().parent.parent
+expect.set_options(timeout=30_000)  # ms, at most: other tests run beside these
 CHROMIUM_OPTIONS = [
     "--no-sandbox",
     "--disable-gpu",

@@ -13,12 +13,12 @@ from typing import Any
 
 from kit import __version__
 from kit.core.errors import KitError, LessonFailed
-from kit.core.units import words
-from kit.devices import machine
+from kit.core.units import UNKNOWN, words
 from kit.experiments.execution import NOTEBOOKS, lessons, run
 from kit.experiments.machine_lock import Say
 from kit.experiments.outputs import strip_widgets, write_text
 from kit.experiments.page_templates import POLICY, TEMPLATES, document
+from kit.experiments.records import executed_runs
 from kit.experiments.report import ledger_table
 
 PICTURES, GLOSSARY = "pictures", "glossary.md"  # beside the lessons
@@ -234,4 +234,12 @@ def _index(pages: list[Page], folder: Path) -> str:
     ledger, title = ledger_table(folder), "Training and inference, measured"
     took = [words(page.seconds, "s") for page in pages]
     lessons = zip(pages, took, strict=True)
-    return document("course", title=title, machine=machine(), lessons=lessons, ledger=ledger)
+    return document("course", title=title, machine=_machine(folder), lessons=lessons, ledger=ledger)
+
+
+def _machine(folder: Path) -> str:
+    """The computer, as a lesson describes it: lessons import PyTorch, this process need not."""
+    records = (record for run in executed_runs(folder) for record in run.records)
+    one = next((record for record in records if record["kind"] == "Machine"), {})
+    cores = f"{words(one.get('cores_allowed'))} of {one.get('cores_present', UNKNOWN)} cores"
+    return f"{one.get('cpu', UNKNOWN)}, {cores}, PyTorch {one.get('torch', UNKNOWN)}"
