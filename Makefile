@@ -3,9 +3,8 @@ PYTHON ?= python3
 BIN := $(if $(filter Windows_NT,$(OS)),.venv/Scripts,.venv/bin)
 INSTALL := $(PYTHON) tools/environment.py install
 TESTED := lab edge openvino executorch speech cluster test
-# Most tests run three at a time: one often waits for a process, a kernel or a browser. Tests that
-# measure time run alone, afterwards.
-THREE_AT_A_TIME := -n 3 --dist worksteal
+# Most tests run two at a time. Tests that measure time run alone, afterwards.
+TWO_AT_A_TIME := -n 2 --dist worksteal
 
 .PHONY: help lab test quick lint style wheel lowest course record doctor lock clean
 help:     ## show these lines
@@ -17,13 +16,13 @@ lab:      ## make the environment and open the lessons in JupyterLab
 test:     ## make the environment and run every check: style, types, all tests
 	@$(INSTALL) $(TESTED)
 	@$(MAKE) --no-print-directory lint
-	$(BIN)/python -m pytest $(THREE_AT_A_TIME) -m "not alone"
+	$(BIN)/python -m pytest $(TWO_AT_A_TIME) -m "not alone"
 	$(BIN)/python -m pytest -m alone
 
 quick:    ## check style, types and the fast tests, while you work
 	@$(INSTALL) $(TESTED)
 	@$(MAKE) --no-print-directory style
-	$(BIN)/python -m pytest -q $(THREE_AT_A_TIME) -m "not slow"
+	$(BIN)/python -m pytest -q $(TWO_AT_A_TIME) -m "not slow"
 
 lint:     ## check style and layout with what is installed
 	$(BIN)/python -m ruff check .

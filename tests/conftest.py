@@ -36,10 +36,13 @@ SLOW = {
 
 
 def pytest_ignore_collect(collection_path, config):
-    """`make quick` does not even import what it leaves out."""
-    if collection_path.stem.removeprefix("test_") in SLOW and config.option.markexpr == "not slow":
-        return True
-    return None
+    """`make quick`, and the run of what has to be alone, do not even import what they leave out."""
+    if not collection_path.is_file():
+        return None
+    only, slow = config.option.markexpr, collection_path.stem.removeprefix("test_") in SLOW
+    if only == "alone":
+        return "mark.alone" not in collection_path.read_text(encoding="utf-8") or None
+    return (only == "not slow" and slow) or None
 
 
 def pytest_collection_modifyitems(items):

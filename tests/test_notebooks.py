@@ -31,17 +31,17 @@ OTHER_PARAMETERS = {  # none of them a default
     "00": {"steps": 60, "budget_s": 0.2, "seed": 7},
     "01": {"model_name": "mlp", "steps": 90, "batch_size": 48, "lr": 0.002, "seed": 3},
     "02": {"model_name": "cnn", "batch_size": 8, "largest_batch": 128, "budget_s": 0.05},
-    "03": {"size": 512, "budget_s": 0.1, "seed": 5},
+    "03": {"size": 256, "budget_s": 0.1, "seed": 5},
     "04": {"model_name": "mlp", "steps": 40, "largest_batch": 48, "target_ms": 20.0}
     | {"percentile": 75, "budget_s": 0.05, "seed": 3},
-    "05": {"device": "cpu", "largest_width": 600, "batch_size": 8, "budget_s": 0.05, "seed": 4},
+    "05": {"device": "cpu", "largest_width": 512, "batch_size": 8, "budget_s": 0.05, "seed": 4},
     "06": {"steps": 80, "few_steps": 30, "trainings": 3, "seed": 3},
     "07": {"image_steps": 20, "sequence_steps": 20, "trainings": 3, "wrong_share": 0.3}
     | {"scale": 16.0, "seed": 4},
     "08": {"target_loss": 3.9, "seeds": 2, "budget_s": 0.2, "writing_s": 0.5, "seed": 3},
     "09": {"workload": "fraud", "pruned_share": 0.4, "zero_share": 0.9, "seeds": 2, "epochs": 0.5}
     | {"budget_s": 0.05, "seed": 3},
-    "10": {"steps": 20, "new_tokens": 60, "readers": 3, "budget_s": 0.05, "seed": 3},
+    "10": {"steps": 20, "new_tokens": 20, "readers": 2, "budget_s": 0.05, "seed": 3},
 }
 NOT_IN_A_LESSON = r"\bsimply\b|\bjust\b|\bobviously\b|%timeit|time\.time\(|filterwarnings|pip install|^!(?!\[)|https?://"
 
