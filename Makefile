@@ -3,8 +3,9 @@ PYTHON ?= python3
 BIN := $(if $(filter Windows_NT,$(OS)),.venv/Scripts,.venv/bin)
 INSTALL := $(PYTHON) tools/environment.py install
 TESTED := lab edge openvino executorch speech cluster test
-# Most tests run two at a time. Tests that measure time run alone, afterwards.
-TWO_AT_A_TIME := -n 2 --dist worksteal
+# Most tests run two at a time. Tests that measure time run alone, afterwards. nbval is loaded by the
+# test that calls it: loading it takes seconds.
+TWO_AT_A_TIME := -n 2 --dist worksteal -p no:nbval
 
 .PHONY: help lab test quick lint style wheel lowest course record doctor lock clean
 help:     ## show these lines

@@ -142,7 +142,12 @@ def test_the_training_ladder_climbs_on_a_text_of_ones_own(tmp_path):
 
 
 @pytest.mark.timeout(600)
-def test_the_inference_ladder_weighs_every_form(tmp_path):
+def test_the_inference_ladder_weighs_every_form_and_libraries_are_silent(tmp_path, monkeypatch):
+    """Nothing that they print is seen; and OpenVINO, which reports its use, leaves no trace.
+
+    `test_techniques` has those that are not in the ladder.
+    """
+    monkeypatch.setenv("HOME", str(tmp_path))
     quick = {"model": "mlp", "examples": 64, "budget_s": 0.05, "threads": 1}  # one shape: 64
     ladder = FOLDER / "inference-ladder.ipynb"
     executed = papermill(ladder, tmp_path / "run.ipynb", **quick)
@@ -152,6 +157,8 @@ def test_the_inference_ladder_weighs_every_form(tmp_path):
     for form in forms.values():
         assert form["absent"] or (form["bytes"] > 0 and set(form["time_s"]) == {"1", "64"})
     assert not forms["onnx"]["absent"] or "not installed" in forms["onnx"]["absent"]
+    printed = [o for c in executed.cells for o in c.get("outputs", []) if o.output_type == "stream"]
+    assert not printed and not (tmp_path / "intel").exists()
 
 
 def test_the_inference_ladder_takes_a_gpt_of_any_size(tmp_path):

