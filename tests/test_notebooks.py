@@ -25,7 +25,6 @@ IDS = [path.name[:2] for path in LESSONS]
 NOWHERE = "http://127.0.0.1:9"  # a lesson that asks the network for anything fails
 # Only Linux counts a process's own memory so that a limit on it can be kept.
 LINUX = sys.platform == "linux"
-OFFLINE = dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"), NOWHERE)
 LESSON_BYTES = int(1.5 * 2**30)
 OTHER_PARAMETERS = {  # none of them a default
     "00": {"steps": 60, "budget_s": 0.2, "seed": 7},
@@ -65,11 +64,25 @@ def claims_of(number):
     return sorted(id for id, claim in ledger().items() if number in claim.lessons)
 
 
-def within_memory():
-    """Run before the program starts: it and its kernel get no more than a lesson may take."""
-    import resource
+BOUNDED = f"""
+import resource, runpy
+resource.setrlimit(resource.RLIMIT_DATA, ({LESSON_BYTES}, {LESSON_BYTES}))
+runpy.run_module("ipykernel_launcher", run_name="__main__")
+"""
 
-    resource.setrlimit(resource.RLIMIT_DATA, (LESSON_BYTES, LESSON_BYTES))
+
+@pytest.fixture
+def bounded_kernels(tmp_path, monkeypatch):
+    """Kernels that find no network, and that get no more memory than a lesson may take."""
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
+        monkeypatch.setenv(name, NOWHERE)
+    if LINUX:
+        argv = [sys.executable, "-c", BOUNDED, "-f", "{connection_file}"]
+        folder = tmp_path / "jupyter" / "kernels" / "python3"
+        folder.mkdir(parents=True)
+        spec = {"argv": argv, "display_name": "Python 3", "language": "python"}
+        (folder / "kernel.json").write_text(json.dumps(spec))
+        monkeypatch.setenv("JUPYTER_PATH", str(tmp_path / "jupyter"))
 
 
 # --- Form ----------------------------------------------------------------------------------------
@@ -175,17 +188,11 @@ def test_an_untouched_exercise_says_how_to_try_and_gives_no_hint(path):
 
 @pytest.mark.timeout(400)
 @lesson
+@pytest.mark.usefixtures("bounded_kernels")
 def test_a_lesson_runs_headless_in_little_memory_and_becomes_a_page(path, tmp_path):
     """One run with the defaults, by the command, offline and bounded: all checks read this run."""
-    command = [sys.executable, "-m", "kit", "course", str(path), "--out", str(tmp_path)]
-    done = subprocess.run(
-        command,
-        capture_output=True,
-        text=True,
-        env={**os.environ, **OFFLINE},
-        preexec_fn=within_memory if LINUX else None,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+    done = CliRunner().invoke(main, ["course", str(path), "--out", str(tmp_path)])
+    assert done.exit_code == 0, done.output
     page = (tmp_path / path.with_suffix(".html").name).read_text(encoding="utf-8")
     assert path.with_suffix(".html").name in (tmp_path / "index.html").read_text(encoding="utf-8")
     assert "<figure" in page and "Traceback" not in page
