@@ -18,8 +18,8 @@ from kit.experiments.execution import NOTEBOOKS, lessons, run
 from kit.experiments.machine_lock import Say
 from kit.experiments.outputs import strip_widgets, write_text
 from kit.experiments.page_templates import POLICY, TEMPLATES, document
-from kit.experiments.records import executed_runs
-from kit.experiments.report import ledger_table
+from kit.experiments.records import ExecutedRun, executed_runs
+from kit.experiments.report import claims_table
 
 PICTURES, GLOSSARY = "pictures", "glossary.md"  # beside the lessons
 LONG_LINE = 38  # characters: longer lines scroll on a phone that is 390 px wide
@@ -231,15 +231,16 @@ def _title(notebook: Path) -> str:
 
 
 def _index(pages: list[Page], folder: Path) -> str:
-    ledger, title = ledger_table(folder), "Training and inference, measured"
+    runs, title = executed_runs(folder), "Training and inference, measured"
+    machine, ledger = _machine(runs), claims_table(runs, folder)
     took = [words(page.seconds, "s") for page in pages]
     lessons = zip(pages, took, strict=True)
-    return document("course", title=title, machine=_machine(folder), lessons=lessons, ledger=ledger)
+    return document("course", title=title, machine=machine, lessons=lessons, ledger=ledger)
 
 
-def _machine(folder: Path) -> str:
+def _machine(runs: Sequence[ExecutedRun]) -> str:
     """The computer, as a lesson describes it: lessons import PyTorch, this process need not."""
-    records = (record for run in executed_runs(folder) for record in run.records)
+    records = (record for run in runs for record in run.records)
     one = next((record for record in records if record["kind"] == "Machine"), {})
     cores = f"{words(one.get('cores_allowed'))} of {one.get('cores_present', UNKNOWN)} cores"
     return f"{one.get('cpu', UNKNOWN)}, {cores}, PyTorch {one.get('torch', UNKNOWN)}"

@@ -2,6 +2,7 @@
 
 write_report     the tables and the page of a folder of runs
 ledger_table     all claims, with the verdicts of these notebooks
+claims_table     the same of runs that are read already
 result_sentence  what one executed notebook found, in one sentence
 """
 
@@ -61,7 +62,7 @@ def write_report(folder: Path) -> Report:
     if not runs:
         advice = f"make some with kit run NOTEBOOK --out {folder / 'NAME.ipynb'}"
         raise BadValue(f"{folder}: no executed notebooks in it; {advice}.")
-    table, decided = with_units(runs), _ledger(runs, folder)
+    table, decided = with_units(runs), claims_table(runs, folder)
     name = safe_line(folder.resolve().name, "name")
     csv, parquet, html = (folder / "report" / file for file in FILES)
     with atomic_write(csv) as draft:
@@ -127,11 +128,11 @@ def _typed(values: list[Any]) -> pd.Series[Any]:
 
 def ledger_table(folder: Path) -> Table:
     """All claims, with the verdicts of the executed notebooks in a folder, or in one file."""
-    return _ledger(executed_runs(folder), folder)
+    return claims_table(executed_runs(folder), folder)
 
 
-def _ledger(runs: Iterable[ExecutedRun], folder: Path) -> Table:
-    """The table of claims, the decided ones first, each verdict with its number of runs."""
+def claims_table(runs: Iterable[ExecutedRun], folder: Path) -> Table:
+    """All claims, the decided ones first, each verdict with its number of runs of the folder."""
     decided: dict[str, Counter[str]] = {}
     for record in (record for run in runs for record in run.records if record["kind"] == "Verdict"):
         id, verdict = record["claim_id"], record["verdict"]
