@@ -62,10 +62,10 @@ def pages(tmp_path_factory) -> dict[str, Path]:
     for path in (RECORDED_RUNS / "eight").glob("*.ipynb"):
         (runs / path.name).write_bytes(path.read_bytes())
     (runs / "damaged.ipynb").write_text("{")
-    lesson = folder / lessons()[0].name
-    lesson.write_bytes(lessons()[0].read_bytes())
+    lesson = folder / lessons()[2].name
+    lesson.write_bytes(lessons()[2].read_bytes())
     done = [
-        Page("00", "Train it, then use it", 25.0, _write_page(lesson)),
+        Page("02", "What does a step cost?", 25.0, _write_page(lesson)),
         Page("03", f"Failed {ATTACK}", 1.0, None, f"cell 3 raised {ATTACK}"),
     ]
     (folder / "index.html").write_text(_index(done, runs))
