@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := $(if $(filter Windows_NT,$(OS)),.venv/Scripts,.venv/bin)
 INSTALL := $(PYTHON) tools/environment.py install
-TESTED := lab edge openvino executorch speech cluster test
+TESTED := lab edge openvino executorch speech cluster serve test
 # Most tests run two at a time. Tests that measure time run alone, afterwards. nbval is loaded by the
 # test that calls it: loading it takes seconds.
 TWO_AT_A_TIME := -n 2 --dist worksteal -p no:nbval

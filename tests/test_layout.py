@@ -40,6 +40,10 @@ MAY_IMPORT: dict[str, set[str]] = {
         *("inference", "training", "techniques", "measurement"),
     },
 }
+MAY_IMPORT["serving"] = {
+    *("core", "plots", "devices", "data", "models", "workloads"),
+    *("inference", "checkpoints", "techniques", "measurement", "loadgen"),
+}
 MAY_IMPORT["ladders"] = MAY_IMPORT["costs"] | {"costs"}
 LIBRARY = set(MAY_IMPORT)
 MAY_IMPORT["course"] = LIBRARY
