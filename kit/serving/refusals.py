@@ -1,0 +1,60 @@
+"""A request that the server does not answer: which status it gets, why, and when to try again."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+from kit.core.errors import KitError
+
+Reason = Literal["bad", "full", "deadline", "gone", "draining", "failed"]
+
+
+class RequestRefused(KitError, RuntimeError):
+    """A request that gets an error instead of an answer; the application writes it as JSON.
+
+    Parameters
+    ----------
+    status
+        The HTTP status: 4xx if the request must change, 503 if it may be repeated, 504 too late.
+    message
+        For the client: what was given, what is needed, what to do. It never holds a traceback.
+    retry_after_s
+        After how many seconds the backlog will have been worked off; None: repeating is no use.
+    reason
+        One word for the metric `kit_shed_total`; "bad" and "failed" are not counted there.
+
+    Examples
+    --------
+    >>> refused = RequestRefused(503, "12 requests wait.", retry_after_s=0.25, reason="full")
+    >>> refused.status, refused.headers
+    (503, {'retry-after': '1', 'retry-after-ms': '250'})
+    """
+
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        *,
+        retry_after_s: float | None = None,
+        reason: Reason = "bad",
+    ):
+        super().__init__(message)
+        self.status = status
+        self.message = message
+        self.retry_after_s = retry_after_s
+        self.reason = reason
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """What the reply's header says: `Retry-After` in whole seconds, and in milliseconds.
+
+        Whole seconds are what RFC 9110 knows; the `openai` client prefers milliseconds.
+        """
+        told: dict[str, str] = {}
+        if self.retry_after_s is not None:
+            told["retry-after"] = str(max(1, math.ceil(self.retry_after_s)))
+            told["retry-after-ms"] = str(max(1, math.ceil(1000 * self.retry_after_s)))
+        if self.reason == "draining":
+            told["connection"] = "close"  # the next try shall reach another server
+        return told
