@@ -1,0 +1,299 @@
+"""How a model travels to the server's processes: as a file in a private folder, never as a pickle.
+
+what is given                          the file
+one of the kit's models, a checkpoint  model.kit, safetensors with a digest
+a form that another runtime runs       model.onnx, .pt2 or .pte, as `kit.techniques.write` makes it
+any other module                       program.pt2, the graph that `torch.export` traces
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from kit import checkpoints
+from kit.core.errors import BadValue, CheckpointRefused, NotSupported
+from kit.core.silence import silenced
+from kit.inference import device_of, evaluating
+from kit.models import family_of
+from kit.models.custom import short_name
+from kit.serving.served_model import Arrays, ServedModel, base_of, served
+from kit.techniques import Exported, inference_copy, read, write
+from kit.techniques.precision import LowPrecision
+from kit.techniques.runtimes import SUFFIXES
+
+MANIFEST, EXAMPLE = "manifest.json", "example.safetensors"
+PROGRAM = "program.pt2"
+PLATFORMS = {"onnxruntime": "onnx_onnxv1", "openvino": "openvino", "executorch": "executorch"}
+
+
+# --- In the notebook's process -------------------------------------------------------------------
+
+
+def pack(model: Any, example: Any, folder: Path, *, text: Any = None, trusted: bool = False) -> None:
+    """Write the model, or a copy of its file, and an example of its inputs into the folder.
+
+    Raises
+    ------
+    BadValue
+        It is neither a model nor a file, or a module of the user's own without an example.
+    CheckpointRefused
+        There is no such file.
+    NotSupported
+        `torch.export` cannot trace the module: which form can be served instead.
+    """
+    if isinstance(model, str | Path):
+        manifest = _copy_file(Path(model), folder, trusted)
+    elif isinstance(model, nn.Module):
+        manifest = _write_model(model, example, folder)
+    else:
+        raise BadValue(
+            f"kit.serve: given {type(model).__name__}; needs a model or the path of a file: "
+            f"kit.serve(model) or kit.serve('model.kit')."
+        )
+    style, arrays = _arrays_of(example, model)
+    if arrays:
+        from safetensors.numpy import save_file
+
+        save_file(arrays, folder / EXAMPLE)
+    manifest |= {"style": style, "names": list(arrays)}
+    if text is not None:
+        manifest["vocabulary"] = [type(text).__name__, list(text.classes)]
+    (folder / MANIFEST).write_text(json.dumps(manifest), encoding="utf-8")
+
+
+def _copy_file(path: Path, folder: Path, trusted: bool) -> dict[str, Any]:
+    """The server reads a copy: replacing the file cannot make replicas differ."""
+    if not path.is_file():
+        raise CheckpointRefused("exists", f"{path}: no such file. kit.save writes checkpoints.")
+    exported = path.suffix in SUFFIXES.values()
+    target = folder / f"model{path.suffix if exported else '.kit'}"
+    shutil.copyfile(path, target)
+    beside = path.with_name(f"{path.name}.sha256")
+    if exported and beside.is_file():
+        shutil.copyfile(beside, target.with_name(f"{target.name}.sha256"))
+    return {"form": "exported" if exported else "checkpoint", "file": target.name} | (
+        {"trusted": trusted, "runtime": None} if exported else {}
+    )
+
+
+def _write_model(model: nn.Module, example: Any, folder: Path) -> dict[str, Any]:
+    if isinstance(model, Exported):
+        path = write(model, folder / f"model{SUFFIXES[model.runtime]}")
+        runtime = {"runtime": model.runtime, "trusted": True}
+        return {"form": "exported", "file": path.name, **runtime}
+    base, more = base_of(model), {"device": str(device_of(model)), "wrappers": _wrappers(model)}
+    if family_of(base) and _is_rebuilt(base):
+        path = checkpoints.save(folder / "model.kit", base)
+        return {"form": "checkpoint", "file": path.name, **more}
+    inner = model._orig_mod if hasattr(model, "_orig_mod") else model
+    _save_program(inner, example, folder / PROGRAM)
+    wrappers = [name for name in _wrappers(model) if name == "compiled"]
+    return {"form": "program", "file": PROGRAM, **more, "wrappers": wrappers}
+
+
+def _is_rebuilt(base: nn.Module) -> bool:
+    """Whether a checkpoint can make this model again; not if it was pruned, for example."""
+    try:
+        return checkpoints._family(base) is not None
+    except (BadValue, RuntimeError):
+        return False
+
+
+def _wrappers(model: Any) -> list[str]:
+    """What lies around a model of the kit, outermost first."""
+    found = []
+    if hasattr(model, "_orig_mod"):
+        found, model = ["compiled"], model._orig_mod
+    if isinstance(model, LowPrecision):
+        found.append(str(model.dtype).removeprefix("torch."))
+        model = model.model
+    if any(p.ndim == 4 and not p.is_contiguous() for p in model.parameters()):
+        found.append("channels_last")
+    return found
+
+
+def _save_program(model: nn.Module, example: Any, path: Path) -> None:
+    """The graph of a module that the kit cannot build, for batches of any size."""
+    if example is None:
+        raise BadValue(
+            f"{short_name(model)}: the server runs in another process, which does not know this "
+            f"class. Give an example of its inputs, with which its graph is recorded: "
+            f"kit.serve(model, example=inputs[:2])."
+        )
+    args, kwargs = _call(example)
+    batch = torch.export.Dim("batch")
+    shapes: Any = tuple({0: batch} for _ in args) or {name: {0: batch} for name in kwargs}
+    copy = inference_copy(model)
+    try:
+        with silenced(), evaluating(copy), torch.no_grad():
+            program = torch.export.export(copy, args, kwargs, dynamic_shapes=shapes)
+            torch.export.save(program, path)
+    except Exception as error:
+        first = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise NotSupported(
+            f"{short_name(model)}: torch.export could not record its graph ({first[:200]}), so "
+            f"it cannot travel to the server's process. Serve another form of the model, such as "
+            f"kit.techniques.onnx(model, example), or one of the kit's models."
+        ) from error
+
+
+def _call(example: Any) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
+    """The example as arguments, two rows each: from one row, a fixed batch would be recorded."""
+
+    def two(value: Any) -> Tensor:
+        tensor = torch.as_tensor(value)
+        return torch.cat([tensor, tensor])[:2]
+
+    if isinstance(example, Mapping):
+        return (), {str(name): two(value) for name, value in example.items()}
+    many = example if isinstance(example, tuple) else (example,)
+    return tuple(two(value) for value in many), {}
+
+
+def _arrays_of(example: Any, model: Any) -> tuple[str, Arrays]:
+    """How the model takes its inputs, and one row of each by name; none if none were given."""
+    if example is None:
+        return "one", {}
+    if isinstance(example, Mapping):
+        named, style = dict(example), "dict"
+    elif isinstance(example, tuple):
+        named, style = dict(zip(_names(model, len(example)), example, strict=True)), "tuple"
+    else:
+        named, style = {"input": example}, "one"
+    return style, {str(name): _row(name, value) for name, value in named.items()}
+
+
+def _names(model: Any, count: int) -> list[str]:
+    """The names of the model's arguments, or numbers if it hides them."""
+    names = list(inspect.signature(model.forward).parameters) if count else []
+    plain = len(names) >= count and not {"args", "kwargs"} & set(names)
+    return names[:count] if plain else [f"input_{i}" for i in range(count)]
+
+
+def _row(name: object, value: Any) -> np.ndarray:
+    tensor = torch.as_tensor(value).detach().cpu()
+    if tensor.ndim == 0 or not len(tensor):
+        raise BadValue(
+            f"example: {name!r} has shape {tuple(tensor.shape)}; needs at least one row of inputs, "
+            f"a batch (B, …) such as work.example(1)[0]."
+        )
+    row = tensor[:1].float() if tensor.dtype == torch.bfloat16 else tensor[:1]
+    return row.contiguous().clone().numpy()
+
+
+# --- In the server's process ---------------------------------------------------------------------
+
+
+def unpack(folder: Path, name: str) -> ServedModel:
+    """The model in the folder, ready to predict.
+
+    Raises
+    ------
+    CheckpointRefused, NotInstalled, DeviceUnavailable
+        As `kit.load` and `kit.techniques.read` do.
+    BadValue
+        Nothing says what inputs it takes: an example is missing.
+    """
+    manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    path, form = folder / manifest["file"], manifest["form"]
+    platform = "pytorch"
+    module: Any
+    if form == "exported":
+        module = read(path, manifest["runtime"], trusted=manifest["trusted"])
+        platform = PLATFORMS.get(module.runtime, module.runtime)
+    elif form == "program":
+        module = torch.export.load(path).module()
+    else:
+        module = checkpoints.load(path).model.eval()
+    device = manifest.get("device", "cpu")
+    module = _wrapped(module, manifest.get("wrappers", ())).to(device)
+    arrays = _example(folder) or default_example(module)
+    arrays = {key: arrays[key] for key in manifest["names"] or arrays}  # in the arguments' order
+    return served(
+        module, arrays, name=name, platform=platform, style=manifest["style"], device=device
+    )
+
+
+def _wrapped(module: nn.Module, wrappers: list[str]) -> Any:
+    """The model inside what lay around it, innermost first."""
+    from kit.devices import compiling
+
+    for wrapper in reversed(wrappers):
+        if wrapper == "channels_last":
+            module = module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        elif wrapper == "compiled":
+            compiled: Any = torch.compile(module, **compiling())
+            module = compiled
+        else:
+            module = LowPrecision(module, getattr(torch, wrapper)).eval()
+    return module
+
+
+def _example(folder: Path) -> Arrays:
+    if not (folder / EXAMPLE).exists():
+        return {}
+    from safetensors.numpy import load_file
+
+    found: Arrays = load_file(folder / EXAMPLE)
+    return found
+
+
+def default_example(module: nn.Module) -> Arrays:
+    """One row of inputs that the model takes, made from its config or from its ONNX file.
+
+    >>> from kit.models import MLP
+    >>> default_example(MLP())["input"].shape
+    (1, 64)
+    """
+    base = base_of(module)
+    family, config = family_of(base), getattr(base, "config", None)
+    if isinstance(base, Exported) and base.runtime in ("onnxruntime", "openvino"):
+        return {"input": _of_onnx(base.data)}
+    if family not in SHAPES:
+        raise BadValue(
+            f"{short_name(base)}: nothing says what inputs it takes. Give an example: "
+            f"kit.serve(model, example=inputs[:1]), or kit serve PATH --workload NAME."
+        )
+    shape = SHAPES[family](config)
+    whole = family in ("GPT", "Seq2Seq", "TwoTower")
+    return {"input": np.ones((1, *shape), np.int64 if whole else np.float32)}
+
+
+STEPS = 8  # positions of an example of any length
+
+# Family -> the shape of an example from its config, without the batch.
+SHAPES: dict[str | None, Any] = {
+    "MLP": lambda c: (c.features,),
+    "Policy": lambda c: (c.features,),
+    "CNN": lambda c: (c.channels, c.height, c.width),
+    "Autoencoder": lambda c: (c.channels, c.height, c.width),
+    "CNN1d": lambda c: (STEPS, c.features),
+    "RNN": lambda c: (STEPS, c.features),
+    "Transformer": lambda c: (STEPS, c.features),
+    "GPT": lambda c: (min(STEPS, c.context),),
+    "Seq2Seq": lambda c: (c.source + 2,),
+    "TwoTower": lambda c: (STEPS,),
+}
+
+
+def _of_onnx(data: bytes) -> np.ndarray:
+    """Zeros in the shape that an ONNX file names for its one input."""
+    import onnx
+
+    kind = onnx.load_from_string(data).graph.input[0].type.tensor_type
+    sizes = [dim.dim_value for dim in kind.shape.dim][1:]
+    if not all(sizes):
+        raise BadValue(
+            "the ONNX file leaves the size of its inputs open: give an example, "
+            "kit.serve(path, example=inputs[:1])."
+        )
+    return np.zeros((1, *sizes), onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type))

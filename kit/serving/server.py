@@ -1,0 +1,254 @@
+"""`kit.serve`: a model behind HTTP, in processes of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+from contextlib import suppress
+from importlib.util import find_spec
+from pathlib import Path
+from typing import IO, Any
+from urllib.request import Request, urlopen
+
+from kit.core.errors import BadValue, KitError, NotInstalled
+from kit.serving.settings import PROTECTIONS, Settings, check_platform
+
+NEEDS = ("starlette", "uvicorn", "prometheus_client")
+START_S = 300.0  # loading and compiling may take minutes
+LOG_CHARACTERS = 2000
+
+
+def serve(
+    model: Any,
+    *,
+    example: Any = None,
+    text: Any = None,
+    name: str = "model",
+    host: str = "127.0.0.1",
+    port: int = 0,
+    token: str | None = None,
+    workers: int = 1,
+    threads: int = 1,
+    max_batch: int = 32,
+    max_wait_s: float = 0.002,
+    deadline_s: float = 1.0,
+    max_waiting: int | str = "auto",
+    protect: tuple[str, ...] = PROTECTIONS,
+    max_body_bytes: int = 16 * 2**20,
+    max_connections: int = 1024,
+    drain_s: float = 20.0,
+    slots: int = 16,
+    trusted: bool = False,
+) -> Server:
+    """A server that answers requests with the model's outputs; it is ready when this returns.
+
+    It runs in processes of its own, so that it does not compete with the notebook for Python.
+
+    Parameters
+    ----------
+    model
+        A model, any technique's form of one, or the path of a file: a checkpoint, or an exported
+        model. A GPT also serves completions.
+    example
+        Inputs of at least one row: a tensor, a tuple of arguments or a dict of keyword arguments.
+        None: the kit knows what its own models and ONNX files take.
+    text
+        For a GPT: the data with its vocabulary.
+    name
+        The model's name in addresses.
+    host, port
+        Where to listen; port 0: any free one. Other computers can reach only an address that is
+        not loopback, and that needs a token.
+    token
+        Clients send it as `Authorization: Bearer TOKEN`. Health needs none.
+    workers
+        Processes that share the socket, each with its own copy of the model and its own queue.
+    threads
+        PyTorch's threads in each of them.
+    max_batch, max_wait_s
+        Rows that are computed together, and how long the first of them waits for others.
+    deadline_s
+        A request that waits longer is dropped with status 504; a request can ask for less.
+    max_waiting
+        Requests inside, at most; more are refused with 503. "auto": deadline × measured rate.
+    protect
+        The protections that are on; leave one out to see what it is for.
+    max_body_bytes, max_connections
+        A larger body is refused with 413; a connection too many is closed.
+    drain_s
+        How long requests inside may take after `stop`.
+    slots
+        Texts that a GPT writes at the same time.
+    trusted
+        True allows a .pt2 or .pte file, which can run code when it is opened.
+
+    Raises
+    ------
+    NotInstalled
+        The extra `serve` is missing.
+    BadValue
+        A setting is wrong; the port is in use; an example is missing.
+    CheckpointRefused, NotSupported
+        The file or the model cannot be served: why, and what can.
+
+    Examples
+    --------
+    >>> import kit
+    >>> with serve(kit.models.MLP()) as server:  # doctest: +SKIP
+    ...     server.url
+    'http://127.0.0.1:40215'
+
+    Explained in lesson 11.
+    """
+    missing = [module for module in NEEDS if find_spec(module) is None]
+    if missing:
+        raise NotInstalled("kit.serve", missing, "serve")
+    settings = Settings(
+        name=name,
+        host=host,
+        port=port,
+        token=token,
+        workers=workers,
+        threads=threads,
+        max_batch=max_batch,
+        max_wait_s=max_wait_s,
+        deadline_s=deadline_s,
+        max_waiting=max_waiting,
+        protect=protect,
+        max_body_bytes=max_body_bytes,
+        max_connections=max_connections,
+        drain_s=drain_s,
+        slots=slots,
+    )
+    check_platform(workers)
+    folder = Path(tempfile.mkdtemp(prefix="kit-serve-"))  # only this user can read it
+    try:
+        from kit.serving.packing import pack
+
+        pack(model, example, folder, text=text, trusted=trusted)
+        settings.write(folder)
+        return Server(settings, folder)
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+
+
+class Server:
+    """A running server; `with kit.serve(model) as server:` stops it at the end.
+
+    Attributes
+    ----------
+    url
+        Its address, such as "http://127.0.0.1:40215".
+    """
+
+    def __init__(self, settings: Settings, folder: Path):
+        self.settings = settings
+        self._folder = folder
+        self._log = (folder / "log.txt").open("wb")
+        self.process = self._start()
+        try:
+            self.port = self._when_ready()
+        except BaseException:
+            self.process.kill()
+            self.process.wait()
+            self._clean()
+            raise
+        host = f"[{settings.host}]" if ":" in settings.host else settings.host
+        self.url = f"http://{host}:{self.port}"
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        module = "kit.serving.worker" if self.settings.workers == 1 else "kit.serving.supervisor"
+        return subprocess.Popen(
+            [sys.executable, "-m", module, str(self._folder)],
+            stdin=subprocess.PIPE,  # our end closes when we are gone: then the server stops
+            stdout=subprocess.PIPE,
+            stderr=self._log,
+            env=environment(self.settings),
+            start_new_session=True,  # Ctrl-C in a notebook does not reach the server
+        )
+
+    def _when_ready(self) -> int:
+        """The port, when the server said that it is ready."""
+        told = first_report(self.process.stdout, START_S)
+        if "port" in told:
+            return int(told["port"])
+        raise BadValue(f"kit.serve: {told['failed']}") if "failed" in told else self._ended()
+
+    def _ended(self) -> KitError:
+        return KitError(f"the server ended before it was ready: {self.log()}")
+
+    def log(self) -> str:
+        """The end of what the server wrote about itself: its errors."""
+        with suppress(OSError):
+            text = (self._folder / "log.txt").read_text(encoding="utf-8", errors="replace")
+            return text.strip()[-LOG_CHARACTERS:]
+        return ""
+
+    def metrics(self) -> dict[str, float]:
+        """The server's counters now; see `kit.serving.metrics.Metrics` for their names."""
+        from kit.serving.metrics import numbers
+
+        return numbers(self._get("/metrics"))
+
+    def _get(self, path: str) -> str:
+        token = self.settings.token
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        with urlopen(Request(self.url + path, headers=headers), timeout=10) as reply:
+            text: str = reply.read().decode()
+            return text
+
+    def stop(self) -> int:
+        """Stop: requests inside are finished, new ones are refused; returns the exit code."""
+        if self.process.poll() is None:
+            if os.name == "posix":
+                self.process.terminate()
+            assert self.process.stdin
+            self.process.stdin.close()  # where there are no signals, this says the same
+            try:
+                self.process.wait(self.settings.drain_s + 10)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+        self._clean()
+        return self.process.returncode
+
+    def _clean(self) -> None:
+        self._log.close()
+        for pipe in (self.process.stdin, self.process.stdout):
+            if pipe:
+                with suppress(OSError):
+                    pipe.close()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def __enter__(self) -> Server:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def __repr__(self) -> str:
+        state = "runs" if self.process.poll() is None else "has ended"
+        return f"{self.settings.name!r} at {self.url}, which {state}"
+
+
+def environment(settings: Settings) -> dict[str, str]:
+    """The environment of the server's processes: their libraries use the threads asked for."""
+    return {**os.environ, "OMP_NUM_THREADS": str(settings.threads)}
+
+
+def first_report(pipe: IO[bytes] | None, timeout_s: float) -> dict[str, Any]:
+    """The first line of JSON that a process tells; empty if it ends or takes too long."""
+    lines: queue.Queue[bytes] = queue.Queue()
+    assert pipe is not None
+    threading.Thread(target=lambda: lines.put(pipe.readline()), daemon=True).start()
+    try:
+        return json.loads(lines.get(timeout=timeout_s) or b"{}")
+    except queue.Empty:
+        return {}
