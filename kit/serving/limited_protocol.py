@@ -1,0 +1,286 @@
+"""uvicorn's connection with limits, and with a door that opens late.
+
+- A request enters when it is complete. A slow client takes a connection, never a place in the
+  queue, so that many slow clients cannot keep the others out.
+- A request that finds the house full is answered here, in some microseconds: no task is started,
+  nothing is parsed. Under overload most requests end so; what they cost decides what is left for
+  the others.
+
+Refusals have the form that the Open Inference Protocol prescribes, or OpenAI's under `/v1`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+
+from kit.serving.admission import TICKET, Admission, Ticket
+from kit.serving.limits import Door, Limits
+from kit.serving.refusals import RequestRefused
+
+LINGER_S = 1.0  # a refused client may finish sending, so that it reads the answer, not a reset
+LINGERING = 100  # connections above the limit that get this second
+SMALL_BODY_BYTES = 65_536  # cheaper to read and to forget than to open a new connection
+
+
+@dataclass(slots=True)
+class Received:
+    """Bytes of bodies that are not yet complete, over all connections of a process."""
+
+    total_bytes: int = 0
+
+
+class LimitedProtocol(HttpToolsProtocol):
+    """uvicorn's connection, with limits; `uvicorn_settings` makes the class that is used."""
+
+    door: Door
+    limits: Limits
+    on_refused: Callable[[int], None]
+    received: Received
+
+    _phase = "idle"  # idle -> headers -> body -> idle …, or closing
+    _since_s = 0.0  # when the phase began
+    _header_bytes = _body_bytes = 0
+    _timer: asyncio.TimerHandle | None = None
+    _held: tuple[RequestResponseCycle, Any, Admission] | None = None  # not yet complete
+
+    # --- Connections ---
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Take a connection, unless there are too many."""
+        super().connection_made(transport)
+        self._enter("headers")  # also a client that never says a word has to go
+        excess = len(self.connections) - self.limits.max_connections
+        if excess > 0:
+            self._close_with(503, f"{self.limits.max_connections} connections are open already.")
+        if excess > LINGERING:
+            self.transport.close()  # in a flood, a reset instead of the answer is good enough
+        self._watch()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget the connection, and give back what its requests held."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._held = None
+        self._count_body(-self._body_bytes)
+        self._enter("closing")
+        super().connection_lost(exc)
+
+    def eof_received(self) -> None:
+        """The client will send no more; an incomplete request is answered, if it still listens."""
+        if self._phase == "body" or (self._phase == "headers" and self._header_bytes):
+            self._close_with(400, "the request ended before its end. Send as much as announced.")
+
+    def timeout_keep_alive_handler(self) -> None:
+        """A client that reads no answers loses them; waiting for it would hold their memory."""
+        if self.transport.get_write_buffer_size():
+            self.transport.abort()
+        super().timeout_keep_alive_handler()
+
+    def _watch(self) -> None:
+        """Look several times per limit whether a phase lasts too long."""
+        limits, now = self.limits, self.loop.time()
+        allowed = {
+            "headers": limits.header_time_s,
+            "body": limits.body_time_s,
+            "closing": LINGER_S,
+        }
+        if now - self._since_s > allowed.get(self._phase, float("inf")):
+            self._overdue()
+        if not self.transport.is_closing():
+            often_s = min(allowed.values()) / 4
+            self._timer = self.loop.call_later(often_s, self._watch)
+
+    def _overdue(self) -> None:
+        if self._phase == "closing" or not self._header_bytes:
+            self.transport.abort()  # nobody has asked, or nobody listens
+        else:
+            self._close_with(408, f"the {self._phase} came too slowly. Send the request at once.")
+
+    # --- Data, as they come ---
+
+    def data_received(self, data: bytes) -> None:
+        """Give the data to the parser; it calls the methods below."""
+        if self._phase == "closing":
+            return  # what a refused client still sends
+        if self._phase == "idle":
+            self._enter("headers")
+        self._header_bytes += len(data)  # until the parser says that the headers are complete
+        super().data_received(data)
+        if self._phase == "headers" and self._header_bytes > self.limits.max_header_bytes:
+            self._too_long()
+
+    def on_message_begin(self) -> None:
+        """A request begins."""
+        super().on_message_begin()
+        if self._phase != "closing":
+            self._enter("headers")
+
+    def on_headers_complete(self) -> None:
+        """The request's head is known: refuse what is too large before anything is kept."""
+        if self._phase == "closing":
+            return
+        size = len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
+        if size > self.limits.max_header_bytes:
+            return self._too_long()
+        announced = _content_length(self.headers)
+        if announced > self.limits.max_body_bytes:
+            return self._too_large()
+        self._enter("body")
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """A part of the body."""
+        if self._phase == "closing":
+            return
+        self._count_body(len(body))
+        if self._body_bytes > self.limits.max_body_bytes:
+            return self._too_large()
+        if self.received.total_bytes > self.limits.max_bodies_bytes:
+            return self._close_with(503, "too many large requests arrive. Send them one by one.")
+        if self._held is None:
+            super().on_body(body)
+        else:  # the application does not read yet, so nothing must stop the flow
+            self._held[0].body += body
+
+    def on_message_complete(self) -> None:
+        """The request is complete: now it may enter."""
+        if self._phase == "closing":
+            return
+        self._count_body(-self._body_bytes)
+        self._enter("idle")
+        super().on_message_complete()
+        held, self._held = self._held, None
+        if held is not None:
+            self._admit(*held)
+
+    def _enter(self, phase: str) -> None:
+        self._phase, self._since_s = phase, self.loop.time()
+        if phase == "idle":
+            self._header_bytes = 0
+
+    def _count_body(self, added: int) -> None:
+        self._body_bytes += added
+        self.received.total_bytes += added
+
+    # --- The door ---
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        """Start what needs no place; hold the others back until they are complete."""
+        admission = self.door(cycle.scope["method"], cycle.scope["path"])
+        if admission is None:
+            super()._start_asgi_task(cycle, app)
+        elif not cycle.more_body:
+            self._admit(cycle, app, admission)
+        else:
+            self._hold(cycle, app, admission)
+
+    def _hold(self, cycle: RequestResponseCycle, app: Any, admission: Admission) -> None:
+        """Wait for the body; a large one is not even received if the house is full."""
+        large = _content_length(cycle.scope["headers"]) > SMALL_BODY_BYTES
+        if large or cycle.waiting_for_100_continue:
+            try:
+                admission.check()
+            except RequestRefused as refused:
+                return self._close_with(refused.status, refused.message, refused.headers)
+        if cycle.waiting_for_100_continue:
+            self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            cycle.waiting_for_100_continue = False
+        self._held = (cycle, app, admission)
+
+    def _admit(self, cycle: RequestResponseCycle, app: Any, admission: Admission) -> None:
+        try:
+            ticket = admission.admit()
+        except RequestRefused as refused:
+            return self._turn_away(cycle, refused)
+        scope: Any = cycle.scope
+        scope[TICKET] = ticket
+        super()._start_asgi_task(cycle, _released(app, ticket))
+
+    def _turn_away(self, cycle: RequestResponseCycle, refused: RequestRefused) -> None:
+        """Answer without the application; the connection stays open for the next try."""
+        self.on_refused(refused.status)
+        cycle.keep_alive = cycle.keep_alive and refused.reason != "draining"
+        path = cycle.scope["path"]
+        self.transport.write(
+            _reply(refused.status, refused.message, path, refused.headers, cycle.keep_alive)
+        )
+        cycle.response_started = cycle.response_complete = True
+        if not cycle.keep_alive:
+            self.transport.close()
+        self.on_response_complete()
+
+    # --- Refusals that end the connection ---
+
+    def _too_long(self) -> None:
+        limit = self.limits.max_header_bytes
+        self._close_with(431, f"the request's head is longer than {limit} bytes. Shorten it.")
+
+    def _too_large(self) -> None:
+        limit = self.limits.max_body_bytes
+        self._close_with(413, f"the body is larger than {limit} bytes. Send fewer rows at once.")
+
+    def send_400_response(self, msg: str) -> None:
+        """What the parser could not read."""
+        self._close_with(400, "this is not an HTTP/1.1 request with a correct length.")
+
+    def _close_with(self, status: int, message: str, headers: dict[str, str] | None = None) -> None:
+        """Answer, unless an earlier answer is being written, and close."""
+        if self._phase == "closing":
+            return
+        answering = self.cycle is not None and self.cycle.response_started
+        if self.cycle is not None and not self.cycle.response_complete:
+            self.cycle.disconnected = True  # the application must not write behind this
+            self.cycle.message_event.set()
+        self._held = None
+        self._unset_keepalive_if_required()
+        self._enter("closing")
+        if answering and not self.cycle.response_complete:
+            return self.transport.close()
+        self.on_refused(status)
+        path = (getattr(self, "url", None) or b"").decode("latin-1")
+        self.transport.write(_reply(status, message, path, headers or {}, False))
+        if self.transport.can_write_eof():
+            self.transport.write_eof()  # `_watch` closes what the client leaves open
+        else:
+            self.transport.close()
+
+
+def _released(app: Any, ticket: Ticket) -> Any:
+    """The application, after which the place is free, whatever happened."""
+
+    async def run(scope: Any, receive: Any, send: Any) -> None:
+        with ticket:
+            await app(scope, receive, send)
+
+    return run
+
+
+def _content_length(headers: Iterable[tuple[bytes, bytes]]) -> int:
+    """What the request announces; the parser has refused what is not a number."""
+    return int(next((value for name, value in headers if name == b"content-length"), 0))
+
+
+def _reply(
+    status: int, message: str, path: str, headers: dict[str, str], keep_alive: bool
+) -> bytes:
+    """A whole response with the error in JSON."""
+    error: Any = message
+    if path.startswith("/v1/"):
+        error = {"message": message, "type": _openai_type(status), "param": None, "code": None}
+    body = json.dumps({"error": error}).encode()
+    lines = [f"HTTP/1.1 {status} {HTTPStatus(status).phrase}", "content-type: application/json"]
+    lines += [f"content-length: {len(body)}"]
+    lines += [f"{name}: {value}" for name, value in headers.items() if name != "connection"]
+    lines += [] if keep_alive else ["connection: close"]
+    return "\r\n".join([*lines, "", ""]).encode() + body
+
+
+def _openai_type(status: int) -> str:
+    return "invalid_request_error" if status < 500 else "server_error"
