@@ -9,7 +9,7 @@ import torch
 from kit.core.errors import UnknownName
 from kit.core.statistics import Estimate, samples_needed
 from kit.costs.counting import count
-from kit.course.exercises import EXERCISES, NO_ANSWER, check
+from kit.course.exercises import EXERCISES, NO_ANSWER, check, lesson_11
 from kit.course.exercises.lesson_05 import SLOW_RUNS, wanted_width
 from kit.inference import Score, predict
 from kit.training import History
@@ -69,6 +69,8 @@ MEASURED = {
     "04-deadline": {"latency_s": LATENCY_S, "deadline_s": 2.5e-3},
     "06-named-clusters": CLUSTERS,
     "06-label-budget": CURVE,
+    "11-users": {"rate": Estimate(200.0, 180.0, 220.0, "requests/s"), "think_s": 9.0}
+    | {"latency_s": 1.0},
 }
 NAMED = float((DIGITS[:10][GROUPS] == DIGITS).float().mean())  # the first ten are the nearest
 COMMONEST = float((torch.where(GROUPS == 9, 4, GROUPS * 7 % 10) == DIGITS).float().mean())
@@ -125,6 +127,30 @@ def draft(tokens, most, guesses=None):
     return []
 
 
+def answered(arrivals_s, service_s):
+    """When a queue answers each request, oldest first."""
+    ends, free_s = {}, 0.0
+    for i in sorted(range(len(arrivals_s)), key=arrivals_s.__getitem__):
+        ends[i] = free_s = max(free_s, arrivals_s[i]) + service_s
+    return [ends[i] for i in range(len(arrivals_s))]
+
+
+def latencies(arrivals_s, service_s):
+    ends = answered(arrivals_s, service_s)
+    return [end - arrival for end, arrival in zip(ends, arrivals_s, strict=True)]
+
+
+def never_idle(arrivals_s, service_s, first_s=0.0):
+    return [first_s + (i + 1) * service_s - arrival for i, arrival in enumerate(arrivals_s)]
+
+
+def in_the_order_given(arrivals_s, service_s):
+    ends = [0.0]
+    for arrival in arrivals_s:
+        ends.append(max(ends[-1], arrival) + service_s)
+    return [end - arrival for end, arrival in zip(ends[1:], arrivals_s, strict=True)]
+
+
 def asked(id, answer):
     """The check of a lesson: with what was measured there, where the answer depends on it."""
     return check(id, answer, **MEASURED.get(id, {}))
@@ -162,6 +188,9 @@ RIGHT = {
     "10-memory": 1.05,
     "10-bound": 7.14,
     "10-draft": draft,
+    "11-users": 2_000,
+    "11-queue-bound": 32,
+    "11-latencies": latencies,
 }
 WRONG = [  # id, answer, what its hint says
     ("00-days", "150 days", "Give a number"),
@@ -338,6 +367,34 @@ WRONG = [  # id, answer, what its hint says
     ("10-draft", lambda tokens, most: [1], "it guesses 1"),
     ("10-draft", lambda tokens, most: draft(tokens, most) or [1], "only costs"),
     ("10-draft", lambda tokens, most: draft(tokens, 1), "not one token"),
+    ("11-users", "many", "Give a number"),
+    ("11-users", 1_800, "add the latency"),
+    ("11-users", 200, "ask once per second each. They ask less often"),
+    ("11-users", 20, "Multiply"),
+    ("11-users", 120_000, "no 60"),
+    ("11-users", 7_200_000, "no 3,600"),
+    ("11-users", 2_000_000, "not in milliseconds"),
+    ("11-users", 500, "between two requests of a user"),
+    ("11-queue-bound", 32.0, "Give a whole number"),
+    ("11-queue-bound", 0, "Some may wait"),
+    ("11-queue-bound", 40, "Those of the running batch do not wait"),
+    ("11-queue-bound", 5, "a number of batches"),
+    ("11-queue-bound", 4, "a number of batches"),
+    ("11-queue-bound", 33, "with batch 5 of the queue: it is answered after 120 ms, too late"),
+    ("11-queue-bound", 31, "with batch 4 of the queue: it is answered after 100 ms. More of"),
+    ("11-latencies", [2.0, 3.0], "without calling it"),
+    ("11-latencies", lambda a, s: None, "It returned None. Return a list"),
+    ("11-latencies", lambda a, s: ["late"], "It raised ValueError"),
+    ("11-latencies", lambda a, s: [s], "1 latencies for 4 arrivals"),
+    ("11-latencies", lambda a, s: [s for _ in a], "coordinated omission"),
+    ("11-latencies", lambda a, s: [each - s for each in latencies(a, s)], "the wait alone"),
+    ("11-latencies", answered, "moments of the answers"),
+    ("11-latencies", never_idle, "never idle in your function"),
+    ("11-latencies", lambda a, s: never_idle(a, s, a[0]), "after the first request, too"),
+    ("11-latencies", in_the_order_given, "here a request waits for a later one"),
+    ("11-latencies", lambda a, s: latencies(sorted(a), s), "but in order of arrival"),
+    ("11-latencies", lambda a, s: [0.0] * 4, "0 s is shorter than the work"),
+    ("11-latencies", lambda a, s: [each + 1 for each in latencies(a, s)], "yours are 3, 4, 5, 6"),
 ]
 each_exercise = pytest.mark.parametrize("id", EXERCISES)
 
@@ -364,7 +421,11 @@ def test_the_right_answer_is_right(id):
 
 
 @pytest.mark.parametrize(
-    ("id", "rounded"), [("10-memory", 1), ("10-memory", 1.0486), ("10-bound", 7), ("10-bound", 7.1)]
+    ("id", "rounded"),
+    [
+        *(("10-memory", 1), ("10-memory", 1.0486), ("10-bound", 7), ("10-bound", 7.1)),
+        *(("11-users", 1_999), ("11-users", 2_000.4), ("11-users", Estimate(2e3, 1e3, 3e3))),
+    ],
 )
 def test_a_rounded_answer_is_right(id, rounded):
     assert asked(id, rounded).right
@@ -417,6 +478,21 @@ def test_a_training_that_never_got_there_has_no_first_good_step():
 
 def test_a_rate_that_breaks_the_loss_learns_nothing_either():
     assert check("01-learns-nothing", 1e30).right
+
+
+def test_a_server_that_is_never_in_time_has_no_users():
+    assert check("11-users", 0, rate=None, think_s=9.0, latency_s=1.0).right
+
+
+def test_a_latency_much_shorter_than_the_think_time_may_be_left_out():
+    assert check("11-users", 1_800, rate=200.0, think_s=9.0, latency_s=Estimate(0.01, 0, 1)).right
+
+
+def test_the_bound_of_the_queue_is_the_longest_that_is_in_time():
+    """Counted batch by batch: the running one, then those of the queue."""
+    batch, batch_ms, within_ms = lesson_11.MAX_BATCH, lesson_11.BATCH_MS, lesson_11.DEADLINE_MS
+    latency_ms = [(2 + place // batch) * batch_ms for place in range(100)]
+    assert sum(each <= within_ms for each in latency_ms) == RIGHT["11-queue-bound"]
 
 
 def test_a_hint_is_shown_and_never_run():
