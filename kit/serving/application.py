@@ -1,21 +1,18 @@
 """The server's application: a request comes in, is checked, waits, is computed, and answered.
 
-One infer request, in this order: token → door (`admission`) → body → checks and arrays
-(`inference_protocol`) → queue and model (`batching`) → reply. A refused request stops at the door,
-before its body is read. Health and metrics do not pass the door.
+One infer request, in this order: door (`admission`, held by `limits`) → token → body → checks and
+arrays (`inference_protocol`) → queue and model (`batching`) → reply. A request that finds the
+house full stops at the door, before it is parsed. Health and metrics do not pass the door.
 
-Every error is JSON: `{"error": "…"}`, or OpenAI's form under /v1. What an error shows is written
-here or by a check; an exception's own text and traceback stay in the log.
+Every error is JSON: `{"error": "…"}`, or OpenAI's form under /v1. It says what a check wrote; an
+exception's own text and traceback stay in the log.
 """
 
 from __future__ import annotations
 
 import asyncio
 import hmac
-import json
-import logging
 import time
-from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
 from starlette.applications import Starlette
@@ -26,21 +23,28 @@ from starlette.routing import Route
 
 from kit import __version__
 from kit.serving import inference_protocol as protocol
-from kit.serving.admission import Admission
-from kit.serving.batching import Answer, DynamicBatcher
+from kit.serving.admission import Admission, Ticket
+from kit.serving.batching import DynamicBatcher
 from kit.serving.metrics import CONTENT_TYPE, Metrics
 from kit.serving.refusals import RequestRefused
+from kit.serving.replies import (
+    Header,
+    Receive,
+    Scope,
+    Send,
+    on_failure,
+    on_http_error,
+    on_refused,
+    send_error,
+    send_reply,
+)
+from kit.serving.request_queue import Answer
 from kit.serving.served_model import ServedModel
 from kit.serving.settings import Settings
 
-Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-Header = tuple[bytes, bytes]
-
 TICK_S = 0.02  # how often waiting requests are asked whether their client is still there
 OPEN = {"/v2/health/live", "/v2/health/ready"}  # without the token: they tell nothing
-log = logging.getLogger("kit.serving")
+GENERATE = "/v1/completions"
 
 
 class Application:
@@ -51,46 +55,49 @@ class Application:
         self.metrics = Metrics(settings.name)
         self.model: ServedModel | None = None
         self.draining = False
-        self.infer_path = f"/v2/models/{settings.name}/infer"
-        self.admissions: list[Admission] = []
+        self._infer_path = f"/v2/models/{settings.name}/infer"
+        self._doors: dict[str, Admission] = {}  # path -> whose place a request takes
         self._bearer = f"Bearer {settings.token}".encode() if settings.token else None
         self._waiting: dict[asyncio.Task[Any], Receive] = {}
         self._gone: set[asyncio.Task[Any]] = set()
         self._others = self._starlette([])
 
-    # --- The model's life ---
+    # --- The model's life ------------------------------------------------------------------------
 
     def open(self, model: ServedModel, vocabulary: Any = None) -> None:
         """The model is loaded and warm: from now on the server is ready."""
-        self.admission = self._door()
-        self.batcher = DynamicBatcher(
+        given = self.settings
+        admission = self._new_door(self._infer_path, given.max_batch)
+        self._batcher = DynamicBatcher(
             model.predict,
-            max_batch=self.settings.max_batch,
-            max_wait_s=self.settings.max_wait_s,
-            admission=self.admission,
+            max_batch=given.max_batch,
+            max_wait_s=given.max_wait_s,
+            admission=admission,
             observe=self.metrics,
-            threads=self.settings.threads,
+            threads=given.threads,
         )
-        self._others = self._starlette(self._generation(model, vocabulary))
+        self._others = self._starlette(self._generation(model) if vocabulary else [])
         self.model = model
         self._ticking = asyncio.get_running_loop().create_task(self._tick())
 
-    def _door(self) -> Admission:
+    def _new_door(self, path: str, max_batch: int) -> Admission:
         given = self.settings
-        self.admissions.append(
-            Admission(
-                deadline_s=given.deadline_s,
-                max_waiting=given.max_waiting,
-                max_batch=given.max_batch,
-                protect=given.protect,
-                on_shed=self.metrics.on_shed,
-            )
+        self._doors[path] = Admission(
+            deadline_s=given.deadline_s,
+            max_waiting=given.max_waiting,
+            max_batch=max_batch,
+            protect=given.protect,
+            on_shed=self.metrics.on_shed,
         )
-        return self.admissions[-1]
+        return self._doors[path]
 
-    def _generation(self, model: ServedModel, vocabulary: Any) -> list[Route]:
-        """OpenAI's routes, if the model can generate."""
+    def _generation(self, model: ServedModel) -> list[Route]:
+        """OpenAI's routes, for a model that generates."""
         return []
+
+    def door(self, method: str, path: str) -> Admission | None:
+        """Whose place such a request takes; None if it is never refused, such as health."""
+        return self._doors.get(path) if method == "POST" else None
 
     @property
     def ready(self) -> bool:
@@ -100,20 +107,19 @@ class Application:
     async def drain(self, timeout_s: float) -> bool:
         """Not ready from now on; whether all requests inside were answered in time."""
         self.draining = True
-        for each in self.admissions:
+        for each in self._doors.values():
             each.drain()
-        left = await asyncio.gather(*(each.empty(timeout_s) for each in self.admissions))
-        return all(left)
+        return all(await asyncio.gather(*(d.empty(timeout_s) for d in self._doors.values())))
 
-    # --- ASGI ---
+    # --- One request -----------------------------------------------------------------------------
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One request. The short way for infer saves a framework's routing and objects."""
+        """Answer one request. Infer goes a short way, which saves a framework's routing."""
         if scope["type"] != "http":
             return
         if self._bearer and scope["path"] not in OPEN and not self._knows_token(scope):
-            await _send_error(scope, send, _unknown_client())
-        elif scope["path"] == self.infer_path and scope["method"] == "POST":
+            await send_error(scope, send, _unknown_client())
+        elif scope["path"] == self._infer_path and scope["method"] == "POST":
             await self._infer(scope, receive, send)
         else:
             await self._others(scope, receive, send)
@@ -123,52 +129,54 @@ class Application:
         return self._bearer is not None and hmac.compare_digest(given, self._bearer)
 
     async def _infer(self, scope: Scope, receive: Receive, send: Send) -> None:
-        began = time.perf_counter()
-        task = asyncio.current_task()
-        assert task is not None
+        began, status = time.perf_counter(), 200
         try:
             if self.model is None:
                 raise _loading()
-            with self.admission.admit(scope=scope) as ticket:
-                body, headers = await self._answer(scope, receive, ticket, task)
-                await _send(send, 200, body, headers)
-            self.metrics.on_request(200, time.perf_counter() - began)
+            with self._doors[self._infer_path].admit(scope=scope) as ticket:
+                body, headers = await self._answer(self.model, scope, receive, ticket)
+                await send_reply(send, status, body, headers)
         except RequestRefused as refused:
-            self.metrics.on_request(refused.status, time.perf_counter() - began)
-            await _send_error(scope, send, refused)
+            status = refused.status
+            await send_error(scope, send, refused)
         except asyncio.CancelledError:
-            if task not in self._gone:  # the server stops
-                raise
-            self._gone.discard(task)
-            task.uncancel()
-        finally:
-            self._waiting.pop(task, None)
+            self._check_gone()
+            status = 499  # nginx's number for a client that closed the connection
+        self.metrics.on_request(status, time.perf_counter() - began)
 
     async def _answer(
-        self, scope: Scope, receive: Receive, ticket: Any, task: asyncio.Task[Any]
+        self, model: ServedModel, scope: Scope, receive: Receive, ticket: Ticket
     ) -> tuple[bytes, list[Header]]:
         """The reply to a request that was admitted."""
-        assert self.model is not None
         headers = dict(scope["headers"])
-        body = await read_body(headers, receive, self.settings.max_body_bytes)
+        body = await read_body(receive, self.settings.max_body_bytes)
         began = time.perf_counter()
-        length = headers.get(protocol.LENGTH_HEADER.encode())
-        request = protocol.parse(
-            self.model, body, length and length.decode("latin-1"), self.settings.max_batch
-        )
+        length = headers.get(protocol.LENGTH_HEADER)
+        request = protocol.parse(model, body, length, self.settings.max_batch)
         if request.timeout_s is not None:
             ticket.shorten(request.timeout_s)
         parsed = time.perf_counter()
-        self._waiting[task] = receive
-        answer = await self.batcher.submit(request.arrays, request.rows, ticket)
+        answer = await self._computed(request, receive, ticket)
         answered = time.perf_counter()
-        reply, found = protocol.reply(self.model, request, answer.outputs)
+        reply, found = protocol.reply(model, request, answer.outputs)
         if request.timing:
             times = (parsed - began, time.perf_counter() - answered)
             found.append((b"server-timing", _timing(answer, *times)))
         return reply, found
 
-    # --- Clients that have gone, and gauges ---
+    async def _computed(
+        self, request: protocol.InferRequest, receive: Receive, ticket: Ticket
+    ) -> Answer:
+        """What the model gives, unless the client goes away before."""
+        task = asyncio.current_task()
+        assert task is not None
+        self._waiting[task] = receive
+        try:
+            return await self._batcher.submit(request.arrays, request.rows, ticket)
+        finally:
+            self._waiting.pop(task, None)
+
+    # --- Clients that have gone, and gauges ------------------------------------------------------
 
     async def _tick(self) -> None:
         """Again and again: cancel what nobody waits for, and show how long the queue is."""
@@ -182,33 +190,39 @@ class Application:
                         task.cancel()
             self._gauge()
 
-    def _gauge(self) -> None:
-        self.metrics.waiting.set(sum(each.waiting for each in self.admissions))
-        self.metrics.running.set(sum(each.running for each in self.admissions))
+    def _check_gone(self) -> None:
+        """A cancelled task goes on if its client had gone; otherwise the server cancelled it."""
+        task = asyncio.current_task()
+        if task is None or task not in self._gone:
+            raise asyncio.CancelledError
+        self._gone.discard(task)
+        task.uncancel()
 
-    # --- Everything else ---
+    def _gauge(self) -> None:
+        doors = self._doors.values()
+        self.metrics.waiting.set(sum(each.waiting for each in doors))
+        self.metrics.running.set(sum(each.running for each in doors))
+
+    # --- Everything else -------------------------------------------------------------------------
 
     def _starlette(self, more: list[Route]) -> Starlette:
         model = "/v2/models/{name}"
-        version = model + "/versions/{version}"
+        versions = (f"{model}/versions/{{version}}{end}" for end in ("", "/ready", "/infer"))
         routes = [
             Route("/v2", self._server),
             Route("/v2/health/live", self._live),
             Route("/v2/health/ready", self._ready),
             Route("/metrics", self._metrics),
             Route(model, self._metadata),
-            Route(model + "/ready", self._model_ready),
-            Route(model + "/infer", self._unknown_model, methods=["POST"]),
-            *(
-                Route(version + end, self._versions, methods=["GET", "POST"])
-                for end in ("", "/ready", "/infer")
-            ),
+            Route(f"{model}/ready", self._model_ready),
+            Route(f"{model}/infer", self._metadata, methods=["POST"]),  # of another model
+            *(Route(path, self._versions, methods=["GET", "POST"]) for path in versions),
             *more,
         ]
         handlers: Any = {
-            RequestRefused: _refused,
-            HTTPException: _http_error,
-            Exception: _failed,
+            RequestRefused: on_refused,
+            HTTPException: on_http_error,
+            Exception: on_failure,
         }
         return Starlette(routes=routes, exception_handlers=handlers)
 
@@ -227,37 +241,28 @@ class Application:
         return Response(self.metrics.text(), media_type=CONTENT_TYPE)
 
     async def _metadata(self, request: Request) -> Response:
-        return JSONResponse(protocol.metadata(self._known(request)))
-
-    async def _model_ready(self, request: Request) -> Response:
-        name = request.path_params["name"]
-        if name != self.settings.name:
-            self._known(request)
-        body = {"name": name, "ready": self.ready}
-        return JSONResponse(body, status_code=200 if self.ready else 503)
-
-    async def _unknown_model(self, request: Request) -> Response:
-        self._known(request)
-        raise _loading()
-
-    async def _versions(self, request: Request) -> Response:
-        name = request.path_params["name"]
-        raise RequestRefused(404, f"models here have no versions: use /v2/models/{name:.64}.")
-
-    def _known(self, request: Request) -> ServedModel:
-        """The model that the address names; an address names models, never files."""
-        if request.path_params["name"] != self.settings.name:
-            raise RequestRefused(404, f"no such model here; there is {self.settings.name!r}.")
+        self._check_name(request)
         if self.model is None:
             raise _loading()
-        return self.model
+        return JSONResponse(protocol.metadata(self.model))
+
+    async def _model_ready(self, request: Request) -> Response:
+        self._check_name(request)
+        body = {"name": self.settings.name, "ready": self.ready}
+        return JSONResponse(body, status_code=200 if self.ready else 503)
+
+    async def _versions(self, request: Request) -> Response:
+        self._check_name(request)
+        raise RequestRefused(404, f"no versions here: use /v2/models/{self.settings.name}.")
+
+    def _check_name(self, request: Request) -> None:
+        """An address names a model, never a file."""
+        if request.path_params["name"] != self.settings.name:
+            raise RequestRefused(404, f"no such model here; there is {self.settings.name!r}.")
 
 
-async def read_body(headers: dict[bytes, bytes], receive: Receive, most_bytes: int) -> bytes:
-    """The body of a request, if it is not too large: 413; nobody's claim is believed."""
-    claimed = headers.get(b"content-length", b"0")
-    if not claimed.isdigit() or int(claimed) > most_bytes:
-        raise RequestRefused(413, f"the body is larger than {most_bytes:,} bytes.")
+async def read_body(receive: Receive, most_bytes: int) -> bytes:
+    """The body of a request, if it is complete and not too large."""
     parts, size = [], 0
     while True:
         message = await receive()
@@ -287,7 +292,7 @@ def _has_gone(receive: Receive) -> bool:
 
 
 def _timing(answer: Answer, parse_s: float, reply_s: float) -> bytes:
-    """The header Server-Timing: milliseconds of each part (W3C)."""
+    """The header Server-Timing (W3C): milliseconds of each part."""
     parts = {
         "parse": parse_s,
         "queue": answer.wait_s,
@@ -297,48 +302,9 @@ def _timing(answer: Answer, parse_s: float, reply_s: float) -> bytes:
     return ", ".join(f"{name};dur={1000 * s:.4f}" for name, s in parts.items()).encode()
 
 
-# --- Replies and errors --------------------------------------------------------------------------
-
-
-async def _send(send: Send, status: int, body: bytes, headers: list[Header]) -> None:
-    headers.append((b"content-length", b"%d" % len(body)))
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
-
-
-async def _send_error(scope: Scope, send: Send, refused: RequestRefused) -> None:
-    headers = [(k.encode(), v.encode()) for k, v in refused.headers.items()]
-    headers.append((b"content-type", b"application/json"))
-    await _send(send, refused.status, json.dumps(_error(scope, refused)).encode(), headers)
-
-
-def _error(scope: Scope, refused: RequestRefused) -> dict[str, Any]:
-    """The error in the form of the protocol that the address belongs to."""
-    if not scope["path"].startswith("/v1"):
-        return {"error": refused.message}
-    kind = "invalid_request_error" if refused.status < 500 else "server_error"
-    told = {"message": refused.message, "type": kind, "param": None, "code": None}
-    return {"error": told}
-
-
 def _loading() -> RequestRefused:
     return RequestRefused(503, "the model is still loading.", retry_after_s=1.0, reason="failed")
 
 
 def _unknown_client() -> RequestRefused:
     return RequestRefused(401, "needs the server's token: Authorization: Bearer TOKEN.")
-
-
-async def _refused(request: Request, refused: Any) -> Response:
-    body = _error(request.scope, refused)
-    return JSONResponse(body, refused.status, headers=refused.headers)
-
-
-async def _http_error(request: Request, error: Any) -> Response:
-    refused = RequestRefused(error.status_code, f"{request.method}: {error.detail}.")
-    return JSONResponse(_error(request.scope, refused), error.status_code, headers=error.headers)
-
-
-async def _failed(request: Request, error: Exception) -> Response:
-    refused = RequestRefused(500, "the server failed; its log says why.", reason="failed")
-    return JSONResponse(_error(request.scope, refused), 500)

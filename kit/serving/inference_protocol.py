@@ -21,7 +21,7 @@ import numpy as np
 from kit.serving.refusals import RequestRefused
 from kit.serving.served_model import Arrays, ServedModel, TensorSpec
 
-LENGTH_HEADER = "inference-header-content-length"  # the bytes of JSON in front of raw tensors
+LENGTH_HEADER = b"inference-header-content-length"  # the bytes of JSON in front of raw tensors
 EXTENSIONS = ["binary_tensor_data", "schedule_policy"]
 LONGEST_ID = 256
 MICROSECOND = 1e-6
@@ -53,7 +53,9 @@ _DECODER = json.JSONDecoder(parse_constant=_not_a_number)
 # --- Request -------------------------------------------------------------------------------------
 
 
-def parse(model: ServedModel, body: bytes, json_length: str | None, most_rows: int) -> InferRequest:
+def parse(
+    model: ServedModel, body: bytes, json_length: bytes | None, most_rows: int
+) -> InferRequest:
     """The arrays of an infer request.
 
     Parameters
@@ -93,12 +95,12 @@ def parse(model: ServedModel, body: bytes, json_length: str | None, most_rows: i
     )
 
 
-def _split(body: bytes, json_length: str | None) -> tuple[bytes, memoryview]:
+def _split(body: bytes, json_length: bytes | None) -> tuple[bytes, memoryview]:
     """The JSON, and the raw tensors behind it."""
     if json_length is None:
         return body, memoryview(b"")
-    if not (json_length.isascii() and json_length.isdigit() and len(json_length) < 19):
-        _refuse(f"Inference-Header-Content-Length: {json_length!r:.40}; needs a number of bytes.")
+    if not json_length.isdigit() or len(json_length) > 18:
+        _refuse("Inference-Header-Content-Length: needs the number of bytes of the JSON.")
     length = int(json_length)
     if length > len(body):
         _refuse(f"Inference-Header-Content-Length: {length}; the body has {len(body)} bytes.")
@@ -172,13 +174,13 @@ def _shape(spec: TensorSpec, part: dict[str, Any]) -> tuple[int, ...]:
         )
     shape = part.get("shape")
     if not isinstance(shape, list) or not all(type(n) is int and 0 < n < 2**31 for n in shape):
-        _refuse(f"input {spec.name!r}: shape {str(shape):.60}; needs a list of positive numbers.")
+        _refuse(f"input {spec.name!r}: shape {shape!s:.60}; needs a list of positive numbers.")
     fits = len(shape) == len(spec.shape) and all(
         b in (-1, a) for a, b in zip(shape, spec.shape, strict=True)
     )
     if not fits:
         _refuse(
-            f"input {spec.name!r}: shape {str(shape):.60}; needs {list(spec.shape)}, where -1 is "
+            f"input {spec.name!r}: shape {shape!s:.60}; needs {list(spec.shape)}, where -1 is "
             f"any size."
         )
     return tuple(shape)
@@ -288,7 +290,8 @@ def reply(
     for name, binary in request.wanted:
         found = outputs[name]
         spec = next(s for s in model.outputs if s.name == name)
-        part = {"name": name, "shape": list(found.shape), "datatype": spec.datatype}
+        part: dict[str, Any] = {"name": name, "shape": list(found.shape)}
+        part["datatype"] = spec.datatype
         if binary:
             raw = found.tobytes()
             part["parameters"] = {"binary_data_size": len(raw)}
@@ -309,7 +312,7 @@ def reply(
         ) from None
     if not tail:
         return text, [(b"content-type", b"application/json")]
-    length = (LENGTH_HEADER.encode(), b"%d" % len(text))
+    length = (LENGTH_HEADER, b"%d" % len(text))
     return b"".join((text, *tail)), [(b"content-type", b"application/octet-stream"), length]
 
 

@@ -75,10 +75,13 @@ class Metrics:
 
     def on_request(self, code: int, seconds: float) -> None:
         """A reply was written."""
+        self._count(code)
+        self._request.observe(seconds)
+
+    def _count(self, code: int) -> None:
         if code not in self._codes:  # looked up once: finding a label takes as long as counting
             self._codes[code] = self._requests.labels(self._model, str(code))
         self._codes[code].inc()
-        self._request.observe(seconds)
 
     def on_queue(self, wait_s: float) -> None:
         """A request left the queue after this wait."""
@@ -90,7 +93,12 @@ class Metrics:
         self._predict.observe(predict_s)
 
     def on_shed(self, reason: str) -> None:
-        """A request was dropped: full, deadline, gone or draining."""
+        """A request was dropped: full, deadline, gone or draining.
+
+        What the door refuses does not come to the application, which counts the other replies.
+        """
+        if reason in ("full", "draining"):
+            self._count(503)
         if reason not in self._sheds:
             self._sheds[reason] = self._shed.labels(self._model, reason)
         self._sheds[reason].inc()
@@ -115,9 +123,9 @@ class Metrics:
 
 
 def numbers(text: str) -> dict[str, float]:
-    """The metrics as a flat dict; a label stands in braces behind the name, the model's is left out.
+    r"""The metrics as a flat dict: labels other than the model's in braces behind the name.
 
-    >>> numbers('# TYPE a counter\\na_total{model="m",code="200"} 3.0\\n')
+    >>> numbers('# TYPE a counter\na_total{model="m",code="200"} 3.0\n')
     {'a_total{code=200}': 3.0}
     """
     found = {}

@@ -38,7 +38,9 @@ PLATFORMS = {"onnxruntime": "onnx_onnxv1", "openvino": "openvino", "executorch":
 # --- In the notebook's process -------------------------------------------------------------------
 
 
-def pack(model: Any, example: Any, folder: Path, *, text: Any = None, trusted: bool = False) -> None:
+def pack(
+    model: Any, example: Any, folder: Path, *, text: Any = None, trusted: bool = False
+) -> None:
     """Write the model, or a copy of its file, and an example of its inputs into the folder.
 
     Raises
@@ -94,7 +96,7 @@ def _write_model(model: nn.Module, example: Any, folder: Path) -> dict[str, Any]
     if family_of(base) and _is_rebuilt(base):
         path = checkpoints.save(folder / "model.kit", base)
         return {"form": "checkpoint", "file": path.name, **more}
-    inner = model._orig_mod if hasattr(model, "_orig_mod") else model
+    inner: Any = getattr(model, "_orig_mod", model)
     _save_program(inner, example, folder / PROGRAM)
     wrappers = [name for name in _wrappers(model) if name == "compiled"]
     return {"form": "program", "file": PROGRAM, **more, "wrappers": wrappers}

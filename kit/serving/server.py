@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import os
-import queue
 import shutil
 import subprocess
 import sys
 import tempfile
-import threading
 from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 from urllib.request import Request, urlopen
 
 from kit.core.errors import BadValue, KitError, NotInstalled
-from kit.serving.settings import PROTECTIONS, Settings, check_platform
+from kit.serving.admission import PROTECTIONS
+from kit.serving.processes import environment, first_report
+from kit.serving.settings import Settings, check_platform
 
 NEEDS = ("starlette", "uvicorn", "prometheus_client")
 START_S = 300.0  # loading and compiling may take minutes
@@ -236,19 +235,3 @@ class Server:
     def __repr__(self) -> str:
         state = "runs" if self.process.poll() is None else "has ended"
         return f"{self.settings.name!r} at {self.url}, which {state}"
-
-
-def environment(settings: Settings) -> dict[str, str]:
-    """The environment of the server's processes: their libraries use the threads asked for."""
-    return {**os.environ, "OMP_NUM_THREADS": str(settings.threads)}
-
-
-def first_report(pipe: IO[bytes] | None, timeout_s: float) -> dict[str, Any]:
-    """The first line of JSON that a process tells; empty if it ends or takes too long."""
-    lines: queue.Queue[bytes] = queue.Queue()
-    assert pipe is not None
-    threading.Thread(target=lambda: lines.put(pipe.readline()), daemon=True).start()
-    try:
-        return json.loads(lines.get(timeout=timeout_s) or b"{}")
-    except queue.Empty:
-        return {}

@@ -14,7 +14,6 @@ from kit.core.checks import check_positive, check_whole, is_number
 from kit.core.errors import BadValue, NotSupported
 from kit.serving.admission import PROTECTIONS
 
-
 FILE = "settings.json"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")  # it stands in addresses
 LEAST_TOKEN = 16  # characters: nobody guesses 16 random ones

@@ -10,21 +10,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import logging
-import os
 import signal
 import socket
 import sys
-import threading
-import time
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import uvicorn
 
 from kit.core.errors import KitError
+from kit.serving.limits import Limits, uvicorn_settings
+from kit.serving.processes import Tell, bind, reports, watch_parent
 from kit.serving.settings import Settings
 
 if TYPE_CHECKING:
@@ -32,8 +30,6 @@ if TYPE_CHECKING:
     from kit.serving.served_model import ServedModel
 
 LEAST_DRAIN_S = 0.2  # of answering "not ready", so that a load balancer sees it
-LOOK_S = 0.5  # how often the parent's life is checked
-BACKLOG = 2048
 WARM_UPS = 3
 log = logging.getLogger("kit.serving")
 
@@ -52,34 +48,6 @@ def main() -> None:
     sys.exit(worker.code)
 
 
-def reports() -> Callable[[dict[str, Any]], None]:
-    """A function that tells the parent; what libraries print goes to the log from now on."""
-    channel = os.dup(1)
-    os.dup2(2, 1)
-
-    def tell(what: dict[str, Any]) -> None:
-        with contextlib.suppress(OSError):  # the parent has gone
-            os.write(channel, json.dumps(what).encode() + b"\n")
-
-    return tell
-
-
-def bind(settings: Settings, tell: Callable[[dict[str, Any]], None]) -> socket.socket:
-    """The listening socket; a port that is in use is told, and ends the process."""
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    made = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        if os.name == "posix":  # a port that was just used can be used again
-            made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        made.bind((settings.host, settings.port))
-        made.listen(BACKLOG)
-    except OSError as error:
-        where = f"{settings.host}:{settings.port}"
-        tell({"failed": f"{where}: {error.strerror or error}. Give another port, or port=0."})
-        sys.exit(2)
-    return made
-
-
 class Worker:
     """A server process: the application in uvicorn, its start and its end."""
 
@@ -88,7 +56,7 @@ class Worker:
         folder: Path,
         settings: Settings,
         listening: socket.socket,
-        tell: Callable[[dict[str, Any]], None],
+        tell: Tell,
     ):
         from kit.serving.application import Application
 
@@ -139,7 +107,9 @@ class Stoppable(uvicorn.Server):
         await super().startup(sockets)
         loop = asyncio.get_running_loop()
         self._loading = loop.create_task(self.worker.start())
-        watch_parent(lambda: loop.call_soon_threadsafe(self.worker.stop))
+        watch_parent(
+            lambda: loop.call_soon_threadsafe(self.worker.stop), self.worker.settings.drain_s
+        )
 
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None, None, None]:
@@ -154,45 +124,17 @@ class Stoppable(uvicorn.Server):
         yield
 
 
-def watch_parent(gone: Callable[[], object]) -> None:
-    """Call the function when the parent has gone, however it ended.
-
-    The parent holds the other end of our standard input. Its end closes it, unless another child
-    has inherited it: so our parent's number is looked at, too.
-    """
-    parent = os.getppid()
-
-    def watch() -> None:
-        import select
-
-        while True:
-            if os.name == "posix":
-                if os.getppid() != parent:
-                    break
-                if not select.select([0], [], [], LOOK_S)[0]:
-                    continue
-            if not os.read(0, 1):
-                break
-        with contextlib.suppress(RuntimeError):  # the loop has ended already
-            gone()
-        time.sleep(60)  # whatever hangs by then
-        os._exit(1)
-
-    threading.Thread(target=watch, name="kit-parent", daemon=True).start()
-
-
 def uvicorn_config(application: Application, settings: Settings) -> uvicorn.Config:
-    """uvicorn without access log, server header and websockets."""
+    """The settings of uvicorn: its limits, and nothing that is written per request."""
+    limits = Limits(
+        max_body_bytes=settings.max_body_bytes, max_connections=settings.max_connections
+    )
     return uvicorn.Config(
         application,
         log_config=None,
-        access_log=False,
-        server_header=False,
-        ws="none",
         lifespan="off",
-        backlog=BACKLOG,
-        limit_concurrency=None,
-        timeout_graceful_shutdown=1,
+        timeout_graceful_shutdown=1,  # all requests were answered before, see `Worker.stop`
+        **uvicorn_settings(application.door, limits),
     )
 
 

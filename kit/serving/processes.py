@@ -1,0 +1,115 @@
+"""What the server's processes share: the socket, reports to the parent, and its end noticed."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import queue
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable
+from typing import IO, Any
+
+from kit.serving.settings import Settings
+
+BACKLOG = 2048  # connections that wait to be accepted
+LOOK_S = 0.25  # how often the parent's life is checked
+EXTRA_S = 5.0  # after the time for draining; what hangs by then is ended
+
+Tell = Callable[[dict[str, Any]], None]
+
+
+def environment(settings: Settings) -> dict[str, str]:
+    """The environment of the server's processes: their libraries use the threads asked for."""
+    return {**os.environ, "OMP_NUM_THREADS": str(settings.threads)}
+
+
+def bind(settings: Settings, tell: Tell) -> socket.socket:
+    """The listening socket; a port that is in use is told, and ends the process."""
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    made = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        if os.name == "posix":  # a port that was just used can be used again
+            made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        made.bind((settings.host, settings.port))
+        made.listen(BACKLOG)
+    except OSError as error:
+        where = f"{settings.host}:{settings.port}"
+        tell({"failed": f"{where}: {error.strerror or error}. Give another port, or port=0."})
+        sys.exit(2)
+    return made
+
+
+# --- Reports, from child to parent ---------------------------------------------------------------
+
+
+def reports() -> Tell:
+    """A function that tells the parent; what libraries print goes to the log from now on."""
+    channel = os.dup(1)
+    os.dup2(2, 1)
+
+    def tell(what: dict[str, Any]) -> None:
+        with contextlib.suppress(OSError):  # the parent has gone
+            os.write(channel, json.dumps(what).encode() + b"\n")
+
+    return tell
+
+
+def first_report(
+    pipe: IO[bytes] | None, timeout_s: float, stopping: threading.Event | None = None
+) -> dict[str, Any]:
+    """What a process tells first; empty if it ends, takes too long, or we are to stop."""
+    lines: queue.Queue[bytes] = queue.Queue()
+    assert pipe is not None
+    threading.Thread(target=lambda: lines.put(_line(pipe)), daemon=True).start()
+    until = time.monotonic() + timeout_s
+    while time.monotonic() < until and not (stopping and stopping.is_set()):
+        with contextlib.suppress(queue.Empty):
+            told: dict[str, Any] = json.loads(lines.get(timeout=0.1) or b"{}")
+            return told
+    return {}
+
+
+def _line(pipe: IO[bytes]) -> bytes:
+    try:
+        return pipe.readline()
+    except (OSError, ValueError):  # closed meanwhile
+        return b""
+
+
+# --- The parent's end ----------------------------------------------------------------------------
+
+
+def watch_parent(gone: Callable[[], object], drain_s: float) -> None:
+    """Call the function when the parent has gone, however it ended.
+
+    The parent holds the other end of our standard input, which closes with it, unless another
+    child has inherited that end: so our parent's number is looked at, too. What has not drained
+    in time then is ended.
+    """
+    parent = os.getppid()
+
+    def watch() -> None:
+        _wait_for_end(parent)
+        with contextlib.suppress(RuntimeError):  # the event loop has ended already
+            gone()
+        time.sleep(drain_s + EXTRA_S)
+        os._exit(1)
+
+    threading.Thread(target=watch, name="kit-parent", daemon=True).start()
+
+
+def _wait_for_end(parent: int) -> None:
+    import select
+
+    while True:
+        if os.name == "posix":
+            if os.getppid() != parent:
+                return
+            if not select.select([0], [], [], LOOK_S)[0]:
+                continue
+        if not os.read(0, 1):
+            return
