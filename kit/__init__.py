@@ -60,6 +60,7 @@ if TYPE_CHECKING:
     from kit.course.panels import explore as explore, guess as guess
     from kit.course.quiz import quiz as quiz
     from kit.course.recordings import recordings as recordings
+    from kit.course.traffic_panel import live_traffic as live_traffic
     from kit.course.watching import watch as watch
 
     # Numbers, words and pictures

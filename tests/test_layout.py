@@ -140,7 +140,10 @@ def test_experiments_need_no_widgets():
     assert modules  # the files were found
     assert not modules & {
         f"kit.course{name}"
-        for name in ("", ".panels", ".drawing_panel", ".ordering_panel", ".chat_panel")
+        for name in (
+            *("", ".panels", ".drawing_panel", ".ordering_panel"),
+            *(".chat_panel", ".traffic_panel"),
+        )
     }
 
 
