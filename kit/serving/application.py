@@ -25,6 +25,8 @@ from kit import __version__
 from kit.serving import inference_protocol as protocol
 from kit.serving.admission import Admission, Ticket
 from kit.serving.batching import DynamicBatcher
+from kit.serving.completions import completion_routes
+from kit.serving.continuous_batching import GenerationEngine
 from kit.serving.metrics import CONTENT_TYPE, Metrics
 from kit.serving.refusals import RequestRefused
 from kit.serving.replies import (
@@ -41,6 +43,7 @@ from kit.serving.replies import (
 from kit.serving.request_queue import Answer
 from kit.serving.served_model import ServedModel
 from kit.serving.settings import Settings
+from kit.serving.vocabulary import Vocabulary
 
 TICK_S = 0.02  # how often waiting requests are asked whether their client is still there
 OPEN = {"/v2/health/live", "/v2/health/ready"}  # without the token: they tell nothing
@@ -54,6 +57,7 @@ class Application:
         self.settings = settings
         self.metrics = Metrics(settings.name)
         self.model: ServedModel | None = None
+        self._engine: GenerationEngine | None = None
         self.draining = False
         self._infer_path = f"/v2/models/{settings.name}/infer"
         self._doors: dict[str, Admission] = {}  # path -> whose place a request takes
@@ -64,8 +68,16 @@ class Application:
 
     # --- The model's life ------------------------------------------------------------------------
 
-    def open(self, model: ServedModel, vocabulary: Any = None) -> None:
-        """The model is loaded and warm: from now on the server is ready."""
+    def open(
+        self,
+        model: ServedModel,
+        engine: GenerationEngine | None = None,
+        vocabulary: Vocabulary | None = None,
+    ) -> None:
+        """The model is loaded and warm: from now on the server is ready.
+
+        A model that generates comes with its engine, and with a vocabulary if prompts are texts.
+        """
         given = self.settings
         admission = self._new_door(self._infer_path, given.max_batch)
         self._batcher = DynamicBatcher(
@@ -76,8 +88,10 @@ class Application:
             observe=self.metrics,
             threads=given.threads,
         )
-        self._others = self._starlette(self._generation(model) if vocabulary else [])
-        self.model = model
+        if engine is not None:
+            door = self._new_door(GENERATE, given.slots)
+            self._others = self._starlette(completion_routes(engine, vocabulary, given.name, door))
+        self.model, self._engine = model, engine
         self._ticking = asyncio.get_running_loop().create_task(self._tick())
 
     def _new_door(self, path: str, max_batch: int) -> Admission:
@@ -90,10 +104,6 @@ class Application:
             on_shed=self.metrics.on_shed,
         )
         return self._doors[path]
-
-    def _generation(self, model: ServedModel) -> list[Route]:
-        """OpenAI's routes, for a model that generates."""
-        return []
 
     def door(self, method: str, path: str) -> Admission | None:
         """Whose place such a request takes; None if it is never refused, such as health."""
@@ -160,8 +170,9 @@ class Application:
         answered = time.perf_counter()
         reply, found = protocol.reply(model, request, answer.outputs)
         if request.timing:
-            times = (parsed - began, time.perf_counter() - answered)
-            found.append((b"server-timing", _timing(answer, *times)))
+            waited_s = answered - parsed - answer.predict_s  # and the way between two threads
+            times = (parsed - began, waited_s, answer.predict_s, time.perf_counter() - answered)
+            found.append((b"server-timing", _timing(*times)))
         return reply, found
 
     async def _computed(
@@ -202,6 +213,8 @@ class Application:
         doors = self._doors.values()
         self.metrics.waiting.set(sum(each.waiting for each in doors))
         self.metrics.running.set(sum(each.running for each in doors))
+        if self._engine is not None:
+            self.metrics.cache_usage.set(self._engine.cache_use)
 
     # --- Everything else -------------------------------------------------------------------------
 
@@ -291,14 +304,9 @@ def _has_gone(receive: Receive) -> bool:
     return False
 
 
-def _timing(answer: Answer, parse_s: float, reply_s: float) -> bytes:
+def _timing(parse_s: float, queue_s: float, predict_s: float, reply_s: float) -> bytes:
     """The header Server-Timing (W3C): milliseconds of each part."""
-    parts = {
-        "parse": parse_s,
-        "queue": answer.wait_s,
-        "predict": answer.predict_s,
-        "reply": reply_s,
-    }
+    parts = {"parse": parse_s, "queue": queue_s, "predict": predict_s, "reply": reply_s}
     return ", ".join(f"{name};dur={1000 * s:.4f}" for name, s in parts.items()).encode()
 
 

@@ -26,6 +26,7 @@ from kit.inference import device_of, evaluating
 from kit.models import family_of
 from kit.models.custom import short_name
 from kit.serving.served_model import Arrays, ServedModel, base_of, served
+from kit.serving.vocabulary import Vocabulary
 from kit.techniques import Exported, inference_copy, read, write
 from kit.techniques.precision import LowPrecision
 from kit.techniques.runtimes import SUFFIXES
@@ -68,7 +69,7 @@ def pack(
         save_file(arrays, folder / EXAMPLE)
     manifest |= {"style": style, "names": list(arrays)}
     if text is not None:
-        manifest["vocabulary"] = [type(text).__name__, list(text.classes)]
+        manifest["vocabulary"] = Vocabulary.of(text).to_dict()
     (folder / MANIFEST).write_text(json.dumps(manifest), encoding="utf-8")
 
 
@@ -205,7 +206,7 @@ def unpack(folder: Path, name: str) -> ServedModel:
     BadValue
         Nothing says what inputs it takes: an example is missing.
     """
-    manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    manifest = _manifest(folder)
     path, form = folder / manifest["file"], manifest["form"]
     platform = "pytorch"
     module: Any
@@ -223,6 +224,22 @@ def unpack(folder: Path, name: str) -> ServedModel:
     return served(
         module, arrays, name=name, platform=platform, style=manifest["style"], device=device
     )
+
+
+def _manifest(folder: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    return found
+
+
+def vocabulary_of(folder: Path, model: ServedModel) -> Vocabulary | None:
+    """The vocabulary that was given; else that of the workload `language`, if its size fits."""
+    if stored := _manifest(folder).get("vocabulary"):
+        return Vocabulary.from_dict(stored)
+    from kit.data import load_python_docs
+
+    config: Any = base_of(model.module).config
+    text = load_python_docs()
+    return Vocabulary.of(text) if len(text.classes) == config.vocab_size else None
 
 
 def _wrapped(module: nn.Module, wrappers: list[str]) -> Any:

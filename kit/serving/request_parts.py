@@ -12,6 +12,7 @@ import re
 import socket
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -60,7 +61,9 @@ def request_parts(
         _one(address, request)
     warmed_s = time.perf_counter() - began
     times = [_one(address, request) for _ in range(n)]
-    conditions = observer.conditions()
+    conditions = replace(
+        observer.conditions(), threads=threads
+    )  # of the server, not of this client
     found = {}
     for name in PARTS:
         each = tuple(one[name] for one in times)

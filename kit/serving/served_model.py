@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from kit.core.errors import BadValue
 from kit.inference import predict
 from kit.models import family_of
+from kit.models.checks import check_generates
 from kit.models.custom import find_logits, tensors_in
 from kit.techniques.precision import LowPrecision
 
@@ -63,6 +64,15 @@ class ServedModel:
     example: Arrays = field(repr=False)  # one row of each input, to warm up with
     predict: Callable[[Arrays], Arrays] = field(repr=False)  # (B, …) each -> (B, …) each
     module: nn.Module = field(repr=False)  # for generation
+
+    @property
+    def generates(self) -> bool:
+        """Whether it can write texts: a GPT of the kit, or a form of one with its cache."""
+        try:
+            check_generates(self.module)
+        except BadValue:
+            return False
+        return True
 
     def rows(self, count: int) -> Arrays:
         """The example, repeated to this many rows."""

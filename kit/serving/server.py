@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -10,13 +11,16 @@ import tempfile
 from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.request import Request, urlopen
 
 from kit.core.errors import BadValue, KitError, NotInstalled
 from kit.serving.admission import PROTECTIONS
 from kit.serving.processes import environment, first_report
 from kit.serving.settings import Settings, check_platform
+
+if TYPE_CHECKING:
+    from kit.measurement import Parts
 
 NEEDS = ("starlette", "uvicorn", "prometheus_client")
 START_S = 300.0  # loading and compiling may take minutes
@@ -202,6 +206,28 @@ class Server:
         with urlopen(Request(self.url + path, headers=headers), timeout=10) as reply:
             text: str = reply.read().decode()
             return text
+
+    def request_parts(self, inputs: Any = None, *, n: int = 100) -> Parts:
+        """Where the time of one request goes, measured with `n` requests, one after the other.
+
+        Parameters
+        ----------
+        inputs
+            As for `kit.serve(example=…)`, with any number of rows; None: one row of ones.
+        n
+            Requests, each on a new connection.
+        """
+        from kit.serving.request_parts import request_parts
+        from kit.serving.served_model import TensorSpec
+
+        model = f"/v2/models/{self.settings.name}"
+        told = json.loads(self._get(model))["inputs"]
+        specs = [TensorSpec(i["name"], i["datatype"], tuple(i["shape"])) for i in told]
+        address = (self.settings.host, self.port)
+        token, threads = self.settings.token, self.settings.threads
+        return request_parts(
+            address, f"{model}/infer", inputs, specs, n=n, token=token, threads=threads
+        )
 
     def stop(self) -> int:
         """Stop: requests inside are finished, new ones are refused; returns the exit code."""

@@ -120,7 +120,8 @@ class Supervisor:
             except subprocess.TimeoutExpired:
                 worker.kill()
                 codes.append(worker.wait())
-        return int(any(codes))
+        # A worker that was starting does not know the signal yet, and is ended by it.
+        return int(any(code not in (0, -signal.SIGTERM) for code in codes))
 
 
 if __name__ == "__main__":

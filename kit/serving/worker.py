@@ -16,7 +16,7 @@ import socket
 import sys
 from collections.abc import Generator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import uvicorn
 
@@ -27,7 +27,10 @@ from kit.serving.settings import Settings
 
 if TYPE_CHECKING:
     from kit.serving.application import Application
+    from kit.serving.continuous_batching import GenerationEngine
+    from kit.serving.metrics import Metrics
     from kit.serving.served_model import ServedModel
+    from kit.serving.vocabulary import Vocabulary
 
 LEAST_DRAIN_S = 0.2  # of answering "not ready", so that a load balancer sees it
 WARM_UPS = 3
@@ -70,8 +73,9 @@ class Worker:
     async def start(self) -> None:
         """Load the model and warm it up, while health is answered; then be ready."""
         try:
-            model, vocabulary = await asyncio.to_thread(load, self.folder, self.settings)
-            self.application.open(model, vocabulary)
+            observe = self.application.metrics
+            loaded = await asyncio.to_thread(load, self.folder, self.settings, observe)
+            self.application.open(*loaded)
         except Exception as error:
             log.exception("the model could not be loaded")
             self.code = 1
@@ -103,13 +107,19 @@ class Stoppable(uvicorn.Server):
         self.worker = worker
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Listen, then load."""
-        await super().startup(sockets)
+        """Listen, and answer health while the model loads; a replica loads before it listens.
+
+        Otherwise a replica that starts again would take requests from those that can answer.
+        """
         loop = asyncio.get_running_loop()
-        self._loading = loop.create_task(self.worker.start())
-        watch_parent(
-            lambda: loop.call_soon_threadsafe(self.worker.stop), self.worker.settings.drain_s
-        )
+        drain_s = self.worker.settings.drain_s
+        watch_parent(lambda: loop.call_soon_threadsafe(self.worker.stop), drain_s)
+        if self.worker.settings.workers > 1:
+            await self.worker.start()
+        if not self.should_exit:
+            await super().startup(sockets)
+        if self.worker.settings.workers == 1:
+            self._loading = loop.create_task(self.worker.start())
 
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None, None, None]:
@@ -138,19 +148,26 @@ def uvicorn_config(application: Application, settings: Settings) -> uvicorn.Conf
     )
 
 
-def load(folder: Path, settings: Settings) -> tuple[ServedModel, Any]:
+def load(
+    folder: Path, settings: Settings, observe: Metrics
+) -> tuple[ServedModel, GenerationEngine | None, Vocabulary | None]:
     """The model from the folder, warmed up: small and full batches were predicted."""
     import torch
 
-    from kit.serving.packing import unpack
+    from kit.serving.packing import unpack, vocabulary_of
 
     torch.set_num_threads(settings.threads)
-    torch.get_num_threads()
+    torch.get_num_threads()  # without it, a new thread would use all cores
     model = unpack(folder, settings.name)
     for _ in range(WARM_UPS):
         for rows in sorted({1, 2, settings.max_batch}):
             model.predict(model.rows(rows))
-    return model, None
+    if not model.generates:
+        return model, None, None
+    from kit.serving.continuous_batching import GenerationEngine
+
+    engine = GenerationEngine(model.module, slots=settings.slots, observe=observe)
+    return model, engine, vocabulary_of(folder, model)
 
 
 if __name__ == "__main__":
