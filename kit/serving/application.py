@@ -15,32 +15,23 @@ import hmac
 import time
 from typing import Any
 
-from starlette.applications import Starlette
-from starlette.exceptions import HTTPException
-from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
-
-from kit import __version__
 from kit.serving import inference_protocol as protocol
 from kit.serving.admission import Admission, Ticket
 from kit.serving.batching import DynamicBatcher
 from kit.serving.completions import completion_routes
 from kit.serving.continuous_batching import GenerationEngine
-from kit.serving.metrics import CONTENT_TYPE, Metrics
+from kit.serving.metrics import Metrics
 from kit.serving.refusals import RequestRefused
 from kit.serving.replies import (
     Header,
     Receive,
     Scope,
     Send,
-    on_failure,
-    on_http_error,
-    on_refused,
     send_error,
     send_reply,
 )
 from kit.serving.request_queue import Answer
+from kit.serving.routes import loading, routes
 from kit.serving.served_model import ServedModel
 from kit.serving.settings import Settings
 from kit.serving.vocabulary import Vocabulary
@@ -64,7 +55,7 @@ class Application:
         self._bearer = f"Bearer {settings.token}".encode() if settings.token else None
         self._waiting: dict[asyncio.Task[Any], Receive] = {}
         self._gone: set[asyncio.Task[Any]] = set()
-        self._others = self._starlette([])
+        self._others = routes(self)
 
     # --- The model's life ------------------------------------------------------------------------
 
@@ -90,7 +81,8 @@ class Application:
         )
         if engine is not None:
             door = self._new_door(GENERATE, given.slots)
-            self._others = self._starlette(completion_routes(engine, vocabulary, given.name, door))
+            more = completion_routes(engine, vocabulary, given.name, door)
+            self._others = routes(self, more)
         self.model, self._engine = model, engine
         self._ticking = asyncio.get_running_loop().create_task(self._tick())
 
@@ -142,7 +134,7 @@ class Application:
         began, status = time.perf_counter(), 200
         try:
             if self.model is None:
-                raise _loading()
+                raise loading()
             with self._doors[self._infer_path].admit(scope=scope) as ticket:
                 body, headers = await self._answer(self.model, scope, receive, ticket)
                 await send_reply(send, status, body, headers)
@@ -199,7 +191,7 @@ class Application:
                         self._gone.add(task)
                         self._waiting.pop(task)
                         task.cancel()
-            self._gauge()
+            self.gauge()
 
     def _check_gone(self) -> None:
         """A cancelled task goes on if its client had gone; otherwise the server cancelled it."""
@@ -209,69 +201,13 @@ class Application:
         self._gone.discard(task)
         task.uncancel()
 
-    def _gauge(self) -> None:
+    def gauge(self) -> None:
+        """Show in the metrics how many requests are inside now."""
         doors = self._doors.values()
         self.metrics.waiting.set(sum(each.waiting for each in doors))
         self.metrics.running.set(sum(each.running for each in doors))
         if self._engine is not None:
             self.metrics.cache_usage.set(self._engine.cache_use)
-
-    # --- Everything else -------------------------------------------------------------------------
-
-    def _starlette(self, more: list[Route]) -> Starlette:
-        model = "/v2/models/{name}"
-        versions = (f"{model}/versions/{{version}}{end}" for end in ("", "/ready", "/infer"))
-        routes = [
-            Route("/v2", self._server),
-            Route("/v2/health/live", self._live),
-            Route("/v2/health/ready", self._ready),
-            Route("/metrics", self._metrics),
-            Route(model, self._metadata),
-            Route(f"{model}/ready", self._model_ready),
-            Route(f"{model}/infer", self._metadata, methods=["POST"]),  # of another model
-            *(Route(path, self._versions, methods=["GET", "POST"]) for path in versions),
-            *more,
-        ]
-        handlers: Any = {
-            RequestRefused: on_refused,
-            HTTPException: on_http_error,
-            Exception: on_failure,
-        }
-        return Starlette(routes=routes, exception_handlers=handlers)
-
-    async def _server(self, request: Request) -> Response:
-        extensions = protocol.EXTENSIONS
-        return JSONResponse({"name": "kit", "version": __version__, "extensions": extensions})
-
-    async def _live(self, request: Request) -> Response:
-        return JSONResponse({"live": True})
-
-    async def _ready(self, request: Request) -> Response:
-        return JSONResponse({"ready": self.ready}, status_code=200 if self.ready else 503)
-
-    async def _metrics(self, request: Request) -> Response:
-        self._gauge()
-        return Response(self.metrics.text(), media_type=CONTENT_TYPE)
-
-    async def _metadata(self, request: Request) -> Response:
-        self._check_name(request)
-        if self.model is None:
-            raise _loading()
-        return JSONResponse(protocol.metadata(self.model))
-
-    async def _model_ready(self, request: Request) -> Response:
-        self._check_name(request)
-        body = {"name": self.settings.name, "ready": self.ready}
-        return JSONResponse(body, status_code=200 if self.ready else 503)
-
-    async def _versions(self, request: Request) -> Response:
-        self._check_name(request)
-        raise RequestRefused(404, f"no versions here: use /v2/models/{self.settings.name}.")
-
-    def _check_name(self, request: Request) -> None:
-        """An address names a model, never a file."""
-        if request.path_params["name"] != self.settings.name:
-            raise RequestRefused(404, f"no such model here; there is {self.settings.name!r}.")
 
 
 async def read_body(receive: Receive, most_bytes: int) -> bytes:
@@ -308,10 +244,6 @@ def _timing(parse_s: float, queue_s: float, predict_s: float, reply_s: float) ->
     """The header Server-Timing (W3C): milliseconds of each part."""
     parts = {"parse": parse_s, "queue": queue_s, "predict": predict_s, "reply": reply_s}
     return ", ".join(f"{name};dur={1000 * s:.4f}" for name, s in parts.items()).encode()
-
-
-def _loading() -> RequestRefused:
-    return RequestRefused(503, "the model is still loading.", retry_after_s=1.0, reason="failed")
 
 
 def _unknown_client() -> RequestRefused:

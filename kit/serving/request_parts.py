@@ -32,8 +32,10 @@ def request_parts(
     path: str,
     inputs: Any,
     specs: Sequence[Any],
+    *,
     n: int,
     token: str | None,
+    threads: int,
 ) -> Parts:
     """The parts of `n` requests, one after the other, each on a connection of its own.
 
@@ -46,6 +48,10 @@ def request_parts(
         takes one row of ones.
     specs
         The model's inputs, as the protocol's metadata list them.
+    n
+        How many requests.
+    token, threads
+        Of the server.
 
     Raises
     ------

@@ -154,7 +154,7 @@ def load(
     """The model from the folder, warmed up: small and full batches were predicted."""
     import torch
 
-    from kit.serving.packing import unpack, vocabulary_of
+    from kit.serving.unpacking import unpack, vocabulary_of
 
     torch.set_num_threads(settings.threads)
     torch.get_num_threads()  # without it, a new thread would use all cores
