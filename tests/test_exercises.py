@@ -488,6 +488,11 @@ def test_a_latency_much_shorter_than_the_think_time_may_be_left_out():
     assert check("11-users", 1_800, rate=200.0, think_s=9.0, latency_s=Estimate(0.01, 0, 1)).right
 
 
+@pytest.mark.parametrize(("answer", "right"), [(2, True), (3, True), (2.5, True), (4, False)])
+def test_a_few_users_may_be_rounded_up_or_down(answer, right):
+    assert check("11-users", answer, rate=1.25, think_s=1.9, latency_s=0.1).right == right
+
+
 def test_the_bound_of_the_queue_is_the_longest_that_is_in_time():
     """Counted batch by batch: the running one, then those of the queue."""
     batch, batch_ms, within_ms = lesson_11.MAX_BATCH, lesson_11.BATCH_MS, lesson_11.DEADLINE_MS
