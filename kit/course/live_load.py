@@ -1,0 +1,185 @@
+"""Traffic whose rate can be changed while it runs.
+
+LiveLoad   sends requests at random moments (an open loop), and counts four times a second
+Control    what decides about a run while it goes on: the panel
+Counts     what is known of the requests that were sent
+
+`kit.traffic` measures, in a process of its own. This shows what happens, in a thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import statistics
+from collections import deque
+from itertools import cycle
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+
+from kit.core.statistics import samples_needed
+from kit.course.live_run import Moment
+from kit.loadgen.http_answers import TIMED_OUT
+from kit.loadgen.http_client import Done, HTTPClient, new_loop
+
+EVERY_S = 0.25  # between two moments
+RATES_S = 1.0  # rates are those of the last second
+RECENT_S, OLDEST_S = 3.0, 10.0  # percentiles: of 3 s, or of more if these hold too few answers
+TIMEOUT_S = 2.0  # for one answer
+CLIENT_LATE = 0.2  # of the target: if requests are sent later than this, the client is the limit
+
+
+class Counts:
+    """What is known of the requests that were sent; times are seconds from the run's start."""
+
+    def __init__(self, target_s: float, began_s: float = 0.0):
+        self.target_s, self.began_s, self.waiting = target_s, began_s, 0
+        self.arrivals: deque[tuple[float, float]] = deque()  # scheduled, and how late it was sent
+        self.answers: deque[tuple[float, float, int]] = deque()  # ended, latency, status
+
+    def arrived(self, scheduled_s: float, now_s: float) -> None:
+        """A request was sent."""
+        self.arrivals.append((scheduled_s, now_s - scheduled_s))
+        self.waiting += 1
+
+    def ended(self, scheduled_s: float, now_s: float, status: int) -> None:
+        """A request was answered, or failed (a negative status)."""
+        self.answers.append((now_s, now_s - scheduled_s, status))
+        self.waiting -= 1
+
+    def moment(self, now_s: float, rate: float) -> Moment:
+        """The last seconds, counted; what is older is forgotten."""
+        while self.arrivals and self.arrivals[0][0] < now_s - RATES_S:
+            self.arrivals.popleft()
+        while self.answers and self.answers[0][0] < now_s - OLDEST_S:
+            self.answers.popleft()
+        span_s = min(RATES_S, now_s - self.began_s)
+        arriving = len(self.arrivals) / span_s
+        late_s = statistics.median([late for _, late in self.arrivals] or [0.0])
+        if late_s > CLIENT_LATE * self.target_s:
+            return Moment(now_s, rate, arriving, waiting=self.waiting, client_late_s=late_s)
+        last = [(took, status) for at, took, status in self.answers if at >= now_s - RATES_S]
+        in_time = [took <= self.target_s for took, status in last if status == 200]
+        good, late = sum(in_time) / span_s, in_time.count(False) / span_s
+        refused = (len(last) - len(in_time)) / span_s
+        times = self._percentiles(now_s)
+        return Moment(now_s, rate, arriving, good, late, refused, *times, self.waiting, late_s)
+
+    def _percentiles(self, now_s: float) -> list[float | None]:
+        """p50 and p99 of the last 3 s, or of more seconds where p99 needs more answers."""
+        timed = [(at, took) for at, took, status in self.answers if status in (200, TIMED_OUT)]
+        recent = sum(at >= now_s - RECENT_S for at, _ in timed)
+        took = [took for _, took in timed[-max(recent, samples_needed(99)) :]]
+        return [
+            float(np.percentile(took, p)) if len(took) >= samples_needed(p) else None
+            for p in (50, 99)
+        ]
+
+
+class Target(NamedTuple):
+    """Where to send, and what: the bytes of requests, sent in turn."""
+
+    host: str
+    port: int
+    requests: list[bytes]
+
+
+def target_of(url: str, inputs: Any) -> Target:
+    """What `kit.traffic` would send to this address."""
+    from urllib.parse import urlsplit
+    from urllib.request import urlopen
+
+    import json
+
+    parts = urlsplit(url)
+    x = np.asarray(inputs, dtype="float32")[:1]
+    meta = json.loads(urlopen(url + "/v2/models/model").read())
+    body = json.dumps(
+        {
+            "inputs": [
+                {
+                    "name": meta["inputs"][0]["name"],
+                    "datatype": "FP32",
+                    "shape": list(x.shape),
+                    "data": x.ravel().tolist(),
+                }
+            ]
+        }
+    ).encode()
+    return Target(
+        parts.hostname,
+        parts.port,
+        [
+            b"POST /v2/models/model/infer HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
+            % len(body)
+            + body
+        ],
+    )
+
+
+class Control(Protocol):
+    """What decides about a run while it goes on."""
+
+    @property
+    def rate(self) -> float:
+        """Requests per second, from the next one on."""
+
+    def go_on(self, moment: Moment) -> bool:
+        """Whether to continue after this moment."""
+
+    def stale(self) -> bool:
+        """Whether the server has to be restarted, because its settings were changed."""
+
+    def ready(self) -> tuple[Target, str]:
+        """Where to send what; and a note, if the server was restarted for that."""
+
+
+class LiveLoad:
+    """One run: requests at random moments, at a rate that may change at any time."""
+
+    def __init__(self, control: Control, target_s: float, seed: int):
+        self.control, self.target_s, self.random = control, target_s, random.Random(seed)
+
+    def run(self) -> None:
+        """Send until `go_on` says that it is enough."""
+        with asyncio.Runner(loop_factory=new_loop) as runner:
+            runner.run(self._run())
+
+    async def _run(self) -> None:
+        self.started_s = asyncio.get_running_loop().time()
+        while True:
+            target, note = await asyncio.to_thread(self.control.ready)
+            if note and not self.control.go_on(Moment(self._now(), self.control.rate, note=note)):
+                return
+            client = HTTPClient(target.host, target.port, timeout_s=TIMEOUT_S)
+            try:
+                if not await self._send(client, target.requests):
+                    return
+            finally:
+                client.close()
+
+    async def _send(self, client: HTTPClient, requests: list[bytes]) -> bool:
+        """Send until the server must be restarted (True) or the run ends (False)."""
+        counts, bodies = Counts(self.target_s, self._now()), cycle(requests)
+        due_s, report_s = counts.began_s, counts.began_s + EVERY_S
+        while True:
+            now_s = self._now()
+            while due_s <= now_s:
+                counts.arrived(due_s, now_s)
+                client.send(next(bodies), self._noted(counts, due_s))
+                due_s += self.random.expovariate(self.control.rate)
+            if report_s <= now_s:
+                report_s = now_s + EVERY_S
+                if not self.control.go_on(counts.moment(now_s, self.control.rate)):
+                    return False
+                if self.control.stale():
+                    return True
+            await asyncio.sleep(min(due_s, report_s) - now_s)
+
+    def _noted(self, counts: Counts, due_s: float) -> Done:
+        started_s = self.started_s
+        return lambda answer, at_s: counts.ended(due_s, at_s - started_s, answer.status)
+
+    def _now(self) -> float:
+        return asyncio.get_running_loop().time() - self.started_s

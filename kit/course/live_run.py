@@ -1,0 +1,120 @@
+"""What the traffic panel shows: moments, and a whole run of them in one sentence and one picture.
+
+Moment    the rates, the latencies and the queue at one moment
+LiveRun   the moments of a run
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from kit.core.units import digits, words
+from kit.plots import Picture
+from kit.plots.pictures import COLOURS, log_ticks
+
+ENOUGH = 0.9  # of the requests answered in time: with fewer, a server is broken
+# The panes of the picture, as on the page: their quantity, and their lines.
+PANES = {
+    "requests/s": {
+        "arriving": "arriving",
+        "good": "answered in time (goodput)",
+        "refused": "refused or failed",
+    },
+    "latency": {"p50_s": "p50", "p99_s": "p99"},
+    "queue (requests)": {"waiting": "sent, not answered yet"},
+}
+LOOKS: list[dict[str, Any]] = [
+    {"color": COLOURS[0], "linestyle": "--"},
+    {"color": COLOURS[2]},
+    {"color": COLOURS[1], "linestyle": ":"},
+]
+
+
+@dataclass(frozen=True)
+class Moment:
+    """Rates of the last second, latency percentiles of the last three, and the queue now.
+
+    None is unknown. A percentile is unknown until there are enough answers for it
+    (`kit.statistics.samples_needed`). What depends on time is unknown when the client is late.
+    """
+
+    at_s: float  # from the start of the run
+    rate: float  # requests per second, as asked
+    arriving: float | None = None  # requests per second
+    good: float | None = None  # of these, answered within the target (goodput)
+    late: float | None = None  # answered later
+    refused: float | None = None  # refused, failed or timed out
+    p50_s: float | None = None  # from the scheduled arrival; time-outs count, too
+    p99_s: float | None = None
+    waiting: int | None = None  # requests sent and not answered yet
+    client_late_s: float = 0.0  # how late the client sent the middle request
+    note: str = ""  # why nothing was counted: the server was restarted
+
+    @property
+    def broken(self) -> bool:
+        """Whether fewer than 90 % of what ended was good, or nothing ended at all."""
+        if self.good is None or self.late is None or self.refused is None:
+            return False
+        ended = self.good + self.late + self.refused
+        return self.good < ENOUGH * ended if ended else bool(self.waiting)
+
+
+@dataclass(frozen=True)
+class LiveRun:
+    """A run of the traffic panel; in a notebook it is shown as its picture."""
+
+    moments: tuple[Moment, ...]
+    target_s: float
+
+    @property
+    def counted(self) -> list[Moment]:
+        """The moments whose numbers are the server's."""
+        return [moment for moment in self.moments if moment.good is not None]
+
+    @property
+    def broken_rate(self) -> float | None:
+        """The first rate at which most moments were broken; None: there was none."""
+        by_rate: dict[float, list[bool]] = {}
+        for moment in self.counted:
+            by_rate.setdefault(moment.rate, []).append(moment.broken)
+        return next((r for r, found in by_rate.items() if 2 * sum(found) > len(found)), None)
+
+    def __repr__(self) -> str:
+        if not self.counted:
+            return "Nothing was counted."
+        within, last = f"within {words(self.target_s, 's')}", self.counted[-1]
+        said = f"The server kept up: 90 % or more were answered {within} at every rate."
+        if self.broken_rate is not None:
+            said = f"The server broke at {self.broken_rate:,g} requests/s: fewer than 90 % were "
+            said += f"answered {within}."
+        highest = digits(max(moment.good or 0 for moment in self.counted))
+        end = f"{digits(last.arriving or 0)} requests/s arrived, {digits(last.good or 0)} were good"
+        return f"{said} The highest goodput was {highest} requests/s. At the end, {end}."
+
+    def plot(self) -> Picture:
+        """Rates, latencies and the queue over time, one below the other."""
+        from matplotlib.figure import Figure
+
+        figure = Figure(figsize=(6.4, 6.8), layout="constrained", facecolor="white")
+        at_s, panes = [m.at_s for m in self.moments], figure.subplots(3, 1, sharex=True)
+        for pane, (quantity, names) in zip(panes, PANES.items(), strict=True):
+            for (name, label), look in zip(names.items(), LOOKS, strict=False):
+                values = (getattr(moment, name) for moment in self.moments)
+                numbers = [math.nan if value is None else value for value in values]
+                pane.plot(at_s, numbers, label=label, linewidth=2, **look)
+            pane.set_ylabel(quantity)
+            pane.grid(alpha=0.25)
+            pane.spines[["top", "right"]].set_visible(False)
+        panes[1].set_yscale("log")
+        panes[1].axhline(self.target_s, color="black", linestyle="--", linewidth=1, label="target")
+        log_ticks(panes[1].yaxis, "s")
+        for pane in panes:
+            pane.legend(frameon=False, ncols=3, loc="lower left", bbox_to_anchor=(0, 1))
+        panes[2].set_xlabel("time (s)")
+        panes[2].set_ylim(bottom=0)
+        return Picture(figure, repr(self))
+
+    def _repr_html_(self) -> str:
+        return self.plot()._repr_html_()
