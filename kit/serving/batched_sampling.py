@@ -1,0 +1,136 @@
+"""The next token of many texts at once, and whether rounding could have changed it.
+
+A model rounds otherwise when it computes 16 texts together than when it computes one: the sums are
+the same, their order is not. Logits differ in their last digits, so the likeliest token differs
+only if two tokens are nearly tied. This file draws the tokens, and says which are certain.
+
+Shapes: n texts, V tokens of the vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from kit.inference.sampling import NEVER
+
+SUM_ERROR = 16 * torch.finfo(torch.float32).eps  # of probabilities that were added one by one
+
+NO_LIMIT = 2.0  # a probability that is never reached
+
+
+@dataclass
+class Sampling:
+    """How the tokens of one text are drawn: the options of `kit.inference.sampling.Sampler`."""
+
+    temperature: float = 0.0
+    top_k: int | None = None
+    top_p: float | None = None
+    seed: int = 0
+    generator: torch.Generator | None = field(default=None, repr=False)
+
+    def fill(self, noise: Tensor) -> None:
+        """Write the random numbers of the next token over noise (V,), as `Sampler` draws them."""
+        if self.generator is None:
+            self.generator = torch.Generator(noise.device).manual_seed(self.seed)
+        noise.exponential_(generator=self.generator)
+
+
+class Drawn(NamedTuple):
+    """One token for each text."""
+
+    tokens: list[int]
+    certain: list[bool]  # False: rounding decides, or the logits are NaN
+
+
+def draw(logits: Tensor, samplings: Sequence[Sampling], rounding: float = 0.0) -> Drawn:
+    """The next tokens for logits (n, V), and which of them no rounding can change.
+
+    Parameters
+    ----------
+    logits
+        (n, V) of the last position of each text.
+    samplings
+        How each text is drawn. Each call takes one token's random numbers from each.
+    rounding
+        The largest difference of a logit between two ways to compute it, as a share of the
+        text's largest logit. 0: every token that is a number is certain.
+    """
+    scores = logits.float()  # as `Sampler`: a bfloat16 has too few digits
+    error = rounding * scores.abs().amax(-1, keepdim=True)  # (n, 1)
+    sure = None
+    if any(s.temperature for s in samplings):
+        # A greedy text is divided by 1, and gets noise of −log 1 = 0.
+        by = torch.tensor([[s.temperature or 1.0] for s in samplings], device=scores.device)
+        scores, error = scores / by, error / by
+        limits = _candidates(scores, samplings, error)
+        scores = scores - _noise_like(scores, samplings).log()
+        if limits is not None:
+            possible, sure = limits
+            scores = scores.masked_fill(~possible, NEVER)
+    best = scores.topk(min(2, scores.shape[-1]), -1)
+    first, token = best.values[:, 0], best.indices[:, 0]
+    # Two logits can each be off by the error, in opposite directions.
+    gap = first - best.values[:, -1] if scores.shape[-1] > 1 else first.new_ones(len(first))
+    # A comparison with NaN is False, so NaN is never certain.
+    certain = (gap > 2 * error[:, 0]) if rounding else first.isfinite()
+    if sure is not None:
+        certain = certain & sure.gather(1, token[:, None])[:, 0]
+    tokens, is_certain = torch.stack([token, certain.long()]).tolist()  # waits once for a GPU
+    return Drawn(tokens, [bool(each) for each in is_certain])
+
+
+def _noise_like(scores: Tensor, samplings: Sequence[Sampling]) -> Tensor:
+    """Random numbers (n, V), each text's from its own generator."""
+    noise = torch.ones_like(scores)
+    for row, sampling in zip(noise, samplings, strict=True):
+        if sampling.temperature:
+            sampling.fill(row)
+    return noise
+
+
+def _candidates(
+    scores: Tensor, samplings: Sequence[Sampling], error: Tensor
+) -> tuple[Tensor, Tensor] | None:
+    """Which tokens may be drawn, and which may be drawn whatever the rounding: (n, V) each.
+
+    The same rules as in `Sampler`, as the smallest score that is let in: one sort for all texts.
+    None if no text has limits.
+    """
+    limited = [s.temperature > 0 and (s.top_k or s.top_p) is not None for s in samplings]
+    if not any(limited):
+        return None
+    words, device = scores.shape[-1], scores.device
+    pairs = list(zip(samplings, limited, strict=True))
+    kth = [[min(s.top_k or words, words) - 1 if on else words - 1] for s, on in pairs]
+    ordered = scores.sort(-1, descending=True).values
+    least = sure_least = ordered.gather(1, torch.tensor(kth, device=device))  # (n, 1)
+    # Without a token near the limit, the limit is the same whatever the rounding.
+    unsettled = torch.zeros_like(least, dtype=torch.bool)
+    if any(on and s.top_p is not None for s, on in pairs):
+        top_p = [[s.top_p if on and s.top_p is not None else NO_LIMIT] for s, on in pairs]
+        limit = torch.tensor(top_p, device=device)
+        shares = ordered.masked_fill(ordered < least, NEVER).softmax(-1)
+        before = shares.cumsum(-1) - shares  # (n, V): the probability of all likelier tokens
+        # A token more or less in the k likeliest changes all these probabilities.
+        near = (ordered >= least - 2 * error).sum(-1) > (ordered >= least).sum(-1)
+        unsettled = near[:, None] & (limit <= 1)
+
+        def last_within(share: Tensor) -> Tensor:
+            count = (before < share).sum(-1, keepdim=True).clamp(min=1)  # the likeliest stays
+            return torch.maximum(ordered.gather(1, count - 1), least)
+
+        # An error of e in each logit changes the odds by a factor of at most exp(2e), and sums of
+        # many small probabilities have an error of their own.
+        kth_score, slack = least, 2 * error * limit * (1 - limit).abs() + SUM_ERROR
+        sure_least, least = last_within(limit - slack), last_within(limit + slack)
+        least = torch.maximum(least, kth_score)
+    possible = scores >= least - 2 * error
+    inside = scores >= sure_least
+    settled = possible.sum(-1, keepdim=True) == inside.sum(-1, keepdim=True)
+    sure = ((scores > sure_least + 2 * error) | (inside & settled)) & ~unsettled
+    return possible, sure
