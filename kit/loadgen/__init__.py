@@ -58,6 +58,7 @@ __all__ = sorted(_FILES)
 
 
 def __getattr__(name: str) -> Any:
+    """A name of the list, from its file."""
     if name not in _FILES:
         raise AttributeError(f"kit.loadgen has no {name!r}; it has {', '.join(__all__)}.")
     found = globals()[name] = getattr(import_module(_FILES[name]), name)
@@ -65,4 +66,5 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
+    """The names of the list."""
     return list(__all__)

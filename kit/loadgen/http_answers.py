@@ -32,11 +32,11 @@ class BrokenAnswer(Exception):
 
 
 class Answer:
-    """One answer: feed it bytes until `complete`.
+    r"""One answer: feed it bytes until `complete`.
 
     >>> answer = Answer()
-    >>> answer.feed(b"HTTP/1.1 200 OK\\r\\nContent-Le", 0.0)
-    >>> answer.feed(b"ngth: 2\\r\\n\\r\\nhi", 0.1)
+    >>> answer.feed(b"HTTP/1.1 200 OK\r\nContent-Le", 0.0)
+    >>> answer.feed(b"ngth: 2\r\n\r\nhi", 0.1)
     >>> answer.status, bytes(answer.body), answer.complete
     (200, b'hi', True)
     """

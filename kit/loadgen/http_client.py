@@ -210,9 +210,7 @@ if sys.platform == "linux":
     class _PreciseSelector(selectors.EpollSelector):
         """epoll rounds a wait up to whole milliseconds; select, on epoll's own file, does not."""
 
-        def select(
-            self, timeout: float | None = None
-        ) -> list[tuple[selectors.SelectorKey, int]]:
+        def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
             if timeout is not None and timeout > 0:
                 select.select([self.fileno()], [], [], timeout)
                 timeout = 0

@@ -1,26 +1,35 @@
-"""How many queries per second a system can answer in time: the server scenario, rate by rate."""
+"""How many queries per second a system can answer in time: the server scenario, rate by rate.
+
+The system is a callable in this process, or a server over HTTP: the search is the same.
+"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
 import torch
 
 from kit.core.checks import check_budget, check_positive, check_whole
+from kit.core.errors import BadValue, CallFailed
 from kit.core.results import Result
-from kit.core.statistics import samples_needed
+from kit.core.statistics import Estimate, average, samples_needed
 from kit.core.units import digits, words
 from kit.loadgen.client import WARM_UP, Serve, Wait, warmed_up
+from kit.loadgen.latency_result import LEAST_TARGETS, InTime, finite
 from kit.loadgen.latency_statistics import independent_needed, queue_inflation
-from kit.loadgen.scenario_result import finite
-from kit.loadgen.server_scenario import LEAST_TARGETS, MOST_QUERIES, ServerResult, server
+from kit.loadgen.server_scenario import MOST_QUERIES, server
+from kit.loadgen.traffic import traffic
 from kit.measurement import Stopwatch
 from kit.plots import Picture, Table, lines, with_doubts
 
 CLOSE = 1.05  # the search ends when a valid rate and one that is too high are this close
 SPARE = 1.5  # × the queries that theory needs: the latencies may depend on each other more
+CAPACITY_USERS = 32  # who do not think: enough to fill a server's batches
+TIMEOUT_TARGETS = 5  # a request is given up after so many targets
 LOWEST = 1 / 20  # of the capacity without batches: below this rate the search gives up
 
 
@@ -28,10 +37,10 @@ LOWEST = 1 / 20  # of the capacity without batches: below this rate the search g
 class HighestRate(Result):
     """Each rate that was tried, and the highest valid one."""
 
-    trials: tuple[ServerResult, ...]  # in the order in which they ran
+    trials: tuple[InTime, ...]  # in the order in which they ran
 
     @property
-    def best(self) -> ServerResult | None:
+    def best(self) -> InTime | None:
         """The valid trial with the highest rate below all invalid ones; None if there is none."""
         valid = (t for t in self.trials if t.valid and t.rate < self.too_high)
         return max(valid, key=lambda t: t.rate, default=None)
@@ -51,7 +60,16 @@ class HighestRate(Result):
         return min((t.rate for t in self.trials if t.verdict == "no"), default=math.inf)
 
     @property
-    def by_rate(self) -> list[ServerResult]:
+    def bracket(self) -> Estimate:
+        """The highest rate with its interval: from the highest valid one to one that is too high.
+
+        The value is the highest valid rate, or 0; an infinite end: no rate was too high.
+        """
+        rate = self.rate or 0.0
+        return Estimate(rate, rate, self.too_high, f"{self.trials[0].counted}/s")
+
+    @property
+    def by_rate(self) -> list[InTime]:
         """The trials, from the lowest rate to the highest."""
         return sorted(self.trials, key=lambda t: t.rate)
 
@@ -60,25 +78,27 @@ class HighestRate(Result):
         target = f"{low.percentile:g} % within {words(low.target_s, 's')}"
         if self.rate is None:
             why = "are too many" if low.verdict == "no" else "in a run too short to tell"
-            return f"highest rate: none, {digits(low.rate)} queries/s {why} for {target}"
+            return f"highest rate: none, {digits(low.rate)} {low.counted}/s {why} for {target}"
         more = f"; {digits(self.too_high)} are too many"
         if self.too_high == math.inf:
             more = ", or more: no rate was too high"
-        return f"highest rate: {digits(self.rate)} queries/s with {target}{more}"
+        return f"highest rate: {digits(self.rate)} {low.counted}/s with {target}{more}"
 
     def table(self) -> Table:
         """A row per rate; the caption gives the highest."""
         rows = [tuple(t.cells().values()) for t in self.by_rate]
         one = self.best or self.by_rate[0]
-        caption = f"{self!r}. {one.definition} {one.n:,} queries at that rate; {one.conditions}."
+        caption = (
+            f"{self!r}. {one.definition} {one.n:,} {one.counted} at that rate; {one.conditions}."
+        )
         caption = caption[0].upper() + caption[1:]
         return Table(tuple(one.cells()), rows, *with_doubts(caption, one.doubts))
 
     def to_dict(self) -> dict[str, Any]:
         """The summary of each trial, without its latencies."""
         return {
-            "rate_queries_per_s": self.rate,
-            "too_high_queries_per_s": finite(self.too_high),
+            f"rate_{self.trials[0].counted}_per_s": self.rate,
+            f"too_high_{self.trials[0].counted}_per_s": finite(self.too_high),
             "trials": [t.summary() for t in self.trials],
             "conditions": asdict(self.trials[0].conditions),
         }
@@ -89,7 +109,7 @@ class HighestRate(Result):
         late = ([t.rate for t in runs], [t.late_share for t in runs])
         return lines(
             {"late": late},
-            "queries per second",
+            f"{runs[0].counted} per second",
             f"later than {words(runs[0].target_s, 's')}",
             caption=f"{self!r}. Late: "
             + "; ".join(f"{words(t.late_share, '%')} at {digits(t.rate)}/s" for t in runs)
@@ -100,7 +120,7 @@ class HighestRate(Result):
 
 
 def highest_rate(
-    serve: Serve,
+    serve: Serve | str,
     *,
     target_s: float,
     percentile: float = 99,
@@ -110,6 +130,8 @@ def highest_rate(
     device: torch.device | str = "cpu",
     stopwatch: Stopwatch | None = None,
     wait_until: Wait | None = None,
+    capacity: float | Estimate | None = None,
+    **sent: Any,
 ) -> HighestRate:
     """The highest rate of queries at which enough of them are answered in time.
 
@@ -125,12 +147,17 @@ def highest_rate(
         half load needs, if a verdict at that load needs more queries. It always lasts at least
         20 targets, because a queue needs time to grow.
     serve, target_s, percentile, max_batch, seed, device
-        As in `server`.
+        As in `server`; or the URL of a server, as in `kit.traffic`.
+    capacity
+        With a URL: requests per second of the server, from which the search starts. It is measured
+        first if it is not given, with 32 users who do not think.
+    sent
+        With a URL: what else `kit.traffic` takes, such as inputs, headers, connections.
 
     Notes
     -----
     The nearer a system works to its capacity, the longer its queue remembers, and the more
-    queries a verdict needs (`ServerResult.queries_needed`). So a larger `budget_s` finds higher
+    queries a verdict needs (`queries_needed`). So a larger `budget_s` finds higher
     rates. For p99 a trial may last as long as 10,000 single answers.
 
     Examples
@@ -144,14 +171,22 @@ def highest_rate(
     samples_needed(percentile)  # refuses a percentile out of range
     check_whole("max_batch", max_batch)
     check_budget(budget_s)
+    if isinstance(serve, str):
+        asked = {"target_s": target_s, "percentile": percentile, "seed": seed, **sent}
+        return highest_http_rate(serve, budget_s=budget_s, capacity=capacity, asked=asked)
+    if sent or capacity is not None:
+        given = ", ".join([*sent, *(["capacity"] if capacity is not None else [])])
+        raise BadValue(
+            f"{given}: only for a server over HTTP. Give its URL first, or leave it out."
+        )
     watch = stopwatch or Stopwatch(device)
     with warmed_up("highest rate", serve, sorted({1, max_batch}), watch):
         single_s = max(watch.time(lambda: serve(1), WARM_UP) / WARM_UP, 1e-6)
         full_s = max(watch.time(lambda: serve(max_batch), WARM_UP) / WARM_UP, 1e-6)
     one_by_one = 1 / single_s
-    capacity = max(one_by_one, max_batch / full_s)
+    most = max(one_by_one, max_batch / full_s)
 
-    def trial(rate: float) -> ServerResult:
+    def trial(rate: float) -> InTime:
         least_s = max(budget_s, 1.01 * LEAST_TARGETS * target_s)
         return server(
             serve,
@@ -159,21 +194,28 @@ def highest_rate(
             target_s=target_s,
             percentile=percentile,
             max_batch=max_batch,
-            queries=_queries(rate, least_s, percentile, rate / capacity),
+            queries=queries_of_a_trial(rate, least_s, percentile, rate / most),
             seed=seed,
             stopwatch=watch,
             wait_until=wait_until,
         )
 
+    return search(trial, one_by_one / 2, LOWEST * one_by_one, 4 * most)
+
+
+def search(
+    trial: Callable[[float], InTime], start: float, lowest: float, highest: float
+) -> HighestRate:
+    """Try rates between two ends, from `start` on, until the bracket is narrow."""
     found = HighestRate(())
-    rate: float | None = one_by_one / 2
-    while rate and LOWEST * one_by_one < rate < 4 * capacity:
+    rate: float | None = start
+    while rate and lowest < rate < highest:
         found = HighestRate((*found.trials, trial(float(f"{rate:.3g}"))))
         rate = _next_rate(found)
     return found
 
 
-def _queries(rate: float, least_s: float, percentile: float, load: float) -> int:
+def queries_of_a_trial(rate: float, least_s: float, percentile: float, load: float) -> int:
     """Queries of a trial: as many as a verdict at this load needs, if there is time for them."""
     least = independent_needed(percentile)
     most = max(10 * least_s * rate, SPARE * least * queue_inflation(0.5))
@@ -195,3 +237,37 @@ def _next_rate(found: HighestRate) -> float | None:
         if above > CLOSE * below:
             return math.sqrt(below * above)
     return None
+
+
+def highest_http_rate(
+    url: str, *, budget_s: float, capacity: float | Estimate | None, asked: dict[str, Any]
+) -> HighestRate:
+    """The search over HTTP: a trial is a run of `traffic`, with what was `asked` for."""
+    if capacity is None:
+        capacity = http_capacity(url, budget_s, asked)
+    known, target_s = Estimate.of(capacity), asked["target_s"]
+    least_s = max(budget_s, 1.01 * LEAST_TARGETS * target_s)
+    # What takes longer is late in any case; a client that waits longer only lengthens the search.
+    asked = {"timeout_s": max(1.0, TIMEOUT_TARGETS * target_s), **asked, "capacity": known}
+
+    def trial(rate: float) -> InTime:
+        load = min(rate / known.value, 1.0)
+        queries = queries_of_a_trial(rate, least_s, asked["percentile"], load)
+        return traffic(url, rate=rate, duration_s=queries / rate, **asked)
+
+    return search(trial, known.value / 2, LOWEST * known.value, 4 * known.value)
+
+
+def http_capacity(url: str, budget_s: float, asked: dict[str, Any]) -> Estimate:
+    """Answers per second to users who do not think, with the 95 % interval of ten parts of a run.
+
+    So many users keep a server busy, and each of them waits: no queue grows without end.
+    """
+    given = {name: value for name, value in asked.items() if name != "target_s"}
+    run = traffic(url, users=CAPACITY_USERS, duration_s=budget_s, **given)
+    if not run.answered:
+        raise CallFailed(f"{url}: no good answer to {run.n:,} requests: {run.status_counts}.")
+    rates = np.array(run.over_time(budget_s / 10).goodput[1:])  # the first part begins empty
+    spread = average(float(rates.sum()), float(np.square(rates).sum()), len(rates))
+    low, high = max(0.5 * run.throughput, spread.low), max(spread.high, run.throughput)
+    return Estimate(run.throughput, min(low, run.throughput), high, "requests/s")

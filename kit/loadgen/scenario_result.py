@@ -3,34 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
-from kit.core.errors import NotEnoughSamples
 from kit.core.results import Result
-from kit.core.statistics import Estimate
-from kit.core.units import words
-from kit.loadgen.latency_statistics import (
-    late_allowed,
-    latency_inflation,
-    mean_estimate,
-    percentile_estimate,
-    percentile_inflation,
-    queries_needed,
-    share_inflation,
-)
+from kit.loadgen.latency_result import Latencies, finite, thinned
 from kit.measurement import Conditions
 from kit.plots import Table, with_doubts
 
-MOST_SAVED = 2_000  # raw values in a record or a picture
-
 
 @dataclass(frozen=True, kw_only=True)
-class ScenarioResult(Result):
+class ScenarioResult(Latencies, Result):
     """One run of a scenario: seconds from its start, queries in order of arrival."""
 
     scenario: str
@@ -40,12 +26,6 @@ class ScenarioResult(Result):
     batch_sizes: tuple[int, ...] = field(repr=False)  # queries that each call answered
     samples_per_query: int = 1
     conditions: Conditions
-    counted: ClassVar[str] = "queries"
-
-    @property
-    def n(self) -> int:
-        """How many queries arrived."""
-        return len(self.arrivals_s)
 
     @property
     def answered(self) -> int:
@@ -60,7 +40,7 @@ class ScenarioResult(Result):
     @cached_property
     def latencies_s(self) -> tuple[float, ...]:
         """From each query's arrival to its answer; infinite if there was none."""
-        ends = np.full(self.n, math.inf)
+        ends = np.full(len(self.arrivals_s), math.inf)
         ends[: self.answered] = np.repeat(self.ends_s, self.batch_sizes)
         return tuple((ends - self.arrivals_s).tolist())
 
@@ -85,11 +65,6 @@ class ScenarioResult(Result):
         return self.n / self.duration_s
 
     @property
-    def mean_latency_s(self) -> float:
-        """The average time W that a query spends in the system."""
-        return float(np.mean(self.latencies_s))
-
-    @property
     def mean_in_system(self) -> float:
         """The average number L of queries in the system, over the time of the run.
 
@@ -102,81 +77,6 @@ class ScenarioResult(Result):
         in_system = np.repeat([1, -1], [self.n, len(answers)])[order].cumsum()
         lasting = np.diff(moments[order], append=self.duration_s)
         return float(in_system @ lasting / self.duration_s)
-
-    @cached_property
-    def inflation(self) -> float:
-        """How many queries in a row say as much as one independent query."""
-        return latency_inflation(self.latencies_s)
-
-    def inflation_beyond(self, latency_s: float) -> float:
-        """The inflation of the share of queries that take longer than this latency."""
-        return max(self.inflation, share_inflation(self.latencies_s, latency_s))
-
-    def _percentile_inflation(self, percentile: float) -> float:
-        return max(self.inflation, percentile_inflation(self.latencies_s, percentile))
-
-    @property
-    def mean_latency(self) -> Estimate:
-        """`mean_latency_s` with its 95 % interval, which also holds for queries that wait."""
-        return mean_estimate(self.latencies_s, self.inflation)
-
-    def latency_estimate(self, percentile: float) -> Estimate:
-        """The latency that p % of these queries stay below, with its 95 % interval.
-
-        An end is infinite where the run is too short for it.
-        """
-        beyond = self._percentile_inflation(percentile)
-        return percentile_estimate(self.latencies_s, percentile, beyond)
-
-    def latency_at(self, percentile: float) -> float:
-        """An upper limit (95 % confidence) of the latency that p % of all such queries stay below.
-
-        By MLPerf's rule, t of the n queries may be above it (`late_allowed`): the t − 1 slowest
-        are set aside, and the slowest of the others is the limit. With few queries it is well
-        above the plain percentile, because so few queries could have been lucky.
-
-        Raises
-        ------
-        NotEnoughSamples
-            The queries say less than such a statement needs: 64 independent ones for p90, 662
-            for p99.
-        """
-        if not self.enough_for(percentile):
-            needed = self.needed(percentile)
-            at_least = "more than any run has" if needed is None else f"{needed:,}"
-            raise NotEnoughSamples(
-                f"p{percentile:g} of {self.scenario!r}: given {self.n:,} queries{self._worth}; "
-                f"needs {at_least}. Raise budget_s."
-            )
-        late = late_allowed(self.n, percentile, self._percentile_inflation(percentile))
-        return sorted(self.latencies_s)[self.n - late]
-
-    def needed(self, percentile: float) -> int | None:
-        """Queries that `latency_at` needs, dependent as these are; None: no run is enough."""
-        return queries_needed(percentile, self._percentile_inflation(percentile))
-
-    def enough_for(self, percentile: float) -> bool:
-        """Whether there are as many queries as `latency_at` needs."""
-        needed = self.needed(percentile)
-        return needed is not None and self.n >= needed
-
-    @property
-    def _worth(self) -> str:
-        """How many independent queries say as much, in words; empty if all are independent."""
-        worth = f"{self.n / self.inflation:,.0f}"
-        return "" if worth == f"{self.n:,}" else f" (worth {worth} independent ones)"
-
-    def latency_in_words(self, percentile: float) -> str:
-        """`latency_at` as text; a dash where there are too few queries, ∞ where answers lack."""
-        if float(np.percentile(self.latencies_s, percentile, method="lower")) == math.inf:
-            return "∞"
-        latency_s = self.latency_at(percentile) if self.enough_for(percentile) else None
-        return "∞" if latency_s == math.inf else words(latency_s, "s")
-
-    @property
-    def doubts(self) -> tuple[str, ...]:
-        """What a reader should know before believing the numbers."""
-        return self.conditions.doubts
 
     @property
     def definition(self) -> str:
@@ -211,14 +111,3 @@ class ScenarioResult(Result):
             "conditions": asdict(self.conditions),
             "doubts": list(self.doubts),
         }
-
-
-def thinned(values: Sequence[Any]) -> list[Any]:
-    """At most 2,000 of the values, evenly spaced, the first and the last among them."""
-    positions = np.linspace(0, len(values) - 1, min(len(values), MOST_SAVED)).round().astype(int)
-    return [values[i] for i in positions]
-
-
-def finite(value: float) -> float | None:
-    """The value, or None for infinity, which JSON does not have."""
-    return value if math.isfinite(value) else None

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from kit.loadgen.http_answers import CONNECTION_FAILED, TIMED_OUT, Answer
 from kit.loadgen.http_client import HTTPClient
 
+MOST_SETTLING_S = 5.0
 RETRIED = {TIMED_OUT, CONNECTION_FAILED, 408, 409, 429, 500, 502, 503, 504}
 BACK_OFF_S, MOST_BACK_OFF_S = 0.1, 8.0  # the first wait before a retry; it doubles each time
 
@@ -36,12 +37,15 @@ class Plan:
     streamed: bool = False
     seed: int = 0
     warm_up: int = 8  # untimed requests, each on a connection of its own
+    settled_s: float | None = None  # first wait until a request alone is answered so soon
 
 
 class Run:
     """One run: `await go()`, then read the arrays."""
 
-    def __init__(self, client: HTTPClient, requests: list[bytes], schedule: array[float], plan: Plan):
+    def __init__(
+        self, client: HTTPClient, requests: list[bytes], schedule: array[float], plan: Plan
+    ):
         self.client, self.requests, self.plan = client, requests, plan
         self.schedule = schedule  # empty for users without a schedule
         self.scheduled_s, self.sent_s = array("d"), array("d")
@@ -68,12 +72,22 @@ class Run:
             gc.enable()
 
     async def _warm_up(self) -> None:
+        """Open connections; and let a queue that an earlier run has left behind drain."""
+        until = self._loop.time() + MOST_SETTLING_S
+        while self.plan.settled_s is not None and self._loop.time() < until:
+            began = self._loop.time()
+            if await self._untimed(1) == [200] and self._loop.time() - began <= self.plan.settled_s:
+                break
+            await asyncio.sleep(0.05)
+        await self._untimed(self.plan.warm_up)
+
+    async def _untimed(self, count: int) -> list[int]:
+        """The statuses of this many requests, sent at once."""
         answered: asyncio.Queue[int] = asyncio.Queue()
-        for i in range(self.plan.warm_up):
+        for i in range(count):
             request = self.requests[i % len(self.requests)]
             self.client.send(request, lambda answer, _: answered.put_nowait(answer.status))
-        for _ in range(self.plan.warm_up):
-            await answered.get()
+        return [await answered.get() for _ in range(count)]
 
     def _start(self) -> None:
         if self.plan.users is None:

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import threading
 from array import array
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
@@ -32,11 +33,11 @@ Frame = tuple[dict[str, Any], list[bytes]]
 
 
 class SenderProcess:
-    """A process to send from; a context manager that ends it.
+    r"""A process to send from; a context manager that ends it.
 
     >>> with SenderProcess() as sender:
-    ...     port = sender.ask("null", [b"HTTP/1.1 204 No Content\\r\\n\\r\\n"])[0]["port"]
-    ...     answer, _ = sender.ask("probe", [b"GET / HTTP/1.1\\r\\n\\r\\n"], port=port)
+    ...     port = sender.ask("null", [b"HTTP/1.1 204 No Content\r\n\r\n"])[0]["port"]
+    ...     answer, _ = sender.ask("probe", [b"GET / HTTP/1.1\r\n\r\n"], port=port)
     >>> answer["status"]
     204
     """
@@ -80,10 +81,8 @@ class SenderProcess:
         self._process.wait()
         for pipe in (self._process.stdin, self._process.stdout):
             if pipe is not None:
-                try:
+                with suppress(BrokenPipeError):
                     pipe.close()
-                except BrokenPipeError:
-                    pass
 
     def __enter__(self) -> SenderProcess:
         return self

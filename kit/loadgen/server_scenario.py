@@ -12,29 +12,22 @@ import torch
 
 from kit.core.checks import check_budget, check_positive, check_whole
 from kit.core.errors import BadValue
-from kit.core.statistics import Estimate, proportion, samples_needed
+from kit.core.statistics import Estimate, samples_needed
 from kit.core.units import digits, words
+from kit.loadgen.arrivals import poisson
 from kit.loadgen.client import Serve, Wait, open_loop, warmed_up
-from kit.loadgen.latency_statistics import (
-    LEAST_INDEPENDENT,
-    late_allowed,
-    mean_estimate,
-    queries_needed,
-    queue_inflation,
-    value_inflation,
-)
-from kit.loadgen.scenario_result import ScenarioResult, thinned
+from kit.loadgen.latency_result import VERDICTS, InTime, thinned
+from kit.loadgen.latency_statistics import mean_estimate, queue_inflation, value_inflation
+from kit.loadgen.scenario_result import ScenarioResult
 from kit.measurement import Observer, Stopwatch
 from kit.plots import Picture, lines
 
-LEAST_TARGETS = 20  # in a run of 20 targets, 5 % too many queries pile up to more than one target
 MOST_QUERIES = 200_000  # in one run: raw times stay in memory
 SEEN_FULL = 0.05  # of the calls: if fewer were full, that was chance and no queue had formed
-VERDICTS = {"yes": "valid", "no": "not valid", "cannot tell": "may be valid or not"}
 
 
 @dataclass(frozen=True, kw_only=True)
-class ServerResult(ScenarioResult):
+class ServerResult(InTime, ScenarioResult):
     """Queries at random moments: were enough of them answered in time?"""
 
     rate: float  # scheduled queries per second
@@ -48,24 +41,6 @@ class ServerResult(ScenarioResult):
     def unanswered(self) -> int:
         """Queries that were still waiting when the run ended."""
         return self.n - self.answered
-
-    @property
-    def late(self) -> int:
-        """Queries answered after the target, or never."""
-        return int(np.sum(np.array(self.latencies_s) > self.target_s))
-
-    @property
-    def late_share(self) -> float:
-        """The share of late queries."""
-        return self.late / self.n
-
-    @property
-    def late_estimate(self) -> Estimate:
-        """`late_share` with Wilson's 95 % interval, for as many queries as are independent."""
-        beyond = self.inflation_beyond(self.target_s)
-        if beyond == math.inf:
-            return Estimate(self.late_share, 0.0, 1.0, "%")
-        return proportion(self.late / beyond, self.n / beyond)
 
     @cached_property
     def load(self) -> Estimate | None:
@@ -96,34 +71,6 @@ class ServerResult(ScenarioResult):
     def _full_calls_s(self) -> np.ndarray:
         return np.array(self.service_s)[np.array(self.batch_sizes) == self.max_batch]
 
-    @cached_property
-    def verdict(self) -> str:
-        """Whether p % are answered within the target in the long run: "yes", "no", "cannot tell".
-
-        "yes" and "no" have 95 % confidence. The late queries are compared with what MLPerf's rule
-        allows (`late_allowed`), for as many queries as are independent. If more queries arrive
-        than can be answered, the verdict stays "no", whatever the run shows: in a longer run their
-        queue would grow without end.
-        """
-        if self.load and self.load.low >= 1:
-            return "no"
-        beyond, in_time = self.inflation_beyond(self.target_s), self.n - self.late
-        few_late = self.late <= late_allowed(self.n, self.percentile, beyond)
-        if few_late and self.n / beyond >= LEAST_INDEPENDENT:
-            return "yes"
-        few_in_time = in_time <= late_allowed(self.n, 100 - self.percentile, beyond)
-        return "no" if few_in_time else "cannot tell"
-
-    @property
-    def valid(self) -> bool:
-        """Whether the verdict is "yes"."""
-        return self.verdict == "yes"
-
-    @property
-    def queries_needed(self) -> int | None:
-        """The fewest queries that can be valid at this load; None: no run is long enough."""
-        return queries_needed(self.percentile, self.inflation_beyond(self.target_s))
-
     @property
     def naive_latencies_s(self) -> tuple[float, ...]:
         """What a clock that starts at the call would measure: it leaves out the waiting."""
@@ -133,26 +80,6 @@ class ServerResult(ScenarioResult):
     def mean_batch(self) -> float:
         """Queries that a call answered, on average."""
         return self.answered / len(self.batch_sizes)
-
-    @property
-    def doubts(self) -> tuple[str, ...]:
-        """What a reader should know, such as whether the run was long enough."""
-        found, targets = list(super().doubts), self.n / self.rate / self.target_s
-        if self.verdict == "cannot tell":
-            found.append(self._why)
-        if targets < LEAST_TARGETS:
-            found.append(f"a run of {digits(targets)} targets leaves a queue no time to grow")
-        return tuple(found)
-
-    @property
-    def _why(self) -> str:
-        """What prevents a verdict, and what would help."""
-        needed, queries = self.queries_needed, f"{self.n:,} queries{self._worth}"
-        if needed is None:
-            return "about as many queries arrive as can be answered: no run is long enough to tell"
-        if self.n < needed:
-            return f"{queries} are few: needs {needed:,}, {words(needed / self.rate, 's')}"
-        return f"{queries} have about as many late ones as allowed: only a longer run can tell"
 
     def __repr__(self) -> str:
         lost = f", {self.unanswered:,} never answered" if self.unanswered else ""
@@ -195,10 +122,6 @@ class ServerResult(ScenarioResult):
             "at once": digits(self.mean_batch),
             "valid": self.verdict,
         }
-
-    @property
-    def _allowed(self) -> int:
-        return late_allowed(self.n, self.percentile, self.inflation_beyond(self.target_s))
 
     def to_dict(self) -> dict[str, Any]:
         """The raw latencies and the `summary`."""
@@ -340,8 +263,3 @@ def server(
         conditions=observer.conditions(),
         **times,
     )
-
-
-def poisson(rate: float, queries: int, seed: int) -> np.ndarray:
-    """(queries,) arrival times in seconds: users act independently, so gaps are exponential."""
-    return np.random.default_rng(seed).exponential(1 / rate, queries).cumsum()

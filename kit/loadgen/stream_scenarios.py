@@ -12,8 +12,9 @@ from kit.core.checks import check_budget, check_whole
 from kit.core.statistics import Estimate, samples_needed
 from kit.core.units import digits, words
 from kit.loadgen.client import Serve, closed_loop, open_loop, warmed_up
+from kit.loadgen.latency_result import thinned
 from kit.loadgen.latency_statistics import mean_estimate, value_inflation
-from kit.loadgen.scenario_result import ScenarioResult, thinned
+from kit.loadgen.scenario_result import ScenarioResult
 from kit.measurement import Observer, Stopwatch
 from kit.plots import Picture, lines
 

@@ -2,22 +2,37 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import math
+from collections import Counter
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from typing import Any, ClassVar
 
+import numpy as np
+
+from kit.core.errors import BadValue
 from kit.core.results import Result
 from kit.core.statistics import Estimate
+from kit.core.units import digits, words
+from kit.loadgen.http_answers import FAILURES, NOT_SENT
+from kit.loadgen.latency_result import InTime, Latencies, finite, thinned
+from kit.loadgen.latency_statistics import mean_estimate, queue_inflation, value_inflation
+from kit.loadgen.traffic_over_time import OverTime, over_time
 from kit.measurement import Conditions
-from kit.plots import Picture
+from kit.plots import Picture, Table, lines, with_doubts
+
+LAG_SHARE = 0.1  # of the median latency: more of it by the client is worth a doubt
+HIGHEST_LOAD = 0.98  # nearer to 1, theory asks for more requests than any run has
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrafficResult(Result):
-    """One run of traffic: seconds from its start, requests in order of their scheduled arrival."""
+class TrafficResult(InTime, Result):
+    """One run of traffic: seconds from its start, requests in the order in which they were due."""
 
     url: str
     model: str | None
-    loop: str  # "open", "closed", "closed with a schedule"
-    arrivals: str  # "poisson", "constant", "bursts", "trace"; "users" in a closed loop
+    loop: str  # "open", "closed", or "closed with a schedule"
+    arrivals: str  # "poisson", "constant", "bursts", "trace"; "users" where they set the pace
     rate: float | None  # scheduled requests per second
     users: int | None
     think_s: float
@@ -28,35 +43,348 @@ class TrafficResult(Result):
     percentile: float
     timeout_s: float
     retries: int
+    batch_size: int  # rows in each request
     seed: int
     scheduled_s: tuple[float, ...] = field(repr=False)
-    sent_s: tuple[float, ...] = field(repr=False)  # the first attempt; infinite: never sent
-    ended_s: tuple[float, ...] = field(repr=False)  # the answer's last byte; infinite: none
-    statuses: tuple[int, ...] = field(repr=False)  # HTTP's, or a negative number (`FAILURES`)
-    attempts: tuple[int, ...] = field(repr=False)
+    sent_s: tuple[float, ...] = field(repr=False)  # the first attempt
+    ended_s: tuple[float, ...] = field(repr=False)  # an answer's last byte; infinite: no answer
+    statuses: tuple[int, ...] = field(repr=False)  # HTTP's, or a negative number of `FAILURES`
+    attempts: tuple[int, ...] = field(repr=False)  # 1, and more if it was retried
     first_tokens_s: tuple[float, ...] = field(repr=False, default=())  # streams only
-    tokens: tuple[int, ...] = field(repr=False, default=())  # streams only
-    client_limit: float  # requests per second that the client could send at most
-    client_busy_share: float
-    capacity: float | None = None
+    tokens: tuple[int, ...] = field(repr=False, default=())  # of completions
+    client_limit: float  # requests per second that this client can send at most
+    client_busy_share: float  # of the run's time, by its processor time
+    capacity: Estimate | None = None  # requests per second of the server, if it is known
     conditions: Conditions
+    scenario = "traffic"
+    counted: ClassVar[str] = "requests"
+    longer: ClassVar[str] = "duration_s"
 
-    # Latency: n, answered, latencies_s (from the schedule; infinite without an answer),
-    # corrected_s, uncorrected_s, latency_at(p), latency_estimate(p), answered_latency(p)
-    # Targets: good, goodput (Estimate), offered, throughput, late_share, verdict, valid
-    # Failures: status_counts -> {"200": 950, "503": 40, "timed out": 10}, refused, retried
-    # Streams: ttft_s, tpot_s
-    # over_time(interval_s=None) -> OverTime(start_s, offered, goodput, refused, latency_s)
+    # --- Latency ---------------------------------------------------------------------------------
+
+    @property
+    def answered(self) -> int:
+        """Requests with a good answer: a status from 200 to 299, whole, before the time-out."""
+        return int(self._ok.sum())
+
+    @cached_property
+    def latencies_s(self) -> tuple[float, ...]:
+        """From the scheduled arrival to the last byte; infinite without a good answer.
+
+        In a closed loop without a schedule a request is due when its user is ready to send it.
+        """
+        return self._since(self.scheduled_s)
+
+    @property
+    def corrected(self) -> Latencies | None:
+        """This run, whose clock starts when a request was due; None if there was no schedule."""
+        return None if self.loop == "closed" else self
+
+    @cached_property
+    def uncorrected(self) -> Latencies:
+        """The same run by a clock that starts when a request was sent.
+
+        In a closed loop with a schedule, a slow answer keeps its user from sending the next
+        request, and this clock does not see that: "coordinated omission" (Tene, 2013).
+        """
+        return SinceSending(self._since(self.sent_s))
+
+    @property
+    def answered_latencies_s(self) -> tuple[float, ...]:
+        """The latencies of the requests with a good answer alone."""
+        return tuple(np.array(self.latencies_s)[self._ok].tolist())
+
+    def _since(self, begins_s: tuple[float, ...]) -> tuple[float, ...]:
+        ends = np.where(self._ok, self.ended_s, math.inf)
+        return tuple((ends - np.array(begins_s)).tolist())
+
+    @cached_property
+    def _ok(self) -> np.ndarray:
+        statuses = np.array(self.statuses)
+        return np.asarray((statuses >= 200) & (statuses < 300))
+
+    @cached_property
+    def inflation(self) -> float:
+        """As for any scenario, and at least what theory says of a queue at this load."""
+        found = super().inflation
+        if self.load is None:
+            return found
+        return max(found, queue_inflation(min(self.load.high, HIGHEST_LOAD)))
+
+    @property
+    def load(self) -> Estimate | None:
+        """The scheduled rate ÷ the capacity; None if one of them is unknown."""
+        if self.capacity is None or self.rate is None:
+            return None
+        return (self.rate / self.capacity).with_unit("%")
+
+    @property
+    def arrivals_duration_s(self) -> float:
+        """How long requests arrived."""
+        return self.duration_s
+
+    # --- Targets ---------------------------------------------------------------------------------
+
+    @cached_property
+    def met(self) -> np.ndarray:
+        """(n,) whether each request met every target that was given."""
+        met = self._ok.copy()
+        for values, target in (
+            (self.latencies_s, self.target_s),
+            (self.ttft_s, self.ttft_target_s),
+            (self.tpot_s, self.tpot_target_s),
+        ):
+            if target is not None:
+                met &= np.array(values, dtype=float) <= target
+        return met
 
     @property
     def goodput(self) -> Estimate:
-        """Requests per second that met all targets."""
-        raise NotImplementedError
+        """Requests per second that met all targets; 95 % interval for requests that depend."""
+        share, worth = mean_estimate(self.met, value_inflation(self.met)), self.offered
+        low, high = max(0.0, share.low), min(1.0, share.high)
+        return Estimate(share.value * worth, low * worth, high * worth, "requests/s")
+
+    @property
+    def offered(self) -> float:
+        """Requests per second that were due."""
+        return self.n / self.duration_s
+
+    @property
+    def throughput(self) -> float:
+        """Good answers per second, of those that came while requests still arrived."""
+        within = self._ok & (np.array(self.ended_s) <= self.duration_s)
+        return int(within.sum()) / self.duration_s
+
+    # --- Streams ---------------------------------------------------------------------------------
+
+    @property
+    def streamed(self) -> bool:
+        """Whether the answers were streams of tokens."""
+        return bool(self.first_tokens_s)
+
+    @property
+    def ttft_s(self) -> tuple[float, ...]:
+        """Time to first token, from the scheduled arrival; infinite without one. Streams only."""
+        if not self.streamed:
+            return ()
+        first = np.where(self._ok, self.first_tokens_s, math.inf)
+        return tuple((first - np.array(self.scheduled_s)).tolist())
+
+    @property
+    def tpot_s(self) -> tuple[float, ...]:
+        """Time per output token after the first: (latency − TTFT) ÷ (tokens − 1).
+
+        Infinite without a good answer, 0 where there is one token.
+        """
+        if not self.streamed:
+            return ()
+        rest = np.where(self._ok, self.ended_s, math.inf)
+        rest[self._ok] -= np.array(self.first_tokens_s)[self._ok]
+        gaps = np.array(self.tokens) - 1
+        several = self._ok & (gaps > 0)
+        rest[self._ok & ~several] = 0.0
+        rest[several] /= gaps[several]
+        return tuple(rest.tolist())
+
+    @property
+    def tokens_per_s(self) -> float:
+        """Tokens of good answers per second."""
+        until = max([self.duration_s, *np.array(self.ended_s)[self._ok].tolist()])
+        return int(np.array(self.tokens or (0,))[self._ok].sum() if self.tokens else 0) / until
+
+    # --- What went wrong -------------------------------------------------------------------------
+
+    @property
+    def status_counts(self) -> dict[str, int]:
+        """Status, or what happened instead of an answer -> requests, the most frequent first."""
+        counts = Counter(FAILURES.get(status, str(status)) for status in self.statuses)
+        return dict(counts.most_common())
+
+    @property
+    def failed(self) -> int:
+        """Requests without a good answer."""
+        return self.n - self.answered
+
+    @property
+    def refused(self) -> int:
+        """Requests that the server refused because it was full: 503 or 429."""
+        return sum(status in (429, 503) for status in self.statuses)
+
+    @property
+    def retried(self) -> int:
+        """Attempts beyond the first of each request: traffic that the arrivals do not show."""
+        return sum(self.attempts) - sum(attempts > 0 for attempts in self.attempts)
+
+    @property
+    def lag_s(self) -> tuple[float, ...]:
+        """How late the client sent each request of an open loop."""
+        return tuple(np.subtract(self.sent_s, self.scheduled_s).tolist())
+
+    @property
+    def doubts(self) -> tuple[str, ...]:
+        """What a reader should know before believing the numbers."""
+        targeted = self.target_s is not None and self.rate is not None
+        found = list(super().doubts) if targeted else list(self.conditions.doubts)
+        lag, latency = (float(np.median(x)) for x in (self.lag_s, self.latencies_s))
+        if self.loop == "open" and lag > LAG_SHARE * latency:
+            found.insert(0, f"the client sent half of the requests {words(lag, 's')} late or more")
+        if unsent := sum(status == NOT_SENT for status in self.statuses):
+            found.insert(0, f"{unsent:,} requests were not sent: all connections were in use")
+        return tuple(found)
+
+    # --- Over time -------------------------------------------------------------------------------
+
+    def over_time(self, interval_s: float | None = None) -> OverTime:
+        """Offered requests, goodput, failures and latency in each interval of the run."""
+        return over_time(self, interval_s)
+
+    # --- For people and programs -----------------------------------------------------------------
+
+    def __repr__(self) -> str:
+        lost = f", {self.failed:,} of {self.n:,} without a good answer" if self.failed else ""
+        return (
+            f"traffic, {self._loop_in_words}: {digits(self.goodput.value)} requests/s "
+            f"{self._targets or 'answered'} of {digits(self.offered)} offered{lost}"
+        )
+
+    @property
+    def _loop_in_words(self) -> str:
+        several = f"{self.users} users" if self.users != 1 else "1 user"
+        if self.loop == "open":
+            return f"open loop ({self.arrivals})"
+        return f"{several} (closed loop{', with a schedule' if self.rate else ''})"
+
+    @property
+    def _targets(self) -> str:
+        targets = {"": self.target_s, "TTFT ": self.ttft_target_s, "TPOT ": self.tpot_target_s}
+        named = [f"{name}{words(t, 's')}" for name, t in targets.items() if t is not None]
+        return f"within {' and '.join(named)}" if named else ""
+
+    @property
+    def definition(self) -> str:
+        """How the requests arrived and what counts."""
+        since = "when its user was ready" if self.loop == "closed" else "its scheduled arrival"
+        verdict = ""
+        if self.target_s is not None and self.rate is not None:
+            verdict = (
+                f"; valid if, with 95 % confidence, {self.percentile:g} % are answered within "
+                f"{words(self.target_s, 's')}"
+            )
+        again = f"up to {self.retries} retries, which count as traffic" if self.retries else ""
+        return (
+            f"{self._loop_in_words[0].upper()}{self._loop_in_words[1:]}; latency counts from "
+            f"{since}{verdict}; {again or 'no retries'}."
+        )
+
+    def cells(self) -> dict[str, str]:
+        """Column heading -> cell of the table."""
+        cells = {
+            "offered/s": digits(self.offered),
+            "answered/s": digits(self.throughput),
+            "goodput/s": digits(self.goodput.value),
+            "median latency": self._median(self.latencies_s),
+            f"p{self.percentile:g} latency": self.latency_in_words(self.percentile),
+        }
+        if self.loop == "closed with a schedule":
+            cells["… since sending"] = self.uncorrected.latency_in_words(self.percentile)
+        if self.streamed:
+            cells |= {"TTFT": self._median(self.ttft_s), "TPOT": self._median(self.tpot_s)}
+        if self.failed:
+            cells["without answer"] = words(self.failed / self.n, "%")
+        if self.retried:
+            cells["retries"] = f"{self.retried:,}"
+        if self.target_s is not None and self.rate is not None:
+            cells["valid"] = self.verdict
+        return cells
+
+    @staticmethod
+    def _median(times_s: tuple[float, ...]) -> str:
+        middle = float(np.percentile(times_s, 50, method="lower"))
+        return "∞" if math.isinf(middle) else words(middle, "s")
+
+    def table(self) -> Table:
+        """One row; the caption says how the requests arrived and what counts."""
+        cells = self.cells()
+        counts = ", ".join(f"{count:,} × {status}" for status, count in self.status_counts.items())
+        caption = (
+            f"{self.definition} {self.n:,} requests in {words(self.duration_s, 's')}: {counts}."
+        )
+        details = (
+            f"The client alone can send {digits(self.client_limit)} requests/s; it was busy "
+            f"{words(self.client_busy_share, '%')} of the time. {self.conditions}."
+        )
+        return Table(
+            tuple(cells), [tuple(cells.values())], *with_doubts(caption, self.doubts, details)
+        )
+
+    def summary(self) -> dict[str, Any]:
+        """The settings and what counts, without the raw times."""
+        names = ("url", "model", "loop", "arrivals", "users", "think_s", "duration_s", "target_s")
+        more = ("ttft_target_s", "tpot_target_s", "percentile", "timeout_s", "retries", "seed")
+        targeted = self.target_s is not None and self.rate is not None
+        return {
+            **{name: getattr(self, name) for name in (*names, *more, "batch_size")},
+            "rate_requests_per_s": self.rate,
+            "requests": self.n,
+            "offered_requests_per_s": self.offered,
+            "throughput_requests_per_s": self.throughput,
+            "goodput": self.goodput.to_dict(),
+            "late_requests": self.late if self.target_s is not None else None,
+            "failed_requests": self.failed,
+            "refused_requests": self.refused,
+            "retried_requests": self.retried,
+            "statuses": self.status_counts,
+            "median_latency_s": finite(float(np.percentile(self.latencies_s, 50, method="lower"))),
+            "load": self.load.value if self.load else None,
+            "independent_requests": self.n / self.inflation,
+            "verdict": self.verdict if targeted else None,
+            "client_limit_requests_per_s": self.client_limit,
+            "client_busy_share": self.client_busy_share,
+        }
+
+    def to_dict(self) -> dict[str, Any]:
+        """The summary, the conditions, and at most 2,000 latencies (null: no good answer)."""
+        raw = {"latencies_s": self.latencies_s, "uncorrected_s": self.uncorrected.latencies_s}
+        streams = {"ttft_s": self.ttft_s, "tpot_s": self.tpot_s} if self.streamed else {}
+        kept = {
+            name: [finite(round(s, 9)) for s in thinned(values)]
+            for name, values in {**raw, **streams}.items()
+        }
+        about = {"conditions": asdict(self.conditions), "doubts": list(self.doubts)}
+        return {**self.summary(), **kept, **about}
 
     def plot(self) -> Picture:
-        """Latency over the scheduled arrival."""
-        raise NotImplementedError
+        """Latency over the scheduled arrival: a queue shows as a slope."""
+        if not self.answered:
+            raise BadValue(f"{self!r}: nothing to draw. See status_counts.")
+        moments = thinned(np.array(self.scheduled_s)[self._ok].tolist())
+        latencies = thinned(self.answered_latencies_s)
+        return lines(
+            {"latency": (moments, latencies)},
+            "scheduled arrival (s)",
+            "latency",
+            caption=f"{self!r}. Good answers took from {words(min(latencies), 's')} to "
+            f"{words(max(latencies), 's')}.",
+            marks=len(moments) < 100,
+            level=None if self.target_s is None else ("target", self.target_s),
+            unit="s",
+        )
 
     def plot_over_time(self, interval_s: float | None = None) -> Picture:
         """Offered requests and goodput over time."""
-        raise NotImplementedError
+        return self.over_time(interval_s).plot(repr(self))
+
+
+class SinceSending(Latencies):
+    """The latencies of the same requests by a clock that starts when each was sent."""
+
+    counted, longer, scenario = "requests", "duration_s", "traffic"
+
+    def __init__(self, times_s: tuple[float, ...]):
+        self._times_s = times_s
+
+    @property
+    def latencies_s(self) -> tuple[float, ...]:
+        """From sending to the last byte; infinite without a good answer."""
+        return self._times_s
