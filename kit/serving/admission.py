@@ -21,7 +21,6 @@ from typing import Any
 
 from kit.core.checks import check_positive, check_whole
 from kit.core.errors import BadValue, UnknownName
-from kit.core.units import words
 from kit.serving.refusals import Reason, RequestRefused
 
 PROTECTIONS = ("queue bound", "deadlines", "gone clients")
@@ -171,7 +170,7 @@ class Admission:
         if self.draining:
             raise self._refused("draining", "the server stops. Send the request to another one.")
         if self.inside >= self.limit:
-            again = f"Try again in {words(self.backlog_s, 's')}, or ask less often."
+            again = f"Try again in {self.backlog_s:.2g} s, or ask less often."
             raise self._refused("full", f"{self.inside} requests wait already. {again}")
 
     def _enter(self) -> Ticket:

@@ -15,10 +15,13 @@ import asyncio
 import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from http import HTTPStatus
 from typing import Any
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import (
+    STATUS_LINE,
+    HttpToolsProtocol,
+    RequestResponseCycle,
+)
 
 from kit.serving.admission import TICKET, Admission, Ticket
 from kit.serving.limits import Door, Limits
@@ -275,11 +278,10 @@ def _reply(
     if path.startswith("/v1/"):
         error = {"message": message, "type": _openai_type(status), "param": None, "code": None}
     body = json.dumps({"error": error}).encode()
-    lines = [f"HTTP/1.1 {status} {HTTPStatus(status).phrase}", "content-type: application/json"]
-    lines += [f"content-length: {len(body)}"]
+    lines = ["content-type: application/json", f"content-length: {len(body)}"]
     lines += [f"{name}: {value}" for name, value in headers.items() if name != "connection"]
     lines += [] if keep_alive else ["connection: close"]
-    return "\r\n".join([*lines, "", ""]).encode() + body
+    return STATUS_LINE[status] + "\r\n".join([*lines, "", ""]).encode() + body
 
 
 def _openai_type(status: int) -> str:
