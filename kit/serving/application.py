@@ -39,6 +39,7 @@ from kit.serving.vocabulary import Vocabulary
 TICK_S = 0.02  # how often waiting requests are asked whether their client is still there
 OPEN = {"/v2/health/live", "/v2/health/ready"}  # without the token: they tell nothing
 GENERATE = "/v1/completions"
+GONE = 499  # nginx's number for a client that closed the connection; nobody is told, only metrics
 
 
 class Application:
@@ -141,9 +142,12 @@ class Application:
         except RequestRefused as refused:
             status = refused.status
             await send_error(scope, send, refused)
-        except asyncio.CancelledError:
+        except _ClientGone:
+            status = GONE
+            self.metrics.on_shed("gone")
+        except asyncio.CancelledError:  # the batcher has counted it
             self._check_gone()
-            status = 499  # nginx's number for a client that closed the connection
+            status = GONE
         self.metrics.on_request(status, time.perf_counter() - began)
 
     async def _answer(
@@ -210,13 +214,17 @@ class Application:
             self.metrics.cache_usage.set(self._engine.cache_use)
 
 
+class _ClientGone(Exception):
+    """Nobody waits for the reply."""
+
+
 async def read_body(receive: Receive, most_bytes: int) -> bytes:
-    """The body of a request, if it is complete and not too large."""
+    """The body of a request, if its client is still there and it is not too large."""
     parts, size = [], 0
     while True:
         message = await receive()
         if message["type"] == "http.disconnect":
-            raise RequestRefused(400, "the body ended before it was complete.")
+            raise _ClientGone
         parts.append(message.get("body", b""))
         size += len(parts[-1])
         if size > most_bytes:

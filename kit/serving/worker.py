@@ -14,6 +14,7 @@ import logging
 import signal
 import socket
 import sys
+import time
 from collections.abc import Generator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from kit.serving.vocabulary import Vocabulary
 
 LEAST_DRAIN_S = 0.2  # of answering "not ready", so that a load balancer sees it
-WARM_UPS = 3
+WARM_UPS, WARM_UP_S = 3, 0.5  # rounds, at most
 log = logging.getLogger("kit.serving")
 
 
@@ -159,15 +160,23 @@ def load(
     torch.set_num_threads(settings.threads)
     torch.get_num_threads()  # without it, a new thread would use all cores
     model = unpack(folder, settings.name)
-    for _ in range(WARM_UPS):
-        for rows in sorted({1, 2, settings.max_batch}):
-            model.predict(model.rows(rows))
+    warm_up(model, settings.max_batch)
     if not model.generates:
         return model, None, None
     from kit.serving.continuous_batching import GenerationEngine
 
     engine = GenerationEngine(model.module, slots=settings.slots, observe=observe)
     return model, engine, vocabulary_of(folder, model)
+
+
+def warm_up(model: ServedModel, max_batch: int) -> None:
+    """Predict small and full batches: first calls allocate, compile and choose their kernels."""
+    ends = time.monotonic() + WARM_UP_S
+    for _ in range(WARM_UPS):
+        for rows in sorted({1, min(2, max_batch), max_batch}):
+            model.predict(model.rows(rows))
+        if time.monotonic() > ends:  # a slow model gains nothing from more
+            break
 
 
 if __name__ == "__main__":
