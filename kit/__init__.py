@@ -38,6 +38,10 @@ if TYPE_CHECKING:
     from kit.measurement import agree as agree, compare as compare, measure as measure
     from kit.measurement import measure_parts as measure_parts, sweep as sweep
 
+    # A model behind HTTP, and traffic for it
+    from kit.loadgen.traffic import traffic as traffic
+    from kit.serving import serve as serve
+
     # Costs: counted on paper, timed, and for a whole training
     from kit.costs.counting import count as count
     from kit.costs.generation_counts import count_generation as count_generation

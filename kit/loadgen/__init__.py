@@ -30,6 +30,9 @@ if TYPE_CHECKING:
     from kit.loadgen.arrivals import phases as phases
     from kit.loadgen.client_limit import ClientTooSlow as ClientTooSlow
     from kit.loadgen.latency_statistics import late_allowed as late_allowed
+    from kit.loadgen.queueing import Waits as Waits
+    from kit.loadgen.queueing import mean_wait as mean_wait
+    from kit.loadgen.queueing import waits as waits
     from kit.loadgen.rate_search import HighestRate as HighestRate
     from kit.loadgen.rate_search import highest_rate as highest_rate
     from kit.loadgen.scenario_result import ScenarioResult as ScenarioResult
