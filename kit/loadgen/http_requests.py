@@ -38,6 +38,7 @@ DATATYPES = {
 }
 DTYPES = {name: dtype for dtype, name in DATATYPES.items()}
 PROMPT = "The "
+Body = tuple[dict[str, str], bytes]  # headers that belong to it, and the bytes
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,9 @@ def prepare(
     server = _Server(host, port, headers)
     texts = _texts(inputs)
     if _is_body(inputs):
-        bodies = [({}, bytes(b)) for b in ([inputs] if isinstance(inputs, bytes) else inputs)]
+        bodies: list[Body] = [
+            ({}, bytes(b)) for b in ([inputs] if isinstance(inputs, bytes) else inputs)
+        ]
         path, text = path or "/", False
     else:
         text = texts is not None or (inputs is None and server.has_text(model))
@@ -209,7 +212,8 @@ def _rows(
 
 def _array(value: Any, dtype: np.dtype[Any] | None) -> np.ndarray:
     array = np.asarray(value.detach().cpu() if hasattr(value, "detach") else value)
-    array = array if dtype is None else array.astype(dtype)
+    if array.dtype in DATATYPES and dtype is not None:
+        array = array.astype(dtype)
     if not array.ndim or array.dtype not in DATATYPES:
         raise BadValue(
             f"inputs of type {array.dtype}, shape {array.shape}: needs rows of numbers (N, …)."
@@ -228,7 +232,7 @@ def _random(spec: dict[str, Any], batch_size: int, generator: np.random.Generato
     return generator.integers(0, 2, shape).astype(dtype)  # a class, a token: 0 and 1 exist
 
 
-def _infer(arrays: dict[str, np.ndarray], deadline_s: float | None) -> tuple[dict[str, str], bytes]:
+def _infer(arrays: dict[str, np.ndarray], deadline_s: float | None) -> Body:
     """A request of the Open Inference Protocol: its headers, and its JSON with tensors behind."""
     raw = {name: array.tobytes() for name, array in arrays.items()}
     told: dict[str, Any] = {
@@ -253,9 +257,7 @@ def _infer(arrays: dict[str, np.ndarray], deadline_s: float | None) -> tuple[dic
     return headers, b"".join([text, *raw.values()])
 
 
-def _completions(
-    texts: list[str], model: str | None, stream: bool, max_tokens: int
-) -> list[tuple[dict[str, str], bytes]]:
+def _completions(texts: list[str], model: str | None, stream: bool, max_tokens: int) -> list[Body]:
     asked: dict[str, Any] = {"model": model, "max_tokens": max_tokens, "stream": stream}
     if stream:
         asked["stream_options"] = {"include_usage": True}

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import threading
 from array import array
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -129,7 +130,7 @@ async def _work() -> None:
     threading.Thread(target=_listen, args=(loop, frames), daemon=True).start()
     while True:
         told, pieces = await frames.get()
-        do = {"null": _null, "probe": _probe, "run": _run}[told.pop("do")]
+        do = TASKS[told.pop("do")]
         try:
             answer, found = await do(pieces, files, **told)
         except Exception as error:
@@ -194,6 +195,8 @@ async def _run(
     told = {"busy_share": run.busy_share, "connections": open_at_once}
     return told, [getattr(run, name).tobytes() for name in (*DOUBLES, *COUNTS)]
 
+
+TASKS: dict[str, Callable[..., Awaitable[Frame]]] = {"null": _null, "probe": _probe, "run": _run}
 
 if __name__ == "__main__":
     main()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,7 @@ from kit.loadgen.http_requests import Target, prepare
 from kit.loadgen.sender import Plan
 from kit.loadgen.sender_process import SenderProcess
 from kit.loadgen.traffic_result import TrafficResult
-from kit.measurement import Observer, Stopwatch
+from kit.measurement import Conditions, Observer, Stopwatch
 
 WARM_UP = 8  # untimed requests of an open loop, each on a connection of its own
 MOST_USERS = 10_000
@@ -130,7 +130,8 @@ def traffic(
     """
     _check(rate, users, think_s, arrivals, retries, connections, batch_size, max_tokens)
     samples_needed(percentile)  # refuses a percentile out of range
-    targets = {"target_s": target_s, "ttft_target_s": ttft_target_s, "tpot_target_s": tpot_target_s}
+    targets: dict[str, Any] = {"target_s": target_s}
+    targets |= {"ttft_target_s": ttft_target_s, "tpot_target_s": tpot_target_s}
     times = {"duration_s": duration_s, "timeout_s": timeout_s, "deadline_s": deadline_s}
     for name, value in {**targets, **times}.items():
         if value is not None:
@@ -165,7 +166,7 @@ def traffic(
             connections=max(connections, users or 0),
             timeout_s=timeout_s,
         )
-        conditions = observer.conditions()
+        conditions = _own(observer.conditions())
     raw = _raw(times_s, target.text, streamed)
     result = TrafficResult(
         url=url,
@@ -240,6 +241,17 @@ def _schedule(
     return moments, arrivals, duration_s, rate
 
 
+def _own(conditions: Conditions) -> Conditions:
+    """Without what other programs did: the server and the sender are such programs themselves.
+
+    Whether they got in each other's way shows in how late the requests were sent.
+    """
+    if conditions.surroundings is None:
+        return conditions
+    quiet = replace(conditions.surroundings, busy_elsewhere=None, load=None)
+    return replace(conditions, surroundings=quiet)
+
+
 def _limit(sender: SenderProcess, target: Target, streamed: bool, timeout_s: float) -> float:
     """The client's own limit, for requests and answers of this size; the first answer shows it."""
     request = target.requests[0]
@@ -255,7 +267,7 @@ def _limit(sender: SenderProcess, target: Target, streamed: bool, timeout_s: flo
     return client_limit(len(request), len(head) + len(body), streamed)
 
 
-def _raw(pieces: list[bytes], text: bool, streamed: bool) -> dict[str, tuple[Any, ...]]:
+def _raw(pieces: list[bytes], text: bool, streamed: bool) -> dict[str, Any]:
     """The sender's arrays by the names of the result's fields, in the order of the schedule."""
     scheduled, sent, ended, first = (np.frombuffer(piece) for piece in pieces[:4])
     statuses, attempts, tokens = (tuple(array("i", piece)) for piece in pieces[4:])

@@ -12,7 +12,7 @@ from kit.core.units import digits
 from kit.plots import Picture, lines
 
 if TYPE_CHECKING:
-    from kit.loadgen.traffic_result import TrafficResult
+    from kit.loadgen.traffic_times import TrafficTimes
 
 INTERVALS = 40  # of a run, unless told otherwise
 
@@ -62,7 +62,7 @@ class OverTime:
         )
 
 
-def over_time(result: TrafficResult, interval_s: float | None = None) -> OverTime:
+def over_time(result: TrafficTimes, interval_s: float | None = None) -> OverTime:
     """Counts per interval, until the arrivals end; later answers are not shown."""
     width = check_positive("interval_s", interval_s or result.duration_s / INTERVALS)
     count = max(1, round(result.duration_s / width))
