@@ -24,6 +24,8 @@ class GeneratedTokens(AsyncIterator[int]):
         All new tokens so far, read or not.
     finish_reason
         "stop" or "length"; None before the end.
+    failed
+        The error that ended the text, if there was one.
     prompt_tokens
         The number of tokens in the prompt.
     """
@@ -38,7 +40,8 @@ class GeneratedTokens(AsyncIterator[int]):
         self._ticket, self._observe = ticket, observe
         self._read = 0  # how many of the tokens the reader has got
         self._last_s: float | None = None
-        self._over, self._error = False, None
+        self._over = False
+        self.failed: RequestRefused | None = None
         self._news: asyncio.Future[None] | None = None  # what a waiting reader waits for
 
     def __aiter__(self) -> GeneratedTokens:
@@ -78,14 +81,14 @@ class GeneratedTokens(AsyncIterator[int]):
                 raise
             finally:
                 self._news = None
-        if self._read == len(self.tokens) and self._error is not None:
-            raise self._error
+        if self._read == len(self.tokens) and self.failed is not None:
+            raise self.failed
 
     def cancel(self) -> None:
         """Nobody wants the rest: the text's slot is free before the next token."""
         self.cancelled = True
 
-    # --- Called in the event loop, with what the engine's thread has noted -------------------------
+    # --- Called in the event loop, with what the engine's thread has noted ------------------------
 
     def start(self, now_s: float) -> None:
         """The text has left the queue."""
@@ -107,7 +110,7 @@ class GeneratedTokens(AsyncIterator[int]):
         """The text has ended: the finish reason, or the error."""
         self._over = True
         if isinstance(how, RequestRefused):
-            self._error = how
+            self.failed = how
             if how.reason in ("deadline", "draining"):
                 self._observe.on_shed(how.reason)
         else:

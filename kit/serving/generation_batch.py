@@ -14,6 +14,7 @@ import logging
 import time
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -120,14 +121,14 @@ class GenerationBatch:
         reading = self._chunk([text for text in sure if text.pending > 1])
         decoding = [text for text in sure if text.pending == 1]
         if reading:
-            news += _guarded(reading, lambda: self._pass(reading))
+            news += _guarded(reading, partial(self._pass, reading))
         if decoding:
             began = time.monotonic()
-            news += _guarded(decoding, lambda: self._pass(decoding))
+            news += _guarded(decoding, partial(self._pass, decoding))
             self.decoded, self.decode_s = len(decoding), time.monotonic() - began
         for text in self.texts:
             if text.undecided:
-                news += _guarded([text], lambda text=text: self._catch_up(text))
+                news += _guarded([text], partial(self._catch_up, text))
         return news
 
     def _chunk(self, reading: list[Text]) -> list[Text]:
@@ -201,12 +202,13 @@ class GenerationBatch:
         """Whether a batch gives a text's own logits but for the rounding of float32.
 
         A few tokens are read both ways, which warms the model up, too. If they agree, tokens that
-        this rounding could change are in doubt from now on. They disagree in half precision and
-        with rounded activations: near ties would be everywhere, so none is looked for.
+        this rounding could change are in doubt from now on. With rounded activations they
+        disagree, and in half precision near ties are everywhere: then none is looked for.
         """
         vocabulary, slots = self.model.config.vocab_size, len(self.slots)
         length = min(PROBE, self.cache.context)
-        alone, agree = self.model.cache(1, length), True
+        alone = self.model.cache(1, length)
+        agree = alone.layers[0].dtype in (torch.float32, torch.float64)
         for i in range(length):
             ids = torch.tensor([[(7 * i + 1) % vocabulary]], device=device_of(self.model))
             together = self.cache.reading(slice(0, slots), [i] * slots, [1] * slots)

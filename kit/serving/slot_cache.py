@@ -34,8 +34,8 @@ class SlotLayer(NamedTuple):
 
     def append(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """Write the new ones, (n, A, T, d/A) each; return all so far: (n, A, end, d/A)."""
-        for memory, new in zip(self.memory, (keys, values), strict=True):
-            memory[self.rows, :, self.where] = new.transpose(1, 2)  # (n, T, A, d/A)
+        self.memory[0][self.rows, :, self.where] = keys.transpose(1, 2)  # (n, T, A, d/A)
+        self.memory[1][self.rows, :, self.where] = values.transpose(1, 2)
         filled = self.memory[:, :, :, : self.end]
         if self.neighbours:
             near = filled[:, : len(self.rows)]
@@ -118,7 +118,8 @@ class SlotCache:
     >>> model = GPT()
     >>> cache = SlotCache(model, slots=2, context=8)
     >>> both = cache.reading(slice(0, 2), starts=[3, 0], counts=[1, 2])
-    >>> model(torch.tensor([[0, 5], [6, 7]]), both, last=1).shape
+    >>> with torch.no_grad():
+    ...     model(torch.tensor([[0, 5], [6, 7]]), both, last=1).shape
     torch.Size([2, 1, 103])
     """
 
