@@ -308,8 +308,10 @@ def test_how_long_a_free_model_waits():
     queue, _ = queue_of((3, 1), (3, 1))  # since 100.000 s, and since 100.001 s
     assert queue.patience_s(100.002) == pytest.approx(0.008)
     assert queue.patience_s(100.020) == 0
-    full, _ = queue_of(*[(3, 1)] * 4)
+    full, _ = queue_of(*[(3, 1)] * 6)
     assert full.patience_s(100.004) == 0
+    full.take(100.004)
+    assert full.patience_s(100.006) == pytest.approx(0.008)  # two rows are left, since 100.004 s
 
 
 def test_requests_that_cannot_be_answered_in_time_are_dropped():
@@ -353,6 +355,7 @@ def test_requests_that_wait_together_are_computed_together_and_get_their_own_row
             await gate.busy()  # it computes alone: an idle model waits for nobody
             others = start(made, row(1), row(2, rows=2), row(3))
             await asyncio.sleep(0.02)
+            assert (made.admission.waiting, made.admission.running) == (3, 1)
             gate.open()
             got = await asyncio.gather(*first, *others)
             assert gate.sizes == seen.batches == [1, 4]
@@ -366,6 +369,7 @@ def test_requests_that_wait_together_are_computed_together_and_get_their_own_row
             assert len(seen.waits_s) == 4
             assert got[1].wait_s > 0.01
             assert made.admission.inside == 0
+            assert made.admission.rate < 4 / 0.02
 
     run(answers())
 
@@ -401,6 +405,16 @@ def test_a_free_model_waits_for_company_but_not_longer_than_allowed():
             got = await asyncio.gather(*early, *late)
             assert gate.sizes == [1, 2]
             assert got[0].wait_s > 0.1  # it waited for a third, in vain
+
+    run(answers())
+
+
+def test_a_model_that_has_nothing_to_do_waits_for_nobody():
+    async def answers():
+        async with batcher(lambda inputs: {"y": inputs["x"]}, max_wait_s=20.0) as made:
+            for _ in range(3):
+                await asyncio.wait_for(ask(made, row(1)), 5)
+                await asyncio.sleep(0.02)
 
     run(answers())
 

@@ -234,17 +234,19 @@ class LimitedProtocol(HttpToolsProtocol):
         self._close_with(400, "this is not an HTTP/1.1 request with a correct length.")
 
     def _close_with(self, status: int, message: str, headers: dict[str, str] | None = None) -> None:
-        """Answer, unless an earlier answer is being written, and close."""
+        """Answer, unless this request or an earlier one is being answered, and close."""
         if self._phase == "closing":
             return
-        answering = self.cycle is not None and self.cycle.response_started
-        if self.cycle is not None and not self.cycle.response_complete:
-            self.cycle.disconnected = True  # the application must not write behind this
-            self.cycle.message_event.set()
+        cycle, own = self.cycle, self._phase == "body"  # else the cycle is an earlier request's
+        begun = cycle is not None and cycle.response_started
+        answering = begun and (own or not cycle.response_complete)
+        if cycle is not None and not cycle.response_complete:
+            cycle.disconnected = True  # the application must not write behind this
+            cycle.message_event.set()
         self._held = None
         self._unset_keepalive_if_required()
         self._enter("closing")
-        if answering and not self.cycle.response_complete:
+        if answering:
             return self.transport.close()
         self.on_refused(status)
         path = (getattr(self, "url", None) or b"").decode("latin-1")
