@@ -89,8 +89,9 @@ class Waits(Result):
         ]
         caption = (
             f"1 × is the time of an answer, {words(1 / self.capacity.value, 's')}: the server "
-            f"answers {self.capacity} if requests never stop. The wait is the latency beyond that "
-            f"of a request alone, {self.alone}. Theory: M/D/1 at the load that came."
+            f"answers {words(self.capacity.value, 'requests/s')} if requests never stop. The wait "
+            f"is the latency beyond that of a request alone, {self.alone}. Theory: M/D/1 at the "
+            f"load that came."
         )
         doubts = tuple(dict.fromkeys(doubt for run in self.runs for doubt in run.doubts))
         return Table((*head, "mean wait", "theory"), rows, *with_doubts(caption, doubts))
@@ -124,7 +125,9 @@ class Waits(Result):
         return {"alone_latency": alone, "capacity": capacity, "runs": runs}
 
 
-def waits(runs: Mapping[Any, InTime] | list[InTime], alone: InTime, capacity: Estimate) -> Waits:
+def waits(
+    runs: Mapping[Any, InTime] | list[InTime], alone: InTime, capacity: float | Estimate
+) -> Waits:
     """How long requests waited at several rates, beside the theory of M/D/1.
 
     Parameters
@@ -141,4 +144,5 @@ def waits(runs: Mapping[Any, InTime] | list[InTime], alone: InTime, capacity: Es
     given = list(runs.values()) if isinstance(runs, Mapping) else list(runs)
     if not given:
         raise BadValue("waits: no runs; needs at least one open loop.")
-    return Waits(tuple(sorted(given, key=lambda run: run.rate)), alone.mean_latency, capacity)
+    most = Estimate.of(capacity).with_unit("requests/s")
+    return Waits(tuple(sorted(given, key=lambda run: run.rate)), alone.mean_latency, most)
