@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from kit.core.checks import check_budget, check_positive, check_whole
+from kit.core.checks import check_budget, check_positive, check_whole, is_number
 from kit.core.errors import BadValue, CallFailed
 from kit.core.results import Result
 from kit.core.statistics import Estimate, average, samples_needed
@@ -130,6 +130,7 @@ def highest_rate(
     device: torch.device | str = "cpu",
     stopwatch: Stopwatch | None = None,
     wait_until: Wait | None = None,
+    close: float = CLOSE,
     capacity: float | Estimate | None = None,
     **sent: Any,
 ) -> HighestRate:
@@ -138,7 +139,8 @@ def highest_rate(
     The search starts at half the capacity without batches. It doubles the rate until one is too
     high, or halves it until one is valid, down to a sixteenth. Then it tries the geometric mean
     of two neighbours, until the highest valid rate lies within 5 % of the next one above, and the
-    lowest rate that is too high within 5 % of the next one below. In between, no trial can tell.
+    lowest rate that is too high within 5 % of the next one below (`close`). In between, no trial
+    can tell.
 
     Parameters
     ----------
@@ -148,6 +150,9 @@ def highest_rate(
         20 targets, because a queue needs time to grow.
     serve, target_s, percentile, max_batch, seed, device
         As in `server`; or the URL of a server, as in `kit.traffic`.
+    close
+        How near the ends of the bracket shall come to their neighbours, as a ratio. A larger one
+        ends the search sooner.
     capacity
         With a URL: requests per second of the server, from which the search starts. It is measured
         first if it is not given, with 32 users who do not think.
@@ -171,9 +176,13 @@ def highest_rate(
     samples_needed(percentile)  # refuses a percentile out of range
     check_whole("max_batch", max_batch)
     check_budget(budget_s)
+    if not is_number(close) or not close > 1:
+        raise BadValue(f"close={close!r}: needs a ratio above 1, such as 1.05 for 5 %.")
     if isinstance(serve, str):
         asked = {"target_s": target_s, "percentile": percentile, "seed": seed, **sent}
-        return highest_http_rate(serve, budget_s=budget_s, capacity=capacity, asked=asked)
+        return highest_http_rate(
+            serve, budget_s=budget_s, close=close, capacity=capacity, asked=asked
+        )
     if sent or capacity is not None:
         given = ", ".join([*sent, *(["capacity"] if capacity is not None else [])])
         raise BadValue(
@@ -200,18 +209,22 @@ def highest_rate(
             wait_until=wait_until,
         )
 
-    return search(trial, one_by_one / 2, LOWEST * one_by_one, 4 * most)
+    return search(trial, one_by_one / 2, LOWEST * one_by_one, 4 * most, close)
 
 
 def search(
-    trial: Callable[[float], InTime], start: float, lowest: float, highest: float
+    trial: Callable[[float], InTime],
+    start: float,
+    lowest: float,
+    highest: float,
+    close: float = CLOSE,
 ) -> HighestRate:
     """Try rates between two ends, from `start` on, until the bracket is narrow."""
     found = HighestRate(())
     rate: float | None = start
     while rate and lowest < rate < highest:
         found = HighestRate((*found.trials, trial(float(f"{rate:.3g}"))))
-        rate = _next_rate(found)
+        rate = _next_rate(found, close)
     return found
 
 
@@ -224,7 +237,7 @@ def queries_of_a_trial(rate: float, least_s: float, percentile: float, load: flo
     return min(math.ceil(wanted), MOST_QUERIES)
 
 
-def _next_rate(found: HighestRate) -> float | None:
+def _next_rate(found: HighestRate, close: float) -> float | None:
     """The rate to try next; None if the bracket is as narrow as it should be."""
     rates = [t.rate for t in found.by_rate]
     valid, too_high = found.rate or 0.0, found.too_high
@@ -234,13 +247,18 @@ def _next_rate(found: HighestRate) -> float | None:
         return 2 * rates[-1]
     between = [valid, *(r for r in rates if valid < r < too_high), too_high]
     for below, above in (between[:2], between[-2:]):
-        if above > CLOSE * below:
+        if above > close * below:
             return math.sqrt(below * above)
     return None
 
 
 def highest_http_rate(
-    url: str, *, budget_s: float, capacity: float | Estimate | None, asked: dict[str, Any]
+    url: str,
+    *,
+    asked: dict[str, Any],
+    budget_s: float,
+    close: float = CLOSE,
+    capacity: float | Estimate | None = None,
 ) -> HighestRate:
     """The search over HTTP: a trial is a run of `traffic`, with what was `asked` for."""
     if capacity is None:
@@ -255,7 +273,7 @@ def highest_http_rate(
         queries = queries_of_a_trial(rate, least_s, asked["percentile"], load)
         return traffic(url, rate=rate, duration_s=queries / rate, **asked)
 
-    return search(trial, known.value / 2, LOWEST * known.value, 4 * known.value)
+    return search(trial, known.value / 2, LOWEST * known.value, 4 * known.value, close)
 
 
 def http_capacity(url: str, budget_s: float, asked: dict[str, Any]) -> Estimate:

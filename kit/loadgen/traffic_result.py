@@ -64,6 +64,7 @@ class TrafficResult(TrafficTimes, Result):
     def cells(self) -> dict[str, str]:
         """Column heading -> cell of the table."""
         cells = {
+            **({} if self.rate is None else {"rate": digits(self.rate)}),
             "offered/s": digits(self.offered),
             "answered/s": digits(self.throughput),
             "goodput/s": digits(self.goodput.value),
