@@ -14,19 +14,23 @@ import random
 import statistics
 from collections import deque
 from itertools import cycle
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
+from kit.core.errors import CallFailed
 from kit.core.statistics import samples_needed
 from kit.course.live_run import Moment
-from kit.loadgen.http_answers import TIMED_OUT
+from kit.loadgen.http_answers import TIMED_OUT, Answer
 from kit.loadgen.http_client import Done, HTTPClient, new_loop
+from kit.loadgen.http_requests import Target, prepare
 
 EVERY_S = 0.25  # between two moments
 RATES_S = 1.0  # rates are those of the last second
 RECENT_S, OLDEST_S = 3.0, 10.0  # percentiles: of 3 s, or of more if these hold too few answers
 TIMEOUT_S = 2.0  # for one answer
+MAX_TOKENS = 16  # of a text
+BUSY = {408, 429}  # of the statuses 4xx: the request was right
 CLIENT_LATE = 0.2  # of the target: if requests are sent later than this, the client is the limit
 
 
@@ -77,44 +81,18 @@ class Counts:
         ]
 
 
-class Target(NamedTuple):
-    """Where to send, and what: the bytes of requests, sent in turn."""
-
-    host: str
-    port: int
-    requests: list[bytes]
-
-
-def target_of(url: str, inputs: Any) -> Target:
-    """What `kit.traffic` would send to this address."""
-    from urllib.parse import urlsplit
-    from urllib.request import urlopen
-
-    import json
-
-    parts = urlsplit(url)
-    x = np.asarray(inputs, dtype="float32")[:1]
-    meta = json.loads(urlopen(url + "/v2/models/model").read())
-    body = json.dumps(
-        {
-            "inputs": [
-                {
-                    "name": meta["inputs"][0]["name"],
-                    "datatype": "FP32",
-                    "shape": list(x.shape),
-                    "data": x.ravel().tolist(),
-                }
-            ]
-        }
-    ).encode()
-    return Target(
-        parts.hostname,
-        parts.port,
-        [
-            b"POST /v2/models/model/infer HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
-            % len(body)
-            + body
-        ],
+def target_of(url: str, inputs: Any, token: str | None, seed: int) -> Target:
+    """The address and the requests, as `kit.traffic` would send them."""
+    return prepare(
+        url,
+        inputs,
+        model=None,
+        batch_size=1,
+        deadline_s=None,
+        stream=False,
+        max_tokens=MAX_TOKENS,
+        headers={"Authorization": f"Bearer {token}"} if token else {},
+        seed=seed,
     )
 
 
@@ -140,9 +118,16 @@ class LiveLoad:
 
     def __init__(self, control: Control, target_s: float, seed: int):
         self.control, self.target_s, self.random = control, target_s, random.Random(seed)
+        self.wrong: Answer | None = None  # to a request that cannot be right
 
     def run(self) -> None:
-        """Send until `go_on` says that it is enough."""
+        """Send until `go_on` says that it is enough.
+
+        Raises
+        ------
+        CallFailed
+            No server answers, or it says that the requests are wrong.
+        """
         with asyncio.Runner(loop_factory=new_loop) as runner:
             runner.run(self._run())
 
@@ -171,6 +156,7 @@ class LiveLoad:
                 due_s += self.random.expovariate(self.control.rate)
             if report_s <= now_s:
                 report_s = now_s + EVERY_S
+                self._check()
                 if not self.control.go_on(counts.moment(now_s, self.control.rate)):
                     return False
                 if self.control.stale():
@@ -178,8 +164,19 @@ class LiveLoad:
             await asyncio.sleep(min(due_s, report_s) - now_s)
 
     def _noted(self, counts: Counts, due_s: float) -> Done:
-        started_s = self.started_s
-        return lambda answer, at_s: counts.ended(due_s, at_s - started_s, answer.status)
+        def note(answer: Answer, at_s: float) -> None:
+            counts.ended(due_s, at_s - self.started_s, answer.status)
+            if 400 <= answer.status < 500 and answer.status not in BUSY:
+                self.wrong = answer
+
+        return note
+
+    def _check(self) -> None:
+        if self.wrong is not None:
+            said = bytes(self.wrong.body[:300]).decode(errors="replace")
+            raise CallFailed(
+                f"the server refuses the requests (status {self.wrong.status}): {said}"
+            )
 
     def _now(self) -> float:
         return asyncio.get_running_loop().time() - self.started_s

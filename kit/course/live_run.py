@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 from kit.core.units import digits, words
@@ -76,10 +77,11 @@ class LiveRun:
     @property
     def broken_rate(self) -> float | None:
         """The first rate at which most moments were broken; None: there was none."""
-        by_rate: dict[float, list[bool]] = {}
-        for moment in self.counted:
-            by_rate.setdefault(moment.rate, []).append(moment.broken)
-        return next((r for r, found in by_rate.items() if 2 * sum(found) > len(found)), None)
+        for rate, group in groupby(self.counted, key=lambda moment: moment.rate):
+            broken = [moment.broken for moment in group]
+            if 2 * sum(broken) > len(broken):
+                return rate
+        return None
 
     def __repr__(self) -> str:
         if not self.counted:

@@ -18,7 +18,7 @@ import traitlets
 
 from kit.core.checks import check_positive, check_whole
 from kit.core.errors import BadValue, KitError, UnknownName
-from kit.course.live_load import LiveLoad, Target, target_of
+from kit.course.live_load import LiveLoad, target_of
 from kit.course.live_run import LiveRun, Moment
 from kit.course.panels import CoursePanel, is_recording, shown_with
 from kit.course.traffic_sliders import (
@@ -28,12 +28,15 @@ from kit.course.traffic_sliders import (
     server_settings,
     values_with,
 )
+from kit.loadgen.http_requests import Target, address
 
 if TYPE_CHECKING:
     from kit.serving import Server
 
 PURPOSE = "A panel to turn the arrival rate up until a server breaks"
 PATIENCE_S = 10.0  # without a word from the page, which reports every two seconds
+STEP_S = 1.0  # at each rate, if nobody moves the slider
+ENDING_S = 0.2  # a run may need this from its last message to its end
 READY = "Press Start, then turn the arrival rate up."
 RUNNING = "Traffic is running. Move the sliders at any time."
 CLIENT = "The client, and not the server, is the limit: it sends late. Lower the arrival rate."
@@ -54,14 +57,16 @@ class LiveTraffic(CoursePanel):
 
     def __init__(
         self,
-        server: Server | None,
-        url: str,
+        server: Server | str,
         inputs: Any,
         start: dict[str, Any],
+        token: str | None,
         seed: int,
         **options: Any,
     ):
-        self.server, self.url, self.inputs, self.seed = server, url, inputs, seed
+        self.server = None if isinstance(server, str) else server
+        self.url, self.token = server if isinstance(server, str) else server.url, token
+        self.inputs, self.seed = inputs, seed
         self.values = {name: values_with(name, value) for name, value in start.items()}
         self.last: LiveRun | None = None
         self.stopping = threading.Event()
@@ -128,7 +133,9 @@ class LiveTraffic(CoursePanel):
             self.status = f"Restarting the server with {note} …"
             self.server.restart(**serve_options(changes, self.server.settings.protect))
         self.status = RUNNING
-        return target_of(self.server.url if self.server else self.url, self.inputs), note
+        token = self.server.settings.token if self.server else self.token
+        url = self.server.url if self.server else self.url
+        return target_of(url, self.inputs, token, self.seed), note
 
     def _changes(self) -> dict[str, Any]:
         """The settings in which the sliders differ from the server."""
@@ -157,8 +164,9 @@ class LiveTraffic(CoursePanel):
         self._claim()
         return self._go(lambda moment: moment.at_s < end_s)
 
-    def turn_up(self, step_s: float = 1.0) -> LiveRun:
-        """Raise the rate step by step until the server breaks, then go back to the first rate."""
+    def turn_up(self, step_s: float | None = None) -> LiveRun:
+        """Raise the rate, a second each, until the server breaks; then go back to the first."""
+        step_s = check_positive("step_s", step_s) if step_s is not None else STEP_S
         self._claim()
         first = self.settings["rate"]
         higher = iter([rate for rate in self.values["rate"] if rate > first][2::3])
@@ -183,7 +191,7 @@ class LiveTraffic(CoursePanel):
         self._seen_s = time.monotonic()
         if content["do"] == "stop":
             self.stopping.set()
-        elif content["do"] == "start" and self._running.acquire(blocking=False):
+        elif content["do"] == "start" and self._running.acquire(timeout=ENDING_S):
             self.stopping.clear()
             # In a thread, so that the kernel stays free for the sliders and for other cells.
             threading.Thread(target=self._try, name="kit.live_traffic", daemon=True).start()
@@ -205,7 +213,6 @@ class LiveTraffic(CoursePanel):
         try:
             self.running = True
             LiveLoad(self, self.target_s, self.seed).run()
-            told = ""
         except BaseException as raised:
             kind = "" if isinstance(raised, KitError) else f"{type(raised).__name__}: "
             told = f"✎ Ended: {kind}{raised}"
@@ -214,8 +221,8 @@ class LiveTraffic(CoursePanel):
             self.last = LiveRun(tuple(self._moments), self.target_s)
             self.points = [asdict(moment) for moment in self._moments]
             self.failed, self.status = bool(told), told or repr(self.last)
-            self._running.release()  # before the page sees the end, and may ask for the next run
             self.running = False
+            self._running.release()
         return self.last
 
     def __repr__(self) -> str:
@@ -235,6 +242,7 @@ def live_traffic(
     target_s: float = 0.05,
     rate: int = 100,
     seconds: float = 60.0,
+    token: str | None = None,
     seed: int = 0,
 ) -> LiveTraffic:
     """A panel to send traffic to a server and turn it up until the server breaks.
@@ -253,28 +261,29 @@ def live_traffic(
     seconds
         After these, the traffic ends by itself. It also ends ten seconds after the page was closed,
         and with the kernel.
+    token
+        For a server at an address that asks for one.
     seed
         Of the arrivals.
 
     Raises
     ------
     BadValue
-        A number is wrong, or there is no server at this address.
+        A number or the address is wrong.
 
     Explained in lesson 11.
     """
     start: dict[str, Any] = {"rate": check_whole("rate", rate, 1, 10_000)}
     check_positive("target_s", target_s)
     check_positive("seconds", seconds)
-    own = None if isinstance(server, str) else server
-    hint = "The server at this address keeps its settings."
-    if own:
-        start.update(server_settings(own))
-        hint = "The other settings restart the server, which takes a few seconds."
-    hint = f"The arrival rate changes at once. {hint}"
-    url = server if isinstance(server, str) else server.url
+    hint = "The arrival rate changes at once. The other settings restart the server."
+    if isinstance(server, str):
+        address(server)
+        hint = "The arrival rate changes at once. The server keeps its settings."
+    else:
+        start.update(server_settings(server))
     options = {"target_s": float(target_s), "seconds": float(seconds), "hint": hint}
-    panel = LiveTraffic(own, url, inputs, start, seed, **options)
+    panel = LiveTraffic(server, inputs, start, token, seed, **options)
     if is_recording():  # nobody presses Start: readers of the stored page see what would happen
         panel.turn_up()
     return panel
