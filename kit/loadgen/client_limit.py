@@ -66,16 +66,22 @@ def check_rate(rate: float, limit: float) -> None:
 
 
 def check_run(busy_share: float, lag_s: np.ndarray, latencies_s: np.ndarray) -> None:
-    """Refuse a run in which the client had no time left, or sent much too late."""
+    """Refuse a run in which the client had no time left, or was much too late.
+
+    `lag_s`: how late it sent; or, for users, how late it was at moments that it had set itself.
+    """
     if busy_share > BUSY:
         raise ClientTooSlow(
             f"the client was busy {words(busy_share, '%')} of the time: it, not the server, was "
             f"the limit. Send smaller requests, or from more machines."
         )
-    lag, latency = float(np.median(lag_s)), float(np.percentile(latencies_s, 50, method="lower"))
+    lag, latency = (
+        float(np.median(lag_s)) if len(lag_s) else 0.0,
+        float(np.percentile(latencies_s, 50, method="lower")),
+    )
     if lag > max(LATE_S, LATE_SHARE * latency):
         raise ClientTooSlow(
-            f"the client sent half of the requests {words(lag, 's')} late or more, next to a "
-            f"median latency of {words(latency, 's')}: it got too little of the processor. Leave "
-            f"it a core, or lower rate."
+            f"the client was {words(lag, 's')} late half of the time or more, next to a median "
+            f"latency of {words(latency, 's')}: it got too little of the processor. Leave it a "
+            f"core, or lower rate or users."
         )

@@ -26,7 +26,7 @@ from kit.loadgen.http_client import HTTPClient, new_loop
 from kit.loadgen.sender import Plan, Run
 
 ROOT = Path(__file__).resolve().parents[2]  # the folder that holds `kit`
-DOUBLES = ("scheduled_s", "sent_s", "ended_s", "first_s")
+DOUBLES = ("scheduled_s", "sent_s", "ended_s", "first_s", "beats_s")
 COUNTS = ("statuses", "attempts", "tokens")
 SPARE_FILES = 64  # open files that are not connections
 MOST_FILES = 65_536

@@ -189,8 +189,8 @@ def traffic(
         conditions=conditions,
         **raw,
     )
-    lag = result.lag_s if users is None else (0.0,)
-    check_run(result.client_busy_share, np.array(lag), np.array(result.latencies_s))
+    lag = np.array(result.lag_s) if users is None else np.frombuffer(times_s[4])
+    check_run(result.client_busy_share, lag, np.array(result.latencies_s))
     return result
 
 
@@ -265,7 +265,7 @@ def _limit(sender: SenderProcess, target: Target, streamed: bool, timeout_s: flo
 def _raw(pieces: list[bytes], text: bool, streamed: bool) -> dict[str, Any]:
     """The sender's arrays by the names of the result's fields, in the order of the schedule."""
     scheduled, sent, ended, first = (np.frombuffer(piece) for piece in pieces[:4])
-    statuses, attempts, tokens = (tuple(array("i", piece)) for piece in pieces[4:])
+    statuses, attempts, tokens = (tuple(array("i", piece)) for piece in pieces[5:])
     return {
         "scheduled_s": tuple(scheduled.tolist()),
         "sent_s": tuple(sent.tolist()),
