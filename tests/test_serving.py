@@ -311,7 +311,7 @@ def test_each_family_of_the_kit_travels_without_an_example(family, tmp_path):
     np.testing.assert_array_equal(there.predict({"input": rows})["output"], expected.numpy())
 
 
-@pytest.mark.parametrize("form", ["half", "channels_last", "onnx", "openvino", "executorch"])
+@pytest.mark.parametrize("form", ["half", "channels_last", "onnx", "openvino"])
 def test_a_techniques_form_travels(form, tmp_path, vision):
     technique = kit.techniques.get(form)
     missing = [module for module in technique.needs if find_spec(module) is None]
@@ -319,6 +319,18 @@ def test_a_techniques_form_travels(form, tmp_path, vision):
         pytest.skip(f"{', '.join(missing)} not installed")
     inputs = vision.example(16)[0]
     other = technique(kit.models.CNN(), inputs)
+    there = travelled(other, inputs, tmp_path)
+    expected = kit.predict(other, inputs).numpy()
+    np.testing.assert_array_equal(there.predict({"input": inputs.numpy()})["output"], expected)
+
+
+@pytest.mark.slow
+def test_a_program_of_executorch_travels(tmp_path):
+    """Its exporter takes a quarter of a minute, so a file of a few layers is enough."""
+    if find_spec("executorch") is None:
+        pytest.skip("executorch is not installed")
+    inputs = torch.rand(2, 4)
+    other = kit.techniques.executorch(nn.Linear(4, 2), inputs)
     there = travelled(other, inputs, tmp_path)
     expected = kit.predict(other, inputs).numpy()
     np.testing.assert_array_equal(there.predict({"input": inputs.numpy()})["output"], expected)

@@ -39,6 +39,7 @@ from kit.serving.vocabulary import Vocabulary
 TICK_S = 0.02  # how often waiting requests are asked whether their client is still there
 OPEN = {"/v2/health/live", "/v2/health/ready"}  # without the token: they tell nothing
 GENERATE = "/v1/completions"
+COUNTED = ("full", "draining")  # by `Metrics.on_shed`, because most of them end at the door
 GONE = 499  # nginx's number for a client that closed the connection; nobody is told, only metrics
 
 
@@ -124,6 +125,8 @@ class Application:
             await send_error(scope, send, _unknown_client())
         elif scope["path"] == self._infer_path and scope["method"] == "POST":
             await self._infer(scope, receive, send)
+        elif scope["path"] == GENERATE:
+            await self._generate(scope, receive, send)
         else:
             await self._others(scope, receive, send)
 
@@ -142,6 +145,8 @@ class Application:
         except RequestRefused as refused:
             status = refused.status
             await send_error(scope, send, refused)
+            if refused.reason in COUNTED:
+                return
         except _ClientGone:
             status = GONE
             self.metrics.on_shed("gone")
@@ -149,6 +154,20 @@ class Application:
             self._check_gone()
             status = GONE
         self.metrics.on_request(status, time.perf_counter() - began)
+
+    async def _generate(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """OpenAI's routes answer; here the reply is counted."""
+        began, status = time.perf_counter(), GONE
+
+        async def telling(message: Any) -> None:
+            nonlocal status
+            status = message.get("status", status)  # the first message has it
+            await send(message)
+
+        try:
+            await self._others(scope, receive, telling)
+        finally:
+            self.metrics.on_request(status, time.perf_counter() - began)
 
     async def _answer(
         self, model: ServedModel, scope: Scope, receive: Receive, ticket: Ticket

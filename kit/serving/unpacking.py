@@ -19,6 +19,7 @@ from kit.serving.served_model import Arrays, ServedModel, base_of, served
 from kit.serving.vocabulary import Vocabulary
 from kit.techniques import Exported, read
 from kit.techniques.precision import LowPrecision
+from kit.techniques.runtimes import SUFFIXES
 
 PLATFORMS = {"onnxruntime": "onnx_onnxv1", "openvino": "openvino", "executorch": "executorch"}
 STEPS = 8  # positions of an example of any length
@@ -74,13 +75,15 @@ def _manifest(folder: Path) -> dict[str, Any]:
 
 
 def vocabulary_of(folder: Path, model: ServedModel) -> Vocabulary | None:
-    """The vocabulary that was given; else that of the workload `language`, if its size fits."""
+    """The vocabulary that was given; else the one in the kit that has the model's size."""
     if stored := _manifest(folder).get("vocabulary"):
         return Vocabulary.from_dict(stored)
+    config: Any = base_of(model.module).config
+    if config.vocab_size == 256:  # a text of the user's, as `kit.data.load_text_file` reads it
+        return Vocabulary("bytes")
     from kit.data import load_python_docs
 
-    config: Any = base_of(model.module).config
-    text = load_python_docs()
+    text = load_python_docs()  # of the workload `language`
     return Vocabulary.of(text) if len(text.classes) == config.vocab_size else None
 
 
@@ -117,7 +120,7 @@ def default_example(module: nn.Module) -> Arrays:
     """
     base = base_of(module)
     family, config = family_of(base), getattr(base, "config", None)
-    if isinstance(base, Exported) and base.runtime in ("onnxruntime", "openvino"):
+    if isinstance(base, Exported) and SUFFIXES[base.runtime] == ".onnx":
         return {"input": _of_onnx(base.data)}
     if family not in SHAPES:
         raise BadValue(
