@@ -10,8 +10,8 @@ Counts     what is known of the requests that were sent
 from __future__ import annotations
 
 import asyncio
+import math
 import random
-import statistics
 from collections import deque
 from itertools import cycle
 from typing import Any, Protocol
@@ -28,6 +28,7 @@ from kit.loadgen.http_requests import Target, prepare
 EVERY_S = 0.25  # between two moments
 RATES_S = 1.0  # rates are those of the last second
 RECENT_S, OLDEST_S = 3.0, 10.0  # percentiles: of 3 s, or of more if these hold too few answers
+NEEDED = samples_needed(99)
 TIMEOUT_S = 2.0  # for one answer
 MAX_TOKENS = 16  # of a text
 BUSY = {408, 429}  # of the statuses 4xx: the request was right
@@ -39,46 +40,67 @@ class Counts:
 
     def __init__(self, target_s: float, began_s: float = 0.0):
         self.target_s, self.began_s, self.waiting = target_s, began_s, 0
-        self.arrivals: deque[tuple[float, float]] = deque()  # scheduled, and how late it was sent
-        self.answers: deque[tuple[float, float, int]] = deque()  # ended, latency, status
+        self.scheduled_s: deque[float] = deque()
+        self.late_s: deque[float] = deque()  # how late each of these was sent
+        self.ended_s: deque[float] = deque()
+        self.took_s: deque[float] = deque()  # of each of these; below 0: timed out; NaN: refused
 
     def arrived(self, scheduled_s: float, now_s: float) -> None:
         """A request was sent."""
-        self.arrivals.append((scheduled_s, now_s - scheduled_s))
+        self.scheduled_s.append(scheduled_s)
+        self.late_s.append(now_s - scheduled_s)
         self.waiting += 1
 
     def ended(self, scheduled_s: float, now_s: float, status: int) -> None:
         """A request was answered, or failed (a negative status)."""
-        self.answers.append((now_s, now_s - scheduled_s, status))
+        signs = {200: 1.0, TIMED_OUT: -1.0}
+        self.ended_s.append(now_s)
+        self.took_s.append(signs.get(status, math.nan) * (now_s - scheduled_s))
         self.waiting -= 1
 
     def moment(self, now_s: float, rate: float) -> Moment:
-        """The last seconds, counted; what is older is forgotten."""
-        while self.arrivals and self.arrivals[0][0] < now_s - RATES_S:
-            self.arrivals.popleft()
-        while self.answers and self.answers[0][0] < now_s - OLDEST_S:
-            self.answers.popleft()
+        """The last seconds, counted; what is older is forgotten.
+
+        It takes 1 ms, because requests that are due meanwhile are sent late.
+        """
+        self._forget(now_s)
         span_s = min(RATES_S, now_s - self.began_s)
-        arriving = len(self.arrivals) / span_s
-        late_s = statistics.median([late for _, late in self.arrivals] or [0.0])
+        arriving = len(self.scheduled_s) / span_s
+        late_s = float(np.median(self.late_s)) if self.late_s else 0.0
         if late_s > CLIENT_LATE * self.target_s:
             return Moment(now_s, rate, arriving, waiting=self.waiting, client_late_s=late_s)
-        last = [(took, status) for at, took, status in self.answers if at >= now_s - RATES_S]
-        in_time = [took <= self.target_s for took, status in last if status == 200]
-        good, late = sum(in_time) / span_s, in_time.count(False) / span_s
-        refused = (len(last) - len(in_time)) / span_s
-        times = self._percentiles(now_s)
-        return Moment(now_s, rate, arriving, good, late, refused, *times, self.waiting, late_s)
+        ended_s, took_s = np.fromiter(self.ended_s, float), np.fromiter(self.took_s, float)
+        last = took_s[ended_s >= now_s - RATES_S]
+        answered = int((last >= 0).sum())
+        good = int(((last >= 0) & (last <= self.target_s)).sum())
+        times_s = np.abs(took_s[~np.isnan(took_s)])
+        recent = int((ended_s >= now_s - RECENT_S)[~np.isnan(took_s)].sum())
+        times_s = times_s[-max(recent, NEEDED) :]
+        return Moment(
+            at_s=now_s,
+            rate=rate,
+            arriving=arriving,
+            good=good / span_s,
+            late=(answered - good) / span_s,
+            refused=(len(last) - answered) / span_s,
+            p50_s=_percentile(times_s, 50),
+            p99_s=_percentile(times_s, 99),
+            waiting=self.waiting,
+            client_late_s=late_s,
+        )
 
-    def _percentiles(self, now_s: float) -> list[float | None]:
-        """p50 and p99 of the last 3 s, or of more seconds where p99 needs more answers."""
-        timed = [(at, took) for at, took, status in self.answers if status in (200, TIMED_OUT)]
-        recent = sum(at >= now_s - RECENT_S for at, _ in timed)
-        took = [took for _, took in timed[-max(recent, samples_needed(99)) :]]
-        return [
-            float(np.percentile(took, p)) if len(took) >= samples_needed(p) else None
-            for p in (50, 99)
-        ]
+    def _forget(self, now_s: float) -> None:
+        while self.scheduled_s and self.scheduled_s[0] < now_s - RATES_S:
+            self.scheduled_s.popleft()
+            self.late_s.popleft()
+        while self.ended_s and self.ended_s[0] < now_s - OLDEST_S:
+            self.ended_s.popleft()
+            self.took_s.popleft()
+
+
+def _percentile(samples: np.ndarray, p: float) -> float | None:
+    """The p-th percentile; None of fewer samples than it needs."""
+    return float(np.percentile(samples, p)) if len(samples) >= samples_needed(p) else None
 
 
 def target_of(url: str, inputs: Any, token: str | None, seed: int) -> Target:

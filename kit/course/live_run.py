@@ -89,8 +89,8 @@ class LiveRun:
         within, last = f"within {words(self.target_s, 's')}", self.counted[-1]
         said = f"The server kept up: 90 % or more were answered {within} at every rate."
         if self.broken_rate is not None:
-            said = f"The server broke at {self.broken_rate:,g} requests/s: fewer than 90 % were "
-            said += f"answered {within}."
+            said = f"The server broke at {self.broken_rate:,g} requests/s: for most of that time, "
+            said += f"fewer than 90 % were answered {within}."
         highest = digits(max(moment.good or 0 for moment in self.counted))
         end = f"{digits(last.arriving or 0)} requests/s arrived, {digits(last.good or 0)} were good"
         return f"{said} The highest goodput was {highest} requests/s. At the end, {end}."

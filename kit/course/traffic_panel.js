@@ -1,5 +1,5 @@
-// The traffic panel: sliders go to Python, which sends requests to a server and reports four times a
-// second what happened to them. The page draws three charts over one axis of time.
+// The traffic panel: sliders go to Python, which sends requests to a server and reports what
+// happened to them, four times a second. The page draws three charts over one axis of time.
 const FACE = `
   <div class="sliders"></div>
   <div class="note"></div>
@@ -18,14 +18,15 @@ const STEPS = [1, 2, 3, 4, 5, 6, 8, 10]; // of round numbers
 const count = (value) => value.toLocaleString("en", { maximumSignificantDigits: 3 });
 const seconds = (value) => (value < 1 ? `${count(value * 1000)} ms` : `${count(value)} s`);
 
+const RATES = {
+  arriving: "arriving",
+  good: "answered in time (goodput)",
+  refused: "refused or failed",
+};
 const PANES = [
-  {
-    title: "Requests per second",
-    words: count,
-    lines: { arriving: "arriving", good: "answered in time (goodput)", refused: "refused or failed" },
-  },
-  { title: "Latency of answers", words: seconds, lines: { p50_s: "p50", p99_s: "p99" }, log: true },
-  { title: "Queue", words: count, lines: { waiting: "requests sent, not answered yet" } },
+  { title: "Requests per second", words: count, lines: RATES },
+  { title: "Latency", words: seconds, lines: { p50_s: "p50", p99_s: "p99" }, log: true },
+  { title: "Queue (requests)", words: count, lines: { waiting: "sent, not answered yet" } },
 ];
 
 // The least round number that is not below the value.
@@ -54,7 +55,8 @@ function moments(now) {
   const from = Math.max(0, now - long);
   const step = long / 5;
   const numbers = [];
-  for (let at = Math.ceil(from / step) * step; at <= from + long + 1e-6; at += step) numbers.push(at);
+  const end = from + long + 1e-6;
+  for (let at = Math.ceil(from / step) * step; at <= end; at += step) numbers.push(at);
   return { from, long, numbers };
 }
 
@@ -66,8 +68,8 @@ function chart(pane, points, width, target, last) {
   const x = (at) => (LEFT + ((at - from) / long) * (width - LEFT - RIGHT)).toFixed(1);
   const [bottom, end, first] = [TOP + HEIGHT, width - RIGHT, pane === PANES[0]];
   const across = ticks.map((tick) => {
-    const number = `<text class="end" x="${LEFT - 6}" y="${y(tick) + 4}">${pane.words(tick)}</text>`;
-    return `<path d="M${LEFT} ${y(tick)}H${end}"/>${number}`;
+    const number = `<text class="end" x="${LEFT - 6}" y="${y(tick) + 4}">`;
+    return `<path d="M${LEFT} ${y(tick)}H${end}"/>${number}${pane.words(tick)}</text>`;
   });
   const drawn = Object.keys(pane.lines).map((name) => {
     let pen = "M";
@@ -81,7 +83,10 @@ function chart(pane, points, width, target, last) {
   });
   const restarts = shown.filter(({ note }) => note).map(({ at_s, note }) => {
     const line = `<path class="mark" d="M${x(at_s)} ${TOP}V${bottom}"/>`;
-    return first ? `${line}<text x="${x(at_s)}" dx="4" y="${TOP + 10}">${note}</text>` : line;
+    const [side, dx] = at_s - from < long / 2 ? ["start", 4] : ["end", -4];
+    const words = width > 480 ? note : "restarted";
+    const text = `<text class="${side}" x="${x(at_s)}" dx="${dx}" y="18">${words}</text>`;
+    return first ? line + text : line;
   });
   const level = pane.log ? `<path class="line target" d="M${LEFT} ${y(target)}H${end}"/>` : "";
   const axis = numbers.map(
@@ -122,7 +127,8 @@ function pane(kind, target, last) {
     return [name, words, value];
   });
   if (kind.log) {
-    head.append(make("span", { className: "key target", textContent: `target: ${seconds(target)}` }));
+    const textContent = `target: ${seconds(target)}`;
+    head.append(make("span", { className: "key target", textContent }));
   }
   box.innerHTML = `<svg role="img" height="${TOP + HEIGHT + (last ? AXIS : 8)}"></svg>`;
   const svg = box.firstChild;

@@ -18,6 +18,7 @@ import traitlets
 
 from kit.core.checks import check_positive, check_whole
 from kit.core.errors import BadValue, KitError, UnknownName
+from kit.core.statistics import samples_needed
 from kit.course.live_load import LiveLoad, target_of
 from kit.course.live_run import LiveRun, Moment
 from kit.course.panels import CoursePanel, is_recording, shown_with
@@ -276,12 +277,14 @@ def live_traffic(
     start: dict[str, Any] = {"rate": check_whole("rate", rate, 1, 10_000)}
     check_positive("target_s", target_s)
     check_positive("seconds", seconds)
-    hint = "The arrival rate changes at once. The other settings restart the server."
     if isinstance(server, str):
         address(server)
-        hint = "The arrival rate changes at once. The server keeps its settings."
+        others = "The server keeps its settings."
     else:
         start.update(server_settings(server))
+        others = "The other settings restart the server."
+    needed = f"p99 is shown after {samples_needed(99)} answers."
+    hint = f"The arrival rate changes at once. {others} {needed}"
     options = {"target_s": float(target_s), "seconds": float(seconds), "hint": hint}
     panel = LiveTraffic(server, inputs, start, token, seed, **options)
     if is_recording():  # nobody presses Start: readers of the stored page see what would happen
