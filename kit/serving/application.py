@@ -71,22 +71,32 @@ class Application:
 
         A model that generates comes with its engine, and with a vocabulary if prompts are texts.
         """
-        given = self.settings
-        admission = self._new_door(self._infer_path, given.max_batch)
-        self._batcher = DynamicBatcher(
-            model.predict,
-            max_batch=given.max_batch,
-            max_wait_s=given.max_wait_s,
-            admission=admission,
-            observe=self.metrics,
-            threads=given.threads,
-        )
+        self._batcher = self._new_batcher(model)
         if engine is not None:
-            door = self._new_door(GENERATE, given.slots)
-            more = completion_routes(engine, vocabulary, given.name, door)
+            door = self._new_door(GENERATE, self.settings.slots)
+            more = completion_routes(engine, vocabulary, self.settings.name, door)
             self._others = routes(self, more)
         self.model, self._engine = model, engine
         self._ticking = asyncio.get_running_loop().create_task(self._tick())
+
+    def change(self, settings: Settings) -> None:
+        """Obey other settings; requests that wait in the tensors' queue get 503."""
+        self.settings = settings
+        if self.model is not None:
+            before, self._batcher = self._batcher, self._new_batcher(self.model)
+            before.close()
+
+    def _new_batcher(self, model: ServedModel) -> DynamicBatcher:
+        """A queue with a door of its own."""
+        given = self.settings
+        return DynamicBatcher(
+            model.predict,
+            max_batch=given.max_batch,
+            max_wait_s=given.max_wait_s,
+            admission=self._new_door(self._infer_path, given.max_batch),
+            observe=self.metrics,
+            threads=given.threads,
+        )
 
     def _new_door(self, path: str, max_batch: int) -> Admission:
         given = self.settings

@@ -129,8 +129,10 @@ def _candidates(
         kth_score, slack = least, 2 * error * limit * (1 - limit).abs() + SUM_ERROR
         sure_least, least = last_within(limit - slack), last_within(limit + slack)
         least = torch.maximum(least, kth_score)
-    possible = scores >= least - 2 * error
     inside = scores >= sure_least
-    settled = possible.sum(-1, keepdim=True) == inside.sum(-1, keepdim=True)
+    # If the next token is far below the limit, all above it are certain.
+    settled = (scores >= sure_least - 2 * error).sum(-1, keepdim=True) == inside.sum(
+        -1, keepdim=True
+    )
     sure = ((scores > sure_least + 2 * error) | (inside & settled)) & ~unsettled
-    return possible, sure
+    return scores >= least - 2 * error, sure

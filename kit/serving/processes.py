@@ -1,4 +1,7 @@
-"""What the server's processes share: the socket, reports to the parent, and its end noticed."""
+"""What the server's processes share: the socket, reports to the parent, and how it is watched.
+
+A parent writes one byte to a child after it has changed the settings in their folder.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ import json
 import os
 import queue
 import socket
+import subprocess
 import sys
 import threading
 import time
@@ -73,6 +77,18 @@ def first_report(
     return {}
 
 
+def report_change(process: subprocess.Popen[bytes], timeout_s: float) -> bool:
+    """Tell a child that its settings have changed; whether it says that it obeys them."""
+    assert process.stdin
+    with contextlib.suppress(OSError, ValueError):  # it has ended
+        process.stdin.write(b"\n")
+        process.stdin.flush()
+        while told := first_report(process.stdout, timeout_s):
+            if "changed" in told:
+                return True
+    return False
+
+
 def _line(pipe: IO[bytes]) -> bytes:
     try:
         return pipe.readline()
@@ -83,8 +99,8 @@ def _line(pipe: IO[bytes]) -> bytes:
 # --- The parent's end ----------------------------------------------------------------------------
 
 
-def watch_parent(gone: Callable[[], object], drain_s: float) -> None:
-    """Call the function when the parent has gone, however it ended.
+def watch_parent(gone: Callable[[], object], drain_s: float, changed: Callable[[], object]) -> None:
+    """Call `gone` when the parent has gone, however it ended; `changed` for each byte it sends.
 
     The parent holds the other end of our standard input, which closes with it, unless another
     child has inherited that end: so our parent's number is looked at, too. What has not drained
@@ -93,7 +109,7 @@ def watch_parent(gone: Callable[[], object], drain_s: float) -> None:
     parent = os.getppid()
 
     def watch() -> None:
-        _wait_for_end(parent)
+        _wait_for_end(parent, changed)
         with contextlib.suppress(RuntimeError):  # the event loop has ended already
             gone()
         time.sleep(drain_s + EXTRA_S)
@@ -102,7 +118,7 @@ def watch_parent(gone: Callable[[], object], drain_s: float) -> None:
     threading.Thread(target=watch, name="kit-parent", daemon=True).start()
 
 
-def _wait_for_end(parent: int) -> None:
+def _wait_for_end(parent: int, changed: Callable[[], object]) -> None:
     import select
 
     while True:
@@ -113,3 +129,4 @@ def _wait_for_end(parent: int) -> None:
                 continue
         if not os.read(0, 1):
             return
+        changed()

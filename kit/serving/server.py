@@ -9,21 +9,23 @@ import subprocess
 import sys
 import tempfile
 from contextlib import suppress
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.request import Request, urlopen
 
-from kit.core.errors import BadValue, KitError, NotInstalled
+from kit.core.errors import BadValue, KitError, NotInstalled, UnknownName
 from kit.serving.admission import PROTECTIONS
-from kit.serving.processes import environment, first_report
-from kit.serving.settings import Settings, check_platform
+from kit.serving.processes import environment, first_report, report_change
+from kit.serving.settings import CHANGEABLE, Settings, check_platform
 
 if TYPE_CHECKING:
     from kit.measurement import Parts
 
 NEEDS = ("starlette", "uvicorn", "prometheus_client")
 START_S = 300.0  # loading and compiling may take minutes
+CHANGE_S = 10.0
 LOG_CHARACTERS = 2000
 
 
@@ -228,6 +230,30 @@ class Server:
         return request_parts(
             address, f"{model}/infer", inputs, specs, n=n, token=token, threads=threads
         )
+
+    def change(self, **settings: Any) -> None:
+        """Change settings while the server runs; requests that wait at this moment get 503.
+
+        Parameters
+        ----------
+        settings
+            `max_batch`, `max_wait_s`, `deadline_s`, `max_waiting` or `protect`, as in `kit.serve`.
+
+        Raises
+        ------
+        UnknownName
+            Another setting is fixed when the server starts.
+        BadValue
+            A value is wrong; nothing has changed.
+        """
+        for name in settings:
+            if name not in CHANGEABLE:
+                raise UnknownName("setting of a running server", name, CHANGEABLE)
+        changed = replace(self.settings, **settings)
+        changed.write(self._folder)
+        if not report_change(self.process, CHANGE_S):
+            raise KitError(f"the server did not take the change: {self.log() or 'it has ended'}")
+        self.settings = changed
 
     def stop(self) -> int:
         """Stop: requests inside are finished, new ones are refused; returns the exit code."""

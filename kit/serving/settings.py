@@ -16,6 +16,8 @@ from kit.serving.admission import PROTECTIONS
 
 FILE = "settings.json"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")  # it stands in addresses
+# What a running server can change.
+CHANGEABLE = ("max_batch", "max_wait_s", "deadline_s", "max_waiting", "protect")
 LEAST_TOKEN = 16  # characters: nobody guesses 16 random ones
 
 

@@ -19,11 +19,19 @@ import time
 from pathlib import Path
 from typing import Any
 
-from kit.serving.processes import bind, environment, first_report, reports, watch_parent
+from kit.serving.processes import (
+    bind,
+    environment,
+    first_report,
+    report_change,
+    reports,
+    watch_parent,
+)
 from kit.serving.settings import Settings
 
 START_S = 600.0  # for loading and warming up
 LOOK_S = 0.05
+CHANGE_S = 5.0  # for a worker to obey new settings
 QUICK_S = 5.0  # a worker that lives shorter than this did not start properly
 MOST_QUICK = 5  # such deaths in a row, after which starting again is no use
 log = logging.getLogger("kit.serving")
@@ -53,7 +61,7 @@ class Supervisor:
         """Serve until told to stop; returns the exit code."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: self.stopping.set())
-        watch_parent(self.stopping.set, self.settings.drain_s)
+        watch_parent(self.stopping.set, self.settings.drain_s, lambda: self._pass_on(tell))
         failed = self._start_all()
         if failed is None:
             tell({"port": self.listening.getsockname()[1]})
@@ -71,6 +79,12 @@ class Supervisor:
             if "port" not in told:
                 return told or {"failed": "a worker ended before it was ready; see the log."}
         return None
+
+    def _pass_on(self, tell: Any) -> None:
+        """The settings in the folder have changed: each worker obeys them before we say so."""
+        self.settings = Settings.read(self.folder)
+        if all([report_change(worker, CHANGE_S) for worker in list(self.workers)]):
+            tell({"changed": True})
 
     def _start(self) -> subprocess.Popen[bytes]:
         shared = self.listening.fileno()

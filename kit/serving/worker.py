@@ -87,6 +87,12 @@ class Worker:
             return
         self.tell({"port": self.port})
 
+    def change(self) -> None:
+        """Obey the settings that are in the folder now."""
+        self.settings = Settings.read(self.folder)
+        self.application.change(self.settings)
+        self.tell({"changed": True})
+
     def stop(self) -> None:
         """Be not ready at once, finish what is inside, then end. A second call changes nothing."""
         if self._stopping is None:
@@ -114,7 +120,11 @@ class Stoppable(uvicorn.Server):
         """
         loop = asyncio.get_running_loop()
         drain_s = self.worker.settings.drain_s
-        watch_parent(lambda: loop.call_soon_threadsafe(self.worker.stop), drain_s)
+        watch_parent(
+            lambda: loop.call_soon_threadsafe(self.worker.stop),
+            drain_s,
+            lambda: loop.call_soon_threadsafe(self.worker.change),
+        )
         if self.worker.settings.workers > 1:
             await self.worker.start()
         if not self.should_exit:
