@@ -299,6 +299,7 @@ def test_the_search_of_a_server_finds_where_trials_change():
     found = search(trial, 50.0, 1.0, 1_000.0)
     assert found.bracket.low <= 137 < found.bracket.high <= 1.06 * found.bracket.low
     assert found.bracket.unit == "requests/s" and tried[:3] == [50, 100, 200]
+    assert len(tried) < 12
     assert repr(found).startswith("highest rate: 1") and "requests/s" in repr(found)
     assert {"rate_requests_per_s", "too_high_requests_per_s"} <= {*found.to_dict()}
 
