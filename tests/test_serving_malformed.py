@@ -154,6 +154,30 @@ def test_a_malformed_request_is_refused_with_a_reason(name, server):
     assert server.ask(GOOD)[0] == 200
 
 
+@pytest.mark.parametrize(
+    ("name", "status"),
+    [
+        ("a huge header", 431),
+        ("a huge header without an end", 431),
+        ("many headers", 431),
+        ("a huge path", 431),
+        ("a body that is too large", 413),
+        ("a body said to be too large", 413),
+        ("chunks that are too large", 413),
+        ("no such model", 404),
+        ("no such method", 405),
+    ],
+)
+def test_the_status_says_what_was_wrong(name, status, server):
+    assert server.ask(MALFORMED[name])[0] == status
+
+
+def test_a_refused_client_may_finish_sending_so_that_it_reads_why(server):
+    with server.connect() as connection:
+        connection.sendall(request("POST", f"{MODEL}/infer", b"x" * 3_000_000))  # no reset
+        assert answer(connection)[0] == 413
+
+
 @pytest.mark.parametrize("name", HALF)
 def test_a_request_that_ends_before_its_end_is_refused(name, server):
     check_refused(server.ask(HALF[name], finish=True))
@@ -198,10 +222,7 @@ def test_connections_are_counted(server):
             assert answer(connection)[0] == 200
         got = server.ask(GOOD)
         assert got is None or got[0] == 503
-    deadline = time.monotonic() + 10
-    while (got := server.ask(GOOD)) is None or got[0] != 200:
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    until(lambda: (server.ask(GOOD) or [None])[0] == 200)
 
 
 def test_requests_in_one_packet_are_answered_in_order(server):
@@ -252,10 +273,20 @@ def test_a_thousand_malformed_requests_leave_the_server_as_it_was(server):
         stop.set()
         beside.join()
     assert server.process.poll() is None
-    assert server.metric("kit_requests_waiting") == server.metric("kit_requests_running") == 0
+    until(
+        lambda: server.metric("kit_requests_waiting") == server.metric("kit_requests_running") == 0
+    )
     assert server.resident_bytes() < 1.2 * bytes_before
     assert timed(server) < 5 * good_s
     assert "Traceback" not in server.log
+
+
+def until(so):
+    """Wait until it is so: what a client that went away had asked for takes a moment to end."""
+    deadline_s = time.monotonic() + 10
+    while not so():
+        assert time.monotonic() < deadline_s
+        time.sleep(0.05)
 
 
 def timed(server):
