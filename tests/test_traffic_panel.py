@@ -8,6 +8,7 @@ import re
 import threading
 import time
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -154,8 +155,8 @@ def test_a_run_in_one_sentence():
     broken = LiveRun((*moments(100), *late), 0.05)
     assert broken.broken_rate == 2000  # and not 100, at which it has not recovered yet
     assert repr(broken).startswith("The server broke at 2,000 requests/s: for most of")
-    dead = LiveRun(moments(0.0, good=0.0, waiting=3), 0.05)
-    assert dead.broken_rate == 0.0  # requests wait, and nothing ends
+    silent = Moment(1.0, 100.0, 100.0, 0.0, 0.0, 0.0, waiting=100)
+    assert not silent.broken and replace(silent, waiting=101).broken  # more than in a second
     unknown = LiveRun((Moment(0.25, 100.0, 100.0), Moment(1.0, 100.0, note="restarted")), 0.05)
     assert repr(unknown) == "Nothing was counted." and unknown.broken_rate is None
 
@@ -268,11 +269,20 @@ def test_the_rate_is_turned_up_until_a_server_breaks(slow):
     panel = watched(live_traffic(slow, b"", rate=25, target_s=0.2))
     assert list(panel.settings) == ["rate"] and "keeps its settings" in panel.hint
     run = panel.turn_up(step_s=0.5)
-    rates = list(dict.fromkeys(moment.rate for moment in run.moments))
-    assert rates[:2] == [25, 50] and panel.rate == 25 == run.moments[-1].rate
-    assert run.broken_rate is None or run.broken_rate >= 50
+    assert panel.rate == 25 == run.moments[0].rate == run.moments[-1].rate
     assert max(moment.good or 0 for moment in run.moments) < 150  # it cannot do more than 100
-    assert max(rates) > 50  # one rate was too high
+
+
+def test_the_steps_double_and_end_where_it_broke(slow):
+    panel, rates = live_traffic(slow, b"", rate=25), []
+    panel._go = lambda plan: plan
+    plan = panel.turn_up(step_s=1.0)
+    calm, broken = moments(100)[0], moments(100, good=0.5)[0]
+    for at_s, moment in ((0.5, calm), (1.1, calm), (1.9, broken), (2.2, calm), (3.3, broken)):
+        assert plan(replace(moment, at_s=at_s))
+        rates.append(panel.rate)
+    assert rates == [25, 50, 50, 100, 25]
+    assert plan(replace(broken, at_s=6.2)) and not plan(replace(broken, at_s=6.4))
 
 
 # --- What goes wrong -----------------------------------------------------------------------------

@@ -55,11 +55,11 @@ class Moment:
 
     @property
     def broken(self) -> bool:
-        """Whether fewer than 90 % of what ended was good, or nothing ended at all."""
+        """Whether fewer than 90 % of what ended was good, or nothing ends and the queue is long."""
         if self.good is None or self.late is None or self.refused is None:
             return False
         ended = self.good + self.late + self.refused
-        return self.good < ENOUGH * ended if ended else bool(self.waiting)
+        return self.good < ENOUGH * ended if ended else (self.waiting or 0) > self.rate
 
 
 @dataclass(frozen=True)

@@ -210,18 +210,18 @@ class LiveTraffic(CoursePanel):
 
     def _go(self, plan: Callable[[Moment], bool]) -> LiveRun:
         """Run, and report how it ended, with or without an error."""
-        self._plan, self._moments, told, self.failed = plan, [], "", False
+        self._plan, self._moments, error, self.failed = plan, [], "", False
         try:
             self.running = True
             LiveLoad(self, self.target_s, self.seed).run()
         except BaseException as raised:
             kind = "" if isinstance(raised, KitError) else f"{type(raised).__name__}: "
-            told = f"✎ Ended: {kind}{raised}"
+            error = f"✎ Ended: {kind}{raised}"
             raise
         finally:
             self.last = LiveRun(tuple(self._moments), self.target_s)
             self.points = [asdict(moment) for moment in self._moments]
-            self.failed, self.status = bool(told), told or repr(self.last)
+            self.failed, self.status = bool(error), error or repr(self.last)
             self.running = False
             self._running.release()
         return self.last
