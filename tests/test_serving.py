@@ -156,6 +156,20 @@ def test_metrics_count_what_was_asked(server):
     assert b"# TYPE kit_requests_waiting gauge" in text  # what Kubernetes' gateway asks for
 
 
+def test_a_running_server_changes_its_settings(server):
+    try:
+        server.change(max_batch=1)
+        assert infer(server, torch.rand(2, 64))[0].status == 400
+        assert infer(server, torch.rand(1, 64))[0].status == 200
+        with pytest.raises(kit.errors.UnknownName, match="max_wait_s"):
+            server.change(max_wait=1)
+        with pytest.raises(BadValue, match="max_batch=0"):
+            server.change(max_batch=0)
+    finally:
+        server.change(max_batch=8)
+    assert infer(server, torch.rand(2, 64))[0].status == 200
+
+
 def test_the_parts_of_a_request_are_measured(server):
     parts = server.request_parts(torch.rand(1, 64), n=10)
     assert list(parts.measurements) == ["connect", "HTTP", "parse", "queue", "predict", "reply"]
@@ -227,6 +241,8 @@ def test_a_token_is_asked_for_everything_but_health(model, tmp_path):
         assert names == {"log.txt", "manifest.json", "model.kit", "settings.json"}
     assert not folder.exists()
     assert guarded.process.returncode == 0
+    with pytest.raises(kit.errors.KitError, match="has ended"):
+        guarded.metrics()
 
 
 # --- Going away, and ending ----------------------------------------------------------------------

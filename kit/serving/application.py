@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import hmac
+import logging
 import time
 from typing import Any
 
@@ -27,6 +28,7 @@ from kit.serving.replies import (
     Receive,
     Scope,
     Send,
+    failed,
     send_error,
     send_reply,
 )
@@ -40,6 +42,7 @@ TICK_S = 0.02  # how often waiting requests are asked whether their client is st
 OPEN = {"/v2/health/live", "/v2/health/ready"}  # without the token: they tell nothing
 GENERATE = "/v1/completions"
 COUNTED = ("full", "draining")  # by `Metrics.on_shed`, because most of them end at the door
+log = logging.getLogger("kit.serving")
 GONE = 499  # nginx's number for a client that closed the connection; nobody is told, only metrics
 
 
@@ -154,6 +157,8 @@ class Application:
                 await send_reply(send, status, body, headers)
         except RequestRefused as refused:
             status = refused.status
+            if refused.reason == "failed":
+                log.error("a request failed", exc_info=refused)
             await send_error(scope, send, refused)
             if refused.reason in COUNTED:
                 return
@@ -163,6 +168,10 @@ class Application:
         except asyncio.CancelledError:  # the batcher has counted it
             self._check_gone()
             status = GONE
+        except Exception:
+            log.exception("the server failed on a request")
+            status = 500
+            await send_error(scope, send, failed())
         self.metrics.on_request(status, time.perf_counter() - began)
 
     async def _generate(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import queue
 import socket
@@ -45,6 +46,32 @@ def bind(settings: Settings, tell: Tell) -> socket.socket:
         tell({"failed": f"{where}: {error.strerror or error}. Give another port, or port=0."})
         sys.exit(2)
     return made
+
+
+# --- The log -------------------------------------------------------------------------------------
+
+
+def start_log(level: int) -> None:
+    """Write what happens to standard error, which the parent keeps in a file."""
+    logging.basicConfig(level=level, format="%(asctime)s %(name)s: %(message)s")
+    logging.getLogger().handlers[0].addFilter(Seldom())
+
+
+class Seldom(logging.Filter):
+    """Lets a few messages per minute pass: a client that provokes errors cannot fill the disk."""
+
+    most, each_s = 50, 60.0
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.passed, self.since_s = 0, 0.0
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether the message is written."""
+        if record.created - self.since_s > self.each_s:
+            self.passed, self.since_s = 0, record.created
+        self.passed += 1
+        return self.passed <= self.most
 
 
 # --- Reports, from child to parent ---------------------------------------------------------------

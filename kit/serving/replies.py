@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
@@ -16,6 +17,7 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Header = tuple[bytes, bytes]
 
+log = logging.getLogger("kit.serving")
 JSON: Header = (b"content-type", b"application/json")
 
 
@@ -45,6 +47,11 @@ def error_body(path: str, refused: RequestRefused) -> dict[str, Any]:
     return {"error": {"message": refused.message, "type": kind, "param": None, "code": None}}
 
 
+def failed() -> RequestRefused:
+    """What a client learns about a fault of the server."""
+    return RequestRefused(500, "the server failed; its log says why.", reason="failed")
+
+
 # --- Starlette's handlers ------------------------------------------------------------------------
 
 
@@ -63,5 +70,5 @@ async def on_http_error(request: Request, error: Any) -> Response:
 
 async def on_failure(request: Request, error: Exception) -> Response:
     """A fault of the server: the log has the traceback, the client gets a sentence."""
-    refused = RequestRefused(500, "the server failed; its log says why.", reason="failed")
-    return JSONResponse(error_body(request.url.path, refused), 500)
+    log.error("the server failed on a request", exc_info=error)
+    return JSONResponse(error_body(request.url.path, failed()), 500)

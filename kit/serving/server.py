@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 NEEDS = ("starlette", "uvicorn", "prometheus_client")
 START_S = 300.0  # loading and compiling may take minutes
 CHANGE_S = 10.0
+ASK_S = 10.0
 LOG_CHARACTERS = 2000
 
 
@@ -205,9 +206,13 @@ class Server:
     def _get(self, path: str) -> str:
         token = self.settings.token
         headers = {"Authorization": f"Bearer {token}"} if token else {}
-        with urlopen(Request(self.url + path, headers=headers), timeout=10) as reply:
-            text: str = reply.read().decode()
-            return text
+        try:
+            with urlopen(Request(self.url + path, headers=headers), timeout=ASK_S) as reply:
+                text: str = reply.read().decode()
+                return text
+        except OSError as error:
+            state = "does not answer" if self.process.poll() is None else "has ended"
+            raise KitError(f"the server at {self.url} {state}: {error}. {self.log()}") from error
 
     def request_parts(self, inputs: Any = None, *, n: int = 100) -> Parts:
         """Where the time of one request goes, measured with `n` requests, one after the other.

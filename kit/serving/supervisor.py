@@ -25,6 +25,7 @@ from kit.serving.processes import (
     first_report,
     report_change,
     reports,
+    start_log,
     watch_parent,
 )
 from kit.serving.settings import Settings
@@ -42,7 +43,7 @@ def main() -> None:
     folder = Path(sys.argv[1])
     settings = Settings.read(folder)
     tell = reports()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s: %(message)s")
+    start_log(logging.INFO)
     sys.exit(Supervisor(folder, settings, bind(settings, tell)).run(tell))
 
 

@@ -23,7 +23,7 @@ import uvicorn
 
 from kit.core.errors import KitError
 from kit.serving.limits import Limits, uvicorn_settings
-from kit.serving.processes import Tell, bind, reports, watch_parent
+from kit.serving.processes import Tell, bind, reports, start_log, watch_parent
 from kit.serving.settings import Settings
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def main() -> None:
     folder = Path(sys.argv[1])
     settings = Settings.read(folder)
     told = reports()
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(name)s: %(message)s")
+    start_log(logging.WARNING)
     listening = (
         socket.socket(fileno=int(sys.argv[2])) if len(sys.argv) > 2 else bind(settings, told)
     )
