@@ -22,7 +22,7 @@ from kit.loadgen.arrivals import poisson
 from kit.loadgen.client_limit import check_rate, check_run, client_limit
 from kit.loadgen.http_answers import CONNECTION_FAILED, NOT_SENT, TIMED_OUT, Answer
 from kit.loadgen.http_requests import address
-from kit.loadgen.rate_search import HighestRate, search
+from kit.loadgen.rate_bracket import HighestRate, search
 from kit.loadgen.sender import Plan, Run
 from kit.loadgen.sender_process import SenderProcess
 from kit.loadgen.traffic import traffic

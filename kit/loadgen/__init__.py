@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from kit.loadgen.queueing import Waits as Waits
     from kit.loadgen.queueing import mean_wait as mean_wait
     from kit.loadgen.queueing import waits as waits
-    from kit.loadgen.rate_search import HighestRate as HighestRate
+    from kit.loadgen.rate_bracket import HighestRate as HighestRate
     from kit.loadgen.rate_search import highest_rate as highest_rate
     from kit.loadgen.scenario_result import ScenarioResult as ScenarioResult
     from kit.loadgen.server_scenario import ServerResult as ServerResult

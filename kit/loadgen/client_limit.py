@@ -1,6 +1,6 @@
 """How many requests per second the client itself can send: measured before it tests a server.
 
-If the client is the limit, its number says nothing about the server. So it is no number but an
+If the client is the limit, its number says nothing about the server. Then it raises an
 error, `ClientTooSlow`. Such numbers have been published: one client with a semaphore of 1 sent a
 sixth of what it should, and reversed a comparison of servers.
 """
@@ -50,9 +50,9 @@ def _measured(request_bytes: int, answer_bytes: int, streamed: bool) -> float:
     with SenderProcess() as server, SenderProcess() as client:
         port = server.ask("null", [answer])[0]["port"]
         pieces = [b"", request + b"x" * request_bytes]
-        told, arrays = client.ask("run", pieces, port=port, plan=plan)
+        reply, arrays = client.ask("run", pieces, port=port, plan=plan)
     ended_s = np.frombuffer(arrays[2])
-    return len(ended_s) / (told["busy_share"] * float(ended_s.max()))
+    return len(ended_s) / (reply["busy_share"] * float(ended_s.max()))
 
 
 def check_rate(rate: float, limit: float) -> None:

@@ -127,8 +127,8 @@ class _Server:
         if path.startswith("/v2/models/"):
             model = path.split("/")[3]
         if model is None:
-            told = self._get("/v2") or {}
-            names = told.get("models") or ["model"]
+            reply = self._get("/v2") or {}
+            names = reply.get("models") or ["model"]
             model = str(names[0]["name"] if isinstance(names[0], dict) else names[0])
         found = self._get(f"/v2/models/{model}")
         return found if found and found.get("inputs") else None
@@ -143,8 +143,8 @@ class _Server:
         return next(iter(self._text_models()), None)
 
     def _text_models(self) -> list[str]:
-        told = self._get("/v1/models") or {}
-        return [str(each.get("id")) for each in told.get("data") or ()]
+        reply = self._get("/v1/models") or {}
+        return [str(each.get("id")) for each in reply.get("data") or ()]
 
     def _get(self, path: str) -> dict[str, Any] | None:
         connection = http.client.HTTPConnection(self.host, self.port, timeout=ASK_S)
@@ -154,7 +154,7 @@ class _Server:
             body = answer.read(1 << 24)
             if answer.status in (401, 403):
                 raise BadValue(f"GET {path}: answered {answer.status}. Give token=…, or headers.")
-            told = json.loads(body) if answer.status == 200 else None
+            reply = json.loads(body) if answer.status == 200 else None
         except (OSError, http.client.HTTPException) as error:
             raise CallFailed(
                 f"http://{self.host}:{self.port}{path}: no answer ({error}). Is the server running?"
@@ -163,7 +163,7 @@ class _Server:
             return None
         finally:
             connection.close()
-        return told if isinstance(told, dict) else None
+        return reply if isinstance(reply, dict) else None
 
 
 # --- Bodies --------------------------------------------------------------------------------------
@@ -235,7 +235,7 @@ def _random(spec: dict[str, Any], batch_size: int, generator: np.random.Generato
 def _infer(arrays: dict[str, np.ndarray], deadline_s: float | None) -> Body:
     """A request of the Open Inference Protocol: its headers, and its JSON with tensors behind."""
     raw = {name: array.tobytes() for name, array in arrays.items()}
-    told: dict[str, Any] = {
+    reply: dict[str, Any] = {
         "inputs": [
             {
                 "name": name,
@@ -248,8 +248,8 @@ def _infer(arrays: dict[str, np.ndarray], deadline_s: float | None) -> Body:
         "parameters": {"binary_data_output": True},
     }
     if deadline_s is not None:
-        told["parameters"]["timeout"] = max(1, round(1e6 * deadline_s))  # microseconds
-    text = json.dumps(told).encode()
+        reply["parameters"]["timeout"] = max(1, round(1e6 * deadline_s))  # microseconds
+    text = json.dumps(reply).encode()
     headers = {
         "Content-Type": "application/octet-stream",
         "Inference-Header-Content-Length": str(len(text)),

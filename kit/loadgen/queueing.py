@@ -16,8 +16,10 @@ from kit.core.results import Result
 from kit.core.statistics import Estimate, difference
 from kit.core.units import digits, words
 from kit.loadgen.latency_result import InTime, finite
+from kit.loadgen.latency_statistics import mean_estimate
 from kit.plots import Picture, Table, lines, with_doubts
 
+NEVER = Estimate(math.inf, 0.0, math.inf, "s")  # no request was answered
 LOADS = [*(i / 20 for i in range(1, 20)), 0.96, 0.97, 0.98]  # of the theory's curve
 
 
@@ -61,8 +63,15 @@ class Waits(Result):
         return run.n / run.arrivals_duration_s / self.capacity.value
 
     def waited(self, run: InTime) -> Estimate:
-        """The mean wait, counted in answers: the latency beyond that of a request alone."""
-        beyond = difference(run.mean_latency, self.alone)
+        """The mean wait of the answered requests, counted in answers: beyond the latency alone.
+
+        Without an upper end if some requests got no answer.
+        """
+        answered = [s for s in run.latencies_s if s < math.inf]
+        latency = mean_estimate(answered, run.inflation) if answered else NEVER
+        if len(answered) < run.n:  # those without an answer would have waited longer
+            latency = Estimate(latency.value, latency.low, math.inf, "s")
+        beyond = difference(latency, self.alone)
         return (beyond * self.capacity.value).with_unit("×")
 
     def __getitem__(self, i: int) -> Estimate:
@@ -116,7 +125,7 @@ class Waits(Result):
                 "load": self.load(run),
                 "requests": run.n,
                 "mean_latency_s": finite(run.mean_latency_s),
-                "mean_wait_answers": self.waited(run).to_dict(),
+                "mean_wait_answers": finite(self.waited(run).value),
                 "theory_answers": finite(mean_wait(self.load(run))),
             }
             for run in self.runs

@@ -97,8 +97,8 @@ class SenderProcess:
         self.close()
 
 
-def _write(pipe: BinaryIO | Any, told: dict[str, Any], pieces: list[bytes]) -> None:
-    line = json.dumps({**told, "sizes": [len(piece) for piece in pieces]})
+def _write(pipe: BinaryIO | Any, message: dict[str, Any], pieces: list[bytes]) -> None:
+    line = json.dumps({**message, "sizes": [len(piece) for piece in pieces]})
     pipe.write(line.encode() + b"\n")
     for piece in pieces:
         pipe.write(piece)
@@ -109,10 +109,10 @@ def _read(pipe: BinaryIO | Any) -> Frame | None:
     line = pipe.readline()
     if not line.endswith(b"\n"):
         return None
-    told = json.loads(line)
-    sizes = told.pop("sizes")
+    message = json.loads(line)
+    sizes = message.pop("sizes")
     pieces = [pipe.read(size) for size in sizes]
-    return (told, pieces) if [len(piece) for piece in pieces] == sizes else None
+    return (message, pieces) if [len(piece) for piece in pieces] == sizes else None
 
 
 # --- The process's own side ----------------------------------------------------------------------
@@ -129,10 +129,10 @@ async def _work() -> None:
     loop, files = asyncio.get_running_loop(), _allow_files()
     threading.Thread(target=_listen, args=(loop, frames), daemon=True).start()
     while True:
-        told, pieces = await frames.get()
-        do = TASKS[told.pop("do")]
+        message, pieces = await frames.get()
+        do = TASKS[message.pop("do")]
         try:
-            answer, found = await do(pieces, files, **told)
+            answer, found = await do(pieces, files, **message)
         except Exception as error:
             answer, found = {"error": f"{type(error).__name__}: {error}"}, []
         _write(sys.stdout.buffer, answer, found)
@@ -192,8 +192,8 @@ async def _run(
         await run.go()
     finally:
         client.close()
-    told = {"busy_share": run.busy_share, "connections": open_at_once}
-    return told, [getattr(run, name).tobytes() for name in (*DOUBLES, *COUNTS)]
+    message = {"busy_share": run.busy_share, "connections": open_at_once}
+    return message, [getattr(run, name).tobytes() for name in (*DOUBLES, *COUNTS)]
 
 
 TASKS: dict[str, Callable[..., Awaitable[Frame]]] = {"null": _null, "probe": _probe, "run": _run}

@@ -157,7 +157,7 @@ def traffic(
         if rate is not None:
             check_rate(rate, limit)
         observer = Observer(Stopwatch("cpu"))
-        told, times_s = sender.ask(
+        reply, times_s = sender.ask(
             "run",
             [schedule.tobytes(), *target.requests],
             host=target.host,
@@ -184,7 +184,7 @@ def traffic(
         batch_size=batch_size,
         seed=seed,
         client_limit=limit,
-        client_busy_share=told["busy_share"],
+        client_busy_share=reply["busy_share"],
         capacity=None if capacity is None else Estimate.of(capacity),
         conditions=conditions,
         **raw,
@@ -250,10 +250,10 @@ def _own(conditions: Conditions) -> Conditions:
 def _limit(sender: SenderProcess, target: Target, streamed: bool, timeout_s: float) -> float:
     """The client's own limit, for requests and answers of this size; the first answer shows it."""
     request = target.requests[0]
-    told, (head, body) = sender.ask(
+    reply, (head, body) = sender.ask(
         "probe", [request], host=target.host, port=target.port, timeout_s=timeout_s
     )
-    status = told["status"]
+    status = reply["status"]
     if 400 <= status < 500 and status not in (408, 429):
         said = body.decode("utf-8", "replace")
         raise CallFailed(f"the server answers {status} to the first request: {said:.300}")

@@ -8,7 +8,7 @@ from kit.core.checks import check_positive
 from kit.core.errors import BadValue, NotComparable
 from kit.core.statistics import quotient
 from kit.core.units import digits, words
-from kit.loadgen.rate_search import HighestRate
+from kit.loadgen.rate_bracket import HighestRate
 from kit.loadgen.traffic_result import TrafficResult
 from kit.plots import Picture, Table, lines
 
@@ -75,14 +75,14 @@ def goodput_curves(runs: Mapping[str, TrafficResult], interval_s: float | None =
     middles = [start + base.interval_s / 2 for start in base.starts_s]
     offered = {"offered": (middles, list(base.offered))}
     curves = {name: (middles, list(each.goodput)) for name, each in over.items()}
-    told = "; ".join(
+    text = "; ".join(
         f"{name}: {digits(run.goodput.value)} on average" for name, run in runs.items()
     )
     return lines(
         {**offered, **curves},
         "time (s)",
         "requests per second",
-        caption=f"Goodput per {digits(base.interval_s)} s, in requests/s: {told}; offered "
+        caption=f"Goodput per {digits(base.interval_s)} s, in requests/s: {text}; offered "
         f"{digits(first.offered)} on average.",
         marks=len(middles) <= 40,
     )

@@ -132,12 +132,12 @@ class TrafficResult(TrafficTimes, Result):
         """The summary, the conditions, and at most 2,000 latencies (null: no good answer)."""
         raw = {"latencies_s": self.latencies_s, "uncorrected_s": self.uncorrected.latencies_s}
         streams = {"ttft_s": self.ttft_s, "tpot_s": self.tpot_s} if self.streamed else {}
-        kept = {
+        saved = {
             name: [finite(round(s, 9)) for s in thinned(values)]
             for name, values in {**raw, **streams}.items()
         }
         about = {"conditions": asdict(self.conditions), "doubts": list(self.doubts)}
-        return {**self.summary(), **kept, **about}
+        return {**self.summary(), **saved, **about}
 
     def plot(self) -> Picture:
         """Latency over the scheduled arrival: a queue shows as a slope."""

@@ -1,0 +1,55 @@
+"""The highest rate of a server over HTTP: its capacity first, then run after run of `traffic`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from kit.core.errors import CallFailed
+from kit.core.statistics import Estimate, average
+from kit.loadgen.latency_result import LEAST_TARGETS, InTime
+from kit.loadgen.rate_bracket import CLOSE, LOWEST, HighestRate, queries_of_a_trial, search
+from kit.loadgen.traffic import traffic
+
+CAPACITY_USERS = 32  # who do not think: enough to fill a server's batches
+TIMEOUT_TARGETS = 5  # a request is given up after this many targets
+
+
+def highest_http_rate(
+    url: str,
+    *,
+    asked: dict[str, Any],
+    budget_s: float,
+    close: float = CLOSE,
+    capacity: float | Estimate | None = None,
+) -> HighestRate:
+    """The search over HTTP: a trial is a run of `traffic`, with what was `asked` for."""
+    if capacity is None:
+        capacity = http_capacity(url, budget_s, asked)
+    known, target_s = Estimate.of(capacity), asked["target_s"]
+    least_s = max(budget_s, 1.01 * LEAST_TARGETS * target_s)
+    # What takes longer is late in any case; a client that waits longer only lengthens the search.
+    asked = {"timeout_s": max(1.0, TIMEOUT_TARGETS * target_s), **asked, "capacity": known}
+
+    def trial(rate: float) -> InTime:
+        load = min(rate / known.value, 1.0)
+        queries = queries_of_a_trial(rate, least_s, asked["percentile"], load)
+        return traffic(url, rate=rate, duration_s=queries / rate, **asked)
+
+    return search(trial, known.value / 2, LOWEST * known.value, 4 * known.value, close)
+
+
+def http_capacity(url: str, budget_s: float, asked: dict[str, Any]) -> Estimate:
+    """Answers per second to users who do not think, with the 95 % interval of ten parts of a run.
+
+    This many users keep a server busy, and each of them waits: no queue grows without end.
+    """
+    given = {name: value for name, value in asked.items() if name != "target_s"}
+    run = traffic(url, users=CAPACITY_USERS, duration_s=budget_s, **given)
+    if not run.answered:
+        raise CallFailed(f"{url}: no good answer to {run.n:,} requests: {run.status_counts}.")
+    rates = np.array(run.over_time(budget_s / 10).goodput[1:])  # the first part begins empty
+    spread = average(float(rates.sum()), float(np.square(rates).sum()), len(rates))
+    low, high = max(0.5 * run.throughput, spread.low), max(spread.high, run.throughput)
+    return Estimate(run.throughput, min(low, run.throughput), high, "requests/s")
