@@ -54,7 +54,9 @@ def main(told):
     async def serve_all():
         await asyncio.gather(*map(serve, told["settings"]))
 
-    asyncio.run(serve_all())
+    loop = uvicorn.Config(None).get_loop_factory()  # uvloop where it exists, as `kit.serve` has it
+    with asyncio.Runner(loop_factory=loop) as runner:
+        runner.run(serve_all())
 
 
 @contextlib.contextmanager

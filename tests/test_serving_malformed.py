@@ -10,13 +10,13 @@ from contextlib import ExitStack
 import pytest
 from serving_process import MODEL, answer, infer, request, serving
 
-SMALL = {"max_body_bytes": 20_000, "header_time_s": 0.6, "body_time_s": 0.6, "max_connections": 150}
+SMALL = {"max_body_bytes": 20_000, "header_time_s": 1.2, "body_time_s": 1.2, "max_connections": 150}
 SLOW_CLIENTS = 50
 
 
 @pytest.fixture(scope="module")
 def server():
-    with serving(limits=SMALL) as servers:
+    with serving({"deadline_s": 30}, limits=SMALL) as servers:
         yield servers[0]
 
 
