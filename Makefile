@@ -46,15 +46,15 @@ lowest:   ## run the fast tests with the lowest versions that pyproject.toml all
 	  --with-editable . python -m pytest -q -m "not slow"
 
 course:   ## run every lesson without a browser; notebooks and pages go to runs/
-	@$(INSTALL) lab edge
+	@$(INSTALL) lab edge serve
 	$(BIN)/kit course
 
 record:   ## run every lesson and experiment and store the outputs in notebooks/
-	@$(INSTALL) lab edge
+	@$(INSTALL) lab edge serve
 	$(BIN)/kit record
 
 doctor:   ## show what this computer is, what is installed and what will not work
-	@$(INSTALL) lab edge
+	@$(INSTALL) lab edge serve
 	$(BIN)/kit doctor
 
 lock:     ## write constraints.txt with the newest versions that fit together

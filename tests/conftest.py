@@ -31,6 +31,9 @@ SLOW = {
     *("loadgen", "hostile_checkpoints", "exercises", "roofline", "gpu_training", "binder"),
     *("readme", "resuming", "recommendation", "time_to_loss", "wheel"),
     *("statistics", "devices", "forecast", "control", "batching", "downloads", "fraud"),
+    *("serving", "serving_protocol", "serving_clients", "serving_replicas", "serving_batching"),
+    *("serving_overload", "serving_malformed", "continuous_batching", "completions", "traffic"),
+    *("traffic_panel", "http_client", "many_machines"),
     *("run_cost", "checkpoints", "checkpoints_of_modules", "types"),
 }
 

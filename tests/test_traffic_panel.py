@@ -317,6 +317,7 @@ def test_another_setting_restarts_the_server_at_its_address(server):
     url, panel = server.url, watched(live_traffic(server))
     run = panel.run(seconds=1.0, max_batch=4, max_waiting="none")
     assert run.moments[0].note == "largest batch: 4 requests, queue bound: none"
+    assert run.moments[0].at_s < 0.1  # the clock stood still meanwhile
     assert (server.url, server.settings.max_batch) == (url, 4)
     assert "queue bound" not in server.settings.protect and not panel.stale()
     assert panel.set(max_waiting=64) is None and panel.stale()

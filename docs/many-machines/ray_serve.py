@@ -1,14 +1,12 @@
-"""The kit's server as replicas of Ray Serve, on one machine or on many.
+"""The kit's server as replicas of Ray Serve, on one machine or on many. In this folder:
 
-    serve run ray_serve:build path=/models/digits.kit name=digits replicas=4
+    serve run --working-dir . ray_serve:build path=/models/digits.kit name=digits replicas=4
 
 Ray starts the replicas, spreads the requests over them and replaces a replica that dies. Inside
 each replica is the application that `kit.serve` runs, with its batching, its bounded queue and
 its deadlines. Needs `pip install "ray[serve]"` beside the kit, on every machine, and the
 checkpoint at the same path on every machine.
 """
-
-from __future__ import annotations
 
 import asyncio
 import os
@@ -39,11 +37,15 @@ class Options(BaseModel):
 
 
 def build(options: Options) -> serve.Application:
-    """Ray Serve's description of the deployment; Ray makes `Options` from name=value."""
+    """Ray Serve's description of the deployment.
+
+    Ray makes `Options` from name=value, because of the annotation. It must be the class itself:
+    `from __future__ import annotations` would make a string of it.
+    """
     path = str(Path(options.path).resolve())
     token = os.environ.get("KIT_SERVE_TOKEN")
 
-    def application() -> Replica:
+    def application() -> "Replica":
         """Called in each replica, so that only replicas import PyTorch."""
         from kit.serving.settings import Settings
 
@@ -66,7 +68,7 @@ def build(options: Options) -> serve.Application:
 class Replica:
     """ASGI: the kit's application, whose model is loaded before Ray sends the first request."""
 
-    def __init__(self, path: str, settings: Settings):
+    def __init__(self, path: str, settings: "Settings"):
         from kit.serving.application import Application
 
         self.path, self.settings = path, settings

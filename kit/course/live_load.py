@@ -156,7 +156,9 @@ class LiveLoad:
     async def _run(self) -> None:
         self.started_s = asyncio.get_running_loop().time()
         while True:
+            paused_s = self._now()
             target, note = await asyncio.to_thread(self.control.ready)
+            self.started_s += self._now() - paused_s  # a restart is no part of the run
             if note and not self.control.go_on(Moment(self._now(), self.control.rate, note=note)):
                 return
             client = HTTPClient(target.host, target.port, timeout_s=TIMEOUT_S)

@@ -171,6 +171,7 @@ function render({ model, el }) {
   };
   const run = () => {
     const going = model.get("running");
+    if (going) points = [];
     button.textContent = going ? "Stop" : "Start";
     button.classList.toggle("running", going);
     limit.textContent = `${going ? "Ends" : "It ends"} by itself after ${model.get("seconds")} s.`;
