@@ -6,6 +6,7 @@ Source: the Open Inference Protocol, version 2. Kubernetes' probes ask the same 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 from starlette.applications import Starlette
@@ -14,7 +15,6 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from kit import __version__
 from kit.serving import inference_protocol as protocol
 from kit.serving.metrics import CONTENT_TYPE
 from kit.serving.refusals import RequestRefused
@@ -53,6 +53,14 @@ def loading() -> RequestRefused:
     return RequestRefused(503, "the model is still loading.", retry_after_s=1.0, reason="failed")
 
 
+def kit_version() -> str:
+    """The version of the kit; "unknown" if it runs from a folder without being installed."""
+    try:
+        return metadata.version("train-infer-kit")
+    except metadata.PackageNotFoundError:
+        return "unknown"
+
+
 class _Routes:
     """What each address answers."""
 
@@ -62,7 +70,7 @@ class _Routes:
 
     async def server(self, request: Request) -> Response:
         extensions = protocol.EXTENSIONS
-        return JSONResponse({"name": "kit", "version": __version__, "extensions": extensions})
+        return JSONResponse({"name": "kit", "version": kit_version(), "extensions": extensions})
 
     async def live(self, request: Request) -> Response:
         """The process answers."""
