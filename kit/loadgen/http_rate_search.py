@@ -22,6 +22,7 @@ def highest_http_rate(
     asked: dict[str, Any],
     budget_s: float,
     close: float = CLOSE,
+    longest_s: float | None = None,
     capacity: float | Estimate | None = None,
 ) -> HighestRate:
     """The search over HTTP: a trial is a run of `traffic`, with what was `asked` for."""
@@ -34,7 +35,7 @@ def highest_http_rate(
 
     def trial(rate: float) -> InTime:
         load = min(rate / known.value, 1.0)
-        queries = queries_of_a_trial(rate, least_s, asked["percentile"], load)
+        queries = queries_of_a_trial(rate, least_s, asked["percentile"], load, longest_s)
         return traffic(url, rate=rate, duration_s=queries / rate, **asked)
 
     return search(trial, known.value / 2, LOWEST * known.value, 4 * known.value, close)

@@ -122,10 +122,12 @@ def search(
     return found
 
 
-def queries_of_a_trial(rate: float, least_s: float, percentile: float, load: float) -> int:
+def queries_of_a_trial(
+    rate: float, least_s: float, percentile: float, load: float, longest_s: float | None = None
+) -> int:
     """Queries of a trial: as many as a verdict at this load needs, if there is time for them."""
     least = independent_needed(percentile)
-    most = max(10 * least_s * rate, SPARE * least * queue_inflation(0.5))
+    most = max((longest_s or 10 * least_s) * rate, SPARE * least * queue_inflation(0.5))
     needed = SPARE * least * queue_inflation(load)
     wanted = max(least_s * rate, least, needed if needed <= most else 0)
     return min(math.ceil(wanted), MOST_QUERIES)

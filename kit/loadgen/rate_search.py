@@ -32,6 +32,7 @@ def highest_rate(
     stopwatch: Stopwatch | None = None,
     wait_until: Wait | None = None,
     close: float = CLOSE,
+    longest_s: float | None = None,
     capacity: float | Estimate | None = None,
     **sent: Any,
 ) -> HighestRate:
@@ -54,6 +55,9 @@ def highest_rate(
     close
         How near the ends of the bracket shall come to their neighbours, as a ratio. A larger one
         ends the search sooner.
+    longest_s
+        Seconds of arrivals in one trial, instead of ten times the least. Shorter trials leave more
+        rates of which no trial can tell.
     capacity
         With a URL: requests per second of the server, from which the search starts. It is measured
         first if it is not given, with 32 users who do not think.
@@ -79,10 +83,17 @@ def highest_rate(
     check_budget(budget_s)
     if not is_number(close) or not close > 1:
         raise BadValue(f"close={close!r}: needs a ratio above 1, such as 1.05 for 5 %.")
+    if longest_s is not None:
+        check_positive("longest_s", longest_s)
     if isinstance(serve, str):
         asked = {"target_s": target_s, "percentile": percentile, "seed": seed, **sent}
         return highest_http_rate(
-            serve, budget_s=budget_s, close=close, capacity=capacity, asked=asked
+            serve,
+            asked=asked,
+            budget_s=budget_s,
+            close=close,
+            longest_s=longest_s,
+            capacity=capacity,
         )
     if sent or capacity is not None:
         given = ", ".join([*sent, *(["capacity"] if capacity is not None else [])])
@@ -104,7 +115,7 @@ def highest_rate(
             target_s=target_s,
             percentile=percentile,
             max_batch=max_batch,
-            queries=queries_of_a_trial(rate, least_s, percentile, rate / most),
+            queries=queries_of_a_trial(rate, least_s, percentile, rate / most, longest_s),
             seed=seed,
             stopwatch=watch,
             wait_until=wait_until,
