@@ -39,7 +39,13 @@ KUBERNETES = "1.37"  # the schemas' version; `kubernetes-validate` has older one
 KSERVE = "0.21.0"
 STOPS_S = 60.0
 
-pytestmark = pytest.mark.skipif(os.name != "posix", reason="containers and Ray stop by signals")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(os.name != "posix", reason="containers and Ray stop by signals"),
+]
+BY_RAY = pytest.mark.skipif(
+    not os.environ.get("KIT_TEST_RAY"), reason="80 s of processor time: set KIT_TEST_RAY=1"
+)
 
 
 # --- What asks -----------------------------------------------------------------------------------
@@ -232,18 +238,7 @@ def ray_serve(checkpoint, ray_python):
         yield Address(f"http://127.0.0.1:{int(port)}")
 
 
-RAY = pytest.param(
-    "ray_serve",
-    marks=[
-        pytest.mark.slow,
-        pytest.mark.skipif(
-            not os.environ.get("KIT_TEST_RAY"), reason="80 s of processor time: set KIT_TEST_RAY=1"
-        ),
-    ],
-)
-
-
-@pytest.fixture(params=["pod", RAY])
+@pytest.fixture(params=["pod", pytest.param("ray_serve", marks=BY_RAY)])
 def server(request) -> Address:
     return request.getfixturevalue(request.param)
 
@@ -309,8 +304,7 @@ def test_metrics_have_the_gauge_of_the_queue(server):
     assert b"# TYPE kit_requests_waiting gauge" in body
 
 
-@pytest.mark.slow
-@pytest.mark.skipif(not os.environ.get("KIT_TEST_RAY"), reason="set KIT_TEST_RAY=1")
+@BY_RAY
 def test_ray_gives_requests_to_both_replicas(ray_serve):
     sent = 100
     for _ in range(sent):
