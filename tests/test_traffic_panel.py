@@ -24,9 +24,11 @@ from kit.course.live_run import LiveRun, Moment
 from kit.course.traffic_panel import CLIENT, READY, live_traffic
 from kit.course.traffic_sliders import serve_options, values_with
 from kit.loadgen.http_answers import CONNECTION_FAILED, TIMED_OUT
+from kit.serving import Server
 
 WIDGET = "application/vnd.jupyter.widget-view+json"
 PATIENCE_S = 60
+REPLICAS = hasattr(Server, "restart")  # without it, their number is fixed
 SLOW_S = 0.01  # per request, one after the other: 100 requests/s at most
 
 
@@ -192,12 +194,18 @@ def test_the_panel_starts_as_the_server_is(server):
     panel = kit.live_traffic(server, rate=150, target_s=0.02, seconds=30)
     assert panel.settings == {
         **{"rate": 150, "max_batch": 32, "max_wait_s": 0.002},
-        **{"max_waiting": "auto", "workers": 1},
+        **{"max_waiting": "auto", **({"workers": 1} if REPLICAS else {})},
     }
     state = panel.get_state()
     assert (state["target_s"], state["seconds"], state["status"]) == (0.02, 30.0, READY)
     spoken = [control["texts"][i] for control, i in zip(panel.controls, panel.chosen, strict=True)]
-    assert spoken == ["150 requests/s", "32 requests", "2.00 ms", "auto", "1 process"]
+    assert spoken == [
+        "150 requests/s",
+        "32 requests",
+        "2.00 ms",
+        "auto",
+        *(["1 process"] if REPLICAS else []),
+    ]
     panel.set(max_batch=1, max_wait_s=0.0)
     assert panel.settings["max_batch"] == 1 and panel.stale()
     with pytest.raises(UnknownName, match="no setting is called 'speed'"):
@@ -313,14 +321,22 @@ def test_the_page_is_told_that_the_client_is_the_limit(server):
     assert panel.status != CLIENT
 
 
-def test_another_setting_restarts_the_server_at_its_address(server):
-    url, panel = server.url, watched(live_traffic(server))
+def test_another_setting_changes_the_running_server(server):
+    process, panel = server.process.pid, watched(live_traffic(server))
     run = panel.run(seconds=1.0, max_batch=4, max_waiting="none")
     assert run.moments[0].note == "largest batch: 4 requests, queue bound: none"
     assert run.moments[0].at_s < 0.1  # the clock stood still meanwhile
-    assert (server.url, server.settings.max_batch) == (url, 4)
+    assert (server.process.pid, server.settings.max_batch) == (process, 4)
     assert "queue bound" not in server.settings.protect and not panel.stale()
     assert panel.set(max_waiting=64) is None and panel.stale()
+
+
+@pytest.mark.skipif(not REPLICAS, reason="a server cannot restart with more replicas yet")
+def test_replicas_restart_the_server_at_its_address(server):
+    url, panel = server.url, watched(live_traffic(server))
+    run = panel.run(seconds=0.6, workers=2)
+    assert run.moments[0].note == "replicas: 2 processes" and len(run.moments) >= 2
+    assert (server.url, server.settings.workers) == (url, 2)
 
 
 # --- Without a browser ---------------------------------------------------------------------------
@@ -369,7 +385,12 @@ def test_turn_it_up_in_a_browser_by_keys_and_on_a_phone(tmp_path):
         button, told = panel.get_by_role("button"), panel.get_by_role("status")
         rate = panel.get_by_role("slider", name="arrival rate")
         names = [label.text_content() for label in panel.locator("label").all()]
-        assert names[1:] == ["largest batch", "longest wait", "queue bound", "replicas"]
+        assert names[1:] == [
+            "largest batch",
+            "longest wait",
+            "queue bound",
+            *(["replicas"] if REPLICAS else []),
+        ]
         expect(told).to_have_text(READY)
         size = panel.bounding_box()
 

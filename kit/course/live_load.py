@@ -129,10 +129,10 @@ class Control(Protocol):
         """Whether to continue after this moment."""
 
     def stale(self) -> bool:
-        """Whether the server has to be restarted, because its settings were changed."""
+        """Whether `ready` has to be asked again, because settings were changed."""
 
     def ready(self) -> tuple[Target, str]:
-        """Where to send what; and a note, if the server was restarted for that."""
+        """Where to send what; and a note, if the server was changed for that."""
 
 
 class LiveLoad:
@@ -158,7 +158,7 @@ class LiveLoad:
         while True:
             paused_s = self._now()
             target, note = await asyncio.to_thread(self.control.ready)
-            self.started_s += self._now() - paused_s  # a restart is no part of the run
+            self.started_s += self._now() - paused_s  # it may have restarted the server
             if note and not self.control.go_on(Moment(self._now(), self.control.rate, note=note)):
                 return
             client = HTTPClient(target.host, target.port, timeout_s=TIMEOUT_S)
@@ -169,7 +169,7 @@ class LiveLoad:
                 client.close()
 
     async def _send(self, client: HTTPClient, requests: list[bytes]) -> bool:
-        """Send until the server must be restarted (True) or the run ends (False)."""
+        """Send until the server must be changed (True) or the run ends (False)."""
         counts, bodies = Counts(self.target_s, self._now()), cycle(requests)
         due_s, report_s = counts.began_s, counts.began_s + EVERY_S
         while True:

@@ -51,7 +51,7 @@ class Moment:
     p99_s: float | None = None
     waiting: int | None = None  # requests sent and not answered yet
     client_late_s: float = 0.0  # how late the client sent the middle request
-    note: str = ""  # why nothing was counted: the server was restarted
+    note: str = ""  # what was changed in the server just now
 
     @property
     def broken(self) -> bool:

@@ -81,10 +81,10 @@ function chart(pane, points, width, target, last) {
     });
     return `<path class="line ${name}" d="${path.join("")}"/>`;
   });
-  const restarts = shown.filter(({ note }) => note).map(({ at_s, note }) => {
+  const changed = shown.filter(({ note }) => note).map(({ at_s, note }) => {
     const line = `<path class="mark" d="M${x(at_s)} ${TOP}V${bottom}"/>`;
     const [side, dx] = at_s - from < long / 2 ? ["start", 4] : ["end", -4];
-    const words = width > 480 ? note : "restarted";
+    const words = width > 480 ? note : "changed";
     const text = `<text class="${side}" x="${x(at_s)}" dx="${dx}" y="18">${words}</text>`;
     return first ? line + text : line;
   });
@@ -94,7 +94,7 @@ function chart(pane, points, width, target, last) {
   );
   const name = `<text class="middle" x="${(LEFT + end) / 2}" y="${bottom + 34}">time (s)</text>`;
   const under = last ? axis.join("") + name : "";
-  return across.join("") + level + restarts.join("") + drawn.join("") + under;
+  return across.join("") + level + changed.join("") + drawn.join("") + under;
 }
 
 // A slider over the texts of its values; `move(index)` hears of every other value.

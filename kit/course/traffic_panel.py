@@ -123,16 +123,17 @@ class LiveTraffic(CoursePanel):
         return in_time and self._plan(moment)
 
     def stale(self) -> bool:
-        """Whether the server runs with other settings than the sliders show."""
+        """Whether the server has other settings than the sliders show."""
         return bool(self._changes())
 
     def ready(self) -> tuple[Target, str]:
-        """Where to send requests. A server with other settings is restarted first."""
+        """Where to send requests. The server gets the sliders' settings first."""
         changes, note = self._changes(), ""
         if changes and self.server:
-            note = in_words(changes)
-            self.status = f"Restarting the server with {note} …"
-            self.server.restart(**serve_options(changes, self.server.settings.protect))
+            note, replicas = in_words(changes), "workers" in changes
+            self.status = f"{'Restarting' if replicas else 'Changing'} the server: {note} …"
+            options = serve_options(changes, self.server.settings.protect)
+            getattr(self.server, "restart" if replicas else "change")(**options)
         self.status = RUNNING
         token = self.server.settings.token if self.server else self.token
         url = self.server.url if self.server else self.url
@@ -282,7 +283,9 @@ def live_traffic(
         others = "The server keeps its settings."
     else:
         start.update(server_settings(server))
-        others = "The other settings restart the server."
+        others = "The other settings change the running server: requests that wait get 503."
+        if "workers" in start:
+            others += " Replicas restart it."
     needed = f"p99 is shown after {samples_needed(99)} answers."
     hint = f"The arrival rate changes at once. {others} {needed}"
     options = {"target_s": float(target_s), "seconds": float(seconds), "hint": hint}

@@ -37,12 +37,13 @@ def server_settings(server: Server) -> dict[str, Any]:
     """The values of the server's sliders."""
     now = server.settings
     bound = now.max_waiting if QUEUE_BOUND in now.protect else NO_BOUND
-    return {
+    settings = {
         "max_batch": now.max_batch,
         "max_wait_s": now.max_wait_s,
         "max_waiting": bound,
-        "workers": now.workers,
     }
+    # The number of processes is fixed when a server starts.
+    return {**settings, "workers": now.workers} if hasattr(server, "restart") else settings
 
 
 def serve_options(changes: dict[str, Any], protect: tuple[str, ...]) -> dict[str, Any]:
