@@ -130,6 +130,7 @@ def test_no_process_is_left_when_the_parent_is_killed(count, tmp_path):
         parent.wait(PATIENCE_S)
         _, alive = psutil.wait_procs(left, 30)
         assert not alive
+        assert not tmp_path.exists()  # the folder holds the token
     finally:
         parent.kill()
         parent.wait()

@@ -10,12 +10,14 @@ import json
 import logging
 import os
 import queue
+import shutil
 import socket
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import IO, Any
 
 from kit.serving.settings import Settings
@@ -143,6 +145,12 @@ def watch_parent(gone: Callable[[], object], drain_s: float, changed: Callable[[
         os._exit(1)
 
     threading.Thread(target=watch, name="kit-parent", daemon=True).start()
+
+
+def remove_if_left(folder: Path, parent: int) -> None:
+    """Remove the server's private folder, with its token, if the parent cannot do that any more."""
+    if os.name == "posix" and os.getppid() != parent:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _wait_for_end(parent: int, changed: Callable[[], object]) -> None:

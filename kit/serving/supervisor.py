@@ -23,6 +23,7 @@ from kit.serving.processes import (
     bind,
     environment,
     first_report,
+    remove_if_left,
     report_change,
     reports,
     start_log,
@@ -40,11 +41,13 @@ log = logging.getLogger("kit.serving")
 
 def main() -> None:
     """Run the workers until told to stop."""
-    folder = Path(sys.argv[1])
+    folder, parent = Path(sys.argv[1]), os.getppid()
     settings = Settings.read(folder)
     tell = reports()
     start_log(logging.INFO)
-    sys.exit(Supervisor(folder, settings, bind(settings, tell)).run(tell))
+    code = Supervisor(folder, settings, bind(settings, tell)).run(tell)
+    remove_if_left(folder, parent)
+    sys.exit(code)
 
 
 class Supervisor:

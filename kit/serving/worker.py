@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import signal
 import socket
 import sys
@@ -23,7 +24,7 @@ import uvicorn
 
 from kit.core.errors import KitError
 from kit.serving.limits import Limits, uvicorn_settings
-from kit.serving.processes import Tell, bind, reports, start_log, watch_parent
+from kit.serving.processes import Tell, bind, remove_if_left, reports, start_log, watch_parent
 from kit.serving.settings import Settings
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ log = logging.getLogger("kit.serving")
 
 def main() -> None:
     """Serve until told to stop; the exit code is 0 then."""
-    folder = Path(sys.argv[1])
+    folder, parent = Path(sys.argv[1]), os.getppid()
     settings = Settings.read(folder)
     told = reports()
     start_log(logging.WARNING)
@@ -49,6 +50,8 @@ def main() -> None:
     )
     worker = Worker(folder, settings, listening, told)
     worker.server.run([listening])
+    if settings.workers == 1:  # otherwise the supervisor does it
+        remove_if_left(folder, parent)
     sys.exit(worker.code)
 
 
