@@ -1,0 +1,354 @@
+"""How many people one server can serve: the kit's beside mosec, LitServe, FastAPI and BentoML.
+
+    sudo apt-get install wrk
+    python3 -m venv ../peers && . ../peers/bin/activate    # apart: the kit needs none of them
+    pip install torch==2.13.0                              # or as your computer needs it
+    pip install -c constraints.txt -e ".[serve]" -r benchmarks/requirements-serving.txt
+    python benchmarks/serving.py                # about 40 minutes, on a machine left alone
+    python benchmarks/serving.py --seconds 2    # about 25; floods of 30 s
+    python benchmarks/serving.py --quick        # only to try it, a minute; keeps nothing
+    python benchmarks/serving.py table          # the saved figures
+
+All serve the same MLP with 4.35 million parameters, on one thread. Those that batch take up to 32
+rows and wait up to 5 ms; BentoML chooses its wait. A request has one row: as a binary tensor of
+the Open Inference Protocol (kit), as raw float32 (mosec, FastAPI), or as JSON (LitServe, BentoML).
+Each server's answers are compared with `kit.predict` first; one that differs is not measured.
+Where a server has a time limit for a request, it is 0.25 s (BentoML: 1 s). The same client,
+`kit.traffic`, loads them all; `wrk` is a second opinion on the throughput.
+
+Only one server runs at a time. It is started and stopped again in each round, and each round has
+another order, so a slow hour of the machine touches all alike. Parts of a round:
+
+low       Poisson, 50 requests/s: the median latency; also of uvicorn alone, and of the kit with its
+          smallest model. Their difference is what the kit's server adds to a bare reply.
+peak      64 connections without pauses: answers per second, by kit.traffic and by wrk
+half      an open loop at half of that: p99
+search    `highest_rate`: the highest rate at which 99 % are answered within 20 ms
+flood     half load, then 3 × the peak, then half load again. Goodput counts answers within 0.25 s.
+          The client gives up after 1 s, and has at most 1,000 requests open. How long the flood
+          lasted stands below the table.
+
+Memory is that of all processes of a server; a page that several share counts once. The start ends
+with the first answer. Offline is `kit.predict` with 32 rows at a time in this process, no HTTP.
+"""
+
+import argparse
+import json
+import os
+import random
+import sys
+import time
+import traceback
+from dataclasses import dataclass, replace
+
+import numpy as np
+import serving_servers as servers
+import torch
+from keeping import RESULTS, keep
+from serving_servers import BARE, KIT, PEERS, SMALL
+
+import kit
+from kit.core.statistics import Estimate, median
+from kit.core.units import digits, words
+from kit.loadgen import ClientTooSlow, phases
+from kit.loadgen.arrivals import MOST_ARRIVALS
+from kit.loadgen.http_rate_search import highest_http_rate
+
+USERS, LOW_RATE, TARGET_S, IN_TIME_S = 64, 50, 0.02, 0.25
+FLOODS = (3, 2, 1.5)  # × the peak: less, if the client cannot send as much
+PARTS = ("low", "peak", "half", "search", "flood")
+NAMES = {server.name: server for server in (KIT, *PEERS)}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How long each part takes."""
+
+    seconds: float = 4.0
+    rounds: int = 6
+    searches: int = 2
+    percentile: float = 99
+    close: float = 1.1  # the search ends when its ends are this near to their neighbours
+    flood: float = 15  # × seconds: the flood, and the time after it; a minute each at most
+
+    @property
+    def flood_s(self):
+        return min(60.0, self.flood * self.seconds)
+
+
+# --- Parts ---------------------------------------------------------------------------------------
+
+
+def low(found, plan, peak):
+    """The median latency where requests are rare."""
+    run = kit.traffic(found.url, rate=LOW_RATE, duration_s=plan.seconds, **found.sent)
+    return {"low_p50_s": float(np.median(run.latencies_s))}
+
+
+def peak(found, plan, peak):
+    """Answers per second to users who do not think."""
+    run = kit.traffic(found.url, users=USERS, duration_s=plan.seconds, **found.sent)
+    told = {"peak": run.throughput, "failed_at_peak": run.failed, "client": run.client_busy_share}
+    told["wrk"] = servers.wrk(found, USERS, plan.seconds)
+    told["memory_bytes"] = found.memory_bytes()
+    if found.server == KIT:  # what is left of it if a request brings a whole batch
+        full = {"batch_size": servers.MAX_BATCH, "users": 4, "duration_s": plan.seconds}
+        run = kit.traffic(found.url, **full, **found.sent)
+        told["rows_of_full_batches"] = servers.MAX_BATCH * run.throughput
+    return told
+
+
+def half(found, plan, peak):
+    """p99 at half of the peak."""
+    run = kit.traffic(found.url, rate=peak / 2, duration_s=plan.seconds, **found.sent)
+    at = float(np.percentile(run.latencies_s, 99, method="higher"))
+    return {"half_p99_s": at, "half_requests": run.n, "half_failed": run.failed}
+
+
+def search(found, plan, peak):
+    """The highest rate within the target."""
+    asked = {"target_s": TARGET_S, "percentile": plan.percentile, "seed": 0, **found.sent}
+    result = highest_http_rate(
+        found.url,
+        asked=asked,
+        budget_s=plan.seconds / 2,
+        longest_s=2 * plan.seconds,
+        close=plan.close,
+        capacity=peak,
+    )
+    high = result.too_high if np.isfinite(result.too_high) else None
+    return {"highest_rate": result.rate or 0.0, "too_high": high, "trials": len(result.trials)}
+
+
+def flood(found, plan, peak):
+    """Goodput before, during and after more requests than the server can answer."""
+    before_s, flood_s = max(plan.seconds, 1.0), plan.flood_s
+    before_bytes = found.memory_bytes()
+    for times in FLOODS:
+        flood_s = min(flood_s, 0.9 * MOST_ARRIVALS / (peak * (times + 1)))
+        parts = [(peak / 2, before_s), (times * peak, flood_s), (peak / 2, flood_s)]
+        try:
+            run = kit.traffic(
+                found.url, arrivals=phases(parts), target_s=IN_TIME_S, timeout_s=1.0, **found.sent
+            )
+        except ClientTooSlow as slow:
+            report(f"{found.server.name}: {times} × is too much for the client: {slow}")
+            continue
+        told = _recovery(run, peak / 2, before_s, before_s + flood_s)
+        told |= {"times": times, "flood_s": flood_s, "before_bytes": before_bytes}
+        return {"flood": told | {"after_bytes": found.memory_bytes()}}
+    return {"flood": {"refused": f"the client cannot send {FLOODS[-1]} × {digits(peak)}/s"}}
+
+
+def _recovery(run, rate, began_s, ended_s):
+    """Shares of the offered half load that were answered in time, before and after."""
+    offered, ended = np.array(run.scheduled_s), np.array(run.ended_s)
+
+    def goodput(from_s, until_s):  # of what was asked in this time
+        asked = (offered >= from_s) & (offered < until_s)
+        return float(run.met[asked].sum()) / (until_s - from_s)
+
+    before, last_s = goodput(0.2 * began_s, began_s), run.duration_s
+    steps = np.arange(ended_s, last_s - 0.999, 0.25)
+    back = [s for s in steps if goodput(s, s + 1) >= 0.95 * before]
+    arrived = (ended >= began_s) & (ended < ended_s)
+    return {
+        "before": before,
+        "during": float((run.met & arrived).sum()) / (ended_s - began_s),
+        "two_s_after": goodput(min(ended_s + 2, last_s - 1), min(ended_s + 4, last_s)),
+        "at_the_end": goodput(max(ended_s, last_s - 5), last_s),
+        "back_after_s": float(back[0] - ended_s) if back else None,
+        "half_load": rate,
+        "statuses": run.status_counts,
+    }
+
+
+# --- Rounds --------------------------------------------------------------------------------------
+
+
+def report(text):
+    print(f"{time.strftime('%H:%M:%S')} {text}", file=sys.stderr, flush=True)
+
+
+def visit(server, parts, plan, known):
+    """Start a server, measure these parts, stop it: what was found, or why nothing was."""
+    rows = np.random.default_rng(0).random((USERS, 64), dtype=np.float32)
+    told = {}
+    try:
+        with servers.running(server, rows) as found:
+            told["start_s"] = found.start_s
+            if server.answers and not server.small:  # warm it up
+                kit.traffic(found.url, users=USERS, duration_s=plan.seconds / 4, **found.sent)
+            for part in parts:
+                told |= globals()[part](found, plan, known or told.get("peak"))
+    except Exception as error:  # of one server: the others are still measured
+        traceback.print_exc()
+        told["error"] = f"{type(error).__name__}: {error}"[:300]
+    shown = {k: v for k, v in told.items() if k != "start_s"}
+    report(f"{server.name}, {' '.join(parts)}: {shown}")
+    return told
+
+
+def offline(seconds):
+    """Rows per second that `kit.predict` computes, 32 at a time; seconds of one row alone."""
+    model, rows = servers.big(), torch.rand(servers.MAX_BATCH, 64)
+    many = kit.measure(lambda: kit.predict(model, rows), budget_s=seconds).median.value
+    one = kit.measure(lambda: kit.predict(model, rows[:1]), budget_s=seconds).median.value
+    return {"rows_per_s": servers.MAX_BATCH / many, "one_s": one}
+
+
+def measure(plan, chosen, quick):
+    """(server -> list of what each visit found, what was measured offline)."""
+    found, alone = {server: [] for server in (*chosen, SMALL, BARE)}, []
+    rounds = [PARTS] if quick else [PARTS[:3]] * plan.rounds
+    for i, parts in enumerate(rounds):
+        report(f"round {i + 1} of {len(rounds)}")
+        alone.append(offline(min(1.0, plan.seconds / 4)))
+        for server in random.sample(list(found), len(found)):
+            only = parts if server in chosen else ("low",)
+            found[server].append(visit(server, only, plan, None))
+    for part in [] if quick else ["search"] * plan.searches + ["flood"]:
+        for server in random.sample(chosen, len(chosen)):
+            if at := [one["peak"] for one in found[server] if "peak" in one]:
+                found[server].append(visit(server, (part,), plan, float(np.median(at))))
+    return found, alone
+
+
+# --- What it tells -------------------------------------------------------------------------------
+
+
+def figures(visits):
+    """The medians of one server's visits."""
+    told = {}
+    units = {"peak": "/s", "wrk": "/s", "half_p99_s": "s", "low_p50_s": "s", "start_s": "s"}
+    for name, unit in {**units, "memory_bytes": "B"}.items():
+        timed = [one[name] for one in visits if name in one]
+        told[name] = median(timed, unit).to_dict() if timed else None
+    tried = [one for one in visits if "highest_rate" in one]
+    rates, ends = ([one[k] for one in tried] for k in ("highest_rate", "too_high"))
+    if tried:
+        high = None if None in ends else max(ends)
+        told["highest_rate"] = {"value": float(np.median(rates)), "low": min(rates), "high": high}
+        told["highest_rate"]["unit"] = "/s"
+    told["flood"] = next((one["flood"] for one in visits if "flood" in one), None)
+    told["failed_requests"] = sum(
+        one.get("failed_at_peak", 0) + one.get("half_failed", 0) for one in visits
+    )
+    return told | {"errors": [one["error"] for one in visits if "error" in one]}
+
+
+def ratios(found, alone, chosen):
+    """The kit's throughput ÷ that of each other server, and of kit.predict: of the same round."""
+    told = {}
+    for server in chosen:
+        pairs = [
+            one["peak"] / other["peak"]
+            for one, other in zip(found[KIT], found[server], strict=False)
+            if "peak" in one and "peak" in other
+        ]
+        if pairs and server != KIT:
+            told[f"kit_to_{server.name}"] = median(pairs, "×")
+    for name, key in (("", "peak"), ("_with_32_rows_a_request", "rows_of_full_batches")):
+        mine = [one.get(key) for one in found[KIT][: len(alone)]]
+        shares = [m / a["rows_per_s"] for m, a in zip(mine, alone, strict=True) if m]
+        told[f"kit_to_offline{name}"] = median(shares, "×") if shares else None
+    told["offline_rows_per_s"] = median([a["rows_per_s"] for a in alone], "/s")
+    told["one_prediction_s"] = median([a["one_s"] for a in alone], "s")
+    lows = [(a, b) for a, b in zip(found[SMALL], found[BARE], strict=False)]
+    added = [
+        a["low_p50_s"] - b["low_p50_s"] for a, b in lows if "low_p50_s" in a and "low_p50_s" in b
+    ]
+    told["added_latency_s"] = median(added, "s") if added else None
+    return told
+
+
+def markdown(saved):
+    """The saved figures as a table, and the ratios as a list."""
+    heads = (
+        "requests/s at 64 connections",
+        "… by wrk",
+        f"highest rate, p99 ≤ {TARGET_S * 1e3:g} ms",
+    )
+    heads += ("p99 at half load", "p50 at 50/s", "memory", "start", "goodput: before, during,")
+    lines = [f"| server | {' | '.join(heads)} 2 s after, at the end |", "|" + " --- |" * 9]
+    lines += [_row(name, told) for name, told in saved["servers"].items()]
+    floods = {name: told["flood"] for name, told in saved["servers"].items() if told["flood"]}
+    lines += ["", *(_flood(name, told) for name, told in floods.items()), ""]
+    lines += [
+        f"- {name.replace('_', ' ')}: {Estimate(**told)}"
+        for name, told in saved["ratios"].items()
+        if told
+    ]
+    lines += [f"- not measured: {name}: {why}" for name, why in saved["missing"].items()]
+    machine = saved["machine"]["cpu"]
+    return "\n".join(
+        [*lines, "", f"Measured on {machine}, {saved['date']}; {saved['conditions']}."]
+    )
+
+
+def _row(name, told):
+    text = lambda key: repr(Estimate(**told[key])) if told.get(key) else "–"  # noqa: E731
+    keys = ("peak", "wrk", "highest_rate", "half_p99_s", "low_p50_s", "memory_bytes", "start_s")
+    flood = told["flood"] or {}
+    parts = ("before", "during", "two_s_after", "at_the_end")
+    good = ", ".join(digits(flood[part]) for part in parts) if "before" in flood else "–"
+    version = f" {told['version']}" if told["version"] else ""
+    return f"| {name}{version} | {' | '.join(text(key) for key in keys)} | {good} |"
+
+
+def _flood(name, told):
+    if "refused" in told:
+        return f"- flood, {name}: {told['refused']}"
+    back = told["back_after_s"]
+    again = "not back in that time" if back is None else f"back to 95 % after {words(back, 's')}"
+    before, after = (words(told[f"{k}_bytes"], "B") for k in ("before", "after"))
+    return (
+        f"- flood, {name}: {told['times']:g} × for {words(told['flood_s'], 's')}, then as long at "
+        f"half load: {again}; memory {before} before, {after} after."
+    )
+
+
+def main(plan, chosen, quick):
+    torch.set_num_threads(1)
+    kit.device("cpu")
+    missing = {s.name: "not installed" for s in chosen if not servers.version_of(s)}
+    chosen = [server for server in chosen if server.name not in missing]
+    load = os.getloadavg()[0]
+    found, alone = measure(plan, chosen, quick)
+    told = {server.name: figures(visits) for server, visits in found.items()}
+    for server in found:
+        told[server.name]["version"] = servers.version_of(server)
+    conditions = (
+        f"{plan.rounds} rounds of {plan.seconds:g} s a part, {plan.searches} searches; "
+        f"load before the run {load:.2f}; one thread, batches of {servers.MAX_BATCH}, "
+        f"wait {1000 * servers.WAIT_S:g} ms"
+    )
+    between = {k: v and v.to_dict() for k, v in ratios(found, alone, chosen).items()}
+    record = {"servers": told, "ratios": between, "missing": missing, "conditions": conditions}
+    record["percentile"] = plan.percentile
+    raw = {server.name: visits for server, visits in found.items()}
+    if quick:
+        record |= {"machine": {"cpu": "this machine"}, "date": "today"}
+        print(markdown(record))
+        return
+    keep("serving", **record, plan=vars(plan) | {"flood_s": plan.flood_s}, visits=raw)
+    print(markdown(json.loads((RESULTS / "serving.json").read_text(encoding="utf-8"))))
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("what", nargs="?", choices=["table"])
+    parser.add_argument("--seconds", type=float, default=Plan.seconds, help="of a part")
+    parser.add_argument("--rounds", type=int, default=Plan.rounds, help="of all servers, in turns")
+    parser.add_argument("--searches", type=int, default=Plan.searches)
+    parser.add_argument("--servers", nargs="+", choices=list(NAMES), help="beside the kit")
+    parser.add_argument("--quick", action="store_true", help="only to try it; keeps nothing")
+    asked = parser.parse_args()
+    plan = Plan(asked.seconds, asked.rounds, asked.searches)
+    if asked.quick:
+        plan = replace(Plan(), seconds=0.3, rounds=1, searches=1, percentile=90, close=2.0, flood=5)
+    if asked.what:
+        print(markdown(json.loads((RESULTS / "serving.json").read_text(encoding="utf-8"))))
+    else:
+        names = ["kit", *(asked.servers or NAMES)]
+        main(plan, [NAMES[name] for name in dict.fromkeys(names)], asked.quick)
