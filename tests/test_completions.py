@@ -344,7 +344,8 @@ def test_a_client_that_has_gone_makes_room(served, stream):
     served.moody.pause_s, dropped = 0.02, len(served.sheds)
     asked = {"model": "letters", "prompt": "a", "max_tokens": 60, "stream": stream}
     body = json.dumps(asked).encode()
-    head = f"POST /moody/v1/completions HTTP/1.1\r\nhost: a\r\ncontent-length: {len(body)}\r\n\r\n"
+    head = "POST /moody/v1/completions HTTP/1.1\r\nhost: localhost\r\n"
+    head += f"content-length: {len(body)}\r\n\r\n"
     began = time.monotonic()
     try:
         with socket.create_connection(("127.0.0.1", served.port)) as connection:

@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 import kit
-from kit.core.errors import BadValue, CheckpointRefused, NotSupported
+from kit.core.errors import BadValue, CheckpointRefused, NotSupported, UnknownName
 from kit.serving import Server, serve
 from kit.serving.packing import pack
 from kit.serving.unpacking import unpack
@@ -141,6 +141,17 @@ def test_a_refused_request_says_why_and_shows_no_code(server):
     assert "Traceback" not in told["error"] and ".py" not in told["error"]
 
 
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [("localhost", 200), ("[::1]:80", 200), ("[::1]", 200), ("127.0.0.9", 200), ("a.org:1", 421)],
+)
+def test_only_a_host_of_this_computer_is_served_without_a_token(server, host, status):
+    """A web page could lead its own name to this server, and would read the replies."""
+    reply, told = ask(server, "GET", "/v2/models/digits", host=host)
+    assert reply.status == status
+    assert status == 200 or "token" in told["error"]
+
+
 def test_metrics_count_what_was_asked(server):
     before = server.metrics()
     infer(server, torch.rand(2, 64))
@@ -168,6 +179,20 @@ def test_a_running_server_changes_its_settings(server):
     finally:
         server.change(max_batch=8)
     assert infer(server, torch.rand(2, 64))[0].status == 200
+
+
+def test_a_server_restarts_at_its_address_with_other_settings(model):
+    with serve(model, max_batch=4) as server:
+        first, url = server.process.pid, server.url
+        with pytest.raises(UnknownName, match="wokers"):
+            server.restart(wokers=2)
+        with pytest.raises(BadValue, match="workers"):
+            server.restart(workers=0)
+        assert server.process.pid == first and server.process.poll() is None
+        server.restart(max_batch=2)
+        assert (server.url, server.process.poll()) == (url, None) and server.process.pid != first
+        assert infer(server, torch.rand(2, 64))[0].status == 200
+        assert infer(server, torch.rand(3, 64))[0].status == 400
 
 
 def test_the_parts_of_a_request_are_measured(server):
@@ -267,7 +292,7 @@ def inside(server: Server) -> float:
 
 def test_a_client_that_went_away_is_not_computed_for(slow):
     body = json.dumps(tensor(torch.zeros(1, STEPS, 1))).encode()
-    head = "POST /v2/models/model/infer HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n"
+    head = "POST /v2/models/model/infer HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n"
     request = (head % len(body)).encode() + body
     address = ("127.0.0.1", slow.port)
     with socket.create_connection(address) as first, socket.create_connection(address) as second:

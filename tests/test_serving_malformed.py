@@ -33,7 +33,9 @@ def tensor(data):
 
 def infer_head(*headers):
     """The head of an infer request with these headers alone."""
-    return "\r\n".join([f"POST {MODEL}/infer HTTP/1.1", "host: a", *headers, "", ""]).encode()
+    return "\r\n".join(
+        [f"POST {MODEL}/infer HTTP/1.1", "host: localhost", *headers, "", ""]
+    ).encode()
 
 
 GOOD = infer()

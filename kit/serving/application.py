@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import hmac
 import logging
+import re
 import time
 from typing import Any
 
@@ -35,11 +36,12 @@ from kit.serving.replies import (
 from kit.serving.request_queue import Answer
 from kit.serving.routes import loading, routes
 from kit.serving.served_model import ServedModel
-from kit.serving.settings import Settings
+from kit.serving.settings import Settings, is_loopback
 from kit.serving.vocabulary import Vocabulary
 
 TICK_S = 0.02  # how often waiting requests are asked whether their client is still there
 OPEN = {"/v2/health/live", "/v2/health/ready"}  # without the token: they tell nothing
+PORT = re.compile(r":\d+$")  # at the end of a Host
 GENERATE = "/v1/completions"
 COUNTED = ("full", "draining")  # by `Metrics.on_shed`, because most of them end at the door
 log = logging.getLogger("kit.serving")
@@ -134,7 +136,9 @@ class Application:
         """Answer one request. Infer goes a short way, which saves a framework's routing."""
         if scope["type"] != "http":
             return
-        if self._bearer and scope["path"] not in OPEN and not self._knows_token(scope):
+        if not self._bearer and not _asks_this_computer(scope):
+            await send_error(scope, send, _other_host())
+        elif self._bearer and scope["path"] not in OPEN and not self._knows_token(scope):
             await send_error(scope, send, _unknown_client())
         elif scope["path"] == self._infer_path and scope["method"] == "POST":
             await self._infer(scope, receive, send)
@@ -284,6 +288,23 @@ def _has_gone(receive: Receive) -> bool:
         return bool(told.value["type"] == "http.disconnect")
     asking.close()
     return False
+
+
+def _asks_this_computer(scope: Scope) -> bool:
+    """Whether the request names a loopback address, as every honest client does.
+
+    A web page can make its own name lead here ("DNS rebinding"), and would read the replies.
+    """
+    for name, value in scope["headers"]:
+        if name == b"host":
+            host = PORT.sub("", value.decode("latin-1"))
+            return is_loopback(host.strip("[]"))
+    return True  # HTTP/1.0
+
+
+def _other_host() -> RequestRefused:
+    told = "needs a Host of this computer, such as localhost; for others, set a token."
+    return RequestRefused(421, told)
 
 
 def _timing(parse_s: float, queue_s: float, predict_s: float, reply_s: float) -> bytes:

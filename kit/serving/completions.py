@@ -26,11 +26,10 @@ from kit.serving.admission import Admission, Ticket
 from kit.serving.completion_request import CompletionRequest, parse
 from kit.serving.continuous_batching import GenerationEngine
 from kit.serving.generated_tokens import GeneratedTokens
-from kit.serving.refusals import RequestRefused
+from kit.serving.refusals import RequestRefused, error_body
 from kit.serving.stop_texts import StopTexts
 from kit.serving.vocabulary import Vocabulary
 
-CODES = {401: "invalid_api_key", 404: "model_not_found", 503: "server_overloaded", 504: "timeout"}
 GONE = 499  # nginx's number for a client that closed the connection; nobody reads this reply
 PATIENCE = "x-stainless-read-timeout"  # the seconds that OpenAI's clients wait for an answer
 T = TypeVar("T")
@@ -56,15 +55,11 @@ def completion_routes(
 
 def openai_error(refused: RequestRefused) -> JSONResponse:
     """The reply `{"error": {"message", "type", "param", "code"}}`, for everything under /v1."""
-    return JSONResponse(error_of(refused), refused.status, headers=refused.headers)
+    return JSONResponse(_error(refused), refused.status, headers=refused.headers)
 
 
-def error_of(refused: RequestRefused) -> dict[str, Any]:
-    """The error as OpenAI's clients read it, in a reply or in an event of a stream."""
-    kind = "invalid_request_error" if refused.status < 500 else "server_error"
-    code = "context_length_exceeded" if "context" in refused.message else None
-    code = CODES.get(refused.status, code if refused.status == 400 else None)
-    return {"error": {"message": refused.message, "type": kind, "param": None, "code": code}}
+def _error(refused: RequestRefused) -> dict[str, Any]:
+    return error_body("/v1", refused.status, refused.message)
 
 
 class _Completions:
@@ -219,7 +214,7 @@ class _Answer:
                 yield _event({**self.head, "choices": [], "usage": self._usage()})
         except RequestRefused as refused:
             # The status was sent long ago: only an event can still tell the client.
-            yield _event(error_of(refused))
+            yield _event(_error(refused))
         yield b"data: [DONE]\n\n"
 
     def _choice(self, text: str, last: bool = True) -> dict[str, Any]:

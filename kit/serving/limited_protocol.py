@@ -25,7 +25,7 @@ from uvicorn.protocols.http.httptools_impl import (
 
 from kit.serving.admission import TICKET, Admission, Ticket
 from kit.serving.limits import Door, Limits
-from kit.serving.refusals import RequestRefused
+from kit.serving.refusals import RequestRefused, error_body
 
 LINGER_S = 1.0  # a refused client may finish sending, so that it reads the answer, not a reset
 LINGERING = 100  # connections above the limit that get this second
@@ -276,15 +276,8 @@ def _reply(
     status: int, message: str, path: str, headers: dict[str, str], keep_alive: bool
 ) -> bytes:
     """A whole response with the error in JSON."""
-    error: Any = message
-    if path.startswith("/v1/"):
-        error = {"message": message, "type": _openai_type(status), "param": None, "code": None}
-    body = json.dumps({"error": error}).encode()
+    body = json.dumps(error_body(path, status, message)).encode()
     lines = ["content-type: application/json", f"content-length: {len(body)}"]
     lines += [f"{name}: {value}" for name, value in headers.items() if name != "connection"]
     lines += [] if keep_alive else ["connection: close"]
     return STATUS_LINE[status] + "\r\n".join([*lines, "", ""]).encode() + body
-
-
-def _openai_type(status: int) -> str:
-    return "invalid_request_error" if status < 500 else "server_error"

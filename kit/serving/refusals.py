@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Any, Literal
 
 from kit.core.errors import KitError
 
+# What OpenAI's clients and their users look for in an error.
+OPENAI_CODES = {
+    **{401: "invalid_api_key", 404: "model_not_found"},
+    **{503: "server_overloaded", 504: "timeout"},
+}
 Reason = Literal["bad", "full", "deadline", "gone", "draining", "failed"]
 
 
@@ -58,3 +63,20 @@ class RequestRefused(KitError, RuntimeError):
         if self.reason == "draining":
             told["connection"] = "close"  # the next try shall reach another server
         return told
+
+
+def error_body(path: str, status: int, message: str) -> dict[str, Any]:
+    """An error in the form of the protocol that the address belongs to.
+
+    >>> error_body("/v2", 400, "needs inputs.")
+    {'error': 'needs inputs.'}
+    >>> error_body("/v1/completions", 503, "full.")["error"]["code"]
+    'server_overloaded'
+    """
+    if not path.startswith("/v1"):
+        return {"error": message}
+    kind = "invalid_request_error" if status < 500 else "server_error"
+    code = OPENAI_CODES.get(status)
+    if status == 400 and "context" in message:
+        code = "context_length_exceeded"
+    return {"error": {"message": message, "type": kind, "param": None, "code": code}}

@@ -10,7 +10,7 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from kit.serving.refusals import RequestRefused
+from kit.serving.refusals import RequestRefused, error_body
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -31,20 +31,8 @@ async def send_reply(send: Send, status: int, body: bytes, headers: list[Header]
 async def send_error(scope: Scope, send: Send, refused: RequestRefused) -> None:
     """Send the error of a refused request by ASGI."""
     headers = [(name.encode(), value.encode()) for name, value in refused.headers.items()]
-    body = json.dumps(error_body(scope["path"], refused)).encode()
+    body = json.dumps(error_body(scope["path"], refused.status, refused.message)).encode()
     await send_reply(send, refused.status, body, [*headers, JSON])
-
-
-def error_body(path: str, refused: RequestRefused) -> dict[str, Any]:
-    """The error as JSON: a text, or OpenAI's object under /v1.
-
-    >>> error_body("/v2", RequestRefused(400, "needs inputs."))
-    {'error': 'needs inputs.'}
-    """
-    if not path.startswith("/v1"):
-        return {"error": refused.message}
-    kind = "invalid_request_error" if refused.status < 500 else "server_error"
-    return {"error": {"message": refused.message, "type": kind, "param": None, "code": None}}
 
 
 def failed() -> RequestRefused:
@@ -57,18 +45,18 @@ def failed() -> RequestRefused:
 
 async def on_refused(request: Request, refused: Any) -> Response:
     """A request that a check refused."""
-    body = error_body(request.url.path, refused)
+    body = error_body(request.url.path, refused.status, refused.message)
     return JSONResponse(body, refused.status, headers=refused.headers)
 
 
 async def on_http_error(request: Request, error: Any) -> Response:
     """An address or a method that does not exist."""
     refused = RequestRefused(error.status_code, f"{request.method} here: {error.detail}.")
-    body = error_body(request.url.path, refused)
+    body = error_body(request.url.path, refused.status, refused.message)
     return JSONResponse(body, error.status_code, headers=error.headers)
 
 
 async def on_failure(request: Request, error: Exception) -> Response:
     """A fault of the server: the log has the traceback, the client gets a sentence."""
     log.error("the server failed on a request", exc_info=error)
-    return JSONResponse(error_body(request.url.path, failed()), 500)
+    return JSONResponse(error_body(request.url.path, 500, failed().message), 500)

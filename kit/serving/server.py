@@ -260,8 +260,34 @@ class Server:
             raise KitError(f"the server did not take the change: {self.log() or 'it has ended'}")
         self.settings = changed
 
+    def restart(self, **settings: Any) -> None:
+        """Stop, and start again at the same address with other settings, such as `workers=2`.
+
+        Raises
+        ------
+        UnknownName
+            There is no such setting.
+        BadValue
+            A value is wrong; the server runs on as before.
+        """
+        for name in settings:
+            if name not in Settings.__dataclass_fields__:
+                raise UnknownName("setting of a server", name, Settings.__dataclass_fields__)
+        changed = replace(self.settings, **{"port": self.port, **settings})
+        check_platform(changed.workers)
+        self._end()
+        changed.write(self._folder)
+        self.settings, self.process = changed, self._start()
+        self.port = self._when_ready()
+
     def stop(self) -> int:
         """Stop: requests inside are finished, new ones are refused; returns the exit code."""
+        self._end()
+        self._clean()
+        return self.process.returncode
+
+    def _end(self) -> None:
+        """Ask the process to end, and make sure that it does."""
         if self.process.poll() is None:
             if os.name == "posix":
                 self.process.terminate()
@@ -272,15 +298,13 @@ class Server:
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 self.process.wait()
-        self._clean()
-        return self.process.returncode
-
-    def _clean(self) -> None:
-        self._log.close()
         for pipe in (self.process.stdin, self.process.stdout):
             if pipe:
                 with suppress(OSError):
                     pipe.close()
+
+    def _clean(self) -> None:
+        self._log.close()
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def __enter__(self) -> Server:

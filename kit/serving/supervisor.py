@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -56,6 +57,7 @@ class Supervisor:
     def __init__(self, folder: Path, settings: Settings, listening: socket.socket):
         self.folder, self.settings, self.listening = folder, settings, listening
         self.counters = folder / "metrics"  # the workers count in files, see `metrics.py`
+        shutil.rmtree(self.counters, ignore_errors=True)  # of workers before a restart
         self.counters.mkdir()
         self.workers: dict[subprocess.Popen[bytes], float] = {}  # and when each was started
         self.quick_deaths = 0

@@ -21,7 +21,10 @@ from kit.techniques import Exported, read
 from kit.techniques.precision import LowPrecision
 from kit.techniques.runtimes import SUFFIXES
 
-PLATFORMS = {"onnxruntime": "onnx_onnxv1", "openvino": "openvino", "executorch": "executorch"}
+PLATFORMS = {
+    **{"onnxruntime": "onnx_onnxv1", "openvino": "openvino", "openvino_bf16": "openvino"},
+    "executorch": "executorch",
+}
 STEPS = 8  # positions of an example of any length
 
 # Family -> the shape of an example from its config, without the batch.

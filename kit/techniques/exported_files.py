@@ -38,6 +38,7 @@ from kit.techniques.runtimes import (
 READERS: dict[str, Load] = {
     "onnxruntime": load_onnxruntime,
     "openvino": load_openvino("f32"),
+    "openvino_bf16": load_openvino("bf16"),
     "aoti": load_package,
     "executorch": load_executorch,
 }
@@ -115,8 +116,8 @@ def read(path: str | Path, runtime: str | None = None, *, trusted: bool = False)
     path
         A file that `write` made. It may have been moved, together with its digest.
     runtime
-        "onnxruntime", "openvino" (in float32), "aoti" or "executorch"; None takes the first one
-        that reads such files.
+        "onnxruntime", "openvino" (in float32), "openvino_bf16", "aoti" or "executorch";
+        None takes the first one that reads such files.
     trusted
         True allows a .pt2 or .pte file, which can run code when it is opened. Use it if you made
         the file, or would run a program of its author. An .onnx file does not need it.

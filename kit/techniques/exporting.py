@@ -121,7 +121,7 @@ def openvino(model: nn.Module, example: Tensor) -> nn.Module:
 
 def openvino_bf16(model: nn.Module, example: Tensor) -> nn.Module:
     """OpenVINO runs the ONNX file, in bfloat16 if the processor has it."""
-    return Exported("openvino", onnx_bytes(model, example), load_openvino("bf16"))
+    return Exported("openvino_bf16", onnx_bytes(model, example), load_openvino("bf16"))
 
 
 def openvino_int8(model: nn.Module, example: Tensor) -> nn.Module:

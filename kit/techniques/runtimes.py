@@ -2,6 +2,7 @@
 
 onnxruntime   ONNX Runtime                 .onnx
 openvino      OpenVINO                     .onnx
+openvino_bf16 OpenVINO, in bfloat16        .onnx
 aoti          PyTorch's AOTInductor        .pt2
 executorch    PyTorch's ExecuTorch         .pte
 
@@ -24,7 +25,10 @@ from kit.inference import Runtime
 
 Answer = Callable[[Tensor], Tensor]
 Load = Callable[[bytes], Answer]
-SUFFIXES = {"onnxruntime": ".onnx", "openvino": ".onnx", "aoti": ".pt2", "executorch": ".pte"}
+SUFFIXES = {
+    **{"onnxruntime": ".onnx", "openvino": ".onnx", "openvino_bf16": ".onnx"},
+    **{"aoti": ".pt2", "executorch": ".pte"},
+}
 
 
 class Exported(Runtime):
