@@ -6,8 +6,8 @@
 
 A GPT of 6 layers, 256 wide, with random weights, writes 16 texts on one thread: prompts of 8 to 64
 tokens, and 128 new ones (`same_length`) or 64 to 128, so that texts end at different times
-(`mixed_lengths`). Half of them are greedy, half random with seeds. All 16 are submitted at once. Both ways write the same texts: each is
-compared in every pair, and a difference ends the benchmark.
+(`mixed_lengths`). Half of them are greedy, half random with seeds. All 16 are submitted at once.
+Both ways write the same texts: each is compared in every pair, and a difference ends the benchmark.
 
 The two ways are timed in turns, and the ratio is taken within a pair. Tokens/s counts new tokens
 only; both times include the prompts. The engine's thread and its cache exist before: a server has
