@@ -185,7 +185,9 @@ class Server:
         told = first_report(self.process.stdout, START_S)
         if "port" in told:
             return int(told["port"])
-        raise BadValue(f"kit.serve: {told['failed']}") if "failed" in told else self._ended()
+        if failed := told.get("failed"):
+            raise BadValue(f"kit.serve: {failed}")
+        raise self._ended()
 
     def _ended(self) -> KitError:
         return KitError(f"the server ended before it was ready: {self.log()}")

@@ -83,7 +83,7 @@ class Supervisor:
         for worker in started:
             told = first_report(worker.stdout, START_S, self.stopping)
             if "port" not in told:
-                return told or {"failed": "a worker ended before it was ready; see the log."}
+                return told  # without "failed", the server gives the end of the log
         return None
 
     def _pass_on(self, tell: Any) -> None:
