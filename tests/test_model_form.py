@@ -198,6 +198,16 @@ def test_one_example_more_puts_no_form_on_the_front(vision):
 def test_equal_forms_are_both_on_the_front_and_one_is_undecided(vision):
     found = known(vision, form("a", 0.5, 100), form("b", 0.501, 100))
     assert found.front() == ["a", "b"] and found.undecided() == ["b"]
+    caption = found.plot().caption  # b is drawn half filled, so the caption does not call it filled
+    assert caption.startswith("No form beats those that are filled: a 500 ms, 100 B. Half filled, ")
+    assert caption.endswith("because noise decides: b.")
+
+
+def test_names_with_commas_can_be_told_apart(vision):
+    forms = (form("runtime", 0.5, 100), form("8 bits, runtime", 0.501, 100), form("c", 0.502, 100))
+    found = known(vision, *forms)
+    assert "Half filled, because noise decides: 8 bits, runtime; c." in found.plot().caption
+    assert repr(found).endswith("; tied with it: '8 bits, runtime', 'c'")
 
 
 def test_a_form_whose_time_is_hardly_known_beats_no_quick_one(vision):
@@ -282,8 +292,24 @@ def test_more_than_the_peak_is_an_error(model, vision):
 
 def test_forms_within_the_interval_are_tied(vision):
     found = known(vision, form("a", 0.5, 100), form("b", 0.505, 100), form("c", 0.6, 100))
-    assert found.tied_with(found["a"]) == ["b"] and repr(found).endswith("; tied with it: b")
+    assert found.tied_with(found["a"]) == ["b"] and repr(found).endswith("; tied with it: 'b'")
     assert found.tied_with(found["c"]) == []
+
+
+def test_what_is_surely_slower_than_the_first_is_tied_with_no_form(vision):
+    """The fastest is hardly known, so its interval reaches further than that of a slow form."""
+    vague = replace(form("8 bits, runtime", 0.8, 30), ratios={1: Estimate(0.8, 0.1, 5.0, "×")})
+    slow = form("slow", 2.0, 50)
+    found = known(vision, vague, slow, form("as it is", 1.0, 100))
+    assert found.table().rows[2][-1] == "smaller but slower"
+    assert repr(found).endswith("; tied with it: 'first', 'as it is'")
+
+
+def test_what_the_noise_floor_hides_is_tied(vision):
+    near = replace(form("near", 0.99, 100), ratios={1: Estimate(0.99, 0.985, 0.996, "×")})
+    found = known(vision, near)
+    assert found.tied_with(found["near"]) == ["first"]  # the table does not call it faster
+    assert found.table().rows[1][-1] == "as large and as fast"
 
 
 def test_a_form_without_an_interval_has_no_verdict(vision):

@@ -232,14 +232,18 @@ class InferenceLadder(Ladder[ModelForm]):
         return min(allowed, key=lambda form: form.times[n].value, default=None)
 
     def tied_with(self, form: ModelForm, batch_size: int | None = None) -> list[str]:
-        """Names of slower forms that may be as fast as this one: their intervals overlap."""
+        """Names of slower forms that may be as fast as this one: no form is surely faster.
+
+        So a form that the table calls slower than the first is not among them.
+        """
         n = self.batch_sizes[0] if batch_size is None else batch_size
-        ratios = {f.name: f.ratios.get(n, SAME_TIME) for f in self.present}
-        mine = ratios[form.name]
+        mine = form.ratios.get(n, SAME_TIME).value
         return [
-            name
-            for name, other in ratios.items()
-            if name != form.name and other.value >= mine.value and other.low <= mine.high
+            other.name
+            for other in self.present
+            if other.name != form.name
+            and other.ratios.get(n, SAME_TIME).value >= mine
+            and not any(each.surely_faster(other, n) for each in self.present)
         ]
 
     def bound_s(self, batch_size: int) -> float | None:
@@ -256,7 +260,7 @@ class InferenceLadder(Ladder[ModelForm]):
             return f"{text}, none faster than {self.first.name!r}"
         text += f", the fastest {best.name!r}: {best.speedup()} as fast as {self.first.name!r}"
         tied = self.tied_with(best)
-        return text + (f"; tied with it: {', '.join(tied)}" if tied else "")
+        return text + (f"; tied with it: {', '.join(map(repr, tied))}" if tied else "")
 
     def _rows(self, rungs: Sequence[ModelForm]) -> tuple[Sequence[str], list[Sequence[str]]]:
         return rows_of(rungs, self.first)
@@ -352,9 +356,15 @@ class InferenceLadder(Ladder[ModelForm]):
             form = self[name]
             return f"{name} {words(form.times[n].value, 's')}, {words(form.bytes, 'B')}"
 
-        caption = f"No form beats those that are filled: {'; '.join(map(of, front))}."
-        if tied := self.undecided(n):
-            caption = caption[:-1] + f". Half filled, because noise decides: {', '.join(tied)}."
+        # A form of the front that noise may have put there is drawn half filled, not filled.
+        noise_decides = self.undecided(n)
+        filled = [name for name in front if name not in noise_decides]
+        parts = []
+        if filled:
+            parts.append(f"No form beats those that are filled: {'; '.join(map(of, filled))}.")
+        if noise_decides:
+            parts.append(f"Half filled, because noise decides: {'; '.join(noise_decides)}.")
+        caption = " ".join(parts)
         given = ((max_bytes, "B"), (max_score_loss, "points"))
         if limits := [words(most, unit) for most, unit in given if most is not None]:
             caption += f" Dashed lines: the limits, at most {' and '.join(limits)}."

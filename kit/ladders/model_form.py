@@ -107,14 +107,19 @@ class ModelForm(Rung):
 
     def _surely_better(self, other: ModelForm, n: int) -> tuple[bool, bool, bool]:
         """In time, size and score."""
-        mine, theirs = (form.ratios.get(n, SAME_TIME) for form in (self, other))
-        noise = max(self.noise.get(n, 0.0), other.noise.get(n, 0.0))
         lost = other.lost_against(self)
         return (
-            mine.high * (1 + noise) < theirs.low,
+            self.surely_faster(other, n),
             (self.bytes or 0) < SMALLER * (other.bytes or 0),
             lost is not None and lost.low > 0,
         )
+
+    def surely_faster(self, other: ModelForm, batch_size: int) -> bool:
+        """Whether its interval lies below the other's, by more than the noise floor."""
+        n = batch_size
+        mine, theirs = (form.ratios.get(n, SAME_TIME) for form in (self, other))
+        noise = max(self.noise.get(n, 0.0), other.noise.get(n, 0.0))
+        return mine.high * (1 + noise) < theirs.low
 
     def within(self, max_bytes: float | None, max_score_loss: float | None) -> bool:
         """Whether it is within both limits, as far as they are given."""
