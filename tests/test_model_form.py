@@ -1,7 +1,9 @@
 """Forms of one model: what each is held against, what is beaten, and which one is chosen."""
 
 import math
+import re
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -319,19 +321,20 @@ def test_a_form_without_an_interval_has_no_verdict(vision):
     assert few.speedup().high == math.inf
 
 
+def as_timed(monkeypatch, ratio, **measurements):
+    """Let each comparison find this ratio."""
+    made = measurements or {"both": taken([1.0] * 40)}
+    found = SimpleNamespace(ratio=lambda: ratio, noise_floor=0.005, measurements=made)
+    monkeypatch.setattr(inference, "compare", lambda *_, **__: found)
+
+
 def test_a_forms_time_has_the_error_of_both(ladder, monkeypatch):
     """The first form's error and the ratio's add in squares; ratios hold for 48 at once."""
     first = replace(
         ladder.first, times={n: Estimate(1.0, 1 / 1.1, 1.1, "s") for n in ladder.batch_sizes}
     )
 
-    class Timed:
-        noise_floor = 0.005
-
-        def ratio(self):
-            return Estimate(0.5, 0.5 / 1.02, 0.5 * 1.02, "×")
-
-    monkeypatch.setattr(inference, "compare", lambda *_, **__: Timed())
+    as_timed(monkeypatch, Estimate(0.5, 0.5 / 1.02, 0.5 * 1.02, "×"))
     made = replace(ladder, rungs=(first,)).then("half", half).newest
     wide = math.log(1.02) * 3.2788 / 1.95996  # of a normal one, at 0.05 ÷ 48 instead of 0.05
     assert math.log(made.ratios[1].high / 0.5) == pytest.approx(wide, rel=1e-3)
@@ -391,7 +394,33 @@ def test_a_form_that_may_be_slower_saves_nothing_that_is_known(vision):
 def test_several_batch_sizes_have_a_column_each(ladder):
     table = ladder.table()
     assert list(table.header)[1:3] == ["time for 1", "time for 4"] and len(table.header) == 6
-    assert table.rows[1][1].endswith(" × as fast") and ", " in table.rows[1][1]
+    assert re.fullmatch(r"\S+ \S?s, \S+ × \[(\S+ to \S+ ×|unknown)\] as fast", table.rows[1][1])
+    assert table.rows[0][1].endswith(", 1 × as fast")
+
+
+def test_a_table_shows_the_interval_of_each_ratio(vision):
+    table = known(vision, form("a", 0.5, 100)).table()
+    assert table.header[2] == "× as fast"
+    assert [row[2] for row in table.rows] == ["1", "2 [1.98 to 2.02]"]
+
+
+def test_a_table_shows_the_doubts_of_its_times(ladder, monkeypatch):
+    as_timed(monkeypatch, Estimate(0.5, 0.4, 0.6, "×"), few=taken([1.0, 1.0, 1.0]))
+    made = replace(ladder, rungs=(replace(ladder.first, doubts=()),)).then("half", half)
+    few = "only 3 timings: too few to show whether they follow each other"
+    assert made.newest.doubts == tuple(f"for {n}: {few}" for n in (1, 4))
+    for table in (made.table(), made.last(1)):
+        assert f"Doubts: 'half' for 1: {few}; 1 more below." in table.caption
+        assert f"Also in doubt: 'half' for 4: {few}." in table.details
+    assert made.to_dict()["forms"][1]["doubts"] == list(made.newest.doubts)
+    assert f"Doubts: for 1: {few}" in made.newest.table().caption
+
+
+def test_the_first_form_keeps_the_doubts_of_its_own_timing(ladder, monkeypatch):
+    monkeypatch.setattr(inference, "measure", lambda *_, **__: taken([1.0, 1.0, 3.0]))
+    again = replace(ladder, rungs=()).start("plain PyTorch")
+    assert again.first.doubts[0].startswith("for 1: only 3 timings")
+    assert "Doubts: 'plain PyTorch' for 1: only 3 timings" in again.table().caption
 
 
 def test_two_forms_are_timed_in_turns_with_each_other(ladder):
