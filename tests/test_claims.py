@@ -11,7 +11,7 @@ import pytest
 
 from kit.core.errors import BadValue, UnknownName
 from kit.core.results import RECORD, records_in
-from kit.core.statistics import Estimate
+from kit.core.statistics import Estimate, share_above
 from kit.course import claims
 from kit.course.claims import CANNOT_TELL, DOES_NOT, HOLDS, ONLY_IF, ledger, verdict, verdicts
 from kit.experiments import lessons
@@ -186,6 +186,16 @@ def test_an_interval_without_width_decides_nothing(id):
         good = number(rule, True)
         card = verdict(id, **{**measured(id), name: Estimate(good, good, good)})
         assert card.word == CANNOT_TELL
+
+
+def test_kinds_of_which_noise_decides_are_not_counted_as_unhurt():
+    """Claim 05 with intervals that all contain the limit: nobody can tell."""
+    noise = [Estimate(0.03, -0.1, 0.2, "points")] * 4
+    given = {**measured("05"), "model_kinds_hurt_share": share_above(noise, 0.02)}
+    assert verdict("05", **given).word == CANNOT_TELL
+    hurt = [Estimate(0.1, 0.05, 0.2, "points")] * 3 + noise[:1]  # at least three of four
+    given["model_kinds_hurt_share"] = share_above(hurt, 0.02)
+    assert verdict("05", **given).word == HOLDS
 
 
 @pytest.mark.parametrize("end", [-math.inf, math.inf])

@@ -12,6 +12,7 @@ from click.testing import CliRunner
 import kit
 from kit.cli import lab
 from kit.cli.main import main
+from kit.core.errors import KitError
 
 ROOT = Path(__file__).parents[1]
 COMMANDS = main.list_commands(None)
@@ -103,6 +104,16 @@ def test_jupyterlab_opens_at_the_first_lesson_with_the_readers_options(
     text = " ".join(started[0])
     assert all(each in text for each in end) and "--ServerApp.ip=127.0.0.1" in text
     assert (tmp_path / "mine").exists() == ("mine" in words)
+
+
+def test_a_missing_jupyterlab_goes_into_the_python_that_runs(tmp_path, monkeypatch):
+    monkeypatch.setattr(lab, "find_spec", lambda name: None)
+    monkeypatch.setattr(sys, "executable", str(tmp_path / ".venv" / "bin" / "python"))
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(KitError) as told:
+        lab._open([])
+    python = Path(".venv/bin/python")
+    assert f"Run: {python} -m pip install jupyterlab. Then repeat." in str(told.value)
 
 
 # --- Workflows, templates, citation --------------------------------------------------------------

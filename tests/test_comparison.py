@@ -603,6 +603,13 @@ def test_several_comparisons_in_one_table():
     assert "Doubts: call wild: slow and fast timings come in groups" in table.caption
 
 
+def test_a_table_without_a_row_at_the_least_noise_floor_does_not_mention_it():
+    noisy = made(STEADY, again=1.1)
+    assert noisy.noise_floor > 0.05  # the second turn of each round is slower
+    table = ratios({"noisy": noisy}, "call")
+    assert "noise floor" not in table.caption and not table.caption.startswith(" ")
+
+
 def test_a_call_that_raises_is_named():
     with pytest.raises(CallFailed, match="'broken' raised ZeroDivisionError"):
         compare({"whole": lambda: None, "broken": lambda: 1 / 0}, budget_s=0.01)

@@ -4,10 +4,13 @@ import builtins
 import inspect
 import pickle
 import re
+import sys
+from pathlib import Path
 
 import pytest
 
 from kit.core import errors
+from kit.core.files import python_command
 
 TREE = {
     name: thing
@@ -73,8 +76,15 @@ def test_what_is_not_installed_is_named_with_the_line_that_brings_it(missing, to
     error = errors.NotInstalled("the workload 'speech'", missing, "speech")
     assert str(error) == (
         f"the workload 'speech' needs {told}: "
-        f'python -m pip install -c constraints.txt -e ".[speech]"'
+        f'{python_command()} -m pip install -c constraints.txt -e ".[speech]"'
     )
+
+
+def test_what_is_not_installed_goes_into_the_python_that_runs(monkeypatch, tmp_path):
+    monkeypatch.setattr(sys, "executable", str(tmp_path / ".venv" / "bin" / "python"))
+    monkeypatch.chdir(tmp_path)
+    line = str(errors.NotInstalled("the workload 'speech'", ["engine"], "speech"))
+    assert f"not installed: {Path('.venv/bin/python')} -m pip install " in line
 
 
 @pytest.mark.parametrize(

@@ -10,12 +10,38 @@ import pytest
 import torch
 
 from kit.core import files
-from kit.core.files import atomic_write, cache_folder, make_folder, private_folder, read_file
+from kit.core.files import (
+    COMMAND_FOLDER,
+    atomic_write,
+    cache_folder,
+    make_folder,
+    private_folder,
+    python_command,
+    read_file,
+)
 from kit.data import cache as data_cache
 from kit.devices import compiling, keep_programs, no_earlier_programs
 from kit.devices.compiler import FOLDER
 
 posix = pytest.mark.skipif(not hasattr(os, "geteuid"), reason="Windows has other permissions")
+
+
+@pytest.mark.parametrize(
+    ("program", "shown"),
+    [
+        ("here/.venv/bin/python3", ".venv/bin/python3"),
+        ("elsewhere/bin/python3", "python"),
+        ("", "python"),
+    ],
+)
+def test_this_python_is_named_below_the_folder_of_the_command(
+    tmp_path, monkeypatch, program, shown
+):
+    (tmp_path / "here" / "notebooks").mkdir(parents=True)
+    monkeypatch.setattr(sys, "executable", program and str(tmp_path / program))
+    monkeypatch.chdir(tmp_path / "here" / "notebooks")  # as a kernel: the user's folder is given
+    monkeypatch.setenv(COMMAND_FOLDER, str(tmp_path / "here"))
+    assert python_command() == str(Path(shown))
 
 
 def mode(path: Path) -> str:

@@ -294,6 +294,29 @@ def called(path: Path) -> set[str]:
     return {ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
 
 
+# Rooms whose docstring says what each file is for; the others draw a tree of results or techniques.
+LISTED = (
+    "core",
+    "costs",
+    "course",
+    "experiments",
+    "inference",
+    "ladders",
+    "measurement",
+    "training",
+)
+
+
+@pytest.mark.parametrize("room", LISTED)
+def test_a_room_lists_its_files(room):
+    listed = set()
+    for line in importlib.import_module(f"kit.{room}").__doc__.splitlines():
+        if names := re.match(r"[├└─ ]*(\w+(?:, \w+)*)  ", line):
+            listed |= set(names[1].split(", "))
+    files = {path.stem for path in (PACKAGE / room).glob("*.py")} - {"__init__"}
+    assert files <= listed
+
+
 FORBIDDEN = re.compile(r"print|plt\..*|matplotlib\.use|(warnings\.)?(filterwarnings|simplefilter)")
 
 

@@ -1,7 +1,9 @@
 """Forms of one model: what each is held against, what is beaten, and which one is chosen."""
 
 import math
+import re
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -198,6 +200,16 @@ def test_one_example_more_puts_no_form_on_the_front(vision):
 def test_equal_forms_are_both_on_the_front_and_one_is_undecided(vision):
     found = known(vision, form("a", 0.5, 100), form("b", 0.501, 100))
     assert found.front() == ["a", "b"] and found.undecided() == ["b"]
+    caption = found.plot().caption  # b is drawn half filled, so the caption does not call it filled
+    assert caption.startswith("No form beats those that are filled: a 500 ms, 100 B. Half filled, ")
+    assert caption.endswith("because noise decides: b.")
+
+
+def test_names_with_commas_can_be_told_apart(vision):
+    forms = (form("runtime", 0.5, 100), form("8 bits, runtime", 0.501, 100), form("c", 0.502, 100))
+    found = known(vision, *forms)
+    assert "Half filled, because noise decides: 8 bits, runtime; c." in found.plot().caption
+    assert repr(found).endswith("; tied with it: '8 bits, runtime', 'c'")
 
 
 def test_a_form_whose_time_is_hardly_known_beats_no_quick_one(vision):
@@ -282,8 +294,24 @@ def test_more_than_the_peak_is_an_error(model, vision):
 
 def test_forms_within_the_interval_are_tied(vision):
     found = known(vision, form("a", 0.5, 100), form("b", 0.505, 100), form("c", 0.6, 100))
-    assert found.tied_with(found["a"]) == ["b"] and repr(found).endswith("; tied with it: b")
+    assert found.tied_with(found["a"]) == ["b"] and repr(found).endswith("; tied with it: 'b'")
     assert found.tied_with(found["c"]) == []
+
+
+def test_what_is_surely_slower_than_the_first_is_tied_with_no_form(vision):
+    """The fastest is hardly known, so its interval reaches further than that of a slow form."""
+    vague = replace(form("8 bits, runtime", 0.8, 30), ratios={1: Estimate(0.8, 0.1, 5.0, "×")})
+    slow = form("slow", 2.0, 50)
+    found = known(vision, vague, slow, form("as it is", 1.0, 100))
+    assert found.table().rows[2][-1] == "smaller but slower"
+    assert repr(found).endswith("; tied with it: 'first', 'as it is'")
+
+
+def test_what_the_noise_floor_hides_is_tied(vision):
+    near = replace(form("near", 0.99, 100), ratios={1: Estimate(0.99, 0.985, 0.996, "×")})
+    found = known(vision, near)
+    assert found.tied_with(found["near"]) == ["first"]  # the table does not call it faster
+    assert found.table().rows[1][-1] == "as large and as fast"
 
 
 def test_a_form_without_an_interval_has_no_verdict(vision):
@@ -293,19 +321,20 @@ def test_a_form_without_an_interval_has_no_verdict(vision):
     assert few.speedup().high == math.inf
 
 
+def as_timed(monkeypatch, ratio, **measurements):
+    """Let each comparison find this ratio."""
+    made = measurements or {"both": taken([1.0] * 40)}
+    found = SimpleNamespace(ratio=lambda: ratio, noise_floor=0.005, measurements=made)
+    monkeypatch.setattr(inference, "compare", lambda *_, **__: found)
+
+
 def test_a_forms_time_has_the_error_of_both(ladder, monkeypatch):
     """The first form's error and the ratio's add in squares; ratios hold for 48 at once."""
     first = replace(
         ladder.first, times={n: Estimate(1.0, 1 / 1.1, 1.1, "s") for n in ladder.batch_sizes}
     )
 
-    class Timed:
-        noise_floor = 0.005
-
-        def ratio(self):
-            return Estimate(0.5, 0.5 / 1.02, 0.5 * 1.02, "×")
-
-    monkeypatch.setattr(inference, "compare", lambda *_, **__: Timed())
+    as_timed(monkeypatch, Estimate(0.5, 0.5 / 1.02, 0.5 * 1.02, "×"))
     made = replace(ladder, rungs=(first,)).then("half", half).newest
     wide = math.log(1.02) * 3.2788 / 1.95996  # of a normal one, at 0.05 ÷ 48 instead of 0.05
     assert math.log(made.ratios[1].high / 0.5) == pytest.approx(wide, rel=1e-3)
@@ -365,7 +394,33 @@ def test_a_form_that_may_be_slower_saves_nothing_that_is_known(vision):
 def test_several_batch_sizes_have_a_column_each(ladder):
     table = ladder.table()
     assert list(table.header)[1:3] == ["time for 1", "time for 4"] and len(table.header) == 6
-    assert table.rows[1][1].endswith(" × as fast") and ", " in table.rows[1][1]
+    assert re.fullmatch(r"\S+ \S?s, \S+ × \[(\S+ to \S+ ×|unknown)\] as fast", table.rows[1][1])
+    assert table.rows[0][1].endswith(", 1 × as fast")
+
+
+def test_a_table_shows_the_interval_of_each_ratio(vision):
+    table = known(vision, form("a", 0.5, 100)).table()
+    assert table.header[2] == "× as fast"
+    assert [row[2] for row in table.rows] == ["1", "2 [1.98 to 2.02]"]
+
+
+def test_a_table_shows_the_doubts_of_its_times(ladder, monkeypatch):
+    as_timed(monkeypatch, Estimate(0.5, 0.4, 0.6, "×"), few=taken([1.0, 1.0, 1.0]))
+    made = replace(ladder, rungs=(replace(ladder.first, doubts=()),)).then("half", half)
+    few = "only 3 timings: too few to show whether they follow each other"
+    assert made.newest.doubts == tuple(f"for {n}: {few}" for n in (1, 4))
+    for table in (made.table(), made.last(1)):
+        assert f"Doubts: 'half' for 1: {few}; 1 more below." in table.caption
+        assert f"Also in doubt: 'half' for 4: {few}." in table.details
+    assert made.to_dict()["forms"][1]["doubts"] == list(made.newest.doubts)
+    assert f"Doubts: for 1: {few}" in made.newest.table().caption
+
+
+def test_the_first_form_keeps_the_doubts_of_its_own_timing(ladder, monkeypatch):
+    monkeypatch.setattr(inference, "measure", lambda *_, **__: taken([1.0, 1.0, 3.0]))
+    again = replace(ladder, rungs=()).start("plain PyTorch")
+    assert again.first.doubts[0].startswith("for 1: only 3 timings")
+    assert "Doubts: 'plain PyTorch' for 1: only 3 timings" in again.table().caption
 
 
 def test_two_forms_are_timed_in_turns_with_each_other(ladder):

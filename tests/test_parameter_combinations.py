@@ -62,7 +62,7 @@ def asked(shelves, tmp_path_factory):
         ({"workload": "vision", "model": "gpt"}, UnknownName, "workload 'vision' is called 'gpt'"),
         ({"workload": "vision", "model_name": "gpt"}, UnknownName, "are: cnn, mlp, default"),
         ({"workload": "lacking", "device": "cpu"}, NotInstalled, r'pip install .* ".\[speech\]"'),
-        ({"device": ABSENT[0]}, DeviceUnavailable, f"present here: {PRESENT[0]}"),
+        ({"device": ABSENT[0]}, DeviceUnavailable, f"present here: {PRESENT[0]}.* -p device auto"),
         ({"precision": "fp16", "device": "cpu"}, BadValue, "on the CPU, use fp32 or bf16"),
         ({"technique": "prune"}, UnknownName, "There are: none, half, onnx"),
         ({"technique": "int1", "device": "cpu"}, NotSupported, "does not work on cpu: no bits"),

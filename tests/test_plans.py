@@ -12,7 +12,7 @@ from kit.cli.main import main
 from kit.core.errors import BadValue
 from kit.experiments import collect
 from kit.experiments.grids import MOST
-from kit.experiments.plans import expected_s, make_plan, sweep_status
+from kit.experiments.plans import describe_plan, expected_s, make_plan, sweep_status
 from kit.experiments.records import ExecutedRun
 
 PARAMETERS = """
@@ -344,6 +344,15 @@ def test_a_notebook_whose_cells_never_ran_is_not_done(asked, tmp_path):
     found = sweep_status(plan, tmp_path / "out")
     assert (found.done, found.failed) == ((one,), (two,))
     assert "1 of its cells never ran" in collect(tmp_path / "out")["error"][1]
+
+
+def test_one_run_is_told_as_one(asked, tmp_path):
+    plan = make_plan(asked, grid(tmp_path, "grid: {n: [1]}"))
+    kept(tmp_path / "out" / f"{plan.runs[0].name}.ipynb")
+    kept(tmp_path / "out" / "asked-n=5-0123456789ab.ipynb")
+    told = describe_plan(plan, sweep_status(plan, tmp_path / "out"), [])
+    assert ": 1 run, 1 of them done; 0 to run.\n" in told
+    assert told.endswith("also has 1 executed notebook with other cells or parameters; it stays.")
 
 
 def past(seconds: float, status: str = "done", **parameters) -> ExecutedRun:

@@ -1,6 +1,7 @@
 """Run costs: sums against their parts, and what a table of experiments gets."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -155,6 +156,15 @@ def test_unknown_energy_and_limits_are_none_and_a_dash(account):
     assert "No energy counter can be read here" in account.table().caption
     rows = {row[0]: row[1:] for row in account.table().rows}
     assert set(rows["energy"]) == {"—"}
+
+
+def test_a_prediction_that_was_timed_twice_says_how_each_time(account):
+    assert "same prediction" not in account.table().caption
+    cost = replace(account.step_cost, batch_size=1)
+    caption = replace(account, step_cost=cost).table().caption
+    in_turns = cost.parts["predict"].median
+    assert f"same prediction: {in_turns} in turns with training steps" in caption
+    assert f"and {account.latency.median} many times in a row. No energy" in caption
 
 
 def test_joules_and_limits_are_shown_where_they_are_known(parts):

@@ -91,6 +91,10 @@ def test_noise_prevents_a_conclusion_from_a_comparison():
     # The two turns of a round differ by a third, and so may the calls.
     noisy = Comparison({name: taken([f, f * 1.33] * 15) for name, f in (("a", 1.0), ("b", 1.2))})
     assert noisy.ratio().low > 1.1 and word(noisy) == "Unclear"
+    # The interval alone would decide, so the sentence names what leaves it open.
+    assert kit.conclude(noisy, **TOLD).text.endswith("[1.20 to 1.20 ×; noise floor 33.0 %].")
+    assert "noise floor" not in kit.conclude(compared(1.5), **TOLD).text
+    assert "noise floor" not in kit.conclude(compared(1.0), **TOLD).text  # its interval contains 1
 
 
 def test_a_comparison_may_be_asked_for_another_call_or_another_factor():

@@ -24,6 +24,7 @@ from kit.core.statistics import (
     quotient,
     samples_needed,
     samples_of_a_median,
+    share_above,
     smallest,
 )
 
@@ -516,3 +517,16 @@ def test_so_many_times_an_estimate_keeps_its_unit():
 def test_the_smallest_has_the_lowest_end_of_all():
     found = smallest([Estimate(2.0, 1.2, 2.8, "×"), Estimate(1.8, 1.7, 1.9, "×")])
     assert (found.value, found.low, found.high, found.unit) == (1.8, 1.2, 1.9, "×")
+
+
+def test_a_share_goes_from_those_surely_above_to_those_that_may_be():
+    noise = [Estimate(0.01 * i, -0.1, 0.1, "points") for i in range(4)]
+    found = share_above(noise, 0.02)  # one of four lies above it as measured
+    assert (found.value, found.low, found.high) == (0.25, 0.0, 1.0)
+
+
+def test_a_share_that_no_interval_leaves_open_is_a_count():
+    """An estimate without width would be a single sample, which decides nothing."""
+    sure = [Estimate(0.5, 0.3, 0.7), Estimate(0.0, -0.1, 0.1)]
+    found = share_above(sure, 0.2)
+    assert found == 0.5 and isinstance(found, float)

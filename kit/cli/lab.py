@@ -16,7 +16,7 @@ import click
 
 from kit.cli.main import say
 from kit.core.errors import KitError
-from kit.core.files import atomic_write
+from kit.core.files import atomic_write, python_command
 
 FOLDER = Path("kit-lessons")  # for the copy, if the reader names no folder
 COPIED = ".kit-lessons.json"  # in the copy: the digest of each file as the kit wrote it
@@ -105,7 +105,7 @@ def _open(command: list[str]) -> None:
     if find_spec("jupyterlab") is None:
         raise KitError(
             "JupyterLab is not installed in this environment, and kit lab opens it. "
-            "Run: pip install jupyterlab. Then repeat."
+            f"Run: {python_command()} -m pip install jupyterlab. Then repeat."
         )
     say("Opening JupyterLab. To stop it, press Ctrl-C here twice.")
     if os.name == "nt":  # there, exec would return to the prompt at once

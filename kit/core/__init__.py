@@ -7,7 +7,7 @@ statistics      an estimate with its interval
 correlated_samples  how much samples say that follow each other
 tables          rows under a header, and sentences, as text and as HTML
 results         the base of every result: a line, a table, a record
-files           the cache, and atomic writes
+files           the cache, atomic writes, the command of this Python
 tensor_files    tensors and text in one file, checked before they are read
 silence         suppress the output of other libraries
 """

@@ -20,6 +20,8 @@ KitError
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+from kit.core.files import python_command
+
 
 class KitError(Exception):
     """Any error that the kit raises on purpose."""
@@ -72,10 +74,10 @@ class DeviceMismatch(KitError, RuntimeError):
 class NotInstalled(KitError, RuntimeError):
     """An optional extra is needed and not installed.
 
-    >>> raise NotInstalled("the workload 'speech'", ["espeakng_loader"], "speech")
+    >>> raise NotInstalled("the workload 'speech'", ["engine"], "speech")  # doctest: +ELLIPSIS
     Traceback (most recent call last):
-    kit.core.errors.NotInstalled: the workload 'speech' needs espeakng_loader, which is not \
-installed: python -m pip install -c constraints.txt -e ".[speech]"
+    kit.core.errors.NotInstalled: the workload 'speech' needs engine, which is not installed: \
+...python... -m pip install -c constraints.txt -e ".[speech]"
     """
 
     def __init__(self, what: str, missing: Iterable[str], extra: str):
@@ -86,7 +88,7 @@ installed: python -m pip install -c constraints.txt -e ".[speech]"
         verb = "is" if len(missing) == 1 else "are"
         return (
             f"{what} needs {', '.join(missing)}, which {verb} not installed: "
-            f'python -m pip install -c constraints.txt -e ".[{extra}]"'
+            f'{python_command()} -m pip install -c constraints.txt -e ".[{extra}]"'
         )
 
 

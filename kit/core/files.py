@@ -6,9 +6,10 @@ link that another user could have created.
 
 import os
 import stat
+import sys
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 # Windows has neither flag; there, creating a link needs special rights.
@@ -36,6 +37,17 @@ def user_path(path: str | Path) -> Path:
         return here if here.exists() else path
     except (OSError, ValueError):  # not a possible file name: too long, or with a null character
         return path
+
+
+def python_command() -> str:
+    """The Python that runs this, as the user can type it: below their folder, or "python".
+
+    A path elsewhere would name folders of this computer in what people share.
+    """
+    with suppress(OSError, ValueError):  # a folder that was removed; a program elsewhere
+        here = os.environ.get(COMMAND_FOLDER) or os.getcwd()
+        return str(Path(sys.executable).relative_to(here))
+    return "python"
 
 
 def make_folder(folder: Path) -> Path:

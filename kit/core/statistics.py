@@ -4,7 +4,7 @@ Estimate             a value, a 95 % interval and a unit; arithmetic with exact 
 ├── of samples       median, percentile, bootstrap, average, proportion
 ├── of trainings     average_of_trainings: several models, scored on the same examples
 ├── of two           difference, paired_difference, quotient, product
-└── of several       smallest
+└── of several       smallest, share_above
 """
 
 from __future__ import annotations
@@ -456,3 +456,22 @@ def smallest(estimates: Iterable[Estimate]) -> Estimate:
         min(ends) for ends in zip(*((e.low, e.value, e.high) for e in several), strict=True)
     )
     return Estimate(value, low, high, several[0].unit)
+
+
+def share_above(estimates: Iterable[Estimate], limit: float) -> float | Estimate:
+    """The share of several estimates that lie above a limit (0 to 1).
+
+    Its interval goes from the share that surely lie above it to the share that may. Where no
+    interval contains the limit, the share is a count, and the result is a plain number.
+
+    >>> share_above([Estimate(3.0, 2.0, 4.0), Estimate(2.0, 0.5, 3.5), Estimate(0.0, -1.0, 1.0)], 1)
+    0.667 [0.333 to 0.667]
+    >>> share_above([Estimate(3.0, 2.0, 4.0), Estimate(0.0, -0.5, 0.5)], 1)
+    0.5
+    """
+    several = list(estimates)
+    low, value, high = (
+        sum(end > limit for end in ends) / len(several)
+        for ends in zip(*((e.low, e.value, e.high) for e in several), strict=True)
+    )
+    return low if low == high else Estimate(value, low, high)

@@ -62,7 +62,7 @@ def with_doubts(caption: str, doubts: Sequence[str], details: str = "") -> tuple
         first, *others = doubts
         caption += f" Doubts: {first}{f'; {len(others)} more below' if others else ''}."
         details = f"Also in doubt: {'; '.join(others)}. {details}" if others else details
-    return caption, details.strip()
+    return caption.strip(), details.strip()
 
 
 def figure_html(content: str, caption: str, details: str = "") -> str:

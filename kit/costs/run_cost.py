@@ -151,11 +151,22 @@ class RunCost(Result):
             f"{self.score.mean} {self.score.measure} on {self.score.n:,} test examples: target "
             f"{words(self.target, '%')} {verb}{when}. A step takes {b.time_ratio} the time of a "
             f"prediction of the same batch. The whole training takes {self.whole_run_time_ratio} "
-            f"the time of predicting one example alone ({self.latency.median}). {energy}"
-            f"{self.peaks.renewals if self.peaks else ''}"
+            f"the time of predicting one example alone ({self.latency.median}). {self._two_times}"
+            f"{energy}{self.peaks.renewals if self.peaks else ''}"
         )
         header = ("", "the whole training", "one step", "one prediction")
         return Table(header, rows, *with_doubts(caption, self.doubts))
+
+    @property
+    def _two_times(self) -> str:
+        """Why the table and its caption have two times of one prediction; "" if they have not."""
+        if self.step_cost.batch_size > 1:
+            return ""
+        in_turns = self.step_cost.parts["predict"].median
+        return (
+            f"With batches of one, both are the same prediction: {in_turns} in turns with training "
+            f"steps, as in the table, and {self.latency.median} many times in a row. "
+        )
 
     @property
     def doubts(self) -> list[str]:

@@ -1,10 +1,13 @@
-"""What lessons need beside measurements: claims, exercises, panels and recordings.
+"""What lessons need beside measurements: claims, sentences, exercises, panels and recordings.
 
 claims.toml      what articles claim, and the rule that decides each claim; rules come first,
                  measurements second
 claims           reads the claims and gives verdicts
+conclusions      `kit.conclude`: the sentence that a measurement allows
+sentences        finds sentences of direction or cause that no mark covers
 exercises        checks answers and gives hints; one file per lesson
 panels           a guess with a slider, and a picture that follows its sliders
+watching         how a model reads the same images while it learns (lesson 00)
 drawing_panel    draw a digit and watch models read it (lesson 01)
 ordering_panel   put names in order before you measure them (lesson 08)
 chat_panel       type a prompt and watch a model write (lesson 10)

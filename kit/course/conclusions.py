@@ -40,8 +40,9 @@ def conclude(
         - the result of `kit.compare`: its last call against the first, by the rule of its table;
         - a dictionary, name -> number or estimate: needs `most` or `least`, and `tied`.
     above, below, unclear
-        The sentence for each case. `{}` is replaced by the value with its unit and interval. A
-        number that equals `at` is unclear.
+        The sentence for each case. `{}` is replaced by the value with its unit and interval, and
+        with the noise floor of a comparison that only the noise floor leaves unclear. A number that
+        equals `at` is unclear.
     same
         The sentence if the value is surely within 5 % of `at`, or equal to it. Without it, that
         case is unclear too.
@@ -79,13 +80,17 @@ def conclude(
         return Note((most or least).replace("{}", last))
     _check_full_stops({"above": above, "below": below, "unclear": unclear})
     if isinstance(measured, Comparison):
-        value = measured.ratio(of)
-        case = CASES[decide(value / at, measured.noise_floor)]
+        value, floor = measured.ratio(of), measured.noise_floor
+        case = CASES[decide(value / at, floor)]
     else:
-        value = _estimate(measured)
+        value, floor = _estimate(measured), 0.0
         case = _case(value, at)
-    sentence = {"above": above, "below": below, "same": same or unclear, "unclear": unclear}[case]
+    case = "unclear" if case == "same" and not same else case
+    sentence = {"above": above, "below": below, "same": same, "unclear": unclear}[case]
     shown = words(measured) if is_number(measured) else repr(value)
+    if floor and case == "unclear" and not value.low <= at <= value.high:
+        # Without this, a reader sees an interval that leaves no doubt, and a sentence that does.
+        shown = f"{shown.removesuffix(']')}; noise floor {words(floor, '%')}]"
     return Note(sentence.replace("{}", f"{measured:,}" if is_whole(measured) else shown))
 
 

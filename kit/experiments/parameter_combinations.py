@@ -16,7 +16,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from kit.core.errors import BadValue, UnknownName
+from kit.core.errors import BadValue, DeviceUnavailable, UnknownName
 from kit.core.files import user_path
 
 DEFAULT = "default"  # the name for the workload's first model
@@ -87,6 +87,12 @@ def _present(device: str) -> Any:
 
     from kit import devices
 
+    present = [each.type for each in devices.present_devices()]
+    if device.partition(":")[0] not in ("auto", *present):
+        raise DeviceUnavailable(
+            f"device={device!r}: present here: {', '.join(present)}. "
+            f"Use auto for the best of these: -p device auto."
+        )
     return devices.device(device, threads=torch.get_num_threads())
 
 

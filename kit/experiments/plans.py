@@ -159,17 +159,19 @@ def describe_plan(
     plan: Plan, status: SweepStatus, runs: list[PlannedRun], parallel: int = 1
 ) -> str:
     """The plan in a few lines, to show before it runs."""
-    count = f"{plan.notebook.name}: {len(plan.runs)} runs, {len(status.done)} of them done"
+    count = f"{plan.notebook.name}: {runs_text(len(plan.runs))}, {len(status.done)} of them done"
     if status.failed:
         count += f", {len(status.failed)} failed before (--retry runs them again)"
     lines = [f"{count}; {len(runs)} to run."]
     if plan.impossible:
-        left_out = f"{len(plan.impossible)} impossible combinations are left out"
+        n = len(plan.impossible)
+        left_out = f"{n} impossible combination{' is' if n == 1 else 's are'} left out"
         lines.append(f"{left_out}; the first: {plan.impossible[0]}")
     if status.others:
+        many = "notebooks" if status.others > 1 else "notebook"
         lines.append(
-            f"The folder also has {status.others} executed notebooks with other cells or "
-            f"parameters; they stay."
+            f"The folder also has {status.others} executed {many} with other cells or "
+            f"parameters; {'they stay' if status.others > 1 else 'it stays'}."
         )
     if runs:
         seconds = expected_s(runs, status.past)
@@ -178,6 +180,15 @@ def describe_plan(
         expected = unknown if seconds is None else f"{duration_text(seconds)}{shared}"
         lines.append(f"Expected time, from past runs of this notebook: {expected}.")
     return "\n".join(lines)
+
+
+def runs_text(n: int) -> str:
+    """How many runs, in words.
+
+    >>> runs_text(1), runs_text(2)
+    ('1 run', '2 runs')
+    """
+    return f"{n:,} run{'s' * (n != 1)}"
 
 
 def duration_text(seconds: float) -> str:

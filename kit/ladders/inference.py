@@ -28,7 +28,7 @@ from kit.devices import out_of_memory
 from kit.inference import device_of, judge, predict
 from kit.ladders.ladder import SAME_TIME, Ladder, simultaneous
 from kit.ladders.model_form import UNKNOWN_RATIO, ModelForm, rows_of
-from kit.measurement import Peaks, compare, measure
+from kit.measurement import Peaks, all_doubts, compare, measure
 from kit.measurement.comparison import decide
 from kit.models.custom import output_tensor, short_name
 from kit.plots import Note, Picture, multiples, pareto_front
@@ -105,7 +105,7 @@ class InferenceLadder(Ladder[ModelForm]):
         """The form with its times, size and score."""
         model = form.model
         assert model is not None
-        times, ratios, noise = {}, {}, {}
+        times, ratios, noise, doubts = {}, {}, {}, []
         for n in self.batch_sizes:
             calls = {self.first.name: self._call(self.model, n), form.name: self._call(model, n)}
             varied = ("answer", "dtype")
@@ -113,7 +113,9 @@ class InferenceLadder(Ladder[ModelForm]):
             timed = compare(calls, varied=varied, budget_s=self.budget_s, device=device)
             ratios[n], noise[n] = simultaneous(timed.ratio(), self._comparisons), timed.noise_floor
             times[n] = product(self.first.times[n], ratios[n], "s")
+            doubts += [f"for {n:,}: {doubt}" for doubt in all_doubts(timed.measurements)]
         form = replace(form, times=times, ratios=ratios, noise=noise, bytes=size_on_disk(model))
+        form = replace(form, doubts=tuple(doubts))
         if self.workload is None:
             return form
         score, example_scores = judge(model, self.workload, self.split)
@@ -135,12 +137,15 @@ class InferenceLadder(Ladder[ModelForm]):
         score, example_scores = None, None
         if self.workload:
             score, example_scores = judge(self.model, self.workload, self.split)
-        times = {}
+        times, doubts = {}, []
         for n in self.batch_sizes:
             call, device = self._call(self.model, n), device_of(self.model)
-            times[n] = measure(call, budget_s=self.budget_s, device=device).median
+            timed = measure(call, budget_s=self.budget_s, device=device)
+            times[n] = timed.median
+            doubts += [f"for {n:,}: {doubt}" for doubt in timed.doubts]
             self._check_possible(n, times[n].value)
         first = ModelForm(name, self.model, size_on_disk(self.model), times, score=score)
+        first = replace(first, doubts=tuple(doubts))
         return self._with(replace(first, example_scores=example_scores))
 
     def _check_possible(self, n: int, seconds: float) -> None:
@@ -232,14 +237,18 @@ class InferenceLadder(Ladder[ModelForm]):
         return min(allowed, key=lambda form: form.times[n].value, default=None)
 
     def tied_with(self, form: ModelForm, batch_size: int | None = None) -> list[str]:
-        """Names of slower forms that may be as fast as this one: their intervals overlap."""
+        """Names of slower forms that may be as fast as this one: no form is surely faster.
+
+        So a form that the table calls slower than the first is not among them.
+        """
         n = self.batch_sizes[0] if batch_size is None else batch_size
-        ratios = {f.name: f.ratios.get(n, SAME_TIME) for f in self.present}
-        mine = ratios[form.name]
+        mine = form.ratios.get(n, SAME_TIME).value
         return [
-            name
-            for name, other in ratios.items()
-            if name != form.name and other.value >= mine.value and other.low <= mine.high
+            other.name
+            for other in self.present
+            if other.name != form.name
+            and other.ratios.get(n, SAME_TIME).value >= mine
+            and not any(each.surely_faster(other, n) for each in self.present)
         ]
 
     def bound_s(self, batch_size: int) -> float | None:
@@ -256,7 +265,7 @@ class InferenceLadder(Ladder[ModelForm]):
             return f"{text}, none faster than {self.first.name!r}"
         text += f", the fastest {best.name!r}: {best.speedup()} as fast as {self.first.name!r}"
         tied = self.tied_with(best)
-        return text + (f"; tied with it: {', '.join(tied)}" if tied else "")
+        return text + (f"; tied with it: {', '.join(map(repr, tied))}" if tied else "")
 
     def _rows(self, rungs: Sequence[ModelForm]) -> tuple[Sequence[str], list[Sequence[str]]]:
         return rows_of(rungs, self.first)
@@ -270,7 +279,8 @@ class InferenceLadder(Ladder[ModelForm]):
         """How the forms were timed and scored, and the machine's limit."""
         caption = (
             f"{self.first.name!r}: evaluation mode and without gradients. Times: those of "
-            f"{self.first.name!r} × the median ratio of rounds in turns with it. Faster and "
+            f"{self.first.name!r} × the median ratio of rounds in turns with it; in brackets, the "
+            f"interval of 1 ÷ that ratio. Faster and "
             f"slower allow for {self._comparisons} comparisons, as many as a ladder may have."
         )
         if self.workload and self.first.score:
@@ -282,6 +292,9 @@ class InferenceLadder(Ladder[ModelForm]):
         if bound := self.bound_s(n):
             caption += f" In float32, this machine needs at least {words(bound, 's')} for {n:,}."
         return caption + (self.peaks.renewals if self.peaks else "")
+
+    def _doubts(self, rungs: Sequence[ModelForm]) -> list[str]:
+        return [f"{form.name!r} {doubt}" for form in rungs for doubt in form.doubts]
 
     @property
     def _comparisons(self) -> int:
@@ -352,9 +365,15 @@ class InferenceLadder(Ladder[ModelForm]):
             form = self[name]
             return f"{name} {words(form.times[n].value, 's')}, {words(form.bytes, 'B')}"
 
-        caption = f"No form beats those that are filled: {'; '.join(map(of, front))}."
-        if tied := self.undecided(n):
-            caption = caption[:-1] + f". Half filled, because noise decides: {', '.join(tied)}."
+        # A form of the front that noise may have put there is drawn half filled, not filled.
+        noise_decides = self.undecided(n)
+        filled = [name for name in front if name not in noise_decides]
+        parts = []
+        if filled:
+            parts.append(f"No form beats those that are filled: {'; '.join(map(of, filled))}.")
+        if noise_decides:
+            parts.append(f"Half filled, because noise decides: {'; '.join(noise_decides)}.")
+        caption = " ".join(parts)
         given = ((max_bytes, "B"), (max_score_loss, "points"))
         if limits := [words(most, unit) for most, unit in given if most is not None]:
             caption += f" Dashed lines: the limits, at most {' and '.join(limits)}."

@@ -20,7 +20,7 @@ from kit.core.errors import BadValue, UnknownName
 from kit.core.results import Result
 from kit.core.statistics import CONFIDENCE, Estimate
 from kit.measurement import Peaks
-from kit.plots import Table
+from kit.plots import Table, with_doubts
 
 COMPARISONS = 12  # ratios that hold at once, 19 times in 20: the longest ladders have as many
 SAME_TIME = Estimate(1.0, 1.0, 1.0, "×")
@@ -70,15 +70,18 @@ class Ladder(Result, Generic[R]):
 
     def table(self) -> Table:
         """One row per rung."""
-        return Table(*self._rows(self.rungs), self._caption(), self._details())
+        return self._table(self.rungs)
 
     def last(self, n: int) -> Table:
         """The last n rungs as a table, with the first one and those that they are compared with."""
         newest = self.rungs[1:][-n:]
         names = {self.first.name, *(each.name for each in newest)}
         names |= {self._compared_with(each) for each in newest}
-        rows = self._rows([rung for rung in self.rungs if rung.name in names])
-        return Table(*rows, self._caption(), self._details())
+        return self._table([rung for rung in self.rungs if rung.name in names])
+
+    def _table(self, rungs: Sequence[R]) -> Table:
+        caption = with_doubts(self._caption(), self._doubts(rungs), self._details())
+        return Table(*self._rows(rungs), *caption)
 
     def to_dict(self) -> dict[str, Any]:
         """The raw numbers of each rung."""
@@ -98,6 +101,10 @@ class Ladder(Result, Generic[R]):
 
     def _details(self) -> str:
         raise NotImplementedError
+
+    def _doubts(self, rungs: Sequence[R]) -> list[str]:
+        """About the times of these rungs, the most important first."""
+        return []
 
     def _conditions(self) -> dict[str, Any]:
         raise NotImplementedError

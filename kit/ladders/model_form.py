@@ -14,7 +14,7 @@ from kit.core.units import words
 from kit.inference import Score
 from kit.ladders.ladder import SAME_TIME, Rung
 from kit.measurement.comparison import Decision, decide
-from kit.plots import Table
+from kit.plots import Table, with_doubts
 
 UNKNOWN_RATIO = Estimate(math.nan, 0.0, math.inf, "×")
 POINT = 0.01  # of the score
@@ -35,6 +35,7 @@ class ModelForm(Rung):
     score: Score | None = None
     lost: Estimate | None = None  # share of the first form's score, on the same examples
     example_scores: Tensor | None = field(default=None, repr=False, compare=False)
+    doubts: tuple[str, ...] = ()  # about its times, each with the batch size
     made_s: float = 0.0  # seconds to make it, with compilers
     absent: str = ""
 
@@ -107,14 +108,19 @@ class ModelForm(Rung):
 
     def _surely_better(self, other: ModelForm, n: int) -> tuple[bool, bool, bool]:
         """In time, size and score."""
-        mine, theirs = (form.ratios.get(n, SAME_TIME) for form in (self, other))
-        noise = max(self.noise.get(n, 0.0), other.noise.get(n, 0.0))
         lost = other.lost_against(self)
         return (
-            mine.high * (1 + noise) < theirs.low,
+            self.surely_faster(other, n),
             (self.bytes or 0) < SMALLER * (other.bytes or 0),
             lost is not None and lost.low > 0,
         )
+
+    def surely_faster(self, other: ModelForm, batch_size: int) -> bool:
+        """Whether its interval lies below the other's, by more than the noise floor."""
+        n = batch_size
+        mine, theirs = (form.ratios.get(n, SAME_TIME) for form in (self, other))
+        noise = max(self.noise.get(n, 0.0), other.noise.get(n, 0.0))
+        return mine.high * (1 + noise) < theirs.low
 
     def within(self, max_bytes: float | None, max_score_loss: float | None) -> bool:
         """Whether it is within both limits, as far as they are given."""
@@ -129,7 +135,7 @@ class ModelForm(Rung):
 
     def table(self) -> Table:
         """The form's times, size and score."""
-        return Table(*rows_of([self], None), self._caption())
+        return Table(*rows_of([self], None), *with_doubts(self._caption(), self.doubts))
 
     def _caption(self) -> str:
         if self.absent:
@@ -153,6 +159,7 @@ class ModelForm(Rung):
             "time_s": {n: t.to_dict() for n, t in self.times.items()},
             "time_ratio": {n: r.to_dict() for n, r in self.ratios.items()},
             "noise_floor_share": self.noise,
+            "doubts": list(self.doubts),
             "score": self.score.to_dict() if self.score else None,
             "score_lost_share": self.lost.to_dict() if self.lost else None,
         }
@@ -182,9 +189,11 @@ def _row(form: ModelForm, first: ModelForm | None, sizes: list[int], columns: in
     cells = [form.name]
     for n in sizes:
         faster = form.speedup(n)
-        gain = words(faster.value) if faster else "1"
         time = words(form.times[n].value, "s")
-        cells += [time, gain] if len(sizes) == 1 else [f"{time}, {gain} × as fast"]
+        if len(sizes) == 1:  # the header has the unit
+            cells += [time, repr(faster.with_unit("")) if faster else "1"]
+        else:
+            cells += [f"{time}, {faster or '1 ×'} as fast"]
     cells += [words(form.bytes, "B")]
     if form.score:
         lost = form.lost and f"{words(form.lost.value, 'points')} [{form.lost.interval}]"

@@ -8,6 +8,17 @@ repeat      a single number does not show how far the next may differ      round
 interleave  a machine's speed drifts, so calls to compare take turns       measure_parts, compare
 interval    it says how precisely the repeats determine the number         Measurement
 doubt       the machine may have done other work at the same time          Conditions
+
+stopwatch   the clock: it waits for the device, warms up, and repeats in rounds
+conditions  machine, threads and load during a timing, and the doubts that follow
+memory      bytes that a call takes, page faults, and how to make caches cold
+timing      `measure`: one call, with all its times
+parts       `measure_parts`: the parts of one job, in the same rounds
+agreement   `agree`: do two ways compute the same, and is their work equal?
+comparison  `compare`: calls in turns, and the one rule for faster and slower
+sweeps      `sweep`: one setting varied, all else equal
+roofline    limits of a machine, and the share of them that some work reaches
+peaks       `kit.peaks`: measures those limits and saves them
 """
 
 from kit.core.statistics import samples_needed as samples_needed

@@ -271,8 +271,8 @@ def ratios(comparisons: Mapping[Any, Comparison], varied: str) -> Table:
     *_, last = comparisons.values()
     least = sum(each.noise_floor <= LAYOUT_NOISE for each in comparisons.values())
     header = (varied, f"{[*last.measurements][-1]} ÷ {last.baseline}", "noise floor", "verdict")
-    floor = words(LAYOUT_NOISE, "%")
-    caption = f"The noise floor is the minimum, {floor}, in {least} of {len(rows)} rows."
+    rule = f"The noise floor is the minimum, {words(LAYOUT_NOISE, '%')},"
+    caption = f"{rule} in {least} of {len(rows)} rows." if least else ""
     timed = {f"{varied} {at}": [*each.measurements.values()] for at, each in comparisons.items()}
     doubts = [f"{at}: {m.doubts[0]}" for at, calls in timed.items() for m in calls if m.doubts]
     return Table(header, rows, *with_doubts(caption, list(dict.fromkeys(doubts))))
