@@ -275,6 +275,22 @@ def test_a_curve_puts_its_values_where_they_belong():
     assert points(curve([2.0, 1.0], 4, "loss")) == [(0.0, 6.0), (121.0, 51.0)]
 
 
+def test_the_last_curve_ends_at_the_last_step(monkeypatch):
+    """A training that stops early would else be a stroke at the left edge of its picture."""
+    drawn = []
+
+    class Screen:
+        def show(self, text, picture, last):
+            drawn.append(picture)
+
+    monkeypatch.setattr("kit.plots.live.screen", Screen)
+    live = Live(100_000)
+    live.draw([2.0, 1.0])
+    live.draw([2.0, 1.0, 1.0, 1.0], last=True)
+    assert "step 100,000</text>" in drawn[0] and "step 4</text>" in drawn[1]
+    assert points(drawn[1])[-1][0] == 363.0  # three quarters of 484
+
+
 @pytest.mark.parametrize("n", [1, 200, 399, 12_345])
 def test_a_curve_stays_small(n):
     drawn = points(curve([1.0] * n, n, "loss"))
