@@ -102,6 +102,20 @@ PICTURES = {
 }
 
 
+def test_single_points_that_coincide_all_show_and_counts_are_whole():
+    """A filled marker would hide the one below it; between 1 and 1 there is no other round."""
+    shown = lines(
+        {"each": ([1], [2.0]), "what it says": ([1], [2.0])}, "round", "ratio", caption=""
+    )
+    below, above = shown.figure.axes[0].lines
+    assert above.get_markerfacecolor() == "none" != below.get_markerfacecolor()
+    assert above.get_markersize() > below.get_markersize()
+    shown.png()  # draws the ticks
+    low, high = shown.figure.axes[0].get_xbound()
+    ticks = shown.figure.axes[0].get_xticks()
+    assert [tick for tick in ticks if low <= tick <= high] == [1]
+
+
 @pytest.fixture(params=PICTURES)
 def picture(request) -> Picture:
     return PICTURES[request.param]()
