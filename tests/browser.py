@@ -72,6 +72,14 @@ class Lab:
         (found,) = (self.folder / "notebooks").glob(pattern)
         return found
 
+    def end_kernels(self) -> None:
+        """Shut down the kernel of each notebook."""
+        with urllib.request.urlopen(self.url("api/sessions")) as answer:
+            sessions = json.load(answer)
+        for session in sessions:
+            address = self.url(f"api/sessions/{session['id']}")
+            urllib.request.urlopen(urllib.request.Request(address, method="DELETE")).close()
+
     def set(self, plugin: str, **settings: object) -> None:
         """Choose settings of JupyterLab for the pages that are opened from now on."""
         file = self.folder / "settings" / "@jupyterlab" / f"{plugin}.jupyterlab-settings"

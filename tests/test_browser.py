@@ -139,6 +139,38 @@ def test_take_the_tour_guess_and_do_the_exercise(lab, page, screenshots):
     watch.check()
 
 
+def test_keys_that_run_and_save_reach_jupyterlab_and_a_dead_panel_says_what_to_do(lab, page):
+    watch = Watch(page)
+    cells = [nbformat.v4.new_code_cell(source) for source in PANELS[:2]]
+    notebook = written(lab.folder / "notebooks" / "reopened.ipynb", cells)
+    open_notebook(page, lab, notebook)
+    run_all(page, notebook)
+    guess, prompt = page.get_by_role("slider", name="your guess"), page.locator(".jp-InputPrompt")
+    guess.click()  # by mouse, about to the middle
+    expect(guess).to_have_attribute("aria-valuetext", re.compile(r"^\d+\.\d+ ×$"))
+    page.keyboard.press("Shift+Enter")
+    expect(prompt.first).to_have_text("[3]:")
+    expect(guess).to_have_attribute("aria-valuetext", "no guess yet")
+    guess.press("End")
+    saved = notebook.stat().st_mtime_ns
+    page.keyboard.press("Control+s")
+    while notebook.stat().st_mtime_ns == saved:
+        page.wait_for_timeout(100)
+
+    page.reload()  # the kernel still runs, and so the panel is alive
+    expect(guess).to_have_attribute("aria-valuetext", "1,000 ×", timeout=60_000)
+    lab.end_kernels()
+    page.goto("about:blank")
+    open_notebook(page, lab, notebook)
+    outputs = page.locator(".jp-OutputArea-output")
+    expect(outputs).to_have_count(2)
+    expect(outputs.nth(0)).to_contain_text("How fast? (a slider, in JupyterLab)")
+    expect(outputs.nth(1)).to_contain_text("64 False")  # its picture, in the middle
+    for i in range(2):
+        expect(outputs.nth(i)).to_contain_text("Run its cell to get the panel back.")
+    watch.check()
+
+
 CHAT = """import time, torch, kit
 kit.device(), torch.manual_seed(0)
 text = kit.data.load_python_docs()

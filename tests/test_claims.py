@@ -15,7 +15,7 @@ from kit.core.statistics import Estimate, share_above
 from kit.course import claims
 from kit.course.claims import CANNOT_TELL, DOES_NOT, HOLDS, ONLY_IF, ledger, verdict, verdicts
 from kit.experiments import lessons
-from kit.experiments.execution import NOTEBOOKS
+from kit.experiments.execution import NOTEBOOKS, experiments
 
 IDS = [f"{i:02d}" for i in range(1, 39)]
 ROOT = Path(__file__).parents[1]
@@ -66,6 +66,14 @@ def test_a_claim_says_what_who_where_and_when_not(id):
     there = {path.name[:2] for path in lessons()}
     assert set(claim.lessons) <= there | {"experiments"}
     assert not set(claim.later) & there, "it exists now: move it to `lessons`"
+
+
+def test_what_a_claim_says_of_the_experiments_is_so():
+    """`kit report` sends readers to them: one of them must measure it."""
+    read = (nbformat.read(path, as_version=4) for path in experiments())
+    code = "\n".join(cell.source for notebook in read for cell in notebook.cells)
+    named = {id for id, claim in ledger().items() if "experiments" in claim.lessons}
+    assert named and named <= set(re.findall(r'verdict\(\s*"(\d\d)"', code))
 
 
 def test_no_text_names_a_lesson_that_does_not_exist():

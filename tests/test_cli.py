@@ -1,13 +1,18 @@
 """The command line: one file per command; and what others call: workflows, templates, citation."""
 
+import asyncio
 import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
+import nbformat
 import pytest
 import yaml
 from click.testing import CliRunner
+from traitlets.config import Configurable
+from written import written
 
 import kit
 from kit.cli import lab
@@ -83,6 +88,42 @@ def test_files_of_which_nothing_is_known_stay(source, tmp_path):
     (mine / lab.COPIED).write_text('{"solutions/00')
     assert lab.copy_lessons(source, mine) == ["solutions/00.py"]
     assert (mine / "solutions/00.py").read_text() == "mine"
+
+
+def panel(**html):
+    data = {
+        "application/vnd.jupyter.widget-view+json": {"model_id": "1"},
+        "text/plain": "p",
+        **html,
+    }
+    output = nbformat.v4.new_output("display_data", data=data)
+    return nbformat.v4.new_code_cell("panel", outputs=[output])
+
+
+@pytest.mark.parametrize("kernel_of", ["", "mine/a.ipynb", "mine/b.ipynb"])
+def test_a_panel_without_a_kernel_becomes_its_picture_and_says_what_to_do(kernel_of, tmp_path):
+    """JupyterLab would show "Error displaying widget: model not found" instead."""
+    contents = pytest.importorskip("kit.cli.jupyterlab.contents")
+
+    async def list_sessions():
+        return [{"path": kernel_of}] if kernel_of else []
+
+    server = Configurable()
+    server.session_manager = SimpleNamespace(list_sessions=list_sessions)
+    cells = [panel(**{"text/html": "<p>picture</p>"}), panel(), nbformat.v4.new_markdown_cell("a")]
+    path = written(tmp_path / "mine" / "a.ipynb", cells)
+    files = contents.LessonContents(root_dir=str(tmp_path), parent=server)
+    model = asyncio.run(files.get("mine/a.ipynb", type="notebook"))
+    first, second = (cell.outputs[0].data for cell in model["content"].cells[:2])
+    alive = kernel_of == "mine/a.ipynb"
+    back = "" if alive else contents.BACK
+    assert (contents.VIEW in first, first["text/html"]) == (alive, f"<p>picture</p>{back}")
+    assert contents.VIEW in second  # it has nothing else to show
+    assert contents.VIEW in path.read_text()  # the file stays as it is
+    assert "content" in asyncio.run(files.get("mine", content=False))
+    assert f"=kit.cli.jupyterlab.contents.{type(files).__name__}" in " ".join(
+        lab.lab_command(tmp_path, tmp_path)
+    )
 
 
 @pytest.mark.parametrize(

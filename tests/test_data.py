@@ -3,6 +3,7 @@
 Those from public places have tests of their own: nothing is fetched here.
 """
 
+import html
 import random
 
 import numpy as np
@@ -57,6 +58,7 @@ def test_it_is_described(dataset):
     assert dataset.name in kit.data.OFFLINE and dataset.origin and dataset.licence
     assert dataset.name in repr(dataset) and dataset.origin in repr(dataset)
     assert "\n" not in repr(dataset)
+    assert f">{html.escape(repr(dataset))}</p>" in dataset._repr_html_()  # wraps at words
 
 
 def test_it_has_the_three_splits(dataset):

@@ -1,9 +1,11 @@
 """The doctor: its findings here, and its exit code in copies of the project that lack something."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import nbformat
@@ -12,7 +14,7 @@ from click.testing import CliRunner
 
 import kit
 from kit import devices
-from kit.cli.doctor import Finding, examine
+from kit.cli.doctor import EXTRAS, Finding, _to_add, examine
 from kit.cli.main import main
 from kit.experiments import execution
 
@@ -62,6 +64,27 @@ def test_python_data_and_kit_are_well_where_tests_run(findings):
     assert all(findings[name].ok for name in ("Python", "data", "kit"))
     assert "train 1,197" in findings["data"].found
     assert kit.__version__ in findings["kit"].found
+
+
+def test_the_extras_are_those_of_the_project(findings):
+    project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text("utf-8"))
+    named = re.findall(r"\w+", findings["extras"].found)
+    extras = set(project["project"]["optional-dependencies"])
+    assert extras == set(EXTRAS) == set(named) - {"installed", "missing", "none"}
+
+
+def test_the_command_that_adds_extras_works_where_it_is_shown(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "executable", str(tmp_path / ".venv" / "bin" / "python"))
+    monkeypatch.chdir(tmp_path)
+    installed = '.venv/bin/python -m pip install "train-infer-kit[edge,speech]"'
+    assert _to_add(["edge", "speech"], tmp_path) == f"to add them: {installed}"
+    for name in ("pyproject.toml", "constraints.txt"):
+        (tmp_path / name).touch()
+    command = '.venv/bin/python -m pip install -c constraints.txt -e ".[edge]"'
+    assert _to_add(["edge"], tmp_path) == f"to add them: {command}"
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert _to_add(["edge"], tmp_path) == f"to add them, in the folder of the checkout: {command}"
 
 
 @pytest.mark.parametrize(

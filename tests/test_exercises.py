@@ -3,6 +3,7 @@
 import html
 from itertools import pairwise
 
+import numpy as np
 import pytest
 import torch
 
@@ -429,6 +430,38 @@ def test_the_right_answer_is_right(id):
 )
 def test_a_rounded_answer_is_right(id, rounded):
     assert asked(id, rounded).right
+
+
+@pytest.mark.parametrize(
+    "made", [torch.tensor, np.array, np.float64, lambda x: torch.tensor(x).sum()]
+)
+@pytest.mark.parametrize("id", ["00-days", "03-impossible", "06-named-clusters", "09-gigabytes"])
+def test_a_number_of_pytorch_or_numpy_is_a_number(id, made):
+    assert asked(id, made(RIGHT[id])).right
+
+
+@pytest.mark.parametrize("made", [torch.tensor, np.array, np.int64])
+@pytest.mark.parametrize("id", ["04-deadline", "04-full-batch", "06-label-budget", "08-parts"])
+def test_a_whole_number_of_pytorch_or_numpy_is_one(id, made):
+    assert asked(id, made(RIGHT[id])).right
+    assert (
+        "Give a whole number; yours is 8.5"
+        in asked(id, made(8.5) if made is not np.int64 else 8.5).hint
+    )
+    assert "Give a whole number" in asked(id, torch.tensor([RIGHT[id]])).hint  # that is a list
+    assert "Give a whole number" in asked(id, torch.tensor(True)).hint
+
+
+def test_numbers_of_pytorch_are_numbers_in_what_holds_or_returns_them_too():
+    account = {name: torch.tensor(n) for name, n in ACCOUNT.items()}
+    assert asked("02-account", account).right
+    assert asked("01-first-good", (RIGHT["01-first-good"][0], torch.tensor(20))).right
+    assert asked("04-samples", lambda p: torch.tensor(samples_needed(p))).right
+    assert asked("08-rate", lambda *given: np.float64(RIGHT["08-rate"](*given))).right
+
+
+def test_a_share_in_a_hint_has_a_space_before_its_sign():
+    assert "50 labels cost 7.00 % of the answers" in asked("06-label-budget", 50).hint
 
 
 @each_exercise

@@ -10,7 +10,7 @@ from kit.core.results import RECORDING
 from kit.core.statistics import Estimate
 from kit.core.units import words
 from kit.course.panels import explore, guess
-from kit.plots import Table
+from kit.plots import Table, bars, dots, lines
 
 WIDGET = "application/vnd.jupyter.widget-view+json"
 
@@ -184,6 +184,60 @@ def test_a_panel_is_a_widget_and_its_picture(panel):
 def test_a_panel_needs_something_to_move(choices):
     with pytest.raises(BadValue, match="at least one keyword, and each keyword at least two"):
         explore(lambda **_: Table((), ()), **choices)
+
+
+def pictured(draw, **choices):
+    """A panel of such pictures, and the pictures that it has drawn so far."""
+    drawn = []
+
+    def picture(**chosen):
+        drawn.append(draw(**chosen))
+        return drawn[-1]
+
+    return explore(picture, **choices), drawn
+
+
+def bounds(picture):
+    (pane,) = picture.figure.axes
+    return [*pane.get_xbound(), *pane.get_ybound()]
+
+
+def test_what_does_not_change_stays_in_its_place():
+    """The row "all" of a panel of lesson 06: its axis widens, and never narrows again."""
+
+    def share(x):
+        return dots({"these": (x, x, x), "all": (0.9, 0.88, 0.92)}, "share", caption="", unit="%")
+
+    shown, drawn = pictured(share, x=[0.2, 0.8, 0.85])
+    for index in (0, 2, 1, 0):
+        move(shown, index)
+    first, widest, *later = map(bounds, drawn)
+    assert widest[0] < first[0] and widest[1] >= first[1] and widest[2:] == first[2:]
+    assert later == [widest] * 3
+    assert drawn[-1].figure.axes[0].yaxis_inverted()  # the first row stays on top
+
+
+def test_a_level_stays_in_its_place_unless_the_picture_gets_too_small():
+    def ratios(x):
+        return lines({"ratio": ([1, 2], [1, x])}, "n", "x", caption="", level=("1", 1.0))
+
+    shown, drawn = pictured(ratios, x=[1_000, 2, 8])
+    for index in (2, 1, 0, 1):
+        move(shown, index)
+    two, eight, again, huge, small = map(bounds, drawn)
+    assert eight == again and eight[3] > two[3]
+    assert huge[3] > 1_000 and small == two  # after the outlier, a picture that can be read
+
+
+def test_where_nothing_stays_the_same_each_picture_has_its_own_axes():
+    def times(batch):
+        return bars({"a": {"p": batch}, "b": {"p": 2 * batch}}, "s", caption="")
+
+    shown, drawn = pictured(times, batch=[1, 2, 4])
+    move(shown, 2)
+    move(shown, 0)
+    ends = [bounds(each)[1] for each in drawn]
+    assert ends == pytest.approx([ends[0], 2 * ends[0], ends[0] / 2])
 
 
 def test_choices_may_be_words():

@@ -102,6 +102,20 @@ PICTURES = {
 }
 
 
+def test_single_points_that_coincide_all_show_and_counts_are_whole():
+    """A filled marker would hide the one below it; between 1 and 1 there is no other round."""
+    shown = lines(
+        {"each": ([1], [2.0]), "what it says": ([1], [2.0])}, "round", "ratio", caption=""
+    )
+    below, above = shown.figure.axes[0].lines
+    assert above.get_markerfacecolor() == "none" != below.get_markerfacecolor()
+    assert above.get_markersize() > below.get_markersize()
+    shown.png()  # draws the ticks
+    low, high = shown.figure.axes[0].get_xbound()
+    ticks = shown.figure.axes[0].get_xticks()
+    assert [tick for tick in ticks if low <= tick <= high] == [1]
+
+
 @pytest.fixture(params=PICTURES)
 def picture(request) -> Picture:
     return PICTURES[request.param]()
@@ -273,6 +287,22 @@ def test_nothing_beats_what_is_on_the_front(points, front):
 def test_a_curve_puts_its_values_where_they_belong():
     """484 wide for `total` steps; the largest value 90 above the line at 96."""
     assert points(curve([2.0, 1.0], 4, "loss")) == [(0.0, 6.0), (121.0, 51.0)]
+
+
+def test_the_last_curve_ends_at_the_last_step(monkeypatch):
+    """A training that stops early would else be a stroke at the left edge of its picture."""
+    drawn = []
+
+    class Screen:
+        def show(self, text, picture, last):
+            drawn.append(picture)
+
+    monkeypatch.setattr("kit.plots.live.screen", Screen)
+    live = Live(100_000)
+    live.draw([2.0, 1.0])
+    live.draw([2.0, 1.0, 1.0, 1.0], last=True)
+    assert "step 100,000</text>" in drawn[0] and "step 4</text>" in drawn[1]
+    assert points(drawn[1])[-1][0] == 363.0  # three quarters of 484
 
 
 @pytest.mark.parametrize("n", [1, 200, 399, 12_345])

@@ -147,3 +147,6 @@ def answer(page, expect):
     tries = [[(questions[0]["right"] + 1) % 3, questions[0]["right"]]]
     tries += [[asked["right"]] for asked in questions[1:]]
     expect(page.locator(".jp-CodeCell").nth(1)).to_contain_text(str(tries))
+
+    wrong.click()  # after the right one: its reason stays
+    expect(told).to_have_text(f"Not this one. {questions[0]['why']}")

@@ -32,7 +32,7 @@ def notebook(path, *results):
         cells.append(nbformat.v4.new_code_cell("…", outputs=[output]))
     plain = nbformat.v4.new_output("stream", text="nothing to see")
     cells.append(nbformat.v4.new_code_cell("print()", outputs=[plain]))
-    path.parent.mkdir(exist_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
     nbformat.write(nbformat.v4.new_notebook(cells=cells), path)
 
 
@@ -47,6 +47,15 @@ def runs(tmp_path):
     notebook(tmp_path / "deeper" / "b.ipynb", DOES_NOT, HOLDS)
     notebook(tmp_path / ".ipynb_checkpoints" / "a-checkpoint.ipynb", DOES_NOT)
     return tmp_path
+
+
+def test_hidden_folders_are_not_read_but_a_hidden_folder_that_was_given_is(runs):
+    """An environment in .venv brings notebooks of its own."""
+    notebook(runs / ".venv" / "own.ipynb", DOES_NOT)
+    notebook(runs / "deeper" / ".kept" / "own.ipynb", DOES_NOT)
+    assert sorted(collect(runs)["run"]) == ["a", "deeper/b"]
+    assert list(collect(runs / ".venv")["run"]) == ["own"]
+    assert "not hidden ones, such as .venv" in " ".join(command("--help").stdout.split())
 
 
 def rows(folder) -> dict[str, str]:
@@ -90,12 +99,18 @@ def test_verdicts_in_one_table_count_like_single_ones(tmp_path):
 
 def test_an_open_claim_says_which_lesson_will_decide_it(runs):
     assert rows(runs)["05"] == "not decided yet: lessons 06, 07"
-    assert rows(runs)["30"] == "not decided yet: experiments"
-    assert rows(runs)["29"] == "not decided yet: experiments"
+    assert rows(runs)["30"] == "not decided yet: run the experiments"
+    assert rows(runs)["28"] == "not decided yet: run the experiments"
+    assert rows(runs)["29"] == "not decided yet"  # no experiment measures it yet
     assert rows(runs)["09"] == "not decided yet"  # its lessons do not exist yet
 
 
 def test_the_caption_counts_the_decided(runs, tmp_path):
+    """A claim on which no run could tell is not decided."""
+    counts = "1 of 38 claims decided by the notebooks in .*/; 1 cannot tell, 36 not measured."
+    assert re.fullmatch(counts, ledger_table(runs).caption)
+    notebook(runs / "c.ipynb", verdict("02", weights_moved_by_inference=0.0))
+    assert rows(runs)["02"] == "cannot tell (in 1 run); holds here (in 1 run)"
     assert ledger_table(runs).caption.startswith("2 of 38 claims decided")
     (tmp_path / "empty").mkdir()
     assert ledger_table(tmp_path / "empty").caption.startswith("0 of 38 claims decided")

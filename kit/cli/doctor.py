@@ -12,10 +12,10 @@ from pathlib import Path
 import click
 
 from kit.cli.main import show
+from kit.core.errors import DISTRIBUTION, ROOT, how_to_install
 from kit.core.units import words
 
-DISTRIBUTION = "train-infer-kit"
-EXTRAS = ("edge", "openvino", "executorch", "speech", "cluster", "test")
+EXTRAS = ("lab", "edge", "openvino", "executorch", "speech", "cluster", "test")
 LESSON_BYTES = 1.5 * 2**30  # the memory of a lesson; JupyterLab's comes on top
 LAB_BYTES = 0.5e9
 AGAIN = "install the kit again (in a checkout: make lab)"
@@ -139,13 +139,20 @@ def _lessons() -> Finding:
 def _extras() -> Finding:
     missing = [extra for extra in EXTRAS if _missing_of(extra)]
     installed = [extra for extra in EXTRAS if extra not in missing]
-    # The Python that runs this, from here: a report names nobody's folders.
-    program, here = Path(sys.executable), Path.cwd()
-    python = program.relative_to(here) if program.is_relative_to(here) else "python"
-    extras = f"'.[{','.join(missing)}]'"
-    todo = f"to add them: {python} -m pip install -c constraints.txt -e {extras}"
     found = f"installed: {', '.join(installed) or 'none'}; missing: {', '.join(missing) or 'none'}"
-    return Finding("extras", found, not missing, todo if missing else "")
+    return Finding("extras", found, not missing, _to_add(missing) if missing else "")
+
+
+def _to_add(missing: list[str], root: Path = ROOT) -> str:
+    """What adds these extras, to a checkout in the folder `root` or to an installed kit."""
+    # The Python that runs this, from the folder of the command: a report names nobody's folders.
+    program, here = Path(sys.executable), Path.cwd()
+    checkout = (root / "pyproject.toml").is_file()
+    where = root if checkout else here
+    python = str(program.relative_to(where)) if program.is_relative_to(where) else "python"
+    command = how_to_install(",".join(missing), root, python)
+    place = "" if where == here else ", in the folder of the checkout"
+    return f"to add them{place}: {command}"
 
 
 def _missing_of(extra: str) -> list[str]:

@@ -89,6 +89,8 @@ def lab_command(root: Path, lessons: Path, options: Sequence[str] = ()) -> list[
         "--ServerApp.ip=127.0.0.1",  # this computer only
         # overrides.json: no question about news over the lesson, no look for updates.
         f"--LabApp.app_settings_dir={Path(__file__).with_name('jupyterlab')}",
+        # Panels whose kernel has ended are shown as pictures.
+        "--ServerApp.contents_manager_class=kit.cli.jupyterlab.contents.LessonContents",
     ]
     if hasattr(os, "geteuid") and os.geteuid() == 0:
         command.append("--allow-root")  # the only user of a container is often root

@@ -16,7 +16,8 @@ def report(runs: Path | None) -> None:
     """List the claims with the verdicts of the executed notebooks in RUNS.
 
     RUNS is a folder or one executed notebook; by default, the lessons with their stored outputs.
-    For a folder, a table and a page of all runs are written to RUNS/report/.
+    For a folder, a table and a page of all runs are written to RUNS/report/. Folders inside it are
+    read, too, but not hidden ones, such as .venv.
     """
     from kit.experiments.execution import NOTEBOOKS
     from kit.experiments.records import UNREADABLE, executed_runs

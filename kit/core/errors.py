@@ -19,8 +19,12 @@ KitError
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from pathlib import Path
 
 from kit.core.files import python_command
+
+DISTRIBUTION = "train-infer-kit"  # the name under which pip knows the kit
+ROOT = Path(__file__).parents[2]  # of a checkout; of an installed kit, the folder of all packages
 
 
 class KitError(Exception):
@@ -71,6 +75,17 @@ class DeviceMismatch(KitError, RuntimeError):
     """Model and data are on different devices."""
 
 
+def how_to_install(extras: str, root: Path = ROOT, python: str = "python") -> str:
+    """The command that adds extras, such as "edge,speech", to the kit in the folder `root`.
+
+    >>> how_to_install("edge", Path("site-packages"))
+    'python -m pip install "train-infer-kit[edge]"'
+    """
+    if (root / "constraints.txt").is_file() and (root / "pyproject.toml").is_file():  # a checkout
+        return f'{python} -m pip install -c constraints.txt -e ".[{extras}]"'
+    return f'{python} -m pip install "{DISTRIBUTION}[{extras}]"'
+
+
 class NotInstalled(KitError, RuntimeError):
     """An optional extra is needed and not installed.
 
@@ -86,10 +101,8 @@ class NotInstalled(KitError, RuntimeError):
     def __str__(self) -> str:
         what, missing, extra = self.args
         verb = "is" if len(missing) == 1 else "are"
-        return (
-            f"{what} needs {', '.join(missing)}, which {verb} not installed: "
-            f'{python_command()} -m pip install -c constraints.txt -e ".[{extra}]"'
-        )
+        how = how_to_install(extra, python=python_command())
+        return f"{what} needs {', '.join(missing)}, which {verb} not installed: {how}"
 
 
 class NotSupported(KitError, RuntimeError):

@@ -12,9 +12,10 @@ import math
 import os
 import pathlib
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import anywidget
+import numpy as np
 import traitlets
 from ipywidgets import DOMWidget
 
@@ -23,7 +24,10 @@ from kit.core.errors import BadValue
 from kit.core.results import RECORDING
 from kit.core.statistics import Estimate
 from kit.core.units import digits, words
-from kit.plots import Note
+from kit.plots import Note, Picture
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 YOURS, FOR_READERS = "your guess", "a plausible guess"  # whose guess a panel holds
 
@@ -146,6 +150,7 @@ class Explorer:
 
     def __init__(self, picture: Callable[..., Any], choices: dict[str, Sequence[Any]]):
         self._picture, self.choices = picture, choices
+        self._before: Picture | None = None
         self.panel = Sliders(
             controls=[_control(name, values) for name, values in choices.items()],
             chosen=[0 if _is_box(v) else len(v) // 2 for v in choices.values()],
@@ -160,7 +165,11 @@ class Explorer:
         return {name: values[index] for (name, values), index in pairs}
 
     def _now(self) -> Any:
-        return self._picture(**self.chosen)
+        picture = self._picture(**self.chosen)
+        if isinstance(picture, Picture):
+            keep_axes(picture, self._before)
+            self._before = picture
+        return picture
 
     def _update(self, _: Any = None) -> None:
         self.panel.busy = True
@@ -173,6 +182,37 @@ class Explorer:
         text = f"A panel to set {', '.join(name.replace('_', ' ') for name in self.choices)}."
         fallback = f"{self.panel.picture}<p><i>In JupyterLab: {text[0].lower()}{text[1:]}</i></p>"
         return shown_with(self.panel, fallback, text)
+
+
+LEAST_FILLED = 0.05  # of an axis; below it, a picture would be too small to read
+
+
+def keep_axes(picture: Picture, before: Picture | None) -> None:
+    """Let what both pictures draw at the same numbers stay in place: the axes only widen.
+
+    Without this, each picture of a panel has axes of its own, and a fixed point or level moves
+    instead of what changes. If nothing is the same in both, or the picture would fill less than a
+    twentieth of an axis, it keeps its own axes.
+    """
+    panes, earlier = (each.figure.axes if each else [] for each in (picture, before))
+    if len(panes) != len(earlier):
+        return
+    for pane, old in zip(panes, earlier, strict=True):
+        if not _drawn(pane) & _drawn(old):
+            continue
+        for axis, was in ((pane.xaxis, old.xaxis), (pane.yaxis, old.yaxis)):
+            if axis.get_scale() != was.get_scale():
+                continue
+            (low, high), (least, most) = (sorted(a.get_view_interval()) for a in (axis, was))
+            ends = np.array([min(low, least), low, high, max(high, most)])
+            at = axis.get_transform().transform(ends)  # on a logarithmic axis, their logarithms
+            if at[2] - at[1] >= LEAST_FILLED * (at[3] - at[0]):
+                (pane.set_xbound if axis is pane.xaxis else pane.set_ybound)(ends[0], ends[3])
+
+
+def _drawn(pane: Axes) -> set[bytes]:
+    """The numbers of each line, point and level of a picture."""
+    return {np.asarray(line.get_xydata()).tobytes() for line in pane.lines}
 
 
 def _is_box(values: Sequence[Any]) -> bool:

@@ -23,8 +23,10 @@ function asked({ question, options, right, why }, number, choose) {
       button.ariaPressed = String(tries.at(-1) === option);
     });
     const last = tries.at(-1);
-    status.textContent =
-      last === undefined ? "" : last === right ? `Right. ${why}` : "Not this one. Try another.";
+    const told = last === right ? "Right." : "Not this one.";
+    // Once the right answer was found, its reason stays, whatever is tried after it.
+    const more = tries.includes(right) ? why : "Try another.";
+    status.textContent = last === undefined ? "" : `${told} ${more}`;
   };
   return { group, show };
 }

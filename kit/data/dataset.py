@@ -11,6 +11,7 @@ from torch import Tensor
 
 from kit.core.checks import check_whole
 from kit.core.errors import UnknownName
+from kit.core.tables import Note
 from kit.data.batching import as_tokens, feed
 
 
@@ -81,6 +82,9 @@ class Dataset:
         sizes = ", ".join(f"{name} {len(part.inputs):,}" for name, part in self.splits.items())
         classes = f"{len(self.classes):,} classes; " if self.classes else ""
         return f"Dataset {self.name}: {sizes}; {classes}{self.origin}"
+
+    def _repr_html_(self) -> str:
+        return Note(repr(self))._repr_html_()  # JupyterLab breaks plain text inside its words
 
 
 class Task(Protocol):

@@ -104,7 +104,8 @@ def collect(folder: Path | str, kind: str | None = None) -> pd.DataFrame:
     Parameters
     ----------
     folder
-        A folder with executed notebooks, also in folders inside it; drafts are left out.
+        A folder with executed notebooks, also in folders inside it, but not in hidden ones such as
+        .venv; drafts are left out.
     kind
         The kind of record, such as "Verdict" or "RunCost". None: a row per notebook, with the
         single values of its main record.

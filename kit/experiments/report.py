@@ -19,7 +19,7 @@ from kit.core.errors import BadValue
 from kit.core.files import atomic_write, read_file
 from kit.core.results import records_in
 from kit.core.units import SHARES
-from kit.course.claims import COLOURS, ledger
+from kit.course.claims import CANNOT_TELL, COLOURS, ledger
 from kit.experiments.outputs import write_text
 from kit.experiments.records import AUXILIARY, ExecutedRun, executed_runs, ordered
 from kit.experiments.report_page import OPEN, count_runs, page
@@ -132,24 +132,26 @@ def ledger_table(folder: Path) -> Table:
 
 
 def claims_table(runs: Iterable[ExecutedRun], folder: Path) -> Table:
-    """All claims, the decided ones first, each verdict with its number of runs of the folder."""
-    decided: dict[str, Counter[str]] = {}
+    """All claims, the measured ones first, each verdict with its number of runs of the folder."""
+    given: dict[str, Counter[str]] = {}
     for record in (record for run in runs for record in run.records if record["kind"] == "Verdict"):
         id, verdict = record["claim_id"], record["verdict"]
         if id in ledger() and verdict.startswith(tuple(COLOURS)):
-            decided.setdefault(id, Counter())[verdict] += 1
+            given.setdefault(id, Counter())[verdict] += 1
     rows = [
         (
             claim.id,
             claim.claim,
             ", ".join(claim.said_by),
-            _verdicts(decided[id]) if id in decided else _open(claim.lessons),
+            _verdicts(given[id]) if id in given else _open(claim.lessons),
         )
-        for id, claim in sorted(ledger().items(), key=lambda item: item[0] not in decided)
+        for id, claim in sorted(ledger().items(), key=lambda item: item[0] not in given)
     ]
     name = safe_line(folder.resolve().name, "name")
     where = f"the notebooks in {name}/" if folder.is_dir() else name
-    caption = f"{len(decided)} of {len(rows)} claims decided by {where}."
+    unclear = sum(set(found) == {CANNOT_TELL} for found in given.values())
+    caption = f"{len(given) - unclear} of {len(rows)} claims decided by {where}; "
+    caption += f"{unclear} cannot tell, {len(rows) - len(given)} not measured."
     return Table(("id", "claim", "said by", "verdict"), rows, caption)
 
 
@@ -162,11 +164,11 @@ def _verdicts(given: Counter[str]) -> str:
 
 
 def _open(lessons: list[str]) -> str:
-    """Not decided yet, and which lessons or experiments decide it."""
+    """Not decided yet, and which lessons decide it, or that experiments do."""
     numbers = [name for name in lessons if name.isdigit()]
     places = [f"lesson{'s' * (len(numbers) > 1)} {', '.join(numbers)}"] if numbers else []
-    places += [name for name in lessons if not name.isdigit()]
-    return f"{OPEN}: {' and '.join(places)}" if places else OPEN
+    places += ["run the experiments"] if set(lessons) - set(numbers) else []
+    return f"{OPEN}: {' or '.join(places)}" if places else OPEN
 
 
 # --- One notebook --------------------------------------------------------------------------------

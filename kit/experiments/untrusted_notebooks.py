@@ -64,7 +64,9 @@ SHAPES: dict[str, dict[str, Any]] = {
 
 
 def find_notebooks(folder: Path) -> list[Path]:
-    """All *.ipynb files in a folder and inside it, sorted; links to folders are not followed.
+    """All *.ipynb files in a folder and inside it, sorted.
+
+    Hidden folders inside it, such as .venv, are left out; links to folders are not followed.
 
     Raises
     ------
@@ -75,7 +77,7 @@ def find_notebooks(folder: Path) -> list[Path]:
         raise BadValue(f"{folder}: no such folder; give one with executed notebooks.")
     paths: list[Path] = []
     for where, inside, files in os.walk(folder):
-        inside[:] = [name for name in inside if name != ".ipynb_checkpoints"]
+        inside[:] = [name for name in inside if not name.startswith(".")]
         paths += [Path(where, name) for name in (*inside, *files) if name.endswith(".ipynb")]
         if len(paths) > NOTEBOOKS:
             raise BadValue(

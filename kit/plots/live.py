@@ -35,13 +35,15 @@ class Live:
         return self.screen is not None and cheap and now - self.drawn_at >= self.pause_s
 
     def draw(self, values: Sequence[float], note: str = "", last: bool = False) -> None:
-        """Draw the values so far; `last` also ends the line in a terminal."""
+        """Draw the values so far; `last` ends the axis, and the line in a terminal, with them."""
         if self.screen is None:
             return
         started = time.perf_counter()
         text = f"{self.label} {values[-1]:.4f}" if len(values) else self.label
         text = f"step {len(values):,} of {self.total:,} · {text}{' · ' + note if note else ''}"
-        self.screen.show(text, curve(values, self.total, text), last)
+        # A training may end early: its last curve is as wide as the picture.
+        steps = len(values) if last else self.total
+        self.screen.show(text, curve(values, steps, text), last)
         self.drawn_at = time.perf_counter()
         self.spent_s += self.drawn_at - started
 

@@ -103,6 +103,8 @@ def lines(
     figure, (pane,) = axes()
     for i, (name, (xs, ys)) in enumerate(series.items()):
         look = {**style(i), "label": name, **({} if marks else {"marker": None})}
+        if i and len(xs) == 1:  # no line shows it, and its point may lie on that of another series
+            look |= {"markerfacecolor": "none", "markersize": 6 + 4 * i, "markeredgewidth": 2}
         if bands and name in bands:
             low, high = bands[name]
             error = [np.subtract(ys, low), np.subtract(high, ys)]
@@ -204,7 +206,7 @@ def bars(
 def _few_ticks(whole: bool = False) -> Any:
     from matplotlib.ticker import MaxNLocator
 
-    return MaxNLocator(6, integer=whole)
+    return MaxNLocator(6, integer=whole, min_n_ticks=1)  # whole, even if there is only one
 
 
 def images(pixels: Sequence[Any], titles: Sequence[str], *, caption: str) -> Picture:

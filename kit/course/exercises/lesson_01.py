@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from kit.core.errors import NonFiniteLoss
+from kit.core.units import words
 from kit.course.exercises.registry import exercise
 from kit.data import load_digits
 from kit.inference import evaluate
@@ -41,7 +42,8 @@ def learns_nothing(answer: float) -> str | None:
     right = evaluate(model, work, "validation").accuracy.value
     if right < 0.5:
         return None
-    return f"With lr={answer:g} the model still gets {right:.0%} right after 60 steps. Go further."
+    share = words(right, "%")
+    return f"With lr={answer:g} the model still gets {share} right after 60 steps. Go further."
 
 
 class _AlwaysThree(nn.Module):

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from kit.core.units import words
 from kit.course.exercises.registry import exercise, hint_for_number
 
 LOSS = 0.05  # how much of the accuracy the budget may cost
@@ -44,10 +45,10 @@ def label_budget(number: int, labels: list[int], shares: list[float]) -> str | N
     enough = [n for n, share in zip(labels, shares, strict=True) if share > shares[-1] - LOSS]
     if number == min(enough):
         return None
-    lost = shares[-1] - shares[labels.index(number)]
+    cost = words(shares[-1] - shares[labels.index(number)], "%")
     if number not in enough:
-        return f"{number} labels cost {lost:.1%} of the answers, which is more than five points."
-    return f"{number} labels cost {lost:.1%} of the answers, but fewer labels are also enough."
+        return f"{number} labels cost {cost} of the answers, which is more than five points."
+    return f"{number} labels cost {cost} of the answers, but fewer labels are also enough."
 
 
 @exercise("06-ask-next", needs="function")

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from kit.core.checks import is_number
 from kit.core.errors import KitError
+from kit.core.units import words
 from kit.course.exercises.registry import exercise, hint_for_number
 from kit.inference import judge
 from kit.techniques import pruned, size_on_disk
@@ -44,7 +45,8 @@ def prune(answer: Any) -> str | None:
         smaller, lost = _pruned_and_trained(float(answer))
     except KitError as error:
         return f"The model cannot be pruned by {answer!r}: {error}"
-    found = f"At {answer:g}, the file is {smaller:.1f} × smaller, the score {lost:.1%} lower."
+    found = f"At {answer:g}, the file is {smaller:.1f} × smaller, the score "
+    found += f"{words(lost, 'points')} lower."
     if smaller < SMALLER:
         return f"{found} Take more: both sides of a matrix shrink, so its bytes fall quadratically."
     if lost > MOST_LOST:

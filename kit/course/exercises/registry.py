@@ -6,9 +6,13 @@ Its docstring says where to begin; it is shown, folded away, after a wrong answe
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
 from functools import wraps
 from typing import Any
+
+import numpy as np
+from torch import Tensor
 
 from kit.core.checks import is_number, is_whole
 from kit.core.statistics import Estimate
@@ -41,8 +45,7 @@ def exercise(id: str, needs: str = "") -> Callable[[Exercise], Exercise]:
     def register(check: Exercise) -> Exercise:
         @wraps(check)
         def check_type_first(answer: Any, **measured: Any) -> str | None:
-            if isinstance(answer, Estimate):
-                answer = answer.value
+            answer = plain(answer)
             fits, hint = NEEDS[needs] if needs else (lambda _: True, "")
             return check(answer, **measured) if fits(answer) else hint.format(answer=answer)
 
@@ -50,6 +53,28 @@ def exercise(id: str, needs: str = "") -> Callable[[Exercise], Exercise]:
         return check
 
     return register
+
+
+def plain(answer: Any) -> Any:
+    """The answer with Python's own numbers, for what PyTorch, NumPy or the kit give as one number.
+
+    A lesson's values are tensors, arrays and estimates: an answer made of them is not refused. It
+    is also done for what a dictionary or a tuple holds, and for what a function returns.
+
+    >>> plain(Tensor([0.5]).sum()), plain({"a": np.float32(0.5)}), plain(lambda: np.int64(2))()
+    (0.5, {'a': 0.5}, 2)
+    """
+    if isinstance(answer, Estimate):
+        return answer.value
+    if isinstance(answer, (Tensor, np.ndarray, np.generic)):
+        return answer.item() if answer.ndim == 0 else answer
+    if isinstance(answer, dict):
+        return {key: plain(value) for key, value in answer.items()}
+    if type(answer) is tuple:
+        return tuple(map(plain, answer))
+    if inspect.isfunction(answer):
+        return wraps(answer)(lambda *given, **named: plain(answer(*given, **named)))
+    return answer
 
 
 def near(given: float, wanted: float, within: float = 0.02) -> bool:

@@ -1,0 +1,1 @@
+"""What `kit lab` gives JupyterLab: settings in overrides.json, and how it reads notebooks."""

@@ -1,0 +1,41 @@
+"""How `kit lab` reads notebooks: a panel whose kernel has ended is shown as its picture.
+
+A notebook keeps of a panel its view, which needs a kernel, and HTML. JupyterLab prefers the view,
+and without the kernel it only shows "Error displaying widget: model not found".
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from jupyter_server.services.contents.largefilemanager import AsyncLargeFileManager
+
+VIEW = "application/vnd.jupyter.widget-view+json"
+BACK = "<p><i>The kernel of this panel has ended. Run its cell to get the panel back.</i></p>"
+
+
+class LessonContents(AsyncLargeFileManager):
+    """The files of a folder, as JupyterLab reads and writes them."""
+
+    async def get(self, path: str, content: bool = True, *more: Any, **options: Any) -> Any:
+        """The file; in a notebook that no kernel belongs to, panels are replaced."""
+        model = await super().get(path, content, *more, **options)
+        if content and model["type"] == "notebook" and not await self._has_kernel(path):
+            replace_dead_panels(model["content"])
+        return model
+
+    async def _has_kernel(self, path: str) -> bool:
+        """Whether a kernel runs for the notebook: then its panels are alive, so they stay."""
+        sessions = getattr(self.parent, "session_manager", None)
+        running = await sessions.list_sessions() if sessions else []
+        return path.strip("/") in [each["path"].strip("/") for each in running]
+
+
+def replace_dead_panels(notebook: Any) -> None:
+    """Where HTML stands beside the view of a panel, remove the view, and say what to do."""
+    for cell in notebook["cells"]:
+        for output in cell.get("outputs", []):
+            data = output.get("data", {})
+            if VIEW in data and isinstance(data.get("text/html"), str):
+                del data[VIEW]
+                data["text/html"] += BACK
