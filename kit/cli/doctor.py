@@ -15,7 +15,7 @@ from kit.cli.main import show
 from kit.core.errors import DISTRIBUTION, ROOT, how_to_install
 from kit.core.units import words
 
-EXTRAS = ("lab", "edge", "openvino", "executorch", "speech", "cluster", "test")
+EXTRAS = ("lab", "edge", "openvino", "executorch", "speech", "cluster", "serve", "test")
 LESSON_BYTES = 1.5 * 2**30  # the memory of a lesson; JupyterLab's comes on top
 LAB_BYTES = 0.5e9
 AGAIN = "install the kit again (in a checkout: make lab)"

@@ -2,7 +2,7 @@
 
 A request's way        application → admission → inference_protocol → batching → the model → reply
 Generation             application → completions → continuous_batching
-What protects it       limits (the process), admission (the queue), refusals (what a client is told)
+What protects it       limits (the process), admission (the queue), refusals (errors for the client)
 Processes              server (starts them, from a notebook) → supervisor (replicas) → worker
 How the model travels  packing: a checkpoint or an exported file, in a private folder
 

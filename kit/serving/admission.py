@@ -1,4 +1,4 @@
-"""The door of a model: how many requests may be inside, and what the others are told.
+"""The door of a model: how many requests may be inside, and which error the others get.
 
 Little's law: requests inside = arrival rate × time inside. If the server finishes `rate` requests
 per second and a request may take `deadline_s`, then the queue is useful up to `deadline_s × rate`
@@ -189,9 +189,9 @@ class Admission:
         # A client that sends its body slowly is inside for long, and no sign of a slow server.
         passed_s = min(now - self._counted_until_s, self.deadline_s)
         self._counted_until_s = now
-        kept = 0.5 ** (passed_s / MEMORY_S)
-        self._finished = kept * self._finished + finished
-        self._busy_s = kept * self._busy_s + passed_s
+        weight = 0.5 ** (passed_s / MEMORY_S)
+        self._finished = weight * self._finished + finished
+        self._busy_s = weight * self._busy_s + passed_s
         if not self.inside:
             self._everybody_left.set()
 

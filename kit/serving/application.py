@@ -45,7 +45,7 @@ PORT = re.compile(r":\d+$")  # at the end of a Host
 GENERATE = "/v1/completions"
 COUNTED = ("full", "draining")  # by `Metrics.on_shed`, because most of them end at the door
 log = logging.getLogger("kit.serving")
-GONE = 499  # nginx's number for a client that closed the connection; nobody is told, only metrics
+GONE = 499  # nginx's number for a client that closed the connection; only metrics show it
 
 
 class Application:
@@ -284,8 +284,8 @@ def _has_gone(receive: Receive) -> bool:
     asking: Any = receive()
     try:
         asking.send(None)
-    except StopIteration as told:
-        return bool(told.value["type"] == "http.disconnect")
+    except StopIteration as message:
+        return bool(message.value["type"] == "http.disconnect")
     asking.close()
     return False
 
@@ -303,8 +303,8 @@ def _asks_this_computer(scope: Scope) -> bool:
 
 
 def _other_host() -> RequestRefused:
-    told = "needs a Host of this computer, such as localhost; for others, set a token."
-    return RequestRefused(421, told)
+    needed = "needs a Host of this computer, such as localhost; for others, set a token."
+    return RequestRefused(421, needed)
 
 
 def _timing(parse_s: float, queue_s: float, predict_s: float, reply_s: float) -> bytes:

@@ -29,7 +29,7 @@ from kit.serving.request_queue import Answer, Arrays, RequestQueue, UsualTime, W
 
 
 class Observe(Protocol):
-    """Who is told what happens; `metrics.py` counts it. Called from the event loop's thread."""
+    """An observer of what happens; `metrics.py` counts it. Called from the event loop's thread."""
 
     def on_queue(self, wait_s: float) -> None:
         """A request left the queue after this wait."""
@@ -48,7 +48,7 @@ class Observe(Protocol):
 
 
 class Unobserved:
-    """Nobody is told."""
+    """An observer that ignores everything."""
 
     def on_queue(self, wait_s: float) -> None:
         """Nothing."""
@@ -81,7 +81,7 @@ class DynamicBatcher:
     max_wait_s
         How long the oldest request waits for company, at most, when the model is free again.
     admission
-        The door that gave the tickets; it is told what was shed.
+        The door that gave the tickets; it learns what was shed.
     observe
         Told about waits, batches and dropped requests.
     threads
@@ -295,8 +295,10 @@ def _failed(error: Exception) -> RequestRefused:
         return error
     if isinstance(error, BadValue):
         return _because(RequestRefused(400, str(error)), error)
-    told = f"the model failed on this request: {type(error).__name__}. Other requests are served."
-    return _because(RequestRefused(500, told, reason="failed"), error)
+    message = (
+        f"the model failed on this request: {type(error).__name__}. Other requests are served."
+    )
+    return _because(RequestRefused(500, message, reason="failed"), error)
 
 
 def _because(refused: RequestRefused, error: Exception) -> RequestRefused:

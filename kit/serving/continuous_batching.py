@@ -46,7 +46,7 @@ _log = logging.getLogger(__name__)
 class GenerationEngine:
     """Generates many texts at once, on one pre-allocated KV cache, in one thread.
 
-    Each text is the one that `kit.generate` writes alone, whoever else is in the batch. A batch
+    Each text is the one that `kit.generate` writes alone, whatever else is in the batch. A batch
     rounds differently, which can change a token only if two are nearly tied. Then the engine
     computes this text alone, by the code of `kit.generate`, up to this token. Random tokens have
     noise of their own text's seed.
@@ -64,7 +64,7 @@ class GenerationEngine:
         Positions of prompts that are computed between two tokens of the other texts. More fill
         prompts faster; fewer keep the others' pauses short.
     observe
-        Who is told of waits and times.
+        An observer of waits and times.
 
     Attributes
     ----------
@@ -263,7 +263,7 @@ class GenerationEngine:
         """Warm the model up, and see how it rounds."""
         try:
             self._batch.find_rounding()
-        except Exception:  # each request will meet this error, and be told
+        except Exception:  # each request will meet this error and report it
             _log.exception("the model failed when the engine tried it")
 
     def _has_work(self) -> bool:
@@ -313,7 +313,7 @@ class GenerationEngine:
         self._tell(request, partial(GeneratedTokens.finish, how=how))
 
     def _tell(self, request: _Request, what: Callable[[GeneratedTokens], None]) -> None:
-        """Note what the reader is to be told in its event loop, after this step."""
+        """Note what the reader gets in its event loop, after this step."""
         if (reader := request.reader()) is not None:
             self._news.append((request.loop, partial(what, reader)))
 

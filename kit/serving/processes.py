@@ -35,7 +35,7 @@ def environment(settings: Settings) -> dict[str, str]:
 
 
 def bind(settings: Settings, tell: Tell) -> socket.socket:
-    """The listening socket; a port that is in use is told, and ends the process."""
+    """The listening socket; a port that is in use is reported, and ends the process."""
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     made = socket.socket(family, socket.SOCK_STREAM)
     try:
@@ -101,8 +101,8 @@ def first_report(
     until = time.monotonic() + timeout_s
     while time.monotonic() < until and not (stopping and stopping.is_set()):
         with contextlib.suppress(queue.Empty):
-            told: dict[str, Any] = json.loads(lines.get(timeout=0.1) or b"{}")
-            return told
+            report: dict[str, Any] = json.loads(lines.get(timeout=0.1) or b"{}")
+            return report
     return {}
 
 
@@ -112,8 +112,8 @@ def report_change(process: subprocess.Popen[bytes], timeout_s: float) -> bool:
     with contextlib.suppress(OSError, ValueError):  # it has ended
         process.stdin.write(b"\n")
         process.stdin.flush()
-        while told := first_report(process.stdout, timeout_s):
-            if "changed" in told:
+        while report := first_report(process.stdout, timeout_s):
+            if "changed" in report:
                 return True
     return False
 

@@ -25,7 +25,7 @@ class RequestRefused(KitError, RuntimeError):
     message
         For the client: what was given, what is needed, what to do. It never holds a traceback.
     retry_after_s
-        After how many seconds the backlog will have been worked off; None: repeating is no use.
+        After how many seconds the backlog will have been worked off; None: repeating does not help.
     reason
         One word for the metric `kit_shed_total`; "bad" and "failed" are not counted there.
 
@@ -56,13 +56,13 @@ class RequestRefused(KitError, RuntimeError):
 
         Whole seconds are what RFC 9110 knows; the `openai` client prefers milliseconds.
         """
-        told: dict[str, str] = {}
+        fields: dict[str, str] = {}
         if self.retry_after_s is not None:
-            told["retry-after"] = str(max(1, math.ceil(self.retry_after_s)))
-            told["retry-after-ms"] = str(max(1, math.ceil(1000 * self.retry_after_s)))
+            fields["retry-after"] = str(max(1, math.ceil(self.retry_after_s)))
+            fields["retry-after-ms"] = str(max(1, math.ceil(1000 * self.retry_after_s)))
         if self.reason == "draining":
-            told["connection"] = "close"  # the next try shall reach another server
-        return told
+            fields["connection"] = "close"  # the next try shall reach another server
+        return fields
 
 
 def error_body(path: str, status: int, message: str) -> dict[str, Any]:

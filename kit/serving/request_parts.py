@@ -116,13 +116,13 @@ def _request(
         }
         for spec in specs
     ]
-    told = json.dumps({"inputs": parts, "parameters": {"timing": True}}).encode()
-    body = b"".join([told, *(arrays[spec.name].tobytes() for spec in specs)])
+    head = json.dumps({"inputs": parts, "parameters": {"timing": True}}).encode()
+    body = b"".join([head, *(arrays[spec.name].tobytes() for spec in specs)])
     lines = [
         f"POST {path} HTTP/1.1",
         f"Host: {address[0]}:{address[1]}",
         f"Content-Length: {len(body)}",
-        f"Inference-Header-Content-Length: {len(told)}",
+        f"Inference-Header-Content-Length: {len(head)}",
         *([f"Authorization: Bearer {token}"] if token else []),
         "Connection: close",
     ]
@@ -142,5 +142,5 @@ def _one(address: tuple[str, int], request: bytes) -> dict[str, float]:
     head, _, body = reply.partition(b"\r\n\r\n")
     if not head.startswith(b"HTTP/1.1 200"):
         raise KitError(f"the server answered {head[9:12].decode()}: {body[:300].decode()}")
-    told = {name: float(ms) / 1000 for name, ms in TIMING.findall(head.decode("latin-1"))}
-    return {"connect": connected - began, "HTTP": whole - sum(told.values()), **told}
+    parts = {name: float(ms) / 1000 for name, ms in TIMING.findall(head.decode("latin-1"))}
+    return {"connect": connected - began, "HTTP": whole - sum(parts.values()), **parts}

@@ -182,10 +182,10 @@ class Server:
 
     def _when_ready(self) -> int:
         """The port, when the server said that it is ready."""
-        told = first_report(self.process.stdout, START_S)
-        if "port" in told:
-            return int(told["port"])
-        if failed := told.get("failed"):
+        report = first_report(self.process.stdout, START_S)
+        if "port" in report:
+            return int(report["port"])
+        if failed := report.get("failed"):
             raise BadValue(f"kit.serve: {failed}")
         raise self._ended()
 
@@ -230,8 +230,8 @@ class Server:
         from kit.serving.served_model import TensorSpec
 
         model = f"/v2/models/{self.settings.name}"
-        told = json.loads(self._get(model))["inputs"]
-        specs = [TensorSpec(i["name"], i["datatype"], tuple(i["shape"])) for i in told]
+        described = json.loads(self._get(model))["inputs"]
+        specs = [TensorSpec(i["name"], i["datatype"], tuple(i["shape"])) for i in described]
         address = (self.settings.host, self.port)
         token, threads = self.settings.token, self.settings.threads
         return request_parts(

@@ -1,4 +1,4 @@
-"""What a server is told when it starts: checked once, then a file in its private folder."""
+"""The settings of a server: checked once, then a file in its private folder."""
 
 from __future__ import annotations
 

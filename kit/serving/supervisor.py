@@ -36,12 +36,12 @@ START_S = 600.0  # for loading and warming up
 LOOK_S = 0.05
 CHANGE_S = 5.0  # for a worker to obey new settings
 QUICK_S = 5.0  # a worker that lives shorter than this did not start properly
-MOST_QUICK = 5  # such deaths in a row, after which starting again is no use
+MOST_QUICK = 5  # such deaths in a row, after which starting again does not help
 log = logging.getLogger("kit.serving")
 
 
 def main() -> None:
-    """Run the workers until told to stop."""
+    """Run the workers until a signal to stop."""
     folder, parent = Path(sys.argv[1]), os.getppid()
     settings = Settings.read(folder)
     tell = reports()
@@ -64,7 +64,7 @@ class Supervisor:
         self.stopping = threading.Event()
 
     def run(self, tell: Any) -> int:
-        """Serve until told to stop; returns the exit code."""
+        """Serve until a signal to stop; returns the exit code."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: self.stopping.set())
         watch_parent(self.stopping.set, self.settings.drain_s, lambda: self._pass_on(tell))
@@ -81,9 +81,9 @@ class Supervisor:
         """Start all workers; what the first one that failed says."""
         started = [self._start() for _ in range(self.settings.workers)]
         for worker in started:
-            told = first_report(worker.stdout, START_S, self.stopping)
-            if "port" not in told:
-                return told  # without "failed", the server gives the end of the log
+            report = first_report(worker.stdout, START_S, self.stopping)
+            if "port" not in report:
+                return report  # without "failed", the server gives the end of the log
         return None
 
     def _pass_on(self, tell: Any) -> None:

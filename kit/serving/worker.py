@@ -1,7 +1,7 @@
 """One process that serves: `python -m kit.serving.worker FOLDER [SOCKET]`.
 
 It reads settings and model from its private folder, answers health at once, is ready after the
-warm-up, and drains when it is told to stop or when the process that started it is gone.
+warm-up, and drains at a signal to stop, or when the process that started it is gone.
 
 It tells its parent one line of JSON on its standard output: {"port"} when ready, or {"failed"}.
 """
@@ -43,16 +43,16 @@ log = logging.getLogger("kit.serving")
 
 
 def main() -> None:
-    """Serve until told to stop; the exit code is 0 then."""
+    """Serve until a signal to stop; the exit code is 0 then."""
     folder, parent = Path(sys.argv[1]), os.getppid()
     settings = Settings.read(folder)
-    told = reports()
+    tell = reports()
     sys.setswitchinterval(SWITCH_S)
     start_log(logging.WARNING)
     listening = (
-        socket.socket(fileno=int(sys.argv[2])) if len(sys.argv) > 2 else bind(settings, told)
+        socket.socket(fileno=int(sys.argv[2])) if len(sys.argv) > 2 else bind(settings, tell)
     )
-    worker = Worker(folder, settings, listening, told)
+    worker = Worker(folder, settings, listening, tell)
     worker.server.run([listening])
     if settings.workers == 1:  # otherwise the supervisor does it
         remove_if_left(folder, parent)
