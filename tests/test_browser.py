@@ -171,6 +171,33 @@ def test_keys_that_run_and_save_reach_jupyterlab_and_a_dead_panel_says_what_to_d
     watch.check()
 
 
+WATCHED = """import time, kit
+work = kit.workloads.vision()
+model = work.model("mlp")
+slow = lambda info: time.sleep(0.01)  # so that rows do not come all at once
+history = kit.train(model, work, steps=100, live=False, after_step=[kit.watch(model, work), slow])
+history.steps"""
+
+
+def test_a_table_that_grows_does_not_scroll_its_head_off_the_screen(lab, page):
+    """JupyterLab scrolls so that the next cell stays in its place: here the images must stay."""
+    watch = Watch(page)
+    above, below = (nbformat.v4.new_markdown_cell("A line.\n\n" * 30) for _ in range(2))
+    cells = [above, nbformat.v4.new_code_cell(WATCHED), below]
+    notebook = written(lab.folder / "notebooks" / "watch-a-training.ipynb", cells)
+    open_notebook(page, lab, notebook)
+    page.locator(".jp-CodeCell .cm-content").click()
+    page.keyboard.press("Shift+Enter")
+    table, pane = page.locator(".jp-OutputArea table"), page.locator(".jp-WindowedPanel-outer")
+    expect(table).to_be_visible(timeout=60_000)
+    before = pane.evaluate("pane => pane.scrollTop"), table.bounding_box()["y"]
+    expect(page.locator(".jp-CodeCell .jp-InputPrompt")).to_have_text("[1]:", timeout=60_000)
+    expect(table.locator("tr").last).to_contain_text("%")
+    assert (pane.evaluate("pane => pane.scrollTop"), table.bounding_box()["y"]) == before
+    expect(table.get_by_alt_text("digit 0")).to_be_in_viewport()
+    watch.check()
+
+
 CHAT = """import time, torch, kit
 kit.device(), torch.manual_seed(0)
 text = kit.data.load_python_docs()

@@ -161,6 +161,10 @@ def test_what_the_kit_shows_passes_unchanged():
         assert "text-align" in cleaned or "<table" not in shown
 
 
+def test_a_style_for_jupyterlab_leaves_no_text():
+    assert _cleaned("<p>a</p><style class='x'>.a{\n}</style><p>b</p>") == "<p>a</p><p>b</p>"
+
+
 def test_links_lead_to_pages_that_are_there(tmp_path):
     first = tmp_path / lessons()[0].name
     first.write_bytes(lessons()[0].read_bytes())

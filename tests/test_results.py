@@ -5,7 +5,9 @@ from dataclasses import FrozenInstanceError, fields
 
 import pytest
 import torch
+from http_servers import serving
 
+import kit
 from kit import (
     devices,
     inference,
@@ -70,6 +72,12 @@ def written(_: object = None) -> inference.Generation:
 
 
 # One of each kind. A new kind of result needs a line here.
+def asked_over_http():
+    with serving() as state:
+        url = f"http://127.0.0.1:{state.port}/quick"
+        return kit.traffic(url, b"", rate=50, duration_s=0.2, target_s=1.0)
+
+
 MAKERS = {
     "Agreement": lambda work: measurement.agree(torch.zeros(2, 2), torch.zeros(2, 2)),
     "StepCost": lambda work: step_cost(tiny(), work, batch_size=2, **SHORT),
@@ -99,6 +107,8 @@ MAKERS = {
     "Sweep": lambda work: measurement.sweep(lambda size: nothing, [1, 2], **SHORT),
     "RunCost": trained_and_used,
     "Recordings": lambda work: recordings.recordings("05"),
+    "TrafficResult": lambda work: asked_over_http(),
+    "Waits": lambda work: loadgen.waits([asked_often()], asked_often(), 100.0),
     "Verdict": lambda work: claims.verdict("01", weights_moved=1.0, loss_ratio=None),
     "Verdicts": lambda work: claims.verdicts(
         claims.verdict("01", weights_moved=1.0, loss_ratio=None)

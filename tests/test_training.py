@@ -193,8 +193,8 @@ def test_hooks_see_each_step_in_order_and_change_nothing(vision):
 def test_a_hook_goes_on_counting_where_the_training_goes_on(vision):
     model, seen = fresh(), []
     state = run(model, vision, steps=3).state
-    run(model, vision, steps=5, resume=state, after_step=lambda info: seen.append(info.step))
-    assert seen == [4, 5]
+    run(model, vision, steps=5, resume=state, after_step=seen.append)
+    assert [(info.step, info.total) for info in seen] == [(4, 5), (5, 5)]
 
 
 @pytest.mark.parametrize("wrong", [3, [3], "log"])

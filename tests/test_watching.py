@@ -6,6 +6,7 @@ import pytest
 import torch
 
 import kit
+from kit.core.results import RECORDING
 
 
 @pytest.fixture
@@ -48,6 +49,29 @@ def test_looking_changes_neither_the_weights_nor_the_mode_nor_what_is_learnt(wor
     kit.train(alone, work, steps=10, live=False)
     assert torch.equal(weights(watched), weights(alone))
     assert watched.training == alone.training
+
+
+def test_the_table_has_its_height_from_the_start(work, monkeypatch):
+    """The rows to come are there, empty: nothing jumps, and JupyterLab does not scroll."""
+    shown = []
+
+    class Screen:
+        def show(self, text, picture, last):
+            shown.append(picture)
+
+    monkeypatch.setattr("kit.course.watching.screen", Screen)
+    monkeypatch.delenv(RECORDING, raising=False)
+    model = work.model("mlp")
+    watching = kit.watch(model, work)
+    assert shown[0].count("<tr>") == 1 + 8  # room for 500 steps, until the training says how many
+    kit.train(model, work, steps=100, live=False, after_step=watching)
+    assert [each.count("<tr>") for each in shown[1:]] == [1 + 6] * 5
+    assert [each.count("&nbsp;") for each in shown[1:]] == [4, 3, 2, 1, 0]
+    assert all(each.endswith("</style>") for each in shown)
+    assert "&nbsp;" not in watching._repr_html_() and "<style" not in watching._repr_html_()
+    monkeypatch.setenv(RECORDING, "1")
+    kit.watch(model, work)
+    assert "<style" not in shown[-1]  # what is stored for readers changes no page
 
 
 def test_in_a_terminal_each_row_is_a_line(work, monkeypatch):

@@ -13,6 +13,7 @@ import asyncio
 import math
 import random
 from collections import deque
+from concurrent.futures import ThreadPoolExecutor
 from itertools import cycle
 from typing import Any, Protocol
 
@@ -150,6 +151,11 @@ class LiveLoad:
         CallFailed
             No server answers, or it says that the requests are wrong.
         """
+        # In a thread of its own: a notebook's kernel has an event loop in the main one.
+        with ThreadPoolExecutor(1) as pool:
+            pool.submit(self._run_to_its_end).result()
+
+    def _run_to_its_end(self) -> None:
         with asyncio.Runner(loop_factory=new_loop) as runner:
             runner.run(self._run())
 

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 PURPOSE = "A panel to turn the arrival rate up until a server breaks"
 PATIENCE_S = 10.0  # without a word from the page, which reports every two seconds
-STEP_S = 1.0  # at each rate, if nobody moves the slider
+STEP_S = 0.5  # at each rate, if nobody moves the slider
 ENDING_S = 0.2  # a run may need this from its last message to its end
 READY = "Press Start, then turn the arrival rate up."
 RUNNING = "Traffic is running. Move the sliders at any time."

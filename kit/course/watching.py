@@ -5,11 +5,13 @@ from __future__ import annotations
 import base64
 import html
 import io
+import os
 
 import torch
 from matplotlib.image import imsave
 from torch import Tensor, nn
 
+from kit.core.results import RECORDING
 from kit.core.units import words
 from kit.inference import device_of, evaluate, predict
 from kit.plots.live import screen
@@ -17,6 +19,13 @@ from kit.training.hooks import StepInfo
 from kit.workloads import Workload
 
 LOOKS = {n * 10**k for n in (1, 2, 5) for k in range(9)} - {1, 2}  # the steps that get a row
+FIRST_TOTAL = 500  # steps for whose rows there is room before the first step tells how many come
+# JupyterLab scrolls by what an output grows, so that the next cell, which is then the active one,
+# stays in its place. Here the table must stay, because its head has the images.
+STEADY = (
+    '<style class="kit-watch">'
+    ".jp-Cell:has(.kit-watch) + .jp-Cell{overflow-anchor:none!important}</style>"
+)
 RIGHT = "background-color:rgba(0,158,115,.3);font-weight:bold"
 
 
@@ -25,6 +34,7 @@ class Watch:
 
     def __init__(self, model: nn.Module, workload: Workload):
         self.workload, self.rows = workload, list[str]()
+        self.total, self.last = FIRST_TOTAL, 0
         inputs, targets = workload.data["validation"]
         self.classes = targets.unique().tolist()  # in ascending order: a reader knows the answers
         self.images = torch.stack([_typical(inputs[targets == each]) for each in self.classes])
@@ -33,11 +43,13 @@ class Watch:
 
     def __call__(self, info: StepInfo) -> None:
         """The hook: called after each step."""
+        self.total = info.total
         if info.step in LOOKS:
             self.look(info.step, info.model)
 
     def look(self, step: int, model: nn.Module) -> None:
         """Add a row: how the model reads the images now, and its score on the validation split."""
+        self.last = step
         read = predict(model, self.images.to(device_of(model))).argmax(dim=1).tolist()
         share = words(evaluate(model, self.workload, "validation").mean.value, "%")
         cells = "".join(
@@ -47,14 +59,24 @@ class Watch:
         self.rows.append(f'<tr><th scope="row">{step:,}</th>{cells}<td>{share}</td></tr>')
         if self.screen:
             text = f"after {step:,} steps: {' '.join(map(str, read))}, {share} right of all"
-            self.screen.show(text, self._repr_html_(), last=True)
+            steady = "" if os.environ.get(RECORDING) else STEADY
+            self.screen.show(text, self._table([*self.rows, *self._to_come()]) + steady, last=True)
+
+    def _to_come(self) -> list[str]:
+        """Rows of the steps to come: the table has its height from the start, and nothing jumps."""
+        steps = [step for step in sorted(LOOKS) if self.last < step <= self.total]
+        empty = f'<td colspan="{len(self.classes) + 1}">&nbsp;</td>'
+        return [f'<tr><th scope="row" style="opacity:.6">{n:,}</th>{empty}</tr>' for n in steps]
 
     def _repr_html_(self) -> str:
+        return self._table(self.rows)
+
+    def _table(self, rows: list[str]) -> str:
         images = "".join(map(_image_html, self.images[:, 0], self.classes))
         n = self.workload.size("validation")
         head = f'<th scope="col">after steps</th>{images}<th scope="col">of {n} right</th>'
         return (
-            f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(self.rows)}</tbody></table>"
+            f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
             "<p>What the model reads in each image. On green: what its writer meant.</p>"
         )
 
@@ -78,7 +100,7 @@ def _image_html(image: Tensor, label: int) -> str:
 def watch(model: nn.Module, workload: Workload) -> Watch:
     """A hook for `kit.train` that shows how the model reads one image per class while it learns.
 
-    In a notebook, rows appear during the training; it takes a few milliseconds per row.
+    In a notebook, rows are filled during the training; it takes a few milliseconds per row.
 
     Parameters
     ----------

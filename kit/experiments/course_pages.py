@@ -180,7 +180,8 @@ def _cleaned(markup: object) -> str:
         strip=True,
         css_sanitizer=CSSSanitizer(allowed_css_properties=STYLES.split()),
     )
-    return cleaner.clean(str(markup))
+    # A style is for JupyterLab alone; of a tag that may not stay, the text would stay.
+    return cleaner.clean(re.sub(r"(?s)<style\b.*?</style>", "", str(markup)))
 
 
 def _allowed(tag: str, name: str, value: str) -> bool:

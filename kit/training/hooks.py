@@ -39,6 +39,7 @@ class StepInfo(NamedTuple):
     loss: Tensor  # before the update; a scalar on the device: `.item()` waits for it
     inputs: Tensor  # the batch (B, …) of this process
     targets: Tensor
+    total: int  # steps of the whole training, if nothing stops it earlier
 
 
 Hook = Callable[[StepInfo], object]

@@ -190,7 +190,8 @@ def train(
                 progress.unread.append(loss)  # still on the device: nothing waits for it here
                 # A hook that calls `info.loss.item()` waits for the device, here at every step.
                 for hook in hooks:
-                    hook(StepInfo(progress.steps, setup.model, setup.optimizer, loss, *batch))
+                    made = progress.steps, setup.model, setup.optimizer, loss
+                    hook(StepInfo(*made, *batch, total))
                 if len(progress.unread) < progress.read_after:
                     continue  # about 0.1 s pass between two looks at what happens
                 progress.read_losses()  # waits for the device; a loss of NaN ends the training
