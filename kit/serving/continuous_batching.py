@@ -93,8 +93,6 @@ class GenerationEngine:
     >>> [len(new) for new in asyncio.run(write_two())]
     [5, 5]
     >>> engine.close()
-
-    Explained in lesson 11.
     """
 
     def __init__(

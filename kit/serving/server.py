@@ -109,8 +109,6 @@ def serve(
     >>> with serve(kit.models.MLP()) as server:  # doctest: +SKIP
     ...     server.url
     'http://127.0.0.1:40215'
-
-    Explained in lesson 11.
     """
     missing = [module for module in NEEDS if find_spec(module) is None]
     if missing:
