@@ -4,10 +4,10 @@
 `kit.models`, holds more than the names that it lends to this page.
 """
 
-import ast
 from importlib import import_module
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from kit.core.lazy import listed_names
 
 # The one list of names: type checkers and editors read it here, and Python reads it below, so that
 # a name's room is imported when the name is first used. `import kit` costs next to nothing, and
@@ -74,16 +74,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-
-def _names() -> dict[str, str]:
-    """Name -> the room that it comes from, read from the list above."""
-    page = ast.parse(Path(__file__).read_text(encoding="utf-8"))
-    imports = (node for node in ast.walk(page) if isinstance(node, ast.ImportFrom))
-    rooms = (node for node in imports if (node.module or "").startswith("kit"))
-    return {alias.name: node.module or "" for node in rooms for alias in node.names}
-
-
-_ROOMS = _names()
+_ROOMS = listed_names(__file__)
 __all__ = sorted(_ROOMS)
 
 

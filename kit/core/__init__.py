@@ -8,6 +8,7 @@ correlated_samples  how much samples say that follow each other
 tables          rows under a header, and sentences, as text and as HTML
 results         the base of every result: a line, a table, a record
 files           the cache, atomic writes, the command of this Python
+lazy            names that a package imports when they are first used
 tensor_files    tensors and text in one file, checked before they are read
 silence         suppress the output of other libraries
 """

@@ -19,10 +19,10 @@ paper it sent a query at fixed intervals. MLPerf runs a scenario for up to 600 s
 and with its own LoadGen. A number from here teaches; it does not count as an MLPerf result.
 """
 
-import ast
 from importlib import import_module
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from kit.core.lazy import listed_names
 
 # Names are imported when they are first used, as those of `kit` are: the process that sends
 # requests imports two files of this room, and must not wait for PyTorch.
@@ -48,15 +48,7 @@ if TYPE_CHECKING:
     from kit.loadgen.traffic_result import TrafficResult as TrafficResult
 
 
-def _files() -> dict[str, str]:
-    """Name -> the file that it comes from, read from the list above."""
-    page = ast.parse(Path(__file__).read_text(encoding="utf-8"))
-    imports = (node for node in ast.walk(page) if isinstance(node, ast.ImportFrom))
-    ours = (node for node in imports if (node.module or "").startswith("kit."))
-    return {alias.name: node.module or "" for node in ours for alias in node.names}
-
-
-_FILES = _files()
+_FILES = listed_names(__file__)
 __all__ = sorted(_FILES)
 
 
