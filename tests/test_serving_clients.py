@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -43,6 +44,25 @@ def url(process) -> str:
     found = re.search(r"http://127\.0\.0\.1:\d+", told)
     assert found, process.stderr.read()
     return found[0]
+
+
+def test_the_commands_of_the_readme_serve_a_text(tmp_path):
+    """Train, serve and ask, as the README says, but for the port."""
+    readme = (Path(kit.__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+    block = re.search(r"## Serve a model.*?```sh\n(.*?)```", readme, re.DOTALL)[1]
+    train, serve, ask = block.replace(".venv/bin/kit", f"{sys.executable} -m kit").split("\n", 2)
+    subprocess.run(shlex.split(train), cwd=tmp_path, check=True, capture_output=True)
+    command = [*shlex.split(serve), "--port", "0"]
+    running = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True)
+    try:
+        here = re.search(r"127\.0\.0\.1:\d+", running.stdout.readline())[0]
+        words = shlex.split(ask.replace("127.0.0.1:8000", here).replace("\\\n", " "))
+        assert words.pop(0) == "curl"
+        (choice,) = json.loads(curl(*words))["choices"]
+        assert len(choice["text"]) == 60 and choice["finish_reason"] == "length"
+    finally:
+        running.kill()
+        running.communicate()
 
 
 # --- curl ----------------------------------------------------------------------------------------

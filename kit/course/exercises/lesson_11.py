@@ -1,4 +1,4 @@
-"""Exercises of lesson 11: how many users, how long a queue, and a latency with its wait."""
+"""Exercises about servers: how many users, how long a queue, and a latency with its wait."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
