@@ -178,7 +178,7 @@ def test_a_lost_workers_run_is_run_again_and_nothing_is_lost_or_doubled(cluster,
 def test_a_run_that_fails_there_is_a_row_here(cluster, source):
     answer = sweep(source, cluster.address, "grid: {n: [5, 8]}")
     assert answer.exit_code == 1
-    assert answer.stdout.endswith("out: 1 runs done, 1 failed\n")
+    assert answer.stdout.endswith("out: 1 run done, 1 failed\n")
     rows = collect(source.parent / "out").set_index("parameter.n")
     assert rows["status"].to_dict() == {5: "failed", 8: "done"}
     assert rows["error"][5] == "ValueError: by hand"

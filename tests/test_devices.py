@@ -184,11 +184,12 @@ def test_a_worker_follows_a_number_of_threads_that_is_set_later():
             found.clear()
 
 
-# These start threads in which PyTorch does nothing: notebooks run in processes of their own, and
-# a scheduler and a speech synthesiser are asked.
+# These start threads in which PyTorch does nothing: notebooks run in processes of their own, a
+# scheduler, a speech synthesiser and servers are asked, and a parent is watched.
 NO_TENSORS = {
     *("experiments/sweeping.py", "experiments/execution.py", "experiments/cluster.py"),
-    "data/speech_synthesis.py",
+    *("data/speech_synthesis.py", "loadgen/sender_process.py", "serving/processes.py"),
+    *("course/live_load.py", "course/traffic_panel.py"),
 }
 STARTS_A_THREAD = re.compile(r"\b(Thread|Timer|ThreadPoolExecutor|to_thread|run_in_executor)\(")
 
@@ -805,3 +806,14 @@ def test_a_small_process_that_a_large_one_starts_is_still_small():
         [sys.executable, "-c", program, ""], capture_output=True, text=True, check=True
     )
     assert int(done.stdout) == pytest.approx(alone, rel=0.2)
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="only Linux counts data")
+def test_the_memory_left_obeys_a_limit_of_the_process():
+    """`ulimit -d`, as a teacher or a test sets it: arrays are chosen by what is left."""
+    code = (
+        "import resource; from kit.devices.resource_limits import memory_left; "
+        "resource.setrlimit(resource.RLIMIT_DATA, (2**29, 2**29)); print(memory_left())"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert 0 < int(run.stdout) < 2**29

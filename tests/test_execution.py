@@ -508,7 +508,7 @@ def test_a_file_that_is_no_notebook_is_one_line_too(tmp_path, content):
 def test_a_report_takes_one_notebook(executed, tmp_path):
     told = command("report", str(executed))
     assert told.exit_code == 0, told.output
-    assert "1 of " in told.stdout and "decided by lesson.ipynb." in told.stdout
+    assert "1 of " in told.stdout and "decided by lesson.ipynb;" in told.stdout
     assert told.stdout.splitlines()[-1] == "lesson: claim 01: holds here"
     assert os.listdir(executed.parent) == ["lesson.ipynb"]
 

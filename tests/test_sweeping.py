@@ -134,7 +134,7 @@ def test_other_cells_make_other_runs_and_the_old_stay(source):
     nbformat.write(made, source)
     answer = sweep(source)
     assert answer.exit_code == 0
-    assert "also has 1 executed notebooks with other cells or parameters" in answer.stdout
+    assert "also has 1 executed notebook with other cells or parameters" in answer.stdout
     assert files(source) == old * 2
     assert begun(source.parent) == [1, 1]
 

@@ -28,10 +28,12 @@ def memory_allowed(root: Path = CGROUPS) -> int:
 
 
 def memory_left(root: Path = CGROUPS) -> int:
-    """Bytes that this process may still allocate: what the system or its container has left."""
+    """Bytes that this process may still allocate: what system, container and `ulimit` leave."""
     import psutil
 
     left = [int(psutil.virtual_memory().available)]
+    if (own := _data_left()) is not None:
+        left.append(own)
     for group in _groups(root, "memory"):
         for limit, usage, files in (
             ("memory.max", "memory.current", "inactive_file"),
@@ -43,6 +45,17 @@ def memory_left(root: Path = CGROUPS) -> int:
                 cached = named_number(group / "memory.stat", files) or 0
                 left.append(allowed[0] - used[0] + cached)
     return max(0, min(left))
+
+
+def _data_left() -> int | None:
+    """What `ulimit -d` leaves to this process; None without such a limit, or outside Linux."""
+    taken = process_bytes("VmData")
+    if taken is None:
+        return None
+    import resource
+
+    soft, _ = resource.getrlimit(resource.RLIMIT_DATA)
+    return None if soft == resource.RLIM_INFINITY else soft - taken
 
 
 @contextmanager

@@ -23,6 +23,7 @@ import torch
 from kit.core.checks import check_positive, check_whole
 from kit.core.errors import BadValue
 from kit.core.units import words
+from kit.devices import threads_here
 from kit.serving.admission import Admission, Ticket
 from kit.serving.refusals import RequestRefused
 from kit.serving.request_queue import Answer, Arrays, RequestQueue, UsualTime, Waiting
@@ -196,7 +197,7 @@ class DynamicBatcher:
     def _work(self) -> None:
         """Take a batch, compute it, hand it over, until the batcher is closed."""
         torch.set_num_threads(self.threads)
-        torch.get_num_threads()  # only now do this thread's matrix products obey
+        threads_here()  # only now do this thread's matrix products obey
         while (taken := self._next_batch()) is not None:
             batch, late = taken
             for request in late:

@@ -27,6 +27,7 @@ from torch import nn
 
 from kit.core.checks import check_whole, is_whole
 from kit.core.errors import BadValue
+from kit.devices import threads_here
 from kit.inference.prediction import evaluating
 from kit.inference.streaming import stream
 from kit.models.checks import check_context, check_generates
@@ -234,7 +235,7 @@ class GenerationEngine:
     def _run(self, ready: threading.Event) -> None:
         # Without this question, the first matrix product in a new thread takes all cores,
         # whatever `torch.set_num_threads` said.
-        torch.get_num_threads()
+        threads_here()
         refused = RequestRefused(503, STOPPED, retry_after_s=1.0, reason="draining")
         with evaluating(self.model), torch.no_grad():
             try:

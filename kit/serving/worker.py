@@ -172,10 +172,11 @@ def load(
     """The model from the folder, warmed up: small and full batches were predicted."""
     import torch
 
+    from kit.devices import threads_here
     from kit.serving.unpacking import unpack, vocabulary_of
 
     torch.set_num_threads(settings.threads)
-    torch.get_num_threads()  # without it, a new thread would use all cores
+    threads_here()  # without it, a new thread would use all cores
     model = unpack(folder, settings.name)
     warm_up(model, settings.max_batch)
     if not model.generates:
