@@ -152,6 +152,7 @@ def test_the_table_of_lessons_is_the_lessons():
         ("eight_workloads", []),
         ("inference_ladder", ["table"]),
         ("kv_cache", ["table"]),
+        ("serving", ["table"]),
     ],
 )
 def test_the_tables_of_results_are_the_measured_ones(script, words, monkeypatch, capsys):
