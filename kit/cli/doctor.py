@@ -13,6 +13,7 @@ import click
 
 from kit.cli.main import show
 from kit.core.errors import DISTRIBUTION, ROOT, how_to_install
+from kit.core.files import python_command
 from kit.core.units import words
 
 EXTRAS = ("lab", "edge", "openvino", "executorch", "speech", "cluster", "serve", "test")
@@ -145,12 +146,10 @@ def _extras() -> Finding:
 
 def _to_add(missing: list[str], root: Path = ROOT) -> str:
     """What adds these extras, to a checkout in the folder `root` or to an installed kit."""
-    # The Python that runs this, from the folder of the command: a report names nobody's folders.
-    program, here = Path(sys.executable), Path.cwd()
+    here = Path.cwd()
     checkout = (root / "pyproject.toml").is_file()
     where = root if checkout else here
-    python = str(program.relative_to(where)) if program.is_relative_to(where) else "python"
-    command = how_to_install(",".join(missing), root, python)
+    command = how_to_install(",".join(missing), root, python_command(where))
     place = "" if where == here else ", in the folder of the checkout"
     return f"to add them{place}: {command}"
 

@@ -39,13 +39,15 @@ def user_path(path: str | Path) -> Path:
         return path
 
 
-def python_command() -> str:
-    """The Python that runs this, as the user can type it: below their folder, or "python".
+def python_command(folder: Path | None = None) -> str:
+    """The Python that runs this, as the user can type it: below the folder, or "python".
+
+    Without a folder it is the one in which the user typed the command.
 
     A path elsewhere would name folders of this computer in what people share.
     """
     with suppress(OSError, ValueError):  # a folder that was removed; a program elsewhere
-        here = os.environ.get(COMMAND_FOLDER) or os.getcwd()
+        here = folder or os.environ.get(COMMAND_FOLDER) or os.getcwd()
         return str(Path(sys.executable).relative_to(here))
     return "python"
 

@@ -58,7 +58,7 @@ class Waits(Result):
     def load(self, run: InTime) -> float:
         """The load that came: the requests that arrived ÷ those that the server can answer.
 
-        It differs from the load that was asked for, because the number of arrivals is random.
+        It can differ from the load that was asked for, because requests are counted whole.
         """
         return run.n / run.arrivals_duration_s / self.capacity.value
 
