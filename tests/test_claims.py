@@ -10,12 +10,13 @@ import nbformat
 import pytest
 
 from kit.core.errors import BadValue, UnknownName
+from kit.core.files import NOTEBOOKS
 from kit.core.results import RECORD, records_in
 from kit.core.statistics import Estimate, share_above
 from kit.course import claims
 from kit.course.claims import CANNOT_TELL, DOES_NOT, HOLDS, ONLY_IF, ledger, verdict, verdicts
 from kit.experiments import lessons
-from kit.experiments.execution import NOTEBOOKS, experiments
+from kit.experiments.execution import experiments
 
 IDS = [f"{i:02d}" for i in range(1, 39)]
 ROOT = Path(__file__).parents[1]

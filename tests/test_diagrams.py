@@ -6,9 +6,9 @@ from xml.etree import ElementTree
 import nbformat
 import pytest
 
+from kit.core.files import NOTEBOOKS
 from kit.experiments import lessons
 from kit.experiments.course_pages import _write_page
-from kit.experiments.execution import NOTEBOOKS
 
 SVG = "{http://www.w3.org/2000/svg}"
 DIAGRAMS = sorted((NOTEBOOKS / "pictures").glob("*.svg"))

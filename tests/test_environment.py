@@ -18,7 +18,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from kit.cli.lab import lab_command, lab_environment
-from kit.experiments.execution import NOTEBOOKS
+from kit.core.files import NOTEBOOKS
 
 pytestmark = pytest.mark.alone
 ROOT = environment.ROOT

@@ -11,11 +11,11 @@ from papermill import PapermillExecutionError, execute_notebook
 from papermill.cli import papermill as papermill_command
 
 from kit.core.errors import BadValue
+from kit.core.files import NOTEBOOKS
 from kit.core.results import RECORD
 from kit.course.sentences import unmarked_sentences
 from kit.experiments import class_results, collect, declared, experiment_folder, recording
 from kit.experiments.class_comparison import SAME, spread
-from kit.experiments.execution import NOTEBOOKS
 from kit.experiments.recording import RECORDED_RUNS, record_runs
 from kit.techniques import TECHNIQUES
 from kit.workloads import WORKLOADS

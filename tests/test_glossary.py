@@ -6,9 +6,9 @@ import nbformat
 import pytest
 
 from kit.cli.lab import copy_lessons
+from kit.core.files import NOTEBOOKS
 from kit.experiments import lessons
 from kit.experiments.course_pages import _write_page, glossary
-from kit.experiments.execution import NOTEBOOKS
 
 LINK = re.compile(r"(?<!!)\[[^\]]+\]\(glossary\.md(?:#([^)\s]*))?(?:\s+\"([^\"]*)\")?\)")
 

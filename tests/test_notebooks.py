@@ -41,6 +41,8 @@ OTHER_PARAMETERS = {  # none of them a default
     "09": {"workload": "fraud", "pruned_share": 0.4, "zero_share": 0.9, "seeds": 2, "epochs": 0.5}
     | {"budget_s": 0.05, "seed": 3},
     "10": {"steps": 20, "new_tokens": 20, "readers": 2, "budget_s": 0.05, "seed": 3},
+    "11": {"width": 512, "steps": 20, "target_ms": 60.0, "percentile": 75, "think_s": 10.0}
+    | {"budget_s": 0.5, "seed": 3},
 }
 NOT_IN_A_LESSON = r"\bsimply\b|\bjust\b|\bobviously\b|%timeit|time\.time\(|filterwarnings|pip install|^!(?!\[)|https?://"
 

@@ -13,12 +13,11 @@ from click.testing import CliRunner
 from kit import machine
 from kit.cli.main import main
 from kit.core.errors import BadValue
-from kit.core.files import atomic_write
+from kit.core.files import NOTEBOOKS, atomic_write
 from kit.core.results import RECORD
 from kit.core.statistics import Estimate
 from kit.course.claims import ledger, verdict, verdicts
 from kit.experiments import collect, write_report
-from kit.experiments.execution import NOTEBOOKS
 from kit.experiments.recording import record_runs
 from kit.experiments.report import ledger_table, result_sentence
 

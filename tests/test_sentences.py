@@ -11,10 +11,10 @@ from written import written
 import kit
 from kit.cli.main import main
 from kit.core.errors import BadValue, UnknownName
+from kit.core.files import NOTEBOOKS
 from kit.core.statistics import Estimate
 from kit.course.sentences import unmarked_sentences
 from kit.experiments import lessons
-from kit.experiments.execution import NOTEBOOKS
 from kit.experiments.recording import record_lesson
 from kit.measurement import Comparison
 

@@ -32,7 +32,7 @@ def lab(words: tuple[str, ...], copy_only: bool) -> None:
     have not changed are replaced by those of a newer kit. By default, FOLDER is kit-lessons; in
     a checkout of the project, its own notebooks are opened instead of a copy.
     """
-    from kit.experiments.execution import NOTEBOOKS
+    from kit.core.files import NOTEBOOKS
 
     named = bool(words) and not words[0].startswith("-")
     root = lessons = Path(words[0]) if named else FOLDER

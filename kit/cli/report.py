@@ -19,7 +19,7 @@ def report(runs: Path | None) -> None:
     For a folder, a table and a page of all runs are written to RUNS/report/. Folders inside it are
     read, too, but not hidden ones, such as .venv.
     """
-    from kit.experiments.execution import NOTEBOOKS
+    from kit.core.files import NOTEBOOKS
     from kit.experiments.records import UNREADABLE, executed_runs
     from kit.experiments.report import ledger_table, result_sentence, write_report
 

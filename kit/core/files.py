@@ -15,6 +15,10 @@ from pathlib import Path
 # Windows has neither flag; there, creating a link needs special rights.
 NO_LINK = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 
+_PACKAGE = Path(__file__).resolve().parents[1]
+# The lessons travel with an installed package, inside it; in a checkout they stand beside it.
+NOTEBOOKS = (_PACKAGE if (_PACKAGE / "notebooks").is_dir() else _PACKAGE.parent) / "notebooks"
+
 
 def cache_folder() -> Path:
     """The kit's folder in the user's cache; the variable `KIT_CACHE` sets another folder."""

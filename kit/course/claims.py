@@ -7,7 +7,7 @@ import math
 import operator
 import re
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from numbers import Real
@@ -18,6 +18,7 @@ from kit.core.errors import BadValue, UnknownName
 from kit.core.results import SEVERAL, Result
 from kit.core.statistics import Estimate
 from kit.core.units import digits
+from kit.course.earlier_lessons import measured_earlier
 from kit.plots import Table
 
 HOLDS, ONLY_IF = "holds here", "holds only if"
@@ -79,6 +80,7 @@ class Verdict(Result):
     claim: Claim
     measured: dict[str, float | Estimate | None]
     on: str = ""  # what was measured: model, batch, device
+    measured_in: Mapping[str, str] = field(default_factory=dict)  # quantity -> another lesson
 
     @property
     def met(self) -> dict[str, bool | None]:
@@ -108,12 +110,17 @@ class Verdict(Result):
     def __repr__(self) -> str:
         return f"Claim {self.claim.id}, “{self.claim.claim}”: {self.word}"
 
+    def shown(self, name: str) -> str:
+        """A quantity with its interval, and the lesson if another one measured it."""
+        lesson = f" (lesson {self.measured_in[name]})" if name in self.measured_in else ""
+        return _shown(self.measured[name]) + lesson
+
     def table(self) -> Table:
         """The measured value, the rule and the result of each condition; where the claim stops."""
         rows = []
         for name, rule in self.claim.conditions.items():
             mark = MARKS[self.met[name]]
-            rows.append((self.claim.measures[name], _shown(self.measured[name]), rule, mark))
+            rows.append((self.claim.measures[name], self.shown(name), rule, mark))
         caption = f"Measured on {self.on}. " if self.on else ""
         caption += f"Where it stops holding: {self.claim.stops}"
         return Table(("measured", "here", "rule", "met"), rows, caption)
@@ -137,6 +144,7 @@ class Verdict(Result):
             "claim": self.claim.claim,
             "measured": measured,
             "on": self.on,
+            "measured_in": dict(self.measured_in),
             "rule": self.claim.conditions,
             "verdict": self.word,
         }
@@ -158,9 +166,7 @@ class Verdicts(Result):
                 f"{v.claim.id} · {v.claim.claim}",
                 ", ".join(v.claim.said_by),
                 v.word,
-                "; ".join(
-                    f"{n.replace('_', ' ')} {_shown(v.measured[n])}" for n in v.claim.conditions
-                ),
+                "; ".join(f"{n.replace('_', ' ')} {v.shown(n)}" for n in v.claim.conditions),
                 "; ".join(f"{rule}: {MARKS[v.met[n]]}" for n, rule in v.claim.conditions.items()),
             )
             for v in self.verdicts
@@ -209,7 +215,13 @@ def verdicts(*given: Verdict) -> Verdicts:
     return Verdicts(given)
 
 
-def verdict(id: str, *, on: str = "", **measured: float | Estimate | None) -> Verdict:
+def verdict(
+    id: str,
+    *,
+    on: str = "",
+    measured_in: Mapping[str, str] | None = None,
+    **measured: float | Estimate | None,
+) -> Verdict:
     """The verdict on a claim, from the quantities that its rule needs.
 
     Parameters
@@ -218,6 +230,9 @@ def verdict(id: str, *, on: str = "", **measured: float | Estimate | None) -> Ve
         The claim's number, "01" to "38".
     on
         What was measured: model, batch, device. The verdict applies to that only.
+    measured_in
+        Quantities of the rule that another lesson measured, each with that lesson's number. They
+        are read from the reader's copy of it, or from the one that came with the kit.
     measured
         Each quantity of the rule: an `Estimate` with its interval, a plain number if it is a
         count, or None if it could not be measured; the verdict is then "cannot tell". An interval
@@ -234,6 +249,8 @@ def verdict(id: str, *, on: str = "", **measured: float | Estimate | None) -> Ve
     if id not in ledger():
         raise UnknownName("claim", id, ledger())
     claim = ledger()[id]
+    earlier = {name: measured_earlier(n, id, name) for name, n in (measured_in or {}).items()}
+    measured |= {name: found.value for name, found in earlier.items()}
     if set(measured) != set(claim.conditions):
         needed = "; ".join(f"{name} ({claim.measures[name]})" for name in claim.conditions)
         raise BadValue(f"claim {id} was given {sorted(measured)}; its rule needs {needed}.")
@@ -245,7 +262,10 @@ def verdict(id: str, *, on: str = "", **measured: float | Estimate | None) -> Ve
                 f"claim {id}: {name}={value:g} is a single number, which may be chance. The rule "
                 f"needs an Estimate with its interval. Measure several times, or more examples."
             )
-    return Verdict(claim, measured, on)
+    where = "; ".join(
+        [*filter(None, [on]), *dict.fromkeys(found.source for found in earlier.values())]
+    )
+    return Verdict(claim, measured, where, measured_in or {})
 
 
 def _met(value: float | Estimate | None, rule: str) -> bool | None:

@@ -13,8 +13,9 @@ from typing import Any
 
 from kit import __version__
 from kit.core.errors import KitError, LessonFailed
+from kit.core.files import NOTEBOOKS
 from kit.core.units import UNKNOWN, words
-from kit.experiments.execution import NOTEBOOKS, lessons, run
+from kit.experiments.execution import lessons, run
 from kit.experiments.machine_lock import Say
 from kit.experiments.outputs import strip_widgets, write_text
 from kit.experiments.page_templates import POLICY, TEMPLATES, document

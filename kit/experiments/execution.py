@@ -16,14 +16,11 @@ from typing import Any
 from uuid import uuid4
 
 from kit.core.errors import BadValue, LessonFailed, UnknownName
-from kit.core.files import COMMAND_FOLDER
+from kit.core.files import COMMAND_FOLDER, NOTEBOOKS
 from kit.experiments.machine_lock import Say, machine_lock
 from kit.experiments.outputs import check_writable, save_notebook, strip_folders
 from kit.experiments.parameters import check_parameters
 
-_PACKAGE = Path(__file__).resolve().parents[1]
-# The lessons travel with an installed package, inside it; in a checkout they stand beside it.
-NOTEBOOKS = (_PACKAGE if (_PACKAGE / "notebooks").is_dir() else _PACKAGE.parent) / "notebooks"
 KERNEL = "python3"
 STARTED_BY = "KIT_STARTED_BY"  # in a kernel's environment: a mark of the sweep that started it
 START_S = 120  # the most seconds for a kernel to start, and for its last output to arrive

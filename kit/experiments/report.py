@@ -134,10 +134,13 @@ def ledger_table(folder: Path) -> Table:
 def claims_table(runs: Iterable[ExecutedRun], folder: Path) -> Table:
     """All claims, the measured ones first, each verdict with its number of runs of the folder."""
     given: dict[str, Counter[str]] = {}
+    partly: dict[str, Counter[str]] = {}
     for record in (record for run in runs for record in run.records if record["kind"] == "Verdict"):
         id, verdict = record["claim_id"], record["verdict"]
         if id in ledger() and verdict.startswith(tuple(COLOURS)):
-            given.setdefault(id, Counter())[verdict] += 1
+            counts = partly if _lacks_a_part(record) else given
+            counts.setdefault(id, Counter())[verdict] += 1
+    given = partly | given  # a lesson that measured only a part is heard if no other measured all
     rows = [
         (
             claim.id,
@@ -153,6 +156,13 @@ def claims_table(runs: Iterable[ExecutedRun], folder: Path) -> Table:
     caption = f"{len(given) - unclear} of {len(rows)} claims decided by {where}; "
     caption += f"{unclear} cannot tell, {len(rows) - len(given)} not measured."
     return Table(("id", "claim", "said by", "verdict"), rows, caption)
+
+
+def _lacks_a_part(record: dict[str, Any]) -> bool:
+    """Whether the verdict cannot tell, and a quantity of its rule was not measured."""
+    measured = record.get("measured")
+    missing = isinstance(measured, dict) and None in measured.values()
+    return missing and record["verdict"] == CANNOT_TELL
 
 
 def _verdicts(given: Counter[str]) -> str:

@@ -191,6 +191,16 @@ class InTime(Latencies):
         return self.verdict == "yes"
 
     @property
+    def sustained(self) -> Estimate | None:
+        """What this run says of the highest rate in time: at least its rate, or less than that.
+
+        None: it cannot tell.
+        """
+        unit, below = f"{self.counted}/s", math.nextafter(self.rate, 0.0)
+        ends = {"yes": (self.rate, self.rate, math.inf), "no": (0.0, 0.0, below)}
+        return Estimate(*ends[self.verdict], unit) if self.verdict in ends else None
+
+    @property
     def queries_needed(self) -> int | None:
         """The fewest queries that can be valid at this load; None: no run is long enough."""
         return queries_needed(self.percentile, self.inflation_beyond(self.target_s))

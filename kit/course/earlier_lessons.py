@@ -1,0 +1,83 @@
+"""What another lesson measured for a claim: some rules need the measurements of two lessons.
+
+A reader's own copy of that lesson counts first, in the folder where the notebook runs. If it was
+never executed, the copy that came with the kit is read. Both are stored notebooks: nothing runs.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from kit.core.errors import BadValue
+from kit.core.files import NOTEBOOKS, read_file
+from kit.core.results import records_in
+from kit.core.statistics import Estimate
+
+MOST_BYTES = 50_000_000  # of a notebook; a recorded lesson has a few hundred kilobytes
+
+
+@dataclass(frozen=True)
+class EarlierMeasurement:
+    """A quantity as another lesson measured it, and where; None if no lesson did."""
+
+    value: float | Estimate | None
+    source: str  # "lesson 10 on Intel(R) Xeon(R) Processor"
+
+
+def measured_earlier(
+    lesson: str, claim: str, quantity: str, folder: Path | None = None
+) -> EarlierMeasurement:
+    """The quantity that lesson `lesson` measured for the verdict on a claim.
+
+    Parameters
+    ----------
+    lesson
+        The lesson's number, for example "10".
+    claim, quantity
+        The claim's number, and a quantity of its rule in `claims.toml`.
+    folder
+        With the reader's own lessons. None: the folder in which the notebook runs.
+
+    Raises
+    ------
+    BadValue
+        The kit has no lesson with that number.
+    """
+    stored = next(NOTEBOOKS.glob(f"{lesson}-*.ipynb"), None)
+    if stored is None:
+        raise BadValue(f"lesson {lesson!r}: not found in {NOTEBOOKS}; give two digits, as '05'.")
+    for path in ((folder or Path.cwd()) / stored.name, stored):
+        records = _records(path)
+        verdicts = (r for r in reversed(records) if r.get("claim_id") == claim)
+        value = _value(next(verdicts, {}).get("measured", {}).get(quantity))
+        if value is not None:
+            cpu = next((r.get("cpu") for r in records if r["kind"] == "Machine"), "this computer")
+            return EarlierMeasurement(value, f"lesson {lesson} on {cpu}")
+    return EarlierMeasurement(None, f"lesson {lesson}")
+
+
+def _records(path: Path) -> list[dict[str, Any]]:
+    """The records in a stored notebook; none if it cannot be read."""
+    try:
+        cells = json.loads(read_file(path, MOST_BYTES))["cells"]
+        outputs = [output for cell in cells for output in cell.get("outputs", [])]
+        return [record for output in outputs for record in records_in(output)]
+    except (OSError, ValueError, KeyError, AttributeError, TypeError):
+        return []  # a reader's file can contain anything, and then the kit's own copy counts
+
+
+def _value(stored: Any) -> float | Estimate | None:
+    """The number or estimate in a record; None if it is something else."""
+    if not isinstance(stored, dict):
+        return stored if _number(stored) else None
+    ends = [stored.get("low"), stored.get("high")]
+    if not _number(stored.get("value")) or not all(end is None or _number(end) for end in ends):
+        return None
+    return Estimate(stored["value"], *ends, str(stored.get("unit", "")))
+
+
+def _number(given: Any) -> bool:
+    return isinstance(given, float | int) and not isinstance(given, bool)
