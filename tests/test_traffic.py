@@ -24,7 +24,7 @@ from kit.loadgen.http_answers import CONNECTION_FAILED, NOT_SENT, TIMED_OUT, Ans
 from kit.loadgen.http_requests import address
 from kit.loadgen.rate_bracket import HighestRate, search
 from kit.loadgen.sender import Plan, Run
-from kit.loadgen.sender_process import SenderProcess
+from kit.loadgen.sender_process import SenderProcess, sender_process
 from kit.loadgen.traffic import traffic
 from kit.measurement import Conditions
 
@@ -318,6 +318,9 @@ def test_a_client_that_is_too_slow_is_an_error_and_no_number(monkeypatch):
         check_run(0.99, calm, latency)
     with pytest.raises(ClientTooSlow, match=r"was 20\.0 ms late half of the time"):
         check_run(0.5, calm + 0.02, latency)
+    check_run(0.5, None, latency)  # a closed loop: its users send late only if answers come late
+    with pytest.raises(ClientTooSlow, match="busy 99"):
+        check_run(0.99, None, latency)
 
 
 def test_the_limit_is_measured_and_larger_requests_lower_it():
@@ -479,6 +482,23 @@ def test_the_process_that_sends_ends_with_its_parent():
     while alive(int(told)) and time.monotonic() < until:
         time.sleep(0.02)
     assert not alive(int(told))
+
+
+def test_the_process_that_sends_stays_for_the_next_run_but_not_after_an_error():
+    with sender_process() as first, sender_process() as second:
+        assert first is not second
+        port = first.ask("null", [b"HTTP/1.1 204 No\r\n\r\n"])[0]["port"]
+        assert second.ask("probe", [b"GET / HTTP/1.1\r\n\r\n"], port=port)[0]["status"] == 204
+        first.ask("null", [], port=port)  # the null server ends, not the process
+        assert second.ask("probe", [b"GET / HTTP/1.1\r\n\r\n"], port=port)[0]["status"] < 0
+    with pytest.raises(KeyboardInterrupt), sender_process() as again:
+        assert again is first  # the last one that was given back
+        raise KeyboardInterrupt
+    assert not first.alive and second.alive
+    second._process.kill()
+    second._process.wait()
+    with sender_process() as new:  # what has ended meanwhile is not given out
+        assert new is not second and new.alive
 
 
 def alive(pid):

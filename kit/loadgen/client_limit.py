@@ -14,7 +14,7 @@ import numpy as np
 
 from kit.core.errors import KitError
 from kit.core.units import digits, words
-from kit.loadgen.sender_process import SenderProcess
+from kit.loadgen.sender_process import sender_process
 
 USERS, WARM_UP, TIMED_S = 16, 16, 0.2
 USABLE = 0.8  # of the limit: nearer to it, the client's own queue would be measured
@@ -47,10 +47,11 @@ def _measured(request_bytes: int, answer_bytes: int, streamed: bool) -> float:
     answer = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body
     request = b"POST / HTTP/1.1\r\nHost: null\r\nContent-Length: %d\r\n\r\n" % request_bytes
     plan = {"duration_s": TIMED_S, "users": USERS, "warm_up": WARM_UP, "streamed": streamed}
-    with SenderProcess() as server, SenderProcess() as client:
+    with sender_process() as server, sender_process() as client:
         port = server.ask("null", [answer])[0]["port"]
         pieces = [b"", request + b"x" * request_bytes]
         reply, arrays = client.ask("run", pieces, port=port, plan=plan)
+        server.ask("null", [], port=port)
     ended_s = np.frombuffer(arrays[2])
     return len(ended_s) / (reply["busy_share"] * float(ended_s.max()))
 
@@ -65,23 +66,24 @@ def check_rate(rate: float, limit: float) -> None:
         )
 
 
-def check_run(busy_share: float, lag_s: np.ndarray, latencies_s: np.ndarray) -> None:
-    """Refuse a run in which the client had no time left, or was much too late.
+def check_run(busy_share: float, lag_s: np.ndarray | None, latencies_s: np.ndarray) -> None:
+    """Refuse a run in which the client had no time left, or sent much too late.
 
-    `lag_s`: how late it sent; or, for users, how late it was at moments that it had set itself.
+    `lag_s`: how late it sent each request of a schedule; None in a closed loop, where it can only
+    be busy.
     """
     if busy_share > BUSY:
         raise ClientTooSlow(
             f"the client was busy {words(busy_share, '%')} of the time: it, not the server, was "
             f"the limit. Send smaller requests, or from more machines."
         )
-    lag, latency = (
-        float(np.median(lag_s)) if len(lag_s) else 0.0,
-        float(np.percentile(latencies_s, 50, method="lower")),
-    )
+    if lag_s is None:
+        return
+    lag = float(np.median(lag_s))
+    latency = float(np.percentile(latencies_s, 50, method="lower"))
     if lag > max(LATE_S, LATE_SHARE * latency):
         raise ClientTooSlow(
             f"the client was {words(lag, 's')} late half of the time or more, next to a median "
             f"latency of {words(latency, 's')}: it got too little of the processor. Leave it a "
-            f"core, or lower rate or users."
+            f"core, or lower rate."
         )

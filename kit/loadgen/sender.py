@@ -22,7 +22,6 @@ from kit.loadgen.http_answers import CONNECTION_FAILED, TIMED_OUT, Answer
 from kit.loadgen.http_client import HTTPClient
 
 MOST_SETTLING_S = 5.0
-BEAT_S = 0.01
 RETRIED = {TIMED_OUT, CONNECTION_FAILED, 408, 409, 429, 500, 502, 503, 504}
 BACK_OFF_S, MOST_BACK_OFF_S = 0.1, 8.0  # the first wait before a retry; it doubles each time
 
@@ -52,7 +51,6 @@ class Run:
         self.scheduled_s, self.sent_s = array("d"), array("d")
         self.ended_s, self.first_s = array("d"), array("d")
         self.statuses, self.attempts, self.tokens = array("i"), array("i"), array("i")
-        self.beats_s = array("d")  # how late the client was at moments that it had set itself
         self.busy_share = 0.0  # of the thread's time: its processor time ÷ the run's
         self._loop, self._random = client.loop, random.Random(plan.seed)
         self._open = 0  # requests, and users who will send another
@@ -68,12 +66,11 @@ class Run:
         try:
             busy, self._began = time.thread_time(), self._loop.time()
             self._start()
-            beating = self._loop.create_task(self._beat())
             await self._finished
-            beating.cancel()
             self.busy_share = (time.thread_time() - busy) / (self._loop.time() - self._began)
         finally:
             gc.enable()
+            gc.unfreeze()  # the process stays for other runs
 
     async def _warm_up(self) -> None:
         """Open connections; and let a queue that an earlier run has left behind drain."""
@@ -101,13 +98,6 @@ class Run:
         self._open = self.plan.users
         for _ in range(self.plan.users):
             self._later(self._think(), self._next)
-
-    async def _beat(self) -> None:
-        """Note how late a timer is: then so late is everything else that the client does."""
-        while True:
-            due = self._loop.time() + BEAT_S
-            await asyncio.sleep(BEAT_S)
-            self.beats_s.append(self._loop.time() - due)
 
     # Open loop: the schedule decides, whatever the server does.
 

@@ -7,14 +7,15 @@ no pickle. The process ends when its input ends, so none outlives the notebook.
 from __future__ import annotations
 
 import asyncio
+import atexit
 import json
 import os
 import subprocess
 import sys
 import threading
 from array import array
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
@@ -26,7 +27,7 @@ from kit.loadgen.http_client import HTTPClient, new_loop
 from kit.loadgen.sender import Plan, Run
 
 ROOT = Path(__file__).resolve().parents[2]  # the folder that holds `kit`
-DOUBLES = ("scheduled_s", "sent_s", "ended_s", "first_s", "beats_s")
+DOUBLES = ("scheduled_s", "sent_s", "ended_s", "first_s")
 COUNTS = ("statuses", "attempts", "tokens")
 SPARE_FILES = 64  # open files that are not connections
 MOST_FILES = 65_536
@@ -85,6 +86,11 @@ class SenderProcess:
                 with suppress(BrokenPipeError):
                     pipe.close()
 
+    @property
+    def alive(self) -> bool:
+        """Whether it can be asked."""
+        return self._process.poll() is None
+
     def __enter__(self) -> SenderProcess:
         return self
 
@@ -95,6 +101,43 @@ class SenderProcess:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+@contextmanager
+def sender_process() -> Iterator[SenderProcess]:
+    """A process to send from, which stays for the next run: to start one takes longer than some.
+
+    After an error it is ended, because it may still be sending.
+    """
+    process = _taken()
+    try:
+        yield process
+    except BaseException:
+        process.close()
+        raise
+    _idle.append(process)
+
+
+_idle: list[SenderProcess] = []
+
+
+def _taken() -> SenderProcess:
+    while _idle:
+        process = _idle.pop()  # in one step: two threads never get the same
+        if process.alive:
+            return process
+        process.close()
+    return SenderProcess()
+
+
+@atexit.register
+def _close_idle() -> None:
+    while _idle:
+        _idle.pop().close()
+
+
+if hasattr(os, "register_at_fork"):  # the pipes are the parent's
+    os.register_at_fork(after_in_child=lambda: _idle.clear())
 
 
 def _write(pipe: BinaryIO | Any, message: dict[str, Any], pieces: list[bytes]) -> None:
@@ -157,10 +200,15 @@ def _allow_files() -> int:
     return max(soft, most)
 
 
-async def _null(pieces: list[bytes], files: int) -> Frame:
-    """Start a null server, which lives as long as this process."""
+async def _null(pieces: list[bytes], files: int, port: int = 0) -> Frame:
+    """Start a null server with this answer; without one, stop the server at this port."""
+    if not pieces:
+        _null_servers.pop(port).close()
+        return {}, []
     server = await null_server.start(pieces[0])
-    return {"port": server.sockets[0].getsockname()[1]}, []
+    port = server.sockets[0].getsockname()[1]
+    _null_servers[port] = server
+    return {"port": port}, []
 
 
 async def _probe(
@@ -196,6 +244,7 @@ async def _run(
     return message, [getattr(run, name).tobytes() for name in (*DOUBLES, *COUNTS)]
 
 
+_null_servers: dict[int, asyncio.Server] = {}
 TASKS: dict[str, Callable[..., Awaitable[Frame]]] = {"null": _null, "probe": _probe, "run": _run}
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from kit.loadgen.client_limit import check_rate, check_run, client_limit
 from kit.loadgen.http_answers import FAILURES
 from kit.loadgen.http_requests import Target, prepare
 from kit.loadgen.sender import Plan
-from kit.loadgen.sender_process import SenderProcess
+from kit.loadgen.sender_process import SenderProcess, sender_process
 from kit.loadgen.traffic_result import TrafficResult
 from kit.measurement import Conditions, Observer, Stopwatch
 
@@ -150,7 +150,7 @@ def traffic(
     streamed = target.text and stream is not False
     warm_up = min(users or WARM_UP, connections, WARM_UP if users is None else MOST_USERS)
     plan = Plan(duration_s, users, think_s, retries, streamed, seed, warm_up, target_s)
-    with SenderProcess() as sender:
+    with sender_process() as sender:
         limit = _limit(sender, target, streamed, timeout_s)
         if rate is not None:
             check_rate(rate, limit)
@@ -187,7 +187,8 @@ def traffic(
         conditions=conditions,
         **raw,
     )
-    lag = np.array(result.lag_s) if users is None else np.frombuffer(times_s[4])
+    # Only an open loop can be late: a user sends when an answer has come, whenever that is.
+    lag = np.array(result.lag_s) if users is None else None
     check_run(result.client_busy_share, lag, np.array(result.latencies_s))
     return result
 
@@ -263,7 +264,7 @@ def _limit(sender: SenderProcess, target: Target, streamed: bool, timeout_s: flo
 def _raw(pieces: list[bytes], text: bool, streamed: bool) -> dict[str, Any]:
     """The sender's arrays by the names of the result's fields, in the order of the schedule."""
     scheduled, sent, ended, first = (np.frombuffer(piece) for piece in pieces[:4])
-    statuses, attempts, tokens = (tuple(array("i", piece)) for piece in pieces[5:])
+    statuses, attempts, tokens = (tuple(array("i", piece)) for piece in pieces[4:])
     return {
         "scheduled_s": tuple(scheduled.tolist()),
         "sent_s": tuple(sent.tolist()),
