@@ -1,6 +1,7 @@
 """The ledger: every claim well formed, and every verdict produced by its own rule."""
 
 import html
+import json
 import math
 import re
 import tomllib
@@ -15,6 +16,7 @@ from kit.core.results import RECORD, records_in
 from kit.core.statistics import Estimate, share_above
 from kit.course import claims
 from kit.course.claims import CANNOT_TELL, DOES_NOT, HOLDS, ONLY_IF, ledger, verdict, verdicts
+from kit.course.earlier_lessons import measured_earlier
 from kit.experiments import lessons
 from kit.experiments.execution import experiments
 
@@ -325,3 +327,63 @@ def test_each_verdict_of_a_table_keeps_its_own_record():
 def test_a_table_of_verdicts_needs_verdicts(given):
     with pytest.raises(BadValue, match=r"needs verdicts: kit\.verdicts\(kit\.verdict"):
         verdicts(*given)
+
+
+# --- What another lesson measured -----------------------------------------------------------------
+
+
+def stored(path, *verdicts, cpu="a small processor"):
+    """A lesson's file with these verdicts as its outputs."""
+    results = [{"kind": "Machine", "cpu": cpu}, *verdicts]
+    outputs = [{"data": {RECORD: record}} for record in results]
+    path.write_text(json.dumps({"cells": [{"outputs": outputs}]}))
+
+
+def paused(value):
+    return {"kind": "Verdict", "claim_id": "15", "measured": {"pause_cost_share": value}}
+
+
+def lesson_10():
+    return next(NOTEBOOKS.glob("10-*.ipynb")).name
+
+
+def test_a_readers_own_lesson_counts_first(tmp_path):
+    share = Estimate(0.02, 0.01, math.inf, "×")
+    stored(tmp_path / lesson_10(), paused(0.5), paused(share.to_dict()))
+    found = measured_earlier("10", "15", "pause_cost_share", tmp_path)
+    assert (found.value, found.source) == (share, "lesson 10 on a small processor")
+
+
+@pytest.mark.parametrize("value", [None, True, "0.1", {"value": "0.1"}, {"value": 1, "low": []}])
+def test_what_is_not_a_measurement_is_not_used(value, tmp_path):
+    stored(tmp_path / lesson_10(), paused(value))
+    found = measured_earlier("10", "15", "pause_cost_share", tmp_path)
+    assert found == measured_earlier("10", "15", "pause_cost_share", tmp_path / "nothing")
+
+
+def test_a_damaged_lesson_falls_back_on_the_kits_own(tmp_path):
+    (tmp_path / lesson_10()).write_text("{")
+    found = measured_earlier("10", "15", "pause_cost_share", tmp_path)
+    assert isinstance(found.value, Estimate) and "a small" not in found.source
+
+
+def test_a_verdict_names_the_lesson_that_measured(tmp_path, monkeypatch):
+    stored(tmp_path / lesson_10(), paused({"value": 0.02, "low": 0.01, "high": 0.03}))
+    monkeypatch.chdir(tmp_path)
+    late, archive = Estimate(0.9, 0.8, 1.0), Estimate(3.0, 2.0, 4.0)
+    found = verdict(
+        "15",
+        on="an MLP",
+        measured_in={"pause_cost_share": "10"},
+        late_answers_share=late,
+        offline_throughput_ratio=archive,
+    )
+    assert found.word.startswith("holds only if")
+    assert found.on == "an MLP; lesson 10 on a small processor"
+    assert "0.0200 [0.0100, 0.0300] (lesson 10)" in str(found.table())
+    assert found.to_dict()["measured_in"] == {"pause_cost_share": "10"}
+
+
+def test_a_lesson_that_does_not_exist_is_refused():
+    with pytest.raises(BadValue, match="lesson '77'"):
+        measured_earlier("77", "15", "pause_cost_share")

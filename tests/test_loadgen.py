@@ -494,6 +494,15 @@ def test_a_run_that_is_too_short_says_how_many_queries_the_load_needs():
     assert queue_inflation(1.0) == math.inf
 
 
+def test_a_run_bounds_the_highest_rate_from_the_side_that_it_has_shown():
+    fine, too_fast = md1(0.5, 100.0, 90, 5_000, 0), md1(1.2, 10.0, 90, 5_000, 0)
+    at_least, less = fine.sustained, too_fast.sustained
+    assert (at_least.low, at_least.high) == (fine.rate, math.inf)
+    assert less.low == 0 and math.nextafter(less.high, math.inf) == too_fast.rate
+    unclear = md1(0.95, 1e3, 90, 5_394, seed=0)
+    assert unclear.verdict == "cannot tell" and unclear.sustained is None
+
+
 def test_the_late_share_has_an_interval_that_is_as_wide_as_the_queue_remembers():
     runs = [md1(0.8, TAILS_S[0.8][90], 90, 12_000, seed) for seed in range(60)]
     told = [run.late_estimate for run in runs]

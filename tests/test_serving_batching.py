@@ -419,6 +419,19 @@ def test_a_model_that_has_nothing_to_do_waits_for_nobody():
     run(answers())
 
 
+def test_a_model_that_has_nothing_to_do_waits_if_it_was_asked_to():
+    async def answers():
+        settings = dict(max_batch=2, max_wait_s=20.0, wait_if_idle=True)
+        async with batcher(lambda inputs: {"y": inputs["x"]}, **settings) as made:
+            (first,) = start(made, row(1))
+            await asyncio.sleep(0.05)
+            assert not first.done()
+            await asyncio.wait_for(ask(made, row(2)), 5)  # the batch is full now
+            await asyncio.wait_for(first, 5)
+
+    run(answers())
+
+
 def test_a_full_batch_does_not_wait():
     async def answers():
         async with batcher(gate := Gate(), max_batch=2, max_wait_s=20.0) as made:

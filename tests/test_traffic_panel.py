@@ -187,6 +187,7 @@ def test_the_queues_bound_can_be_switched_off_and_on():
     assert serve_options({"max_waiting": "none"}, everything) == {"protect": ("deadlines",)}
     on = serve_options({"max_waiting": 8, "max_batch": 2}, ("deadlines",))
     assert on == {"max_waiting": 8, "max_batch": 2, "protect": everything}
+    assert serve_options({"max_wait_s": 0.01}, ())["wait_if_idle"] is True
     assert serve_options({"workers": 2}, everything) == {"workers": 2}
 
 

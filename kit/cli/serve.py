@@ -20,6 +20,7 @@ TOKEN = "KIT_SERVE_TOKEN"
 @click.option("--threads", default=1, show_default=True, help="PyTorch's threads in each.")
 @click.option("--max-batch", default=32, show_default=True, help="Rows computed together.")
 @click.option("--max-wait-ms", default=2.0, show_default=True, help="How long a row waits for it.")
+@click.option("--wait-if-idle", is_flag=True, help="Wait also if the model has nothing to do.")
 @click.option("--deadline-s", default=1.0, show_default=True, help="Later replies are dropped.")
 @click.option("--slots", default=16, show_default=True, help="Texts that are written together.")
 @click.option("--workload", help="Take the shape of inputs, and the vocabulary, from this one.")

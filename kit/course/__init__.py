@@ -3,6 +3,7 @@
 claims.toml      what articles claim, and the rule that decides each claim; rules come first,
                  measurements second
 claims           reads the claims and gives verdicts
+earlier_lessons  what another lesson measured, for a verdict that needs it
 conclusions      `kit.conclude`: the sentence that a measurement allows
 sentences        finds sentences of direction or cause that no mark covers
 exercises        checks answers and gives hints; one file per lesson
@@ -11,7 +12,7 @@ watching         how a model reads the same images while it learns (lesson 00)
 drawing_panel    draw a digit and watch models read it (lesson 01)
 ordering_panel   put names in order before you measure them (lesson 08)
 chat_panel       type a prompt and watch a model write (lesson 10)
-traffic_panel    turn the arrival rate up until a server breaks
+traffic_panel    turn the arrival rate up until a server breaks (lesson 11)
 traffic_sliders, live_load, live_run  its settings; the requests it sends; what it draws
 quiz             questions at the end of a lesson, with feedback at once; quizzes/ has them
 recordings       what a lesson measured on other machines

@@ -1,4 +1,4 @@
-"""The traffic panel: turn the arrival rate up until a server breaks.
+"""The traffic panel of lesson 11: turn the arrival rate up until a server breaks.
 
 live_traffic   makes the panel: sliders for the rate and the server's settings, and three charts
 LiveTraffic    the panel; `run` and `turn_up` do without a page what a reader does on it
@@ -272,6 +272,8 @@ def live_traffic(
     ------
     BadValue
         A number or the address is wrong.
+
+    Explained in lesson 11.
     """
     start: dict[str, Any] = {"rate": check_whole("rate", rate, 1, 10_000)}
     check_positive("target_s", target_s)

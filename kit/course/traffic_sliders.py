@@ -55,6 +55,8 @@ def serve_options(changes: dict[str, Any], protect: tuple[str, ...]) -> dict[str
         options["protect"] = (QUEUE_BOUND, *others) if bounded else others
         if not bounded:
             del options["max_waiting"]
+    if "max_wait_s" in options:  # else the slider would change nothing at a low rate
+        options["wait_if_idle"] = True
     return options
 
 

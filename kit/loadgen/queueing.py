@@ -147,6 +147,8 @@ def waits(
         A run in which no request met another: a closed loop with one user.
     capacity
         Answers per second if requests never stop, such as the throughput of many users.
+
+    Explained in lesson 11.
     """
     given = list(runs.values()) if isinstance(runs, Mapping) else list(runs)
     if not given:

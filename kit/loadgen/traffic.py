@@ -125,6 +125,8 @@ def traffic(
         No server answers, or it says that the requests are wrong.
     BadValue
         An argument does not fit.
+
+    Explained in lesson 11.
     """
     _check(rate, users, think_s, arrivals, retries, connections, batch_size, max_tokens)
     samples_needed(percentile)  # refuses a percentile out of range

@@ -98,6 +98,7 @@ class Application:
             model.predict,
             max_batch=given.max_batch,
             max_wait_s=given.max_wait_s,
+            wait_if_idle=given.wait_if_idle,
             admission=self._new_door(self._infer_path, given.max_batch),
             observe=self.metrics,
             threads=given.threads,

@@ -4,7 +4,7 @@ A model computes 32 rows in much less than 32 times the time of one. Requests ar
 somebody has to collect them. The rule here: while the model computes, requests wait; when it is
 free, it takes the oldest ones, up to `max_batch` rows. If they are fewer, it waits for more until
 the oldest has waited `max_wait_s`. A model that had nothing to do takes a request at once: where
-requests are rare, waiting for a second one would only cost time.
+requests are rare, waiting for a second one would only cost time. `wait_if_idle` makes it wait, too.
 
 Thread A is the event loop: it reads requests and writes replies. Thread B runs the model. B takes
 batches from the queue itself, so it never waits for a busy loop before it can continue.
@@ -81,6 +81,8 @@ class DynamicBatcher:
         Rows at once, at most. A request with more rows is refused.
     max_wait_s
         How long the oldest request waits for company, at most, when the model is free again.
+    wait_if_idle
+        Whether it waits for company also when the model had nothing to do.
     admission
         The door that gave the tickets; it learns what was shed.
     observe
@@ -95,6 +97,7 @@ class DynamicBatcher:
         *,
         max_batch: int = 32,
         max_wait_s: float = 0.002,
+        wait_if_idle: bool = False,
         admission: Admission | None = None,
         observe: Observe | None = None,
         threads: int = 1,
@@ -102,6 +105,7 @@ class DynamicBatcher:
         self.predict = predict
         self.max_batch = check_whole("max_batch", max_batch)
         self.max_wait_s = check_positive("max_wait_s", max_wait_s, "seconds") if max_wait_s else 0.0
+        self.wait_if_idle = wait_if_idle
         self.threads = check_whole("threads", threads)
         self.observe: Observe = observe or Unobserved()
         self.admission = admission or Admission(
@@ -214,10 +218,11 @@ class DynamicBatcher:
     def _next_batch(self) -> tuple[list[Waiting], list[Waiting]] | None:
         """Wait for a batch; None when the batcher was closed."""
         with self._changed:
-            at_once = False  # a model that had nothing to do waits for nobody
+            at_once = False
             while not self._stopping:
                 if not len(self._queue):
-                    self._idle = at_once = True
+                    self._idle = True
+                    at_once = not self.wait_if_idle  # a model without work waits for nobody
                     self._changed.wait()
                     continue
                 now = self.admission.clock()

@@ -43,6 +43,7 @@ def serve(
     threads: int = 1,
     max_batch: int = 32,
     max_wait_s: float = 0.002,
+    wait_if_idle: bool = False,
     deadline_s: float = 1.0,
     max_waiting: int | str = "auto",
     protect: tuple[str, ...] = PROTECTIONS,
@@ -79,6 +80,8 @@ def serve(
         PyTorch's threads in each of them.
     max_batch, max_wait_s
         Rows that are computed together, and how long the first of them waits for others.
+    wait_if_idle
+        False: a model that has nothing to do takes a request at once. True: it waits, too.
     deadline_s
         A request that waits longer is dropped with status 504; a request can ask for less.
     max_waiting
@@ -122,6 +125,7 @@ def serve(
         threads=threads,
         max_batch=max_batch,
         max_wait_s=max_wait_s,
+        wait_if_idle=wait_if_idle,
         deadline_s=deadline_s,
         max_waiting=max_waiting,
         protect=protect,
@@ -242,7 +246,8 @@ class Server:
         Parameters
         ----------
         settings
-            `max_batch`, `max_wait_s`, `deadline_s`, `max_waiting` or `protect`, as in `kit.serve`.
+            `max_batch`, `max_wait_s`, `wait_if_idle`, `deadline_s`, `max_waiting` or `protect`, as
+            in `kit.serve`.
 
         Raises
         ------

@@ -17,7 +17,7 @@ from kit.serving.admission import PROTECTIONS
 FILE = "settings.json"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")  # it stands in addresses
 # What a running server can change.
-CHANGEABLE = ("max_batch", "max_wait_s", "deadline_s", "max_waiting", "protect")
+CHANGEABLE = ("max_batch", "max_wait_s", "wait_if_idle", "deadline_s", "max_waiting", "protect")
 LEAST_TOKEN = 16  # characters: nobody guesses 16 random ones
 
 
@@ -33,6 +33,7 @@ class Settings:
     threads: int = 1
     max_batch: int = 32
     max_wait_s: float = 0.002
+    wait_if_idle: bool = False
     deadline_s: float = 1.0
     max_waiting: int | str = "auto"
     protect: tuple[str, ...] = PROTECTIONS
@@ -112,6 +113,8 @@ def _check_numbers(given: Settings) -> None:
         check_positive(name, getattr(given, name), "seconds, a number")
     if not (is_number(given.max_wait_s) and 0 <= given.max_wait_s < math.inf):
         raise BadValue(f"max_wait_s={given.max_wait_s!r}: needs seconds, a number of at least 0.")
+    if not isinstance(given.wait_if_idle, bool):
+        raise BadValue(f"wait_if_idle={given.wait_if_idle!r}: needs True or False.")
     if given.max_waiting != "auto":
         check_whole("max_waiting", given.max_waiting, hint='"auto" follows the measured rate.')
 
