@@ -14,7 +14,7 @@ import pytest
 import torch
 
 import kit
-from kit.serving import serve
+from kit.serving import forking, serve
 from kit.serving.packing import pack
 from kit.serving.settings import Settings
 
@@ -72,6 +72,38 @@ def test_both_replicas_take_connections(two):
     finally:
         for each in open_ones:
             each.close()
+
+
+@pytest.mark.skipif(not forking.FORKS, reason="processes are forked on Linux only")
+def test_replicas_are_copies_of_one_process_without_threads(two):
+    both, supervisor = workers(two.process.pid), psutil.Process(two.process.pid)
+    template = supervisor.parent()
+    assert template.pid == forking._fork_servers["1"].process.pid
+    assert (template.num_threads(), supervisor.num_threads()) == (1, 1)  # or a copy could hang
+    for each in both:
+        memory = each.memory_full_info()
+        assert memory.uss < 0.5 * memory.rss  # what PyTorch's import made is there once
+
+
+def test_a_server_works_where_processes_cannot_be_copied(monkeypatch):
+    monkeypatch.setattr("kit.serving.server.FORKS", False)
+    with serve(kit.models.MLP(), workers=2) as started:
+        assert infer(started.port) == 200
+        started.change(max_batch=1)
+        both = workers(started.process.pid)
+        assert len(both) == 2 and psutil.Process(started.process.pid).ppid() == os.getpid()
+        assert started.stop() == 0 and not any(each.is_running() for each in both)
+
+
+@pytest.mark.skipif(not forking.FORKS, reason="processes are forked on Linux only")
+def test_a_fork_server_that_was_killed_is_started_again():
+    with serve(kit.models.MLP()) as first:
+        fork_server = forking._fork_servers["1"]
+        fork_server.process.kill()
+        fork_server.process.wait()
+        until(lambda: first.process.poll() is not None)  # a server whose parent has gone stops
+    with serve(kit.models.MLP()) as second:
+        assert infer(second.port) == 200
 
 
 def test_metrics_are_the_sum_of_all_replicas(two):

@@ -9,11 +9,11 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, values
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.parser import text_string_to_metric_families
 
-FOLDER = "PROMETHEUS_MULTIPROC_DIR"  # must be set before prometheus_client is imported
+FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 SECONDS = (
     *(0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5),
     *(1.0, 2.0, 5.0, 10.0, 30.0, 60.0),
@@ -41,6 +41,8 @@ class Metrics:
 
     def __init__(self, model: str):
         self.shared = Path(os.environ[FOLDER]) if os.environ.get(FOLDER) else None
+        # The library chooses at its import. A process that forks imports it before it is known.
+        values.ValueClass = values.get_value_class()
         self.registry = CollectorRegistry()
         self._model = model
         self._codes: dict[int, Counter] = {}

@@ -10,6 +10,7 @@ import json
 import logging
 import os
 import queue
+import select
 import shutil
 import socket
 import subprocess
@@ -20,12 +21,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 
+from kit.serving.forking import Forked
 from kit.serving.settings import Settings
 
 BACKLOG = 2048  # connections that wait to be accepted
 LOOK_S = 0.25  # how often the parent's life is checked
+WAIT_S = 0.1  # how often a process that waits for a report looks whether it is to stop
 EXTRA_S = 5.0  # after the time for draining; what hangs by then is ended
 
+Process = subprocess.Popen[bytes] | Forked
 Tell = Callable[[dict[str, Any]], None]
 
 
@@ -55,7 +59,7 @@ def bind(settings: Settings, tell: Tell) -> socket.socket:
 
 def start_log(level: int) -> None:
     """Write what happens to standard error, which the parent keeps in a file."""
-    logging.basicConfig(level=level, format="%(asctime)s %(name)s: %(message)s")
+    logging.basicConfig(level=level, format="%(asctime)s %(name)s: %(message)s", force=True)
     logging.getLogger().handlers[0].addFilter(Seldom())
 
 
@@ -92,21 +96,35 @@ def reports() -> Tell:
 
 
 def first_report(
-    pipe: IO[bytes] | None, timeout_s: float, stopping: threading.Event | None = None
+    pipe: IO[bytes] | None, timeout_s: float, stopping: Callable[[], bool] = lambda: False
 ) -> dict[str, Any]:
     """What a process tells first; empty if it ends, takes too long, or we are to stop."""
-    lines: queue.Queue[bytes] = queue.Queue()
     assert pipe is not None
+    line = _line_on_posix if os.name == "posix" else _line_anywhere
+    report: dict[str, Any] = json.loads(line(pipe, timeout_s, stopping) or b"{}")
+    return report
+
+
+def _line_on_posix(pipe: IO[bytes], timeout_s: float, stopping: Callable[[], bool]) -> bytes:
+    """Without a thread: a process that forks must have none."""
+    until = time.monotonic() + timeout_s
+    while time.monotonic() < until and not stopping():
+        if select.select([pipe], [], [], WAIT_S)[0]:
+            return _line(pipe)
+    return b""
+
+
+def _line_anywhere(pipe: IO[bytes], timeout_s: float, stopping: Callable[[], bool]) -> bytes:
+    lines: queue.Queue[bytes] = queue.Queue()
     threading.Thread(target=lambda: lines.put(_line(pipe)), daemon=True).start()
     until = time.monotonic() + timeout_s
-    while time.monotonic() < until and not (stopping and stopping.is_set()):
+    while time.monotonic() < until and not stopping():
         with contextlib.suppress(queue.Empty):
-            report: dict[str, Any] = json.loads(lines.get(timeout=0.1) or b"{}")
-            return report
-    return {}
+            return lines.get(timeout=WAIT_S)
+    return b""
 
 
-def report_change(process: subprocess.Popen[bytes], timeout_s: float) -> bool:
+def report_change(process: Process, timeout_s: float) -> bool:
     """Tell a child that its settings have changed; whether it says that it obeys them."""
     assert process.stdin
     with contextlib.suppress(OSError, ValueError):  # it has ended
@@ -128,40 +146,49 @@ def _line(pipe: IO[bytes]) -> bytes:
 # --- The parent's end ----------------------------------------------------------------------------
 
 
-def watch_parent(gone: Callable[[], object], drain_s: float, changed: Callable[[], object]) -> None:
-    """Call `gone` when the parent has gone, however it ended; `changed` for each byte it sends.
+class Parent:
+    """The process that started us: whether it has gone, however it ended, and what it sends.
 
-    The parent holds the other end of our standard input, which closes with it, unless another
-    child has inherited that end: so our parent's number is looked at, too. What has not drained
-    in time then is ended.
+    It holds the other end of our standard input, which closes with it, unless another child has
+    inherited that end: so our parent's number is looked at, too.
     """
-    parent = os.getppid()
+
+    def __init__(self) -> None:
+        self._number = os.getppid()
+        self.gone = False
+
+    def sent(self, wait_s: float) -> bool:
+        """Whether it sends a byte, or goes, within this time."""
+        if os.name == "posix":
+            if os.getppid() != self._number:
+                self.gone = True
+                return False
+            if not select.select([0], [], [], wait_s)[0]:
+                return False
+        self.gone = not os.read(0, 1)
+        return not self.gone
+
+    def remove_if_gone(self, folder: Path) -> None:
+        """Remove the server's private folder, with its token, if it cannot do that any more."""
+        if os.name == "posix" and (self.gone or os.getppid() != self._number):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def watch_parent(
+    parent: Parent, gone: Callable[[], object], drain_s: float, changed: Callable[[], object]
+) -> None:
+    """Call `gone` when the parent has gone; `changed` for each byte it sends; in a thread.
+
+    What has not drained in time then is ended.
+    """
 
     def watch() -> None:
-        _wait_for_end(parent, changed)
+        while not parent.gone:
+            if parent.sent(LOOK_S):
+                changed()
         with contextlib.suppress(RuntimeError):  # the event loop has ended already
             gone()
         time.sleep(drain_s + EXTRA_S)
         os._exit(1)
 
     threading.Thread(target=watch, name="kit-parent", daemon=True).start()
-
-
-def remove_if_left(folder: Path, parent: int) -> None:
-    """Remove the server's private folder, with its token, if the parent cannot do that any more."""
-    if os.name == "posix" and os.getppid() != parent:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _wait_for_end(parent: int, changed: Callable[[], object]) -> None:
-    import select
-
-    while True:
-        if os.name == "posix":
-            if os.getppid() != parent:
-                return
-            if not select.select([0], [], [], LOOK_S)[0]:
-                continue
-        if not os.read(0, 1):
-            return
-        changed()

@@ -17,7 +17,8 @@ from urllib.request import Request, urlopen
 
 from kit.core.errors import BadValue, KitError, NotInstalled, UnknownName
 from kit.serving.admission import PROTECTIONS
-from kit.serving.processes import environment, first_report, report_change
+from kit.serving.forking import FORKS, fork_server
+from kit.serving.processes import Process, environment, first_report, report_change
 from kit.serving.settings import CHANGEABLE, Settings, check_platform
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ NEEDS = ("starlette", "uvicorn", "prometheus_client")
 START_S = 300.0  # loading and compiling may take minutes
 CHANGE_S = 10.0
 ASK_S = 10.0
+LOG = "log.txt"
 LOG_CHARACTERS = 2000
 
 
@@ -137,6 +139,9 @@ def serve(
     check_platform(workers)
     folder = Path(tempfile.mkdtemp(prefix="kit-serve-"))  # only this user can read it
     try:
+        if FORKS:  # its imports take longer than the model's way to a file
+            with (folder / LOG).open("ab") as log:
+                fork_server(environment(settings), log)
         from kit.serving.packing import pack
 
         pack(model, example, folder, text=text, trusted=trusted)
@@ -159,7 +164,7 @@ class Server:
     def __init__(self, settings: Settings, folder: Path):
         self.settings = settings
         self._folder = folder
-        self._log = (folder / "log.txt").open("wb")
+        self._log = (folder / LOG).open("ab")
         self.process = self._start()
         try:
             self.port = self._when_ready()
@@ -171,14 +176,21 @@ class Server:
         host = f"[{settings.host}]" if ":" in settings.host else settings.host
         self.url = f"http://{host}:{self.port}"
 
-    def _start(self) -> subprocess.Popen[bytes]:
+    def _start(self) -> Process:
+        given = environment(self.settings)
+        if FORKS:
+            try:
+                return fork_server(given, self._log).start(self._folder, given, self._log)
+            except ChildProcessError as error:
+                raise self._ended() from error
         module = "kit.serving.worker" if self.settings.workers == 1 else "kit.serving.supervisor"
         return subprocess.Popen(
             [sys.executable, "-m", module, str(self._folder)],
             stdin=subprocess.PIPE,  # our end closes when we are gone: then the server stops
             stdout=subprocess.PIPE,
+            bufsize=0,
             stderr=self._log,
-            env=environment(self.settings),
+            env=given,
             start_new_session=True,  # Ctrl-C in a notebook does not reach the server
         )
 
@@ -197,7 +209,7 @@ class Server:
     def log(self) -> str:
         """The end of what the server wrote about itself: its errors."""
         with suppress(OSError):
-            text = (self._folder / "log.txt").read_text(encoding="utf-8", errors="replace")
+            text = (self._folder / LOG).read_text(encoding="utf-8", errors="replace")
             return text.strip()[-LOG_CHARACTERS:]
         return ""
 
@@ -287,17 +299,18 @@ class Server:
 
     def stop(self) -> int:
         """Stop: requests inside are finished, new ones are refused; returns the exit code."""
-        self._end()
+        code = self._end()
         self._clean()
-        return self.process.returncode
+        return code
 
-    def _end(self) -> None:
-        """Ask the process to end, and make sure that it does."""
+    def _end(self) -> int:
+        """Ask the process to end, and make sure that it does; its exit code."""
         if self.process.poll() is None:
+            assert self.process.stdin
             if os.name == "posix":
                 self.process.terminate()
-            assert self.process.stdin
-            self.process.stdin.close()  # where there are no signals, this says the same
+            else:
+                self.process.stdin.close()  # there are no signals
             try:
                 self.process.wait(self.settings.drain_s + 10)
             except subprocess.TimeoutExpired:
@@ -307,6 +320,7 @@ class Server:
             if pipe:
                 with suppress(OSError):
                     pipe.close()
+        return self.process.wait()
 
     def _clean(self) -> None:
         self._log.close()

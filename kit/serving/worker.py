@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
 import signal
 import socket
 import sys
@@ -24,7 +23,7 @@ import uvicorn
 
 from kit.core.errors import KitError
 from kit.serving.limits import Limits, uvicorn_settings
-from kit.serving.processes import Tell, bind, remove_if_left, reports, start_log, watch_parent
+from kit.serving.processes import Parent, Tell, bind, reports, start_log, watch_parent
 from kit.serving.settings import Settings
 
 if TYPE_CHECKING:
@@ -44,19 +43,22 @@ log = logging.getLogger("kit.serving")
 
 def main() -> None:
     """Serve until a signal to stop; the exit code is 0 then."""
-    folder, parent = Path(sys.argv[1]), os.getppid()
-    settings = Settings.read(folder)
+    shared = socket.socket(fileno=int(sys.argv[2])) if len(sys.argv) > 2 else None
+    sys.exit(run(Path(sys.argv[1]), shared))
+
+
+def run(folder: Path, shared: socket.socket | None = None) -> int:
+    """Serve until a signal to stop; the exit code. Replicas listen on a shared socket."""
+    settings, parent = Settings.read(folder), Parent()
     tell = reports()
     sys.setswitchinterval(SWITCH_S)
     start_log(logging.WARNING)
-    listening = (
-        socket.socket(fileno=int(sys.argv[2])) if len(sys.argv) > 2 else bind(settings, tell)
-    )
-    worker = Worker(folder, settings, listening, tell)
+    listening = shared or bind(settings, tell)
+    worker = Worker(folder, settings, listening, tell, parent)
     worker.server.run([listening])
     if settings.workers == 1:  # otherwise the supervisor does it
-        remove_if_left(folder, parent)
-    sys.exit(worker.code)
+        parent.remove_if_gone(folder)
+    return worker.code
 
 
 class Worker:
@@ -68,10 +70,11 @@ class Worker:
         settings: Settings,
         listening: socket.socket,
         tell: Tell,
+        parent: Parent,
     ):
         from kit.serving.application import Application
 
-        self.folder, self.settings, self.tell = folder, settings, tell
+        self.folder, self.settings, self.tell, self.parent = folder, settings, tell, parent
         self.port = listening.getsockname()[1]
         self.application: Application = Application(settings)
         self.code = 0
@@ -128,6 +131,7 @@ class Stoppable(uvicorn.Server):
         loop = asyncio.get_running_loop()
         drain_s = self.worker.settings.drain_s
         watch_parent(
+            self.worker.parent,
             lambda: loop.call_soon_threadsafe(self.worker.stop),
             drain_s,
             lambda: loop.call_soon_threadsafe(self.worker.change),
