@@ -265,15 +265,11 @@ def found_between(valid, too_high):
     return HighestRate(tuple(trials))
 
 
-def test_settings_are_tied_where_their_brackets_overlap():
-    table = settings_table(
-        {"a": found_between(100, 110), "b": found_between(105, 130), "c": found_between(200, 210)}
-    )
-    assert [row[1:] for row in table.rows] == [
-        ("100", "110", "the first"),
-        ("105", "130", "tied"),
-        ("200", "210", "2.00 ×"),
-    ]
+def test_settings_show_what_was_seen_and_what_is_sure():
+    short = HighestRate((made([0.01] * 9, rate=50.0), made([0.06] * 300, rate=90.0)))
+    assert short.trials[0].verdict == "cannot tell"
+    table = settings_table({"a": found_between(100, 110), "b": short})
+    assert [row[1:] for row in table.rows] == [("100", "100", "110"), ("50.0", "—", "90.0")]
     other = HighestRate((made([0.01] * 300, target_s=0.1),))
     with pytest.raises(NotComparable, match="same"):
         settings_table({"a": found_between(100, 110), "b": other})
@@ -297,11 +293,21 @@ def test_the_search_of_a_server_finds_where_trials_change():
         return made([0.01 if rate <= 137 else 0.06] * 300, rate=rate)
 
     found = search(trial, 50.0, 1.0, 1_000.0)
-    assert found.bracket.low <= 137 < found.bracket.high <= 1.06 * found.bracket.low
-    assert found.bracket.unit == "requests/s" and tried[:3] == [50, 100, 200]
+    assert found.seen.low <= 137 < found.seen.high <= 1.06 * found.seen.low
+    assert found.seen.unit == "requests/s" and tried[:3] == [50, 100, 200]
     assert len(tried) < 12
     assert repr(found).startswith("highest rate: 1") and "requests/s" in repr(found)
     assert {"rate_requests_per_s", "too_high_requests_per_s"} <= {*found.to_dict()}
+
+
+def test_a_search_by_sight_is_short_and_says_how_little_is_sure():
+    def trial(rate):
+        return made([0.01 if rate <= 137 else 0.06] * 9, rate=rate)
+
+    found = search(trial, 50.0, 1.0, 1_000.0, 1.3, sure=False)
+    assert [t.rate for t in found.trials] == [50, 100, 200, 141, 119]
+    assert (found.seen.value, found.seen.low) == (119, 0)
+    assert search(trial, 200.0, 1.0, 1_000.0, 1.3, sure=False).seen.value == 119
 
 
 # --- The client's own limit ----------------------------------------------------------------------

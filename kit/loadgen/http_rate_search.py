@@ -22,6 +22,7 @@ def highest_http_rate(
     asked: dict[str, Any],
     budget_s: float,
     close: float = CLOSE,
+    sure: bool = True,
     longest_s: float | None = None,
     capacity: float | Estimate | None = None,
 ) -> HighestRate:
@@ -38,7 +39,7 @@ def highest_http_rate(
         queries = queries_of_a_trial(rate, least_s, asked["percentile"], load, longest_s)
         return traffic(url, rate=rate, duration_s=queries / rate, **asked)
 
-    return search(trial, known.value / 2, LOWEST * known.value, 4 * known.value, close)
+    return search(trial, known.value / 2, LOWEST * known.value, 4 * known.value, close, sure)
 
 
 def http_capacity(url: str, budget_s: float, asked: dict[str, Any]) -> Estimate:

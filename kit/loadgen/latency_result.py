@@ -191,6 +191,11 @@ class InTime(Latencies):
         return self.verdict == "yes"
 
     @property
+    def seen_in_time(self) -> bool:
+        """Whether p % were answered in time in this run, be it by chance."""
+        return self.verdict != "no" and self.late_share <= 1 - self.percentile / 100
+
+    @property
     def sustained(self) -> Estimate | None:
         """What this run says of the highest rate in time: at least its rate, or less than that.
 

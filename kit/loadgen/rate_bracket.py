@@ -47,13 +47,21 @@ class HighestRate(Result):
         return min((t.rate for t in self.trials if t.verdict == "no"), default=math.inf)
 
     @property
-    def bracket(self) -> Estimate:
-        """The highest rate with its interval: from the highest valid one to one that is too high.
+    def missed(self) -> float:
+        """The lowest rate whose own run was not in time, be it by chance; infinite if none was."""
+        return min((t.rate for t in self.trials if not t.seen_in_time), default=math.inf)
 
-        The value is the highest valid rate, or 0; an infinite end: no rate was too high.
+    @property
+    def seen(self) -> Estimate:
+        """The highest rate whose own run was in time, below all that were not.
+
+        Its interval is from the highest rate that is surely in time, or 0, to the lowest that is
+        surely too high, or infinity.
         """
-        rate = self.rate or 0.0
-        return Estimate(rate, rate, self.too_high, f"{self.trials[0].counted}/s")
+        in_time = (t.rate for t in self.trials if t.seen_in_time and t.rate < self.missed)
+        low = self.rate or 0.0
+        best = max(low, max(in_time, default=0.0))
+        return Estimate(best, low, self.too_high, f"{self.trials[0].counted}/s")
 
     @property
     def by_rate(self) -> list[InTime]:
@@ -112,13 +120,14 @@ def search(
     lowest: float,
     highest: float,
     close: float = CLOSE,
+    sure: bool = True,
 ) -> HighestRate:
     """Try rates between two ends, from `start` on, until the bracket is narrow."""
     found = HighestRate(())
     rate: float | None = start
     while rate and lowest < rate < highest:
         found = HighestRate((*found.trials, trial(float(f"{rate:.3g}"))))
-        rate = _next_rate(found, close)
+        rate = _next_rate(found, close) if sure else _next_by_sight(found, close)
     return found
 
 
@@ -131,6 +140,16 @@ def queries_of_a_trial(
     needed = SPARE * least * queue_inflation(load)
     wanted = max(least_s * rate, least, needed if needed <= most else 0)
     return min(math.ceil(wanted), MOST_QUERIES)
+
+
+def _next_by_sight(found: HighestRate, close: float) -> float | None:
+    """The same if a run counts as it was: no run is repeated to be sure."""
+    best, missed = found.seen.value, found.missed
+    if not best:
+        return missed / 2
+    if missed == math.inf:
+        return 2 * best
+    return math.sqrt(best * missed) if missed > close * best else None
 
 
 def _next_rate(found: HighestRate, close: float) -> float | None:

@@ -32,6 +32,7 @@ def highest_rate(
     stopwatch: Stopwatch | None = None,
     wait_until: Wait | None = None,
     close: float = CLOSE,
+    sure: bool = True,
     longest_s: float | None = None,
     capacity: float | Estimate | None = None,
     **sent: Any,
@@ -55,6 +56,9 @@ def highest_rate(
     close
         How near the ends of the bracket shall come to their neighbours, as a ratio. A larger one
         ends the search sooner.
+    sure
+        False: a rate counts as its run was, in time or not, and the interval of `seen` says how
+        sure that is. Runs can then be short, and few.
     longest_s
         Seconds of arrivals in one trial, instead of ten times the least. Shorter trials leave more
         rates of which no trial can tell.
@@ -92,6 +96,7 @@ def highest_rate(
             asked=asked,
             budget_s=budget_s,
             close=close,
+            sure=sure,
             longest_s=longest_s,
             capacity=capacity,
         )
@@ -121,4 +126,4 @@ def highest_rate(
             wait_until=wait_until,
         )
 
-    return search(trial, one_by_one / 2, LOWEST * one_by_one, 4 * most, close)
+    return search(trial, one_by_one / 2, LOWEST * one_by_one, 4 * most, close, sure)

@@ -163,7 +163,8 @@ def _read(pipe: BinaryIO | Any) -> Frame | None:
 
 def main() -> None:
     """Do what each frame asks, until the input ends."""
-    with asyncio.Runner(loop_factory=new_loop) as runner:
+    # A kernel that is interrupted or ended interrupts its whole group of processes.
+    with suppress(KeyboardInterrupt), asyncio.Runner(loop_factory=new_loop) as runner:
         runner.run(_work())
 
 

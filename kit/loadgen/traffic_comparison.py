@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 from kit.core.checks import check_positive
 from kit.core.errors import BadValue, NotComparable
-from kit.core.statistics import quotient
+from kit.core.statistics import Estimate
 from kit.core.units import digits, words
 from kit.loadgen.rate_bracket import HighestRate
 from kit.loadgen.traffic_result import TrafficResult
@@ -16,10 +17,10 @@ ASKED = ("rate", "users", "think_s", "duration_s", "target_s", "batch_size")  # 
 
 
 def settings_table(settings: Mapping[str, HighestRate]) -> Table:
-    """The highest rate of each setting with its bracket, and how it compares with the first.
+    """The highest rate of each setting: as it was seen, surely in time, and surely too high.
 
-    Two settings differ for certain only where their brackets do not overlap: otherwise the table
-    says "tied".
+    Two settings differ for certain only where the ranges between their last two columns do not
+    overlap.
 
     Raises
     ------
@@ -31,27 +32,21 @@ def settings_table(settings: Mapping[str, HighestRate]) -> Table:
     goals = {(s.trials[0].target_s, s.trials[0].percentile) for s in settings.values()}
     if len(goals) > 1:
         raise NotComparable(f"targets (seconds, percentile) {sorted(goals)}: need the same one.")
-    first = next(iter(settings.values()))
-    rows = [(name, *_cells(found, first)) for name, found in settings.items()]
-    (target_s, percentile), counted = goals.pop(), first.trials[0].counted
+    rows = [(name, *_cells(found.seen)) for name, found in settings.items()]
+    (target_s, percentile), first = goals.pop(), next(iter(settings.values())).trials[0]
     caption = (
-        f"The highest rate at which {percentile:g} % are answered within {words(target_s, 's')} "
-        f"(95 % confidence); the rate after it was too high, or unknown."
+        f"The highest rate at which {percentile:g} % were answered within {words(target_s, 's')}; "
+        f"surely: with 95 % confidence."
     )
-    return Table(("setting", f"{counted}/s", "too high", "next to the first"), rows, caption)
+    header = ("setting", f"{first.counted}/s in time", "surely in time", "surely too high")
+    return Table(header, rows, caption)
 
 
-def _cells(found: HighestRate, first: HighestRate) -> tuple[str, str, str]:
-    rate = "none" if found.rate is None else digits(found.rate)
-    too_high = "—" if found.too_high == float("inf") else digits(found.too_high)
-    if found is first:
-        return rate, too_high, "the first"
-    here, there = found.bracket, first.bracket
-    if here.low < there.high and there.low < here.high:
-        return rate, too_high, "tied"
-    if not here.value or not there.value:
-        return rate, too_high, "more" if here.low >= there.high else "less"
-    return rate, too_high, words(quotient(here, there).value, "×")
+def _cells(seen: Estimate) -> tuple[str, str, str]:
+    """The value, the lower end and the upper end; a dash for what is not known."""
+    ends = (seen.value, seen.low, seen.high)
+    value, low, high = (digits(end) if 0 < end < math.inf else "—" for end in ends)
+    return value, low, high
 
 
 def goodput_curves(runs: Mapping[str, TrafficResult], interval_s: float | None = None) -> Picture:
