@@ -46,7 +46,8 @@ def main(told):
 
     async def serve(settings):
         application = Application(Settings(**settings))
-        limits = uvicorn_settings(application.door, Limits(**told["limits"]))
+        refused = application.metrics.on_refused
+        limits = uvicorn_settings(application.door, Limits(**told["limits"]), refused)
         await Server(
             uvicorn.Config(application, port=0, log_config=None, lifespan="off", **limits)
         ).serve()
@@ -98,10 +99,11 @@ class Served:
 
         return psutil.Process(self.process.pid).memory_info().rss
 
-    def metric(self, name):
-        """The sum of a metric over its labels."""
+    def metric(self, name, label=""):
+        """The sum of a metric over its labels, or over those with one in particular."""
         text = self.ask(request("GET", "/metrics"))[2].decode()
-        return sum(float(v) for v in re.findall(rf"^{name}(?:{{.*}})? (\S+)$", text, re.MULTILINE))
+        labels = f"{{.*{label}.*}}" if label else "(?:{.*})?"
+        return sum(float(v) for v in re.findall(rf"^{name}{labels} (\S+)$", text, re.MULTILINE))
 
     def ask(self, data, finish=False):
         """Send these bytes; status, headers and body of the answer, or None without an answer."""

@@ -174,6 +174,21 @@ def test_the_status_says_what_was_wrong(name, status, server):
     assert server.ask(MALFORMED[name])[0] == status
 
 
+def test_what_the_connection_refuses_is_counted_by_its_status(server):
+    def counts():
+        codes = (400, 408, 413, 431)
+        return [server.metric("kit_requests_total", f'code="{code}"') for code in codes]
+
+    before = counts()
+    server.ask(b"SSH-2.0-OpenSSH_9\r\n\r\n")
+    with server.connect() as slow:
+        slow.sendall(GOOD[:-5])
+        assert answer(slow)[0] == 408
+    server.ask(MALFORMED["a body said to be too large"])
+    server.ask(MALFORMED["a huge header"])
+    assert [new - old for new, old in zip(counts(), before, strict=True)] == [1, 1, 1, 1]
+
+
 def test_a_refused_client_may_finish_sending_so_that_it_reads_why(server):
     with server.connect() as connection:
         connection.sendall(request("POST", f"{MODEL}/infer", b"x" * 3_000_000))  # no reset
@@ -224,6 +239,8 @@ def test_connections_are_counted(server):
             assert answer(connection)[0] == 200
         got = server.ask(GOOD)
         assert got is None or got[0] == 503
+        kept.pop().close()  # a place for the question
+        until(lambda: server.metric("kit_shed_total", 'reason="connections"') >= 1)
     until(lambda: (server.ask(GOOD) or [None])[0] == 200)
 
 

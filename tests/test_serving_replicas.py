@@ -95,17 +95,6 @@ def test_a_server_works_where_processes_cannot_be_copied(monkeypatch):
         assert started.stop() == 0 and not any(each.is_running() for each in both)
 
 
-@pytest.mark.skipif(not forking.FORKS, reason="processes are forked on Linux only")
-def test_a_fork_server_that_was_killed_is_started_again():
-    with serve(kit.models.MLP()) as first:
-        fork_server = forking._fork_servers["1"]
-        fork_server.process.kill()
-        fork_server.process.wait()
-        until(lambda: first.process.poll() is not None)  # a server whose parent has gone stops
-    with serve(kit.models.MLP()) as second:
-        assert infer(second.port) == 200
-
-
 def test_metrics_are_the_sum_of_all_replicas(two):
     before = two.metrics().get("kit_requests_total{code=200}", 0)
     assert [infer(two.port) for _ in range(20)] == [200] * 20
@@ -130,6 +119,17 @@ def test_sigterm_stops_all_of_them(two):
     all_of_them = workers(two.process.pid)
     assert two.stop() == 0
     assert not [each for each in all_of_them if each.is_running()]
+
+
+@pytest.mark.skipif(not forking.FORKS, reason="processes are forked on Linux only")
+def test_a_fork_server_that_was_killed_is_started_again():
+    with serve(kit.models.MLP()) as first:
+        fork_server = forking._fork_servers["1"]
+        fork_server.process.kill()
+        fork_server.process.wait()
+        until(lambda: first.process.poll() is not None)  # a server whose parent has gone stops
+    with serve(kit.models.MLP()) as second:
+        assert infer(second.port) == 200
 
 
 PARENT = """

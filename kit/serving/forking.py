@@ -209,7 +209,7 @@ def _code_from(pipe: int) -> Callable[[], int | None]:
 
 
 def _read(link: socket.socket, size: int) -> bytes:
-    """So many bytes; fewer if the other end has gone."""
+    """Bytes from the other end: as many as asked for, or fewer if it has gone."""
     found = b""
     while len(found) < size and (more := link.recv(size - len(found))):
         found += more

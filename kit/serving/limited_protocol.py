@@ -27,6 +27,7 @@ from kit.serving.admission import TICKET, Admission, Ticket
 from kit.serving.limits import Door, Limits
 from kit.serving.refusals import RequestRefused, error_body
 
+OF_DOOR = "door"  # who has counted this refusal
 LINGER_S = 1.0  # a refused client may finish sending, so that it reads the answer, not a reset
 LINGERING = 100  # connections above the limit that get this second
 SMALL_BODY_BYTES = 65_536  # cheaper to read and to forget than to open a new connection
@@ -44,7 +45,7 @@ class LimitedProtocol(HttpToolsProtocol):
 
     door: Door
     limits: Limits
-    on_refused: Callable[[int], None]
+    on_refused: Callable[[int, str], None]
     received: Received
 
     _phase = "idle"  # idle -> headers -> body -> idle …, or closing
@@ -61,7 +62,8 @@ class LimitedProtocol(HttpToolsProtocol):
         self._enter("headers")  # also a client that never says a word has to go
         excess = len(self.connections) - self.limits.max_connections
         if excess > 0:
-            self._close_with(503, f"{self.limits.max_connections} connections are open already.")
+            message = f"{self.limits.max_connections} connections are open already."
+            self._close_with(503, message, reason="connections")
         if excess > LINGERING:
             self.transport.close()  # in a flood, a reset instead of the answer is good enough
         self._watch()
@@ -146,7 +148,8 @@ class LimitedProtocol(HttpToolsProtocol):
         if self._body_bytes > self.limits.max_body_bytes:
             return self._too_large()
         if self.received.total_bytes > self.limits.max_bodies_bytes:
-            return self._close_with(503, "too many large requests arrive. Send them one by one.")
+            message = "too many large requests arrive. Send them one by one."
+            return self._close_with(503, message, reason="bodies")
         if self._held is None:
             super().on_body(body)
         else:  # the application does not read yet, so nothing must stop the flow
@@ -191,7 +194,8 @@ class LimitedProtocol(HttpToolsProtocol):
             try:
                 admission.check()
             except RequestRefused as refused:
-                return self._close_with(refused.status, refused.message, refused.headers)
+                status, message = refused.status, refused.message
+                return self._close_with(status, message, refused.headers, reason=OF_DOOR)
         if cycle.waiting_for_100_continue:
             self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
             cycle.waiting_for_100_continue = False
@@ -208,7 +212,6 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def _turn_away(self, cycle: RequestResponseCycle, refused: RequestRefused) -> None:
         """Answer without the application; the connection stays open for the next try."""
-        self.on_refused(refused.status)
         cycle.keep_alive = cycle.keep_alive and refused.reason != "draining"
         path = cycle.scope["path"]
         self.transport.write(
@@ -233,7 +236,9 @@ class LimitedProtocol(HttpToolsProtocol):
         """What the parser could not read."""
         self._close_with(400, "this is not an HTTP/1.1 request with a correct length.")
 
-    def _close_with(self, status: int, message: str, headers: dict[str, str] | None = None) -> None:
+    def _close_with(
+        self, status: int, message: str, headers: dict[str, str] | None = None, reason: str = ""
+    ) -> None:
         """Answer, unless this request or an earlier one is being answered, and close."""
         if self._phase == "closing":
             return
@@ -248,7 +253,8 @@ class LimitedProtocol(HttpToolsProtocol):
         self._enter("closing")
         if answering:
             return self.transport.close()
-        self.on_refused(status)
+        if reason != OF_DOOR:
+            self.on_refused(status, reason)
         path = (getattr(self, "url", None) or b"").decode("latin-1")
         self.transport.write(_reply(status, message, path, headers or {}, False))
         if self.transport.can_write_eof():

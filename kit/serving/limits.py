@@ -27,7 +27,7 @@ class Limits:
 def uvicorn_settings(
     door: Door = lambda method, path: None,
     limits: Limits = Limits(),
-    on_refused: Callable[[int], None] = lambda status: None,
+    on_refused: Callable[[int, str], None] = lambda status, reason: None,
 ) -> dict[str, Any]:
     """Keyword arguments for `uvicorn.Config` that set the limits.
 
@@ -39,7 +39,8 @@ def uvicorn_settings(
     limits
         See `Limits`.
     on_refused
-        Called with the status of each request that the application never sees.
+        Called for each request that the connection itself refuses, with the status and, if it is
+        503, the reason: "connections" or "bodies". The door counts its own refusals.
 
     Examples
     --------

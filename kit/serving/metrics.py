@@ -35,7 +35,8 @@ class Metrics:
     kit_request_seconds             model          from the request's head to the reply
     kit_time_to_first_token_seconds model          of a generation, queue included
     kit_inter_token_seconds         model          between tokens of one text
-    kit_shed_total                  model, reason  full, deadline, gone, draining
+    kit_shed_total                  model, reason  full, deadline, gone, draining; and by limits of
+                                                   the process: connections, bodies
     kit_kv_cache_usage              model          share of the cache's slots in use, 0 to 1
     """
 
@@ -101,6 +102,15 @@ class Metrics:
         """
         if reason in ("full", "draining"):
             self._count(503)
+        self._drop(reason)
+
+    def on_refused(self, code: int, reason: str) -> None:
+        """A connection refused a request before the application saw it; 503 has a reason."""
+        self._count(code)
+        if reason:
+            self._drop(reason)
+
+    def _drop(self, reason: str) -> None:
         if reason not in self._sheds:
             self._sheds[reason] = self._shed.labels(self._model, reason)
         self._sheds[reason].inc()
