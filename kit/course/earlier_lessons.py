@@ -73,10 +73,10 @@ def _value(stored: Any) -> float | Estimate | None:
     """The number or estimate in a record; None if it is something else."""
     if not isinstance(stored, dict):
         return stored if _number(stored) else None
-    ends = [stored.get("low"), stored.get("high")]
-    if not _number(stored.get("value")) or not all(end is None or _number(end) for end in ends):
+    value, low, high = (stored.get(name) for name in ("value", "low", "high"))
+    if not _number(value) or not all(end is None or _number(end) for end in (low, high)):
         return None
-    return Estimate(stored["value"], *ends, str(stored.get("unit", "")))
+    return Estimate(value, low, high, str(stored.get("unit", "")))  # type: ignore[arg-type]
 
 
 def _number(given: Any) -> bool:
