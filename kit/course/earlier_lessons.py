@@ -51,8 +51,9 @@ def measured_earlier(
         raise BadValue(f"lesson {lesson!r}: not found in {NOTEBOOKS}; give two digits, as '05'.")
     for path in ((folder or Path.cwd()) / stored.name, stored):
         records = _records(path)
-        verdicts = (r for r in reversed(records) if r.get("claim_id") == claim)
-        value = _value(next(verdicts, {}).get("measured", {}).get(quantity))
+        verdicts = [record for record in records if record.get("claim_id") == claim]
+        measured = verdicts[-1].get("measured") if verdicts else None
+        value = _value(measured.get(quantity)) if isinstance(measured, dict) else None
         if value is not None:
             cpu = next((r.get("cpu") for r in records if r["kind"] == "Machine"), "this computer")
             return EarlierMeasurement(value, f"lesson {lesson} on {cpu}")
