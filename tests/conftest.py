@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 import pytest
 from filelock import FileLock
+from warm_kernels import running_warm_process
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     # Several workers share the cores: what their tests start gets a thread each, too, and
@@ -127,6 +128,20 @@ def _own_cache(tmp_path_factory, worker_id, request):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("KIT_CACHE", str(own))
         yield
+
+
+@pytest.fixture(scope="session")
+def _warm_process(tmp_path_factory):
+    """Made when the first notebook runs: what it imported, all kernels of this worker have."""
+    with running_warm_process(tmp_path_factory.mktemp("warm")) as write_spec:
+        yield write_spec
+
+
+@pytest.fixture
+def warm_kernels(_warm_process, tmp_path, monkeypatch):
+    """Kernels of this test, and of the commands that it starts, are forks of a warm process."""
+    if _warm_process:
+        monkeypatch.setenv("JUPYTER_PATH", str(_warm_process(tmp_path / "jupyter")))
 
 
 @pytest.fixture(scope="session")
