@@ -63,13 +63,12 @@ def claims_of(number):
 
 
 @pytest.fixture
-def bounded_kernels(_warm_process, tmp_path, monkeypatch):
+def bounded_kernels(_warm_process, monkeypatch):
     """Kernels that find no network, and that get no more memory than a lesson may take."""
     for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
         monkeypatch.setenv(name, NOWHERE)
     if _warm_process:
-        spec = _warm_process(tmp_path / "jupyter", data_bytes=LESSON_BYTES)
-        monkeypatch.setenv("JUPYTER_PATH", str(spec))
+        monkeypatch.setenv("JUPYTER_PATH", _warm_process(LESSON_BYTES))
 
 
 # --- Form ----------------------------------------------------------------------------------------

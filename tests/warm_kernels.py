@@ -22,7 +22,7 @@ MESSAGE_BYTES = 2**17  # the arguments and the environment
 
 @contextmanager
 def running_warm_process(folder: Path):
-    """The warm process; yields a function that writes kernel specs, or None where none can run."""
+    """The warm process; yields a function that makes a kernel spec, or None where none can run."""
     import subprocess
 
     if sys.platform != "linux":
@@ -34,18 +34,18 @@ def running_warm_process(folder: Path):
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
     with subprocess.Popen(command, env=environment, **pipes) as warm:
         assert warm.stdout.readline() == b"ready\n"
-        yield lambda path, data_bytes=0: _write_spec(path, folder / "socket", data_bytes)
+        yield lambda data_bytes=0: _kernel_spec(folder, data_bytes)
         warm.stdin.close()
 
 
-def _write_spec(path: Path, address: Path, data_bytes: int) -> Path:
+def _kernel_spec(folder: Path, data_bytes: int) -> str:
     """A folder for JUPYTER_PATH whose kernel is a fork; it gets this much memory, if not 0."""
-    argv = [sys.executable, "-I", "-S", __file__, "connect", str(address), str(data_bytes)]
+    argv = [sys.executable, "-IS", __file__, "connect", str(folder / "socket"), str(data_bytes)]
     spec = {"argv": [*argv, "-f", "{connection_file}"], "language": "python"}
-    target = path / "kernels" / "python3" / "kernel.json"
-    target.parent.mkdir(parents=True)
-    target.write_text(json.dumps({**spec, "display_name": "Python 3"}))
-    return path
+    target = folder / str(data_bytes) / "kernels" / "python3" / "kernel.json"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_text(json.dumps({**spec, "display_name": "Python 3 (ipykernel)"}))
+    return str(folder / str(data_bytes))
 
 
 def connect(address: str, data_bytes: str, *arguments: str) -> None:
