@@ -7,6 +7,10 @@ TESTED := lab edge openvino executorch speech cluster serve test
 # test that calls it: loading it takes seconds.
 TWO_AT_A_TIME := -n 2 --dist worksteal -p no:nbval
 
+# Python compiles each file once, also where the environment forbids it to store what it compiled.
+# Some hundred processes would compile PyTorch again.
+export PYTHONDONTWRITEBYTECODE :=
+
 .PHONY: help lab test quick lint style wheel lowest course record doctor lock clean
 help:     ## show these lines
 	@sed -n 's/^\([a-z]*\):.*## /make \1\t/p' Makefile | expand -t 14

@@ -10,8 +10,10 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+import cached_compiler
 import pytest
 from filelock import FileLock
+from warm_kernels import running_warm_process
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     # Several workers share the cores: what their tests start gets a thread each, too, and
@@ -127,6 +129,31 @@ def _own_cache(tmp_path_factory, worker_id, request):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("KIT_CACHE", str(own))
         yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _compiled_once(tmp_path_factory, worker_id):
+    """What one test has had compiled from C++, no other test has compiled again."""
+    base = tmp_path_factory.getbasetemp()
+    outputs = (base if worker_id == "master" else base.parent) / "compiled"
+    with pytest.MonkeyPatch.context() as patch:
+        if folder := cached_compiler.install(tmp_path_factory.mktemp("compiler"), outputs):
+            patch.setenv("PATH", str(folder), prepend=os.pathsep)
+        yield
+
+
+@pytest.fixture(scope="session")
+def _warm_process(tmp_path_factory):
+    """Made when the first notebook runs: what it imported, all kernels of this worker have."""
+    with running_warm_process(tmp_path_factory.mktemp("warm")) as kernel_spec:
+        yield kernel_spec
+
+
+@pytest.fixture
+def warm_kernels(_warm_process, monkeypatch):
+    """Kernels of this test, and of the commands that it starts, are forks of a warm process."""
+    if _warm_process:
+        monkeypatch.setenv("JUPYTER_PATH", _warm_process())
 
 
 @pytest.fixture(scope="session")

@@ -26,6 +26,7 @@ IDS = [path.stem for path in EXPERIMENTS]
 HERE = FOLDER / "train-versus-infer.ipynb"
 KEPT = sorted(RECORDED_RUNS.rglob("*.ipynb"))
 
+pytestmark = pytest.mark.usefixtures("warm_kernels")
 experiment = pytest.mark.parametrize("path", EXPERIMENTS, ids=IDS)
 
 
@@ -133,7 +134,7 @@ def test_the_training_ladder_climbs_on_a_text_of_ones_own(tmp_path):
     text = tmp_path / "mine.txt"
     text.write_text("To climb a ladder, take one rung at a time. " * 200)
     tiny = {"d_model": 16, "n_layers": 1, "context": 16, "batch_size": 4, "lr": 1e-2}
-    limits = {"target_loss": 3.0, "budget_s": 0.2, "threads": 1, "text": str(text)}
+    limits = {"target_loss": 3.0, "seeds": 2, "budget_s": 0.2, "threads": 1, "text": str(text)}
     ladder = FOLDER / "training-ladder.ipynb"
     executed = papermill(ladder, tmp_path / "run.ipynb", **tiny, **limits)
     rungs = records(executed, "TrainingLadder")[-1]["rungs"]

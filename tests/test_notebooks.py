@@ -23,8 +23,6 @@ from kit.experiments.records import STAMP
 LESSONS = lessons()
 IDS = [path.name[:2] for path in LESSONS]
 NOWHERE = "http://127.0.0.1:9"  # a lesson that asks the network for anything fails
-# Only Linux counts a process's own memory so that a limit on it can be kept.
-LINUX = sys.platform == "linux"
 LESSON_BYTES = int(1.5 * 2**30)
 OTHER_PARAMETERS = {  # none of them a default
     "00": {"steps": 60, "budget_s": 0.2, "seed": 7},
@@ -66,25 +64,13 @@ def claims_of(number):
     return sorted(id for id, claim in ledger().items() if number in claim.lessons)
 
 
-BOUNDED = f"""
-import resource, runpy
-resource.setrlimit(resource.RLIMIT_DATA, ({LESSON_BYTES}, {LESSON_BYTES}))
-runpy.run_module("ipykernel_launcher", run_name="__main__")
-"""
-
-
 @pytest.fixture
-def bounded_kernels(tmp_path, monkeypatch):
+def bounded_kernels(_warm_process, monkeypatch):
     """Kernels that find no network, and that get no more memory than a lesson may take."""
     for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
         monkeypatch.setenv(name, NOWHERE)
-    if LINUX:
-        argv = [sys.executable, "-c", BOUNDED, "-f", "{connection_file}"]
-        folder = tmp_path / "jupyter" / "kernels" / "python3"
-        folder.mkdir(parents=True)
-        spec = {"argv": argv, "display_name": "Python 3", "language": "python"}
-        (folder / "kernel.json").write_text(json.dumps(spec))
-        monkeypatch.setenv("JUPYTER_PATH", str(tmp_path / "jupyter"))
+    if _warm_process:
+        monkeypatch.setenv("JUPYTER_PATH", _warm_process(LESSON_BYTES))
 
 
 # --- Form ----------------------------------------------------------------------------------------
@@ -242,6 +228,7 @@ def with_solutions(path: Path, target: Path) -> None:
 
 
 @lesson
+@pytest.mark.usefixtures("warm_kernels")
 def test_plain_papermill_runs_it_with_other_parameters_and_solutions_are_right(path, tmp_path):
     number, solved, executed = path.name[:2], tmp_path / "solved.ipynb", tmp_path / "run.ipynb"
     with_solutions(path, solved)
@@ -257,6 +244,7 @@ def test_plain_papermill_runs_it_with_other_parameters_and_solutions_are_right(p
         assert same and all(record[name] == given[name] for name in same)
 
 
+@pytest.mark.usefixtures("warm_kernels")
 def test_the_template_runs_as_it_is(tmp_path):
     template = LESSONS[0].parent / "_template.ipynb"
     executed = read(run(template, tmp_path / "run.ipynb", {"budget_s": 0.1}))
