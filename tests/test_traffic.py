@@ -310,6 +310,15 @@ def test_a_search_by_sight_is_short_and_says_how_little_is_sure():
     assert search(trial, 200.0, 1.0, 1_000.0, 1.3, sure=False).seen.value == 119
 
 
+def test_a_search_by_sight_tries_what_it_missed_once_more():
+    """A computer that stopped for a moment is not a rate that is too high."""
+    stalls = [[0.01] * 9, [0.01] * 7 + [0.06] * 2, [0.01] * 9, [0.06] * 9]
+    times = iter(stalls)
+    found = search(lambda rate: made(next(times), rate=rate), 50.0, 1.0, 1e3, 2.1, sure=False)
+    assert [t.rate for t in found.trials] == [50, 100, 100, 200]
+    assert found.trials[1].verdict == "cannot tell" and found.seen.value == 100
+
+
 # --- The client's own limit ----------------------------------------------------------------------
 
 

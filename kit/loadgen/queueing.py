@@ -7,7 +7,7 @@ each answer, one server. ρ, the load, is the arrival rate ÷ the capacity.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,62 +53,56 @@ class Waits(Result):
 
     runs: tuple[InTime, ...]  # open loops, in order of their rates
     alone: Estimate  # seconds from a request to its answer if no other is there
-    capacity: Estimate  # answers per second if requests never stop
+    capacities: tuple[Estimate, ...]  # answers per second if requests never stop, for each run
 
-    def load(self, run: InTime) -> float:
-        """The load that came: the requests that arrived ÷ those that the server can answer.
+    def load(self, i: int) -> float:
+        """The load that came in a run: arrivals per second ÷ answers per second, at most."""
+        return self.runs[i].n / self.runs[i].arrivals_duration_s / self.capacities[i].value
 
-        It can differ from the load that was asked for, because requests are counted whole.
-        """
-        return run.n / run.arrivals_duration_s / self.capacity.value
-
-    def waited(self, run: InTime) -> Estimate:
-        """The mean wait of the answered requests, counted in answers: beyond the latency alone.
+    def __getitem__(self, i: int) -> Estimate:
+        """The mean wait in the run with this index, counted in answers: beyond the latency alone.
 
         Without an upper end if some requests got no answer.
         """
+        run = self.runs[i]
         answered = [s for s in run.latencies_s if s < math.inf]
         latency = mean_estimate(answered, run.inflation) if answered else NEVER
         if len(answered) < run.n:  # those without an answer would have waited longer
             latency = Estimate(latency.value, latency.low, math.inf, "s")
-        beyond = difference(latency, self.alone)
-        return (beyond * self.capacity.value).with_unit("×")
+        return (difference(latency, self.alone) * self.capacities[i].value).with_unit("×")
 
-    def __getitem__(self, i: int) -> Estimate:
-        """The mean wait of the run with this index, counted in answers."""
-        return self.waited(self.runs[i])
+    def __len__(self) -> int:
+        return len(self.runs)
 
     def __repr__(self) -> str:
-        rows = (f"{words(self.load(run), '%')} load: {self.waited(run)}" for run in self.runs)
+        rows = (f"{words(self.load(i), '%')} load: {self[i]}" for i in range(len(self)))
         return "mean wait, counted in answers, at " + "; at ".join(rows)
 
     def table(self) -> Table:
-        """A row per rate: the load, the wait in seconds and in answers, and the theory's."""
-        head = ("load asked for", "load that came", "requests", "mean latency")
+        """A row per rate: the load, the latency, the wait in answers, and the theory's."""
         rows = [
             (
-                words(run.rate / self.capacity.value, "%"),
-                words(self.load(run), "%"),
+                words(self.load(i), "%"),
                 f"{run.n:,}",
+                words(1 / self.capacities[i].value, "s"),
                 repr(run.mean_latency),
-                repr(self.waited(run)),
-                f"{digits(mean_wait(self.load(run)))} ×" if self.load(run) < 1 else "no end",
+                repr(self[i]),
+                f"{digits(mean_wait(self.load(i)))} ×" if self.load(i) < 1 else "no end",
             )
-            for run in self.runs
+            for i, run in enumerate(self.runs)
         ]
+        head = ("load", "requests", "an answer", "mean latency", "mean wait", "theory")
         caption = (
-            f"1 × is the time of an answer, {words(1 / self.capacity.value, 's')}: the server "
-            f"answers {words(self.capacity.value, 'requests/s')} if requests never stop. The wait "
-            f"is the latency beyond that of a request alone, {self.alone}. Theory: M/D/1 at the "
-            f"load that came."
+            f"1 × is the time of an answer if requests never stop. The wait is the latency beyond "
+            f"that of a request alone, {self.alone}. Theory: M/D/1 at this load."
         )
         doubts = tuple(dict.fromkeys(doubt for run in self.runs for doubt in run.doubts))
-        return Table((*head, "mean wait", "theory"), rows, *with_doubts(caption, doubts))
+        return Table(head, rows, *with_doubts(caption, doubts))
 
     def plot(self) -> Picture:
         """The measured waits as points on the curve of the theory."""
-        came = [self.load(run) for run in self.runs]
-        measured = [self.waited(run).value for run in self.runs]
+        came = [self.load(i) for i in range(len(self))]
+        measured = [self[i].value for i in range(len(self))]
         top = 2 * max(10.0, *measured)
         drawn = [load for load in LOADS if mean_wait(load) <= top]
         return lines(
@@ -119,39 +113,45 @@ class Waits(Result):
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """The capacity, and each run's load and waits."""
+        """Each run's capacity, load and waits."""
         runs = [
             {
-                "load": self.load(run),
+                "capacity": self.capacities[i].to_dict(),
+                "load": self.load(i),
                 "requests": run.n,
                 "mean_latency_s": finite(run.mean_latency_s),
-                "mean_wait_answers": finite(self.waited(run).value),
-                "theory_answers": finite(mean_wait(self.load(run))),
+                "mean_wait_answers": finite(self[i].value),
+                "theory_answers": finite(mean_wait(self.load(i))),
             }
-            for run in self.runs
+            for i, run in enumerate(self.runs)
         ]
-        alone, capacity = self.alone.to_dict(), self.capacity.to_dict()
-        return {"alone_latency": alone, "capacity": capacity, "runs": runs}
+        return {"alone_latency": self.alone.to_dict(), "runs": runs}
 
 
 def waits(
-    runs: Mapping[Any, InTime] | list[InTime], alone: InTime, capacity: float | Estimate
+    runs: Sequence[InTime],
+    alone: InTime,
+    capacity: float | Estimate | Sequence[float | Estimate],
 ) -> Waits:
     """How long requests waited at several rates, beside the theory of M/D/1.
 
     Parameters
     ----------
     runs
-        Open loops at several rates; of a dictionary, its values.
+        Open loops at several rates.
     alone
         A run in which no request met another: a closed loop with one user.
     capacity
-        Answers per second if requests never stop, such as the throughput of many users.
+        Answers per second if requests never stop, such as the throughput of many users: one for
+        all runs, or one for each, measured beside it.
 
     Explained in lesson 11.
     """
-    given = list(runs.values()) if isinstance(runs, Mapping) else list(runs)
-    if not given:
+    if not runs:
         raise BadValue("waits: no runs; needs at least one open loop.")
-    most = Estimate.of(capacity).with_unit("requests/s")
-    return Waits(tuple(sorted(given, key=lambda run: run.rate)), alone.mean_latency, most)
+    each = list(capacity) if isinstance(capacity, Sequence) else [capacity] * len(runs)
+    if len(each) != len(runs):
+        raise BadValue(f"waits: {len(each)} capacities for {len(runs)} runs; needs one for each.")
+    most = [Estimate.of(value).with_unit("requests/s") for value in each]
+    pairs = sorted(zip(runs, most, strict=True), key=lambda pair: pair[0].rate)
+    return Waits(tuple(run for run, _ in pairs), alone.mean_latency, tuple(m for _, m in pairs))

@@ -48,8 +48,9 @@ class HighestRate(Result):
 
     @property
     def missed(self) -> float:
-        """The lowest rate whose own run was not in time, be it by chance; infinite if none was."""
-        return min((t.rate for t in self.trials if not t.seen_in_time), default=math.inf)
+        """The lowest rate of which no run was in time, be it by chance; infinite if none was."""
+        good = {t.rate for t in self.trials if t.seen_in_time}
+        return min((t.rate for t in self.trials if t.rate not in good), default=math.inf)
 
     @property
     def seen(self) -> Estimate:
@@ -143,7 +144,11 @@ def queries_of_a_trial(
 
 
 def _next_by_sight(found: HighestRate, close: float) -> float | None:
-    """The same if a run counts as it was: no run is repeated to be sure."""
+    """The same if a run counts as it was. A rate gets a second run before it counts as missed."""
+    last = found.trials[-1]
+    tries = sum(t.rate == last.rate for t in found.trials)
+    if last.verdict != "no" and not last.seen_in_time and tries < 2:
+        return last.rate
     best, missed = found.seen.value, found.missed
     if not best:
         return missed / 2
