@@ -8,6 +8,8 @@
     python benchmarks/serving.py --seconds 2    # about 25; floods of 30 s
     python benchmarks/serving.py --quick        # only to try it, a minute; keeps nothing
     python benchmarks/serving.py table          # the saved figures
+    python benchmarks/serving.py steady         # the kit alone at 80 % of its peak, ten minutes
+    python benchmarks/serving.py --servers kit --rounds 2 --searches 1 --into serving_kit
 
 All serve the same MLP with 4.35 million parameters, on one thread. Those that batch take up to 32
 rows and wait up to 5 ms; BentoML chooses its wait. A request has one row: as a binary tensor of
@@ -230,6 +232,32 @@ def measure(plan, chosen, quick):
     return found, alone
 
 
+def steady(minutes, part_s=30.0):
+    """The kit's server at 80 % of its peak: memory and statuses, half a minute at a time."""
+    rows, found = np.random.default_rng(0).random((USERS, 64), dtype=np.float32), []
+    with servers.running(KIT, rows) as running:
+        warm_up(running)
+        at_most = peak(running, replace(Plan(), seconds=min(4.0, part_s)), None)["peak"]
+        rate = 0.8 * at_most
+        for i in range(max(1, round(60 * minutes / part_s))):
+            run = kit.traffic(running.url, rate=rate, duration_s=part_s, seed=i, **running.sent)
+            at = float(np.percentile(run.latencies_s, 99, method="higher"))
+            told = {"requests": run.n, "statuses": run.status_counts}
+            told["p99_s"] = at if np.isfinite(at) else None  # None: more than 1 % have no answer
+            found.append(told | {"memory_bytes": running.memory_bytes()})
+            report(f"{i}: {found[-1]}")
+    bad = sum(n for one in found for status, n in one["statuses"].items() if status != "200")
+    first, last = found[0]["memory_bytes"], found[-1]["memory_bytes"]
+    return {
+        "rate": rate,
+        "minutes": len(found) * part_s / 60,
+        "requests": sum(one["requests"] for one in found),
+        "not_200": bad,
+        "memory_last_to_first": last / first,
+        "parts": found,
+    }
+
+
 # --- What it tells -------------------------------------------------------------------------------
 
 
@@ -322,7 +350,7 @@ def _flood(name, told):
     )
 
 
-def main(plan, chosen, quick):
+def main(plan, chosen, quick, into):
     torch.set_num_threads(1)
     kit.device("cpu")
     missing = {s.name: "not installed" for s in chosen if not servers.version_of(s)}
@@ -345,24 +373,29 @@ def main(plan, chosen, quick):
         record |= {"machine": {"cpu": "this machine"}, "date": "today"}
         print(markdown(record))
         return
-    keep("serving", **record, plan=vars(plan) | {"flood_s": plan.flood_s}, visits=raw)
-    print(markdown(json.loads((RESULTS / "serving.json").read_text(encoding="utf-8"))))
+    keep(into, **record, plan=vars(plan) | {"flood_s": plan.flood_s}, visits=raw)
+    print(markdown(json.loads((RESULTS / f"{into}.json").read_text(encoding="utf-8"))))
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("what", nargs="?", choices=["table"])
+    parser.add_argument("what", nargs="?", choices=["table", "steady"])
     parser.add_argument("--seconds", type=float, default=Plan.seconds, help="of a part")
     parser.add_argument("--rounds", type=int, default=Plan.rounds, help="of all servers, in turns")
     parser.add_argument("--searches", type=int, default=Plan.searches)
     parser.add_argument("--servers", nargs="+", choices=list(NAMES), help="beside the kit")
+    parser.add_argument("--minutes", type=float, default=10, help="of `steady`")
+    parser.add_argument("--into", default="serving", help="the name of the file of results")
     parser.add_argument("--quick", action="store_true", help="only to try it; keeps nothing")
     asked = parser.parse_args()
     plan = Plan(asked.seconds, asked.rounds, asked.searches)
     if asked.quick:
         plan = replace(Plan(), seconds=0.3, rounds=1, searches=1, percentile=90, close=2.0, flood=5)
-    if asked.what:
-        print(markdown(json.loads((RESULTS / "serving.json").read_text(encoding="utf-8"))))
+    if asked.what == "steady":
+        told = steady(0.05, 3.0) if asked.quick else steady(asked.minutes)
+        print(json.dumps(told, indent=1)) if asked.quick else keep("serving_steady", **told)
+    elif asked.what:
+        print(markdown(json.loads((RESULTS / f"{asked.into}.json").read_text(encoding="utf-8"))))
     else:
         names = ["kit", *(asked.servers or NAMES)]
-        main(plan, [NAMES[name] for name in dict.fromkeys(names)], asked.quick)
+        main(plan, [NAMES[name] for name in dict.fromkeys(names)], asked.quick, asked.into)

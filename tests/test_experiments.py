@@ -52,10 +52,10 @@ def records(notebook, kind):
 # --- Form ----------------------------------------------------------------------------------------
 
 
-def test_there_are_the_six():
-    ladders = ["generate-ladder", "inference-ladder"]
+def test_there_are_the_seven():
+    ladders = ["generate-ladder", "inference-ladder", "training-ladder"]
     reports = ["class-results", "sweep-report"]
-    assert sorted(IDS) == sorted([*ladders, *reports, "train-versus-infer", "training-ladder"])
+    assert sorted(IDS) == sorted([*ladders, *reports, "serving-load", "train-versus-infer"])
 
 
 @experiment
@@ -75,7 +75,8 @@ def test_the_choice_of_workloads_is_the_shelf(path):
 
 def test_the_choice_of_techniques_is_the_shelf():
     ready = tuple(name for name, each in TECHNIQUES.items() if each.tolerance is not None)
-    assert declared(HERE)["technique"].choices == ready
+    for path in (HERE, FOLDER / "serving-load.ipynb"):
+        assert declared(path)["technique"].choices == ready
 
 
 @experiment
@@ -198,6 +199,25 @@ def test_the_generate_ladder_refuses_a_precision_that_it_does_not_have(tmp_path)
         PapermillExecutionError, match=r"no precision is called 'int8'.* fp32, bf16"
     ):
         papermill(FOLDER / "generate-ladder.ipynb", tmp_path / "run.ipynb", precision="int8")
+
+
+LOADS = {
+    "rows": {"workload": "control", "technique": "half", "replicas": 2},
+    "texts": {"workload": "language", "new_tokens": 3, "max_batch": 2},
+}
+
+
+@pytest.mark.parametrize("name", LOADS)
+def test_a_load_on_a_server_leaves_one_record(name, tmp_path):
+    asked = {"rate": 20.0, "target_ms": 500.0, "percentile": 50.0, "duration_s": 0.5, "seed": 3}
+    asked |= {"search": False, **LOADS[name]}
+    loads = FOLDER / "serving-load.ipynb"
+    executed = papermill(loads, tmp_path / "run.ipynb", **asked)
+    (load,) = records(executed, "TrafficResult")
+    assert load["rate_requests_per_s"] == 20 and load["seed"] == 3 and load["requests"] > 0
+    assert load["target_s"] == asked["target_ms"] / 1000 and "500" not in load["statuses"]
+    row = collect(tmp_path).iloc[0]
+    assert row["status"] == "done" and row["requests"] == load["requests"]
 
 
 @pytest.mark.parametrize("name", ["sweep-report", "class-results"])

@@ -285,6 +285,18 @@ def test_curves_of_goodput_are_of_the_same_traffic():
         goodput_curves({"one": one, "other": made([0.01] * 100, target_s=0.1)})
 
 
+def test_a_rate_at_which_requests_failed_has_a_column_that_others_leave_empty():
+    fine, full = (
+        made([0.01] * 300, rate=100.0),
+        made([0.01] * 300, statuses=[200] * 150 + [503] * 150, rate=200.0),
+    )
+    table = HighestRate((fine, full)).table()
+    column = table.header.index("without answer")
+    assert [row[column] for row in table.rows] == ["—", "50.0 %"]
+    assert [row[-1] for row in table.rows] == [fine.verdict, full.verdict]
+    assert table._repr_html_()
+
+
 def test_the_search_of_a_server_finds_where_trials_change():
     tried = []
 

@@ -82,13 +82,16 @@ class HighestRate(Result):
 
     def table(self) -> Table:
         """A row per rate; the caption gives the highest."""
-        rows = [tuple(t.cells().values()) for t in self.by_rate]
+        cells = [t.cells() for t in self.by_rate]
+        # Only a trial in which requests failed has a column for them; the longest row has most.
+        names = tuple(dict.fromkeys(n for row in sorted(cells, key=len, reverse=True) for n in row))
+        rows = [tuple(row.get(name, "—") for name in names) for row in cells]
         one = self.best or self.by_rate[0]
         caption = (
             f"{self!r}. {one.definition} {one.n:,} {one.counted} at that rate; {one.conditions}."
         )
         caption = caption[0].upper() + caption[1:]
-        return Table(tuple(one.cells()), rows, *with_doubts(caption, one.doubts))
+        return Table(names, rows, *with_doubts(caption, one.doubts))
 
     def to_dict(self) -> dict[str, Any]:
         """The summary of each trial, without its latencies."""

@@ -52,6 +52,7 @@ class SenderProcess:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env={**os.environ, "PYTHONPATH": path},
+            start_new_session=True,  # Ctrl+C is for the parent, which ends it if it sends
         )
 
     def ask(self, do: str, pieces: list[bytes], **settings: Any) -> Frame:

@@ -219,6 +219,12 @@ def _read(link: socket.socket, size: int) -> bytes:
 _fork_servers: dict[str, ForkServer] = {}  # by the number of threads
 
 
+def end_fork_servers() -> None:
+    """End those of this process, and with them their servers: the next one starts cold."""
+    while _fork_servers:
+        _fork_servers.popitem()[1].close()
+
+
 def fork_server(environment: dict[str, str], log: IO[bytes]) -> ForkServer:
     """The fork server for this number of threads, started if there is none."""
     threads = environment["OMP_NUM_THREADS"]
