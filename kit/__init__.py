@@ -42,9 +42,10 @@ if TYPE_CHECKING:
     from kit.loadgen.traffic import traffic as traffic
     from kit.serving import serve as serve
 
-    # Costs: counted on paper, timed, and for a whole training
+    # Costs: counted on paper, timed, for a whole training, over a model's life
     from kit.costs.counting import count as count
     from kit.costs.generation_counts import count_generation as count_generation
+    from kit.costs.published import published as published
     from kit.costs.run_cost import run_cost as run_cost
     from kit.costs.step_cost import step_cost as step_cost
     from kit.costs.step_cost_grid import step_costs as step_costs

@@ -7,4 +7,5 @@ generation_counts   FLOPs and bytes of generating a text: prefill, then decode
 step_cost           a training step beside a prediction on the same batch, phase by phase
 step_cost_grid      the same for several models and batch sizes
 run_cost            a whole training run beside one prediction of the trained model
+published           figures of others: models, accelerators, services, with class and source
 """
