@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     # Costs: counted on paper, timed, for a whole training, over a model's life
     from kit.costs.counting import count as count
     from kit.costs.generation_counts import count_generation as count_generation
+    from kit.costs.lifetime import lifetime as lifetime
     from kit.costs.published import published as published
     from kit.costs.run_cost import run_cost as run_cost
     from kit.costs.step_cost import step_cost as step_cost

@@ -7,5 +7,9 @@ generation_counts   FLOPs and bytes of generating a text: prefill, then decode
 step_cost           a training step beside a prediction on the same batch, phase by phase
 step_cost_grid      the same for several models and batch sizes
 run_cost            a whole training run beside one prediction of the trained model
+lifetime            both bills over a model's life, and their break-even
+lifetime_assumptions  what these bills hang on: named, with unit, class and source
+lifetime_bills      their arithmetic: sums until a day, the day on which they are equal
+lifetime_tornado    which assumption moves a result most
 published           figures of others: models, accelerators, services, with class and source
 """

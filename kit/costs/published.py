@@ -7,6 +7,7 @@ accelerators stand in `kit/devices/published_limits.toml`.
 from __future__ import annotations
 
 import datetime
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -23,8 +24,11 @@ from kit.plots import Table
 
 CLASSES = ("measured", "tdp-hours", "estimate", "count", "datasheet", "price", "derived")
 ENERGY = ("measured", "tdp-hours", "estimate", "derived")  # the classes that an energy can have
-ENERGY_UNITS = ("Wh", "J")
-PREFIXED = ("FLOP", "FLOP/s", "FLOP/J", "B", "B/s", "W", "Wh", "J", "%", "×", "s")
+ENERGY_UNITS = ("Wh", "J", "J/token")
+PREFIXED = (
+    *("FLOP", "FLOP/s", "FLOP/J", "B", "B/s", "W", "Wh", "J", "J/token", "%", "×", "s"),
+    "tokens/s",
+)
 COUNTED = ("parameters", "tokens", "requests", "prompts", "answers")
 HEADER = ("", "figure", "value", "class", "date", "source", "includes")
 
@@ -50,10 +54,7 @@ class Figure:
         return Estimate(self.value, low, high, self.unit)
 
     def __str__(self) -> str:
-        text = amount(self.value, self.unit)
-        if self.low is None or self.high is None:
-            return text
-        return f"{text} [{amount(self.low, self.unit)} to {amount(self.high, self.unit)}]"
+        return ranged(self.estimate)
 
     def cells(self) -> tuple[str, ...]:
         """Value, class, date, source and what it includes: the cells of a table's row."""
@@ -190,7 +191,27 @@ def amount(value: float | None, unit: str) -> str:
     if unit in COUNTED:
         short = words(value).replace(".00", "").replace(".0 ", " ")
         return f"{short} {unit}"
-    return words(value, unit) if unit in PREFIXED else f"{digits(value)} {unit}"
+    if unit in PREFIXED:
+        return words(value, unit)
+    number = f"{value:,.0f}" if float(value).is_integer() else digits(value)
+    return f"{number} {unit}".strip()
+
+
+def ranged(value: Estimate, unit: str = "") -> str:
+    """A value with its range, in its unit or another one; without a range, the value alone.
+
+    >>> ranged(Estimate(2.95, 1.99, 5.0, "USD/h")), ranged(Estimate(12.0, 12.0, 12.0, "days"))
+    ('2.95 USD/h [1.99 to 5 USD/h]', '12 days')
+    """
+    unit = unit or value.unit
+    text = amount(value.value, unit)
+    if value.low == value.high or value.value != value.value:
+        return text
+    low, high = amount(value.low, unit), amount(value.high, unit)
+    if value.high == math.inf:
+        return f"{text} [{'unknown' if value.low <= 0 else f'at least {low}'}]"
+    number, _, suffix = low.partition(" ")
+    return f"{text} [{number if high.endswith(f' {suffix}') else low} to {high}]"
 
 
 def _own(name: str, entry: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
