@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from kit.costs.counting import count as count
     from kit.costs.generation_counts import count_generation as count_generation
     from kit.costs.lifetime import lifetime as lifetime
+    from kit.costs.planning import plan as plan
     from kit.costs.published import published as published
     from kit.costs.run_cost import run_cost as run_cost
     from kit.costs.step_cost import step_cost as step_cost

@@ -24,7 +24,7 @@ def days(of="time", **changed):
     return life(**changed).break_even(of).days.value
 
 
-# --- Arithmetic, by hand ---------------------------------------------------------------------------
+# --- Arithmetic, by hand --------------------------------------------------------------------------
 
 
 def test_the_answers_take_as_long_as_the_training_after_36_days():
@@ -93,7 +93,7 @@ def test_flops_need_counts_and_are_left_out_without_them():
     assert life().break_even("flops").word == "unknown"
 
 
-# --- Never, and at once ----------------------------------------------------------------------------
+# --- Never, and at once ---------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -123,7 +123,7 @@ def test_an_end_of_a_range_may_never_come():
     assert "at least" in even.word
 
 
-# --- Intervals -------------------------------------------------------------------------------------
+# --- Intervals ------------------------------------------------------------------------------------
 
 
 def test_the_interval_of_a_rate_goes_through():
@@ -165,7 +165,7 @@ def test_the_break_even_covers_the_truth():
     assert np.median([e.high / e.low for e in found]) < 2.5  # and they say something
 
 
-# --- Assumptions -----------------------------------------------------------------------------------
+# --- Assumptions ----------------------------------------------------------------------------------
 
 
 def test_each_assumption_has_a_unit_a_source_and_a_class_and_can_be_changed():
@@ -222,7 +222,7 @@ def test_the_solver_agrees_with_the_bills():
     assert float(training) == pytest.approx(float(inference), rel=1e-6)
 
 
-# --- Refusals --------------------------------------------------------------------------------------
+# --- Refusals -------------------------------------------------------------------------------------
 
 WRONG = {
     "no training": ({"training": None}, "training is missing"),

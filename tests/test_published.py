@@ -131,7 +131,7 @@ def test_an_unknown_model_lists_similar_ones():
 def test_an_accelerator_has_the_rates_of_the_other_file():
     h100 = kit.published("NVIDIA H100 SXM")
     assert h100.value("peak") == 989.5e12 and h100.value("bandwidth") == 3350e9
-    assert str(h100["price"]) == "2.95 USD/h [1.99 USD/h to 5.00 USD/h]"
+    assert str(h100["price"]) == "2.95 USD/h [1.99 to 5 USD/h]"
 
 
 def test_experts_that_rest_compute_nothing():

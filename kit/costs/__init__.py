@@ -11,5 +11,7 @@ lifetime            both bills over a model's life, and their break-even
 lifetime_assumptions  what these bills hang on: named, with unit, class and source
 lifetime_bills      their arithmetic: sums until a day, the day on which they are equal
 lifetime_tornado    which assumption moves a result most
+planning            machines for a training by a deadline, and for users at a pace
+planning_check      the planner against published trainings
 published           figures of others: models, accelerators, services, with class and source
 """

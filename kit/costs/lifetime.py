@@ -290,7 +290,8 @@ def lifetime(
     UnknownName
         There is no such assumption.
     BadValue
-        A value is negative or missing, a share over 100 %, units are mixed, a price has no currency.
+        A value is negative or missing, a share over 100 %, units are mixed, or a price has no
+        currency.
 
     Examples
     --------

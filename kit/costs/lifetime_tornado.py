@@ -92,7 +92,7 @@ class Tornado(Result):
             for name, move in self.moves.items()
             if all(map(math.isfinite, move.results)) and min(move.results) > 0
         }
-        rows = {name: (self.value, *ends) for name, ends in list(finite.items())[:8]}
+        rows = {name: (self.value, low, high) for name, (low, high) in list(finite.items())[:8]}
         level = (f"now: {_shown(self.value, self.unit)}", self.value)
         caption = f"{self!r}."
         quantity = f"{self.of} ({self.unit})"

@@ -25,11 +25,8 @@ from kit.plots import Table
 CLASSES = ("measured", "tdp-hours", "estimate", "count", "datasheet", "price", "derived")
 ENERGY = ("measured", "tdp-hours", "estimate", "derived")  # the classes that an energy can have
 ENERGY_UNITS = ("Wh", "J", "J/token")
-PREFIXED = (
-    *("FLOP", "FLOP/s", "FLOP/J", "B", "B/s", "W", "Wh", "J", "J/token", "%", "×", "s"),
-    "tokens/s",
-)
-COUNTED = ("parameters", "tokens", "requests", "prompts", "answers")
+PREFIXED = ("FLOP", "FLOP/s", "FLOP/J", "B", "B/s", "W", "Wh", "J", "J/token", "%", "×", "s")
+COUNTED = ("parameters", "tokens", "tokens/s", "requests", "prompts", "answers", "answers/s")
 HEADER = ("", "figure", "value", "class", "date", "source", "includes")
 
 
@@ -233,7 +230,7 @@ def _own(name: str, entry: Mapping[str, Any]) -> list[tuple[str, Mapping[str, An
 
 
 def _figure(where: str, given: Mapping[str, Any], sources: Mapping[str, Any]) -> Figure:
-    kind, source = given.get("class"), sources.get(given.get("source"), {})
+    kind, source = given.get("class", ""), sources.get(given.get("source", ""), {})
     date = given.get("date", source.get("date", ""))
     units = ENERGY if given.get("unit") in ENERGY_UNITS else CLASSES
     if kind not in units:
