@@ -10,6 +10,7 @@ run_cost            a whole training run beside one prediction of the trained mo
 lifetime            both bills over a model's life, and their break-even
 lifetime_assumptions  what these bills hang on: named, with unit, class and source
 lifetime_bills      their arithmetic: sums until a day, the day on which they are equal
+lifetime_options    several models for the same job: which is cheapest at which demand
 lifetime_tornado    which assumption moves a result most
 planning            machines for a training by a deadline, and for users at a pace
 planning_check      the planner against published trainings
