@@ -137,6 +137,11 @@ class Lifetime(Result):
         )
         return Estimate(value, low, high, "%")
 
+    def training_share(self, of: str = "") -> Estimate:
+        """The part of both bills that is training (0 to 1)."""
+        rest = self.inference_share(of)
+        return Estimate(1 - rest.value, 1 - rest.high, 1 - rest.low, "%")
+
     def break_even(self, of: str = "") -> BreakEven:
         """When inference has cost as much as training."""
         of = self._quantity(of)
@@ -205,7 +210,7 @@ class Lifetime(Result):
             even, unit = self.break_even(of), self._unit(of)
             pair = (ranged(each(of), unit) for each in (self.training, self.inference))
             finite = math.isfinite(even.answers.value)
-            answers = amount(even.answers.value, "answers") if finite else UNKNOWN
+            answers = ranged(even.answers) if finite else UNKNOWN
             rows.append((of, *pair, ranged(self.inference_share(of), "%"), even.word, answers))
         energy = f"metered, {self.meter}" if self.meter else "estimated, watts × time"
         most = self.tornado().ranked[:3]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import datetime
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -87,6 +87,10 @@ class Published(Result):
     def value(self, figure: str) -> float:
         """The number alone."""
         return self[figure].value
+
+    def only(self, *names: str) -> Published:
+        """The same entry with these figures alone."""
+        return replace(self, figures={name: self[name] for name in names})
 
     @property
     def computing_params(self) -> float:
