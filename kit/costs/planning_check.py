@@ -12,7 +12,15 @@ from kit.costs.published import Published, amount, of_kind, published
 from kit.plots import Picture, Table, dots
 
 SHARE = 0.40  # of the 16-bit dense peak: a common rule of thumb
-HEADER = ("", "6ND (FLOPs)", "predicted", "published", "class, date", "published ÷ predicted", "equal at")
+HEADER = (
+    "",
+    "6ND (FLOPs)",
+    "predicted",
+    "published",
+    "class, date",
+    "published ÷ predicted",
+    "equal at",
+)
 
 
 @dataclass(frozen=True)
