@@ -77,6 +77,12 @@ def break_even_days(values: Values, of: str) -> float:
     return high
 
 
+def answers_until_even(values: Values, of: str) -> float:
+    """Answers until the break-even; infinite if it never comes."""
+    days = break_even_days(values, of)
+    return float(answers_by(values, days)) if math.isfinite(days) else days
+
+
 def spread(
     function: Callable[[Values], float],
     values: dict[str, float | None],

@@ -17,8 +17,8 @@ import numpy as np
 from kit.core.errors import BadValue, UnknownName
 from kit.core.results import Result
 from kit.core.statistics import Estimate, quotient
-from kit.costs.lifetime import Lifetime
 from kit.costs.lifetime_bills import bills
+from kit.costs.lifetime_result import Lifetime
 from kit.costs.published import ranged
 from kit.plots import Picture, Table, lines
 

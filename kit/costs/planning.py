@@ -11,18 +11,14 @@ What is left out: attention, the cache of keys and values, prefill, links betwee
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Any
 
 from kit.core.checks import check_positive, check_share, is_number
 from kit.core.errors import BadValue
-from kit.core.results import Result
 from kit.core.statistics import Estimate
-from kit.core.units import UNKNOWN
-from kit.costs.published import Published, amount, published, ranged
+from kit.costs.planning_result import Plan, ServingPlan, TrainingPlan
+from kit.costs.published import Published, amount, published
 from kit.costs.step_cost import StepCost
 from kit.measurement import Peaks
-from kit.plots import Table
 
 STEP_FLOPS, ANSWER_FLOPS = 6, 2  # per parameter and token: forward 2, backward 4
 HALF = 2  # bytes of a weight in 16 bits
@@ -33,103 +29,6 @@ ROOM = 0.8  # of the memory for weights; the rest for what is computed
 TRAINING_SHARE = (0.14, 0.40, 0.43)
 SERVING_SHARE = (0.10, 0.207, 0.40)
 Range = float | tuple[float, float, float] | Estimate
-
-
-@dataclass(frozen=True)
-class TrainingPlan:
-    """Machines and time of a training."""
-
-    hours: Estimate  # of machines
-    bound_hours: float | None  # at 100 % of the peak; None: unknown
-    machines: int
-    least_machines: int  # whose memory holds weights, gradients and moments
-    days: Estimate
-    price: Estimate | None  # None: no price of this machine is known
-
-
-@dataclass(frozen=True)
-class ServingPlan:
-    """Machines that answer at a pace."""
-
-    demand: float  # items per second, of all users
-    item: str
-    per_machine: Estimate  # items per second
-    bound_per_machine: float | None
-    machines_per_replica: int
-    replicas: int
-    price_per_day: Estimate | None
-
-    @property
-    def machines(self) -> int:
-        """All machines that serve."""
-        return self.replicas * self.machines_per_replica
-
-
-@dataclass(frozen=True)
-class Plan(Result):
-    """What both phases of a model need."""
-
-    model: str
-    machine: str
-    basis: str  # how the rates were found
-    training: TrainingPlan | None
-    serving: ServingPlan | None
-
-    def __repr__(self) -> str:
-        parts = [f"{name} {value}" for name, value, _ in self.table().rows if "machines" in name]
-        return f"{self.model} on {self.machine}: {'; '.join(parts)}"
-
-    def table(self) -> Table:
-        """Both phases, each with the bound that no machine of this kind exceeds."""
-        rows = [*self._training_rows(), *self._serving_rows()]
-        caption = f"{self.model} on {self.machine}: {self.basis}."
-        details = "Left out: attention, the cache, prefill, links between machines."
-        return Table(("", "plan", "bound (roofline)"), rows, caption, details)
-
-    def _training_rows(self) -> list[tuple[str, str, str]]:
-        if (t := self.training) is None:
-            return []
-        bound = None if t.bound_hours is None else t.bound_hours / 24 / t.machines
-        return [
-            ("training: machine hours", ranged(t.hours, "h"), _or_dash(t.bound_hours, "h")),
-            ("training: machines", f"{t.machines:,}", f"{t.least_machines:,} (memory)"),
-            ("training: time", ranged(t.days, "days"), _or_dash(bound, "days")),
-            ("training: price", ranged(t.price) if t.price else UNKNOWN, ""),
-        ]
-
-    def _serving_rows(self) -> list[tuple[str, str, str]]:
-        if (s := self.serving) is None:
-            return []
-        unit = f"{s.item}/s"
-        per_day = ranged(s.price_per_day) if s.price_per_day else UNKNOWN
-        bound = _or_dash(s.bound_per_machine, unit)
-        return [
-            ("serving: demand", amount(s.demand, unit), ""),
-            ("serving: a machine gives", ranged(s.per_machine, unit), bound),
-            ("serving: machines", f"{s.machines:,} ({s.replicas:,} replicas)", ""),
-            ("serving: price of a day", per_day, ""),
-        ]
-
-    def to_dict(self) -> dict[str, Any]:
-        """The raw numbers of both phases."""
-        t, s = self.training, self.serving
-        training = t and {
-            "machine_hours_h": t.hours.to_dict(),
-            "bound_h": t.bound_hours,
-            "machines": t.machines,
-            "days": t.days.to_dict(),
-            "price": t.price and t.price.to_dict(),
-        }
-        serving = s and {
-            f"demand_{s.item}_per_s": s.demand,
-            f"machine_{s.item}_per_s": s.per_machine.to_dict(),
-            f"bound_{s.item}_per_s": s.bound_per_machine,
-            "replicas": s.replicas,
-            "machines": s.machines,
-            "price_per_day": s.price_per_day and s.price_per_day.to_dict(),
-        }
-        named = {"model": self.model, "machine": self.machine, "basis": self.basis}
-        return {**named, "training": training, "serving": serving}
 
 
 def plan(
@@ -178,8 +77,9 @@ def plan(
 
     Examples
     --------
-    >>> plan("llama-2-7b", machine="NVIDIA A100 SXM 80GB", training_share=0.4).training.hours
-    180,021 h [180,021 to 180,021 h]
+    >>> made = plan("llama-2-7b", machine="NVIDIA A100 SXM 80GB", training_share=0.4)
+    >>> round(made.training.hours.value), published("llama-2-7b").value("hours")
+    (180021, 184320)
     """
     if isinstance(model, StepCost):
         needs = (examples, deadline_days, users, target, per_machine, price_per_hour)
@@ -315,7 +215,3 @@ def _times(hours: Estimate, price: Estimate | None) -> Estimate | None:
         raise BadValue(f"price_per_hour is in {price.unit!r}; needs a currency per hour: 'USD/h'.")
     ends = (hours.low * price.low, hours.high * price.high)
     return Estimate(hours.value * price.value, *ends, currency)
-
-
-def _or_dash(value: float | None, unit: str) -> str:
-    return UNKNOWN if value is None else amount(value, unit)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from kit.core.errors import BadValue
-from kit.costs.lifetime import Lifetime
 from kit.costs.lifetime_assumptions import KINDS, Assumption
+from kit.costs.lifetime_result import Lifetime
 from kit.costs.published import amount
 from kit.course.panels import Explorer, explore
 
