@@ -42,9 +42,12 @@ if TYPE_CHECKING:
     from kit.loadgen.traffic import traffic as traffic
     from kit.serving import serve as serve
 
-    # Costs: counted on paper, timed, and for a whole training
+    # Costs: counted on paper, timed, for a whole training, over a model's life
     from kit.costs.counting import count as count
     from kit.costs.generation_counts import count_generation as count_generation
+    from kit.costs.lifetime import lifetime as lifetime
+    from kit.costs.planning import plan as plan
+    from kit.costs.published import published as published
     from kit.costs.run_cost import run_cost as run_cost
     from kit.costs.step_cost import step_cost as step_cost
     from kit.costs.step_cost_grid import step_costs as step_costs
@@ -60,6 +63,7 @@ if TYPE_CHECKING:
     from kit.course.conclusions import conclude as conclude
     from kit.course.drawing_panel import draw as draw
     from kit.course.exercises import check as check
+    from kit.course.lifetime_panel import live_lifetime as live_lifetime
     from kit.course.ordering_panel import guess_order as guess_order
     from kit.course.panels import explore as explore, guess as guess
     from kit.course.quiz import quiz as quiz

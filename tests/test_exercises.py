@@ -1,6 +1,7 @@
 """Exercises: each knows its answer, and the mistakes that people make on the way to it."""
 
 import html
+import math
 from itertools import pairwise
 
 import numpy as np
@@ -152,6 +153,16 @@ def in_the_order_given(arrivals_s, service_s):
     return [end - arrival for end, arrival in zip(ends[1:], arrivals_s, strict=True)]
 
 
+def first_day(training, answer, per_day, growth):
+    """Lesson 14: the first day at whose end the answers have cost as much as the training."""
+    spent, today = 0.0, per_day
+    for day in range(1, 10_000):
+        spent, today = spent + today * answer, today * (1 + growth)
+        if spent >= training:
+            return day
+    return math.inf
+
+
 def asked(id, answer):
     """The check of a lesson: with what was measured there, where the answer depends on it."""
     return check(id, answer, **MEASURED.get(id, {}))
@@ -192,6 +203,9 @@ RIGHT = {
     "11-users": 2_000,
     "11-queue-bound": 32,
     "11-latencies": latencies,
+    "14-days": 36,
+    "14-waiting": 21.6,
+    "14-growth": first_day,
 }
 WRONG = [  # id, answer, what its hint says
     ("00-days", "150 days", "Give a number"),
@@ -396,6 +410,22 @@ WRONG = [  # id, answer, what its hint says
     ("11-latencies", lambda a, s: latencies(sorted(a), s), "but in order of arrival"),
     ("11-latencies", lambda a, s: [0.0] * 4, "0 s is shorter than the work"),
     ("11-latencies", lambda a, s: [each + 1 for each in latencies(a, s)], "yours are 3, 4, 5, 6"),
+    ("14-days", "36 days", "Give a number"),
+    ("14-days", 0.01, "40 hours are 40 × 3,600 seconds"),
+    ("14-days", 720_000, "the number of answers"),
+    ("14-days", 1.44, "takes 1/5 s, not 5 s"),
+    ("14-days", 7.2, "5 answers, not one"),
+    ("14-days", 100, "÷ answers of a day"),
+    ("14-waiting", None.__class__, "Give a number"),
+    ("14-waiting", 0.0463, "Turn it round"),
+    ("14-waiting", 4.63, "in percent"),
+    ("14-waiting", 4.32, "between two requests"),
+    ("14-waiting", 2, "Seconds of a day"),
+    ("14-growth", 3, "without calling it"),
+    ("14-growth", lambda *a: first_day(*a) + 1, "It returns 4"),
+    ("14-growth", lambda t, a, n, g: t / (a * (n or 1e-9)) if g == 0 else 3, "Give a day: 11"),
+    ("14-growth", lambda t, a, n, g: first_day(t, a, n, max(g, 0)), "growth -0.5: it returns 2"),
+    ("14-growth", lambda *a: min(1e9, first_day(*a)), "the day is math.inf"),
 ]
 each_exercise = pytest.mark.parametrize("id", EXERCISES)
 

@@ -52,10 +52,11 @@ def records(notebook, kind):
 # --- Form ----------------------------------------------------------------------------------------
 
 
-def test_there_are_the_seven():
+def test_these_experiments_are_there():
     ladders = ["generate-ladder", "inference-ladder", "training-ladder"]
     reports = ["class-results", "sweep-report"]
-    assert sorted(IDS) == sorted([*ladders, *reports, "serving-load", "train-versus-infer"])
+    alone = ["lifetime", "serving-load", "train-versus-infer"]
+    assert sorted(IDS) == sorted([*ladders, *reports, *alone])
 
 
 @experiment
@@ -127,6 +128,19 @@ def test_an_experiment_leaves_one_record_of_both_bills(tmp_path):
     assert {record["claim_id"] for record in records(executed, "Verdict")} == {"11", "13", "22"}
     row = collect(tmp_path).iloc[0]
     assert row["status"] == "done" and row["training.steps"] == bills["training"]["steps"]
+
+
+def test_the_life_of_any_model_leaves_one_record_with_its_assumptions(tmp_path):
+    demand = {"answers_per_day": 5e6, "utilisation": 0.5, "price_per_hour": 2.0, "currency": "EUR"}
+    options = {"workload": "control", "seed": 3, "threads": 1, "budget_s": 0.3, "days": 30.0}
+    executed = papermill(FOLDER / "lifetime.ipynb", tmp_path / "run.ipynb", **demand, **options)
+    (life,) = records(executed, "Lifetime")
+    assert life["currency"] == "EUR" and set(life["bills"]) >= {"time", "energy", "money"}
+    for name in ("answers_per_day", "utilisation", "price_per_hour"):
+        assert life["assumptions"][name]["value"] == demand[name]
+    (run,) = records(executed, "RunCost")
+    seconds = life["bills"]["time"]["training"]["value"]
+    assert seconds == pytest.approx(run["training"]["seconds_s"])
 
 
 @pytest.mark.timeout(600)  # it compiles, without programs of earlier runs

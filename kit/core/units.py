@@ -23,6 +23,8 @@ PREFIXES = {
 COUNTED = {"", "B", "FLOP"}  # counts are whole: there are no milli-bytes
 SHARES = {"%", "points"}  # stored from 0 to 1, shown in hundredths
 WORDS = (
+    "answers",
+    "days",
     "examples",
     "parameters",
     "predictions",

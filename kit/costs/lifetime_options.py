@@ -1,0 +1,172 @@
+"""Several ways to do the same job: whose life is cheapest at which demand?
+
+Options       lives by name; each is a model that reaches the same score
+├── overtakes   answers after which the cheaper one to use has made up for its dearer training
+└── excess      what it costs to look at one phase alone (claim 27)
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from kit.core.errors import BadValue, UnknownName
+from kit.core.results import Result
+from kit.core.statistics import Estimate, quotient
+from kit.costs.lifetime_bills import bills
+from kit.costs.lifetime_result import Lifetime
+from kit.costs.published import ranged
+from kit.plots import Picture, Table, lines
+
+SURE = 1e-9  # the width of a ratio that is 1 because both are the same option
+
+
+@dataclass(frozen=True)
+class Options(Result):
+    """Lives of models that do the same job, by name."""
+
+    lives: dict[str, Lifetime]
+    of: str  # the bill that is compared
+
+    def __getitem__(self, name: str) -> Lifetime:
+        if name not in self.lives:
+            raise UnknownName("option", name, self.lives)
+        return self.lives[name]
+
+    def assume(self, **changes: Any) -> Options:
+        """All lives with other assumptions, such as another demand."""
+        return Options({n: life.assume(**changes) for n, life in self.lives.items()}, self.of)
+
+    @property
+    def cheapest(self) -> str:
+        """The option with the smallest bill over its life."""
+        return min(self.lives, key=lambda name: self[name].total(self.of).value)
+
+    def smallest(self, phase: str) -> str:
+        """The option with the smallest bill of one phase: "training" or "inference"."""
+        if phase not in ("training", "inference"):
+            raise UnknownName("phase", phase, ["training", "inference"])
+        return min(self.lives, key=lambda name: getattr(self[name], phase)(self.of).value)
+
+    def excess(self, phase: str) -> Estimate:
+        """Life cost of the option with the smallest bill of a phase ÷ least life cost of all."""
+        chosen = self.smallest(phase)
+        total, others = self[chosen].total(self.of), [n for n in self.lives if n != chosen]
+        best = min((self[n].total(self.of) for n in others), key=lambda each: each.value)
+        ratio = quotient(total, best)
+        if ratio.high <= 1:  # it is surely the cheapest: the same option on both sides
+            return Estimate(1.0, 1.0, 1.0 + SURE, "×")
+        low, value, high = (max(1.0, r) for r in (ratio.low, ratio.value, ratio.high))
+        return Estimate(value, low, max(high, low + SURE), "×")
+
+    def overtakes(self, first: str, second: str) -> Estimate:
+        """Answers after which `first` has cost less than `second`; infinite: never; 0: at once.
+
+        The cost of training and of one answer is that of each life. The interval is what all
+        ranges of both lives make, one at a time, added in squares of logarithms.
+        """
+        a, b = self[first], self[second]
+        value = _crossing(*_costs(a, self.of), *_costs(b, self.of))
+        moved = [
+            _crossing(*_costs(x, self.of), *_costs(y, self.of))
+            for x, y in ((_at(a, n, e), b) for n, e in _ends(a))
+        ] + [
+            _crossing(*_costs(a, self.of), *_costs(y, self.of))
+            for y in (_at(b, n, e) for n, e in _ends(b))
+        ]
+        if not math.isfinite(value) or value == 0:
+            return Estimate(value, min([value, *moved]), max([value, *moved]), "answers")
+        logs = [math.log(m / value) if 0 < m < math.inf else _signed(m) for m in moved]
+        down = math.hypot(*(x for x in logs if x < 0)) if min(logs, default=0) < 0 else 0.0
+        up = math.hypot(*(x for x in logs if x > 0)) if max(logs, default=0) > 0 else 0.0
+        high = value * math.exp(up) if up < 700 else math.inf
+        return Estimate(value, value * math.exp(-down), high, "answers")
+
+    def __repr__(self) -> str:
+        return f"Of {', '.join(self.lives)}: {self.cheapest} costs least over its life ({self.of})"
+
+    def table(self) -> Table:
+        """A row per option: both bills and their sum over the life."""
+        unit = next(iter(self.lives.values()))._unit(self.of)
+        rows = [
+            (
+                name,
+                *(ranged(bill, unit) for bill in (life.training(self.of), life.inference(self.of))),
+                ranged(life.total(self.of), unit),
+            )
+            for name, life in self.lives.items()
+        ]
+        one = next(iter(self.lives.values()))
+        caption = f"{one.inputs['answers_per_day']}, {one.inputs['days']}. {self!r}."
+        return Table(("", "training", "inference", "both"), rows, caption)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The bills of each option."""
+        bills_of = {name: life.to_dict()["bills"][self.of] for name, life in self.lives.items()}
+        return {"of": self.of, "cheapest": self.cheapest, "options": bills_of}
+
+    def plot(self, answers_per_day: Sequence[float] = ()) -> Picture:
+        """The cost of each life over the demand."""
+        one = next(iter(self.lives.values()))
+        middle = float(one.inputs["answers_per_day"].value or 1)
+        demands = list(answers_per_day) or [float(d) for d in middle * np.geomspace(0.01, 100, 9)]
+        series = {}
+        for name, life in self.lives.items():
+            at = [{**life.values, "answers_per_day": d} for d in demands]
+            totals = [sum(map(float, bills(v, self.of, v["days"]))) for v in at]
+            series[name] = (demands, totals)
+        cheap = {d: min(series, key=lambda n: series[n][1][i]) for i, d in enumerate(demands)}
+        caption = (
+            f"Both bills over the life: at {demands[0]:,.0f} answers per day {cheap[demands[0]]} "
+            f"costs least, at {demands[-1]:,.0f} {cheap[demands[-1]]}."
+        )
+        label = f"{self.of} of a life ({one._unit(self.of)})"
+        return lines(series, "answers per day", label, caption=caption, log="xy")
+
+
+def options(lives: Mapping[str, Lifetime], of: str = "") -> Options:
+    """Lives of models that do the same job, to compare: at least two, by name.
+
+    >>> from kit.costs.lifetime import lifetime
+    >>> small, large = lifetime(200.0, 0.01), lifetime(100.0, 0.02)
+    >>> options({"small": small, "large": large}).overtakes("small", "large")
+    10,000 answers [10,000 to 10,000 answers]
+    """
+    if len(lives) < 2 or not all(isinstance(each, Lifetime) for each in lives.values()):
+        raise BadValue("kit.costs.lifetime_options.options: needs at least two lives, by name.")
+    return Options(dict(lives), of or next(iter(lives.values())).main)
+
+
+def _costs(life: Lifetime, of: str) -> tuple[float, float]:
+    """What the training before the first answer costs, and each answer."""
+    once = {**life.values, "answers_per_day": 1.0, "growth_per_year": 0.0}
+    once["people_hours_per_month"] = 0.0
+    training, inference = bills({**once, "retrainings_per_year": 0.0}, of, 1.0)
+    return float(training), float(inference)
+
+
+def _crossing(train_a: float, answer_a: float, train_b: float, answer_b: float) -> float:
+    """Answers after which a has cost no more than b."""
+    if train_a <= train_b:
+        return 0.0 if answer_a <= answer_b or train_a < train_b else math.inf
+    saved = answer_b - answer_a
+    return (train_a - train_b) / saved if saved > 0 else math.inf
+
+
+def _ends(life: Lifetime) -> list[tuple[str, float]]:
+    return [(name, end) for name, both in life.ends.items() for end in both]
+
+
+def _at(life: Lifetime, name: str, end: float) -> Lifetime:
+    """The life with one assumption at an end of its range."""
+    moved = life.inputs[name].__class__(**{**vars(life.inputs[name]), "value": end})
+    return Lifetime({**life.inputs, name: moved}, life.currency, life.meter)
+
+
+def _signed(moved: float) -> float:
+    """A move to 0 or to infinity, as a logarithm."""
+    return -700.0 if moved == 0 else 700.0

@@ -1,0 +1,160 @@
+"""The course's side of the bills over a life: options, the panel, and the lesson's figures."""
+
+import math
+import re
+from pathlib import Path
+
+import nbformat
+import pytest
+
+import kit
+from kit.core.errors import BadValue, UnknownName
+from kit.core.statistics import Estimate
+from kit.costs.lifetime_options import options
+from kit.costs.published import CLASSES, figures_table, of_kind
+from kit.course.claims import verdict
+from kit.course.sentences import unmarked_sentences
+from kit.experiments.execution import NOTEBOOKS
+
+DRAFTS = Path(__file__).parents[1] / "docs" / "drafts"
+(LESSON,) = [path for folder in (NOTEBOOKS, DRAFTS) for path in folder.glob("14-*.ipynb")]
+
+
+def life(training_s, answer_s, **more):
+    return kit.lifetime(training_s, answer_s, **{"answers_per_day": 1_000, **more})
+
+
+# --- Options -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def sizes():
+    """The narrow one is dearer to train and cheaper to use: 10,000 answers make it even."""
+    return options({"narrow": life(200.0, 0.01), "wide": life(100.0, 0.02)})
+
+
+def test_the_demand_decides_which_is_cheapest(sizes):
+    assert sizes.overtakes("narrow", "wide").value == pytest.approx(10_000)
+    assert sizes.cheapest == "narrow"  # 365,000 answers in the year
+    assert sizes.assume(answers_per_day=10).cheapest == "wide"
+    assert "narrow costs least" in repr(sizes) and sizes.table().rows
+    assert len(sizes.plot((10, 1_000)).figure.axes[0].lines) == 2 and sizes.to_dict()["options"]
+
+
+def test_it_may_be_at_once_or_never(sizes):
+    both = options({"small": life(50.0, 0.01), "large": life(100.0, 0.02)})
+    assert both.overtakes("small", "large").value == 0
+    assert math.isinf(both.overtakes("large", "small").value)
+    assert sizes.overtakes("wide", "narrow").value == 0  # cheaper from the first answer
+
+
+def test_intervals_of_both_go_through():
+    wide = life(100.0, 0.02)
+    given = {"narrow": life(Estimate(200.0, 150.0, 300.0, "s"), 0.01), "wide": wide}
+    even = options(given).overtakes("narrow", "wide")
+    assert (even.low, even.high) == (pytest.approx(5_000), pytest.approx(20_000))
+    unsure = {"narrow": life(200.0, Estimate(0.01, 0.005, 0.03, "s")), "wide": wide}
+    assert options(unsure).overtakes("narrow", "wide").high == math.inf
+
+
+def test_looking_at_one_phase_alone_costs_more():
+    """Claim 27: the smallest bill of each phase, and an option in between that is cheapest."""
+    lives = {"a": life(1e5, 0.01), "b": life(3e5, 0.001), "c": life(6e5, 0.0009)}
+    three = options(lives).assume(answers_per_day=1e5)
+    assert (three.smallest("training"), three.smallest("inference")) == ("a", "c")
+    assert three.cheapest == "b"
+    costs = {name: each.total("time").value for name, each in three.lives.items()}
+    for phase, name in (("training", "a"), ("inference", "c")):
+        assert three.excess(phase).value == pytest.approx(costs[name] / costs["b"])
+
+
+def test_an_option_that_is_surely_cheapest_costs_nothing_extra_and_the_rule_can_read_it(sizes):
+    assert sizes.excess("inference").value == 1
+    ratios = {f"cheapest_{p}_excess_ratio": sizes.excess(p) for p in ("training", "inference")}
+    met = verdict("27", **ratios, cases_needing_balance_share=None).met
+    assert met["cheapest_inference_excess_ratio"] is False
+
+
+def test_what_cannot_be_compared_is_refused(sizes):
+    with pytest.raises(BadValue, match="at least two lives"):
+        options({"one": life(1.0, 1.0)})
+    with pytest.raises(UnknownName, match="no option is called 'tall'"):
+        sizes.overtakes("tall", "wide")
+    with pytest.raises(UnknownName, match="no phase is called 'testing'"):
+        sizes.excess("testing")
+
+
+# --- The panel -----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def panel():
+    return kit.live_lifetime(life(36_000.0, 0.1, price_per_hour=2.0, currency="USD"))
+
+
+def test_each_price_and_rate_has_a_slider_that_begins_at_its_value(panel):
+    names = ("training_s", "answer_s", "answers_per_day", "utilisation", "price_per_hour")
+    assert set(names) <= set(panel.choices)
+    assert panel.chosen["price_per_hour"] == 2.0 and panel.chosen["utilisation"] == 1.0
+    labels = {each["label"]: each["texts"] for each in panel.panel.controls}
+    assert "2 USD/h" in labels["price per hour"] and "25.0 %" in labels["utilisation"]
+
+
+def test_a_moved_slider_moves_both_bills_and_the_break_even(panel):
+    before = panel.panel.picture
+    names = list(panel.choices)
+    chosen = list(panel.panel.chosen)
+    chosen[names.index("utilisation")] = panel.choices["utilisation"].index(0.25)
+    panel.panel.set_state({"chosen": chosen})
+    after = panel.panel.picture
+    assert "Break-even after 360 days" in before and "Break-even after 90.0 days" in after
+    assert "training 20 USD" in after
+    chosen[names.index("retrainings_per_year")] = len(panel.choices["retrainings_per_year"]) - 1
+    panel.panel.set_state({"chosen": chosen})
+    assert "Break-even never" in panel.panel.picture
+
+
+def test_without_a_page_the_same_picture_is_there(panel):
+    shown = panel._repr_mimebundle_()["text/html"]
+    assert "<img alt=" in shown and "In JupyterLab" in shown
+
+
+# --- The lesson's figures ------------------------------------------------------------------------
+
+NOTEBOOK = nbformat.read(LESSON, as_version=4)
+# A number with a unit of something that is measured: none stands in the text.
+UNIT = r"%|×|times|Wh|kWh|MWh|GWh|J|W|USD|dollars|tons?|t CO2e?|g CO2e?|tokens|hours|days|GPUs?"
+TYPED = re.compile(rf"(?<![\w.·-])\d[\d,.]*\s?(?:{UNIT})\b|\d[\d,.]*\s?[%×]")
+ALLOWED = {"40 %": "the parameter of the call below it", "90 %": "a quoted claim", "3 ×": "6 ÷ 2"}
+
+
+def prose():
+    """The text before the exercises, where readers are given made-up numbers."""
+    cells = [cell.source for cell in NOTEBOOK.cells if cell.cell_type == "markdown"]
+    text = "\n".join(cells)
+    return re.sub(r"<!--.*?-->|`[^`]*`|\*Reading .*?\*", "", text).partition("## Exercises")[0]
+
+
+def test_no_figure_of_the_text_is_typed_by_hand():
+    found = {hit[0].strip() for hit in TYPED.finditer(prose())}
+    assert found <= set(ALLOWED), found - set(ALLOWED)
+
+
+def test_the_check_finds_a_typed_figure():
+    for text in ("GPT-3 took 1,287 MWh.", "90 % of it", "a 3.5× rise", "2,788,000 hours"):
+        assert TYPED.search(text), text
+    assert not TYPED.search("6·*N*·*D* for part 4 of lesson 09, in 2024.")
+
+
+def test_each_published_figure_of_the_lesson_has_class_date_and_source():
+    code = "\n".join(cell.source for cell in NOTEBOOK.cells if cell.cell_type == "code")
+    entries = [kit.published(name) for name in re.findall(r'published\("(.+?)"\)', code)]
+    entries += [each for kind in re.findall(r'of_kind\("(.+?)"\)', code) for each in of_kind(kind)]
+    assert len(entries) > 8
+    for row in figures_table(entries).rows:
+        _, _, value, kind, date, source, _ = row
+        assert value and kind in CLASSES and re.match(r"\d{4}", date) and len(source) > 10
+
+
+def test_each_comparing_sentence_of_the_lesson_is_vouched_for():
+    assert not unmarked_sentences(NOTEBOOK)
