@@ -13,6 +13,8 @@ ordering_panel   put names in order before you measure them (lesson 08)
 chat_panel       type a prompt and watch a model write (lesson 10)
 traffic_panel    turn the arrival rate up until a server breaks
 traffic_sliders, live_load, live_run  its settings; the requests it sends; what it draws
+drawn_digits     twenty digits as people draw them, stored as strokes
+drift_sliders    drift the digits and watch what can be seen, and the true score
 quiz             questions at the end of a lesson, with feedback at once; quizzes/ has them
 recordings       what a lesson measured on other machines
 cpu_load         other programs that keep the machine busy (lesson 03)

@@ -28,6 +28,9 @@ LEAST_SHARE = 1e-3  # of a class after reweighting: a share of 0 could never be 
 class Adjusted(nn.Module):
     """A model whose logits are scaled and shifted: scale · logits + shift (C,)."""
 
+    scale: Tensor
+    shift: Tensor
+
     def __init__(self, model: nn.Module, scale: Tensor, shift: Tensor):
         super().__init__()
         self.model = model
@@ -112,7 +115,9 @@ def adapt_normalisation(model: nn.Module, now: Tensor) -> nn.Module:
     Adaptation", NeurIPS 2020.
     """
     adapted = deepcopy(model)
-    layers = [part for part in adapted.modules() if isinstance(part, nn.modules.batchnorm._NormBase)]
+    layers = [
+        part for part in adapted.modules() if isinstance(part, nn.modules.batchnorm._NormBase)
+    ]
     layers = [layer for layer in layers if layer.track_running_stats]
     if not layers:
         raise NotSupported(

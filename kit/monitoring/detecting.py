@@ -200,7 +200,8 @@ def score_change(
         check_targets(name, targets, logits.shape[1])
         values = checked_scores(score, logits, targets.to(logits.device)).double()
         shares.append(_share(values.cpu().numpy()))
-    return Change(*shares, difference(shares[1], shares[0]))
+    then, today = shares
+    return Change(then, today, difference(today, then))
 
 
 def _share(values: np.ndarray) -> Estimate:

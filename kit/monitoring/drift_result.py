@@ -167,9 +167,9 @@ class Drift(Result):
             "alarm": self.alarm,
             "detections": [self._record(each) for each in self.detections],
             "false_alarm_share": _of(self.false_alarms),
-            "score_then_share": _of(self.change and self.change.then),
-            "score_now_share": _of(self.change and self.change.now),
-            "score_difference_points": _of(self.change and self.change.difference),
+            "score_then_share": _of(self.change.then if self.change else None),
+            "score_now_share": _of(self.change.now if self.change else None),
+            "score_difference_points": _of(self.change.difference if self.change else None),
         }
 
     def _record(self, each: Detection) -> dict[str, Any]:

@@ -98,7 +98,8 @@ class Repairs(Result):
 
     def __repr__(self) -> str:
         best = self.best()
-        return f"Repairs of {self.models} models after {self.drift}: best {best}, {self.regained(best)}"
+        gain = f"{best} regains {self.regained(best)}"
+        return f"Repairs of {self.models} models after {self.drift}: {gain}"
 
     def table(self) -> Table:
         """A row per repair: labels, time, energy, bytes, score on new data, lost on old data."""
@@ -118,7 +119,7 @@ class Repairs(Result):
         return (
             each.name,
             f"{each.labels:,}",
-            UNKNOWN if nothing else words(each.repair_s, "s"),
+            words(each.repair_s, "s") if each.sent_bytes else UNKNOWN,  # nothing was repaired
             words(each.energy_j, "J"),
             words(each.sent_bytes, "B"),
             f"{words(score.value, '%')} [{score.interval}]",

@@ -54,8 +54,8 @@ def scratch(model: nn.Module, given: Situation) -> nn.Module:
     with torch.random.fork_rng():
         torch.manual_seed(given.seed)
         for part in fresh.modules():
-            if hasattr(part, "reset_parameters"):
-                part.reset_parameters()
+            if callable(reset := getattr(part, "reset_parameters", None)):
+                reset()
     old = given.old.data["train"]
     both = Split(*(torch.cat(pair) for pair in zip(old, given.labelled, strict=True)))
     return _trained(fresh, given, both, given.recipe)

@@ -58,7 +58,7 @@ def largest_ks(then: Numbers, now: Numbers, generator: np.random.Generator) -> F
 
     then, now = moving_columns(then, now)
     # The exact p-value takes long for many examples, and is then that of the limit.
-    method = "exact" if max(len(then), len(now)) <= 100 else "asymp"
+    method = "exact" if max(len(then), len(now)) <= 50 else "asymp"
     tests = [ks_2samp(a, b, method=method) for a, b in zip(then.T, now.T, strict=True)]
     p = min(float(test.pvalue) for test in tests)
     return Finding(max(float(test.statistic) for test in tests), min(1.0, p * len(tests)))
@@ -160,8 +160,8 @@ def least_examples(then: int, tests: int, alpha: float) -> int:
     If all of now lie beyond all of then, that is one of all the ways to choose them. With fewer
     examples, even this is not rare enough for `tests` columns.
 
-    >>> least_examples(then=300, tests=10, alpha=0.05), least_examples(then=10, tests=10, alpha=0.05)
-    (2, 4)
+    >>> [least_examples(then, tests=10, alpha=0.05) for then in (300, 10)]
+    [2, 4]
     """
     from math import comb
 
