@@ -11,7 +11,7 @@ detectors        a view and a test under one name; correction for many tests
 detecting        `drift`: all detectors, false alarms on no drift, examples needed, the score
 drift_result     what `drift` returns
 changes          kinds of drift by degree, seeded: rotation, noise, another class mix …
-late_labels      errors in a stream: ADWIN, from River
+late_labels      errors in a stream: ADWIN, from River; real series that people marked
 adjusting        repairs without a training step: recalibrate, reweight, normalisation layers
 repairing        `repairs`: retrain, fine-tune, last layer …: what each costs and regains
 repair_result    what `repairs` returns
@@ -28,6 +28,7 @@ from kit.monitoring.detecting import drift as drift
 from kit.monitoring.detectors import DETECTORS as DETECTORS
 from kit.monitoring.drift_result import Drift as Drift
 from kit.monitoring.late_labels import adwin_alarms as adwin_alarms
+from kit.monitoring.late_labels import marked_series as marked_series
 from kit.monitoring.living import POLICIES as POLICIES
 from kit.monitoring.living import every as every
 from kit.monitoring.living import live as live
@@ -36,5 +37,6 @@ from kit.monitoring.living import on_alarm as on_alarm
 from kit.monitoring.living_result import Life as Life
 from kit.monitoring.living_result import Lives as Lives
 from kit.monitoring.repair_result import Repairs as Repairs
+from kit.monitoring.repair_result import share_of as share_of
 from kit.monitoring.repairing import REPAIRS as REPAIRS
 from kit.monitoring.repairing import repairs as repairs

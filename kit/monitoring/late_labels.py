@@ -1,4 +1,8 @@
-"""Labels that come late: an alarm from the errors of a stream."""
+"""Labels that come late: an alarm from the errors of a stream, and series that people marked.
+
+adwin_alarms     the moments at which the mean of a stream has changed, by River's ADWIN
+marked_series    a real series, and where five people say that it changes
+"""
 
 from __future__ import annotations
 
@@ -8,7 +12,9 @@ from importlib.util import find_spec
 import numpy as np
 
 from kit.core.checks import check_share, check_whole
-from kit.core.errors import BadValue, NotInstalled
+from kit.core.errors import BadValue, NotInstalled, UnknownName
+
+SERIES = ("AirlinePassengers", "Bitcoin", "Occupancy", "RunLog", "UKCoalEmploy")
 
 
 def adwin_alarms(values: Iterable[float], *, delay: int = 0, delta: float = 0.002) -> list[int]:
@@ -44,8 +50,7 @@ def adwin_alarms(values: Iterable[float], *, delay: int = 0, delta: float = 0.00
 
     Explained in lesson 13.
     """
-    if find_spec("river") is None:
-        raise NotInstalled("kit.monitoring.adwin_alarms", ["river"], "drift")
+    _check_river("kit.monitoring.adwin_alarms")
     check_whole("delay", delay, low=0)
     check_share("delta", delta, "a probability", strict=True)
     stream = np.asarray(list(values), dtype=float)
@@ -59,3 +64,41 @@ def adwin_alarms(values: Iterable[float], *, delay: int = 0, delta: float = 0.00
         if detector.drift_detected:
             alarms.append(i + delay)
     return alarms
+
+
+def marked_series(name: str = "Occupancy") -> tuple[np.ndarray, dict[str, list[int]]]:
+    """A real series (T,), and for each of five people the moments at which it changes.
+
+    Parameters
+    ----------
+    name
+        "AirlinePassengers", "Bitcoin", "Occupancy", "RunLog" or "UKCoalEmploy". Of several
+        quantities, the series is the first.
+
+    Raises
+    ------
+    NotInstalled
+        The extra `drift` is missing: the series come with River.
+    UnknownName
+        There is no series of that name.
+
+    Notes
+    -----
+    The Turing Change Point Dataset: van den Burg & Williams, "An Evaluation of Change Point
+    Detection Algorithms", 2020.
+    """
+    _check_river("kit.monitoring.marked_series")
+    if name not in SERIES:
+        raise UnknownName("series", name, SERIES)
+    from river.drift import datasets
+
+    series = getattr(datasets, name)()
+    quantities = [y if isinstance(y, dict) else {"": y} for _, y in series]
+    values = np.array([float(next(iter(each.values()))) for each in quantities])
+    people = enumerate(series.annotations.values(), start=1)
+    return values, {f"person {i}": list(marks) for i, marks in people}
+
+
+def _check_river(what: str) -> None:
+    if find_spec("river") is None:
+        raise NotInstalled(what, ["river"], "drift")

@@ -45,6 +45,25 @@ class Repair:
         return float(np.median(known)) if known else None
 
 
+def share_of(gain: Estimate, lost: Estimate) -> Estimate:
+    """A gain as a share of what was lost; the interval is unknown if nothing surely was lost.
+
+    A gain may be negative. Then the interval combines the ends of both, and is a little too wide.
+
+    >>> share_of(Estimate(0.1, 0.05, 0.15), Estimate(0.2, 0.15, 0.25))
+    50.0 % [24.1 to 82.2 %]
+    >>> share_of(Estimate(0.0, -0.02, 0.02), Estimate(0.2, 0.16, 0.24))
+    0 % [-12.5 to 12.5 %]
+    """
+    if lost.low <= 0:
+        share = gain.value / lost.value if lost.value else math.nan
+        return Estimate(share, -math.inf, math.inf, "%")
+    if gain.low > 0:
+        return quotient(gain, lost, "%")
+    ends = [end / by for end in (gain.low, gain.high) for by in (lost.low, lost.high)]
+    return Estimate(gain.value / lost.value, min(ends), max(ends), "%")
+
+
 @dataclass(frozen=True)
 class Repairs(Result):
     """Repairs of the same models after the same drift; the first row repairs nothing."""
@@ -86,11 +105,7 @@ class Repairs(Result):
 
     def regained_share(self, name: str) -> Estimate:
         """The score regained ÷ the score that the drift took; 1 is all of it."""
-        gain, lost = self.regained(name), self.lost
-        if gain.low <= 0 or lost.low <= 0:
-            share = gain.value / lost.value if lost.value else math.nan
-            return Estimate(share, -math.inf, math.inf, "%")
-        return quotient(gain, lost, "%")
+        return share_of(self.regained(name), self.lost)
 
     def best(self, names: Sequence[str] | None = None) -> str:
         """The repair with the best mean score on new data."""
