@@ -124,13 +124,14 @@ def old_or_new(then: Numbers, now: Numbers, generator: np.random.Generator) -> F
     """
     from scipy.stats import mannwhitneyu
 
-    rows, n = standardised(then, now), len(then)
+    rows, n = torch.from_numpy(standardised(then, now)), len(then)
     halves = [generator.permutation(n), n + generator.permutation(len(now))]
-    (learn_then, try_then), (learn_now, try_now) = (np.array_split(rows[h], 2) for h in halves)
-    centred = np.concatenate([learn_then - learn_then.mean(0), learn_now - learn_now.mean(0)])
-    spread = centred.T @ centred / len(centred) + RIDGE * np.eye(rows.shape[1])
-    weights = np.linalg.solve(spread, learn_now.mean(0) - learn_then.mean(0))
-    ranked = mannwhitneyu(try_now @ weights, try_then @ weights, alternative="greater")
+    (learn_then, try_then), (learn_now, try_now) = (rows[h].tensor_split(2) for h in halves)
+    centred = torch.cat([learn_then - learn_then.mean(0), learn_now - learn_now.mean(0)])
+    spread = centred.T @ centred / len(centred) + RIDGE * torch.eye(rows.shape[1])  # (F, F)
+    weights = torch.linalg.solve(spread, learn_now.mean(0) - learn_then.mean(0))  # (F,)
+    old, new = ((part @ weights).numpy() for part in (try_then, try_now))
+    ranked = mannwhitneyu(new, old, alternative="greater")
     return Finding(float(ranked.statistic) / (len(try_now) * len(try_then)), float(ranked.pvalue))
 
 
