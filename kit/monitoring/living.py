@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
+from itertools import chain, islice
 from typing import Any
 
 import numpy as np
@@ -39,7 +40,7 @@ from kit.workloads.workload import Workload
 
 Degree = Callable[[int], float]  # the degree of the drift in a period
 WINDOW = 4  # periods whose labels a training uses
-EPOCHS, BATCH, LR = 2, 32, 1e-3  # of a training
+UPDATES, BATCH, LR = 40, 32, 1e-3  # of a training; an epoch or several
 
 
 @dataclass(frozen=True)
@@ -249,10 +250,10 @@ def _train_again(model: nn.Module, world: World, last: int) -> None:
     )
     optimizer = torch.optim.AdamW(model.parameters(), lr=LR)
     # The plain loop: `kit.train` would also score, draw and save, which takes longer than this.
-    for epoch in range(EPOCHS):
-        seed = EPOCHS * last + epoch
-        for batch in examples.batches(min(BATCH, len(inputs)), device_of(model), seed):
-            step(model, optimizer, *batch, world.workload.loss)
+    size, home = min(BATCH, len(inputs)), device_of(model)
+    epochs = (examples.batches(size, home, 1_000 * last + i) for i in range(UPDATES))
+    for batch in islice(chain.from_iterable(epochs), UPDATES):
+        step(model, optimizer, *batch, world.workload.loss)
 
 
 def _draw(n: int, wanted: int, seed: int) -> Tensor:
