@@ -158,7 +158,7 @@ def test_where_nothing_drifts_alarms_are_as_rare_as_promised(turned):
 def test_detected_is_not_harmful_and_harmful_is_not_detected(reference, test, model):
     nothing, mix, meaning = (
         kit.drift(reference, changed(test, *kind), model=model, trials=0)
-        for kind in (("rotation", 0), ("class mix", 0.9), ("meaning", 0.3))
+        for kind in (("rotation", 0), ("mix", 0.9), ("meaning", 0.3))
     )
     assert mix.alarm and mix.change.difference.high > -0.02
     assert not meaning.alarm and meaning.change.difference.high < -0.1
@@ -263,7 +263,7 @@ def test_constant_inputs_are_refused_and_a_constant_model_too(reference, test):
 
 @pytest.mark.parametrize(
     "kind, degree",
-    [("rotation", 10), ("thickness", -0.3), ("noise", 0.1), ("class mix", 0.5), ("meaning", 0.5)],
+    [("rotation", 10), ("thickness", -0.3), ("noise", 0.1), ("mix", 0.5), ("meaning", 0.5)],
 )
 def test_a_drift_is_the_same_for_the_same_seed_and_grows_from_nothing(kind, degree, test):
     one, two = (changed(test, kind, degree, seed=4) for _ in range(2))
@@ -279,7 +279,7 @@ def test_what_each_kind_changes(test):
     assert all(a < b for a, b in pairwise(ink))
     noisy = changed(test, "noise", 0.2).inputs
     assert noisy.min() >= 0 and noisy.max() <= 1
-    mix = changed(test, "class mix", 0.9).targets
+    mix = changed(test, "mix", 0.9).targets
     assert 0.84 < (mix < 3).float().mean() < 0.96
     meaning = changed(test, "meaning", 0.25)
     moved = meaning.targets != test.targets
@@ -310,7 +310,7 @@ def test_other_voices_shift_the_frequencies():
         ("rotaton", 1, UnknownName, "did you mean 'rotation'"),
         ("noise", float("nan"), BadValue, "finite"),
         ("thickness", 2, BadValue, "from -1 to 1"),
-        ("class mix", 2, BadValue, "share from 0 to 1"),
+        ("mix", 2, BadValue, "share from 0 to 1"),
         ("meaning", -1, BadValue, "share from 0 to 1"),
         ("voices", 0.1, ShapeMismatch, "needs spectrograms"),
         ("prices", 0.1, ShapeMismatch, "needs payments"),

@@ -25,7 +25,7 @@ from kit.monitoring import (
     reweighted,
     share_of,
 )
-from kit.monitoring.living import Known, World, on_errors
+from kit.monitoring.living import Known, World, on_adwin, on_errors
 
 TURN = 25.0
 
@@ -232,15 +232,20 @@ def test_what_gets_labels_is_never_scored(work):
 
 def known(**given):
     outputs = np.random.default_rng(0).dirichlet([1, 1, 1], 100)
-    return Known(**(dict(period=9, since=5, reference=outputs, outputs=outputs) | given))
+    return Known(
+        **(
+            dict(period=9, since=5, reference={"outputs": outputs}, now={"outputs": outputs})
+            | given
+        )
+    )
 
 
 def test_an_alarm_needs_outputs_that_moved_and_a_reference():
-    moved = np.random.default_rng(1).dirichlet([9, 1, 1], 100)
+    moved = {"outputs": np.random.default_rng(1).dirichlet([9, 1, 1], 100)}
     policy = on_alarm(alpha=0.001, quiet=2)
-    assert not policy(known()) and policy(known(outputs=moved))
-    assert not policy(known(outputs=moved, reference=None))
-    assert not policy(known(outputs=moved, since=2))
+    assert not policy(known()) and policy(known(now=moved))
+    assert not policy(known(now=moved, reference=None))
+    assert not policy(known(now=moved, since=2))
 
 
 def test_an_alarm_on_errors_needs_more_of_them_than_at_first():
@@ -248,6 +253,12 @@ def test_an_alarm_on_errors_needs_more_of_them_than_at_first():
     few, many = (0.0,) * 95 + (1.0,) * 5, (0.0,) * 60 + (1.0,) * 40
     assert not policy(known(errors=few)) and not policy(known(errors=few + few))
     assert policy(known(errors=few + many))
+
+
+def test_adwin_can_be_the_policy():
+    pytest.importorskip("river", reason="needs the extra `drift`")
+    few, many = (0.0,) * 300, (1.0,) * 100
+    assert not on_adwin()(known(errors=few)) and on_adwin()(known(errors=few + many))
 
 
 @pytest.fixture(scope="module")

@@ -21,14 +21,14 @@ DEGREES: dict[str, list[float]] = {  # kind -> the values of its slider; the mid
     "rotation": [-30, -20, -10, -5, 0, 5, 10, 20, 30],
     "thickness": [-0.8, -0.5, -0.2, 0, 0.2, 0.5, 0.8],
     "noise": [0, 0.05, 0.1, 0.2, 0.4],
-    "class_mix": [0, 0.5, 0.7, 0.9],  # the share of the digits 0, 1 and 2; 0: as they come
+    "mix": [0, 0.5, 0.7, 0.9],  # the share of the digits 0, 1 and 2; 0: as they come
 }
 
 
 def drifted(examples: Split, **degrees: float) -> Split:
     """The examples after these kinds of drift, one after the other."""
     for kind, degree in degrees.items():
-        examples = changed(examples, kind.replace("_", " "), degree)
+        examples = changed(examples, kind, degree)
     return examples
 
 

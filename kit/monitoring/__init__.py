@@ -33,7 +33,9 @@ from kit.monitoring.living import POLICIES as POLICIES
 from kit.monitoring.living import every as every
 from kit.monitoring.living import live as live
 from kit.monitoring.living import lives as lives
+from kit.monitoring.living import on_adwin as on_adwin
 from kit.monitoring.living import on_alarm as on_alarm
+from kit.monitoring.living import on_errors as on_errors
 from kit.monitoring.living_result import Life as Life
 from kit.monitoring.living_result import Lives as Lives
 from kit.monitoring.repair_result import Repairs as Repairs

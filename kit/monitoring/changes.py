@@ -4,7 +4,7 @@ kind          degree                                   changes
 rotation      degrees                                  the images: they lean
 thickness     share of the way to a thicker pen        the images; below 0, a thinner pen
 noise         standard deviation of a grey value       the images: a worse camera
-class mix     share of examples that are 0, 1 or 2     which classes come, not how they look
+mix           share of examples that are 0, 1 or 2     which classes come, not how they look
 meaning       share of the labels that now mean        the labels alone: class c is now c + 1;
               another class                            nothing that a model sees changes
 voices        stretch of the frequencies               spectrograms: shorter or longer throats
@@ -27,7 +27,7 @@ from kit.core.errors import BadValue, ShapeMismatch, UnknownName
 from kit.data import Split
 from kit.data.payments import FEATURES, GENUINE
 
-MORE_FREQUENT = (0, 1, 2)  # the classes that "class mix" brings more often
+MORE_FREQUENT = (0, 1, 2)  # the classes that "mix" brings more often
 
 
 def changed(split: Split, kind: str, degree: float, seed: int = 0) -> Split:
@@ -97,13 +97,13 @@ def noise(split: Split, degree: float, generator: torch.Generator) -> Split:
     return Split((images + added).clamp(0, 1), split.targets)
 
 
-def class_mix(split: Split, degree: float, generator: torch.Generator) -> Split:
+def mix(split: Split, degree: float, generator: torch.Generator) -> Split:
     """As many examples, drawn again with replacement: this share is of the classes 0, 1 and 2."""
     if not 0 <= degree <= 1:
-        raise BadValue(f"class mix of {degree:g}: needs a share from 0 to 1.")
+        raise BadValue(f"mix of {degree:g}: needs a share from 0 to 1.")
     often = torch.isin(split.targets, torch.tensor(MORE_FREQUENT))
     if not 0 < int(often.sum()) < len(often):
-        raise BadValue(f"class mix: needs examples of the classes {MORE_FREQUENT} and of others.")
+        raise BadValue(f"mix: needs examples of the classes {MORE_FREQUENT} and of others.")
     weights = torch.where(often, degree / often.sum(), (1 - degree) / (~often).sum())
     drawn = torch.multinomial(weights, len(weights), replacement=True, generator=generator)
     return Split(split.inputs[drawn], split.targets[drawn])
@@ -160,7 +160,7 @@ CHANGES: dict[str, Callable[[Split, float, torch.Generator], Split]] = {
     "rotation": rotation,
     "thickness": thickness,
     "noise": noise,
-    "class mix": class_mix,
+    "mix": mix,
     "meaning": meaning,
     "voices": voices,
     "prices": prices,

@@ -32,12 +32,15 @@ from kit.data import Split
 from kit.inference import device_of
 from kit.inference.evaluation import judge
 from kit.monitoring.changes import CHANGES, changed
+from kit.monitoring.detectors import choose, find
+from kit.monitoring.late_labels import adwin_alarms
 from kit.monitoring.living_result import Life, Lives
-from kit.monitoring.two_samples import Numbers, largest_ks
+from kit.monitoring.two_samples import Numbers
 from kit.monitoring.views import views_of
 from kit.training import step
 from kit.workloads.workload import Workload
 
+Views = Mapping[str, Numbers]
 Degree = Callable[[int], float]  # the degree of the drift in a period
 WINDOW = 4  # periods whose labels a training uses
 UPDATES, BATCH, LR = 40, 32, 1e-3  # of a training; an epoch or several
@@ -49,8 +52,8 @@ class Known:
 
     period: int
     since: int  # periods since the last training, this one included
-    reference: Numbers | None  # the outputs in the first period after the last training (n, C)
-    outputs: Numbers  # the outputs in this period (n, C)
+    reference: Views | None  # of the first period after the last training, see `views_of`
+    now: Views  # of this period
     errors: tuple[float, ...] = field(default=(), repr=False)  # of all labels that have arrived
 
 
@@ -68,18 +71,20 @@ def every(periods: int) -> Policy:
     return lambda known: known.since >= periods
 
 
-def on_alarm(alpha: float = 0.001, quiet: int = 1) -> Policy:
-    """Train if the outputs differ from those of the first period after the last training.
+def on_alarm(detector: str = "outputs", alpha: float = 0.001, quiet: int = 1) -> Policy:
+    """Train if a detector finds a difference from the first period after the last training.
 
     A test per period is many tests in a year: with alpha=0.001 a year of 52 weeks without drift
     has a false alarm with a probability of 5 %. After a training, `quiet` periods pass in silence.
     """
+    (chosen,) = choose([detector], with_model=True)
 
     def policy(known: Known) -> bool:
         if known.reference is None or known.since <= quiet:
             return False
-        generator = np.random.default_rng(0)
-        return largest_ks(known.reference, known.outputs, generator).p < alpha
+        generator = np.random.default_rng(known.period)
+        (found,) = find([chosen], known.reference, known.now, generator)
+        return found.p < alpha
 
     return policy
 
@@ -100,6 +105,11 @@ def on_errors(rise: float = 0.05, window: int = 200) -> Policy:
         return change.value > rise and change.low > 0
 
     return policy
+
+
+def on_adwin(delta: float = 0.002) -> Policy:
+    """Train if ADWIN finds a change in the errors that have arrived since the last training."""
+    return lambda known: bool(adwin_alarms(known.errors, delta=delta))
 
 
 POLICIES: dict[str, Policy] = {
@@ -210,26 +220,26 @@ def _lived(
     right: list[np.ndarray] = []
     trained_at: list[int] = []
     seconds: list[float] = []
-    reference: Numbers | None = None
+    reference: Views | None = None
     errors: list[float] = []
     since = 0
     for period in range(periods):
         came = world.answered(period)
         scores = _scores(model, world.workload, came)
-        outputs = views_of(model, came.inputs)["outputs"]
+        views = views_of(model, came.inputs)
         right.append(scores)
         since += 1
         if period >= delay:  # these labels arrive now; they belong to an earlier period
             late = world.to_label(period - delay)
             errors += list(1 - _scores(model, world.workload, late))
-        if decide(Known(period, since, reference, outputs, tuple(errors))) and period >= delay:
+        if decide(Known(period, since, reference, views, tuple(errors))) and period >= delay:
             start = time.perf_counter()
             _train_again(model, world, period - delay)
             seconds.append(time.perf_counter() - start)
             trained_at.append(period)
             reference, errors, since = None, [], 0
         elif reference is None:
-            reference = outputs  # the first period with these weights
+            reference = views  # the first period with these weights
     degrees = tuple(float(world.degree(period)) for period in range(periods))
     return Life(name, np.stack(right), tuple(trained_at), tuple(seconds), degrees)
 
