@@ -98,15 +98,23 @@ def noise(split: Split, degree: float, generator: torch.Generator) -> Split:
 
 
 def mix(split: Split, degree: float, generator: torch.Generator) -> Split:
-    """As many examples, drawn again with replacement: this share is of the classes 0, 1 and 2."""
+    """Examples of which this share are of the classes 0, 1 and 2; as many as there are for that.
+
+    Each comes at most once. Drawing with replacement would keep their number, but copies are a
+    drift of their own, which some detectors notice at once.
+    """
     if not 0 <= degree <= 1:
         raise BadValue(f"mix of {degree:g}: needs a share from 0 to 1.")
-    often = torch.isin(split.targets, torch.tensor(MORE_FREQUENT))
-    if not 0 < int(often.sum()) < len(often):
+    order = torch.randperm(len(split.targets), generator=generator)
+    often = torch.isin(split.targets[order], torch.tensor(MORE_FREQUENT))
+    frequent, others = order[often], order[~often]
+    if not len(frequent) or not len(others):
         raise BadValue(f"mix: needs examples of the classes {MORE_FREQUENT} and of others.")
-    weights = torch.where(often, degree / often.sum(), (1 - degree) / (~often).sum())
-    drawn = torch.multinomial(weights, len(weights), replacement=True, generator=generator)
-    return Split(split.inputs[drawn], split.targets[drawn])
+    most = min(len(part) / share for part, share in
+               ((frequent, degree), (others, 1 - degree)) if share)  # fmt: skip
+    chosen = torch.cat([frequent[: round(degree * most)], others[: round((1 - degree) * most)]])
+    chosen = chosen[torch.randperm(len(chosen), generator=generator)]
+    return Split(split.inputs[chosen], split.targets[chosen])
 
 
 def meaning(split: Split, degree: float, generator: torch.Generator) -> Split:

@@ -209,9 +209,11 @@ class World:
     def _drawn(self, pool: Split, n: int, number: int) -> Split:
         seed = 1_000 * self.seed + number
         generator = torch.Generator().manual_seed(seed)
-        drawn = torch.randint(len(pool.inputs), (n,), generator=generator)
-        came = Split(pool.inputs[drawn], pool.targets[drawn])
-        return changed(came, self.kind, self.degree(number // 2), seed)
+        come = changed(pool, self.kind, self.degree(number // 2), seed)
+        order = torch.randperm(len(come.inputs), generator=generator)
+        # An example comes twice in a period only if there are too few.
+        drawn = order.repeat(-(-n // len(order)))[:n]
+        return Split(come.inputs[drawn], come.targets[drawn])
 
 
 def _lived(

@@ -14,6 +14,7 @@ from kit.core.results import Result
 from kit.core.statistics import (
     Estimate,
     average_of_trainings,
+    difference,
     paired_difference,
     quotient,
 )
@@ -88,12 +89,13 @@ class Repairs(Result):
     def lost(self) -> Estimate:
         """What the drift took: the score on old data − on new data, before any repair.
 
-        The test examples are the same ones, before and after the drift, so the difference is
-        paired. Where the drift draws other examples, they are not, and the interval is only about
-        right.
+        It is paired by model and example. If the drift leaves out examples, as another mix of
+        classes does, both scores are taken as independent.
         """
-        nothing = self.repairs[0]
-        return paired_difference(nothing.old, nothing.new)
+        old, new = self.repairs[0].old, self.repairs[0].new
+        if old.shape == new.shape:
+            return paired_difference(old, new)
+        return difference(average_of_trainings(old), average_of_trainings(new))
 
     def regained(self, name: str) -> Estimate:
         """The score on new data, after − before the repair, paired by model and example."""
