@@ -42,6 +42,10 @@ if TYPE_CHECKING:
     from kit.loadgen.traffic import traffic as traffic
     from kit.serving import serve as serve
 
+    # A deployed model: has anything changed, did it matter, what now
+    from kit import monitoring as monitoring
+    from kit.monitoring import drift as drift
+
     # Costs: counted on paper, timed, for a whole training, over a model's life
     from kit.costs.counting import count as count
     from kit.costs.generation_counts import count_generation as count_generation

@@ -168,6 +168,10 @@ def asked(id, answer):
     return check(id, answer, **MEASURED.get(id, {}))
 
 
+def least_threshold(effects, rate):
+    return sorted(effects, reverse=True)[int(rate * len(effects) + 1e-9)]
+
+
 RIGHT = {
     "00-days": 150,
     "01-first-good": (history(10, 89, 90, 95), 20),
@@ -203,6 +207,9 @@ RIGHT = {
     "11-users": 2_000,
     "11-queue-bound": 32,
     "11-latencies": latencies,
+    "13-train": ["B"],
+    "13-labels": 864.36,
+    "13-threshold": least_threshold,
     "14-days": 36,
     "14-waiting": 21.6,
     "14-growth": first_day,
@@ -410,6 +417,29 @@ WRONG = [  # id, answer, what its hint says
     ("11-latencies", lambda a, s: latencies(sorted(a), s), "but in order of arrival"),
     ("11-latencies", lambda a, s: [0.0] * 4, "0 s is shorter than the work"),
     ("11-latencies", lambda a, s: [each + 1 for each in latencies(a, s)], "yours are 3, 4, 5, 6"),
+    ("13-train", 3, "as a list of texts"),
+    ("13-train", ["B", "E"], "There is no case E"),
+    ("13-train", {"A", "B"}, "Not A: the camera's lens is dirty"),
+    ("13-train", "bc", "There is no case BC"),
+    ("13-train", "b, c", "Not C: the detector alarms"),
+    ("13-train", ("D",), "Not D: labels come too late"),
+    ("13-train", [], "Not every case"),
+    ("13-labels", "many", "Give a number"),
+    ("13-labels", 225, "one standard error"),
+    ("13-labels", 3_457, "4 points from end to end"),
+    ("13-labels", 216, "± 4 points"),
+    ("13-labels", 2_401, "p is 0.9"),
+    ("13-labels", 29.4, "Square it"),
+    ("13-labels", 100, "n = 1.96²"),
+    ("13-threshold", 0.1, "without calling it"),
+    ("13-threshold", lambda effects, rate: None, "It returned None"),
+    (
+        "13-threshold",
+        lambda effects, rate: 0.0,
+        "allows 2 above the threshold; yours is 0 and lets",
+    ),
+    ("13-threshold", lambda effects, rate: max(effects), "misses drift needlessly"),
+    ("13-threshold", lambda e, r: least_threshold(e, r) + 1e-4, "not the smallest such number"),
     ("14-days", "36 days", "Give a number"),
     ("14-days", 0.01, "40 hours are 40 × 3,600 seconds"),
     ("14-days", 720_000, "the number of answers"),

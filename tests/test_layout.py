@@ -44,6 +44,10 @@ MAY_IMPORT["serving"] = {
     *("core", "plots", "devices", "data", "models", "workloads"),
     *("inference", "checkpoints", "techniques", "measurement", "loadgen"),
 }
+MAY_IMPORT["monitoring"] = {  # its repairs train, and its scores are those of inference
+    *("core", "plots", "devices", "data", "models", "workloads"),
+    *("inference", "training", "techniques", "measurement"),
+}
 MAY_IMPORT["ladders"] = MAY_IMPORT["costs"] | {"costs"}
 LIBRARY = set(MAY_IMPORT)
 MAY_IMPORT["course"] = LIBRARY
@@ -218,6 +222,7 @@ HEAVY = [
     "ipywidgets",
     "anywidget",
     "papermill",
+    "river",
     "IPython",
     "nbformat",
     "onnx",
@@ -303,6 +308,7 @@ LISTED = (
     "inference",
     "ladders",
     "measurement",
+    "monitoring",
     "training",
 )
 

@@ -237,7 +237,7 @@ def main():
         parser.error(f"unknown arguments: {' '.join(more)}")
 
     if arguments.command == "lab":
-        open_lab(ensure(["lab", "edge", "serve"]), *more)
+        open_lab(ensure(["lab", "edge", "serve", "drift"]), *more)
     elif arguments.command == "install":
         ensure(arguments.extras)
     elif arguments.command == "here":

@@ -63,6 +63,19 @@ def _batch_of_workload(workload: str, batch_size: int, _: str) -> None:
             )
 
 
+KINDS_OF_DRIFT = {
+    "vision": ("rotation", "thickness", "noise", "mix", "meaning"),
+    "speech": ("voices", "mix", "meaning"),
+    "fraud": ("prices", "meaning"),
+}
+
+
+def _kind_of_workload(workload: str, kind: str) -> None:
+    known = KINDS_OF_DRIFT.get(workload, ())
+    if kind not in known:
+        raise UnknownName(f"kind of drift of the workload {workload!r}", kind, known)
+
+
 def own_file(values: Mapping[str, Any]) -> str:
     """The user's own file among these parameters, FILE.py:NAME; "" if there is none."""
     workload = values.get("workload", "")
@@ -154,6 +167,7 @@ ANYWHERE: dict[tuple[str, ...], Callable[..., object]] = {
     ("workload",): _workload,
     ("workload", "model"): _model_of_workload,
     ("workload", "model_name"): _model_of_workload,
+    ("workload", "kind"): _kind_of_workload,
     ("technique",): _technique,
     ("d_model", "n_heads"): _heads_fit,
     ("prompt_tokens", "new_tokens", "context"): _text_fits,

@@ -1,0 +1,197 @@
+"""What `kit.drift` returns: each detector beside what chance alone brings, and the score."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from kit.core.errors import UnknownName
+from kit.core.results import Result
+from kit.core.statistics import Estimate, proportion
+from kit.core.units import UNKNOWN, digits, words
+from kit.monitoring.two_samples import Finding
+from kit.plots import Picture, Table, bars
+
+if TYPE_CHECKING:
+    from kit.monitoring.detectors import Detector
+
+CHANCE = 95  # percent of the A/A trials whose effect lies below the level shown
+
+
+@dataclass(frozen=True)
+class Detection:
+    """What one detector found, and what it finds where nothing has drifted."""
+
+    detector: Detector
+    found: Finding
+    p: float  # corrected for all detectors
+    chance: tuple[Finding, ...] = field(default=(), repr=False)  # of the A/A trials
+    needed: int | None = None  # examples from now that notice this drift in 80 % of the draws
+
+    @property
+    def effect(self) -> float:
+        """How far apart then and now are, in the detector's own unit."""
+        return self.found.effect
+
+    @property
+    def size(self) -> float | None:
+        """The effect ÷ the effect that 95 % of the A/A trials stay below; None without trials."""
+        usual = self.usual
+        return self._from_nothing(self.found) / usual if usual else None
+
+    @property
+    def usual(self) -> float | None:
+        """The distance from "no drift" that 95 % of the A/A trials stay below."""
+        if not self.chance:
+            return None
+        return float(np.percentile([self._from_nothing(each) for each in self.chance], CHANCE))
+
+    def false_alarms(self, alpha: float) -> Estimate | None:
+        """The share of the A/A trials in which this detector alone would alarm."""
+        if not self.chance:
+            return None
+        return proportion(sum(each.p < alpha for each in self.chance), len(self.chance))
+
+    def _from_nothing(self, found: Finding) -> float:
+        return abs(found.effect - self.detector.nothing)
+
+
+@dataclass(frozen=True)
+class Change:
+    """The score where labels are known: then, now, and the difference."""
+
+    then: Estimate
+    now: Estimate
+    difference: Estimate  # now − then, in points
+
+
+@dataclass(frozen=True)
+class Drift(Result):
+    """Detectors of drift beside the score; `alarm` is what they say together."""
+
+    detections: tuple[Detection, ...]
+    alpha: float
+    n_reference: int
+    n_now: int
+    change: Change | None = None  # of the score, if there are labels
+    largest_tried: int = 0  # examples, in the search for how many are needed
+
+    def __getitem__(self, name: str) -> Detection:
+        """What the detector of that name found."""
+        names = {each.detector.name: each for each in self.detections}
+        if name not in names:
+            raise UnknownName("detector of this result", name, names)
+        return names[name]
+
+    @property
+    def alarm(self) -> bool:
+        """Whether any corrected p-value is below alpha."""
+        return any(each.p < self.alpha for each in self.detections)
+
+    @property
+    def false_alarms(self) -> Estimate | None:
+        """The share of the A/A trials in which any detector alarms, after the correction."""
+        from kit.monitoring.detectors import holm
+
+        trials = list(zip(*(each.chance for each in self.detections), strict=True))
+        if not trials:
+            return None
+        alarms = sum(min(holm([found.p for found in row])) < self.alpha for row in trials)
+        return proportion(alarms, len(trials))
+
+    def __repr__(self) -> str:
+        found = [each.detector.name for each in self.detections if each.p < self.alpha]
+        alarm = f"alarm by {', '.join(found)}" if found else "no alarm"
+        return f"Drift: {alarm}; {self._score_in_words()}"
+
+    def _score_in_words(self) -> str:
+        if self.change is None:
+            return "the score is unknown without labels."
+        return f"score {self.change.now}, {self.change.difference} against the reference."
+
+    def table(self) -> Table:
+        """A row per detector: effect, that of chance, p, false alarms, examples needed."""
+        header = ("detector", "effect", "chance (95 %)", "p", "false alarms", "needed", "alarm")
+        caption = f"{self.n_now:,} examples now, {self.n_reference:,} in the reference. "
+        return Table(
+            header,
+            [self._row(each) for each in self.detections],
+            caption + self._score_in_words().capitalize(),
+            self._details(),
+        )
+
+    def _row(self, each: Detection) -> tuple[str, ...]:
+        nothing, usual = each.detector.nothing, each.usual
+        rate = each.false_alarms(self.alpha)
+        most = f"> {self.largest_tried:,}" if self.largest_tried else UNKNOWN
+        return (
+            f"{each.detector.name}: {each.detector.effect}",
+            digits(each.effect),
+            UNKNOWN if usual is None else f"{digits(nothing)} ± {digits(usual)}",
+            p_in_words(each.p),
+            UNKNOWN if rate is None else f"{words(rate.value, '%')} [{rate.interval}]",
+            most if each.needed is None else f"{each.needed:,}",
+            "yes" if each.p < self.alpha else "no",
+        )
+
+    def _details(self) -> str:
+        together = self.false_alarms
+        trials = len(self.detections[0].chance)
+        text = (
+            f"p is corrected for the columns that a detector looks at (Bonferroni) and for the "
+            f"{len(self.detections)} detectors (Holm); alarm: p < {self.alpha:g}. "
+        )
+        if together is not None:
+            text += (
+                f"Chance and false alarms: {trials} times, two random parts of the reference. Each "
+                f"detector alone; all together, corrected, alarm in {together}. "
+            )
+        return text + "Needed: examples from now with which the detector alarms in 80 % of draws."
+
+    def plot(self) -> Picture:
+        """Each effect as a multiple of what chance alone brings: beyond 1 is rare without drift."""
+        sizes = {each.detector.name: each.size or 0.0 for each in self.detections}
+        caption = "Effect ÷ the effect that 95 % of the trials without drift stay below: "
+        caption += ", ".join(f"{name} {words(size, '×')}" for name, size in sizes.items())
+        stacks = {name: {"effect": size} for name, size in sizes.items()}
+        return bars(stacks, "effect, in multiples of chance", unit="×", caption=f"{caption}.")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Effects, p-values, A/A trials and scores."""
+        return {
+            "n_reference": self.n_reference,
+            "n_now": self.n_now,
+            "alpha": self.alpha,
+            "alarm": self.alarm,
+            "detections": [self._record(each) for each in self.detections],
+            "false_alarm_share": _of(self.false_alarms),
+            "score_then_share": _of(self.change.then if self.change else None),
+            "score_now_share": _of(self.change.now if self.change else None),
+            "score_difference_points": _of(self.change.difference if self.change else None),
+        }
+
+    def _record(self, each: Detection) -> dict[str, Any]:
+        return {
+            "detector": each.detector.name,
+            "effect": each.effect,
+            "chance_effect": each.usual,
+            "p": each.p,
+            "p_alone": each.found.p,
+            "false_alarm_share": _of(each.false_alarms(self.alpha)),
+            "needed_examples": each.needed,
+        }
+
+
+def p_in_words(p: float) -> str:
+    """A p-value; below 0.0001 only that.
+
+    >>> p_in_words(0.0312), p_in_words(1e-9)
+    ('0.0312', '< 0.0001')
+    """
+    return digits(p) if p >= 1e-4 else "< 0.0001"
+
+
+def _of(estimate: Estimate | None) -> dict[str, Any] | None:
+    return None if estimate is None else estimate.to_dict()
