@@ -29,6 +29,10 @@ if TYPE_CHECKING:
     from kit.inference import evaluate as evaluate, generate as generate, predict as predict
     from kit.inference import stream as stream
 
+    # A model in a small process, as on a device
+    from kit import deployment as deployment
+    from kit.deployment.small_process import edge as edge
+
     # Weights in files, and other forms of a trained model
     from kit import techniques as techniques
     from kit.checkpoints import load as load, save as save

@@ -32,7 +32,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "inference": {"core", "plots", "devices", "data", "models"},
     "training": {"core", "plots", "devices", "data", "models", "inference", "checkpoints"},
     "checkpoints": {"core", "devices", "data", "models"},
-    "techniques": {"core", "plots", "devices", "data", "models", "inference"},
+    # A model in a small process; PyTorch runs there beside the other runtimes, from a checkpoint.
+    "deployment": {"core", "plots", "devices", "inference", "checkpoints"},
+    # It opens an exported model as the small process does.
+    "techniques": {"core", "plots", "devices", "data", "models", "inference", "deployment"},
     "measurement": {"core", "plots", "devices"},
     "loadgen": {"core", "plots", "measurement"},
     "costs": {
@@ -55,6 +58,7 @@ MAY_IMPORT["kit"] = {*LIBRARY, "course", "experiments"}  # the front door
 # What a room must not reach, by any way round.
 NEVER_REACHES = {
     "inference": {"training"},  # a deployed model needs none of the training code
+    "deployment": {"training", "techniques", "workloads"},
     "training": {"measurement"},
     "measurement": {"models", "training", "inference", "workloads"},
     "checkpoints": {"training"},
@@ -299,6 +303,7 @@ LISTED = (
     "core",
     "costs",
     "course",
+    "deployment",
     "experiments",
     "inference",
     "ladders",
