@@ -66,6 +66,7 @@ if TYPE_CHECKING:
     from kit.course.exercises import check as check
     from kit.course.ordering_panel import guess_order as guess_order
     from kit.course.panels import explore as explore, guess as guess
+    from kit.course.pole_panel import balance as balance
     from kit.course.quiz import quiz as quiz
     from kit.course.recordings import recordings as recordings
     from kit.course.traffic_panel import live_traffic as live_traffic

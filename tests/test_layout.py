@@ -146,7 +146,7 @@ def test_experiments_need_no_widgets():
         f"kit.course{name}"
         for name in (
             *("", ".panels", ".drawing_panel", ".ordering_panel"),
-            *(".chat_panel", ".traffic_panel"),
+            *(".chat_panel", ".traffic_panel", ".pole_panel"),
         )
     }
 

@@ -12,6 +12,7 @@ drawing_panel    draw a digit and watch models read it (lesson 01)
 ordering_panel   put names in order before you measure them (lesson 08)
 chat_panel       type a prompt and watch a model write (lesson 10)
 traffic_panel    turn the arrival rate up until a server breaks
+pole_panel       balance a pole with answers that come late
 traffic_sliders, live_load, live_run  its settings; the requests it sends; what it draws
 quiz             questions at the end of a lesson, with feedback at once; quizzes/ has them
 recordings       what a lesson measured on other machines

@@ -16,11 +16,10 @@ AT_START = {name.split(".")[0] for name in sys.modules}  # what Python itself an
 import json  # noqa: E402
 import os  # noqa: E402
 from collections.abc import Callable  # noqa: E402
-from importlib import import_module  # noqa: E402
 from pathlib import Path  # noqa: E402
 from typing import Any  # noqa: E402
 
-from kit.deployment.sessions import MODULES, OPENERS, Session  # noqa: E402
+from kit.deployment.sessions import OPENERS, Session, import_runtime  # noqa: E402
 from kit.deployment.timed_calls import COUNTERS, timed_calls  # noqa: E402
 
 
@@ -94,8 +93,7 @@ def main(folder: Path) -> None:
     settings = json.loads((folder / "settings.json").read_text(encoding="utf-8"))
     limit_memory(settings["memory_bytes"])
     report("import", began_s=BEGAN_S)
-    for module in MODULES[settings["runtime"]]:
-        import_module(module)
+    import_runtime(settings["runtime"])
     import numpy as np
 
     inputs = np.load(folder / "inputs.npy", allow_pickle=False)

@@ -15,6 +15,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from kit.core.silence import without_stderr
@@ -68,8 +69,7 @@ def onnxruntime(data: bytes, threads: int) -> Session:
 
 def openvino(data: bytes, threads: int, precision: str = "f32") -> Session:
     """A request of OpenVINO on the CPU, with that precision."""
-    # OpenVINO reports its use to its maker's server unless this module is missing.
-    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+    import_runtime("openvino")
     import openvino as ov
 
     core = ov.Core()
@@ -136,6 +136,14 @@ def pytorch(data: bytes, threads: int) -> Session:
     return Session(lambda array: [predict(model, torch.from_numpy(array)).numpy()])
 
 
+def import_runtime(name: str) -> None:
+    """Import what a runtime needs before it can open a file: most of the time to start."""
+    # OpenVINO reports its use to its maker's server unless this module is missing.
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+    for module in MODULES[name]:
+        import_module(module)
+
+
 OPENERS: dict[str, Callable[[bytes, int], Session]] = {
     "onnxruntime": onnxruntime,
     "openvino": openvino,
@@ -143,7 +151,7 @@ OPENERS: dict[str, Callable[[bytes, int], Session]] = {
     "executorch": executorch,
     "pytorch": pytorch,
 }
-# What a runtime has to import before it can open a file; the last one takes the time.
+# What a runtime needs before it can open a file.
 MODULES: dict[str, tuple[str, ...]] = {
     "onnxruntime": ("onnxruntime",),
     "openvino": ("openvino",),

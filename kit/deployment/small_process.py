@@ -187,7 +187,7 @@ def _opened(model: nn.Module | str | Path, runtime: str | None) -> tuple[str, by
             )
         name, data = runtime or "onnxruntime", path.read_bytes()
     elif isinstance(model, Runtime) and hasattr(model, "data"):
-        name, data = runtime or model.runtime, model.data
+        name, data = runtime or str(model.runtime), model.data
     elif isinstance(model, nn.Module):
         name, data = runtime or "pytorch", model
     else:
