@@ -341,6 +341,8 @@ def test_the_voice_detector_hears_a_voice_and_no_silence():
     silence = detector.windows(torch.zeros(16_000))
     assert silence.shape == (31, 576)
     assert predict(detector, silence).max() < 0.5
+    voice = predict(detector, detector.windows(kit.deployment.babble(2.0)))
+    assert (voice > 0.5).float().mean() > 0.5
     with pytest.raises(BadValue, match="windows of shape"):
         predict(detector, torch.zeros(2, 512))
     with pytest.raises(BadValue, match="at least 32 ms"):

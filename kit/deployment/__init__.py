@@ -8,6 +8,7 @@ edge_failure    why a process failed, as an error that says what to do
 core_share      holds a process to a share of a core
 edge_result     what a run found, one run or several in a table
 slowest_call    why the slowest call was slow, where the counters tell
+real_time       real-time factors of several kinds of work
 voice_detector  silero-vad: a model that is shipped in products, from its own package
 published_devices  what others measured on small devices, with class, date and source
 
@@ -25,8 +26,12 @@ if TYPE_CHECKING:
     from kit.deployment.edge_result import EdgeRun as EdgeRun
     from kit.deployment.edge_result import edge_table as edge_table
     from kit.deployment.published_devices import published_table as published_table
+    from kit.deployment.real_time import RealTime as RealTime
+    from kit.deployment.real_time import real_time_factors as real_time_factors
+    from kit.deployment.sessions import present_runtimes as present_runtimes
     from kit.deployment.small_process import edge as edge
     from kit.deployment.voice_detector import VoiceDetector as VoiceDetector
+    from kit.deployment.voice_detector import babble as babble
     from kit.deployment.voice_detector import load_voice_detector as load_voice_detector
 
 _FILES = listed_names(__file__)

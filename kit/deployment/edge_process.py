@@ -34,7 +34,9 @@ def limit_memory(memory_bytes: int | None) -> None:
     if memory_bytes is not None:
         import resource
 
-        resource.setrlimit(resource.RLIMIT_DATA, (memory_bytes, memory_bytes))
+        _, most = resource.getrlimit(resource.RLIMIT_DATA)  # of the process that started this one
+        limit = memory_bytes if most == resource.RLIM_INFINITY else min(memory_bytes, most)
+        resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
 
 
 def status() -> dict[str, int]:

@@ -16,6 +16,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from kit.core.silence import without_stderr
@@ -134,6 +135,12 @@ def pytorch(data: bytes, threads: int) -> Session:
     torch.set_num_threads(threads)
     model = load(data.decode()).model
     return Session(lambda array: [predict(model, torch.from_numpy(array)).numpy()])
+
+
+def present_runtimes() -> list[str]:
+    """The runtimes that can open an .onnx file here: of those that are installed."""
+    known = ("onnxruntime", "openvino")
+    return [name for name in known if find_spec(name) is not None]
 
 
 def import_runtime(name: str) -> None:

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from kit.core.checks import check_positive
 from kit.core.errors import BadValue, NotInstalled
 from kit.deployment.sessions import OPENERS
 from kit.inference import Runtime
@@ -25,6 +26,8 @@ WINDOW, CONTEXT = 512, 64  # samples: 32 ms to decide about, and what came befor
 WINDOW_S = WINDOW / RATE_HZ
 # The packaged file without branches for other rates; ONNX Runtime and OpenVINO both read it.
 FILE = "data/silero_vad_openvino_16k.onnx"
+VOWELS_HZ = ((730, 1090, 2440), (300, 870, 2240), (530, 1840, 2480), (270, 2290, 3010))
+SYLLABLE_S, WIDTH_HZ = 0.2, 90.0  # five syllables a second; the width of a resonance
 
 
 class VoiceDetector(Runtime):
@@ -79,6 +82,32 @@ class VoiceDetector(Runtime):
         return f"silero-vad {self.version}: {len(self.data):,} bytes for ONNX Runtime"
 
 
+def babble(seconds: float) -> Tensor:
+    """Syllables without words, (S,) at 16 kHz: a buzz through the resonances of four vowels.
+
+    It is no voice of a person, but the detector takes most of it for one.
+
+    Notes
+    -----
+    The resonances are the means of men in Peterson and Barney, "Control Methods Used in a Study of
+    the Vowels", 1952.
+    """
+    from scipy.signal import lfilter
+
+    n = int(SYLLABLE_S * RATE_HZ)
+    time, syllables = np.arange(n) / n, []  # 0 to 1 within a syllable
+    for i in range(max(1, round(check_positive("seconds", seconds) / SYLLABLE_S))):
+        pitch_hz = 140 - 20 * (i % 4) + 15 * (1 - time)  # it falls within a syllable
+        sound = np.diff(np.floor(np.cumsum(pitch_hz) / RATE_HZ), prepend=0.0)  # pulses
+        for resonance_hz in VOWELS_HZ[i % 4]:
+            r = np.exp(-np.pi * WIDTH_HZ / RATE_HZ)
+            back = [1, -2 * r * np.cos(2 * np.pi * resonance_hz / RATE_HZ), r * r]
+            sound = lfilter([sum(back)], back, sound)
+        swell = np.minimum(1, np.minimum(time / 0.15, (1 - time) / 0.3))
+        syllables.append(0.3 * swell * sound / np.abs(sound).max())
+    return torch.from_numpy(np.concatenate(syllables).astype(np.float32))
+
+
 def load_voice_detector() -> VoiceDetector:
     """silero-vad from its installed package, with one thread.
 
@@ -86,8 +115,6 @@ def load_voice_detector() -> VoiceDetector:
     ------
     NotInstalled
         The package, in the extra `edge`, is not installed.
-
-    Explained in lesson 12.
     """
     there = find_spec("silero_vad"), find_spec("onnxruntime")
     if not all(there):
