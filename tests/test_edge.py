@@ -212,6 +212,11 @@ def test_the_cause_of_the_slowest_call_follows_from_its_counters(run, counters, 
     assert cause in slow(run, **counters).cause
 
 
+def test_a_process_that_is_held_to_a_share_was_stopped_by_that(run):
+    held = dataclasses.replace(slow(run, running_s=1e-3, taken_away=2), share=0.2)
+    assert "share of a core was used up" in held.cause
+
+
 def test_a_cause_that_is_not_counted_is_not_invented(run):
     unknown = dataclasses.replace(slow(run), running_s=(0.0,) * run.n)
     assert unknown.cause.startswith("not known")

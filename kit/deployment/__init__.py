@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from kit.deployment.real_time import RealTime as RealTime
     from kit.deployment.real_time import real_time_factors as real_time_factors
     from kit.deployment.sessions import present_runtimes as present_runtimes
+    from kit.deployment.small_process import can_limit as can_limit
     from kit.deployment.small_process import edge as edge
     from kit.deployment.voice_detector import VoiceDetector as VoiceDetector
     from kit.deployment.voice_detector import babble as babble

@@ -39,12 +39,24 @@ def limit_memory(memory_bytes: int | None) -> None:
         resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
 
 
+def peak_elsewhere() -> int:
+    """The most resident bytes so far, on systems other than Linux."""
+    import psutil
+
+    memory = psutil.Process().memory_info()
+    if hasattr(memory, "peak_wset"):  # Windows
+        return int(memory.peak_wset)
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # macOS: in bytes
+
+
 def status() -> dict[str, int]:
     """Bytes of memory and the number of threads of this process, as Linux counts them."""
     try:
         lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
     except OSError:  # not Linux
-        return {}
+        return {"VmHWM": peak_elsewhere()}
     words = {line.split(":")[0]: line.split()[1] for line in lines if line.split()[1:]}
     found = {name: 1024 * int(words[name]) for name in ("VmHWM", "VmRSS", "VmData")}
     return {**found, "Threads": int(words["Threads"])}

@@ -183,23 +183,27 @@ class EdgeRun(Result):
 
 
 def edge_table(runs: list[EdgeRun] | Mapping[str, EdgeRun]) -> Table:
-    """Several runs, a row each: start, latency, memory, bytes on disk, energy.
+    """Several runs, a row each: start, latency, misses, memory, bytes on disk, energy.
+
+    Rows have the runs' labels, or the names of the mapping.
 
     Raises
     ------
     BadValue
         There is no run.
     """
-    several = list(runs.values()) if isinstance(runs, Mapping) else list(runs)
+    named = list(runs.items()) if isinstance(runs, Mapping) else [(run.label, run) for run in runs]
+    several = [run for _, run in named]
     if not several:
         raise BadValue("no runs: needs at least one result of kit.edge.")
     header = (
-        *("", "runtime", "first answer", "median", "p99", "worst"),
+        *("", "runtime", "first answer", "median", "p99", "worst", "too late"),
         *("resident", "model", "packages", "energy per answer"),
     )
-    causes = "; ".join(f"{run.label}, {run.runtime}: {run.cause}" for run in several)
+    causes = "; ".join(f"{name}, {run.runtime}: {run.cause}" for name, run in named)
     limits = {run.restricted for run in several}
-    caption = f"{'; '.join(sorted(limits)).capitalize()}. No device was measured."
+    caption = f"{'; '.join(sorted(limits)).capitalize()}. No device was measured. "
+    caption += " ".join(sorted({_deadline(run) for run in several})).strip()
     details = (
         f"{several[0].n:,} calls, {_pace(several[0])}. Why the worst call was slow: {causes}. "
         f"First answer: from the command on, with Python's start, imports and loading. Packages: "
@@ -207,17 +211,18 @@ def edge_table(runs: list[EdgeRun] | Mapping[str, EdgeRun]) -> Table:
         f"{several[0].machine}."
     )
     doubts = list(dict.fromkeys(doubt for run in several for doubt in run.disturbed))
-    return Table(header, [_row(run) for run in several], *with_doubts(caption, doubts, details))
+    return Table(header, [_row(*each) for each in named], *with_doubts(caption, doubts, details))
 
 
-def _row(run: EdgeRun) -> tuple[str, ...]:
+def _row(name: str, run: EdgeRun) -> tuple[str, ...]:
     return (
-        run.label,
+        name,
         run.runtime,
         words(run.ready_s, "s"),
         repr(run.latency),
         _p99(run),
         words(run.worst_s, "s"),
+        words(None) if run.deadline_s is None else repr(run.missed()),
         words(run.resident_bytes, "B"),
         words(run.model_bytes, "B"),
         words(run.dependencies_bytes, "B"),
@@ -230,6 +235,11 @@ def _p99(run: EdgeRun) -> str:
         return words(run.percentile(99).value, "s")
     except NotEnoughSamples:
         return words(None)
+
+
+def _deadline(run: EdgeRun) -> str:
+    limit = run.deadline_s
+    return "" if limit is None else f"Too late: after {words(limit, 's')}, with its interval."
 
 
 def _pace(run: EdgeRun) -> str:

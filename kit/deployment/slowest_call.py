@@ -38,6 +38,8 @@ def cause_of_slowest(run: EdgeRun) -> str:
 def _away(run: EdgeRun, i: int, away_s: float) -> str:
     """The thread had no core for most of the extra time."""
     gone = words(away_s, "s")
+    if run.share is not None:
+        return f"the thread was stopped for {gone}: its share of a core was used up, or another ran"
     if run.taken_away[i]:
         times = f"{run.taken_away[i]:,.0f} context switch{'es' * (run.taken_away[i] > 1)}"
         return f"another program had the core for {gone} ({times})"

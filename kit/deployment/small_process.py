@@ -144,6 +144,11 @@ def edge(
     )
 
 
+def can_limit() -> bool:
+    """Whether memory and the share of a core can be limited here: on Linux."""
+    return sys.platform == "linux"
+
+
 # --- What goes in --------------------------------------------------------------------------------
 
 
@@ -170,7 +175,7 @@ def _check(
         check_whole("memory_bytes", memory_bytes, 1_000_000, hint="It is in bytes: 120e6 is 120 MB")
     if share is not None and not 0.01 <= check_share("share", share) <= 1:
         raise BadValue(f"share={share:g}: needs a share of one core from 0.01 to 1.")
-    if (memory_bytes or share) and sys.platform != "linux":
+    if (memory_bytes or share) and not can_limit():
         raise BadValue("memory_bytes and share need Linux. Leave them out on this computer.")
 
 

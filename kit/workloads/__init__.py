@@ -24,6 +24,7 @@ from kit.workloads.control import control as control, drive as drive
 
 # The same pole with answers that come late.
 from kit.workloads.late_control import Delays as Delays, LatePoles as LatePoles
+from kit.workloads.late_control import average_return as average_return
 from kit.workloads.late_control import drive_late as drive_late, tilts as tilts
 
 # What makes a workload of your own.

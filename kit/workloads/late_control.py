@@ -17,6 +17,7 @@ from torch import Tensor
 
 from kit.core.checks import is_number
 from kit.core.errors import BadValue
+from kit.core.statistics import Estimate, average
 from kit.data.cart_pole import PERIOD_S, PUSH_N, is_upright, next_states
 from kit.workloads.control import EPISODES, MAX_STEPS, checked_actions
 
@@ -175,6 +176,17 @@ def drive_late(
         if not standing.any():
             break
     return stood / periods
+
+
+def average_return(shares: Tensor) -> Estimate:
+    """The mean of the shares (E,) of the periods for which poles stood, with its 95 % interval.
+
+    >>> average_return(torch.ones(100))
+    1 [0.972 to 1]
+    """
+    values = shares.double()
+    total, squares = float(values.sum()), float(values.square().sum())
+    return average(total, squares, len(values), limits=(0, 1))
 
 
 def tilts(predict: Predict, delays: Delays | float, *, periods: int = 150, seed: int = 0) -> Tensor:
