@@ -92,17 +92,16 @@ def babble(seconds: float) -> Tensor:
     The resonances are the means of men in Peterson and Barney, "Control Methods Used in a Study of
     the Vowels", 1952.
     """
-    from scipy.signal import lfilter
-
     n = int(SYLLABLE_S * RATE_HZ)
+    turn = np.exp(-2j * np.pi * np.fft.rfftfreq(n))  # of each frequency, per sample
     time, syllables = np.arange(n) / n, []  # 0 to 1 within a syllable
     for i in range(max(1, round(check_positive("seconds", seconds) / SYLLABLE_S))):
         pitch_hz = 140 - 20 * (i % 4) + 15 * (1 - time)  # it falls within a syllable
         sound = np.diff(np.floor(np.cumsum(pitch_hz) / RATE_HZ), prepend=0.0)  # pulses
         for resonance_hz in VOWELS_HZ[i % 4]:
             r = np.exp(-np.pi * WIDTH_HZ / RATE_HZ)
-            back = [1, -2 * r * np.cos(2 * np.pi * resonance_hz / RATE_HZ), r * r]
-            sound = lfilter([sum(back)], back, sound)
+            back = 1 - 2 * r * np.cos(2 * np.pi * resonance_hz / RATE_HZ) * turn + (r * turn) ** 2
+            sound = np.fft.irfft(np.fft.rfft(sound) / back, n)  # a resonator of two poles
         swell = np.minimum(1, np.minimum(time / 0.15, (1 - time) / 0.3))
         syllables.append(0.3 * swell * sound / np.abs(sound).max())
     return torch.from_numpy(np.concatenate(syllables).astype(np.float32))
