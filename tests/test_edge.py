@@ -1,6 +1,7 @@
 """A model in a small process: what it contains, what it reports, and each way in which it fails."""
 
 import dataclasses
+import importlib
 import json
 import os
 import subprocess
@@ -14,7 +15,7 @@ import torch
 import kit
 from kit.core.errors import BadValue, CallFailed, NotComparable, NotSupported, ShapeMismatch
 from kit.core.results import RECORD
-from kit.deployment import edge_table, published_table
+from kit.deployment import edge_table, published_table, real_time_factors
 from kit.deployment.core_share import core_share, used_s
 from kit.deployment.edge_failure import failure
 from kit.deployment.published_devices import published_figures
@@ -23,6 +24,7 @@ from kit.deployment.small_process import edge
 from kit.deployment.timed_calls import COUNTERS, timed_calls
 from kit.inference import Runtime, predict
 from kit.models import MLP, MLPConfig
+from kit.techniques.runtimes import Exported, load_onnxruntime
 
 helper = pytest.importorskip("onnx").helper
 linux = pytest.mark.skipif(sys.platform != "linux", reason="limits and counters are Linux's")
@@ -337,6 +339,34 @@ def test_published_figures_name_device_date_and_source():
         assert (figure.latency_s is None) != (figure.answers_per_s is None)
     assert {"microcontroller", "phone"} <= {figure.kind for figure in published_figures()}
     assert "not measured here" in published_table().caption
+
+
+def test_the_ways_that_the_benchmark_times_give_the_same_answer(monkeypatch):
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "benchmarks"))
+    benchmark = importlib.import_module("edge")
+    data, example = onnx_file(), INPUTS[:1]
+    model = Exported("onnxruntime", data, load_onnxruntime)
+    found = {name: call() for name, call in benchmark.calls(model, data, example).items()}
+    for name in ("edge_session", "session_run"):
+        np.testing.assert_array_equal(found[name][0], found["kit_predict"].numpy())
+    for name in ("edge", "keeping"):
+        sys.modules.pop(name, None)
+
+
+def test_real_time_is_time_taken_to_time_allowed():
+    times = np.linspace(0.009, 0.011, 1_000)[np.random.default_rng(0).permutation(1_000)]
+    found = real_time_factors({"camera": (times, 1 / 30), "control": (times[:50], 0.02)})
+    assert found.factors["camera"].value == pytest.approx(0.3)
+    assert found.tails["camera"].value == pytest.approx(0.33, abs=0.002)
+    assert found.slowest.value == pytest.approx(0.5, rel=0.02)
+    assert found.tails["control"] is None and found.slowest_tail is None  # too few for p99
+    assert [row[0] for row in found.table().rows] == ["camera", "control"]
+    json.dumps(found.to_dict())
+    only = real_time_factors({"camera": (times, 1 / 30)})
+    assert only.slowest_tail == only.tails["camera"]
+    for wrong in ({}, {"a": ([], 1.0)}, {"a": ([1.0], 0)}):
+        with pytest.raises(BadValue):
+            real_time_factors(wrong)
 
 
 def test_the_voice_detector_hears_a_voice_and_no_silence():
