@@ -29,6 +29,10 @@ if TYPE_CHECKING:
     from kit.inference import evaluate as evaluate, generate as generate, predict as predict
     from kit.inference import stream as stream
 
+    # A model in a small process, as on a device
+    from kit import deployment as deployment
+    from kit.deployment.small_process import edge as edge
+
     # Weights in files, and other forms of a trained model
     from kit import techniques as techniques
     from kit.checkpoints import load as load, save as save
@@ -70,6 +74,7 @@ if TYPE_CHECKING:
     from kit.course.lifetime_panel import live_lifetime as live_lifetime
     from kit.course.ordering_panel import guess_order as guess_order
     from kit.course.panels import explore as explore, guess as guess
+    from kit.course.pole_panel import balance as balance
     from kit.course.quiz import quiz as quiz
     from kit.course.recordings import recordings as recordings
     from kit.course.traffic_panel import live_traffic as live_traffic

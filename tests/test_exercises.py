@@ -168,6 +168,19 @@ def asked(id, answer):
     return check(id, answer, **MEASURED.get(id, {}))
 
 
+def fit(models, limits, strict=False):
+    """The most accurate model within the limits."""
+    near = 1e-9 if strict else 0.0
+    fitting = [m for m in models if all(m[k] <= most * (1 - near) for k, most in limits.items())]
+    return max(fitting, key=lambda m: m["accuracy"])["name"] if fitting else None
+
+
+def look_ahead(state, pushes, step):
+    for push in pushes:
+        state = step(state, push)
+    return state
+
+
 def least_threshold(effects, rate):
     return sorted(effects, reverse=True)[int(rate * len(effects) + 1e-9)]
 
@@ -207,6 +220,9 @@ RIGHT = {
     "11-users": 2_000,
     "11-queue-bound": 32,
     "11-latencies": latencies,
+    "12-hour": 18,
+    "12-fit": fit,
+    "12-ahead": look_ahead,
     "13-train": ["B"],
     "13-labels": 864.36,
     "13-threshold": least_threshold,
@@ -417,6 +433,22 @@ WRONG = [  # id, answer, what its hint says
     ("11-latencies", lambda a, s: latencies(sorted(a), s), "but in order of arrival"),
     ("11-latencies", lambda a, s: [0.0] * 4, "0 s is shorter than the work"),
     ("11-latencies", lambda a, s: [each + 1 for each in latencies(a, s)], "yours are 3, 4, 5, 6"),
+    ("12-hour", "18", "Give a number"),
+    ("12-hour", 0.005, "That is per second"),
+    ("12-hour", 0.3, "per minute"),
+    ("12-hour", 180_000, "How many of them are late"),
+    ("12-hour", 36, "50 answers a second"),
+    ("12-fit", "wide", "without calling it"),
+    ("12-fit", lambda models, limits: "large", "large and slow are larger"),
+    ("12-fit", lambda models, limits: "tiny", "the most accurate model is the best"),
+    ("12-fit", lambda m, limits: fit(m, limits) or "tiny", "If no model fits, return None"),
+    ("12-fit", lambda m, limits: fit(m, limits, strict=True), "A model at its limit still fits"),
+    ("12-ahead", [1, 2], "without calling it"),
+    ("12-ahead", lambda state, pushes, step: state, "It returns the state now"),
+    ("12-ahead", lambda state, pushes, step: step(state, pushes[0]), "It takes one step"),
+    ("12-ahead", lambda state, pushes, step: step(state, pushes[-1]), "from the state now"),
+    ("12-ahead", lambda s, p, step: look_ahead(s, p[::-1], step), "the newest push first"),
+    ("12-ahead", lambda s, p, step: 123 if isinstance(s, int) else s, "With six periods of delay"),
     ("13-train", 3, "as a list of texts"),
     ("13-train", ["B", "E"], "There is no case E"),
     ("13-train", {"A", "B"}, "Not A: the camera's lens is dirty"),

@@ -32,7 +32,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "inference": {"core", "plots", "devices", "data", "models"},
     "training": {"core", "plots", "devices", "data", "models", "inference", "checkpoints"},
     "checkpoints": {"core", "devices", "data", "models"},
-    "techniques": {"core", "plots", "devices", "data", "models", "inference"},
+    # A model in a small process; PyTorch runs there beside the other runtimes, from a checkpoint.
+    "deployment": {"core", "plots", "devices", "inference", "checkpoints"},
+    # It opens an exported model as the small process does.
+    "techniques": {"core", "plots", "devices", "data", "models", "inference", "deployment"},
     "measurement": {"core", "plots", "devices"},
     "loadgen": {"core", "plots", "measurement"},
     "costs": {
@@ -59,6 +62,7 @@ MAY_IMPORT["kit"] = {*LIBRARY, "course", "experiments"}  # the front door
 # What a room must not reach, by any way round.
 NEVER_REACHES = {
     "inference": {"training"},  # a deployed model needs none of the training code
+    "deployment": {"training", "techniques", "workloads"},
     "training": {"measurement"},
     "measurement": {"models", "training", "inference", "workloads"},
     "checkpoints": {"training"},
@@ -146,7 +150,7 @@ def test_experiments_need_no_widgets():
         f"kit.course{name}"
         for name in (
             *("", ".panels", ".drawing_panel", ".ordering_panel"),
-            *(".chat_panel", ".traffic_panel"),
+            *(".chat_panel", ".traffic_panel", ".pole_panel"),
         )
     }
 
@@ -304,6 +308,7 @@ LISTED = (
     "core",
     "costs",
     "course",
+    "deployment",
     "experiments",
     "inference",
     "ladders",

@@ -13,8 +13,9 @@ drawing_panel    draw a digit and watch models read it (lesson 01)
 ordering_panel   put names in order before you measure them (lesson 08)
 chat_panel       type a prompt and watch a model write (lesson 10)
 traffic_panel    turn the arrival rate up until a server breaks (lesson 11)
-lifetime_panel   a slider for each price and rate of a model's life
 traffic_sliders, live_load, live_run  its settings; the requests it sends; what it draws
+pole_panel       balance a pole with answers that come late
+lifetime_panel   a slider for each price and rate of a model's life
 drawn_digits     twenty digits as people draw them, stored as strokes
 drift_sliders    drift the digits and watch what can be seen, and the true score
 quiz             questions at the end of a lesson, with feedback at once; quizzes/ has them

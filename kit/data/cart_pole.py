@@ -65,8 +65,8 @@ def scale_states(states: Tensor) -> Tensor:
 # --- Physics -------------------------------------------------------------------------------------
 
 
-def next_states(states: Tensor, newtons: Tensor) -> Tensor:
-    """The states (N, 4) 20 ms later, after a push of (N,) newtons.
+def next_states(states: Tensor, newtons: Tensor, seconds: float = PERIOD_S) -> Tensor:
+    """The states (N, 4) after a push of (N,) newtons: 20 ms later, or as many seconds.
 
     Notes
     -----
@@ -78,7 +78,7 @@ def next_states(states: Tensor, newtons: Tensor) -> Tensor:
     inertia = HALF_POLE_M * (4 / 3 - POLE_KG * tilt.cos().square() / ALL_KG)
     tilt_acceleration = (GRAVITY * tilt.sin() - tilt.cos() * thrust) / inertia
     acceleration = thrust - POLE_KGM * tilt_acceleration * tilt.cos() / ALL_KG
-    return states + PERIOD_S * torch.stack([speed, acceleration, tilt_rate, tilt_acceleration], -1)
+    return states + seconds * torch.stack([speed, acceleration, tilt_rate, tilt_acceleration], -1)
 
 
 def is_upright(states: Tensor) -> Tensor:

@@ -32,13 +32,14 @@ from kit.techniques.runtimes import (
     load_executorch,
     load_onnxruntime,
     load_openvino,
+    load_openvino_bf16,
     load_package,
 )
 
 READERS: dict[str, Load] = {
     "onnxruntime": load_onnxruntime,
-    "openvino": load_openvino("f32"),
-    "openvino_bf16": load_openvino("bf16"),
+    "openvino": load_openvino,
+    "openvino_bf16": load_openvino_bf16,
     "aoti": load_package,
     "executorch": load_executorch,
 }

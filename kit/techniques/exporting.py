@@ -16,7 +16,13 @@ from torch import Tensor, nn
 
 from kit.core.errors import BadValue
 from kit.core.silence import silenced
-from kit.techniques.runtimes import Exported, load_executorch, load_onnxruntime, load_openvino
+from kit.techniques.runtimes import (
+    Exported,
+    load_executorch,
+    load_onnxruntime,
+    load_openvino,
+    load_openvino_bf16,
+)
 from kit.techniques.technique import UnsuitableModel
 
 CALIBRATION = 16  # different examples: fewer say little about the range of activations
@@ -116,17 +122,17 @@ def onnx_int8_dynamic(model: nn.Module, example: Tensor) -> nn.Module:
 
 def openvino(model: nn.Module, example: Tensor) -> nn.Module:
     """OpenVINO runs the ONNX file in float32, whatever the processor prefers."""
-    return Exported("openvino", onnx_bytes(model, example), load_openvino("f32"))
+    return Exported("openvino", onnx_bytes(model, example), load_openvino)
 
 
 def openvino_bf16(model: nn.Module, example: Tensor) -> nn.Module:
     """OpenVINO runs the ONNX file, in bfloat16 if the processor has it."""
-    return Exported("openvino_bf16", onnx_bytes(model, example), load_openvino("bf16"))
+    return Exported("openvino_bf16", onnx_bytes(model, example), load_openvino_bf16)
 
 
 def openvino_int8(model: nn.Module, example: Tensor) -> nn.Module:
     """OpenVINO runs the file of `onnx_int8`."""
-    return Exported("openvino", int8_bytes(model, example), load_openvino("f32"))
+    return Exported("openvino", int8_bytes(model, example), load_openvino)
 
 
 @silenced()

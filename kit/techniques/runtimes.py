@@ -11,7 +11,6 @@ Shapes: B batch.
 
 from __future__ import annotations
 
-import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -20,7 +19,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kit.core.silence import silenced, without_stderr
+from kit.core.silence import silenced
+from kit.deployment.sessions import OPENERS
 from kit.inference import Runtime
 
 Answer = Callable[[Tensor], Tensor]
@@ -54,40 +54,19 @@ class Exported(Runtime):
         return f"{len(self.data):,} bytes for {self.runtime}"
 
 
-def load_onnxruntime(data: bytes) -> Answer:
-    """A session of ONNX Runtime on the CPU."""
-    import onnxruntime as ort
-
-    ort.disable_telemetry_events()
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = torch.get_num_threads()
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 3  # errors
-    session = ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
-    name, run = session.get_inputs()[0].name, session.run
-    return lambda inputs: torch.from_numpy(run(None, {name: inputs.numpy()})[0])
-
-
-def load_openvino(precision: str) -> Load:
-    """A request of OpenVINO on the CPU, with that precision."""
+def load_with(runtime: str) -> Load:
+    """A session of that runtime (`kit.deployment.sessions`), for tensors on the CPU."""
 
     def load(data: bytes) -> Answer:
-        # OpenVINO reports its use to its maker's server unless this module is missing.
-        sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
-        import openvino as ov
-
-        core = ov.Core()
-        hints = {
-            "INFERENCE_NUM_THREADS": torch.get_num_threads(),
-            "INFERENCE_PRECISION_HINT": precision,
-            "PERFORMANCE_HINT": "LATENCY",
-            "NUM_STREAMS": 1,
-        }
-        request = core.compile_model(core.read_model(data), "CPU", hints).create_infer_request()
-        infer = request.infer
-        return lambda inputs: torch.from_numpy(infer([inputs.numpy()], share_inputs=True)[0])
+        run = OPENERS[runtime](data, torch.get_num_threads()).run
+        return lambda inputs: torch.from_numpy(run(inputs.numpy())[0])
 
     return load
+
+
+load_onnxruntime, load_openvino, load_openvino_bf16 = map(
+    load_with, ("onnxruntime", "openvino", "openvino_bf16")
+)
 
 
 def load_package(data: bytes) -> Answer:
@@ -106,17 +85,5 @@ def load_package(data: bytes) -> Answer:
 
 def load_executorch(data: bytes) -> Answer:
     """A program of ExecuTorch, which takes one example at a time."""
-    with without_stderr():  # it prints what it finds out about the processor
-        from executorch.extension.pybindings import portable_lib
-        from executorch.runtime import Runtime
-
-        portable_lib._unsafe_reset_threadpool(torch.get_num_threads())
-        method = Runtime.get().load_program(data).load_method("forward")
-    execute = method.execute
-
-    def answer(inputs: Tensor) -> Tensor:
-        # Each output is copied: the next call overwrites its memory.
-        answers = [execute([one])[0].clone() for one in inputs.split(1)]
-        return answers[0] if len(answers) == 1 else torch.cat(answers)
-
-    return answer
+    answer = load_with("executorch")(data)
+    return lambda inputs: torch.cat([answer(one) for one in inputs.split(1)])

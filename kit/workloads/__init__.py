@@ -22,6 +22,11 @@ from kit.workloads.forecast import forecast as forecast
 from kit.workloads.fraud import alarm_precision as alarm_precision, fraud as fraud
 from kit.workloads.control import control as control, drive as drive
 
+# The same pole with answers that come late.
+from kit.workloads.late_control import Delays as Delays, LatePoles as LatePoles
+from kit.workloads.late_control import average_return as average_return
+from kit.workloads.late_control import drive_late as drive_late, tilts as tilts
+
 # What makes a workload of your own.
 from kit.workloads.custom import from_data as from_data
 from kit.workloads.user_files import from_file as from_file

@@ -94,7 +94,7 @@ def drive(
     pending = deque(np.full(episodes, period % 2) for period in range(delay))
     running, steps = np.ones(episodes, dtype=bool), np.zeros(episodes, dtype=np.int64)
     while running.any():
-        pending.append(_actions(predict, states))
+        pending.append(checked_actions(predict, torch.from_numpy(states)).numpy())
         states, _, fallen, ended, _ = world.step(pending.popleft())
         steps += running
         running &= ~(fallen | ended)  # Gymnasium restarts by itself; only the first attempt counts
@@ -112,12 +112,12 @@ def _world(episodes: int, seed: int) -> tuple[Any, np.ndarray]:
     return world, states
 
 
-def _actions(predict: Callable[[Tensor], Tensor], states: np.ndarray) -> np.ndarray:
+def checked_actions(predict: Callable[[Tensor], Tensor], states: Tensor) -> Tensor:
     """The action with the larger logit for each state: (E, 4) -> (E,)."""
-    logits = predict(scale_states(torch.from_numpy(states)))
+    logits = predict(scale_states(states))
     if logits.shape != (len(states), 2):
         raise ShapeMismatch(
             f"predict returned {tuple(logits.shape)}; needed ({len(states)}, 2): a logit for left "
             "and one for right for each episode."
         )
-    return logits.argmax(-1).cpu().numpy()
+    return logits.argmax(-1).cpu()
