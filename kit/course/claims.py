@@ -192,8 +192,8 @@ class Verdicts(Result):
 def _row_html(verdict: Verdict, row: Sequence[str]) -> str:
     """A row of the table of verdicts: the word has a colour beside it, each value its own line."""
     claim, said_by, word = map(html.escape, row[:3])
-    lines = ("<br>".join(map(html.escape, cell.split("; "))) for cell in row[3:])
-    cells = "".join(f'<td style="{CELL};white-space:nowrap">{values}</td>' for values in lines)
+    values, rules = ("<br>".join(map(html.escape, cell.split("; "))) for cell in row[3:])
+    cells = f'<td style="{CELL}">{values}</td><td style="{CELL};white-space:nowrap">{rules}</td>'
     return (
         f'<tr><th scope="row" style="{CELL};font-weight:normal">{claim}</th>'
         f'<td style="{CELL}">{said_by}</td>'

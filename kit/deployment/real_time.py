@@ -109,7 +109,7 @@ def real_time_factors(kinds: Mapping[str, Kind]) -> RealTime:
     Parameters
     ----------
     kinds
-        Name -> (the seconds of each answer, the seconds that one may take).
+        Name -> (the seconds of each answer, the seconds that an answer may take).
 
     Raises
     ------

@@ -85,7 +85,7 @@ class VoiceDetector(Runtime):
 def babble(seconds: float) -> Tensor:
     """Syllables without words, (S,) at 16 kHz: a buzz through the resonances of four vowels.
 
-    It is no voice of a person, but the detector takes most of it for one.
+    No person has spoken it, but the detector takes most of it for a voice.
 
     Notes
     -----

@@ -24,7 +24,7 @@ LOADS = [*(i / 20 for i in range(1, 20)), 0.96, 0.97, 0.98]  # of the theory's c
 
 
 def mean_wait(load: float, dispersion: float = 0.0) -> float:
-    """How long a request waits on average, counted in answers; infinite from load 1 on.
+    """How long a request waits on average, counted in service times; infinite from load 1 on.
 
     Parameters
     ----------
@@ -60,7 +60,7 @@ class Waits(Result):
         return self.runs[i].n / self.runs[i].arrivals_duration_s / self.capacities[i].value
 
     def __getitem__(self, i: int) -> Estimate:
-        """The mean wait in the run with this index, counted in answers: beyond the latency alone.
+        """The mean wait in a run, counted in service times: the latency beyond that of one alone.
 
         Without an upper end if some requests got no answer.
         """
@@ -76,10 +76,10 @@ class Waits(Result):
 
     def __repr__(self) -> str:
         rows = (f"{words(self.load(i), '%')} load: {self[i]}" for i in range(len(self)))
-        return "mean wait, counted in answers, at " + "; at ".join(rows)
+        return "mean wait, counted in service times, at " + "; at ".join(rows)
 
     def table(self) -> Table:
-        """A row per rate: the load, the latency, the wait in answers, and the theory's."""
+        """A row per rate: the load, the latency, the wait in service times, and the theory's."""
         rows = [
             (
                 words(self.load(i), "%"),
@@ -91,10 +91,10 @@ class Waits(Result):
             )
             for i, run in enumerate(self.runs)
         ]
-        head = ("load", "requests", "an answer", "mean latency", "mean wait", "theory")
+        head = ("load", "requests", "service time", "mean latency", "mean wait", "theory")
         caption = (
-            f"1 × is the time of an answer if requests never stop. The wait is the latency beyond "
-            f"that of a request alone, {self.alone}. Theory: M/D/1 at this load."
+            f"1 × is one service time: that of an answer if requests never stop. The wait is the "
+            f"latency beyond that of a request alone, {self.alone}. Theory: M/D/1 at this load."
         )
         doubts = tuple(dict.fromkeys(doubt for run in self.runs for doubt in run.doubts))
         return Table(head, rows, *with_doubts(caption, doubts))
@@ -108,8 +108,8 @@ class Waits(Result):
         return lines(
             {"theory (M/D/1)": (drawn, list(map(mean_wait, drawn))), "measured": (came, measured)},
             "load: arrival rate ÷ capacity",
-            "mean wait ÷ time of an answer",
-            caption=f"Mean wait, counted in answers. Measured: {self!r}.",
+            "mean wait ÷ service time",
+            caption=f"Mean wait, counted in service times. Measured: {self!r}.",
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -120,8 +120,8 @@ class Waits(Result):
                 "load": self.load(i),
                 "requests": run.n,
                 "mean_latency_s": finite(run.mean_latency_s),
-                "mean_wait_answers": finite(self[i].value),
-                "theory_answers": finite(mean_wait(self.load(i))),
+                "mean_wait_service_times": finite(self[i].value),
+                "theory_service_times": finite(mean_wait(self.load(i))),
             }
             for i, run in enumerate(self.runs)
         ]

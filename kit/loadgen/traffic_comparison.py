@@ -77,7 +77,7 @@ def goodput_curves(runs: Mapping[str, TrafficResult], interval_s: float | None =
         {**offered, **curves},
         "time (s)",
         "requests per second",
-        caption=f"Goodput per {digits(base.interval_s)} s, in requests/s: {text}; offered "
-        f"{digits(first.offered)} on average.",
+        caption=f"Requests in time per second; each point is the mean over "
+        f"{words(base.interval_s, 's')}. {text}; offered: {digits(first.offered)} on average.",
         marks=len(middles) <= 40,
     )

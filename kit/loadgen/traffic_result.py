@@ -48,7 +48,8 @@ class TrafficResult(TrafficTimes, Result):
     @property
     def definition(self) -> str:
         """How the requests arrived and what counts."""
-        since = "when its user was ready" if self.loop == "closed" else "its scheduled arrival"
+        ready = "the moment when a user was ready to send"
+        since = ready if self.loop == "closed" else "its scheduled arrival"
         verdict = ""
         if self.target_s is not None and self.rate is not None:
             verdict = (
@@ -72,7 +73,7 @@ class TrafficResult(TrafficTimes, Result):
             f"p{self.percentile:g} latency": self.latency_in_words(self.percentile),
         }
         if self.loop == "closed with a schedule":
-            cells["… since sending"] = self.uncorrected.latency_in_words(self.percentile)
+            cells["median since sending"] = self._median(self.uncorrected.latencies_s)
         if self.streamed:
             cells |= {"TTFT": self._median(self.ttft_s), "TPOT": self._median(self.tpot_s)}
         if self.failed:
@@ -91,7 +92,9 @@ class TrafficResult(TrafficTimes, Result):
     def table(self) -> Table:
         """One row; the caption says how the requests arrived and what counts."""
         cells = self.cells()
-        counts = ", ".join(f"{count:,} × {status}" for status, count in self.status_counts.items())
+        counts = ", ".join(
+            f"{count:,} with status {status}" for status, count in self.status_counts.items()
+        )
         caption = (
             f"{self.definition} {self.n:,} requests in {words(self.duration_s, 's')}: {counts}."
         )

@@ -9,7 +9,7 @@ from functools import cached_property
 
 import numpy as np
 
-from kit.core.statistics import Estimate
+from kit.core.statistics import Estimate, proportion
 from kit.core.units import words
 from kit.loadgen.http_answers import FAILURES, NOT_SENT
 from kit.loadgen.latency_result import InTime, Latencies
@@ -120,6 +120,12 @@ class TrafficTimes(InTime):
         return self.duration_s
 
     # --- Targets ---------------------------------------------------------------------------------
+
+    def met_from(self, moment_s: float) -> Estimate:
+        """The share of the requests due from a moment on that met every target."""
+        met = self.met[np.array(self.scheduled_s) >= moment_s]
+        worth = value_inflation(met.astype(float))
+        return proportion(float(met.sum()) / worth, len(met) / worth)
 
     @cached_property
     def met(self) -> np.ndarray:

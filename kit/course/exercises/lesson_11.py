@@ -32,7 +32,7 @@ def users(
         return None
     mistakes = {
         per_s * think_s: "A user also waits for the answer: add the latency to the think time.",
-        per_s * latency: "That many requests are in the server. Users who read are missing.",
+        per_s * latency: "That many requests are in the server. Users who think are missing.",
         per_s: "That many users would have to ask once per second each. They ask less often.",
         per_s / (think_s + latency or 1): "Each user asks only from time to time, so the server "
         "can have more users than requests per second. Multiply.",
