@@ -36,36 +36,27 @@ import kit
 from kit.core.statistics import median
 from kit.loadgen.client_limit import client_limit
 from kit.loadgen.http_client import new_loop
+from kit.loadgen.null_server import NullServer
 from kit.loadgen.queueing import mean_wait
 
 PAIRS, SECONDS, LOADS = 15, 5.0, (0.3, 0.5, 0.8)
 SERVICE_S, AT_ONCE_S = 0.004, 0.02  # 64 users are then 3,200 requests/s: less than the client can
 USERS = (8, 64)
 THREADS = 64  # of LoadGen's system: the most requests that it has open
-LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 REPLY = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi"
 
 
-class Fixed(asyncio.Protocol):
+class Fixed(NullServer):
     """A server with a fixed service time: POST /at-once, or POST /queue one after another."""
 
     busy_until = 0.0
 
-    def connection_made(self, transport):
-        self.transport, self.loop, self.received = transport, asyncio.get_running_loop(), b""
-
-    def data_received(self, data):
-        self.received += data
-        while (end := self.received.find(b"\r\n\r\n")) >= 0:
-            length = LENGTH.search(self.received, 0, end)
-            size = end + 4 + (int(length[1]) if length else 0)
-            if len(self.received) < size:
-                return
-            queued, self.received = b"/queue" in self.received[:end], self.received[size:]
-            ends = self.loop.time() + AT_ONCE_S
-            if queued:
-                ends = Fixed.busy_until = max(self.loop.time(), Fixed.busy_until) + SERVICE_S
-            self.loop.call_at(ends, self.transport.write, REPLY)
+    def requested(self, head, body):
+        loop = asyncio.get_running_loop()
+        ends = loop.time() + AT_ONCE_S
+        if b"/queue" in head:
+            ends = Fixed.busy_until = max(loop.time(), Fixed.busy_until) + SERVICE_S
+        loop.call_at(ends, self.transport.write, REPLY)
 
 
 async def serve():
