@@ -75,7 +75,7 @@ class Run:
     async def _warm_up(self) -> None:
         """Open connections; and let a queue that an earlier run has left behind drain."""
         until, answered = self._loop.time() + MOST_SETTLING_S, 0
-        # An answer means that the queue before it has drained: a second slow one is no queue.
+        # An answer means that the queue has drained: if the second is slow, the server is slow.
         while self.plan.settled_s is not None and self._loop.time() < until and answered < 2:
             began = self._loop.time()
             answered += await self._untimed(1) == [200]
