@@ -2,7 +2,8 @@
 
     sudo apt-get install wrk
     python -m pip install -c constraints.txt -r benchmarks/requirements.txt
-    python benchmarks/traffic_quality.py            # on a machine left alone; about eight minutes
+    python benchmarks/traffic_quality.py            # on a machine left alone; about 12 minutes
+    python benchmarks/traffic_quality.py --pairs 9  # about 7
     python benchmarks/traffic_quality.py --small    # only to try it; keeps nothing
 
 The server answers each request after a fixed time, either all at once (its capacity for n users
@@ -36,36 +37,27 @@ import kit
 from kit.core.statistics import median
 from kit.loadgen.client_limit import client_limit
 from kit.loadgen.http_client import new_loop
+from kit.loadgen.null_server import NullServer
 from kit.loadgen.queueing import mean_wait
 
 PAIRS, SECONDS, LOADS = 15, 5.0, (0.3, 0.5, 0.8)
 SERVICE_S, AT_ONCE_S = 0.004, 0.02  # 64 users are then 3,200 requests/s: less than the client can
 USERS = (8, 64)
 THREADS = 64  # of LoadGen's system: the most requests that it has open
-LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 REPLY = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi"
 
 
-class Fixed(asyncio.Protocol):
+class Fixed(NullServer):
     """A server with a fixed service time: POST /at-once, or POST /queue one after another."""
 
     busy_until = 0.0
 
-    def connection_made(self, transport):
-        self.transport, self.loop, self.received = transport, asyncio.get_running_loop(), b""
-
-    def data_received(self, data):
-        self.received += data
-        while (end := self.received.find(b"\r\n\r\n")) >= 0:
-            length = LENGTH.search(self.received, 0, end)
-            size = end + 4 + (int(length[1]) if length else 0)
-            if len(self.received) < size:
-                return
-            queued, self.received = b"/queue" in self.received[:end], self.received[size:]
-            ends = self.loop.time() + AT_ONCE_S
-            if queued:
-                ends = Fixed.busy_until = max(self.loop.time(), Fixed.busy_until) + SERVICE_S
-            self.loop.call_at(ends, self.transport.write, REPLY)
+    def requested(self, head, body):
+        loop = asyncio.get_running_loop()
+        ends = loop.time() + AT_ONCE_S
+        if b"/queue" in head:
+            ends = Fixed.busy_until = max(loop.time(), Fixed.busy_until) + SERVICE_S
+        loop.call_at(ends, self.transport.write, REPLY)
 
 
 async def serve():
@@ -187,8 +179,10 @@ def theory(url, pairs, seconds):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--small", action="store_true", help="only to try it; keeps nothing")
-    small = parser.parse_args().small
-    pairs, seconds = (1, 0.5) if small else (PAIRS, SECONDS)
+    parser.add_argument("--pairs", type=int, default=PAIRS, help="of runs, one of each kind")
+    asked = parser.parse_args()
+    small = asked.small
+    pairs, seconds = (1, 0.5) if small else (asked.pairs, SECONDS)
     found = {"client_limit_requests_per_s": client_limit(3_000, 300, streamed=False)}
     with Server() as url:
         if shutil.which("wrk"):

@@ -2,14 +2,13 @@
 
 import asyncio
 import json
-import re
 import threading
 from contextlib import contextmanager
 
 from kit.loadgen.http_client import new_loop
+from kit.loadgen.null_server import NullServer
 
 SERVICE_S = 0.004  # of /queue, which answers one request after another
-LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 METADATA = {
     "name": "model",
     "platform": "test",
@@ -43,29 +42,23 @@ class State:
         self.port = 0
 
 
-class Connection(asyncio.Protocol):
+class Connection(NullServer):
     def __init__(self, state):
-        self.state, self.received, self.waiting = state, b"", False
+        super().__init__()
+        self.state, self.waiting = state, False
 
     def connection_made(self, transport):
-        self.transport, self.loop = transport, asyncio.get_running_loop()
+        super().connection_made(transport)
+        self.loop = asyncio.get_running_loop()
         self.state.connections += 1
 
     def connection_lost(self, exc):
         self.state.lost += self.waiting
 
-    def data_received(self, data):
-        self.received += data
-        while (end := self.received.find(b"\r\n\r\n")) >= 0:
-            length = LENGTH.search(self.received, 0, end)
-            size = end + 4 + (int(length[1]) if length else 0)
-            if len(self.received) < size:
-                return
-            head, body = self.received[:end], self.received[end + 4 : size]
-            self.received = self.received[size:]
-            path = head.split(b" ")[1].decode()
-            self.state.requests.append((path, head, body))
-            self.reply(path.strip("/").replace("/", "_").replace("-", "_"), body)
+    def requested(self, head, body):
+        path = head.split(b" ")[1].decode()
+        self.state.requests.append((path, head, body))
+        self.reply(path.strip("/").replace("/", "_").replace("-", "_"), body)
 
     def reply(self, name, body):
         getattr(self, name, self.missing)(body)

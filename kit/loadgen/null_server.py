@@ -12,9 +12,12 @@ LENGTH = re.compile(rb"\r\ncontent-length:\s*(\d+)", re.IGNORECASE)
 
 
 class NullServer(asyncio.Protocol):
-    """One connection: reads whole requests and gives the answer to each."""
+    """One connection: reads whole requests and gives the answer to each.
 
-    def __init__(self, answer: bytes):
+    Servers for tests and benchmarks answer otherwise, in `requested`.
+    """
+
+    def __init__(self, answer: bytes = b""):
         self.answer = answer
         self.received = bytearray()
 
@@ -24,15 +27,20 @@ class NullServer(asyncio.Protocol):
         self.transport = transport
 
     def data_received(self, data: bytes) -> None:
-        """Answer each request whose last byte is here."""
+        """Take each request whose last byte is here."""
         self.received += data
         while (end := self.received.find(b"\r\n\r\n")) >= 0:
             length = LENGTH.search(self.received, 0, end)
             size = end + 4 + (int(length[1]) if length else 0)
             if len(self.received) < size:
                 return
+            head, body = bytes(self.received[:end]), bytes(self.received[end + 4 : size])
             del self.received[:size]
-            self.transport.write(self.answer)
+            self.requested(head, body)
+
+    def requested(self, head: bytes, body: bytes) -> None:
+        """Answer a request."""
+        self.transport.write(self.answer)
 
 
 async def start(answer: bytes) -> asyncio.Server:
