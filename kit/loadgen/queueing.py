@@ -51,7 +51,7 @@ def mean_wait(load: float, dispersion: float = 0.0) -> float:
 class Waits(Result):
     """How long requests waited at several rates, beside the theory of M/D/1."""
 
-    runs: tuple[InTime, ...]  # open loops, in order of their rates
+    runs: tuple[InTime, ...]  # open loops, in the given order
     alone: Estimate  # seconds from a request to its answer if no other is there
     capacities: tuple[Estimate, ...]  # answers per second if requests never stop, for each run
 
@@ -153,5 +153,4 @@ def waits(
     if len(each) != len(runs):
         raise BadValue(f"waits: {len(each)} capacities for {len(runs)} runs; needs one for each.")
     most = [Estimate.of(value).with_unit("requests/s") for value in each]
-    pairs = sorted(zip(runs, most, strict=True), key=lambda pair: pair[0].rate)
-    return Waits(tuple(run for run, _ in pairs), alone.mean_latency, tuple(m for _, m in pairs))
+    return Waits(tuple(runs), alone.mean_latency, tuple(most))
