@@ -149,11 +149,13 @@ def _warm_process(tmp_path_factory):
         yield kernel_spec
 
 
-@pytest.fixture
-def warm_kernels(_warm_process, monkeypatch):
-    """Kernels of this test, and of the commands that it starts, are forks of a warm process."""
-    if _warm_process:
-        monkeypatch.setenv("JUPYTER_PATH", _warm_process())
+@pytest.fixture(scope="module")
+def warm_kernels(_warm_process):
+    """Kernels, also those of commands and of JupyterLab, are forks of a warm process."""
+    with pytest.MonkeyPatch.context() as patch:
+        if _warm_process:
+            patch.setenv("JUPYTER_PATH", _warm_process())
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -21,7 +21,11 @@ from strokes import DIGITS  # noqa: E402
 from written import written  # noqa: E402
 
 expect = playwright.expect
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.timeout(300),
+    pytest.mark.usefixtures("warm_kernels"),
+]
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +59,7 @@ def test_make_lab_shows_the_first_lesson(lab, page, screenshots):
     page.goto(lab.url())
     first = page.locator(".lm-DockPanel-tabBar .lm-TabBar-tab.lm-mod-current")
     expect(first).to_contain_text(lab.notebook("00-*.ipynb").stem[:20], timeout=60_000)
-    expect(page.locator(".jp-Notebook h1").first).to_be_visible()
+    expect(page.locator(".jp-Notebook h1").first).to_be_visible(timeout=60_000)
     expect(page.locator(".jp-Dialog")).to_have_count(0)
     page.screenshot(path=screenshots / "lesson-00.png")
     watch.check()

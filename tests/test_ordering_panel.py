@@ -234,6 +234,7 @@ LESSON = [
 
 
 @pytest.mark.browser
+@pytest.mark.usefixtures("warm_kernels")
 def test_an_item_moved_by_key_and_pointer_is_a_guess(tmp_path):
     sync_api = pytest.importorskip("playwright.sync_api")
     import browser

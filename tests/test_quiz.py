@@ -99,6 +99,7 @@ def test_as_text_it_lists_the_questions_and_no_answers(tmp_path):
 
 
 @pytest.mark.browser
+@pytest.mark.usefixtures("warm_kernels")
 def test_answer_by_key_and_pointer_in_light_and_dark(tmp_path):
     sync_api = pytest.importorskip("playwright.sync_api")
     import browser

@@ -48,7 +48,7 @@ def notebook(path, cells):
 
 
 @pytest.fixture(scope="module")
-def executed(tmp_path_factory):
+def executed(warm_kernels, tmp_path_factory):
     """A lesson that was run, with one parameter given."""
     folder = tmp_path_factory.mktemp("lesson")
     path = notebook(folder / "77-how-far.ipynb", LESSON)

@@ -43,7 +43,7 @@ def notebook(path, *cells: str):
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
+def folder(warm_kernels, tmp_path_factory):
     """A notebook that was run three times: as it is, with other parameters, and to a failure."""
     folder = tmp_path_factory.mktemp("runs")
     source = notebook(folder / "source.ipynb", SCORE, MACHINE, VERDICT, FAILING)

@@ -375,6 +375,7 @@ kit.live_traffic(server, target_s=1.0)"""
 
 
 @pytest.mark.browser
+@pytest.mark.usefixtures("warm_kernels")
 def test_turn_it_up_in_a_browser_by_keys_and_on_a_phone(tmp_path):
     playwright = pytest.importorskip("playwright.sync_api")
     from axe import violations
