@@ -51,10 +51,11 @@ def records(notebook, kind):
 # --- Form ----------------------------------------------------------------------------------------
 
 
-def test_there_are_the_six():
+def test_there_are_the_seven():
     ladders = ["generate-ladder", "inference-ladder"]
     reports = ["class-results", "sweep-report"]
-    assert sorted(IDS) == sorted([*ladders, *reports, "train-versus-infer", "training-ladder"])
+    others = ["drift-and-retrain", "train-versus-infer", "training-ladder"]
+    assert sorted(IDS) == sorted([*ladders, *reports, *others])
 
 
 @experiment
