@@ -36,6 +36,7 @@ SLOW = {
     *("serving", "serving_protocol", "serving_clients", "serving_replicas", "serving_batching"),
     *("serving_overload", "serving_malformed", "continuous_batching", "completions", "traffic"),
     *("traffic_panel", "http_client", "many_machines"),
+    *("drift", "drift_panel", "monitoring"),
     *("run_cost", "checkpoints", "checkpoints_of_modules", "types"),
 }
 

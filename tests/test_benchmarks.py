@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 import kit
 
@@ -125,3 +126,30 @@ def test_a_quick_run_keeps_a_row_for_each_loop(overhead, monkeypatch, tmp_path):
     assert [(row["loop"], row["feed"]) for row in kept["loops"]] == list(overhead.LOOPS)
     for row in kept["loops"]:
         assert repr(kit.statistics.Estimate(**row["to_bare"])) in overhead.markdown()
+
+
+@pytest.fixture
+def drift_quality(monkeypatch):
+    """The benchmark of the drift detectors."""
+    monkeypatch.syspath_prepend(str(FOLDER))
+    yield importlib.import_module("drift_quality")
+    for name in ("drift_quality", "keeping"):
+        sys.modules.pop(name, None)
+
+
+def test_detectors_of_drift_are_counted_beside_others(drift_quality, monkeypatch):
+    monkeypatch.setattr(drift_quality, "DEGREES", {"rotation": (30,)})
+    figures = drift_quality.plain(drift_quality.measured(trials=4))
+    strong = figures["power_share"]["rotation"]["30"]
+    assert strong["outputs"]["value"] == strong["classifier"]["value"] == 1
+    assert strong["accuracy"]["value"] < 0.7
+    assert all(0 <= share["value"] <= 1 for share in figures["false_alarm_share"].values())
+    table = drift_quality.tables(json.loads(json.dumps(figures)))
+    assert "KS, uncorrected" in table and "| 30 |" in table
+
+
+def test_the_two_parts_of_a_trial_share_no_digit(drift_quality):
+    pool = kit.data.Split(torch.arange(600).reshape(600, 1), torch.arange(600))
+    then, now = drift_quality.drawn(pool, trial=1)
+    assert (len(then.inputs), len(now.inputs)) == (300, 100)
+    assert not set(then.targets.tolist()) & set(now.targets.tolist())

@@ -55,7 +55,7 @@ def records(notebook, kind):
 def test_these_experiments_are_there():
     ladders = ["generate-ladder", "inference-ladder", "training-ladder"]
     reports = ["class-results", "sweep-report"]
-    alone = ["lifetime", "serving-load", "train-versus-infer"]
+    alone = ["drift-and-retrain", "lifetime", "serving-load", "train-versus-infer"]
     assert sorted(IDS) == sorted([*ladders, *reports, *alone])
 
 

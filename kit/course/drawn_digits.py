@@ -122,7 +122,7 @@ def drawn_digits(prepared: bool = False) -> Split:
         straightens and scales the digit and gives it a pen of the right width. False: only made
         smaller, as by an application whose authors did not know of these steps.
 
-    Explained in lesson 13.
+    Explained in the lesson about drift.
     """
     inked, digits = drawings()
     images = [to_image(each) if prepared else made_smaller(each) for each in inked]

@@ -1,4 +1,4 @@
-"""The panel of lesson 13: drift the digits, and watch confidence, detectors and the true score.
+"""Drift the digits, and watch confidence, detectors and the true score.
 
 drifted          examples after several kinds of drift together
 drift_picture    the panel's picture, also without the panel
@@ -67,7 +67,7 @@ def drift_sliders(model: nn.Module, reference: Split, examples: Split) -> Explor
     reference, examples
         Labelled images like those that the model was trained for; not the training data.
 
-    Explained in lesson 13.
+    Explained in the lesson about drift.
     """
 
     def picture(**degrees: float) -> Picture:

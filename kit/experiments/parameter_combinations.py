@@ -71,7 +71,9 @@ KINDS_OF_DRIFT = {
 
 
 def _kind_of_workload(workload: str, kind: str) -> None:
-    known = KINDS_OF_DRIFT.get(workload, ())
+    if (known := KINDS_OF_DRIFT.get(workload)) is None:
+        possible = ", ".join(KINDS_OF_DRIFT)
+        raise BadValue(f"workload={workload!r}: no kind of drift is known for it; use {possible}.")
     if kind not in known:
         raise UnknownName(f"kind of drift of the workload {workload!r}", kind, known)
 

@@ -58,7 +58,7 @@ def changed(split: Split, kind: str, degree: float, seed: int = 0) -> Split:
     >>> changed(test, "rotation", 0).inputs.equal(test.inputs)
     True
 
-    Explained in lesson 13.
+    Explained in the lesson about drift.
     """
     if kind not in CHANGES:
         raise UnknownName("kind of drift", kind, CHANGES)

@@ -97,7 +97,7 @@ def drift(
     A detector says that something changed, not that it matters. Only labels show the latter, which
     is why the score stands beside the detectors.
 
-    Explained in lesson 13.
+    Explained in the lesson about drift.
     """
     check_given_model(model)
     check_share("alpha", alpha, "a share of false alarms", strict=True)

@@ -48,7 +48,7 @@ def adwin_alarms(values: Iterable[float], *, delay: int = 0, delta: float = 0.00
     Bifet & Gavaldà, "Learning from Time-Changing Data with Adaptive Windowing", SDM 2007. The code
     is River's; by default it checks after each 32 values.
 
-    Explained in lesson 13.
+    Explained in the lesson about drift.
     """
     _check_river("kit.monitoring.adwin_alarms")
     check_whole("delay", delay, low=0)

@@ -157,7 +157,7 @@ def live(
     seed
         Of which examples come. The same seed gives each policy the same stream.
 
-    Explained in lesson 13.
+    Explained in the lesson about drift.
     """
     if policy in POLICIES:
         name, decide = str(policy), POLICIES[str(policy)]

@@ -151,7 +151,7 @@ def repairs(
     BadValue
         No models, or more labels than there are examples.
 
-    Explained in lesson 13.
+    Explained in the lesson about drift.
     """
     if not models or not all(isinstance(model, nn.Module) for model in models):
         raise BadValue("kit.monitoring.repairs: needs a list of trained models, such as [model].")

@@ -1,4 +1,4 @@
-"""Solutions of lesson 13, one cell per exercise."""
+"""Solutions of the lesson about drift, one cell per exercise."""
 
 # %% 13-train
 answer = ["B"]  # the cause lies in what the model has learnt, and labels of the new kind exist

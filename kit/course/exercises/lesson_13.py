@@ -1,4 +1,4 @@
-"""Exercises of lesson 13: a label budget, when not to train, a threshold for false alarms."""
+"""Exercises about drift: a label budget, when not to train, a threshold for false alarms."""
 
 import math
 from collections.abc import Callable, Iterable, Sequence
