@@ -2,22 +2,20 @@
 
 import math
 import re
-from pathlib import Path
 
 import nbformat
 import pytest
 
 import kit
 from kit.core.errors import BadValue, UnknownName
+from kit.core.files import NOTEBOOKS
 from kit.core.statistics import Estimate
 from kit.costs.lifetime_options import options
 from kit.costs.published import CLASSES, figures_table, of_kind
 from kit.course.claims import verdict
 from kit.course.sentences import unmarked_sentences
-from kit.experiments.execution import NOTEBOOKS
 
-DRAFTS = Path(__file__).parents[1] / "docs" / "drafts"
-(LESSON,) = [path for folder in (NOTEBOOKS, DRAFTS) for path in folder.glob("14-*.ipynb")]
+(LESSON,) = NOTEBOOKS.glob("14-*.ipynb")
 
 
 def life(training_s, answer_s, **more):

@@ -41,6 +41,8 @@ OTHER_PARAMETERS = {  # none of them a default
     "10": {"steps": 20, "new_tokens": 20, "readers": 2, "budget_s": 0.05, "seed": 3},
     "11": {"width": 512, "steps": 20, "target_ms": 60.0, "percentile": 75, "think_s": 10.0}
     | {"budget_s": 0.5, "seed": 3},
+    "14": {"steps": 30, "new_tokens": 8, "answers_per_day": 5e6, "price_per_hour": 2.5, "seeds": 2}
+    | {"budget_s": 0.05, "seed": 3},
 }
 NOT_IN_A_LESSON = r"\bsimply\b|\bjust\b|\bobviously\b|%timeit|time\.time\(|filterwarnings|pip install|^!(?!\[)|https?://"
 

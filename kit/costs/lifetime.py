@@ -69,6 +69,8 @@ def lifetime(
     money: after 9.00 days
     >>> life.assume(answers_per_day=0).break_even()
     money: never within 1,000 years
+
+    Explained in lesson 14.
     """
     if isinstance(training, RunCost):
         return _of_run(training, currency, assumptions)

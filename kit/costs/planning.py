@@ -80,6 +80,8 @@ def plan(
     >>> made = plan("llama-2-7b", machine="NVIDIA A100 SXM 80GB", training_share=0.4)
     >>> round(made.training.hours.value), published("llama-2-7b").value("hours")
     (180021, 184320)
+
+    Explained in lesson 14.
     """
     if isinstance(model, StepCost):
         needs = (examples, deadline_days, users, target, per_machine, price_per_hour)

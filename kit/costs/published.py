@@ -129,6 +129,8 @@ def published(name: str) -> Published:
     >>> card = published("llama-3.1-8b")
     >>> print(card["hours"], card["hours"].kind, card["hours"].date)
     1,460,000 h count 2024-07
+
+    Explained in lesson 14.
     """
     entries = all_published()
     if name not in entries:

@@ -15,7 +15,7 @@ chat_panel       type a prompt and watch a model write (lesson 10)
 traffic_panel    turn the arrival rate up until a server breaks (lesson 11)
 traffic_sliders, live_load, live_run  its settings; the requests it sends; what it draws
 pole_panel       balance a pole with answers that come late
-lifetime_panel   a slider for each price and rate of a model's life
+lifetime_panel   a slider for each price and rate of a model's life (lesson 14)
 drawn_digits     twenty digits as people draw them, stored as strokes
 drift_sliders    drift the digits and watch what can be seen, and the true score
 quiz             questions at the end of a lesson, with feedback at once; quizzes/ has them

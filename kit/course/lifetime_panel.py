@@ -47,6 +47,8 @@ def live_lifetime(life: Lifetime, names: Sequence[str] = ()) -> Explorer:
     names
         The assumptions that get a slider. Empty: the rates, the demand, the idle time, retraining,
         and each price that is not 0.
+
+    Explained in lesson 14.
     """
     chosen = list(names) or [
         *RATES,
