@@ -248,7 +248,9 @@ def test_plain_papermill_runs_it_with_other_parameters_and_solutions_are_right(p
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux limits a process's own memory")
 @pytest.mark.usefixtures("bounded_kernels")
 def test_a_kernel_gets_no_more_memory_than_a_lesson_may(tmp_path):
-    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(f"bytes({LESSON_BYTES})")])
+    notebook = nbformat.v4.new_notebook(
+        cells=[nbformat.v4.new_code_cell(f"x = bytes({LESSON_BYTES})")]
+    )
     nbformat.write(notebook, tmp_path / "large.ipynb")
     with pytest.raises(LessonFailed, match="MemoryError"):
         run(tmp_path / "large.ipynb", tmp_path / "run.ipynb")
