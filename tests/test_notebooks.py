@@ -13,6 +13,7 @@ from click.testing import CliRunner
 from papermill import execute_notebook
 
 from kit.cli.main import main
+from kit.core.errors import LessonFailed
 from kit.core.results import records_in
 from kit.course.claims import ledger
 from kit.course.exercises import EXERCISES, NO_ANSWER
@@ -247,6 +248,17 @@ def test_plain_papermill_runs_it_with_other_parameters_and_solutions_are_right(p
     for record in records(notebook, "History")[-1:]:
         same = [name for name in ("batch_size", "lr", "seed") if name in given]
         assert same and all(record[name] == given[name] for name in same)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux limits a process's own memory")
+@pytest.mark.usefixtures("bounded_kernels")
+def test_a_kernel_gets_no_more_memory_than_a_lesson_may(tmp_path):
+    notebook = nbformat.v4.new_notebook(
+        cells=[nbformat.v4.new_code_cell(f"x = bytes({LESSON_BYTES})")]
+    )
+    nbformat.write(notebook, tmp_path / "large.ipynb")
+    with pytest.raises(LessonFailed, match="MemoryError"):
+        run(tmp_path / "large.ipynb", tmp_path / "run.ipynb")
 
 
 @pytest.mark.usefixtures("warm_kernels")
