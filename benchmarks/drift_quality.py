@@ -62,7 +62,7 @@ def alarms(model, then, now, trial):
     found = {name: alone < ALPHA for name, alone in zip(WITH_MODEL, p, strict=True)}
     found[TOGETHER] = min(holm(p)) < ALPHA
     columns = zip(before["outputs"].T, today["outputs"].T, strict=True)
-    found[UNCORRECTED] = min(ks_2samp(a, b).pvalue for a, b in columns) < ALPHA
+    found[UNCORRECTED] = bool(min(ks_2samp(a, b).pvalue for a, b in columns) < ALPHA)
     if find_spec("river"):
         stream = [*before["confidence"][:, 0], *today["confidence"][:, 0]]
         found |= rivers_alarms(stream)

@@ -54,7 +54,7 @@ def test(work):
 
 @pytest.fixture(scope="module")
 def turned(reference, test, model):
-    return kit.drift(reference, changed(test, "rotation", 25), model=model, trials=60)
+    return kit.drift(reference, changed(test, "rotation", 25), model=model, trials=40)
 
 
 # --- Two samples ---------------------------------------------------------------------------------
@@ -152,7 +152,7 @@ def test_a_turn_is_found_by_all_and_costs_score(turned):
 def test_where_nothing_drifts_alarms_are_as_rare_as_promised(turned):
     assert turned.false_alarms.low <= 0.05
     for each in turned.detections:
-        assert len(each.chance) == 60 and each.false_alarms(0.05).low <= 0.05
+        assert len(each.chance) == 40 and each.false_alarms(0.05).low <= 0.05
 
 
 def test_detected_is_not_harmful_and_harmful_is_not_detected(reference, test, model):

@@ -87,8 +87,8 @@ def drift(
     Examples
     --------
     >>> import torch, kit
-    >>> then, now = torch.randn(200, 4), torch.randn(100, 4) + 1
-    >>> found = kit.drift(then, now, trials=20)
+    >>> then, now = torch.randn(100, 4), torch.randn(50, 4) + 1
+    >>> found = kit.drift(then, now, trials=4)
     >>> found.alarm, found["features"].p < 0.001
     (True, True)
 
