@@ -14,7 +14,7 @@ import os
 import signal
 import socket
 import sys
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 MESSAGE_BYTES = 2**17  # the arguments and the environment
@@ -56,7 +56,12 @@ def connect(address: str, data_bytes: str, *arguments: str) -> None:
             signal.signal(number, lambda number, _: warm.send(bytes([number])))
         request = json.dumps([arguments, os.getcwd(), dict(os.environ), int(data_bytes)])
         socket.send_fds(warm, [request.encode()], [0, 1, 2])
-        warm.recv(1)
+        parent = os.getppid()
+        warm.settimeout(1)
+        while os.getppid() == parent:  # as a kernel ends when its parent has died
+            with suppress(TimeoutError):
+                warm.recv(1)
+                return
 
 
 def serve(address: str) -> None:
