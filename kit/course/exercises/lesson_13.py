@@ -15,7 +15,7 @@ LABELS = Z**2 * ACCURACY * (1 - ACCURACY) / WITHIN**2
 TRAIN = {"B"}
 CASES = {
     "A": "the camera's lens is dirty. Clean it: training would have to be undone afterwards.",
-    "C": "the detector alarms, but the score on new labels is what it was. Nothing has to be won.",
+    "C": "the detector alarms, but the score on new labels is what it was. Training gains nothing.",
     "D": "labels come too late: what they describe is over when the model has learnt it.",
 }
 
