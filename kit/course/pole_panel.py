@@ -233,6 +233,8 @@ def balance(
     ------
     BadValue
         There is no model, or something else is among them.
+
+    Explained in lesson 12.
     """
     several = models if isinstance(models, Mapping) else {"policy": models}
     if not several or not all(

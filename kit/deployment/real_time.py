@@ -121,6 +121,8 @@ def real_time_factors(kinds: Mapping[str, Kind]) -> RealTime:
     >>> found = real_time_factors({"camera": ([0.011, 0.010, 0.012, 0.010, 0.011, 0.013], 1 / 30)})
     >>> found.slowest.value < 1
     True
+
+    Explained in lesson 12.
     """
     if not kinds:
         raise BadValue("no kinds: needs name -> (seconds of each answer, seconds allowed).")

@@ -98,6 +98,8 @@ def edge(
         The file takes inputs of another shape.
     CallFailed
         The process failed for another reason.
+
+    Explained in lesson 12.
     """
     _check(calls, every_s, deadline_s, memory_bytes, share)
     name, data = _opened(model, runtime)

@@ -114,6 +114,8 @@ def load_voice_detector() -> VoiceDetector:
     ------
     NotInstalled
         The package, in the extra `edge`, is not installed.
+
+    Explained in lesson 12.
     """
     there = find_spec("silero_vad"), find_spec("onnxruntime")
     if not all(there):

@@ -98,6 +98,8 @@ def drift(
     is why the score stands beside the detectors.
 
     Explained in the lesson about drift.
+
+    Explained in lesson 13.
     """
     check_given_model(model)
     check_share("alpha", alpha, "a share of false alarms", strict=True)

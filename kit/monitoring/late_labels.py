@@ -49,6 +49,8 @@ def adwin_alarms(values: Iterable[float], *, delay: int = 0, delta: float = 0.00
     is River's; by default it checks after each 32 values.
 
     Explained in the lesson about drift.
+
+    Explained in lesson 13.
     """
     _check_river("kit.monitoring.adwin_alarms")
     check_whole("delay", delay, low=0)

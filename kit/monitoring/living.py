@@ -291,6 +291,8 @@ def lives(
         Names in `POLICIES`, or name -> policy.
     options
         Of `live`: kind, periods, per_period, labels, delay.
+
+    Explained in lesson 13.
     """
     if not models:
         raise BadValue("kit.monitoring.lives: needs at least one trained model.")

@@ -152,6 +152,8 @@ def repairs(
         No models, or more labels than there are examples.
 
     Explained in the lesson about drift.
+
+    Explained in lesson 13.
     """
     if not models or not all(isinstance(model, nn.Module) for model in models):
         raise BadValue("kit.monitoring.repairs: needs a list of trained models, such as [model].")

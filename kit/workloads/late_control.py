@@ -167,6 +167,8 @@ def drive_late(
     ...     return torch.nn.functional.one_hot(expert_action(inputs * torch.tensor(STATE_SCALE)), 2)
     >>> drive_late(controller, 0.0, episodes=2, periods=50).tolist()
     [1.0, 1.0]
+
+    Explained in lesson 12.
     """
     how = delays if isinstance(delays, Delays) else Delays(delays)
     poles, stood = LatePoles(episodes, seed), torch.zeros(episodes)
