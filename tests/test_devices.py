@@ -189,7 +189,7 @@ def test_a_worker_follows_a_number_of_threads_that_is_set_later():
 NO_TENSORS = {
     *("experiments/sweeping.py", "experiments/execution.py", "experiments/cluster.py"),
     *("data/speech_synthesis.py", "loadgen/sender_process.py", "serving/processes.py"),
-    *("course/live_load.py", "course/traffic_panel.py"),
+    *("course/live_load.py", "course/traffic_panel.py", "deployment/core_share.py"),
 }
 STARTS_A_THREAD = re.compile(r"\b(Thread|Timer|ThreadPoolExecutor|to_thread|run_in_executor)\(")
 

@@ -139,10 +139,12 @@ def interrupted(tmp_path_factory):
     """Ctrl+C in the middle of a training: its processes, their addresses, its checkpoint."""
     checkpoint = tmp_path_factory.mktemp("interrupted") / "run.kit"
     started, heard = [], []
+    others = psutil.Process().children(recursive=True)  # such as the warm process of other tests
 
     def interrupt_once_it_trains():
         wait_until(checkpoint.exists)
-        started.extend(psutil.Process().children(recursive=True))
+        children = psutil.Process().children(recursive=True)
+        started.extend(each for each in children if each not in others)
         for each in started:
             if "torch.distributed.run" in (words := each.cmdline()):
                 heard.append(words[words.index("--local-addr") + 1])

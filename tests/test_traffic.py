@@ -237,7 +237,7 @@ def test_the_clock_of_sending_leaves_out_the_wait():
     )
     assert run.corrected.latency_at(90) == pytest.approx(0.1)
     assert run.uncorrected.latency_at(90) == pytest.approx(0.01)
-    assert run.table().rows[0][run.table().header.index("… since sending")] == "10.0 ms"
+    assert run.table().rows[0][run.table().header.index("median since sending")] == "10.0 ms"
     assert made([0.1], loop="closed", rate=None, users=1).corrected is None
 
 

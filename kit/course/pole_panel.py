@@ -23,6 +23,7 @@ from kit.core.errors import BadValue
 from kit.core.units import words
 from kit.course.panels import CoursePanel, is_recording, shown_with
 from kit.data.cart_pole import MAX_POSITION_M, MAX_TILT_RAD, PERIOD_S
+from kit.devices import threads_here
 from kit.inference import predict
 from kit.plots import Picture, lines
 from kit.workloads import Delays, LatePoles, tilts
@@ -161,6 +162,7 @@ class PolePanel(CoursePanel):
             threading.Thread(target=self._try, name="kit.balance", daemon=True).start()
 
     def _try(self) -> None:
+        threads_here()  # else the policy would compute with every core
         try:
             self._play(self.seconds, paced=True)
         except Exception as error:

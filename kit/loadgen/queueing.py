@@ -69,7 +69,9 @@ class Waits(Result):
         latency = mean_estimate(answered, run.inflation) if answered else NEVER
         if len(answered) < run.n:  # those without an answer would have waited longer
             latency = Estimate(latency.value, latency.low, math.inf, "s")
-        return (difference(latency, self.alone) * self.capacities[i].value).with_unit("×")
+        wait = difference(latency, self.alone)
+        wait = Estimate(wait.value, max(0.0, wait.low), wait.high)  # no wait is below 0
+        return (wait * self.capacities[i].value).with_unit("×")
 
     def __len__(self) -> int:
         return len(self.runs)

@@ -28,7 +28,7 @@ def users(
     """How often does a user ask? Once per think time + latency. How many of them make the rate?"""
     per_s, latency = Estimate.of(rate or 0.0).value, Estimate.of(latency_s).value
     right = per_s * (think_s + latency)
-    if abs(answer - right) < 1:  # rounded up or down: there are no parts of users
+    if abs(answer - right) < max(1, 0.005 * right):  # rounded: the rate is not better known
         return None
     mistakes = {
         per_s * think_s: "A user also waits for the answer: add the latency to the think time.",

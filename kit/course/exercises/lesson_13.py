@@ -20,20 +20,6 @@ CASES = {
 }
 
 
-@exercise("13-labels", needs="number")
-def labels(answer: float) -> str | None:
-    """The half-width of the interval is 1.96 × √(p·(1 − p) ÷ n). Solve it for n."""
-    mistakes = {
-        LABELS / Z**2: "That is for one standard error. A 95 % interval has 1.96 on each side.",
-        LABELS * 4: "The interval is ± 2 points, so 4 points from end to end.",
-        LABELS / 4: "The interval is ± 2 points. Yours goes ± 4 points.",
-        Z**2 * 0.25 / WITHIN**2: "That is for a model that is right half of the time: p is 0.9.",
-        math.sqrt(LABELS): "Square it: the width shrinks with the square root of n.",
-    }
-    hint = "n = 1.96² · p · (1 − p) ÷ 0.02², with p = 0.9."
-    return hint_for_number(answer, LABELS, mistakes, hint, within=0.02)  # 864, or 865
-
-
 @exercise("13-train")
 def train(answer: Iterable[str]) -> str | None:
     """For each case, ask: is the cause in the weights, and are there labels of what comes next?"""
@@ -53,6 +39,20 @@ def train(answer: Iterable[str]) -> str | None:
 
 # Effects that a detector found where nothing had drifted, and a rate of false alarms.
 QUIET = [0.08, 0.11, 0.05, 0.14, 0.09, 0.07, 0.12, 0.10, 0.06, 0.13]
+
+
+@exercise("13-labels", needs="number")
+def labels(answer: float) -> str | None:
+    """The half-width of the interval is 1.96 × √(p·(1 − p) ÷ n). Solve it for n."""
+    mistakes = {
+        LABELS / Z**2: "That is for one standard error. A 95 % interval has 1.96 on each side.",
+        LABELS * 4: "The interval is ± 2 points, so 4 points from end to end.",
+        LABELS / 4: "The interval is ± 2 points. Yours goes ± 4 points.",
+        Z**2 * 0.25 / WITHIN**2: "That is for a model that is right half of the time: p is 0.9.",
+        math.sqrt(LABELS): "Square it: the width shrinks with the square root of n.",
+    }
+    hint = "n = 1.96² · p · (1 − p) ÷ 0.02², with p = 0.9."
+    return hint_for_number(answer, LABELS, mistakes, hint, within=0.02)  # 864, or 865
 
 
 @exercise("13-threshold", needs="function")
