@@ -13,7 +13,7 @@ from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.request import Request, urlopen
+from urllib.request import ProxyHandler, Request, build_opener
 
 from kit.core.errors import BadValue, KitError, NotInstalled, UnknownName
 from kit.serving.admission import PROTECTIONS
@@ -30,6 +30,7 @@ CHANGE_S = 10.0
 ASK_S = 10.0
 LOG = "log.txt"
 LOG_CHARACTERS = 2000
+NO_PROXY = build_opener(ProxyHandler({}))  # the server runs on this computer
 
 
 def serve(
@@ -223,7 +224,8 @@ class Server:
         token = self.settings.token
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         try:
-            with urlopen(Request(self.url + path, headers=headers), timeout=ASK_S) as reply:
+            request = Request(self.url + path, headers=headers)
+            with NO_PROXY.open(request, timeout=ASK_S) as reply:
                 text: str = reply.read().decode()
                 return text
         except OSError as error:
