@@ -1,7 +1,10 @@
 """Names that a package imports when they are first used: `import kit` costs next to nothing."""
 
 import ast
+from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 
 def listed_names(file: str) -> dict[str, str]:
@@ -14,3 +17,30 @@ def listed_names(file: str) -> dict[str, str]:
     ours = [node for node in imports if f"{node.module}.".startswith("kit.")]
     ours = [node for node in ours if node.module != __name__]
     return {alias.name: node.module or "" for node in ours for alias in node.names}
+
+
+def lazy_names(
+    package: str, file: str, known: dict[str, Any]
+) -> tuple[list[str], Callable[[str], Any], Callable[[], list[str]]]:
+    """`__all__`, `__getattr__` and `__dir__` of a package whose listed names are imported late.
+
+    Parameters
+    ----------
+    package, file, known
+        Its `__name__`, its `__file__`, and its `globals()`, which get each name once it is used.
+    """
+    files = listed_names(file)
+    names = sorted(files)
+
+    def get(name: str) -> Any:
+        """A name of the list, from its file."""
+        if name not in files:
+            raise AttributeError(f"{package} has no {name!r}; it has {', '.join(names)}.")
+        found = known[name] = getattr(import_module(files[name]), name)
+        return found
+
+    def listed() -> list[str]:
+        """The names of the list."""
+        return list(names)
+
+    return names, get, listed

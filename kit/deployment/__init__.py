@@ -16,10 +16,9 @@ The process contains none of the training code: nothing here imports it. `sessio
 and `edge_process` need NumPy and the runtime only.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from kit.core.lazy import listed_names
+from kit.core.lazy import lazy_names
 
 # Names are imported when they are first used: the small process must not import PyTorch.
 if TYPE_CHECKING:
@@ -35,18 +34,4 @@ if TYPE_CHECKING:
     from kit.deployment.voice_detector import babble as babble
     from kit.deployment.voice_detector import load_voice_detector as load_voice_detector
 
-_FILES = listed_names(__file__)
-__all__ = sorted(_FILES)
-
-
-def __getattr__(name: str) -> Any:
-    """A name of the list, from its file."""
-    if name not in _FILES:
-        raise AttributeError(f"kit.deployment has no {name!r}; it has {', '.join(__all__)}.")
-    found = globals()[name] = getattr(import_module(_FILES[name]), name)
-    return found
-
-
-def __dir__() -> list[str]:
-    """The names of the list."""
-    return list(__all__)
+__all__, __getattr__, __dir__ = lazy_names(__name__, __file__, globals())

@@ -19,10 +19,9 @@ paper it sent a query at fixed intervals. MLPerf runs a scenario for up to 600 s
 and with its own LoadGen. A number from here teaches; it does not count as an MLPerf result.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from kit.core.lazy import listed_names
+from kit.core.lazy import lazy_names
 
 # Names are imported when they are first used, as those of `kit` are: the process that sends
 # requests imports two files of this room, and must not wait for PyTorch.
@@ -47,19 +46,4 @@ if TYPE_CHECKING:
     from kit.loadgen.traffic_comparison import settings_table as settings_table
     from kit.loadgen.traffic_result import TrafficResult as TrafficResult
 
-
-_FILES = listed_names(__file__)
-__all__ = sorted(_FILES)
-
-
-def __getattr__(name: str) -> Any:
-    """A name of the list, from its file."""
-    if name not in _FILES:
-        raise AttributeError(f"kit.loadgen has no {name!r}; it has {', '.join(__all__)}.")
-    found = globals()[name] = getattr(import_module(_FILES[name]), name)
-    return found
-
-
-def __dir__() -> list[str]:
-    """The names of the list."""
-    return list(__all__)
+__all__, __getattr__, __dir__ = lazy_names(__name__, __file__, globals())
