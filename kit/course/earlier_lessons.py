@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from kit.core.checks import is_number
 from kit.core.errors import BadValue
 from kit.core.files import NOTEBOOKS, read_file
 from kit.core.results import records_in
@@ -73,12 +74,8 @@ def _records(path: Path) -> list[dict[str, Any]]:
 def _value(stored: Any) -> float | Estimate | None:
     """The number or estimate in a record; None if it is something else."""
     if not isinstance(stored, dict):
-        return stored if _number(stored) else None
+        return stored if is_number(stored) else None
     value, low, high = (stored.get(name) for name in ("value", "low", "high"))
-    if not _number(value) or not all(end is None or _number(end) for end in (low, high)):
+    if not is_number(value) or not all(end is None or is_number(end) for end in (low, high)):
         return None
     return Estimate(value, low, high, str(stored.get("unit", "")))  # type: ignore[arg-type]
-
-
-def _number(given: Any) -> bool:
-    return isinstance(given, float | int) and not isinstance(given, bool)
