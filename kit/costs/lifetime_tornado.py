@@ -94,7 +94,11 @@ class Tornado(Result):
         }
         rows = {name: (self.value, low, high) for name, (low, high) in list(finite.items())[:8]}
         level = (f"now: {_shown(self.value, self.unit)}", self.value)
-        caption = f"{self!r}."
+        ends = "; ".join(
+            f"{name}: {_shown(low, self.unit)} to {_shown(high, self.unit)}"
+            for name, (_, low, high) in rows.items()
+        )
+        caption = f"{self!r}. {level[0].capitalize()}. {ends}."
         quantity = f"{self.of} ({self.unit})"
         return dots(rows, quantity, caption=caption, log=True, level=level)
 
