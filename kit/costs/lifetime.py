@@ -55,7 +55,7 @@ def lifetime(
     Raises
     ------
     UnknownName
-        There is no such assumption.
+        The assumption is unknown.
     BadValue
         A value is negative or missing, a share over 100 %, units are mixed, or a price has no
         currency.

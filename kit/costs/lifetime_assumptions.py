@@ -140,7 +140,7 @@ def assumption(
     Raises
     ------
     UnknownName, BadValue
-        There is no such assumption; the value is not possible, or in another unit.
+        The assumption is unknown; the value is not possible, or in another unit.
     """
     if name not in KINDS:
         raise UnknownName("assumption", name, KINDS)

@@ -189,7 +189,7 @@ def pole_picture(
     Raises
     ------
     BadValue
-        There is no delay, or it cannot be simulated.
+        No delay was given, or it cannot be simulated.
     """
     if not delays:
         raise BadValue("no delays: needs at least one, such as 0.04 for 40 ms.")
@@ -234,7 +234,7 @@ def balance(
     Raises
     ------
     BadValue
-        There is no model, or something else is among them.
+        No model was given, or something else is among them.
 
     Explained in lesson 12.
     """

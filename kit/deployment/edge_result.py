@@ -190,7 +190,7 @@ def edge_table(runs: list[EdgeRun] | Mapping[str, EdgeRun]) -> Table:
     Raises
     ------
     BadValue
-        There is no run.
+        No run was given.
     """
     named = list(runs.items()) if isinstance(runs, Mapping) else [(run.label, run) for run in runs]
     several = [run for _, run in named]

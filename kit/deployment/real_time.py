@@ -114,7 +114,7 @@ def real_time_factors(kinds: Mapping[str, Kind]) -> RealTime:
     Raises
     ------
     BadValue
-        There is no kind, a kind has no answers, or its allowed time is not above 0.
+        No kind was given, a kind has no answers, or its allowed time is not above 0.
 
     Examples
     --------

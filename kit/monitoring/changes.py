@@ -47,7 +47,7 @@ def changed(split: Split, kind: str, degree: float, seed: int = 0) -> Split:
     Raises
     ------
     UnknownName
-        There is no such kind; similar ones are listed.
+        The kind is unknown; similar ones are listed.
     ShapeMismatch
         The inputs are not of the kind of data that can drift in this way.
 

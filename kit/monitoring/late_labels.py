@@ -82,7 +82,7 @@ def marked_series(name: str = "Occupancy") -> tuple[np.ndarray, dict[str, list[i
     NotInstalled
         The extra `drift` is missing: the series come with River.
     UnknownName
-        There is no series of that name.
+        No series has that name.
 
     Notes
     -----
