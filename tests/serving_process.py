@@ -42,10 +42,12 @@ def main(told):
         async def startup(self, sockets=None):
             await super().startup(sockets)
             self.config.loaded_app.open(served(Slow(4, 2), {"x": np.zeros((1, 4), np.float32)}))
-            print(self.servers[0].sockets[0].getsockname()[1], flush=True)
+            port = self.servers[0].sockets[0].getsockname()[1]
+            print(applications.index(self.config.loaded_app), port, flush=True)
 
-    async def serve(settings):
-        application = Application(Settings(**settings))
+    applications = [Application(Settings(**settings)) for settings in told["settings"]]
+
+    async def serve(application):
         refused = application.metrics.on_refused
         limits = uvicorn_settings(application.door, Limits(**told["limits"]), refused)
         await Server(
@@ -53,7 +55,7 @@ def main(told):
         ).serve()
 
     async def serve_all():
-        await asyncio.gather(*map(serve, told["settings"]))
+        await asyncio.gather(*map(serve, applications))
 
     loop = uvicorn.Config(None).get_loop_factory()  # uvloop where it exists, as `kit.serve` has it
     with asyncio.Runner(loop_factory=loop) as runner:
@@ -71,8 +73,10 @@ def serving(*settings, sleep_s=0.0, limits=None):
         subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=log) as process,
     ):
         try:
-            ports = [int(process.stdout.readline()) for _ in settings]
-            yield [Served(port, process, log) for port in ports]
+            # Servers that start together may be ready in any order, so each says its number.
+            ready = (process.stdout.readline().split() for _ in settings)
+            ports = dict(sorted((int(number), int(port)) for number, port in ready))
+            yield [Served(port, process, log) for port in ports.values()]
         finally:
             process.kill()
 
