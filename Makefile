@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := $(if $(filter Windows_NT,$(OS)),.venv/Scripts,.venv/bin)
 INSTALL := $(PYTHON) tools/environment.py install
-TESTED := lab edge openvino executorch speech cluster serve drift test
+TESTED := lab edge openvino executorch speech cluster serve drift pretrained test
 # Most tests run two at a time. Tests that measure time run alone, afterwards. nbval is loaded by the
 # test that calls it: loading it takes seconds.
 TWO_AT_A_TIME := -n 2 --dist worksteal -p no:nbval
@@ -50,15 +50,15 @@ lowest:   ## run the fast tests with the lowest versions that pyproject.toml all
 	  --with-editable . python -m pytest -q -m "not slow"
 
 course:   ## run every lesson without a browser; notebooks and pages go to runs/
-	@$(INSTALL) lab edge serve drift
+	@$(INSTALL) lab edge serve drift pretrained
 	$(BIN)/kit course
 
 record:   ## run every lesson and experiment and store the outputs in notebooks/
-	@$(INSTALL) lab edge serve drift
+	@$(INSTALL) lab edge serve drift pretrained
 	$(BIN)/kit record
 
 doctor:   ## show what this computer is, what is installed and what will not work
-	@$(INSTALL) lab edge serve drift
+	@$(INSTALL) lab edge serve drift pretrained
 	$(BIN)/kit doctor
 
 lock:     ## write constraints.txt with the newest versions that fit together

@@ -55,6 +55,7 @@ INPUTS: dict[str, Callable[[Any, int], Tensor]] = {
     "RNN": sequences,
     "Transformer": sequences,
     "GPT": texts,
+    "BERT": texts,
     "Policy": rows,
     "Seq2Seq": pairs,
     "TwoTower": histories,

@@ -26,6 +26,9 @@ ENVIRONMENT = ROOT / ".venv"
 LOCK = ROOT / "constraints.txt"
 STAMP = ENVIRONMENT / "kit-installed.json"
 NEEDED_PYTHON = (3, 11)
+# Extras of packages whose files are enough: installed without the libraries that they ask for.
+FILES_ONLY = {"pretrained"}
+LAB = ["lab", "edge", "serve", "drift", "pretrained"]
 
 
 class Problem(Exception):
@@ -69,12 +72,16 @@ def make_folder(folder):
 # --- What is installed, what is needed -------------------------------------------------------
 
 
-def digest():
-    """Return a hash of everything that decides what to install."""
+def wanted():
+    """Return what pyproject.toml says about the package: its dependencies and extras."""
     import tomllib  # here, because an older Python must get as far as check_python
 
-    wanted = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
-    text = LOCK.read_text("utf-8") + json.dumps(wanted)
+    return tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+
+
+def digest():
+    """Return a hash of everything that decides what to install."""
+    text = LOCK.read_text("utf-8") + json.dumps(wanted())
     text += str(ROOT)  # a moved folder needs the kit installed again
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -114,6 +121,9 @@ def install(python, extras):
     else:
         install_torch(python, pinned)
     say(f"Installing the kit with {', '.join(extras) or 'no extras'}, at the locked versions")
+    for extra in sorted(FILES_ONLY & set(extras)):
+        pip(python, "--no-deps", *wanted()["optional-dependencies"][extra])
+    extras = [extra for extra in extras if extra not in FILES_ONLY]
     pip(python, "--editable", f"{ROOT}[{','.join(extras)}]" if extras else str(ROOT))
 
 
@@ -237,7 +247,7 @@ def main():
         parser.error(f"unknown arguments: {' '.join(more)}")
 
     if arguments.command == "lab":
-        open_lab(ensure(["lab", "edge", "serve", "drift"]), *more)
+        open_lab(ensure(LAB), *more)
     elif arguments.command == "install":
         ensure(arguments.extras)
     elif arguments.command == "here":

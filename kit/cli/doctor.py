@@ -16,7 +16,10 @@ from kit.core.errors import DISTRIBUTION, ROOT, how_to_install
 from kit.core.files import python_command
 from kit.core.units import words
 
-EXTRAS = ("lab", "edge", "openvino", "executorch", "speech", "cluster", "serve", "drift", "test")
+EXTRAS = (
+    *("lab", "edge", "openvino", "executorch", "speech", "cluster", "serve", "drift"),
+    *("pretrained", "test"),
+)
 LESSON_BYTES = 1.5 * 2**30  # the memory of a lesson; JupyterLab's comes on top
 LAB_BYTES = 0.5e9
 AGAIN = "install the kit again (in a checkout: make lab)"

@@ -26,10 +26,15 @@ from kit.models.transformer import (
     TransformerConfig as TransformerConfig,
 )
 from kit.models.gpt import GPT as GPT, GPTConfig as GPTConfig
+from kit.models.bert import BERT as BERT, BERTConfig as BERTConfig
 from kit.models.policy import Policy as Policy, PolicyConfig as PolicyConfig
 from kit.models.seq2seq import Seq2Seq as Seq2Seq, Seq2SeqConfig as Seq2SeqConfig
 from kit.models.two_tower import TwoTower as TwoTower, TwoTowerConfig as TwoTowerConfig
 # isort: on
+
+# Models that others have trained, from packages.
+from kit.models.minilm import load_minilm as load_minilm
+from kit.models.minilm import word_pieces as word_pieces
 
 # Name -> (model, config), collected from the lines above: each XConfig belongs to an X.
 FAMILIES: dict[str, tuple[type, type]] = {
