@@ -96,6 +96,7 @@ MAKERS = {
     "Options": lambda work: lifetime_options.options({"a": a_life(), "b": a_life()}, "time"),
     "Plan": lambda work: kit.plan("llama-3.1-8b", tokens=1e9, deadline_days=30),
     "PlanCheck": lambda work: planning_check.against_published(0.4),
+    "ServingCheck": lambda work: planning_check.serving_against_published(),
     "Published": lambda work: kit.published("bloom-api"),
     "RealTime": lambda work: kit.deployment.real_time_factors({"a": ([0.01] * 50, 0.1)}),
     "Repairs": lambda work: kit.monitoring.repairs(

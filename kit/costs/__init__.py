@@ -14,7 +14,8 @@ lifetime_bills      their arithmetic: sums until a day, the day on which they ar
 lifetime_options    several models for the same job: which is cheapest at which demand
 lifetime_tornado    which assumption moves a result most
 planning            machines for a training by a deadline, and for users at a pace
+planning_serving    the roofline of a language model that serves many texts at once
 planning_result     what such a plan says
-planning_check      the planner against published trainings
+planning_check      the planner against published trainings and services
 published           figures of others: models, accelerators, services, with class and source
 """

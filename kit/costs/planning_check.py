@@ -1,13 +1,15 @@
-"""The planner against what was published: predicted hours of accelerators beside those that ran."""
+"""The planner against what was published: hours of trainings, and tokens per second of services."""
 
 from __future__ import annotations
 
+import statistics
 from dataclasses import dataclass
 from typing import Any
 
 from kit.core.results import Result
 from kit.core.units import digits, words
 from kit.costs.planning import STEP_FLOPS, plan
+from kit.costs.planning_serving import TokenTime, replica_of
 from kit.costs.published import Published, amount, of_kind, published
 from kit.plots import Picture, Table, dots
 
@@ -20,6 +22,17 @@ HEADER = (
     "class, date",
     "published ÷ predicted",
     "equal at",
+)
+
+
+SERVED_HEADER = (
+    "",
+    "texts at once, tokens",
+    "at most (roofline)",
+    "published",
+    "share",
+    "what binds it",
+    "by FLOPs alone",
 )
 
 
@@ -124,3 +137,104 @@ def against_published(share: float = SHARE) -> PlanCheck:
         flops = STEP_FLOPS * card.computing_params * card.value("tokens")
         rows.append(Checked(card, flops, made.hours.value, hours, made.bound_hours / hours))
     return PlanCheck(share, tuple(rows))
+
+
+@dataclass(frozen=True)
+class Served:
+    """One published throughput, and the roofline's bound for the same texts."""
+
+    card: Published
+    token: TokenTime
+    bound: float  # tokens per second of all machines
+    flops_bound: float  # what 2 FLOPs per parameter would promise, without bytes and prompts
+
+    @property
+    def share(self) -> float:
+        """Published ÷ bound."""
+        return self.card.value("rate") / self.bound
+
+
+@dataclass(frozen=True)
+class ServingCheck(Result):
+    """The roofline of serving against each published throughput."""
+
+    rows: tuple[Served, ...]
+
+    @property
+    def shares(self) -> tuple[float, float, float]:
+        """The lowest, the middle and the highest share of the bound that was reached."""
+        ranked = sorted(row.share for row in self.rows)
+        return ranked[0], statistics.median(ranked), ranked[-1]
+
+    def __repr__(self) -> str:
+        low, _, high = (words(share, "%") for share in self.shares)
+        lowest = min(row.card.value("rate") / row.flops_bound for row in self.rows)
+        return (
+            f"{len(self.rows)} published services reach {low} to {high} of the roofline's bound; "
+            f"of the bound by FLOPs alone as little as {words(lowest, '%')}"
+        )
+
+    def table(self) -> Table:
+        """A row per service: the bound, what was measured, and what binds."""
+        rows = [
+            (
+                row.card.what,
+                "{:,.0f} × ({:,.0f} + {:,.0f})".format(
+                    *(row.card.value(name) for name in ("batch", "prompt", "new"))
+                ),
+                words(row.bound, "tokens/s"),
+                words(row.card.value("rate"), "tokens/s"),
+                words(row.share, "%"),
+                next(iter(row.token.shares)),
+                words(row.flops_bound, "tokens/s"),
+            )
+            for row in self.rows
+        ]
+        caption = (
+            "Tokens per second of language models in 16 bits: at most, by bytes and FLOPs, and as "
+            "published. Texts at once × (tokens of the prompt + new tokens)."
+        )
+        details = " ".join(
+            f"{row.card.name}: {row.card['rate'].source}, {row.card['rate'].kind}."
+            for row in self.rows
+        )
+        return Table(SERVED_HEADER, rows, caption, details)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The raw numbers of each service."""
+        return {
+            "runs": [
+                {
+                    "service": row.card.name,
+                    "bound_tokens_per_s": row.bound,
+                    "published_tokens_per_s": row.card.value("rate"),
+                    "flops_bound_tokens_per_s": row.flops_bound,
+                    "binds": next(iter(row.token.shares)),
+                }
+                for row in self.rows
+            ]
+        }
+
+    def plot(self) -> Picture:
+        """The share of the bound that each service reached."""
+        ranked = sorted(self.rows, key=lambda row: row.share)
+        rows = {row.card.name: (row.share, None, None) for row in ranked}
+        return dots(rows, "published ÷ roofline's bound", caption=f"{self!r}.", unit="%")
+
+
+def serving_against_published() -> ServingCheck:
+    """The roofline's tokens per second of each published service, and what it reached.
+
+    >>> low, middle, high = serving_against_published().shares
+    >>> low > 0.5, high < 1
+    (True, True)
+    """
+    rows = []
+    for card in of_kind("throughput"):
+        model, machine = published(card.model), published(card.accelerator)
+        size = model.value("params"), model.computing_params, model.value("cache_per_token")
+        texts = card.value("prompt"), card.value("new")
+        machines, batch = int(card.value("machines")), int(card.value("batch"))
+        token = replica_of(*size, *texts, machines, machine).token(batch)
+        rows.append(Served(card, token, batch / token.seconds, batch / token.flops_s))
+    return ServingCheck(tuple(rows))

@@ -25,7 +25,7 @@ from kit.plots import Table
 CLASSES = ("measured", "tdp-hours", "estimate", "count", "datasheet", "price", "derived")
 ENERGY = ("measured", "tdp-hours", "estimate", "derived")  # the classes that an energy can have
 ENERGY_UNITS = ("Wh", "J", "J/token")
-PREFIXED = ("FLOP", "FLOP/s", "FLOP/J", "B", "B/s", "W", "Wh", "J", "J/token", "%", "×", "s")
+PREFIXED = ("FLOP", "FLOP/s", "FLOP/J", "B", "B/s", "B/token", "W", "Wh", "J", "J/token", "%", "×")
 COUNTED = ("parameters", "tokens", "tokens/s", "requests", "prompts", "answers", "answers/s")
 HEADER = ("", "figure", "value", "class", "date", "source", "includes")
 
@@ -71,10 +71,11 @@ class Published(Result):
     """Published figures of one thing: a model, an accelerator, a service, a claim."""
 
     name: str
-    kind: str  # model, accelerator, service, share, misquoted, derived
+    kind: str  # model, accelerator, service, throughput, share, misquoted, derived
     what: str
     figures: dict[str, Figure]
-    accelerator: str = ""  # on which a model was trained
+    accelerator: str = ""  # on which a model was trained or served
+    model: str = ""  # that a measured throughput is of
 
     def __getitem__(self, figure: str) -> Figure:
         if figure not in self.figures:
@@ -139,7 +140,7 @@ def published(name: str) -> Published:
 
 
 def of_kind(kind: str) -> list[Published]:
-    """All that is listed of one kind: model, accelerator, service, share, misquoted."""
+    """All that is listed of one kind: model, accelerator, service, throughput, share …"""
     found = [each for each in all_published().values() if each.kind == kind]
     if not found:
         kinds = dict.fromkeys(each.kind for each in all_published().values())
@@ -161,9 +162,8 @@ def read(contents: Mapping[str, Any]) -> dict[str, Published]:
     sources, found = contents["sources"], {}
     for name, entry in contents["entries"].items():
         listed = {each: _figure(f"{name}/{each}", f, sources) for each, f in _own(name, entry)}
-        found[name] = Published(
-            name, entry["kind"], entry["what"], listed, entry.get("accelerator", "")
-        )
+        on, of = entry.get("accelerator", ""), entry.get("model", "")
+        found[name] = Published(name, entry["kind"], entry["what"], listed, on, of)
     ours = {
         name: Figure(f["value"], f["unit"], "derived", _newest(f["formula"], found), f["formula"],
                      f["what"])
