@@ -8,7 +8,7 @@ from torch import nn
 
 from kit.core.errors import NonFiniteLoss
 from kit.core.units import words
-from kit.course.exercises.registry import exercise
+from kit.course.exercises.registry import WrongForm, exercise
 from kit.data import load_digits
 from kit.inference import evaluate
 from kit.models import MLP
@@ -20,7 +20,7 @@ from kit.workloads import vision
 def first_good(answer: Any) -> str | None:
     """Look at history.scores: pairs of (step, score). Give (history, step of the first ≥ 90 %)."""
     if not (isinstance(answer, tuple) and len(answer) == 2 and isinstance(answer[0], History)):
-        return "Give two things: (history, step)."
+        return WrongForm("Give two things: (history, step).")
     history, step = answer
     good = [at for at, score in history.scores if score.accuracy.value >= 0.9]
     if step == (good[0] if good else None):
@@ -30,7 +30,7 @@ def first_good(answer: Any) -> str | None:
     return "At that step there is no score of at least 90 %. Try a loop over history.scores."
 
 
-@exercise("01-learns-nothing")
+@exercise("01-learns-nothing", needs="number")
 def learns_nothing(answer: float) -> str | None:
     """With a tiny learning rate the weights hardly move; with a huge one they jump around."""
     torch.manual_seed(0)

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 
 from kit.costs.counting import count
-from kit.course.exercises.registry import exercise
+from kit.course.exercises.registry import WrongForm, exercise
 from kit.models import MLP, MLPConfig
 
 WEIGHTS = 4 * 26_122  # bytes of the default MLP; a test compares these with `kit.count`
@@ -30,7 +30,7 @@ ACCOUNTED = {  # what is short of a part, or too much for it -> the likely mista
 def account(answer: Mapping[str, int]) -> str | None:
     """Begin with the weights: 26,122 numbers of 4 bytes. Layers keep 64, 128 and 128 inputs."""
     if not isinstance(answer, Mapping) or set(answer) != set(BYTES):
-        return f"Give a dictionary with the keys {', '.join(BYTES)}."
+        return WrongForm(f"Give a dictionary with the keys {', '.join(BYTES)}.")
     for name, right in BYTES.items():
         given = answer[name]
         if given == right / 4:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 
-from kit.course.exercises.registry import exercise, hint_for_number
+from kit.course.exercises.registry import WrongForm, exercise, hint_for_number
 
 MISTAKES = {
     "A": "no repeats",
@@ -27,7 +27,7 @@ DECISIONS = {  # (low, high, floor) -> the first word whose rule is met
 def which_mistake(answer: Mapping[str, str]) -> str | None:
     """Give a dictionary: {"A": "no …", …}. Ask each: does it wait, warm up, repeat, take turns?"""
     if not isinstance(answer, Mapping) or set(answer) != set(MISTAKES):
-        return 'Give a dictionary with the keys "A", "B", "C", "D" and "E".'
+        return WrongForm('Give a dictionary with the keys "A", "B", "C", "D" and "E".')
     unknown = [given for given in answer.values() if given not in MISTAKES.values()]
     if unknown:
         return f"{unknown[0]!r} is none of the five: {', '.join(sorted(MISTAKES.values()))}."
@@ -35,7 +35,7 @@ def which_mistake(answer: Mapping[str, str]) -> str | None:
     return f"Look at {wrong[0]} again: each mistake occurs once." if wrong else None
 
 
-@exercise("03-impossible")
+@exercise("03-impossible", needs="number")
 def impossible(answer: float) -> str | None:
     """Count the FLOPs of the matmul, divide by the time, divide by the peak."""
     right = 2 * 4096**3 / 20e-6 / 60e12

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from kit.core.checks import is_number
 from kit.core.errors import KitError
-from kit.course.exercises.registry import exercise, near
+from kit.course.exercises.registry import WrongForm, exercise, near
 
 CAUSES = ("start", "copy", "wait", "dtype")
 SLOW_RUNS = {"A": "start", "B": "copy", "C": "dtype", "D": "wait"}
@@ -31,7 +31,7 @@ ACCELERATORS = (  # extra seconds, FLOP/s of the CPU, FLOP/s of the accelerator
 def slow_runs(answer: dict[str, str]) -> str | None:
     """For each run ask: which changes made a difference, and which did not?"""
     if not isinstance(answer, dict) or set(answer) != set(SLOW_RUNS):
-        return "Give a dictionary with a cause for each of 'A', 'B', 'C' and 'D'."
+        return WrongForm("Give a dictionary with a cause for each of 'A', 'B', 'C' and 'D'.")
     for run, cause in SLOW_RUNS.items():
         if answer[run] not in CAUSES:
             return f"Run {run}: {answer[run]!r} is none of the causes: {', '.join(CAUSES)}."

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kit.course.exercises.registry import exercise, hint_for_number
+from kit.course.exercises.registry import LastHint, exercise, hint_for_number
 
 REPLACED, CLASSES = 0.4, 10
 
@@ -65,7 +65,7 @@ def standardise(answer: Callable[[Tensor, Tensor], Any]) -> str | None:
     if torch.allclose(given[0], (train - train.mean()) / train.std(), atol=0.01):
         return "That is one mean for all features: take one per feature, mean(0)."
     if not all(close):
-        return "Subtract the mean of each feature, then divide by its standard deviation."
+        return LastHint("Subtract the mean of each feature, then divide by its deviation.")
     constant = torch.tensor([[1.0, 2.0], [1.0, 4.0]])
     if not all(torch.isfinite(part).all() for part in answer(constant, constant)):
         return "A feature that never varies has a deviation of 0: divide it by 1 instead."

@@ -8,7 +8,7 @@ import torch
 
 from kit.core.checks import is_number
 from kit.core.errors import KitError
-from kit.course.exercises.registry import exercise
+from kit.course.exercises.registry import LastHint, WrongForm, exercise
 from kit.data import Split
 from kit.inference import evaluate
 from kit.training import train
@@ -37,7 +37,7 @@ def parts(answer: int) -> str | None:
 def spend(answer: Mapping[str, Any]) -> str | None:
     """Which optimizer needed the fewest steps, and at which rate? dict(optimizer=..., lr=...)."""
     if not isinstance(answer, Mapping):
-        return "Give options of kit.train as a dictionary, such as dict(lr=3e-3)."
+        return WrongForm("Give options of kit.train as a dictionary, such as dict(lr=3e-3).")
     fixed = {"steps", "epochs", "budget_s", "resume", "checkpoint", "live"} & set(answer)
     if fixed:
         return f"{', '.join(sorted(fixed))}: keep these as they are; change the other options."
@@ -78,7 +78,7 @@ def rate(answer: Callable[[int, int, int], float]) -> str | None:
         if warmup and given[0] == 0:
             return "The first step has a rate of 0, so it learns nothing. Begin at 1 / warmup."
         if any(not math.isclose(given[i], (i + 1) / warmup) for i in range(warmup)):
-            return f"During the warm-up, step i of {warmup} has (i + 1) / {warmup} of the rate."
+            return LastHint(f"During the warm-up, step i has (i + 1) / {warmup} of the rate.")
         if not math.isclose(given[warmup], PEAK):
             return (
                 f"The step after the warm-up has the full rate, 1; yours has {given[warmup]:.3g}."

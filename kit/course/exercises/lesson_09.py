@@ -9,7 +9,7 @@ from torch import Tensor
 from kit.core.checks import is_number
 from kit.core.errors import KitError
 from kit.core.units import words
-from kit.course.exercises.registry import exercise, hint_for_number
+from kit.course.exercises.registry import WrongForm, exercise, hint_for_number
 from kit.inference import judge
 from kit.techniques import pruned, size_on_disk
 from kit.training import train
@@ -40,7 +40,7 @@ def gigabytes(answer: float) -> str | None:
 def prune(answer: Any) -> str | None:
     """The file shrinks with the square of the share that you keep; the score stays for a while."""
     if not is_number(answer) or not 0 < answer < 1:
-        return f"Give a share between 0 and 1; yours is {answer!r}."
+        return WrongForm(f"Give a share between 0 and 1; yours is {answer!r}.")
     try:
         smaller, lost = _pruned_and_trained(float(answer))
     except KitError as error:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
-from kit.course.exercises.registry import exercise, hint_for_number
+from kit.course.exercises.registry import WrongForm, exercise, hint_for_number
 
 # A model was right for 90 % of the examples. How many labels show its accuracy within 2 points?
 ACCURACY, WITHIN, Z = 0.9, 0.02, 1.96
@@ -26,7 +26,7 @@ def train(answer: Iterable[str]) -> str | None:
     if isinstance(answer, str):
         answer = answer.replace(",", " ").split() if len(answer) > 1 else [answer]
     if not isinstance(answer, (list, tuple, set, frozenset)):
-        return 'Give the letters of the cases as a list of texts, such as ["A", "B"].'
+        return WrongForm('Give the letters of the cases as a list of texts, such as ["A", "B"].')
     chosen = {str(each).strip().upper() for each in answer}
     if unknown := sorted(chosen - TRAIN - set(CASES)):
         return f"There is no case {', '.join(unknown)}. The cases are A, B, C and D."

@@ -1,7 +1,8 @@
 """What an exercise is, and the checks that exercises share.
 
 An exercise is a function that takes the answer. It returns a hint, or None if the answer is right.
-Its docstring says where to begin; it is shown, folded away, after a wrong answer.
+Its docstring says where to begin; it is shown, folded away, after the second wrong answer. A hint
+that gives the formula away is a `LastHint`, which is shown after the third one.
 """
 
 from __future__ import annotations
@@ -16,6 +17,19 @@ from torch import Tensor
 
 from kit.core.checks import is_number, is_whole
 from kit.core.statistics import Estimate
+
+
+class LastHint(str):
+    """A hint that says how the answer is computed: `check` shows it after several wrong answers."""
+
+    __slots__ = ()
+
+
+class WrongForm(str):
+    """A hint about the form of an answer, such as its type. Such an answer is not counted."""
+
+    __slots__ = ()
+
 
 Exercise = Callable[..., str | None]
 EXERCISES: dict[str, Exercise] = {}  # by id, in the order of the lessons
@@ -47,7 +61,9 @@ def exercise(id: str, needs: str = "") -> Callable[[Exercise], Exercise]:
         def check_type_first(answer: Any, **measured: Any) -> str | None:
             answer = plain(answer)
             fits, hint = NEEDS[needs] if needs else (lambda _: True, "")
-            return check(answer, **measured) if fits(answer) else hint.format(answer=answer)
+            if not fits(answer):
+                return WrongForm(hint.format(answer=answer))
+            return check(answer, **measured)
 
         EXERCISES[id] = check_type_first
         return check
@@ -89,7 +105,8 @@ def hint_for_number(
     hint: str,
     within: float = 0.02,
 ) -> str | None:
-    """None for the right number, the hint of a known mistake, or else the general hint."""
+    """None for the right number, the hint of a known mistake, or else the general hint, last."""
     if near(given, right, within):
         return None
-    return next((said for value, said in mistakes.items() if near(given, value, within)), hint)
+    known = (said for value, said in mistakes.items() if near(given, value, within))
+    return next(known, LastHint(hint))
