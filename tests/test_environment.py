@@ -118,6 +118,29 @@ def test_a_cut_short_installation_is_taken_up_again(project_environment, tmp_pat
     assert environment.installed_extras() == {"lab"}
 
 
+def test_uv_gets_pips_settings_or_leaves_it_to_pip():
+    listed = [
+        ":env:.find-links='/one /two'",
+        r"global.extra-index-url='\nfile:///a\nfile:///b'",
+        "global.find-links='/three'",
+        "global.timeout='60'",
+    ]
+    assert environment.pip_settings_for_uv("\n".join(listed)) == {
+        "UV_FIND_LINKS": "/one,/two",
+        "UV_INDEX": "file:///a file:///b",
+        "UV_INDEX_STRATEGY": "unsafe-best-match",
+    }
+    assert environment.pip_settings_for_uv("global.require-hashes='true'") is None
+
+
+def test_what_uv_refuses_pip_installs(monkeypatch, capfd):
+    monkeypatch.setattr(environment, "pip_settings_for_uv", lambda listed: {})
+    only_pip = "--no-input"  # uv has no such option
+    environment.uv_or_pip(sys.executable, only_pip, "--dry-run", "--no-index", "pip")
+    shown = capfd.readouterr()
+    assert "uv did not succeed" in shown.out and "already satisfied: pip" in shown.out
+
+
 def test_a_half_made_folder_is_made_again_and_a_whole_one_kept(tmp_path):
     folder = tmp_path / ".venv"
     (folder / "bin").mkdir(parents=True)

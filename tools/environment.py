@@ -6,11 +6,12 @@
     python3 tools/environment.py lock                renew constraints.txt
 
 It uses the standard library only, since nothing is installed yet when it runs. You can interrupt
-and repeat it: a stamp inside .venv, written last, lists what is installed, and pip keeps what it
-finds.
+and repeat it: a stamp inside .venv, written last, lists what is installed, and uv and pip keep what
+they find.
 """
 
 import argparse
+import ast
 import hashlib
 import json
 import os
@@ -116,15 +117,16 @@ def ensure(extras):
 def install(python, extras):
     """Install the locked torch for this computer, then the kit and all other packages."""
     pinned = re.search(r"^torch==([\w.]+)", LOCK.read_text(), re.MULTILINE).group(1)
+    pip(python, "--quiet", "uv")
     if installed_version(python, "torch") == pinned:
         say(f"torch {pinned} is already installed")
     else:
         install_torch(python, pinned)
     say(f"Installing the kit with {', '.join(extras) or 'no extras'}, at the locked versions")
     for extra in sorted(FILES_ONLY & set(extras)):
-        pip(python, "--no-deps", *wanted()["optional-dependencies"][extra])
+        uv_or_pip(python, "--no-deps", *wanted()["optional-dependencies"][extra])
     extras = [extra for extra in extras if extra not in FILES_ONLY]
-    pip(python, "--editable", f"{ROOT}[{','.join(extras)}]" if extras else str(ROOT))
+    uv_or_pip(python, "--editable", f"{ROOT}[{','.join(extras)}]" if extras else str(ROOT))
 
 
 def install_torch(python, pinned):
@@ -132,17 +134,16 @@ def install_torch(python, pinned):
     backend = torch_backend()
     if backend:
         # pip sees one build of each version: on Linux, the one for CUDA. uv knows where PyTorch
-        # keeps the others. But uv ignores pip's settings (proxy, mirror): it installs only torch.
+        # keeps the others.
         say(f"Looking for PyTorch's own build of torch {pinned} (backend: {backend})")
-        pip(python, "--quiet", "uv")
-        command = uv_command(python, backend, pinned)
+        command = uv_command(python, "--torch-backend", backend, f"torch=={pinned}")
         if succeeds([*command, "--dry-run"]) and subprocess.call(command, env=uv_settings()) == 0:
             return
         say("PyTorch's own build cannot be reached: installing the build that pip finds")
         if backend == "cpu":
             say("(if that is the CUDA build, it works without a GPU but takes some gigabytes)")
     say(f"Installing torch {pinned}")
-    pip(python, "torch")
+    uv_or_pip(python, "torch")
 
 
 def torch_backend():
@@ -154,16 +155,55 @@ def torch_backend():
     return "cpu" if sys.platform == "linux" else None
 
 
-def uv_command(python, backend, pinned):
-    """Return the command that installs PyTorch's own build of torch."""
+def uv_command(python, *arguments):
+    """Return the command by which uv installs under the lock."""
     target = ["--python", str(python), "--constraint", str(LOCK)]
-    choice = ["--torch-backend", backend, f"torch=={pinned}"]
-    return [str(python), "-m", "uv", "pip", "install", *target, *choice]
+    return [str(python), "-m", "uv", "pip", "install", *target, *arguments]
 
 
 def uv_settings():
     """Return an environment in which uv gives up quickly if it cannot connect."""
     return {**os.environ, "UV_HTTP_CONNECT_TIMEOUT": "5", "UV_HTTP_RETRIES": "1"}
+
+
+# uv does not read pip's settings, so these are passed on. Where pip has others, pip installs.
+PIP_TO_UV = {
+    "index-url": "UV_DEFAULT_INDEX",
+    "extra-index-url": "UV_INDEX",
+    "find-links": "UV_FIND_LINKS",
+    "constraint": "UV_CONSTRAINT",
+    "cert": "SSL_CERT_FILE",
+    "proxy": "ALL_PROXY",
+}
+ONLY_PIP_NEEDS = {"cache-dir", "default-timeout", "disable-pip-version-check", "retries", "timeout"}
+
+
+def pip_settings_for_uv(listed):
+    """Translate what `pip config list` prints; `None` if uv would miss something."""
+    found = {}
+    for line in listed.splitlines():
+        name, _, value = line.partition("=")
+        name, values = name.rpartition(".")[2], ast.literal_eval(value).split()
+        if name in PIP_TO_UV:  # what the environment says comes first, and counts
+            between = "," if name == "find-links" else " "
+            found.setdefault(PIP_TO_UV[name], between.join(values))
+        elif name not in ONLY_PIP_NEEDS:
+            return None
+    return {**found, "UV_INDEX_STRATEGY": "unsafe-best-match"}  # as pip: no index comes first
+
+
+def uv_or_pip(python, *arguments):
+    """Install by uv, which fetches many packages at a time; by pip if uv does not succeed."""
+    listed = subprocess.run(
+        [str(python), "-m", "pip", "config", "list"], capture_output=True, text=True
+    )
+    settings = pip_settings_for_uv(listed.stdout)
+    if settings is not None:
+        command = uv_command(python, *arguments)
+        if subprocess.call(command, env={**uv_settings(), **settings}) == 0:
+            return
+        say("uv did not succeed (see above): trying with pip")
+    pip(python, *arguments)
 
 
 def pip(python, *arguments):
