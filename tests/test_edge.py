@@ -357,16 +357,22 @@ def test_real_time_is_time_taken_to_time_allowed():
     times = np.linspace(0.009, 0.011, 1_000)[np.random.default_rng(0).permutation(1_000)]
     found = real_time_factors({"camera": (times, 1 / 30), "control": (times[:50], 0.02)})
     assert found.factors["camera"].value == pytest.approx(0.3)
-    assert found.tails["camera"].value == pytest.approx(0.33, abs=0.002)
-    assert found.slowest.value == pytest.approx(0.5, rel=0.02)
-    assert found.tails["control"] is None and found.slowest_tail is None  # too few for p99
+    assert found.late["camera"].high == pytest.approx(3.84 / 1_003.84, abs=1e-4)  # Wilson's
+    assert found.most_late == found.late["control"]  # fewer answers: the same share is less sure
+    assert found.least_in_time.low == pytest.approx(1 - found.most_late.high)
     assert [row[0] for row in found.table().rows] == ["camera", "control"]
     json.dumps(found.to_dict())
-    only = real_time_factors({"camera": (times, 1 / 30)})
-    assert only.slowest_tail == only.tails["camera"]
     for wrong in ({}, {"a": ([], 1.0)}, {"a": ([1.0], 0)}):
         with pytest.raises(BadValue):
             real_time_factors(wrong)
+
+
+def test_late_answers_in_bursts_say_less_than_single_ones():
+    single, burst = np.full(1_000, 0.01), np.full(1_000, 0.01)
+    single[::50] = burst[500:520] = 0.1  # 20 late answers of 1,000 each
+    apart, together = (real_time_factors({"a": (t, 0.05)}).most_late for t in (single, burst))
+    assert apart.value == together.value == 0.02
+    assert apart.high < 0.035 and together.high > 0.1
 
 
 def test_the_voice_detector_hears_a_voice_and_no_silence():

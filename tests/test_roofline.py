@@ -393,7 +393,8 @@ def test_the_bandwidth_is_that_of_the_faster_stream(monkeypatch):
             return reading_s if asked[-1].ndim == 0 else 1.0
 
         monkeypatch.setattr(finding, "_best_s", best_s)
-        assert finding._bandwidth(16_000, finding.Stopwatch("cpu"), 1.0) == rate
+        arrays = finding._two_arrays(16_000, "cpu")
+        assert finding._bandwidth(*arrays, finding.Stopwatch("cpu"), 1.0) == rate
         assert [each.numel() for each in asked] == [2048, 1]  # in place: no third array
 
 

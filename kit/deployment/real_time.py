@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 
 from kit.core.checks import is_number
+from kit.core.correlated_samples import effective_values
 from kit.core.errors import BadValue
 from kit.core.results import Result
-from kit.core.statistics import Estimate, median, percentile, samples_needed
+from kit.core.statistics import Estimate, median, proportion
 from kit.core.units import words
 from kit.plots import Table
 
 Kind = tuple[Sequence[float], float]  # the seconds of each answer, and the seconds allowed
-TAIL = 99  # per cent of the answers
 
 
 @dataclass(frozen=True)
@@ -31,41 +31,37 @@ class RealTime(Result):
         return {name: median(times, "s") / allowed for name, (times, allowed) in self.kinds.items()}
 
     @property
-    def tails(self) -> dict[str, Estimate | None]:
-        """The same of the 99th percentile; None where there are too few answers for it."""
-        return {
-            name: percentile(times, TAIL, "s") / allowed
-            if len(times) >= samples_needed(TAIL)
-            else None
-            for name, (times, allowed) in self.kinds.items()
-        }
+    def late(self) -> dict[str, Estimate]:
+        """The share of the answers that took longer than allowed, with its interval.
+
+        Late answers that come in bursts say less than as many single ones (`effective_values`).
+        """
+        return {name: _share_late(times, allowed) for name, (times, allowed) in self.kinds.items()}
 
     @property
-    def slowest(self) -> Estimate:
-        """The largest of the factors."""
-        return max(self.factors.values(), key=lambda factor: factor.value)
+    def most_late(self) -> Estimate:
+        """The share of late answers of the kind for which it may be largest."""
+        return max(self.late.values(), key=lambda share: share.high)
 
     @property
-    def slowest_tail(self) -> Estimate | None:
-        """The largest of the factors of the 99th percentile; None if one of them is unknown."""
-        known = [tail for tail in self.tails.values() if tail is not None]
-        if len(known) < len(self.kinds):
-            return None
-        return max(known, key=lambda tail: tail.value)
+    def least_in_time(self) -> Estimate:
+        """The same kind's share of answers in time: above a half, its median keeps up."""
+        late = self.most_late
+        return Estimate(1 - late.value, 1 - late.high, 1 - late.low, "%")
 
     def __repr__(self) -> str:
         return "; ".join(f"{name}: {factor} of real time" for name, factor in self.factors.items())
 
     def table(self) -> Table:
         """A row per kind; the factor is also the share of a core, if answers never stop."""
-        tails = self.tails
+        late = self.late
         rows = [
             (
                 name,
                 words(float(np.median(self.kinds[name][0])), "s"),
                 words(self.kinds[name][1], "s"),
                 repr(factor),
-                "—" if (tail := tails[name]) is None else repr(tail),
+                repr(late[name]),
                 words(1 / factor.value, "×"),
                 words(min(1.0, factor.value), "%"),
             )
@@ -76,31 +72,40 @@ class RealTime(Result):
             "an answer takes",
             "allowed",
             "real-time factor",
-            "of p99",
+            "too late",
             "per second",
             "of a core",
         )
         caption = (
-            "Real-time factor: median time ÷ time allowed, below 1 is faster than real time. Per "
-            "second: seconds of sound, video or control per second of computing. Of a core: the "
-            "share that the answers take if they never stop. One thread of this computer."
+            "Real-time factor: median time ÷ time allowed, below 1 is faster than real time. Too "
+            "late: the share of the answers that took longer than allowed. Per second: seconds of "
+            "sound, video or control per second of computing. Of a core: the share that the "
+            "answers take if they never stop. One thread of this computer."
         )
         return Table(header, rows, caption)
 
     def to_dict(self) -> dict[str, Any]:
         """The factors and the time allowed, by kind."""
-        tails = self.tails
+        late = self.late
         return {
             "kinds": {
                 name: {
                     "allowed_s": self.kinds[name][1],
                     "answers": len(self.kinds[name][0]),
                     "factor": factor.to_dict(),
-                    "p99_factor": tail.to_dict() if (tail := tails[name]) else None,
+                    "late_share": late[name].to_dict(),
                 }
                 for name, factor in self.factors.items()
             }
         }
+
+
+def _share_late(times: Sequence[float], allowed: float) -> Estimate:
+    late = (np.asarray(times, dtype=float) > allowed).astype(float)
+    independent = effective_values(late)
+    if not independent:  # the bursts are too few to say how long they are
+        return Estimate(float(late.mean()), 0.0, 1.0, "%")
+    return proportion(float(late.mean()) * independent, independent)
 
 
 def real_time_factors(kinds: Mapping[str, Kind]) -> RealTime:
@@ -119,8 +124,8 @@ def real_time_factors(kinds: Mapping[str, Kind]) -> RealTime:
     Examples
     --------
     >>> found = real_time_factors({"camera": ([0.011, 0.010, 0.012, 0.010, 0.011, 0.013], 1 / 30)})
-    >>> found.slowest.value < 1
-    True
+    >>> found.factors["camera"].value < 1, found.most_late
+    (True, 0 % [0 to 39.0 %])
 
     Explained in lesson 12.
     """

@@ -9,6 +9,7 @@ from datetime import date
 from pathlib import Path
 
 import torch
+from torch import Tensor
 from torch.backends import mkldnn
 from torch.nn.functional import linear
 
@@ -118,6 +119,8 @@ def _measured(watch: Stopwatch, name: str, budget_s: float) -> Peaks:
     rates: dict[tuple[str, tuple[int, int, int]], float] = {}  # the best FLOP/s
     near_bytes, cache_array, far_bytes = _array_bytes(watch.device)
     memory = cache = 0.0
+    # Allocated once: touching a large array for the first time takes longer than adding to it.
+    far, middle = (_two_arrays(total, watch.device) for total in (far_bytes, cache_array))
     # Dtypes and memory take turns, so that a slow moment does not hit all tries of one.
     for _ in range(PASSES):
         for label, dtype in list(native.items()):
@@ -128,8 +131,8 @@ def _measured(watch: Stopwatch, name: str, budget_s: float) -> Peaks:
                 if rates[label, shape] < EMULATED * rates["float32", shape]:
                     del native[label]
                     break
-        memory = max(memory, _bandwidth(far_bytes, watch, each_s))
-        cache = max(cache, _bandwidth(cache_array, watch, each_s))
+        memory = max(memory, _bandwidth(*far, watch, each_s))
+        cache = max(cache, _bandwidth(*middle, watch, each_s))
     best = {
         each: max((r, shape) for (n, shape), r in rates.items() if n == each) for each in native
     }
@@ -186,7 +189,15 @@ def _matmul_rate(
     return 2 * rows * inner * columns / fastest_s  # a multiplication and an addition each
 
 
-def _bandwidth(total_bytes: int, watch: Stopwatch, budget_s: float) -> float:
+def _two_arrays(total_bytes: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Two arrays of ones with about that many bytes together."""
+    # Whole pages: where two arrays are not aligned alike, a dot product can take six times as long.
+    n = -(-total_bytes // (2 * PAGE)) * PAGE // 4
+    x, y = torch.ones(2, n, device=device)
+    return x, y
+
+
+def _bandwidth(x: Tensor, y: Tensor, watch: Stopwatch, budget_s: float) -> float:
     """Bytes per second: the better of an addition in place and of reading alone.
 
     Counted are the bytes that the work has to read and write. A processor may move more: before it
@@ -195,9 +206,7 @@ def _bandwidth(total_bytes: int, watch: Stopwatch, budget_s: float) -> float:
     hidden, and reading and writing overlap. Work that moves its bytes faster than this limit would
     have a share over 100 %.
     """
-    # Whole pages: where two arrays are not aligned alike, a dot product can take six times as long.
-    n = -(-total_bytes // (2 * PAGE)) * PAGE // 4
-    x, y = torch.ones(2, n, device=watch.device)
+    n = len(x)
     adding_s = _best_s(lambda: x.add_(y), watch, budget_s / 2)
     reading_s = _best_s(lambda: torch.dot(x, y), watch, budget_s / 2)
     # In place: two numbers are read and one is written, in 4 bytes each.
