@@ -166,7 +166,7 @@ def uvicorn_config(application: Application, settings: Settings) -> uvicorn.Conf
         log_config=None,
         lifespan="off",
         timeout_graceful_shutdown=1,  # all requests were answered before, see `Worker.stop`
-        **uvicorn_settings(application.door, limits, application.metrics.on_refused),
+        **uvicorn_settings(application.door, limits, application.metrics.on_refused, application),
     )
 
 
