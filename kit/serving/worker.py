@@ -37,7 +37,8 @@ LEAST_DRAIN_S = 0.2  # of answering "not ready", so that a load balancer sees it
 WARM_UPS, WARM_UP_S = 3, 0.5  # rounds, at most
 # After its batch, the model's thread needs Python's lock, which the event loop gives up only after
 # this time. Python's default of 5 ms is longer than a batch: the model would wait for half of it.
-SWITCH_S = 0.0005
+# PyTorch gives the lock up in each operation, so the model waits several times in a batch.
+SWITCH_S = 0.0001
 log = logging.getLogger("kit.serving")
 
 
