@@ -141,21 +141,24 @@ def _ask(target, request):
 
 
 @contextmanager
-def running(server, rows):
+def running(server, rows, deadline_s=DEADLINE_S):
     """Start a server and stop all its processes at the end, also after an error."""
     model = MLP().eval() if server.small else big()
-    with tempfile.TemporaryDirectory() as folder, _process(server, model, folder) as started:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        _process(server, model, folder, deadline_s) as started,
+    ):
         found = Running(server, *started, model, rows)
         found.check()
         yield found
 
 
 @contextmanager
-def _process(server, model, folder):
+def _process(server, model, folder, deadline_s):
     """(address, process, seconds from its start until it is ready)."""
     began = time.perf_counter()
     if not server.command:
-        settings = {"max_batch": MAX_BATCH, "max_wait_s": WAIT_S, "deadline_s": DEADLINE_S}
+        settings = {"max_batch": MAX_BATCH, "max_wait_s": WAIT_S, "deadline_s": deadline_s}
         end_fork_servers()  # or only the first start would import PyTorch, as all others do
         began = time.perf_counter()
         with kit.serve(model, **settings, threads=1) as mine:

@@ -49,7 +49,8 @@ def main(told):
 
     async def serve(application):
         refused = application.metrics.on_refused
-        limits = uvicorn_settings(application.door, Limits(**told["limits"]), refused)
+        limits = Limits(**told["limits"])
+        limits = uvicorn_settings(application.door, limits, refused, application)
         await Server(
             uvicorn.Config(application, port=0, log_config=None, lifespan="off", **limits)
         ).serve()

@@ -87,7 +87,18 @@ async def batcher(predict, **settings):
 
 async def ask(batcher, inputs, deadline_s=None):
     with batcher.admission.admit(deadline_s) as ticket:
-        return await batcher.submit(inputs, len(inputs["x"]), ticket)
+        over = asyncio.get_running_loop().create_future()
+        request = batcher.add(
+            inputs, len(inputs["x"]), ticket, lambda done: over.done() or over.set_result(done)
+        )
+        try:
+            result = (await over).result
+        except asyncio.CancelledError:
+            batcher.give_up(request)
+            raise
+        if isinstance(result, Exception):
+            raise result
+        return result
 
 
 def start(batcher, *requests):
@@ -268,15 +279,13 @@ def queue_of(*requests, max_batch=4, max_wait_s=0.01):
     """A queue with requests of (width, rows), which came a millisecond after each other."""
     clock = Clock()
     admission = Admission(deadline_s=1.0, max_batch=100, clock=clock)
-    queue, loop = RequestQueue(max_batch, max_wait_s), asyncio.new_event_loop()
-    made = []
+    queue, made = RequestQueue(max_batch, max_wait_s), []
     for width, rows in requests:
         ticket = admission.admit()
         inputs = row(len(made), width, rows=rows)
-        made.append(Waiting(inputs, rows, ticket, clock.now_s, loop.create_future()))
+        made.append(Waiting(inputs, rows, ticket, clock.now_s, done=None))
         queue.add(made[-1])
         clock.now_s += 0.001
-    loop.close()
     return queue, made
 
 

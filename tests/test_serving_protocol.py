@@ -82,7 +82,7 @@ def test_every_datatype_survives_both_ways(datatype):
     for asked in ((request(array.tolist(), (1, 3), datatype, "x"),), binary({"x": array})):
         found = parsed(same, *asked)
         np.testing.assert_array_equal(found.arrays["x"], array)
-        body, _ = protocol.reply(same, found, found.arrays)
+        body, _ = protocol.reply(same, found.claim, found.arrays)
         told = json.loads(body)["outputs"][0]
         assert told["datatype"] == datatype
         np.testing.assert_array_equal(np.array(told["data"], dtype), array.ravel())
@@ -98,9 +98,9 @@ def test_several_raw_inputs_follow_each_other():
 
 def test_the_timeout_is_in_microseconds(model):
     data = [0.0] * 64
-    assert parsed(model, request(data)).timeout_s is None
+    assert parsed(model, request(data)).claim.timeout_s is None
     asked = request(data, parameters={"timeout": 2_500})
-    assert parsed(model, asked).timeout_s == pytest.approx(0.0025)
+    assert parsed(model, asked).claim.timeout_s == pytest.approx(0.0025)
 
 
 # --- What comes back -----------------------------------------------------------------------------
@@ -108,7 +108,7 @@ def test_the_timeout_is_in_microseconds(model):
 
 def test_the_id_comes_back(model):
     found = parsed(model, request([0.0] * 64, id="request 7"))
-    told = json.loads(protocol.reply(model, found, model.predict(found.arrays))[0])
+    told = json.loads(protocol.reply(model, found.claim, model.predict(found.arrays))[0])
     assert told["id"] == "request 7"
     assert told["model_name"] == "digits"
     assert "model_version" not in told  # a server without versions leaves it out
@@ -116,7 +116,7 @@ def test_the_id_comes_back(model):
 
 def test_outputs_are_the_models_own(model):
     found = parsed(model, request([0.25] * 128, (2, 64)))
-    told = json.loads(protocol.reply(model, found, model.predict(found.arrays))[0])
+    told = json.loads(protocol.reply(model, found.claim, model.predict(found.arrays))[0])
     expected = kit.predict(model.module, torch.full((2, 64), 0.25))
     assert told["outputs"][0]["shape"] == [2, 10]
     assert told["outputs"][0]["data"] == expected.flatten().tolist()
@@ -132,7 +132,7 @@ def test_outputs_are_the_models_own(model):
 def test_outputs_come_as_bytes_if_the_request_asks(model, more):
     found = parsed(model, request([0.25] * 64, **more))
     outputs = model.predict(found.arrays)
-    body, headers = protocol.reply(model, found, outputs)
+    body, headers = protocol.reply(model, found.claim, outputs)
     length = int(dict(headers)[b"inference-header-content-length"])
     told = json.loads(body[:length])["outputs"][0]
     assert told["parameters"]["binary_data_size"] == len(body) - length == 40
@@ -143,7 +143,7 @@ def test_json_cannot_hold_nan(model):
     found = parsed(model, request([0.0] * 64))
     bad = {"output": np.full((1, 10), np.nan, np.float32)}
     with pytest.raises(RequestRefused, match="binary") as refused:
-        protocol.reply(model, found, bad)
+        protocol.reply(model, found.claim, bad)
     assert refused.value.status == 500
 
 

@@ -1,7 +1,8 @@
 """The server's application: a request comes in, is checked, waits, is computed, and answered.
 
 One infer request, in this order: door (`admission`, held by `limits`) → token → body → checks and
-arrays (`inference_protocol`) → queue and model (`batching`) → reply. A request that finds the
+arrays (`inference_protocol`) → queue and model (`batching`) → reply; from the body on, all of it in
+`infer_call`. A request that finds the
 house full stops at the door, before it is parsed. Health and metrics do not pass the door.
 
 Every error is JSON: `{"error": "…"}`, or OpenAI's form under /v1. It says what a check wrote; an
@@ -12,7 +13,6 @@ from __future__ import annotations
 
 import asyncio
 import hmac
-import logging
 import re
 import time
 from functools import lru_cache
@@ -23,18 +23,10 @@ from kit.serving.admission import Admission, Ticket
 from kit.serving.batching import DynamicBatcher
 from kit.serving.completions import completion_routes
 from kit.serving.continuous_batching import GenerationEngine
+from kit.serving.infer_call import COUNTED, GONE, InferCall, Write
 from kit.serving.metrics import Metrics
 from kit.serving.refusals import RequestRefused
-from kit.serving.replies import (
-    Header,
-    Receive,
-    Scope,
-    Send,
-    failed,
-    send_error,
-    send_reply,
-)
-from kit.serving.request_queue import Answer
+from kit.serving.replies import Header, Receive, Scope, Send, send_error, send_reply
 from kit.serving.routes import loading, routes
 from kit.serving.served_model import ServedModel
 from kit.serving.settings import Settings, is_loopback
@@ -44,9 +36,7 @@ TICK_S = 0.05  # how often waiting requests are asked whether their client is st
 OPEN = {"/v2/health/live", "/v2/health/ready"}  # without the token: they tell nothing
 PORT = re.compile(r":\d+$")  # at the end of a Host
 GENERATE = "/v1/completions"
-COUNTED = ("full", "draining")  # by `Metrics.on_shed`, because most of them end at the door
-log = logging.getLogger("kit.serving")
-GONE = 499  # nginx's number for a client that closed the connection; only metrics show it
+Reply = tuple[int, list[Header], bytes]  # status, headers, body
 
 
 class Application:
@@ -61,8 +51,7 @@ class Application:
         self._infer_path = f"/v2/models/{settings.name}/infer"
         self._doors: dict[str, Admission] = {}  # path -> whose place a request takes
         self._bearer = f"Bearer {settings.token}".encode() if settings.token else None
-        self._waiting: dict[asyncio.Task[Any], Receive] = {}
-        self._gone: set[asyncio.Task[Any]] = set()
+        self._waiting: dict[asyncio.Future[Reply], tuple[Receive, InferCall]] = {}
         self._others = routes(self)
 
     # --- The model's life ------------------------------------------------------------------------
@@ -138,10 +127,8 @@ class Application:
         """Answer one request. Infer goes a short way, which saves a framework's routing."""
         if scope["type"] != "http":
             return
-        if not self._bearer and not _asks_this_computer(scope):
-            await send_error(scope, send, _other_host())
-        elif self._bearer and scope["path"] not in OPEN and not self._knows_token(scope):
-            await send_error(scope, send, _unknown_client())
+        if (refused := self._refusal(scope)) is not None:
+            await send_error(scope, send, refused)
         elif scope["path"] == self._infer_path and scope["method"] == "POST":
             await self._infer(scope, receive, send)
         elif scope["path"] == GENERATE:
@@ -149,36 +136,70 @@ class Application:
         else:
             await self._others(scope, receive, send)
 
+    def _refusal(self, scope: Scope) -> RequestRefused | None:
+        """Why this client may not ask: it names another host, or lacks the token."""
+        if not self._bearer and not _asks_this_computer(scope):
+            return _other_host()
+        if self._bearer and scope["path"] not in OPEN and not self._knows_token(scope):
+            return _unknown_client()
+        return None
+
     def _knows_token(self, scope: Scope) -> bool:
         given = dict(scope["headers"]).get(b"authorization", b"")
         return self._bearer is not None and hmac.compare_digest(given, self._bearer)
 
     async def _infer(self, scope: Scope, receive: Receive, send: Send) -> None:
-        began, status = time.perf_counter(), 200
+        began = time.perf_counter()
         try:
             if self.model is None:
                 raise loading()
             with self._doors[self._infer_path].admit(scope=scope) as ticket:
-                body, headers = await self._answer(self.model, scope, receive, ticket)
-                await send_reply(send, status, body, headers)
+                status, headers, body = await self._reply(scope, receive, ticket)
+                if status != GONE:
+                    await send_reply(send, status, body, headers)
+                ticket.release(finished=status == 200)
         except RequestRefused as refused:
-            status = refused.status
-            if refused.reason == "failed":
-                log.error("a request failed", exc_info=refused)
             await send_error(scope, send, refused)
-            if refused.reason in COUNTED:
-                return
-        except _ClientGone:
-            status = GONE
-            self.metrics.on_shed("gone")
-        except asyncio.CancelledError:  # the batcher has counted it
-            self._check_gone()
-            status = GONE
-        except Exception:
-            log.exception("the server failed on a request")
-            status = 500
-            await send_error(scope, send, failed())
-        self.metrics.on_request(status, time.perf_counter() - began)
+            if refused.reason not in COUNTED:
+                self.metrics.on_request(refused.status, time.perf_counter() - began)
+
+    async def _reply(self, scope: Scope, receive: Receive, ticket: Ticket) -> Reply:
+        """The reply to a request that was admitted; `GONE` if its client has gone."""
+        replied: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+        call = self.call(ticket, lambda *reply: replied.done() or replied.set_result(reply))
+        try:
+            body = await read_body(receive, self.settings.max_body_bytes)
+            if body is None:
+                call.leave()
+                return GONE, [], b""
+            length = next((v for k, v in scope["headers"] if k == protocol.LENGTH_HEADER), None)
+            call.start(body, length)
+            self._waiting[replied] = receive, call
+            return await replied
+        except asyncio.CancelledError:  # by a server that stops
+            call.leave()
+            raise
+        finally:
+            self._waiting.pop(replied, None)
+
+    # --- The short path --------------------------------------------------------------------------
+
+    def accepts(self, scope: Scope) -> bool:
+        """Whether this is an infer request whose client may ask."""
+        infer = scope["path"] == self._infer_path and scope["method"] == "POST"
+        return infer and self._refusal(scope) is None
+
+    def call(self, ticket: Ticket, write: Write) -> InferCall:
+        """A request to the model, which is loaded."""
+        assert self.model is not None
+        return InferCall(self.model, self._batcher, self.metrics, ticket, write)
+
+    def left(self, call: InferCall) -> None:
+        """The client of this call has gone."""
+        if "gone clients" in self.settings.protect:
+            call.leave()
+
+    # --- Texts -----------------------------------------------------------------------------------
 
     async def _generate(self, scope: Scope, receive: Receive, send: Send) -> None:
         """OpenAI's routes answer; here the reply is counted."""
@@ -194,60 +215,18 @@ class Application:
         finally:
             self.metrics.on_request(status, time.perf_counter() - began)
 
-    async def _answer(
-        self, model: ServedModel, scope: Scope, receive: Receive, ticket: Ticket
-    ) -> tuple[bytes, list[Header]]:
-        """The reply to a request that was admitted."""
-        headers = dict(scope["headers"])
-        body = await read_body(receive, self.settings.max_body_bytes)
-        began = time.perf_counter()
-        length = headers.get(protocol.LENGTH_HEADER)
-        request = protocol.parse(model, body, length, self.settings.max_batch)
-        if request.timeout_s is not None:
-            ticket.shorten(request.timeout_s)
-        parsed = time.perf_counter()
-        answer = await self._computed(request, receive, ticket)
-        answered = time.perf_counter()
-        reply, found = protocol.reply(model, request, answer.outputs)
-        if request.timing:
-            waited_s = answered - parsed - answer.predict_s  # and the way between two threads
-            times = (parsed - began, waited_s, answer.predict_s, time.perf_counter() - answered)
-            found.append((b"server-timing", _timing(*times)))
-        return reply, found
-
-    async def _computed(
-        self, request: protocol.InferRequest, receive: Receive, ticket: Ticket
-    ) -> Answer:
-        """What the model gives, unless the client goes away before."""
-        task = asyncio.current_task()
-        assert task is not None
-        self._waiting[task] = receive
-        try:
-            return await self._batcher.submit(request.arrays, request.rows, ticket)
-        finally:
-            self._waiting.pop(task, None)
-
     # --- Clients that have gone, and gauges ------------------------------------------------------
 
     async def _tick(self) -> None:
-        """Again and again: cancel what nobody waits for, and show how long the queue is."""
+        """Again and again: give up what nobody waits for, and show how long the queue is."""
         while True:
             await asyncio.sleep(TICK_S)
             if "gone clients" in self.settings.protect:
-                for task, receive in list(self._waiting.items()):
-                    if _has_gone(receive):
-                        self._gone.add(task)
-                        self._waiting.pop(task)
-                        task.cancel()
+                for replied, (receive, call) in list(self._waiting.items()):
+                    if _has_gone(receive) and not replied.done():
+                        call.leave()
+                        replied.set_result((GONE, [], b""))
             self.gauge()
-
-    def _check_gone(self) -> None:
-        """A cancelled task goes on if its client had gone; otherwise the server cancelled it."""
-        task = asyncio.current_task()
-        if task is None or task not in self._gone:
-            raise asyncio.CancelledError
-        self._gone.discard(task)
-        task.uncancel()
 
     def gauge(self) -> None:
         """Show in the metrics how many requests are inside now."""
@@ -258,17 +237,13 @@ class Application:
             self.metrics.cache_usage.set(self._engine.cache_use)
 
 
-class _ClientGone(Exception):
-    """Nobody waits for the reply."""
-
-
-async def read_body(receive: Receive, most_bytes: int) -> bytes:
-    """The body of a request, if its client is still there and it is not too large."""
+async def read_body(receive: Receive, most_bytes: int) -> bytes | None:
+    """The body of a request, if it is not too large; None if its client has gone."""
     parts, size = [], 0
     while True:
         message = await receive()
         if message["type"] == "http.disconnect":
-            raise _ClientGone
+            return None
         parts.append(message.get("body", b""))
         size += len(parts[-1])
         if size > most_bytes:
@@ -311,12 +286,6 @@ def _names_this_computer(host: bytes) -> bool:
 def _other_host() -> RequestRefused:
     needed = "needs a Host of this computer, such as localhost; for others, set a token."
     return RequestRefused(421, needed)
-
-
-def _timing(parse_s: float, queue_s: float, predict_s: float, reply_s: float) -> bytes:
-    """The header Server-Timing (W3C): milliseconds of each part."""
-    parts = {"parse": parse_s, "queue": queue_s, "predict": predict_s, "reply": reply_s}
-    return ", ".join(f"{name};dur={1000 * s:.4f}" for name, s in parts.items()).encode()
 
 
 def _unknown_client() -> RequestRefused:

@@ -70,7 +70,7 @@ class Unobserved:
 class DynamicBatcher:
     """A queue in front of one model, which takes several requests at a time.
 
-    Make it inside the event loop that calls `submit`. The model runs in a thread of its own, one
+    Make it inside the event loop that calls `add`. The model runs in a thread of its own, one
     batch after the other.
 
     Parameters
@@ -122,30 +122,32 @@ class DynamicBatcher:
 
     # --- In the event loop -----------------------------------------------------------------------
 
-    async def submit(self, inputs: Arrays, rows: int, ticket: Ticket) -> Answer:
-        """The model's outputs for these rows (axis 0 of every array), and where the time went.
+    def add(
+        self, inputs: Arrays, rows: int, ticket: Ticket, done: Callable[[Waiting], None]
+    ) -> Waiting:
+        """Put a request into the queue; when it is over, `done` finds its result in it.
 
-        Cancel the awaiting task when the client has gone: the request leaves the queue uncomputed.
+        Parameters
+        ----------
+        inputs, rows
+            Axis 0 of every array is the rows.
+        done
+            Called once, in the event loop. The result is an `Answer`, or a `RequestRefused`: 504,
+            too late; 503, stopped; 500, the model failed, and the cause is the original error.
 
         Raises
         ------
         RequestRefused
-            400: more rows than `max_batch`. 504: too late. 503: stopped. 500: the model failed;
-            the cause is the original error.
+            400: more rows than `max_batch`. 503: stopped.
         """
         if not 1 <= rows <= self.max_batch:
             raise RequestRefused(
                 400,
                 f"{rows} rows in a request: needs 1 to {self.max_batch}. Send several requests.",
             )
-        now = self.admission.clock()
-        request = Waiting(inputs, rows, ticket, now, self._loop.create_future())
+        request = Waiting(inputs, rows, ticket, self.admission.clock(), done)
         self._enqueue(request)
-        try:
-            return await request.future
-        except asyncio.CancelledError:
-            self._give_up(request)
-            raise
+        return request
 
     def _enqueue(self, request: Waiting) -> None:
         with self._changed:
@@ -156,8 +158,8 @@ class DynamicBatcher:
                 self._idle = False
                 self._changed.notify()
 
-    def _give_up(self, request: Waiting) -> None:
-        """The client has gone. If the request still waits, nothing is computed for it."""
+    def give_up(self, request: Waiting) -> None:
+        """The client has gone. If the request still waits, nothing is computed, or `done`."""
         with self._changed:
             waited = self._queue.remove(request)
         if waited:
@@ -172,12 +174,8 @@ class DynamicBatcher:
             result = request.result
             if isinstance(result, RequestRefused) and result.reason in ("deadline", "draining"):
                 self.observe.on_shed(result.reason)
-            if request.future.done():  # cancelled meanwhile
-                continue
-            if isinstance(result, Answer):
-                request.future.set_result(result)
-            else:
-                request.future.set_exception(result or _stopped())
+            request.result = result or _stopped()
+            request.done(request)
 
     async def drain(self, timeout_s: float = 20.0) -> bool:
         """Refuse new requests, finish those inside, stop the thread; whether all were finished."""

@@ -9,29 +9,42 @@ Source: the specification (kserve/open-inference-protocol), and Triton's extensi
 from __future__ import annotations
 
 import json
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
+from types import MappingProxyType
 from typing import Any, NoReturn
 
 from kit.serving.refusals import RequestRefused
-from kit.serving.served_model import Arrays, ServedModel
+from kit.serving.served_model import Arrays, ServedModel, TensorSpec
 from kit.serving.tensor_data import claimed_shape, from_bytes, from_json, parameters_of, refuse
 
 LENGTH_HEADER = b"inference-header-content-length"  # the bytes of JSON in front of raw tensors
 EXTENSIONS = ["binary_tensor_data", "schedule_policy"]
 LONGEST_ID = 256
+MOST_CLAIM_BYTES = 1024  # of JSON that is remembered
 MICROSECOND = 1e-6
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What the JSON of a request says; the bytes of raw tensors are not yet looked at."""
+
+    id: str | None
+    inputs: tuple[tuple[TensorSpec, tuple[int, ...], Any, Any], ...]  # spec, shape, bytes, data
+    rows: int
+    timeout_s: float | None  # the request's own deadline, from its arrival
+    wanted: tuple[tuple[str, bool], ...]  # outputs: name, and whether as raw bytes
+    timing: bool  # whether the reply shall say where the time went
 
 
 @dataclass(slots=True)
 class InferRequest:
     """A request that passed all checks."""
 
-    id: str | None
+    claim: Claim
     arrays: Arrays
-    rows: int
-    timeout_s: float | None  # the request's own deadline, from its arrival
-    wanted: list[tuple[str, bool]]  # outputs: name, and whether as raw bytes
-    timing: bool  # whether the reply shall say where the time went
 
 
 def _not_a_number(text: str) -> NoReturn:
@@ -65,26 +78,38 @@ def parse(
         400, with what was given and what is needed.
     """
     text, raw = _split(body, json_length)
+    known = len(raw) and len(text) <= MOST_CLAIM_BYTES
+    claim = (_known_claim if known else _claim)(model, text, most_rows)
+    return InferRequest(claim, _arrays(claim, raw))
+
+
+def _claim(model: ServedModel, text: bytes, most_rows: int) -> Claim:
+    """What the JSON says, compared with the model."""
     head = _json_object(text)
     given = head.get("inputs")
     if not isinstance(given, list):
         refuse('needs {"inputs": [{"name", "shape", "datatype", "data"}, …]}.')
-    arrays = _inputs(model, given, raw)
-    rows = {len(each) for each in arrays.values()}
+    inputs = _inputs(model, given)
+    rows = {shape[0] for _, shape, _, _ in inputs}
     if len(rows) > 1:
         refuse(f"the inputs have {sorted(rows)} rows; all need the same number.")
     count = rows.pop()
     if not 1 <= count <= most_rows:
         refuse(f"given {count} rows; needs 1 to {most_rows} per request.")
     parameters = parameters_of(head)
-    return InferRequest(
+    binary = parameters.get("binary_data_output") is True
+    return Claim(
         _id(head),
-        arrays,
+        inputs,
         count,
         _timeout_s(parameters.get("timeout")),
-        _wanted(model, head.get("outputs"), parameters.get("binary_data_output") is True),
+        _wanted(model, head.get("outputs"), binary),
         parameters.get("timing") is True,
     )
+
+
+# Raw tensors change from request to request; the JSON in front of them is often the same.
+_known_claim = lru_cache(maxsize=64)(_claim)
 
 
 def _split(body: bytes, json_length: bytes | None) -> tuple[bytes, memoryview]:
@@ -126,26 +151,36 @@ def _timeout_s(timeout: Any) -> float | None:
     return timeout * MICROSECOND
 
 
-def _inputs(model: ServedModel, given: list[Any], raw: memoryview) -> Arrays:
-    """Name -> array of each input; raw tensors follow each other in the order of the inputs."""
+def _inputs(
+    model: ServedModel, given: list[Any]
+) -> tuple[tuple[TensorSpec, tuple[int, ...], Any, Any], ...]:
+    """Of each input that is given: its spec, shape, and the number of raw bytes or the data."""
     specs = {spec.name: spec for spec in model.inputs}
-    arrays: Arrays = {}
-    start = 0
+    found = {}
     for part in given:
         if not isinstance(part, dict):
             refuse("inputs: each needs to be an object.")
         spec = specs.get(name) if isinstance(name := part.get("name"), str) else None
-        if spec is None or spec.name in arrays:
+        if spec is None or spec.name in found:
             refuse(f"input {name!r:.60}: needs each of {list(specs)} once.")
-        shape = claimed_shape(spec, part)
         size = parameters_of(part).get("binary_data_size")
+        data = part.get("data") if size is None else None
+        found[spec.name] = (spec, claimed_shape(spec, part), size, data)
+    if missing := specs.keys() - found.keys():
+        refuse(f"inputs: {sorted(missing)} missing; needs {list(specs)}.")
+    return tuple(found.values())
+
+
+def _arrays(claim: Claim, raw: memoryview) -> Arrays:
+    """Name -> array of each input; raw tensors follow each other in the order of the inputs."""
+    arrays: Arrays = {}
+    start = 0
+    for spec, shape, size, data in claim.inputs:
         if size is None:
-            arrays[spec.name] = from_json(spec, shape, part.get("data"))
+            arrays[spec.name] = from_json(spec, shape, data)
         else:
             arrays[spec.name] = from_bytes(spec, shape, size, raw, start)
             start += size
-    if missing := specs.keys() - arrays.keys():
-        refuse(f"inputs: {sorted(missing)} missing; needs {list(specs)}.")
     if start != len(raw):
         refuse(f"{len(raw)} bytes follow the JSON; the inputs claim {start}.")
     return arrays
@@ -154,10 +189,10 @@ def _inputs(model: ServedModel, given: list[Any], raw: memoryview) -> Arrays:
 # --- Reply ---------------------------------------------------------------------------------------
 
 
-def _wanted(model: ServedModel, given: Any, binary: bool) -> list[tuple[str, bool]]:
+def _wanted(model: ServedModel, given: Any, binary: bool) -> tuple[tuple[str, bool], ...]:
     """The outputs that the request asks for; all of them if it names none."""
     if given is None or given == []:
-        return [(spec.name, binary) for spec in model.outputs]
+        return tuple((spec.name, binary) for spec in model.outputs)
     names, wanted = [spec.name for spec in model.outputs], []
     if not isinstance(given, list) or len(given) > len(names):
         refuse(f"outputs: needs a list of names among {names}.")
@@ -169,11 +204,11 @@ def _wanted(model: ServedModel, given: Any, binary: bool) -> list[tuple[str, boo
         if "classification" in parameters:
             refuse(f"output {name!r}: classification is not supported; take the raw numbers.")
         wanted.append((name, parameters.get("binary_data", binary) is True))
-    return wanted
+    return tuple(wanted)
 
 
 def reply(
-    model: ServedModel, request: InferRequest, outputs: Arrays
+    model: ServedModel, claim: Claim, outputs: Arrays
 ) -> tuple[bytes, list[tuple[bytes, bytes]]]:
     """The body and its headers: JSON, with raw tensors behind it if the request asks for them.
 
@@ -182,34 +217,51 @@ def reply(
     RequestRefused
         500: an output is NaN or infinite, which JSON cannot hold.
     """
-    parts, tail = [], []
-    for name, binary in request.wanted:
-        found = outputs[name]
-        spec = next(s for s in model.outputs if s.name == name)
-        part: dict[str, Any] = {"name": name, "shape": list(found.shape)}
-        part["datatype"] = spec.datatype
-        if binary:
-            raw = found.tobytes()
-            part["parameters"] = {"binary_data_size": len(raw)}
-            tail.append(raw)
+    found = [(name, outputs[name], binary) for name, binary in claim.wanted]
+    tail = [array.tobytes() for _, array, binary in found if binary]
+    described = tuple((name, array.shape) for name, array, _ in found)
+    if len(tail) == len(found):
+        text = _known_text(model, claim.id, described)
+    else:
+        data = {name: array.ravel().tolist() for name, array, binary in found if not binary}
+        text = _text(model, claim.id, described, data)
+    if not tail:
+        return text, [(b"content-type", b"application/json")]
+    length = (LENGTH_HEADER, b"%d" % len(text))
+    return b"".join((text, *tail)), [(b"content-type", b"application/octet-stream"), length]
+
+
+def _text(
+    model: ServedModel,
+    id: str | None,
+    described: tuple[tuple[str, tuple[int, ...]], ...],
+    data: Mapping[str, list[Any]] = MappingProxyType({}),
+) -> bytes:
+    """The JSON of a reply: name and shape of each output; those without data follow as bytes."""
+    specs, parts = {spec.name: spec for spec in model.outputs}, []
+    for name, shape in described:
+        spec = specs[name]
+        part: dict[str, Any] = {"name": name, "shape": list(shape), "datatype": spec.datatype}
+        if name in data:
+            part["data"] = data[name]
         else:
-            part["data"] = found.ravel().tolist()
+            size = math.prod(shape) * spec.dtype.itemsize
+            part["parameters"] = {"binary_data_size": size}
         parts.append(part)
     head: dict[str, Any] = {"model_name": model.name, "outputs": parts}
-    if request.id is not None:
-        head["id"] = request.id
+    if id is not None:
+        head["id"] = id
     try:
-        text = _ENCODER.encode(head).encode()
+        return _ENCODER.encode(head).encode()
     except ValueError:
         raise RequestRefused(
             500,
             "an output is NaN or infinite, which JSON cannot hold: ask for binary outputs.",
             reason="failed",
         ) from None
-    if not tail:
-        return text, [(b"content-type", b"application/json")]
-    length = (LENGTH_HEADER, b"%d" % len(text))
-    return b"".join((text, *tail)), [(b"content-type", b"application/octet-stream"), length]
+
+
+_known_text = lru_cache(maxsize=64)(_text)
 
 
 def metadata(model: ServedModel) -> dict[str, Any]:

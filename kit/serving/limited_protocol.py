@@ -5,6 +5,7 @@
 - A request that finds the house full is answered here, in some microseconds: no task is started,
   nothing is parsed. Under overload most requests end so; what they cost decides what is left for
   the others.
+- An infer request whose head came before takes the short path (`short_path`).
 
 Refusals have the form that the Open Inference Protocol prescribes, or OpenAI's under `/v1`.
 """
@@ -15,6 +16,7 @@ import asyncio
 import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import (
@@ -26,6 +28,8 @@ from uvicorn.protocols.http.httptools_impl import (
 from kit.serving.admission import TICKET, Admission, Ticket
 from kit.serving.limits import Door, Limits
 from kit.serving.refusals import RequestRefused, error_body
+from kit.serving.replies import Header
+from kit.serving.short_path import Heads, Infer, ShortCycle, reply_bytes
 
 OF_DOOR = "door"  # who has counted this refusal
 LINGER_S = 1.0  # a refused client may finish sending, so that it reads the answer, not a reset
@@ -47,12 +51,15 @@ class LimitedProtocol(HttpToolsProtocol):
     limits: Limits
     on_refused: Callable[[int, str], None]
     received: Received
+    infer: Infer | None
+    heads: Heads
 
     _phase = "idle"  # idle -> headers -> body -> idle …, or closing
     _since_s = 0.0  # when the phase began
     _header_bytes = _body_bytes = 0
     _timer: asyncio.TimerHandle | None = None
     _held: tuple[RequestResponseCycle, Any, Admission] | None = None  # not yet complete
+    _short: ShortCycle | None = None  # the request on the short path that is not yet answered
 
     # --- Connections ---
 
@@ -76,6 +83,7 @@ class LimitedProtocol(HttpToolsProtocol):
         self._count_body(-self._body_bytes)
         self._enter("closing")
         super().connection_lost(exc)
+        self._leave()
 
     def eof_received(self) -> None:
         """The client will send no more; an incomplete request is answered, if it still listens."""
@@ -114,12 +122,18 @@ class LimitedProtocol(HttpToolsProtocol):
         """Give the data to the parser; it calls the methods below."""
         if self._phase == "closing":
             return  # what a refused client still sends
+        alone = self._is_alone()
+        if alone and self._take_short_path(data):
+            return
         if self._phase == "idle":
             self._enter("headers")
         self._header_bytes += len(data)  # until the parser says that the headers are complete
+        before = self.cycle
         super().data_received(data)
         if self._phase == "headers" and self._header_bytes > self.limits.max_header_bytes:
             self._too_long()
+        elif alone and self.cycle is not before and self._phase == "idle":
+            self._learn(data)
 
     def on_message_begin(self) -> None:
         """A request begins."""
@@ -205,15 +219,16 @@ class LimitedProtocol(HttpToolsProtocol):
         try:
             ticket = admission.admit()
         except RequestRefused as refused:
-            return self._turn_away(cycle, refused)
+            return self._turn_away(cycle, refused, cycle.scope["path"])
         scope: Any = cycle.scope
         scope[TICKET] = ticket
         super()._start_asgi_task(cycle, _released(app, ticket))
 
-    def _turn_away(self, cycle: RequestResponseCycle, refused: RequestRefused) -> None:
+    def _turn_away(
+        self, cycle: RequestResponseCycle | ShortCycle, refused: RequestRefused, path: str
+    ) -> None:
         """Answer without the application; the connection stays open for the next try."""
         cycle.keep_alive = cycle.keep_alive and refused.reason != "draining"
-        path = cycle.scope["path"]
         self.transport.write(
             _reply(refused.status, refused.message, path, refused.headers, cycle.keep_alive)
         )
@@ -221,6 +236,60 @@ class LimitedProtocol(HttpToolsProtocol):
         if not cycle.keep_alive:
             self.transport.close()
         self.on_response_complete()
+
+    # --- The short path ---
+
+    def _is_alone(self) -> bool:
+        """Whether the next byte begins a request, and no earlier one waits for its reply."""
+        begins = self._phase == "idle" or (self._phase == "headers" and not self._header_bytes)
+        free = self.cycle is None or self.cycle.response_complete
+        return begins and free and self.infer is not None and not self.flow.write_paused
+
+    def _learn(self, data: bytes) -> None:
+        assert self.infer is not None
+        if self.infer.accepts(self.cycle.scope):
+            self.heads.learn(data, self.cycle.scope)
+
+    def _take_short_path(self, data: bytes) -> bool:
+        """Answer an infer request whose head is known; False if it is something else."""
+        assert self.infer is not None
+        found = self.heads.find(data)
+        admission = found and self.door("POST", found[0].path)
+        if not found or not admission:
+            return False
+        (head, body), cycle = found, ShortCycle()
+        self._unset_keepalive_if_required()
+        self._enter("idle")
+        self.cycle = cycle  # type: ignore[assignment]
+        try:
+            ticket = admission.admit()
+        except RequestRefused as refused:
+            self._turn_away(cycle, refused, head.path)
+            return True
+        self._short = cycle
+        cycle.call = self.infer.call(ticket, partial(self._reply_short, cycle, ticket))
+        cycle.call.start(body, head.json_length)
+        return True
+
+    def _reply_short(
+        self, cycle: ShortCycle, ticket: Ticket, status: int, headers: list[Header], body: bytes
+    ) -> None:
+        if self._short is cycle and not self.transport.is_closing():
+            always = self.server_state.default_headers
+            self.transport.write(reply_bytes(status, headers, body, always, cycle.keep_alive))
+            if not cycle.keep_alive:
+                self.transport.close()
+        ticket.release(finished=status == 200)
+        self._short = None
+        cycle.response_started = cycle.response_complete = True
+        self.on_response_complete()
+
+    def _leave(self) -> None:
+        """Tell the request on the short path that nobody waits for it."""
+        cycle, self._short = self._short, None
+        if cycle is not None:
+            assert self.infer is not None
+            self.infer.left(cycle.call)
 
     # --- Refusals that end the connection ---
 
@@ -248,6 +317,7 @@ class LimitedProtocol(HttpToolsProtocol):
         if cycle is not None and not cycle.response_complete:
             cycle.disconnected = True  # the application must not write behind this
             cycle.message_event.set()
+        self._leave()
         self._held = None
         self._unset_keepalive_if_required()
         self._enter("closing")

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kit.serving.admission import Admission
+
+if TYPE_CHECKING:
+    from kit.serving.short_path import Infer
 
 Door = Callable[[str, str], Admission | None]  # (method, path) -> whose place the request takes
 
@@ -28,6 +31,7 @@ def uvicorn_settings(
     door: Door = lambda method, path: None,
     limits: Limits = Limits(),
     on_refused: Callable[[int, str], None] = lambda status, reason: None,
+    infer: Infer | None = None,
 ) -> dict[str, Any]:
     """Keyword arguments for `uvicorn.Config` that set the limits.
 
@@ -41,6 +45,8 @@ def uvicorn_settings(
     on_refused
         Called for each request that the connection itself refuses, with the status and, if it is
         503, the reason: "connections" or "bodies". The door counts its own refusals.
+    infer
+        The application, for the short path of infer requests; None: all go by ASGI.
 
     Examples
     --------
@@ -49,12 +55,15 @@ def uvicorn_settings(
 'timeout_keep_alive', 'ws']
     """
     from kit.serving.limited_protocol import LimitedProtocol, Received
+    from kit.serving.short_path import Heads
 
     shared = {
         "door": staticmethod(door),
         "limits": limits,
         "on_refused": staticmethod(on_refused),
         "received": Received(),
+        "infer": infer,
+        "heads": Heads(),
     }
     return {
         "http": type("Protocol", (LimitedProtocol,), shared),

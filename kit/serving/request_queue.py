@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -32,7 +32,7 @@ class Waiting:
     rows: int
     ticket: Ticket
     queued_s: float
-    future: asyncio.Future[Answer]
+    done: Callable[[Waiting], None]  # told when there is a result
     kind: Kind = field(init=False)
     taken_s: float = 0.0
     result: Answer | Exception | None = None

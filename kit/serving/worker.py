@@ -37,7 +37,8 @@ LEAST_DRAIN_S = 0.2  # of answering "not ready", so that a load balancer sees it
 WARM_UPS, WARM_UP_S = 3, 0.5  # rounds, at most
 # After its batch, the model's thread needs Python's lock, which the event loop gives up only after
 # this time. Python's default of 5 ms is longer than a batch: the model would wait for half of it.
-SWITCH_S = 0.0005
+# PyTorch gives the lock up in each operation, so the model waits several times in a batch.
+SWITCH_S = 0.0001
 log = logging.getLogger("kit.serving")
 
 
@@ -166,7 +167,7 @@ def uvicorn_config(application: Application, settings: Settings) -> uvicorn.Conf
         log_config=None,
         lifespan="off",
         timeout_graceful_shutdown=1,  # all requests were answered before, see `Worker.stop`
-        **uvicorn_settings(application.door, limits, application.metrics.on_refused),
+        **uvicorn_settings(application.door, limits, application.metrics.on_refused, application),
     )
 
 
