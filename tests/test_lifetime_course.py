@@ -73,6 +73,25 @@ def test_an_option_that_is_surely_cheapest_costs_nothing_extra_and_the_rule_can_
     assert met["cheapest_inference_excess_ratio"] is False
 
 
+def test_what_both_share_cancels_in_the_excess():
+    """A demand or a price moves both bills; rates were measured one by one."""
+    lives = {"a": life(1e5, 0.01), "b": life(3e5, 0.001)}
+    exact = options(lives).assume(answers_per_day=1e5).excess("training")
+    priced = dict(answers_per_day=1e5, price_per_hour=(1.0, 2.0, 4.0))
+    both = {n: each.assume(**priced, currency="USD") for n, each in lives.items()}
+    found = options(both, "money").excess("training")
+    assert found.value == pytest.approx(exact.value) and found.high == pytest.approx(found.low)
+    rated = {**lives, "a": lives["a"].assume(inference=Estimate(0.01, 0.009, 0.011, "s"))}
+    wide = options(rated).assume(answers_per_day=1e5).excess("training")
+    assert wide.low < exact.value < wide.high < 1.12 * exact.value
+
+
+def test_balance_is_needed_where_either_phase_alone_misleads():
+    lives = {"a": life(1e5, 0.01), "b": life(3e5, 0.001), "c": life(6e5, 0.0009)}
+    assert options(lives).assume(answers_per_day=1e5).needs_balance()
+    assert not options(lives).assume(answers_per_day=1e9).needs_balance()
+
+
 def test_what_cannot_be_compared_is_refused(sizes):
     with pytest.raises(BadValue, match="at least two lives"):
         options({"one": life(1.0, 1.0)})

@@ -17,6 +17,7 @@ from kit.core.statistics import (
     average_of_trainings,
     bootstrap,
     difference,
+    mean_of_stretches,
     median,
     paired_difference,
     percentile,
@@ -530,3 +531,32 @@ def test_a_share_that_no_interval_leaves_open_is_a_count():
     sure = [Estimate(0.5, 0.3, 0.7), Estimate(0.0, -0.1, 0.1)]
     found = share_above(sure, 0.2)
     assert found == 0.5 and isinstance(found, float)
+
+
+# --- The mean of a run whose pace wanders ---------------------------------------------------------
+
+
+def paces(generator, slow, fast, n=60):
+    """Times of a machine that is now and then slow for `slow` calls, else fast for `fast` calls."""
+    times: list[float] = []
+    is_slow = bool(generator.random() < slow / (slow + fast))
+    while len(times) < n:
+        times += [1.4 if is_slow else 1.0] * int(
+            generator.geometric(1 / (slow if is_slow else fast))
+        )
+        is_slow = not is_slow
+    return np.array(times[:n]) * generator.lognormal(-0.00045, 0.03, n)
+
+
+@pytest.mark.parametrize("slow, fast, least", [(1, 3, 0.91), (4, 12, 0.88)])
+def test_stretches_hold_the_mean_of_a_machine_with_slow_moments(slow, fast, least):
+    generator, truth = np.random.default_rng(0), 1 + 0.4 * slow / (slow + fast)
+    found = [mean_of_stretches(paces(generator, slow, fast)) for _ in range(300)]
+    assert np.mean([e.low <= truth <= e.high for e in found]) > least
+    assert all(e.high < math.inf for e in found)
+
+
+def test_a_mean_of_stretches_counts_what_each_total_is_of():
+    found = mean_of_stretches([10.0, 1.0, 1.0, 1.0, 1.0, 1.0], [10, 1, 1, 1, 1, 1])
+    assert found.value == 1 and found.low == found.high == 1
+    assert mean_of_stretches([1.0, 2.0]).high == math.inf

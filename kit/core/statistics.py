@@ -319,6 +319,46 @@ def proportion(successes: float, n: float) -> Estimate:
     return Estimate(share, low, min(1.0, centre + half), "%")
 
 
+STRETCHES = 5  # long enough to be nearly independent, as many as Student's interval needs
+
+
+def mean_of_stretches(
+    totals: Sequence[float] | np.ndarray, counts: Sequence[int] | None = None, unit: str = ""
+) -> Estimate:
+    """The mean of what was measured one after another, with an interval from five stretches.
+
+    Things that follow each other are alike: the pace of a machine wanders. So the interval comes
+    from the means of five stretches of the run, as if these were independent numbers. A bill needs
+    the mean and not the median: slow calls are paid, too.
+
+    Parameters
+    ----------
+    totals, counts
+        Totals in the order in which they were taken, and of how many things each is; None: of one.
+
+    >>> mean_of_stretches([2.0, 2.0, 3.0, 2.0, 1.0, 2.0, 2.0, 1.0, 3.0, 2.0], unit="s")
+    2 s [1.56 to 2.44 s]
+
+    Notes
+    -----
+    Schmeiser, "Batch size effects in the analysis of simulation output", Operations Research 30
+    (1982). Fewer than five totals have no interval. Slow moments make the stretches differ, so the
+    interval is wide and not unknown. If they last about as long as a stretch, it is too narrow:
+    it then holds the mean of a longer run in 75 to 85 of 100 cases, else in 91 or more.
+    """
+    given = np.asarray(totals, dtype=float)
+    of = np.ones(len(given)) if counts is None else np.asarray(counts, dtype=float)
+    mean = float(given.sum() / of.sum())
+    if len(given) < STRETCHES:
+        return Estimate(mean, 0.0 if given.min() >= 0 else -math.inf, math.inf, unit)
+    parts = zip(np.array_split(given, STRETCHES), np.array_split(of, STRETCHES), strict=True)
+    each = np.array([total.sum() / count.sum() for total, count in parts])
+    found = average(each.sum(), np.square(each).sum(), STRETCHES, unit)
+    half = found.high - found.value
+    low = mean - half if given.min() < 0 else max(0.0, mean - half)
+    return Estimate(mean, low, mean + half, unit)
+
+
 def average_of_trainings(
     scores: np.ndarray | Sequence[Any], *, limits: tuple[float, float] = (0, 1)
 ) -> Estimate:

@@ -131,7 +131,8 @@ def assumption(
         A key of `KINDS`.
     given
         A number; a range (low, high) or (low, value, high); an `Estimate`; a `Measurement`, which
-        gives its median; a `History`, which gives its time; or a published `Figure`.
+        gives its mean, because slow answers are paid, too; a `History`, which gives its time; or
+        a published `Figure`.
     currency
         Of the prices.
     tokens_per_answer
@@ -150,7 +151,7 @@ def assumption(
     elif isinstance(given, History):
         kind, source, given = MEASURED, "a training on this machine", given.train_time
     elif isinstance(given, Measurement):
-        kind, source, given = MEASURED, f"{given.n} timings on this machine", given.median
+        kind, source, given = MEASURED, f"{given.n} timings on this machine", given.mean
     elif isinstance(given, Estimate):
         kind, source = MEASURED, "measured here"
     low, value, high = _ends(name, given)

@@ -17,11 +17,13 @@ import numpy as np
 from kit.core.errors import BadValue, UnknownName
 from kit.core.results import Result
 from kit.core.statistics import Estimate, quotient
+from kit.costs.lifetime_assumptions import RATES
 from kit.costs.lifetime_bills import bills
 from kit.costs.lifetime_result import Lifetime
 from kit.costs.published import ranged
 from kit.plots import Picture, Table, lines
 
+PHASES = ("training", "inference")
 SURE = 1e-9  # the width of a ratio that is 1 because both are the same option
 
 
@@ -48,20 +50,52 @@ class Options(Result):
 
     def smallest(self, phase: str) -> str:
         """The option with the smallest bill of one phase: "training" or "inference"."""
-        if phase not in ("training", "inference"):
-            raise UnknownName("phase", phase, ["training", "inference"])
+        if phase not in PHASES:
+            raise UnknownName("phase", phase, PHASES)
         return min(self.lives, key=lambda name: getattr(self[name], phase)(self.of).value)
 
     def excess(self, phase: str) -> Estimate:
         """Life cost of the option with the smallest bill of a phase ÷ least life cost of all."""
         chosen = self.smallest(phase)
-        total, others = self[chosen].total(self.of), [n for n in self.lives if n != chosen]
-        best = min((self[n].total(self.of) for n in others), key=lambda each: each.value)
-        ratio = quotient(total, best)
+        others = [n for n in self.lives if n != chosen]
+        best = min(others, key=lambda name: self[name].total(self.of).value)
+        ratio = self._ratio(self[chosen], self[best])
         if ratio.high <= 1:  # it is surely the cheapest: the same option on both sides
             return Estimate(1.0, 1.0, 1.0 + SURE, "×")
         low, value, high = (max(1.0, r) for r in (ratio.low, ratio.value, ratio.high))
         return Estimate(value, low, max(high, low + SURE), "×")
+
+    def needs_balance(self, at: float = 1.1) -> bool:
+        """Whether the cheapest of each phase alone costs more than `at` × the cheapest of all."""
+        return all(self.excess(phase).value > at for phase in PHASES)
+
+    def _ratio(self, a: Lifetime, b: Lifetime) -> Estimate:
+        """The bills of a life ÷ those of another, with its interval.
+
+        A price or a demand is the same for both, so it moves both bills. The rates were measured
+        one by one.
+        """
+        if any(each.unknown for life in (a, b) for each in life.inputs.values()):
+            return quotient(a.total(self.of), b.total(self.of))
+
+        lives = (a, b)
+        names = {**a.ends, **b.ends}
+        # Which lives an input moves: a rate its own, anything else both.
+        moves = [(name, (0, 1)) for name in names if name not in RATES]
+        moves += [(name, (i,)) for name in names if name in RATES for i in (0, 1)]
+        value, down, up = self._quotient(a, b), 0.0, 0.0
+        for name, which in moves:
+            ends = (
+                [_moved(life, name, end) if i in which else life for i, life in enumerate(lives)]
+                for end in (0, 1)
+            )
+            logs = [math.log(self._quotient(*both) / value) for both in ends]
+            down, up = math.hypot(down, min(0.0, *logs)), math.hypot(up, max(0.0, *logs))
+        return Estimate(value, value * math.exp(-down), value * math.exp(up), "×")
+
+    def _quotient(self, a: Lifetime, b: Lifetime) -> float:
+        above, below = (sum(map(float, bills(x.values, self.of, x.days))) for x in (a, b))
+        return above / below
 
     def overtakes(self, first: str, second: str) -> Estimate:
         """Answers after which `first` has cost less than `second`; infinite: never; 0: at once.
@@ -165,6 +199,11 @@ def _at(life: Lifetime, name: str, end: float) -> Lifetime:
     """The life with one assumption at an end of its range."""
     moved = life.inputs[name].__class__(**{**vars(life.inputs[name]), "value": end})
     return Lifetime({**life.inputs, name: moved}, life.currency, life.meter)
+
+
+def _moved(life: Lifetime, name: str, end: int) -> Lifetime:
+    """The life with one assumption at its lower (0) or upper end (1), if it has a range."""
+    return _at(life, name, life.ends[name][end]) if name in life.ends else life
 
 
 def _signed(moved: float) -> float:

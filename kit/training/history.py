@@ -6,15 +6,11 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-
 from kit.core.results import Result
-from kit.core.statistics import Estimate, average, median
+from kit.core.statistics import Estimate, mean_of_stretches, median
 from kit.core.units import words
 from kit.inference import Score
 from kit.plots import Picture, Table, lines
-
-STRETCHES = 5  # of a training, whose paces are compared: long enough to be nearly independent
 
 
 @dataclass(frozen=True)
@@ -64,17 +60,14 @@ class History(Result):
         The interval says where the time would settle if the steps went on as in this run. Another
         run can differ by more. With fewer than five raw times it is unknown.
         """
-        # Steps that follow each other are alike: the pace of a machine wanders. So the interval
-        # comes from the means of five stretches (Schmeiser, Operations Research 30, 1982). A mean,
-        # not a median: a training pays for its slow steps, too. After a resume, the raw times are
-        # those of the later part alone.
-        if len(self.reads) < STRETCHES:
+        # A mean, not a median: a training pays for its slow steps, too. After a resume, the raw
+        # times are those of the later part alone.
+        if not self.reads:
             return Estimate(self.train_s, 0.0, math.inf, "s")
-        stretches = [part.sum(0) for part in np.array_split(np.array(self.reads), STRETCHES)]
-        each = np.array([seconds / steps for steps, seconds in stretches])
-        step = average(each.sum(), np.square(each).sum(), STRETCHES)
+        steps, seconds = zip(*self.reads, strict=True)
+        step = mean_of_stretches(seconds, steps)
         low, high = (self.train_s * end / step.value for end in (step.low, step.high))
-        return Estimate(self.train_s, max(0.0, low), high, "s")
+        return Estimate(self.train_s, low, high, "s")
 
     @property
     def examples_per_s(self) -> float | None:
