@@ -45,7 +45,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 }
 MAY_IMPORT["serving"] = {
     *("core", "plots", "devices", "data", "models", "workloads"),
-    *("inference", "checkpoints", "techniques", "measurement", "loadgen"),
+    *("inference", "checkpoints", "techniques", "measurement", "loadgen", "monitoring"),
 }
 MAY_IMPORT["monitoring"] = {  # its repairs train, and its scores are those of inference
     *("core", "plots", "devices", "data", "models", "workloads"),

@@ -38,6 +38,7 @@ class Metrics:
     kit_shed_total                  model, reason  full, deadline, gone, draining; and by limits of
                                                    the process: connections, bodies
     kit_kv_cache_usage              model          share of the cache's slots in use, 0 to 1
+    kit_drift_…                     model          with a reference: see `output_watch`
     """
 
     def __init__(self, model: str):
@@ -73,6 +74,12 @@ class Metrics:
         self._rows = histogram("kit_batch_size", "Rows of a batch", ROWS)
         self._first = histogram("kit_time_to_first_token_seconds", "Seconds to the first token")
         self._gap = histogram("kit_inter_token_seconds", "Seconds between tokens")
+
+    def extra_gauge(self, name: str, text: str, across: str) -> Gauge:
+        """A gauge that only some servers have; `across` says what several workers give together."""
+        own, mode = None if self.shared else self.registry, across
+        gauge = Gauge(name, text, ("model",), registry=own, multiprocess_mode=mode)  # type: ignore[arg-type]
+        return gauge.labels(self._model)
 
     # --- Told by those who work ---
 

@@ -38,6 +38,7 @@ def serve(
     *,
     example: Any = None,
     text: Any = None,
+    watch: str | Path | None = None,
     name: str = "model",
     host: str = "127.0.0.1",
     port: int = 0,
@@ -70,6 +71,9 @@ def serve(
         None: the kit knows what its own models and ONNX files take.
     text
         For a GPT: the data with its vocabulary.
+    watch
+        A file of `kit.monitoring.save_reference`: the server compares its latest outputs with it,
+        and shows how far they have moved in its metrics.
     name
         The model's name in addresses.
     host, port
@@ -146,11 +150,22 @@ def serve(
         from kit.serving.packing import pack
 
         pack(model, example, folder, text=text, trusted=trusted)
+        if watch is not None:
+            _copy_reference(Path(watch), folder)
         settings.write(folder)
         return Server(settings, folder)
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
+
+
+def _copy_reference(path: Path, folder: Path) -> None:
+    """A copy that was read once, so that a wrong file is noticed before a process starts."""
+    from kit.monitoring.reference import read_reference
+    from kit.serving.output_watch import REFERENCE
+
+    read_reference(path)
+    shutil.copyfile(path, folder / REFERENCE)
 
 
 class Server:

@@ -178,12 +178,14 @@ def load(
     import torch
 
     from kit.devices import threads_here
+    from kit.serving.output_watch import watched
     from kit.serving.unpacking import unpack, vocabulary_of
 
     torch.set_num_threads(settings.threads)
     threads_here()  # without it, a new thread would use all cores
     model = unpack(folder, settings.name)
     warm_up(model, settings.max_batch)
+    model = watched(model, folder, observe)  # warm-up rows are not answers
     if not model.generates:
         return model, None, None
     from kit.serving.continuous_batching import GenerationEngine
