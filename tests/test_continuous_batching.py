@@ -192,6 +192,18 @@ def test_a_token_at_the_limit_of_top_p_is_not_certain():
     assert 2 <= differ <= 20  # a fifth of the texts draw the third
 
 
+def test_equal_scores_at_the_limit_of_top_k_are_not_certain():
+    """Rounding can let in any of the two; with room for both, nothing is in doubt."""
+    logits = torch.tensor([[3.0, 2.5, 2.5, -9.0]])
+    seen = set()
+    for seed in range(40):
+        one, both = (draw(logits, [Sampling(1.0, top_k=k, seed=seed)], 1e-6) for k in (2, 3))
+        assert one.certain == [one.tokens == [0]]
+        assert both.certain == [True]
+        seen |= set(both.tokens)
+    assert seen == {0, 1, 2}
+
+
 # --- The cache -----------------------------------------------------------------------------------
 
 

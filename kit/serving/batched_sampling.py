@@ -106,9 +106,10 @@ def _candidates(
         return None
     words, device = scores.shape[-1], scores.device
     pairs = list(zip(samplings, limited, strict=True))
-    kth = [[min(s.top_k or words, words) - 1 if on else words - 1] for s, on in pairs]
+    most = [[min(s.top_k or words, words) if on else words] for s, on in pairs]
     ordered = scores.sort(-1, descending=True).values
-    least = sure_least = ordered.gather(1, torch.tensor(kth, device=device))  # (n, 1)
+    sure_count = k = torch.tensor(most, device=device)  # (n, 1): tokens that are let in
+    least = sure_least = ordered.gather(1, k - 1)  # (n, 1): the score of the last of them
     # Without a token near the limit, the limit is the same whatever the rounding.
     unsettled = torch.zeros_like(least, dtype=torch.bool)
     if any(on and s.top_p is not None for s, on in pairs):
@@ -120,19 +121,19 @@ def _candidates(
         near = (ordered >= least - 2 * error).sum(-1) > (ordered >= least).sum(-1)
         unsettled = near[:, None] & (limit <= 1)
 
-        def last_within(share: Tensor) -> Tensor:
+        def count_within(share: Tensor) -> Tensor:
             count = (before < share).sum(-1, keepdim=True).clamp(min=1)  # the likeliest stays
-            return torch.maximum(ordered.gather(1, count - 1), least)
+            return torch.minimum(count, k)
 
         # An error of e in each logit changes the odds by a factor of at most exp(2e), and sums of
         # many small probabilities have an error of their own.
-        kth_score, slack = least, 2 * error * limit * (1 - limit).abs() + SUM_ERROR
-        sure_least, least = last_within(limit - slack), last_within(limit + slack)
-        least = torch.maximum(least, kth_score)
+        slack = 2 * error * limit * (1 - limit).abs() + SUM_ERROR
+        sure_count = count_within(limit - slack)
+        sure_least = ordered.gather(1, sure_count - 1)
+        least = ordered.gather(1, count_within(limit + slack) - 1)
     inside = scores >= sure_least
-    # If the next token is far below the limit, all above it are certain.
-    settled = (scores >= sure_least - 2 * error).sum(-1, keepdim=True) == inside.sum(
-        -1, keepdim=True
-    )
+    # If the next token is far below the limit, all above it are certain. A token with the same
+    # score as the last one is a next token, too.
+    settled = (scores >= sure_least - 2 * error).sum(-1, keepdim=True) == sure_count
     sure = ((scores > sure_least + 2 * error) | (inside & settled)) & ~unsettled
     return scores >= least - 2 * error, sure

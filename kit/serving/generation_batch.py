@@ -84,7 +84,8 @@ class GenerationBatch:
     slots, context
         The sizes of the cache.
     prefill_chunk
-        The most positions of prompts, with their padding, that a step computes.
+        The most positions of a prompt that a step computes, and of all prompts together, with
+        their padding, while more texts decode than read.
     """
 
     def __init__(self, model: nn.Module, slots: int, context: int, prefill_chunk: int):
@@ -118,8 +119,8 @@ class GenerationBatch:
         self.decoded, news = 0, list[News]()
         sure = [text for text in self.texts if not text.undecided]
         # Chosen before the first pass: a text that has just got a token waits for the next step.
-        reading = self._chunk([text for text in sure if text.pending > 1])
         decoding = [text for text in sure if text.pending == 1]
+        reading = self._chunk([text for text in sure if text.pending > 1], len(decoding))
         if reading:
             news += _guarded(reading, partial(self._pass, reading))
         if decoding:
@@ -131,13 +132,18 @@ class GenerationBatch:
                 news += _guarded([text], partial(self._catch_up, text))
         return news
 
-    def _chunk(self, reading: list[Text]) -> list[Text]:
-        """The texts, oldest first, whose prompts fit into a chunk together; at least one."""
+    def _chunk(self, reading: list[Text], decoding: int) -> list[Text]:
+        """The texts, oldest first, whose prompts fit into a chunk together; at least one.
+
+        A larger chunk lets those that decode wait longer, and those that read begin sooner. So
+        the more texts read than decode, the larger it is.
+        """
         chosen, widest = list[Text](), 0
+        room = self.prefill_chunk * max(1, len(reading) - decoding)
         for text in sorted(reading, key=lambda text: -text.cached):
             widest = max(widest, min(text.pending, self.prefill_chunk))
             # All are padded to the longest: padding is computed, too.
-            if chosen and widest * (len(chosen) + 1) > self.prefill_chunk:
+            if chosen and widest * (len(chosen) + 1) > room:
                 break
             chosen.append(text)
         return chosen
