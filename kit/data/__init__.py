@@ -19,6 +19,7 @@ from kit.data.dataset import Dataset as Dataset
 from kit.data.dataset import Split as Split
 from kit.data.dataset import Task as Task
 from kit.data.digits import load_digits as load_digits
+from kit.data.docstrings import read_docstrings as read_docstrings
 from kit.data.number_words import load_number_words as load_number_words
 from kit.data.payments import load_payments as load_payments
 from kit.data.public import load_cifar10 as load_cifar10

@@ -73,6 +73,12 @@ class Block(nn.Module):
         return self.mlp_norm(x + self.down(gelu(self.up(x))))  # (B, T, d)
 
 
+def mean_direction(x: Tensor, real: Tensor) -> Tensor:
+    """The mean of x (B, T, d) over the positions that are real (B, T), at length 1: (B, d)."""
+    weights = real.unsqueeze(-1).to(x.dtype)  # (B, T, 1)
+    return normalize((x * weights).sum(1) / weights.sum(1), dim=-1)
+
+
 class BERT(nn.Module):
     """Tokens (B, T) -> vectors (B, d) of length 1; similar texts should have similar vectors.
 
@@ -101,15 +107,18 @@ class BERT(nn.Module):
 
         Fill short texts up at their end. Padding changes no vector, and costs time.
         """
-        self._check(tokens)
-        # A text of padding alone would have no position to attend to, and a vector of NaN.
-        real = (tokens != PADDING).index_fill(1, tokens.new_zeros(1), True)  # (B, T)
-        x = self.token_embedding(tokens)  # (B, T, d): what the token is
-        x = self.norm(x + self.position_embedding[: tokens.shape[1]])  # (B, T, d): and where
+        x, real = self.embed(tokens)  # (B, T, d), (B, T)
         for block in self.blocks:
             x = block(x, real[:, None, None, :])  # (B, T, d)
-        weights = real.unsqueeze(-1).to(x.dtype)  # (B, T, 1)
-        return normalize((x * weights).sum(1) / weights.sum(1), dim=-1)  # (B, d)
+        return mean_direction(x, real)  # (B, d)
+
+    def embed(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        """What the first block reads (B, T, d), and which positions are not padding (B, T)."""
+        self._check(tokens)
+        # A text of padding alone would have no position to attend to, and a vector of NaN.
+        real = (tokens != PADDING).index_fill(1, tokens.new_zeros(1), True)
+        x = self.token_embedding(tokens)  # (B, T, d): what the token is
+        return self.norm(x + self.position_embedding[: tokens.shape[1]]), real  # and where it is
 
     def _check(self, tokens: Tensor) -> None:
         """Refuse what is not a batch of texts. PyTorch itself refuses tokens of V and above."""
