@@ -185,7 +185,7 @@ class EdgeRun(Result):
 def edge_table(runs: list[EdgeRun] | Mapping[str, EdgeRun]) -> Table:
     """Several runs, a row each: start, latency, misses, memory, bytes on disk, energy.
 
-    Rows have the runs' labels, or the names of the mapping.
+    Rows have the runs' labels, or the names of the mapping. A column that nobody knows is left out.
 
     Raises
     ------
@@ -197,7 +197,7 @@ def edge_table(runs: list[EdgeRun] | Mapping[str, EdgeRun]) -> Table:
     if not several:
         raise BadValue("no runs: needs at least one result of kit.edge.")
     header = (
-        *("", "runtime", "first answer", "median", "p99", "worst", "too late"),
+        *("", "runtime", "first answer", "median", "p99", "worst", "late since due"),
         *("resident", "model", "packages", "energy per answer"),
     )
     causes = "; ".join(f"{name}, {run.runtime}: {run.cause}" for name, run in named)
@@ -211,7 +211,10 @@ def edge_table(runs: list[EdgeRun] | Mapping[str, EdgeRun]) -> Table:
         f"{several[0].machine}."
     )
     doubts = list(dict.fromkeys(doubt for run in several for doubt in run.disturbed))
-    return Table(header, [_row(*each) for each in named], *with_doubts(caption, doubts, details))
+    rows = [_row(*each) for each in named]
+    known = [i for i in range(len(header)) if any(row[i] != words(None) for row in rows)]
+    header, rows = (tuple(header[i] for i in known), [tuple(row[i] for i in known) for row in rows])
+    return Table(header, rows, *with_doubts(caption, doubts, details))
 
 
 def _row(name: str, run: EdgeRun) -> tuple[str, ...]:
@@ -239,7 +242,11 @@ def _p99(run: EdgeRun) -> str:
 
 def _deadline(run: EdgeRun) -> str:
     limit = run.deadline_s
-    return "" if limit is None else f"Too late: after {words(limit, 's')}, with its interval."
+    return (
+        ""
+        if limit is None
+        else f"Late since due: the answer came more than {words(limit, 's')} after its due time."
+    )
 
 
 def _pace(run: EdgeRun) -> str:
