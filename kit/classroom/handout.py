@@ -7,6 +7,7 @@ opened and saved by any front end, renamed, and put in another order.
 from __future__ import annotations
 
 import ast
+import json
 import re
 from collections.abc import Iterable, Sequence
 from copy import deepcopy
@@ -90,7 +91,9 @@ def _opening(handout: Handout, n: int, with_ids: bool) -> list[dict[str, Any]]:
     values = dict(
         course=handout.course, lesson=handout.lesson, due=handout.due, kit=__version__, student=""
     )
-    lines = "".join(f"    {name}={value!r},\n" for name, value in values.items())
+    lines = "".join(
+        f"    {name}={json.dumps(value, ensure_ascii=False)},\n" for name, value in values.items()
+    )
     code = f"{HANDOUT} = dict(  # your name goes between the quotes of the last line\n{lines})"
     cells: list[dict[str, Any]] = [
         {"cell_type": "markdown", "metadata": {}, "source": text},

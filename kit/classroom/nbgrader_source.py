@@ -1,7 +1,7 @@
 """`kit release --nbgrader`: lessons in the source format of nbgrader, for those who use it.
 
-nbgrader finds cells by their metadata, so only its own front ends may be used. Each exercise becomes
-two cells: the answer, whose solution nbgrader takes out, and a test that gives a point.
+nbgrader finds cells by their metadata, so students need a front end that keeps it. An exercise
+becomes two cells: the answer, whose solution nbgrader takes out, and a test that gives a point.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def release_nbgrader(names: Sequence[str], out: Path) -> list[Path]:
 CONFIGURATION = """c = get_config()  # noqa: F821  (nbgrader reads this file)
 c.CourseDirectory.course_id = "course"
 c.ExecutePreprocessor.timeout = 300  # seconds for a cell: lessons measure
-c.ClearSolutions.code_stub = {"python": "answer = None  # your answer"}
+c.ClearSolutions.code_stub = {"python": "# Write your answer here."}
 """
 
 
@@ -90,10 +90,7 @@ def source_version(notebook: dict[str, Any], solved: dict[str, str]) -> dict[str
 
 
 def _plain(cell: dict[str, Any]) -> dict[str, Any]:
-    found = {key: value for key, value in cell.items() if key != "outputs"}
-    return (
-        found if cell["cell_type"] != "code" else _code(found["source"], found["metadata"], found)
-    )
+    return _code(cell["source"], cell["metadata"], cell) if cell["cell_type"] == "code" else cell
 
 
 def _code(source: Any, metadata: dict[str, Any], more: dict[str, Any]) -> dict[str, Any]:
@@ -105,15 +102,15 @@ def _exercise(id: str, solution: str, source: str) -> list[dict[str, Any]]:
     """The cell for the answer, and the cell with its test."""
     answer, call = _without_check(solution)
     stub = _without_check(source)[0]
-    rest = [line for line in stub.splitlines() if not re.match(r"\w+ = None\b", line)]
     name = call.split(",")[1].strip(" )")
     first = f"# Your answer to {id}, under the name {name}"
-    hidden = "\n".join([first, *rest, BEGIN, answer, END])
+    hidden = "\n".join([first, stub, BEGIN, answer, END])
     test = f"checked = {call}\nassert checked, checked.hint"
-    both = ((hidden, {"solution": True}), (test, {"grade": True, "locked": True, "points": 1}))
+    marks = {"grade": True, "locked": True, "points": 1}
+    both: list[tuple[str, dict[str, Any]]] = [(hidden, {"solution": True}), (test, marks)]
     return [
-        _code(text, {"nbgrader": _metadata(f"{id}-{kind}", **marks)}, {"id": f"{id}-{kind}"})
-        for kind, (text, marks) in zip(("answer", "test"), both, strict=True)
+        _code(text, {"nbgrader": _metadata(f"{id}-{kind}", **given)}, {"id": f"{id}-{kind}"})
+        for kind, (text, given) in zip(("answer", "test"), both, strict=True)
     ]
 
 
