@@ -55,7 +55,8 @@ MAY_IMPORT["ladders"] = MAY_IMPORT["costs"] | {"costs"}
 LIBRARY = set(MAY_IMPORT)
 MAY_IMPORT["course"] = LIBRARY
 MAY_IMPORT["experiments"] = LIBRARY | {"course", "kit"}  # but see the widgets, below
-MAY_IMPORT["cli"] = {*MAY_IMPORT["experiments"], "experiments"}
+MAY_IMPORT["classroom"] = {*MAY_IMPORT["experiments"], "experiments"}
+MAY_IMPORT["cli"] = {*MAY_IMPORT["classroom"], "classroom"}
 MAY_IMPORT["__main__"] = {"cli"}
 MAY_IMPORT["kit"] = {*LIBRARY, "course", "experiments"}  # the front door
 
@@ -305,6 +306,7 @@ def called(path: Path) -> set[str]:
 
 # Rooms whose docstring says what each file is for; the others draw a tree of results or techniques.
 LISTED = (
+    "classroom",
     "core",
     "costs",
     "course",

@@ -67,7 +67,7 @@ def write_report(folder: Path) -> Report:
     csv, parquet, html = (folder / "report" / file for file in FILES)
     with atomic_write(csv) as draft:
         # utf-8-sig begins with a mark; without it, spreadsheets misread × and µ.
-        _without_formulas(table).to_csv(draft, index=False, encoding="utf-8-sig")
+        without_formulas(table).to_csv(draft, index=False, encoding="utf-8-sig")
     with atomic_write(parquet) as draft:
         table.to_parquet(draft, index=False)
     write_text(html, page(name, runs, decided))
@@ -98,7 +98,7 @@ def with_units(runs: Sequence[ExecutedRun]) -> pd.DataFrame:
     return pd.DataFrame({renamed.get(name, name): column for name, column in columns.items()})
 
 
-def _without_formulas(table: pd.DataFrame) -> pd.DataFrame:
+def without_formulas(table: pd.DataFrame) -> pd.DataFrame:
     """The table with a ' before each text that a spreadsheet would run as a formula."""
     table = table.copy()
     for name in [name for name in table if table[name].dtype == "string"]:
