@@ -319,7 +319,9 @@ def test_a_search_by_sight_is_short_and_says_how_little_is_sure():
     found = search(trial, 50.0, 1.0, 1_000.0, 1.3, sure=False)
     assert [t.rate for t in found.trials] == [50, 100, 200, 141, 119]
     assert (found.seen.value, found.seen.low) == (119, 0)
-    assert search(trial, 200.0, 1.0, 1_000.0, 1.3, sure=False).seen.value == 119
+    found = search(trial, 200.0, 1.0, 1_000.0, 1.3, sure=False)
+    assert found.seen.value == found.rate == 119
+    assert "119" in repr(found) and "none" not in repr(found)
 
 
 def test_a_search_by_sight_tries_what_it_missed_once_more():

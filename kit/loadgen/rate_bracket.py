@@ -25,6 +25,7 @@ class HighestRate(Result):
     """Each rate that was tried, and the highest valid one."""
 
     trials: tuple[InTime, ...]  # in the order in which they ran
+    sure: bool = True  # False: a rate counts as its own run was, in time or not
 
     @property
     def best(self) -> InTime | None:
@@ -34,7 +35,12 @@ class HighestRate(Result):
 
     @property
     def rate(self) -> float | None:
-        """The highest valid rate, in queries per second; None if there is none."""
+        """The highest valid rate, in queries per second; None if there is none.
+
+        Without `sure`: the highest rate whose own run was in time.
+        """
+        if not self.sure:
+            return self.seen.value or None
         return self.best.rate if self.best else None
 
     @property
@@ -60,7 +66,7 @@ class HighestRate(Result):
         surely too high, or infinity.
         """
         in_time = (t.rate for t in self.trials if t.seen_in_time and t.rate < self.missed)
-        low = self.rate or 0.0
+        low = self.best.rate if self.best else 0.0
         best = max(low, max(in_time, default=0.0))
         return Estimate(best, low, self.too_high, f"{self.trials[0].counted}/s")
 
@@ -72,6 +78,8 @@ class HighestRate(Result):
     def __repr__(self) -> str:
         low = self.by_rate[0]
         target = f"{low.percentile:g} % within {words(low.target_s, 's')}"
+        if not self.sure:
+            return f"highest rate: {self.seen} with {target}, as its run was; in brackets: surely"
         if self.rate is None:
             why = "are too many" if low.verdict == "no" else "in a run too short to tell"
             return f"highest rate: none, {digits(low.rate)} {low.counted}/s {why} for {target}"
@@ -86,7 +94,8 @@ class HighestRate(Result):
         # Only a trial in which requests failed has a column for them; the longest row has most.
         names = tuple(dict.fromkeys(n for row in sorted(cells, key=len, reverse=True) for n in row))
         rows = [tuple(row.get(name, "—") for name in names) for row in cells]
-        one = self.best or self.by_rate[0]
+        shown = [t for t in self.by_rate if t.rate == self.rate]
+        one = shown[-1] if shown else self.by_rate[0]
         caption = (
             f"{self!r}. {one.definition} {one.n:,} {one.counted} at that rate; {one.conditions}."
         )
@@ -97,6 +106,7 @@ class HighestRate(Result):
         """The summary of each trial, without its latencies."""
         return {
             f"rate_{self.trials[0].counted}_per_s": self.rate,
+            "sure": self.sure,
             f"too_high_{self.trials[0].counted}_per_s": finite(self.too_high),
             "trials": [t.summary() for t in self.trials],
             "conditions": asdict(self.trials[0].conditions),
@@ -127,10 +137,10 @@ def search(
     sure: bool = True,
 ) -> HighestRate:
     """Try rates between two ends, from `start` on, until the bracket is narrow."""
-    found = HighestRate(())
+    found = HighestRate((), sure)
     rate: float | None = start
     while rate and lowest < rate < highest:
-        found = HighestRate((*found.trials, trial(float(f"{rate:.3g}"))))
+        found = HighestRate((*found.trials, trial(float(f"{rate:.3g}"))), sure)
         rate = _next_rate(found, close) if sure else _next_by_sight(found, close)
     return found
 

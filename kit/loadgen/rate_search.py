@@ -57,8 +57,8 @@ def highest_rate(
         How near the ends of the bracket shall come to their neighbours, as a ratio. A larger one
         ends the search sooner.
     sure
-        False: a rate counts as its run was, in time or not, and the interval of `seen` says how
-        sure that is. Runs can then be short, and few.
+        False: a rate counts as its run was, in time or not; so does the `rate` of the result, and
+        the interval of `seen` says how sure that is. Runs can then be short, and few.
     longest_s
         Seconds of arrivals in one trial, instead of ten times the least. Shorter trials leave more
         rates of which no trial can tell.
