@@ -81,7 +81,8 @@ def test_training_regains_what_the_turn_took_and_so_does_turning_back(repaired):
 
 
 def test_only_what_is_trained_on_is_remembered(repaired):
-    assert repaired.forgotten("fix the input").value == 0
+    # The fix turns old images, too, which were upright.
+    assert repaired.forgotten("fix the input").value > repaired.forgotten("fine-tune").value
     assert repaired.forgotten("fine-tune").value > repaired.forgotten("scratch").value
 
 
@@ -211,14 +212,15 @@ def test_a_model_that_is_never_trained_keeps_its_weights(models, work):
 
 def test_a_calendar_trains_on_its_days_and_each_policy_has_the_same_stream(models, work):
     never, second = (live(models[0], work, rising, p, **SHORT) for p in ("never", every(2)))
-    assert second.trained_at == (1, 3, 5) and len(second.train_s) == 3
+    assert second.trained_at == (1, 3)  # not after the last period: nobody would use it
+    assert len(second.train_s) == 2
     assert np.array_equal(never.right[:2], second.right[:2])  # until the first training
     assert second.right[2:].mean() > never.right[2:].mean()
 
 
 def test_nobody_trains_on_labels_that_have_not_come(models, work):
     late = live(models[0], work, rising, every(1), delay=3, **SHORT)
-    assert late.trained_at == (3, 4, 5)
+    assert late.trained_at == (3, 4)
 
 
 def test_what_gets_labels_is_never_scored(work):

@@ -139,7 +139,10 @@ function render({ model, el }) {
     still = setTimeout(() => say(model.get("spoken")), STILL_MS);
   };
   model.on("change:spoken", tell);
+  const hear = (message) => message.clear && clear();
+  model.on("msg:custom", hear);
   return () => {
+    model.off("msg:custom", hear);
     clearTimeout(timer);
     clearTimeout(still);
     model.off("change:spoken", tell);

@@ -52,7 +52,8 @@ def _picture(found: Drift, confidence: np.ndarray) -> Picture:
     }
     alarms = [each.detector.name for each in found.detections if each.p < found.alpha]
     who = f"Alarm by: {', '.join(alarms)}." if alarms else "No detector alarms."
-    caption = f"{who} The true score, which needs labels, is {score}; mean confidence {sure}."
+    caption = f"{who} The true score, which needs labels, is {score}, "
+    caption += f"{found.change.difference} against before; mean confidence {sure}."
     level = ("score before", found.change.then.value)
     return dots(rows, "share, distance or area (0 to 1)", unit="%", caption=caption, level=level)
 

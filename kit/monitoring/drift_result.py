@@ -12,11 +12,13 @@ from kit.core.results import Result
 from kit.core.statistics import Estimate, proportion
 from kit.core.units import UNKNOWN, digits, words
 from kit.monitoring.two_samples import Finding
+from kit.monitoring.views import LEAST
 from kit.plots import Picture, Table, bars
 
 if TYPE_CHECKING:
     from kit.monitoring.detectors import Detector
 
+SIGNED = ("classifier", "confidence")  # their effect may lie on either side of "no drift"
 CHANCE = 95  # percent of the A/A trials whose effect lies below the level shown
 
 
@@ -123,16 +125,15 @@ class Drift(Result):
         )
 
     def _row(self, each: Detection) -> tuple[str, ...]:
-        nothing, usual = each.detector.nothing, each.usual
         rate = each.false_alarms(self.alpha)
         most = f"> {self.largest_tried:,}" if self.largest_tried else UNKNOWN
         return (
             f"{each.detector.name}: {each.detector.effect}",
             digits(each.effect),
-            UNKNOWN if usual is None else f"{digits(nothing)} ± {digits(usual)}",
+            _usual(each),
             p_in_words(each.p),
             UNKNOWN if rate is None else f"{words(rate.value, '%')} [{rate.interval}]",
-            most if each.needed is None else f"{each.needed:,}",
+            most if each.needed is None else f"{'≤ ' * (each.needed == LEAST)}{each.needed:,}",
             "yes" if each.p < self.alpha else "no",
         )
 
@@ -182,6 +183,16 @@ class Drift(Result):
             "false_alarm_share": _of(each.false_alarms(self.alpha)),
             "needed_examples": each.needed,
         }
+
+
+def _usual(each: Detection) -> str:
+    """The effects that chance alone brings; a distance is never below 0."""
+    nothing, usual = each.detector.nothing, each.usual
+    if usual is None:
+        return UNKNOWN
+    if each.detector.name in SIGNED:
+        return f"{digits(nothing)} ± {digits(usual)}"
+    return f"up to {digits(nothing + usual)}"
 
 
 def p_in_words(p: float) -> str:

@@ -122,6 +122,12 @@ class Lives(Result):
         """Policy -> its cost."""
         return {name: self.cost(name, per_training, per_error) for name in self.lives}
 
+    def extra_cost(self, policy: str, over: str, per_training: float, per_error: float) -> Estimate:
+        """The cost of a policy − that of another, model by model on the same streams."""
+        pairs = zip(self[policy], self[over], strict=True)
+        prices = per_training, per_error
+        return _mean([each.cost(*prices) - other.cost(*prices) for each, other in pairs])
+
     def within(self, per_training: float, per_error: float, share: float = 0.1) -> list[str]:
         """The policies that cost at most this share more than the cheapest."""
         costs = {name: cost.value for name, cost in self.costs(per_training, per_error).items()}

@@ -105,6 +105,10 @@ class Repairs(Result):
         """The score on old data, before − after the repair, paired by model and example."""
         return paired_difference(self.repairs[0].old, self[name].old)
 
+    def ahead(self, name: str, of: str) -> Estimate:
+        """The score on new data after one repair − after another, paired by model and example."""
+        return paired_difference(self[name].new, self[of].new)
+
     def regained_share(self, name: str) -> Estimate:
         """The score regained ÷ the score that the drift took; 1 is all of it."""
         return share_of(self.regained(name), self.lost)
@@ -128,7 +132,10 @@ class Repairs(Result):
             f"After {self.drift}, which took {self.lost}. {self.models} models; paired by model "
             f"and example. Regained is on new data, forgotten on old data."
         )
-        return Table(header, [self._row(each) for each in self.repairs], caption)
+        rows = [self._row(each) for each in self.repairs]
+        known = [i for i in range(len(header)) if any(row[i] != UNKNOWN for row in rows)]
+        shown = [tuple(row[i] for i in known) for row in rows]
+        return Table(tuple(header[i] for i in known), shown, caption)
 
     def _row(self, each: Repair) -> tuple[str, ...]:
         nothing = each is self.repairs[0]

@@ -138,7 +138,8 @@ def repairs(
         Which repairs, from `kit.monitoring.REPAIRS`.
     undo
         A function of new inputs that undoes what went wrong before the model: the row
-        "fix the input". The weights stay, and old inputs do not need it.
+        "fix the input". The weights stay. Old inputs come through the same function, because
+        nobody sorts them: what that costs is forgotten, too.
     drift
         What happened, in words, for the caption.
     recipe
@@ -169,7 +170,8 @@ def repairs(
         rows.append(_tried(name, REPAIRS[name], models, situations, now, old, used))
     if undo:
         fixed = now.with_inputs(undo)
-        rows.append(_tried(FIX, lambda model, _: model, models, situations, fixed, old, 0))
+        through = old.with_inputs(undo)
+        rows.append(_tried(FIX, lambda model, _: model, models, situations, fixed, through, 0))
     return Repairs(tuple(rows), drift, len(models))
 
 

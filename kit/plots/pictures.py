@@ -79,6 +79,7 @@ def lines(
     log: str = "",
     bands: Mapping[str, tuple[Sequence[float], Sequence[float]]] | None = None,
     level: tuple[str, float] | None = None,
+    joined: Sequence[str] | None = None,
     unit: str = "",
 ) -> Picture:
     """Values over a quantity: one line per name.
@@ -97,12 +98,17 @@ def lines(
         Name -> (lows, highs): the interval of each value, drawn as error bars.
     level
         (name, value) of a dashed horizontal line to compare with.
+    joined
+        Names that are lines without markers; the others are then markers without lines. None: all
+        are lines.
     unit
         The unit of the ticks on the y axis; "" for plain numbers.
     """
     figure, (pane,) = axes()
     for i, (name, (xs, ys)) in enumerate(series.items()):
         look = {**style(i), "label": name, **({} if marks else {"marker": None})}
+        if joined is not None:
+            look |= {"marker": None} if name in joined else {"linestyle": "none"}
         if i and len(xs) == 1:  # no line shows it, and its point may lie on that of another series
             look |= {"markerfacecolor": "none", "markersize": 6 + 4 * i, "markeredgewidth": 2}
         if bands and name in bands:
