@@ -81,6 +81,7 @@ class Options(Result):
         lives = (a, b)
         names = {**a.ends, **b.ends}
         # Which lives an input moves: a rate its own, anything else both.
+        moves: list[tuple[str, tuple[int, ...]]]
         moves = [(name, (0, 1)) for name in names if name not in RATES]
         moves += [(name, (i,)) for name in names if name in RATES for i in (0, 1)]
         value, down, up = self._quotient(a, b), 0.0, 0.0

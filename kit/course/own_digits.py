@@ -10,7 +10,9 @@ import html
 from typing import Any
 
 import ipywidgets
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from kit.core.errors import NotEnoughSamples
 from kit.course.drawing_panel import Pad, to_image
@@ -26,7 +28,8 @@ class OwnDigits(ipywidgets.VBox):
     """A pad, the digit that is asked for, and two buttons: Next and Undo."""
 
     def __init__(self, guess: Guess | None = None):
-        self.guess, self.drawings = guess, []  # type: tuple[Guess | None, list[NDArray[np.bool_]]]
+        self.guess = guess
+        self.drawings: list[NDArray[np.bool_]] = []
         self.pad, self.asked = Pad(), ipywidgets.HTML()
         self.next = ipywidgets.Button(description="Next", button_style="primary")
         self.undo = ipywidgets.Button(description="Undo", tooltip="Draw the last digit again")

@@ -213,8 +213,8 @@ def edge_table(runs: list[EdgeRun] | Mapping[str, EdgeRun]) -> Table:
     doubts = list(dict.fromkeys(doubt for run in several for doubt in run.disturbed))
     rows = [_row(*each) for each in named]
     known = [i for i in range(len(header)) if any(row[i] != words(None) for row in rows)]
-    header, rows = (tuple(header[i] for i in known), [tuple(row[i] for i in known) for row in rows])
-    return Table(header, rows, *with_doubts(caption, doubts, details))
+    shown = [tuple(row[i] for i in known) for row in rows]
+    return Table(tuple(header[i] for i in known), shown, *with_doubts(caption, doubts, details))
 
 
 def _row(name: str, run: EdgeRun) -> tuple[str, ...]:

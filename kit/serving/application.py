@@ -166,7 +166,12 @@ class Application:
     async def _reply(self, scope: Scope, receive: Receive, ticket: Ticket) -> Reply:
         """The reply to a request that was admitted; `GONE` if its client has gone."""
         replied: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
-        call = self.call(ticket, lambda *reply: replied.done() or replied.set_result(reply))
+
+        def write(*reply: Any) -> None:
+            if not replied.done():
+                replied.set_result(reply)
+
+        call = self.call(ticket, write)
         try:
             body = await read_body(receive, self.settings.max_body_bytes)
             if body is None:
