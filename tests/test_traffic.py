@@ -555,6 +555,13 @@ def test_a_real_queue_waits_as_theory_says(url):
     assert run.failed == 0
 
 
+def test_a_capacity_that_was_measured_too_low_does_not_end_the_search(url):
+    """The server answers at once; the search is given a small part of its capacity."""
+    asked = {"target_s": 0.5, "percentile": 50, "budget_s": 0.2, "inputs": b"", "capacity": 20.0}
+    found = loadgen.highest_rate(f"{url}/quick", **asked, sure=False, close=2.0, longest_s=0.3)
+    assert found.rate > 40
+
+
 @pytest.mark.alone
 def test_the_highest_rate_of_a_server_is_below_its_capacity(url):
     found = loadgen.highest_rate(

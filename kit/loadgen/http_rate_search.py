@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from kit.loadgen.rate_bracket import CLOSE, LOWEST, HighestRate, queries_of_a_tr
 from kit.loadgen.traffic import traffic
 
 CAPACITY_USERS = 32  # who do not think: enough to fill a server's batches
+MOST = 16  # × the capacity: above this rate the search gives up
 TIMEOUT_TARGETS = 5  # a request is given up after this many targets
 
 
@@ -26,7 +28,10 @@ def highest_http_rate(
     longest_s: float | None = None,
     capacity: float | Estimate | None = None,
 ) -> HighestRate:
-    """The search over HTTP: a trial is a run of `traffic`, with what was `asked` for."""
+    """The search over HTTP: a trial is a run of `traffic`, with what was `asked` for.
+
+    Rates above the capacity are too high, unless a run shows that the server answers more.
+    """
     if capacity is None:
         capacity = http_capacity(url, budget_s, asked)
     known, target_s = Estimate.of(capacity), asked["target_s"]
@@ -37,9 +42,12 @@ def highest_http_rate(
     def trial(rate: float) -> InTime:
         load = min(rate / known.value, 1.0)
         queries = queries_of_a_trial(rate, least_s, asked["percentile"], load, longest_s)
-        return traffic(url, rate=rate, duration_s=queries / rate, **asked)
+        run = traffic(url, rate=rate, duration_s=queries / rate, **asked)
+        # A capacity that was measured in a bad moment would call each higher rate too high.
+        return replace(run, capacity=None) if run.throughput > known.high else run
 
-    return search(trial, known.value / 2, LOWEST * known.value, 4 * known.value, close, sure)
+    lowest, highest = LOWEST * known.value, MOST * known.value
+    return search(trial, known.value / 2, lowest, highest, close, sure)
 
 
 def http_capacity(url: str, budget_s: float, asked: dict[str, Any]) -> Estimate:
