@@ -14,6 +14,7 @@ from kit.loadgen.rate_bracket import CLOSE, LOWEST, HighestRate, queries_of_a_tr
 from kit.loadgen.traffic import traffic
 
 CAPACITY_USERS = 32  # who do not think: enough to fill a server's batches
+NEARLY = 0.9  # of the capacity: a server that answers so much, and in time, may have more
 MOST = 16  # × the capacity: above this rate the search gives up
 TIMEOUT_TARGETS = 5  # a request is given up after this many targets
 
@@ -44,7 +45,8 @@ def highest_http_rate(
         queries = queries_of_a_trial(rate, least_s, asked["percentile"], load, longest_s)
         run = traffic(url, rate=rate, duration_s=queries / rate, **asked)
         # A capacity that was measured in a bad moment would call each higher rate too high.
-        return replace(run, capacity=None) if run.throughput > known.high else run
+        least = known.high if sure else NEARLY * known.value
+        return replace(run, capacity=None) if run.throughput > least else run
 
     lowest, highest = LOWEST * known.value, MOST * known.value
     return search(trial, known.value / 2, lowest, highest, close, sure)
