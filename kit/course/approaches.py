@@ -1,8 +1,8 @@
 """Train, fine-tune, prompt or only deploy? Five answers, measured roads, and rules in a table.
 
-Road             one way to an answer, as lesson 15 measured it
-├── recommend    the road that no rule excludes and that costs least in a year
-└── flips        which other answer to one question would change the recommendation
+recommend    the road that no rule excludes and that costs least in a year
+influence    which of the five questions change the approach, in which of the cases
+options      what reaches a target, with one number of labels or another
 
 `approaches.toml` has the questions, the rules and six cases.
 """
@@ -22,9 +22,12 @@ import numpy as np
 from kit.core.errors import BadValue, UnknownName
 from kit.core.results import Result
 from kit.core.statistics import Estimate
+from kit.core.units import UNKNOWN
 from kit.costs.lifetime import lifetime
 from kit.costs.lifetime_result import Lifetime
 from kit.course.earlier_lessons import measured_earlier
+from kit.course.roads import Road as Road
+from kit.course.roads import roads_table as roads_table
 from kit.plots import Table
 
 PUBLISHED = "published"  # the road that uses a model which others trained for the same question
@@ -32,20 +35,6 @@ CLASSES = 10  # of the task that was measured: labels are counted for each of th
 PEAK, BUSY = 3.0, 0.7  # busiest hour ÷ average; share of the time in which a server may be busy
 COMPARE = {">=": operator.ge, "<=": operator.le}
 DEVICES = ("chip", "phone")  # each answers for one person, who has bought it
-
-
-@dataclass(frozen=True)
-class Road:
-    """One way to an answer: what it gets right with how many labels, and what it costs."""
-
-    scores: Mapping[int, Estimate]  # labels of each class -> share right
-    training_s: Mapping[int, float]  # labels of each class -> seconds
-    answer_s: Estimate  # of one text, on this computer
-    keep_bytes: int
-
-    def labels_for(self, target: float) -> int | None:
-        """The least number of labels of each class that was tried and reaches the target."""
-        return next((n for n in sorted(self.scores) if self.scores[n].value >= target), None)
 
 
 @cache
@@ -102,6 +91,17 @@ class Recommendation(Result):
             rows.append((f"{approach}: {road}", labels, cost, said, _evidence(rule)))
         header = ("", "labels of each class", "first year", "because", "measured")
         return Table(header, rows, f"{self!r} {self.changes}")
+
+    @property
+    def cost(self) -> str:
+        """What the chosen road costs in the first year, as text."""
+        life = self.lives.get(self.chosen or "")
+        return f"{life.total('money').value:,.0f} USD" if life else UNKNOWN
+
+    @property
+    def questions(self) -> str:
+        """The questions of which another answer alone would change the approach."""
+        return ", ".join(dict.fromkeys(question for question, _, _ in self.flips)) or "none"
 
     @property
     def changes(self) -> str:
@@ -182,6 +182,21 @@ def influence(
     return found
 
 
+def options(roads: Mapping[str, Road], case: str) -> dict[str, Lifetime]:
+    """The lives of all that reach the target of a case: each road with each number of labels.
+
+    Rules about the score and the kind of question apply; which machines there are does not.
+    """
+    answers = case_answers(case)
+    numbers, lives = _quantities(answers), {}
+    for name, road in {**roads, PUBLISHED: _published(roads)}.items():
+        for n, score in road.scores.items():
+            kind = _excluding(name, answers, {}, only="when")
+            if kind is None and score.value >= numbers["target"]:
+                lives[f"{name}, {n} labels"] = _costs(name, road, numbers, n)[0]
+    return lives
+
+
 def _quantities(answers: Mapping[str, str]) -> dict[str, Any]:
     """What the five answers stand for: their numbers in one dictionary."""
     questions, case = approaches()["questions"], dict[str, Any]()
@@ -205,9 +220,11 @@ def _published(roads: Mapping[str, Road]) -> Road:
     return Road({0: right}, {0: 0.0}, roads["as-is"].answer_s, roads["as-is"].keep_bytes)
 
 
-def _costs(name: str, road: Road, case: dict[str, Any]) -> tuple[Lifetime, dict[str, Any]]:
+def _costs(
+    name: str, road: Road, case: dict[str, Any], labels: int | None = None
+) -> tuple[Lifetime, dict[str, Any]]:
     """The first year of a road, and the numbers that the rules compare."""
-    n = road.labels_for(case["target"])
+    n = road.labels_for(case["target"]) if labels is None else labels
     most = max(road.scores)
     answer = road.answer_s * (1 / case["times"])
     busy = 0.0 if case["device"] else case["answers_per_day"] / 86_400 * answer.value
@@ -230,15 +247,17 @@ def _costs(name: str, road: Road, case: dict[str, Any]) -> tuple[Lifetime, dict[
     return life, numbers | {"answer_there_s": answer.value, "machines": machines}
 
 
-def _excluding(road: str, answers: Mapping[str, str], numbers: dict[str, Any]) -> str | None:
-    """The first rule that excludes the road; None if it may be taken."""
+def _excluding(
+    road: str, answers: Mapping[str, str], numbers: dict[str, Any], only: str = ""
+) -> str | None:
+    """The first rule that excludes the road, of all or of one kind; None if it may be taken."""
     approach = approaches()["approaches"][road]
     for name, rule in approaches()["rules"].items():
         if "when" in rule:
             asked = all(answers[q] in given for q, given in rule["when"].items())
             if asked and approach in rule["rules_out"]:
                 return str(name)
-        elif "needs" in rule:
+        elif "needs" in rule and not only:
             left, sign, right = rule["needs"].split()
             if numbers[left] is not None and not COMPARE[sign](numbers[left], numbers[right]):
                 return str(name)

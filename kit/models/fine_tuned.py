@@ -64,7 +64,7 @@ def lower_states(encoder: BERT, tokens: Tensor, blocks: int, batch_size: int = 3
 
     Texts are computed with others of the same length, so that little time goes into padding.
     """
-    states = torch.zeros(*tokens.shape, encoder.config.d_model)
+    states = torch.zeros(*tokens.shape, encoder.config.d_model, device=tokens.device)
     for rows in (tokens != 0).sum(1).argsort().split(batch_size):
         length = int((tokens[rows] != 0).sum(1).max())
         x, real = encoder.embed(tokens[rows, :length])
