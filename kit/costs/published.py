@@ -25,7 +25,10 @@ from kit.plots import Table
 CLASSES = ("measured", "tdp-hours", "estimate", "count", "datasheet", "price", "derived")
 ENERGY = ("measured", "tdp-hours", "estimate", "derived")  # the classes that an energy can have
 ENERGY_UNITS = ("Wh", "J", "J/token")
-PREFIXED = ("FLOP", "FLOP/s", "FLOP/J", "B", "B/s", "B/token", "W", "Wh", "J", "J/token", "%", "×")
+PREFIXED = (
+    *("FLOP", "FLOP/s", "FLOP/J", "B", "B/s", "B/token", "W", "Wh", "J", "J/token"),
+    *("%", "×", "s"),
+)
 COUNTED = ("parameters", "tokens", "tokens/s", "requests", "prompts", "answers", "answers/s")
 HEADER = ("", "figure", "value", "class", "date", "source", "includes")
 
