@@ -163,6 +163,14 @@ def first_day(training, answer, per_day, growth):
     return math.inf
 
 
+def never_ending(training, answer, per_day, growth):
+    """The same without a limit: for a demand that falls, the loop has no end."""
+    spent, day = 0.0, 0
+    while spent < training:
+        spent, per_day, day = spent + per_day * answer, per_day * (1 + growth), day + 1
+    return day
+
+
 def asked(id, answer):
     """The check of a lesson: with what was measured there, where the answer depends on it."""
     return check(id, answer, **MEASURED.get(id, {}))
@@ -487,6 +495,7 @@ WRONG = [  # id, answer, what its hint says
     ("14-growth", lambda *a: first_day(*a) + 1, "It returns 4"),
     ("14-growth", lambda t, a, n, g: t / (a * (n or 1e-9)) if g == 0 else 3, "Give a day: 11"),
     ("14-growth", lambda t, a, n, g: first_day(t, a, n, max(g, 0)), "growth -0.5: it returns 2"),
+    ("14-growth", never_ending, "the day is math.inf. Does its loop go on for ever"),
     ("14-growth", lambda *a: min(1e9, first_day(*a)), "the day is math.inf"),
 ]
 each_exercise = pytest.mark.parametrize("id", EXERCISES)

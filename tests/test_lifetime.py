@@ -204,8 +204,16 @@ def test_the_tornado_ranks_what_moves_the_answer():
 def test_the_picture_shows_both_bills_to_the_last_day():
     picture = life(days=72).plot("time")
     (pane,) = picture.figure.axes
-    ends = [line.get_ydata()[-1] for line in pane.lines]
-    assert ends == [pytest.approx(HOUR), pytest.approx(2 * HOUR)] and "36" in picture.caption
+    training, inference, even = (line.get_xydata()[-1].tolist() for line in pane.lines)
+    assert training == [72, pytest.approx(HOUR)] and inference == [72, pytest.approx(2 * HOUR)]
+    assert even == [pytest.approx(36), pytest.approx(HOUR)] and "36" in picture.caption
+
+
+def test_an_early_break_even_has_logarithmic_axes_and_its_own_point():
+    (pane,) = life(answers_per_day=100_000).plot("time").figure.axes
+    assert (pane.get_xscale(), pane.get_yscale()) == ("log", "log")
+    (point,) = pane.lines[2].get_xydata().tolist()
+    assert point == [pytest.approx(0.36), pytest.approx(HOUR)]
 
 
 def test_the_record_holds_every_assumption():

@@ -86,6 +86,13 @@ def test_what_both_share_cancels_in_the_excess():
     assert wide.low < exact.value < wide.high < 1.12 * exact.value
 
 
+def test_the_rates_of_the_options_stand_side_by_side(sizes):
+    table = sizes.rates("Here the narrow one wins.")
+    assert [row[0] for row in table.rows] == ["narrow", "wide"]
+    assert table.rows[0][1:] == ("200 s", "10.0 ms", "1 ×") or table.rows[0][3] == "1 ×"
+    assert "narrow one wins" in table.caption and table.rows[1][3].startswith("1.9")
+
+
 def test_balance_is_needed_where_either_phase_alone_misleads():
     lives = {"a": life(1e5, 0.01), "b": life(3e5, 0.001), "c": life(6e5, 0.0009)}
     assert options(lives).assume(answers_per_day=1e5).needs_balance()
@@ -175,9 +182,11 @@ def test_each_published_figure_of_the_lesson_has_class_date_and_source():
     entries = [kit.published(name) for name in re.findall(r'published\("(.+?)"\)', code)]
     entries += [each for kind in re.findall(r'of_kind\("(.+?)"\)', code) for each in of_kind(kind)]
     assert len(entries) > 8
-    for row in figures_table(entries).rows:
+    table = figures_table(entries)
+    for row in table.rows:
         _, _, value, kind, date, source, _ = row
-        assert value and kind in CLASSES and re.match(r"\d{4}", date) and len(source) > 10
+        assert value and kind in CLASSES and re.match(r"\d{4}", date)
+        assert f"{source} " in table.details
 
 
 def test_each_comparing_sentence_of_the_lesson_is_vouched_for():

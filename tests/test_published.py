@@ -141,7 +141,14 @@ def test_experts_that_rest_compute_nothing():
 
 def test_a_table_gives_each_figure_its_class_and_source():
     card = kit.published("bloom")
-    rows = card.table().rows
-    assert len(rows) == len(card.figures)
-    assert all(row[3] in room.CLASSES and "second-hand" in row[5] for row in rows)
+    table = card.table()
+    assert len(table.rows) == len(card.figures)
+    assert all(row[3] in room.CLASSES and row[5] == "[1]" for row in table.rows[:3])
+    assert "[1] Luccioni et al." in table.details and "second-hand" in table.details
     assert card.to_dict()["figures"]["energy"]["class"] == "tdp-hours"
+
+
+def test_what_is_derived_is_shown_in_words_and_its_formula_on_request():
+    table = kit.published("derived").only("deepseek-days-paid").table()
+    assert table.rows[0][0].startswith("until as much money") and table.rows[0][1] == "64 days"
+    assert "{deepseek-v3/price} / {deepseek-service/price}" in table.details

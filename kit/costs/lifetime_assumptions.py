@@ -71,6 +71,28 @@ SHARES = ("utilisation",)
 PLAUSIBLE_W = (0.1, 1e5)  # of one machine: outside, watt-hours were probably taken for joules
 
 
+LABELS = {
+    "training_s": "seconds of a training",
+    "answer_s": "seconds of an answer",
+    "training_joules": "joules of a training",
+    "answer_joules": "joules of an answer",
+    "training_flops": "FLOPs of a training",
+    "answer_flops": "FLOPs of an answer",
+    "runs": "trainings before the first answer",
+    "retrainings_per_year": "further trainings per year",
+    "pue": "PUE of the data centre",
+}
+
+
+def label(name: str) -> str:
+    """The name of an assumption in words, for tables, pictures and sliders.
+
+    >>> label("answer_s"), label("price_per_hour")
+    ('seconds of an answer', 'price per hour')
+    """
+    return LABELS.get(name, name.replace("_", " "))
+
+
 @dataclass(frozen=True)
 class Assumption:
     """One input of the bills: a value, its range if it has one, and where it comes from."""
@@ -82,6 +104,13 @@ class Assumption:
     unit: str
     kind: str  # measured, given, assumed, or the class of a published figure
     source: str
+
+    @property
+    def estimate(self) -> Estimate:
+        """The value with its range; nan where it is unknown."""
+        if self.value is None or self.low is None or self.high is None:
+            return Estimate(math.nan, math.nan, math.nan, self.unit)
+        return Estimate(self.value, self.low, self.high, self.unit)
 
     @property
     def varies(self) -> bool:
@@ -101,8 +130,7 @@ class Assumption:
 
     def row(self) -> tuple[str, ...]:
         """Name, value, class, source and meaning: the cells of a table's row."""
-        name = self.name.replace("_", " ")
-        return name, str(self), self.kind, self.source, KINDS[self.name].what
+        return label(self.name), str(self), self.kind, self.source, KINDS[self.name].what
 
     def to_dict(self) -> dict[str, Any]:
         """The raw numbers, with unit, class and source."""

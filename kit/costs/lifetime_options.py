@@ -17,6 +17,7 @@ import numpy as np
 from kit.core.errors import BadValue, UnknownName
 from kit.core.results import Result
 from kit.core.statistics import Estimate, quotient
+from kit.core.units import words
 from kit.costs.lifetime_assumptions import RATES
 from kit.costs.lifetime_bills import bills
 from kit.costs.lifetime_result import Lifetime
@@ -155,12 +156,33 @@ class Options(Result):
             totals = [sum(map(float, bills(v, self.of, v["days"]))) for v in at]
             series[name] = (demands, totals)
         cheap = {d: min(series, key=lambda n: series[n][1][i]) for i, d in enumerate(demands)}
+        # ÷ the cheapest: on axes that span the demand, the lines would lie on each other.
+        least = {d: min(s[1][i] for s in series.values()) for i, d in enumerate(demands)}
+        series = {
+            name: (demands, [y / least[d] for d, y in zip(demands, ys, strict=True)])
+            for name, (_, ys) in series.items()
+        }
         caption = (
-            f"Both bills over the life: at {demands[0]:,.0f} answers per day {cheap[demands[0]]} "
-            f"costs least, at {demands[-1]:,.0f} {cheap[demands[-1]]}."
+            f"Both bills over the life ÷ those of the cheapest option, by the measured values: at "
+            f"{words(demands[0])} answers per day {cheap[demands[0]]} costs least, at "
+            f"{words(demands[-1])} {cheap[demands[-1]]}."
         )
-        label = f"{self.of} of a life ({one._unit(self.of)})"
-        return lines(series, "answers per day", label, caption=caption, log="xy")
+        axis = f"{self.of} of a life ÷ the least"
+        return lines(series, "answers per day", axis, caption=caption, log="x", unit="×")
+
+    def rates(self, said: object = "") -> Table:
+        """A row per option: what a training and an answer take, and the share of its total."""
+        rows = [
+            (
+                name,
+                *(ranged(life.inputs[rate].estimate) for rate in ("training_s", "answer_s")),
+                "1 ×" if name == self.cheapest else ranged(self._ratio(life, self[self.cheapest])),
+            )
+            for name, life in self.lives.items()
+        ]
+        one = next(iter(self.lives.values()))
+        header = ("", "a training", "an answer", f"both bills ÷ {self.cheapest}'s")
+        return Table(header, rows, f"{one.inputs['answers_per_day']}. {said}".strip())
 
 
 def options(lives: Mapping[str, Lifetime], of: str = "") -> Options:

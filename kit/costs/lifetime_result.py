@@ -17,7 +17,7 @@ from kit.core.errors import BadValue, UnknownName
 from kit.core.results import Result
 from kit.core.statistics import Estimate
 from kit.core.units import UNKNOWN
-from kit.costs.lifetime_assumptions import Assumption
+from kit.costs.lifetime_assumptions import Assumption, label
 from kit.costs.lifetime_bills import (
     QUANTITIES,
     Values,
@@ -206,7 +206,7 @@ class Lifetime(Result):
         caption = (
             f"Over {amount(self.days, 'days')} with {self.inputs['answers_per_day']} on the first "
             f"day. Energy: {energy}. The break-even of {self.main} hangs most on "
-            f"{', '.join(name.replace('_', ' ') for name in most)}."
+            f"{', '.join(map(label, most))}."
         )
         header = ("", "training", "inference", "inference's share", "break-even", "in answers")
         return Table(header, rows, caption, "Intervals: what the ranges of the inputs make.")
@@ -237,17 +237,22 @@ class Lifetime(Result):
     def plot(self, of: str = "") -> Picture:
         """What both phases have cost by each day of the life."""
         of = self._quantity(of)
-        days = np.linspace(0.0, self.days, 60)
+        even = self.break_even(of).days.value
+        # An early break-even would lie in the first pixel: then both axes are logarithmic.
+        early = 0 < even < 0.05 * self.days
+        days = np.geomspace(even / 30, self.days, 60) if early else np.linspace(0, self.days, 60)
         both = bills(self.values, of, days)
         series = {
             name: (days.tolist(), np.broadcast_to(bill, days.shape).tolist())
             for name, bill in zip(("training", "inference"), both, strict=True)
         }
         unit = self._unit(of)
+        if 0 < even <= self.days:
+            series["break-even"] = ([even], [float(bills(self.values, of, even)[1])])
         caption = (
             f"{of.capitalize()} until each day. After {amount(self.days, 'days')}: training "
             f"{amount(series['training'][1][-1], unit)}, inference "
             f"{amount(series['inference'][1][-1], unit)}. Break-even {self.break_even(of).word}."
         )
-        label = f"{of} ({unit or 'count'})"
-        return lines(series, "day", label, caption=caption, marks=False)
+        axis = f"{of} ({unit or 'count'})"
+        return lines(series, "day", axis, caption=caption, marks=False, log="xy" if early else "")

@@ -9,7 +9,7 @@ from typing import Any
 
 from kit.core.results import Result
 from kit.core.units import UNKNOWN
-from kit.costs.lifetime_assumptions import KINDS, Assumption
+from kit.costs.lifetime_assumptions import KINDS, Assumption, label
 from kit.costs.lifetime_bills import Values
 from kit.costs.published import amount
 from kit.plots import Picture, Table, dots
@@ -51,17 +51,17 @@ class Tornado(Result):
     @property
     def most(self) -> str:
         """The assumption that moves the result most; "" if none does."""
-        return self.ranked[0].replace("_", " ") if self.moves else "nothing"
+        return label(self.ranked[0]) if self.moves else "nothing"
 
     def __repr__(self) -> str:
-        named = ", ".join(name.replace("_", " ") for name in self.ranked)
+        named = ", ".join(label(name) for name in self.ranked)
         return f"The {self.of} hangs on, in this order: {named or 'nothing'}"
 
     def table(self) -> Table:
         """A row per assumption: its two ends, and the result at each."""
         rows = [
             (
-                name.replace("_", " "),
+                label(name),
                 *(amount(end, move.assumption.unit) for end in move.ends),
                 *(_shown(result, self.unit) for result in move.results),
                 "its range" if move.assumption.varies else "half and double",
@@ -88,7 +88,7 @@ class Tornado(Result):
     def plot(self) -> Picture:
         """A row per assumption, from the result at one end to the result at the other."""
         finite = {
-            name.replace("_", " "): sorted(move.results)
+            label(name): sorted(move.results)
             for name, move in self.moves.items()
             if all(map(math.isfinite, move.results)) and min(move.results) > 0
         }

@@ -81,7 +81,7 @@ class PlanCheck(Result):
             (
                 row.card.name,
                 f"{row.flops:.2e}",
-                amount(round(row.predicted_h), "h"),
+                f"{float(f'{row.predicted_h:.3g}'):,.0f} h",  # a rule of thumb
                 amount(row.published_h, "h"),
                 f"{row.card['hours'].kind}, {row.card['hours'].date}",
                 words(row.error, "×"),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import datetime
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -25,7 +25,10 @@ from kit.plots import Table
 CLASSES = ("measured", "tdp-hours", "estimate", "count", "datasheet", "price", "derived")
 ENERGY = ("measured", "tdp-hours", "estimate", "derived")  # the classes that an energy can have
 ENERGY_UNITS = ("Wh", "J", "J/token")
-PREFIXED = ("FLOP", "FLOP/s", "FLOP/J", "B", "B/s", "B/token", "W", "Wh", "J", "J/token", "%", "×")
+PREFIXED = (
+    *("FLOP", "FLOP/s", "FLOP/J", "B", "B/s", "B/token", "W", "Wh", "J", "J/token"),
+    *("%", "×", "s"),
+)
 COUNTED = ("parameters", "tokens", "tokens/s", "requests", "prompts", "answers", "answers/s")
 HEADER = ("", "figure", "value", "class", "date", "source", "includes")
 
@@ -38,7 +41,7 @@ class Figure:
     unit: str
     kind: str  # one of CLASSES
     date: str
-    source: str  # title, place in it, and "second-hand" if the document itself was not opened
+    source: str  # title, place in it, and how it was read if the document itself was not opened
     includes: str = ""
     low: float | None = None
     high: float | None = None
@@ -53,9 +56,10 @@ class Figure:
     def __str__(self) -> str:
         return ranged(self.estimate)
 
-    def cells(self) -> tuple[str, ...]:
-        """Value, class, date, source and what it includes: the cells of a table's row."""
-        return (str(self), self.kind, self.date, self.source, self.includes or UNKNOWN)
+    def cells(self, sources: Sequence[str]) -> tuple[str, ...]:
+        """Value, class, date, number of its source, what it includes: the cells of a row."""
+        number = f"[{sources.index(self.source) + 1}]"
+        return (str(self), self.kind, self.date, number, self.includes or UNKNOWN)
 
     def to_dict(self) -> dict[str, Any]:
         """The raw number, with its class, date and source."""
@@ -104,6 +108,11 @@ class Published(Result):
 
     def table(self) -> Table:
         """A row per figure, with class, date, source and what it includes."""
+        if self.kind == "derived":  # what it is, in words; the formulas are for those who ask
+            rows = [(f.includes, str(f), f.date) for f in self.figures.values()]
+            formulas = " ".join(f"{name}: {f.source}." for name, f in self.figures.items())
+            header = ("", "value", "newest input")
+            return Table(header, rows, f"{self.what[0].upper()}{self.what[1:]}.", formulas)
         return figures_table([self], self.what)
 
     def to_dict(self) -> dict[str, Any]:
@@ -174,13 +183,15 @@ def read(contents: Mapping[str, Any]) -> dict[str, Published]:
 
 
 def figures_table(entries: list[Published], caption: str = "") -> Table:
-    """One row per figure of several entries."""
+    """One row per figure of several entries; the sources stand below, by their numbers."""
+    sources = list(dict.fromkeys(f.source for each in entries for f in each.figures.values()))
     rows = [
-        (entry.what if i == 0 else "", name.replace("_", " "), *figure.cells())
+        (entry.what if i == 0 else "", name.replace("_", " "), *figure.cells(sources))
         for entry in entries
         for i, (name, figure) in enumerate(entry.figures.items())
     ]
-    return Table(HEADER, rows, caption)
+    listed = " ".join(f"[{i}] {source}." for i, source in enumerate(sources, 1))
+    return Table(HEADER, rows, caption, f"Sources: {listed}")
 
 
 def amount(value: float | None, unit: str) -> str:
@@ -188,6 +199,8 @@ def amount(value: float | None, unit: str) -> str:
 
     >>> amount(1.287e9, "Wh"), amount(5.576e6, "USD"), amount(15e12, "tokens")
     ('1.29 GWh', '5,576,000 USD', '15 T tokens')
+    >>> amount(7e9, "USD")
+    '7.00 billion USD'
     """
     if value is None or value != value:
         return UNKNOWN
@@ -196,6 +209,9 @@ def amount(value: float | None, unit: str) -> str:
         return f"{short} {unit}"
     if unit in PREFIXED:
         return words(value, unit)
+    if unit.isupper() and len(unit) == 3 and value >= 1e7:  # a currency
+        of, scale = (1e9, "billion") if value >= 1e9 else (1e6, "million")
+        return f"{digits(value / of)} {scale} {unit}"
     number = f"{value:,.0f}" if float(value).is_integer() else digits(value)
     return f"{number} {unit}".strip()
 
@@ -248,7 +264,7 @@ def _figure(where: str, given: Mapping[str, Any], sources: Mapping[str, Any]) ->
     if not given.get("unit") or not is_number(given.get("value")):
         raise BadValue(f"{where}: needs a value, a number, and its unit.")
     place = f", {given['where']}" if "where" in given else ""
-    hand = ", second-hand" if source.get("read") else ""
+    hand = f", {source['read']}" if "read" in source else ""
     title = f"{source['title']} ({source['at']}{place}{hand})"
     low, high = given.get("low"), given.get("high")
     includes = given.get("includes", "")

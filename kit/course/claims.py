@@ -219,7 +219,7 @@ def verdict(
     id: str,
     *,
     on: str = "",
-    measured_in: Mapping[str, str] | None = None,
+    measured_in: Mapping[str, str] | str = "",
     **measured: float | Estimate | None,
 ) -> Verdict:
     """The verdict on a claim, from the quantities that its rule needs.
@@ -231,8 +231,9 @@ def verdict(
     on
         What was measured: model, batch, device. The verdict applies to that only.
     measured_in
-        Quantities of the rule that another lesson measured, each with that lesson's number. They
-        are read from the reader's copy of it, or from the one that came with the kit.
+        Quantities of the rule that another lesson measured, each with that lesson's number; a
+        number alone is the lesson of all that are not given. They are read from the reader's copy
+        of it, or from the one that came with the kit.
     measured
         Each quantity of the rule: an `Estimate` with its interval, a plain number if it is a
         count, or None if it could not be measured; the verdict is then "cannot tell". An interval
@@ -249,7 +250,10 @@ def verdict(
     if id not in ledger():
         raise UnknownName("claim", id, ledger())
     claim = ledger()[id]
-    earlier = {name: measured_earlier(n, id, name) for name, n in (measured_in or {}).items()}
+    if isinstance(measured_in, str):
+        missing = [name for name in claim.conditions if name not in measured]
+        measured_in = dict.fromkeys(missing, measured_in) if measured_in else {}
+    earlier = {name: measured_earlier(n, id, name) for name, n in measured_in.items()}
     measured |= {name: found.value for name, found in earlier.items()}
     if set(measured) != set(claim.conditions):
         needed = "; ".join(f"{name} ({claim.measures[name]})" for name in claim.conditions)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from kit.core.errors import BadValue
-from kit.costs.lifetime_assumptions import KINDS, Assumption
+from kit.costs.lifetime_assumptions import KINDS, Assumption, label
 from kit.costs.lifetime_result import Lifetime
 from kit.costs.published import amount
 from kit.course.panels import Explorer, explore
@@ -65,6 +65,10 @@ def live_lifetime(life: Lifetime, names: Sequence[str] = ()) -> Explorer:
     panel = explore(picture, **choices)
     # Each slider starts where the assumption stands, not in the middle.
     now = {name: float(life.inputs[name].value or 0) for name in chosen}
+    panel.panel.controls = [
+        {**control, "label": label(name)}
+        for name, control in zip(chosen, panel.panel.controls, strict=True)
+    ]
     panel.panel.chosen = [list(map(float, choices[name])).index(now[name]) for name in chosen]
     return panel
 

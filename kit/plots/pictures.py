@@ -106,10 +106,11 @@ def lines(
     """
     figure, (pane,) = axes()
     for i, (name, (xs, ys)) in enumerate(series.items()):
-        look = {**style(i), "label": name, **({} if marks else {"marker": None})}
+        point = len(xs) == 1  # no line shows it
+        look = {**style(i), "label": name, **({} if marks or point else {"marker": None})}
         if joined is not None:
             look |= {"marker": None} if name in joined else {"linestyle": "none"}
-        if i and len(xs) == 1:  # no line shows it, and its point may lie on that of another series
+        if i and point:  # it may lie on that of another series
             look |= {"markerfacecolor": "none", "markersize": 6 + 4 * i, "markeredgewidth": 2}
         if bands and name in bands:
             low, high = bands[name]

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 
+from kit.course.exercises.limits import TookTooLong, within_seconds
 from kit.course.exercises.registry import exercise, hint_for_number, near
 
 HOURS, RATE, PER_DAY = 40, 5.0, 20_000  # GPU hours, requests/s of a GPU, requests per day
@@ -35,11 +36,12 @@ def waiting(answer: float) -> str | None:
     return hint_for_number(answer, WAITING, mistakes, hint)
 
 
+LIMIT_S = 2.0  # for each case: a loop that never ends is a common first answer
 # Training, answer, answers on the first day, growth -> the day, by hand or by a closed form.
 CASES: dict[tuple[float, float, float, float], float] = {
-    (100.0, 1.0, 10.0, 0.0): 10,
-    (101.0, 1.0, 10.0, 0.0): 11,
     (70.0, 1.0, 10.0, 1.0): 3,  # 10, 20, 40
+    (101.0, 1.0, 10.0, 0.0): 11,
+    (100.0, 1.0, 10.0, 0.0): 10,
     (0.5, 1.0, 10.0, 0.0): 1,
     (19.0, 1.0, 10.0, -0.5): 5,  # 10, 5, 2.5, 1.25, 0.625: 19.4
     (21.0, 1.0, 10.0, -0.5): math.inf,  # all of them together are 20
@@ -50,20 +52,26 @@ CASES: dict[tuple[float, float, float, float], float] = {
 @exercise("14-growth", needs="function")
 def growth(answer: Callable[[float, float, float, float], float]) -> str | None:
     """Add up day by day; stop when the sum is large enough, or when it never will be."""
-    if near(answer(70.0, 1.0, 10.0, 1.0), 4, 0.01):
-        return "10 answers, then 20, then 40: after day 3 they are 70. It returns 4."
-    if answer(101.0, 1.0, 10.0, 0.0) == 10.1:
-        return "After 10 days, 100 answers have cost 100, not yet 101. Give a day: 11."
     for case, right in CASES.items():
+        shown = "math.inf" if right == math.inf else f"{right:g}"
+        training, each, per_day, grows = case
+        asked = (
+            f"Training {training:g}, answer {each:g}, {per_day:g} on the first day, growth "
+            f"{grows:g}"
+        )
         try:
-            given = answer(*case)
+            given = within_seconds(LIMIT_S, answer, *case)
         except OverflowError:
             given = math.nan
-        if given != right:
-            shown = "math.inf" if right == math.inf else f"{right:g}"
-            training, each, per_day, grows = case
+        except TookTooLong:
             return (
-                f"Training {training:g}, answer {each:g}, {per_day:g} on the first day, growth "
-                f"{grows:g}: it returns {given!r}, and the day is {shown}."
+                f"{asked}: it does not return within {LIMIT_S:g} s, and the day is {shown}. Does "
+                f"its loop go on for ever? First decide when the sum can never reach the training."
             )
+        if case == (70.0, 1.0, 10.0, 1.0) and near(given, 4, 0.01):
+            return "10 answers, then 20, then 40: after day 3 they are 70. It returns 4."
+        if given == 10.1:
+            return "After 10 days, 100 answers have cost 100, not yet 101. Give a day: 11."
+        if given != right:
+            return f"{asked}: it returns {given!r}, and the day is {shown}."
     return None
