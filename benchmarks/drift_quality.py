@@ -142,6 +142,8 @@ def tables(kept):
         for degree, row in rows.items():
             cells = " | ".join(_percent(row[name]) for name in ("accuracy", *names))
             lines.append(f"| {degree} | {cells} |")
+    machine = kept["machine"]["cpu"] if "machine" in kept else ""
+    lines += ["", f"Measured on {machine}, {kept['date']}."] if machine else []
     return "\n".join(lines)
 
 

@@ -1,24 +1,29 @@
 """What the kit adds to a call of ONNX Runtime, and how soon the small process answers.
 
-python benchmarks/edge.py
+    python benchmarks/edge.py        # measures and keeps; on an idle machine
+    python benchmarks/edge.py table  # what was kept
 
 The calls take turns on the same session's file, one thread: `session.run`, the kit's session at
 the edge, and `kit.predict`. Their differences are in microseconds and stand beside the ratios.
 """
 
+import json
 import sys
 import time
 
 import numpy as np
 import torch
-from keeping import keep
+from keeping import RESULTS, keep
 
 import kit
-from kit.core.statistics import median
+from kit.core.statistics import Estimate, median
+from kit.core.units import words
 from kit.deployment.sessions import OPENERS
 
 ROUNDS = 2_000  # of each call once, in turns
-STARTS = 20  # of each process
+STARTS = 10  # of each process
+CALLS = 10_000  # one per millisecond: the slowest counts
+NAMES = {"onnxruntime": "ONNX Runtime", "openvino": "OpenVINO", "pytorch": "PyTorch"}
 
 
 def calls(model, data, example):
@@ -59,20 +64,70 @@ def added(rounds):
 
 
 def starts(n):
-    """From the command to the first answer, and resident memory: ONNX Runtime beside PyTorch."""
+    """From the command to the first answer, memory and packages: each runtime beside PyTorch."""
     cnn = kit.models.CNN()
     image = torch.rand(1, 1, 8, 8)
     small = kit.techniques.onnx(cnn, image)
     found = {}
-    for name, model in (("onnxruntime", small), ("pytorch", cnn)):
-        runs = [kit.edge(model, image, calls=10, every_s=None) for _ in range(n)]
+    for name in (*kit.deployment.present_runtimes(), "pytorch"):
+        model, runtime = (cnn, None) if name == "pytorch" else (small, name)
+        runs = [kit.edge(model, image, runtime=runtime, calls=200, every_s=0.001) for _ in range(n)]
         found[f"{name}_first_answer_s"] = median([run.ready_s for run in runs], "s")
+        found[f"{name}_median_s"] = median([run.median_s for run in runs], "s")
         found[f"{name}_resident_bytes"] = max(run.resident_bytes or 0 for run in runs)
+        found[f"{name}_packages_bytes"] = runs[0].dependencies_bytes
     return found
 
 
+def slowest(n):
+    """The slowest of many calls, one per millisecond, and why it was slow."""
+    image = torch.rand(1, 1, 8, 8)
+    small = kit.techniques.onnx(kit.models.CNN(), image)
+    run = kit.edge(small, image, calls=n, every_s=0.001, deadline_s=0.01)
+    return {
+        "calls": run.n,
+        "worst_s": run.worst_s,
+        "worst_cause": run.cause,
+        "late_after_10_ms_share": run.missed(),
+        "p99_s": run.percentile(99),
+        "calls_median_s": run.latency,
+    }
+
+
+def table(kept):
+    """The kept figures as Markdown."""
+
+    def shown(name):
+        value = kept[name]
+        return repr(Estimate(**value)) if isinstance(value, dict) else words(value, "B")
+
+    lines = [
+        "| process | first answer | median | resident | packages |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    for name in (each for each in NAMES if f"{each}_first_answer_s" in kept):
+        kinds = ("first_answer_s", "median_s", "resident_bytes", "packages_bytes")
+        cells = " | ".join(shown(f"{name}_{kind}") for kind in kinds)
+        lines.append(f"| {NAMES[name]} | {cells} |")
+    lines += [
+        "",
+        f"- A session's call takes {shown('session_run_s')}; the kit's session adds "
+        f"{shown('edge_session_added_s')}, `kit.predict` {shown('kit_predict_added_s')}.",
+        f"- The slowest of {kept['calls']:,} calls, one per millisecond: "
+        f"{words(kept['worst_s'], 's')} ({kept['worst_cause']}). Median "
+        f"{shown('calls_median_s')}, p99 {shown('p99_s')}; later than 10 ms: "
+        f"{shown('late_after_10_ms_share')}.",
+        "",
+        f"Measured on {kept['machine']['cpu']}, one thread, {kept['date']}.",
+    ]
+    return "\n".join(lines)
+
+
 def main():
-    keep("edge", **added(ROUNDS), **starts(STARTS))
+    if sys.argv[1:] == ["table"]:
+        print(table(json.loads((RESULTS / "edge.json").read_text(encoding="utf-8"))))
+        return
+    keep("edge", **added(ROUNDS), **starts(STARTS), **slowest(CALLS))
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ def draw_some(panel, n):
 def test_without_a_reader_the_stored_drawings_are_used():
     panel = own_digits(kit.guess("How many?", 1, 20, plausible=5))
     assert "0 of" not in panel.asked.value and "Draw a 0" in panel.asked.value
-    assert panel.whose == "stored drawings, not yours"
+    assert panel.whose == "the stored drawings"
     for prepared in (True, False):
         given, stored = panel.examples(prepared), drawn_digits(prepared)
         assert torch.equal(given.inputs, stored.inputs)

@@ -75,7 +75,7 @@ class OwnDigits(ipywidgets.VBox):
     @property
     def whose(self) -> str:
         """Whose drawings `examples` gives, in words."""
-        return "your drawings" if self.drawings else "stored drawings, not yours"
+        return "your drawings" if self.drawings else "the stored drawings"
 
     def examples(self, prepared: bool = False) -> Split:
         """The drawings as images (N, 1, 8, 8) with their digits (N,); stored ones if none is there.

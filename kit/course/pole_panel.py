@@ -135,7 +135,8 @@ class PolePanel(CoursePanel):
                 self.stopping.wait(max(0.0, due_s - time.perf_counter()))
         self.falls_s.append(stood * PERIOD_S)
         ended = "fell after" if not standing else "stood for"
-        self.status = f"The pole {ended} {stood * PERIOD_S:.1f} s. {self._words()}"
+        again = " The next one starts in a second." if paced and not standing else ""
+        self.status = f"The pole {ended} {stood * PERIOD_S:.1f} s.{again}"
         if paced and not standing:
             self.stopping.wait(PAUSE_S)
         return stood
@@ -146,7 +147,8 @@ class PolePanel(CoursePanel):
         return Delays(asked.mean_s + STEP_S * round(own_s / STEP_S), asked.jitter_s)
 
     def _words(self) -> str:
-        return f"{self.name} takes {words(self.own_s[self.name], 's')}; delay {self.delays!r}."
+        own = words(self.own_s[self.name], "s")
+        return f"The policy “{self.name}” itself takes {own}; delay {self.delays!r}."
 
     def _show(self, position_m: float, tilt_rad: float, stood_s: float) -> None:
         self.send({"pole": [position_m, tilt_rad], "stood_s": stood_s, "words": self._words()})

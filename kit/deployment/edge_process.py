@@ -123,6 +123,7 @@ def main(folder: Path) -> None:
     report("answers")
     others = [call(i)[0].copy() for i in range(1, len(inputs))]
     np.save(folder / "outputs.npy", np.concatenate([first, *others]), allow_pickle=False)
+    time.sleep(settings["settle_s"])
     report("calls")
     columns = timed_calls(call, settings["calls"], settings["every_s"], settings["spin"])
     report("end", **status(), **imported())

@@ -54,7 +54,7 @@ def labels(answer: float) -> str | None:
     hint = "n = 1.96² · p · (1 − p) ÷ 0.02², with p = 0.9."
     return hint_for_number(
         answer, LABELS, mistakes, hint, within=0.02
-    )  # 864 or 865: about ± 2 points
+    )  # 864 or 865
 
 
 @exercise("13-threshold", needs="function")
