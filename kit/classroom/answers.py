@@ -191,13 +191,16 @@ def _needed(
     needed, modules = needs(tree), _imported(cells)
     before = [cell for cell in cells if cell.index < place]
     after = [cell for cell in cells if cell.index > place]
-    for cell in [*reversed(before), *reversed(after)]:  # a reordered notebook has it later
-        if cell.key in own:
-            names = bound(cell.tree) & needed if cell.tree else set()
-            from_lesson |= names
-            needed -= names
-        else:
-            needed = _step_back(cell, needed, chosen, modules)
+    left = -1
+    while len(needed) != left:  # in a reordered notebook, what a cell needs may stand after it
+        left = len(needed)
+        for cell in [*reversed(before), *reversed(after)]:
+            if cell.key in own:
+                names = bound(cell.tree) & needed if cell.tree else set()
+                from_lesson |= names
+                needed -= names
+            elif cell not in chosen:
+                needed = _step_back(cell, needed, chosen, modules)
     order = {cell.index: i for i, cell in enumerate([*after, *before])}
     problem = _broken(cells, needed - makes)
     return sorted(chosen, key=lambda c: order[c.index]), from_lesson | needed & makes, problem

@@ -21,7 +21,7 @@ from kit.classroom.cells import Cell, code_cells
 HANDOUT = "handout"  # the variable in the first code cell of a student's version
 FIELDS = ("course", "lesson", "due", "kit", "student")
 ID = re.compile(r"""check\(\s*["']([\w-]+)["']""")
-LINK = re.compile(r"\[([^\]]+)\]\((\d\d)-[^)\s]+\.ipynb\)")
+LINK = re.compile(r"\[([^\]]+)\]\((?!https?:)([^)\s]+\.ipynb)\)")
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,7 @@ def student_version(notebook: dict[str, Any], handout: Handout) -> dict[str, Any
     ids = ids_in(code_cells(found), handout.lesson)
     cells = found["cells"]
     for at, cell in enumerate(cells):
+        cell["source"] = _text(cell)
         if cell["cell_type"] == "markdown":
             cell["source"] = _without_dead_links(_text(cell), handout.released)
         else:
@@ -59,8 +60,8 @@ def _text(cell: dict[str, Any]) -> str:
 
 
 def _without_dead_links(text: str, released: Iterable[str]) -> str:
-    """Links to lessons that are not handed out become their words."""
-    return LINK.sub(lambda m: m[0] if m[2] in set(released) else m[1], text)
+    """Links to notebooks that are not handed out become their words."""
+    return LINK.sub(lambda m: m[0] if m[2][:2] in set(released) else m[1], text)
 
 
 def _mark(before: dict[str, Any], cell: dict[str, Any], i: int, ids: list[str]) -> None:

@@ -85,7 +85,8 @@ def source_version(notebook: dict[str, Any], solved: dict[str, str]) -> dict[str
         cells += _exercise(match[1], solved[match[1]], source) if match else [_plain(cell)]
     if len(cells) == len(notebook["cells"]):
         raise BadValue("the notebook has no kit.check, so nothing in it can be graded.")
-    metadata = {key: notebook["metadata"].get(key, {}) for key in ("kernelspec", "language_info")}
+    given = notebook["metadata"]
+    metadata = {key: given[key] for key in ("kernelspec", "language_info") if given.get(key)}
     return {"cells": cells, "metadata": metadata, "nbformat": 4, "nbformat_minor": 5}
 
 
