@@ -1,6 +1,7 @@
 """A number with its interval: what a limited number of observations can tell.
 
 Estimate             a value, a 95 % interval and a unit; arithmetic with exact numbers
+├── of one side      at_least, at_most
 ├── of samples       median, percentile, bootstrap, average, proportion
 ├── of trainings     average_of_trainings: several models, scored on the same examples
 ├── of two           difference, paired_difference, quotient, product
@@ -48,6 +49,9 @@ class Estimate:
                 object.__setattr__(self, end, unknown)
 
     def __repr__(self) -> str:
+        # A bound is all that is known: the value is that end.
+        if self.interval.startswith("at ") and self.value in (self.low, self.high):
+            return self.interval
         return f"{words(self.value, self.unit)} [{self.interval}]"
 
     @classmethod
@@ -58,6 +62,13 @@ class Estimate:
         3 [3 to 3]
         """
         return measured if isinstance(measured, Estimate) else cls(measured, measured, measured)
+
+    @property
+    def known(self) -> bool:
+        """Whether the interval excludes anything; a share (%) always lies between 0 and 1."""
+        if math.isnan(self.low) or math.isnan(self.high) or self.interval == "unknown":
+            return False
+        return self.unit != "%" or self.low > 0 or self.high < 1
 
     @property
     def interval(self) -> str:
@@ -107,6 +118,24 @@ class Estimate:
         """The value and its interval, with the unit; an infinite end, which JSON lacks, is None."""
         low, high = (None if math.isinf(end) else end for end in (self.low, self.high))
         return {"value": self.value, "low": low, "high": high, "unit": self.unit}
+
+
+def at_least(value: float, unit: str = "") -> Estimate:
+    """A value of which only the lower end is known: the largest that was tried was met.
+
+    >>> at_least(1000, "requests/s")
+    at least 1,000 requests/s
+    """
+    return Estimate(value, value, math.inf, unit)
+
+
+def at_most(value: float, unit: str = "") -> Estimate:
+    """A value of which only the upper end is known: the smallest that was tried was enough.
+
+    >>> at_most(10, "examples")
+    at most 10 examples
+    """
+    return Estimate(value, -math.inf, value, unit)
 
 
 def median(

@@ -33,6 +33,7 @@ WORDS = (
     "samples",
     "steps",
 )  # units that are words take no prefix
+COUNTS = {*WORDS} - {"days"}  # of things: 10 examples, but 10.0 days
 
 
 def words(value: float | None, unit: str = "") -> str:
@@ -58,6 +59,8 @@ def words(value: float | None, unit: str = "") -> str:
         return UNKNOWN
     if unit in SHARES:
         return f"{digits(100 * value)} {unit}"
+    if unit in COUNTS and float(value).is_integer():
+        return f"{value:,.0f} {unit}"
     if unit == "×" or unit.startswith(WORDS) or value == 0 or math.isinf(value):
         return f"{digits(value)} {unit}".strip()
     power = math.floor(math.log10(abs(float(f"{value:.2e}"))) / 3)

@@ -104,34 +104,51 @@ class Guess:
         sentence = "no guess yet" if self.value is None else words(self.value, self.unit)
         return f"{self.question} {self.whose.capitalize()}: {sentence}."
 
-    def beside(self, measured: float | Estimate) -> Note:
-        """One sentence with the guess, the measured value, and how far apart they are.
+    def beside(self, measured: float | Estimate, source: str = "measured") -> Note:
+        """One or two sentences: the guess, the measured value, and how far apart they are.
 
         A guess within the interval of an estimate may be right. Shares differ by points, other
-        values by a factor.
+        values by a factor. If the interval is unknown, the distance is that of this run only.
+
+        Parameters
+        ----------
+        measured
+            A count, or an estimate with its interval; `kit.statistics.at_most` and `at_least` make
+            one of which a single end is known.
+        source
+            Where the value is from, for example "theory".
         """
-        found = Estimate.of(measured)
-        varies = found.low < found.high
-        sentence = f"measured: {words(found.value, self.unit)}."
+        found = Estimate.of(measured).with_unit(self.unit)
+        shown = words(found.value, self.unit) if found.low == found.high else repr(found)
+        sentence = f"{source}: {shown.replace('[unknown]', '[interval unknown]')}."
         if self.value is None:
             return Note(f"No guess was made; {sentence}")
         sentence = f"{self.whose.capitalize()}: {words(self.value, self.unit)}; {sentence}"
-        if varies and found.interval == "unknown":
-            sentence += " The interval is unknown, so the guess may be right."
-        elif varies and found.low <= self.value <= found.high:
-            sentence += " The guess lies within the interval."
-        elif self.unit == "%":
-            sentence += f" Off by {words(abs(self.value - found.value), 'points')}."
-        elif found.value > 0:
-            off = max(self.value / found.value, found.value / self.value)
-            sentence += f" Off by a factor of {digits(off)}."
-        return Note(sentence)
+        return Note(f"{sentence} {_distance(self.value, found)}".rstrip())
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
         text = f"{self.whose}: {words(self.value, self.unit)}; " if self.value else ""
         text = html.escape(f"({text}a slider, in JupyterLab)")
         fallback = f"<p><b>{html.escape(self.question)}</b> <i>{text}</i></p>"
         return shown_with(self.panel, fallback, repr(self))
+
+
+def _distance(guess: float, found: Estimate) -> str:
+    """How far a guess is from what was found, and what that says."""
+    if found.low < found.high and found.known and found.low <= guess <= found.high:
+        one_sided = math.isinf(found.low) or math.isinf(found.high)
+        return "The guess agrees with that." if one_sided else "The guess lies within the interval."
+    # Of a bound, the nearest value that is possible counts: the guess is off by at least that.
+    bound = found.value == found.low < found.high or found.value == found.high > found.low
+    if found.unit == "%":
+        off = words(abs(guess - found.value), "points")
+    elif found.value > 0:
+        off = f"a factor of {digits(max(guess / found.value, found.value / guess))}"
+    else:
+        return ""
+    if found.low < found.high and not found.known:
+        return f"In this run the guess is off by {off}. Another run may give another value."
+    return f"Off by {'at least ' if bound and found.known else ''}{off}."
 
 
 def guess(
