@@ -104,15 +104,17 @@ class Guess:
         sentence = "no guess yet" if self.value is None else words(self.value, self.unit)
         return f"{self.question} {self.whose.capitalize()}: {sentence}."
 
-    def beside(self, measured: float | Estimate) -> Note:
+    def beside(self, measured: float | Estimate, called: str = "measured") -> Note:
         """One sentence with the guess, the measured value, and how far apart they are.
+
+        A value that was not measured is `called` otherwise, such as "in theory".
 
         A guess within the interval of an estimate may be right. Shares differ by points, other
         values by a factor.
         """
         found = Estimate.of(measured)
         varies = found.low < found.high
-        sentence = f"measured: {words(found.value, self.unit)}."
+        sentence = f"{called}: {words(found.value, self.unit)}."
         if self.value is None:
             return Note(f"No guess was made; {sentence}")
         sentence = f"{self.whose.capitalize()}: {words(self.value, self.unit)}; {sentence}"
