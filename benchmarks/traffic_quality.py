@@ -3,7 +3,7 @@
     sudo apt-get install wrk
     python -m pip install -c constraints.txt -r benchmarks/requirements.txt
     python benchmarks/traffic_quality.py            # on a machine left alone; about 12 minutes
-    python benchmarks/traffic_quality.py --pairs 9  # about 7
+    python benchmarks/traffic_quality.py --pairs 5 --seconds 2  # about 2
     python benchmarks/traffic_quality.py --small    # only to try it; keeps nothing
 
 The server answers each request after a fixed time, either all at once (its capacity for n users
@@ -180,9 +180,10 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--small", action="store_true", help="only to try it; keeps nothing")
     parser.add_argument("--pairs", type=int, default=PAIRS, help="of runs, one of each kind")
+    parser.add_argument("--seconds", type=float, default=SECONDS, help="of a run")
     asked = parser.parse_args()
     small = asked.small
-    pairs, seconds = (1, 0.5) if small else (asked.pairs, SECONDS)
+    pairs, seconds = (1, 0.5) if small else (asked.pairs, asked.seconds)
     found = {"client_limit_requests_per_s": client_limit(3_000, 300, streamed=False)}
     with Server() as url:
         if shutil.which("wrk"):

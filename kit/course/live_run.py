@@ -26,6 +26,11 @@ PANES = {
     "latency": {"p50_s": "p50", "p99_s": "p99"},
     "queue (requests)": {"waiting": "sent, not answered yet"},
 }
+SPANS = {  # over what each curve goes
+    "requests/s": "mean of the last second",
+    "latency": "of the last three seconds",
+    "queue (requests)": "at the moment",
+}
 LOOKS: list[dict[str, Any]] = [
     {"color": COLOURS[0], "linestyle": "--"},
     {"color": COLOURS[2]},
@@ -90,7 +95,8 @@ class LiveRun:
         said = f"The server kept up: 90 % or more were answered {within} at every rate."
         if self.broken_rate is not None:
             said = f"The server broke at {self.broken_rate:,g} requests/s: for most of that time, "
-            said += f"fewer than 90 % were answered {within}."
+            said += f"fewer than 90 % were answered {within}. The picture's curve of arrivals lags "
+            said += "behind that rate, because it is the mean of the last second."
         highest = digits(max(moment.good or 0 for moment in self.counted))
         end = f"{digits(last.arriving or 0)} requests/s arrived, {digits(last.good or 0)} were good"
         return f"{said} The highest goodput was {highest} requests/s. At the end, {end}."
@@ -106,7 +112,7 @@ class LiveRun:
                 values = (getattr(moment, name) for moment in self.moments)
                 numbers = [math.nan if value is None else value for value in values]
                 pane.plot(at_s, numbers, label=label, linewidth=2, **look)
-            pane.set_ylabel(quantity)
+            pane.set_ylabel(f"{quantity}\n{SPANS[quantity]}")
             pane.grid(alpha=0.25)
             pane.spines[["top", "right"]].set_visible(False)
         panes[1].set_yscale("log")

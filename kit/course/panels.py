@@ -104,7 +104,7 @@ class Guess:
         sentence = "no guess yet" if self.value is None else words(self.value, self.unit)
         return f"{self.question} {self.whose.capitalize()}: {sentence}."
 
-    def beside(self, measured: float | Estimate, source: str = "measured") -> Note:
+    def beside(self, measured: float | Estimate, called: str = "measured") -> Note:
         """One or two sentences: the guess, the measured value, and how far apart they are.
 
         A guess within the interval of an estimate may be right. Shares differ by points, other
@@ -115,12 +115,12 @@ class Guess:
         measured
             A count, or an estimate with its interval; `kit.statistics.at_most` and `at_least` make
             one of which a single end is known.
-        source
-            Where the value is from, for example "theory".
+        called
+            Where the value is from, such as "in theory".
         """
         found = Estimate.of(measured).with_unit(self.unit)
         shown = words(found.value, self.unit) if found.low == found.high else repr(found)
-        sentence = f"{source}: {shown.replace('[unknown]', '[interval unknown]')}."
+        sentence = f"{called}: {shown.replace('[unknown]', '[interval unknown]')}."
         if self.value is None:
             return Note(f"No guess was made; {sentence}")
         sentence = f"{self.whose.capitalize()}: {words(self.value, self.unit)}; {sentence}"

@@ -70,7 +70,7 @@ class TrafficResult(TrafficTimes, Result):
             "answered/s": digits(self.throughput),
             "goodput/s": digits(self.goodput.value),
             "median latency": self._median(self.latencies_s),
-            f"p{self.percentile:g} latency": self.latency_in_words(self.percentile),
+            f"p{self.percentile:g} latency": self._percentile(),
         }
         if self.loop == "closed with a schedule":
             cells["median since sending"] = self._median(self.uncorrected.latencies_s)
@@ -83,6 +83,11 @@ class TrafficResult(TrafficTimes, Result):
         if self.target_s is not None and self.rate is not None:
             cells["valid"] = self.verdict
         return cells
+
+    def _percentile(self) -> str:
+        """The percentile of this run, with its interval; ∞ where too many answers lack."""
+        found = self.latency_estimate(self.percentile)
+        return "∞" if math.isinf(found.value) else repr(found)
 
     @staticmethod
     def _median(times_s: tuple[float, ...]) -> str:
