@@ -28,6 +28,7 @@ from kit.costs.lifetime_result import Lifetime
 from kit.course.earlier_lessons import measured_earlier
 from kit.course.roads import Road as Road
 from kit.course.roads import roads_table as roads_table
+from kit.course.roads import train_all as train_all
 from kit.plots import Table
 
 PUBLISHED = "published"  # the road that uses a model which others trained for the same question

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from time import perf_counter
+from typing import Any
+
+import numpy as np
 
 from kit.core.errors import BadValue
 from kit.core.statistics import Estimate
 from kit.core.units import UNKNOWN, words
+from kit.data.docstrings import Texts
 from kit.plots import Table
 
 
@@ -49,3 +54,32 @@ def roads_table(roads: Mapping[str, Road], labels: int, caption: str = "") -> Ta
         ))  # fmt: skip
     header = ("", f"right, {labels} labels each", "training", "an answer", "its energy", "to keep")
     return Table(header, rows, caption)
+
+
+def train_all(
+    train: Callable[[np.ndarray, int], Any],
+    texts: Texts,
+    sizes: Sequence[int],
+    *,
+    trainings: int,
+    seed: int,
+) -> dict[int, tuple[list[Any], float]]:
+    """For each number of labels of each class: models, and the mean seconds of one training.
+
+    Parameters
+    ----------
+    train
+        From the indices of the labelled texts and the number of the training, a model on the CPU or
+        one whose training has ended when it returns.
+    texts
+        From which the labelled ones are drawn: training i of each road gets the same.
+    """
+    found = {}
+    for n in sizes:
+        models, took_s = [], 0.0
+        for i in range(trainings):
+            rows, start = texts.draw(n, seed + i), perf_counter()
+            models.append(train(rows, i))
+            took_s += perf_counter() - start
+        found[n] = models, took_s / trainings
+    return found
