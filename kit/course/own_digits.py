@@ -36,7 +36,8 @@ class OwnDigits(ipywidgets.VBox):
         self.next.on_click(lambda _: self.take())
         self.undo.on_click(lambda _: self.take_back())
         above = [guess.panel] if guess else []
-        super().__init__([*above, self.asked, self.pad, ipywidgets.HBox([self.next, self.undo])])
+        buttons = ipywidgets.HBox([self.next, self.undo])
+        super().__init__([*above, self.asked, buttons, self.pad])
         self._say()
 
     def take(self) -> None:
