@@ -37,8 +37,10 @@ SLOW = {
     *("serving_overload", "serving_malformed", "continuous_batching", "completions", "traffic"),
     *("traffic_panel", "http_client", "many_machines"),
     *("drift", "drift_panel", "monitoring"),
-    *("run_cost", "checkpoints", "checkpoints_of_modules", "types"),
+    *("run_cost", "checkpoints", "checkpoints_of_modules", "types", "environment"),
 }
+# Begun first, so that at the end no worker still has a long test while the other has none.
+LONGEST = {"notebooks", "experiments", "browser", "course_pages", "types", "workloads"}
 
 
 def pytest_ignore_collect(collection_path, config):
@@ -56,6 +58,7 @@ def pytest_collection_modifyitems(items):
         slow = item.path.stem.removeprefix("test_") in SLOW
         if slow or any(item.get_closest_marker(name) for name in ("alone", "browser")):
             item.add_marker(pytest.mark.slow)
+    items.sort(key=lambda item: item.path.stem.removeprefix("test_") not in LONGEST)
 
 
 def pytest_collection_finish():
@@ -101,9 +104,10 @@ def _quick_collections():
 
 PEAKS = """
 from dataclasses import replace
-import os, sys, torch
+import torch
+from kit.devices import calm_threads
 from kit.measurement.peaks import SESSIONS, peaks, save_peaks
-for threads in {1, os.cpu_count()}:
+for threads in {1, calm_threads()}:  # of the tests, and of the notebooks
     torch.set_num_threads(threads)
     save_peaks(replace(peaks(), sessions=SESSIONS))
 """

@@ -20,7 +20,6 @@ from packaging.utils import canonicalize_name
 from kit.cli.lab import lab_command, lab_environment
 from kit.core.files import NOTEBOOKS
 
-pytestmark = pytest.mark.alone
 ROOT = environment.ROOT
 
 
@@ -74,6 +73,7 @@ def test_what_is_installed_is_what_the_lock_says():
 # --- Made once, repaired, refused ----------------------------------------------------------------
 
 
+@pytest.mark.alone
 def test_a_second_run_installs_nothing(project_environment):
     extras = environment.installed_extras()
     assert extras, "the environment is older than the lock or pyproject.toml: run `make test`"

@@ -72,6 +72,7 @@ def trained(work, model=None, device="cpu", drawn=0, **options):
     return fresh, kit.train(fresh, workload(work), live=False, **options)
 
 
+@cache
 def outcome(**options):
     """What came of it: weights, losses, scores, the optimizer's state."""
     model, history = trained(**options)
