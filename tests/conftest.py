@@ -27,7 +27,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 SLOW = {
     *("browser", "course_pages", "ordering_panel", "notebooks", "experiments", "execution"),
     *("recordings", "records", "sweeping", "cluster", "distributed", "torchrun"),
-    "untrusted_notebooks",
+    *("untrusted_notebooks", "grading", "releasing", "gradebook_pages"),
     *("techniques", "model_form", "exported_files", "custom_models", "generation", "speech"),
     *("language", "translation", "training_ladders", "recipes", "results", "data", "doctor"),
     *("loadgen", "hostile_checkpoints", "exercises", "roofline", "gpu_training", "binder"),

@@ -191,9 +191,9 @@ def _needed(
     needed, modules = needs(tree), _imported(cells)
     before = [cell for cell in cells if cell.index < place]
     after = [cell for cell in cells if cell.index > place]
-    left = -1
-    while len(needed) != left:  # in a reordered notebook, what a cell needs may stand after it
-        left = len(needed)
+    earlier: set[str] = set()
+    while needed != earlier:  # in a reordered notebook, what a cell needs may stand after it
+        earlier = set(needed)
         for cell in [*reversed(before), *reversed(after)]:
             if cell.key in own:
                 names = bound(cell.tree) & needed if cell.tree else set()

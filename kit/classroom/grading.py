@@ -62,12 +62,21 @@ def grade(
         digests = [each.digest() for each in hand_ins]
     ids = ids_in(code_cells(read_notebook(notebook)), notebook.name[:2])
     rows = rows_of(hand_ins, found, digests, ids, deadline, notebook.stem)
-    book = GradeBook(notebook.name[:2], notebook.stem[3:].replace("-", " "), tuple(rows))
+    book = GradeBook(notebook.name[:2], _title(notebook), tuple(rows))
     return write(book, out, notebook)
 
 
 def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _title(notebook: Path) -> str:
+    """The first heading of the lesson, or else its name."""
+    for cell in read_notebook(notebook)["cells"]:
+        lines = "".join(cell["source"]).splitlines()
+        if cell["cell_type"] == "markdown" and lines and lines[0].startswith("# "):
+            return lines[0][2:].strip()
+    return notebook.stem[3:].replace("-", " ")
 
 
 def _moment(due: str) -> datetime | None:
