@@ -67,7 +67,7 @@ if TYPE_CHECKING:
 
     # The course: guess first, measure, decide
     from kit.course.chat_panel import chat as chat
-    from kit.course.claims import verdict as verdict, verdicts as verdicts
+    from kit.course.claims import verdict as verdict
     from kit.course.conclusions import conclude as conclude
     from kit.course.drawing_panel import draw as draw
     from kit.course.exercises import check as check
@@ -78,6 +78,7 @@ if TYPE_CHECKING:
     from kit.course.quiz import quiz as quiz
     from kit.course.recordings import recordings as recordings
     from kit.course.traffic_panel import live_traffic as live_traffic
+    from kit.course.verdict_table import verdicts as verdicts
     from kit.course.watching import watch as watch
 
     # Numbers, words and pictures

@@ -134,7 +134,7 @@ def test_fewer_than_six_rounds_tell_nothing(n):
     few = Comparison({"base": measured(STEADY[:n]), "other": measured(scaled(3)[:n])})
     assert (few.ratio().low, few.ratio().high) == (0, math.inf)
     assert few.verdict() == "cannot tell"
-    assert repr(few) == "other: 3.00 × [unknown] of base, cannot tell"
+    assert repr(few) == "other: 3.00 × [interval unknown] of base, cannot tell"
     assert "unknown" in few._repr_html_() and "inf" not in str(few.table())
     assert "A verdict needs 6 rounds: raise budget_s." in few.table().caption
     ratio = json.loads(json.dumps(few.to_dict(), allow_nan=False))["ratio"]["other"]

@@ -7,7 +7,7 @@ import pytest
 
 from kit.core.errors import BadValue
 from kit.core.results import RECORDING
-from kit.core.statistics import Estimate
+from kit.core.statistics import Estimate, at_least, at_most
 from kit.core.units import words
 from kit.course.panels import explore, guess
 from kit.plots import Table, bars, dots, lines
@@ -55,17 +55,54 @@ def test_the_guess_stands_beside_the_measurement_with_its_factor(question, measu
 @pytest.mark.parametrize(
     ("measured", "said"),
     [
-        ((11, 8, 12), "The guess lies within the interval."),
-        ((4, 2.5, 9), "Off by a factor of 2.50."),
-        ((4, 0, math.inf), "The interval is unknown, so the guess may be right."),
-        ((4, 3, math.inf), "The guess lies within the interval."),
+        ((11, 8, 12), "measured: 11.0 × [8.00 to 12.0 ×]. The guess lies within the interval."),
+        ((4, 2.5, 9), "measured: 4.00 × [2.50 to 9.00 ×]. Off by a factor of 2.50."),
+        ((4, 3, math.inf), "measured: 4.00 × [at least 3.00 ×]. The guess agrees with that."),
         ((25, 12, math.inf), "Off by a factor of 2.50."),
-        ((4, 4, 4), "Off by a factor of 2.50."),  # a count: it has no interval
+        ((4, 4, 4), "measured: 4.00 ×. Off by a factor of 2.50."),  # a count has no interval
     ],
 )
 def test_a_guess_within_the_interval_is_not_off(question, measured, said):
     move(question, 31)  # 10
     assert str(question.beside(Estimate(*measured, "×"))).endswith(said)
+
+
+def test_where_the_interval_is_unknown_the_distance_is_that_of_this_run(question):
+    """Lesson 11 said that a guess may be right that was eight times off."""
+    move(question, 31)  # 10
+    told = str(question.beside(Estimate(80.6, 0.0, math.inf, "×")))
+    assert told == (
+        "Your guess: 10.0 ×; measured: 80.6 × [interval unknown]. In this run the guess is off by "
+        "a factor of 8.06. Another run may give another value."
+    )
+    share = guess("Which share?", 0.1, 1, "%")
+    move(share, 31)
+    told = str(share.beside(Estimate(0.5, 0.0, 1.0, "%")))  # a share always lies between 0 and 1
+    assert "In this run the guess is off by 18.4 points." in told
+
+
+@pytest.mark.parametrize(
+    ("bound", "said"),
+    [
+        (at_most(20), "measured: at most 20 examples. The guess agrees with that."),
+        (at_most(5), "measured: at most 5 examples. Off by at least a factor of 2.00."),
+        (at_least(5), "measured: at least 5 examples. The guess agrees with that."),
+        (at_least(40), "measured: at least 40 examples. Off by at least a factor of 4.00."),
+        (30, "measured: 30 examples. Off by a factor of 3.00."),
+    ],
+)
+def test_a_guess_beside_a_bound_or_a_count(bound, said):
+    """Lesson 13: the smallest number that was tried was enough, which is no measured value."""
+    many = guess("How many?", 1, 100, "examples")
+    move(many, 31)  # 10
+    assert str(many.beside(bound)) == f"Your guess: 10 examples; {said}"
+
+
+def test_the_other_value_may_come_from_elsewhere(question):
+    move(question, 31)
+    assert str(question.beside(9.5, "theory")) == (
+        "Your guess: 10.0 ×; theory: 9.50 ×. Off by a factor of 1.05."
+    )
 
 
 def test_shares_differ_by_points():

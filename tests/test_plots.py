@@ -47,7 +47,48 @@ def test_a_table_in_html_shows_everything_and_runs_nothing():
     shown = table._repr_html_()
     assert "<script>" not in shown
     assert all(html.escape(text) in shown for text in ("<script>", "1 & 2", "x < y"))
-    assert shown.count("<tr>") == 2
+    assert shown.count("<tr") == 2
+
+
+WIDE = Table(
+    ("", "median since sending", "p99", "energy", "of all"),
+    [("batches of one", "1.24 ms [1.20 to 1.30 ms]", "—", "—", "—"), ("b", "2.00 ms [interval unknown]", "—", "—", "9")],
+    "In short.",
+)  # fmt: skip
+
+
+def test_a_column_of_dashes_is_named_and_not_shown():
+    for shown in (repr(WIDE), WIDE._repr_html_()):
+        assert "Without a value here: p99, energy." in shown
+        assert shown.count("p99") == shown.count("energy") == 1 and "of all" in shown
+    assert len(WIDE.header) == len(WIDE.rows[0]) == 5  # programs find all columns
+    assert "Without" not in repr(Table(("a", "b"), [("1", "—"), ("2", "3")]))
+    assert "Without" not in repr(Table(("a", "b"), []))
+
+
+def test_an_unknown_interval_is_explained_in_the_caption():
+    told = "In short. Without a value here: p99, energy. Interval unknown: too little was measured"
+    assert told in repr(WIDE) and told in WIDE._repr_html_()
+    assert "nterval unknown" not in repr(Table(("a",), [("1.00 ms [0.9 to 1.1 ms]",)]))
+
+
+def test_a_number_stays_on_its_line_and_its_interval_may_have_the_next():
+    shown = WIDE._repr_html_()
+    value, interval = "1.24 ms</span>", "[1.20 to 1.30 ms]</span>"
+    assert f'<span style="white-space:nowrap">{value} <span style="white-space:nowrap">{interval}' in shown
+    assert "white-space:normal\">median since sending</th>" in shown  # a long header wraps
+
+
+def test_a_table_scrolls_in_a_box_that_shows_it_and_a_wide_one_by_keyboard():
+    wide = Table([f"quantity {i}" for i in range(9)], [["12,345 ms"] * 9])
+    narrow = Table(("a", "b"), [("1", "2")])
+    named = 'role="region" tabindex="0" aria-label="Table: quantity 0, quantity 1,'
+    assert named in wide._repr_html_() and "tabindex" not in narrow._repr_html_()
+    for table in (wide, narrow):
+        shown = table._repr_html_()
+        assert "overflow-x:auto" in shown and "local" in shown
+        # The rows let the shadows through; JupyterLab's own colour of a row would cover them.
+        assert re.findall("<tr[^>]*>", shown)[1:] == ['<tr style="background-color:transparent">']
 
 
 def test_details_of_a_table_are_folded_away():

@@ -16,7 +16,8 @@ from kit.core.errors import BadValue
 from kit.core.files import NOTEBOOKS, atomic_write
 from kit.core.results import RECORD
 from kit.core.statistics import Estimate
-from kit.course.claims import ledger, verdict, verdicts
+from kit.course.claims import ledger, verdict
+from kit.course.verdict_table import verdicts
 from kit.experiments import collect, write_report
 from kit.experiments.recording import record_runs
 from kit.experiments.report import ledger_table, result_sentence

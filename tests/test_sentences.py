@@ -3,6 +3,7 @@
 import math
 
 import nbformat
+import numpy as np
 import pytest
 from click.testing import CliRunner
 from conftest import taken
@@ -12,7 +13,7 @@ import kit
 from kit.cli.main import main
 from kit.core.errors import BadValue, UnknownName
 from kit.core.files import NOTEBOOKS
-from kit.core.statistics import Estimate
+from kit.core.statistics import Estimate, proportion
 from kit.course.sentences import unmarked_sentences
 from kit.experiments import lessons
 from kit.experiments.recording import record_lesson
@@ -122,10 +123,107 @@ def test_the_largest_and_the_smallest_are_named():
 def test_intervals_that_overlap_share_a_place():
     parts = shares(forward=(1, 2), backward=(5, 6), optimizer=(3, 5))
     assert kit.conclude(parts, **NAMED).text == "backward and optimizer share the first place."
-    parts["loss"] = Estimate(1.0, 0.0, math.inf)  # unknown
-    text = "backward, optimizer and loss share the first place."
-    assert kit.conclude(parts, **NAMED).text == text
     assert kit.conclude({"a": 1, "b": 1}, **FIRST).text == "a and b share the last place."
+
+
+UNKNOWN = Estimate(0.08, 0.0, math.inf, "%")
+
+
+def test_a_name_whose_interval_is_unknown_gets_no_place():
+    """Lesson 11 said that connect, 12 times as fast as predict, shares the first place with it."""
+    parts = {"connect": UNKNOWN, "predict": ratio(0.50, 0.52), "parse": ratio(0.1, 0.2)}
+    most = "predict takes most. This leaves out connect: its interval is unknown."
+    assert kit.conclude(parts, **NAMED).text == most
+    parts["queue"] = Estimate(0.5, 0.0, 1.0, "%")  # a share always lies there
+    ends = "This leaves out connect and queue: their intervals are unknown."
+    assert kit.conclude(parts, **NAMED).text == f"predict takes most. {ends}"
+    assert kit.conclude(parts, **FIRST).text == f"parse takes least. {ends}"
+    parts["sure"] = Estimate(0.6, 0.51, math.inf)  # one known end is something
+    assert kit.conclude(parts, **NAMED).text == f"predict and sure share the first place. {ends}"
+
+
+def test_with_fewer_than_two_known_intervals_nobody_can_tell():
+    one = {"a": UNKNOWN, "b": ratio(1, 2), "c": UNKNOWN}
+    text = "Only the interval of b is known, so we cannot tell."
+    assert kit.conclude(one, **NAMED).text == text
+    assert kit.conclude(one, **NAMED, unclear="Who knows: {}?").text == "Who knows: a, b and c?"
+    none = {"a": UNKNOWN, "b": Estimate(math.nan, math.nan, math.nan)}
+    text = "We cannot tell: the intervals of a and b are unknown."
+    assert kit.conclude(none, **NAMED).text == text
+    assert kit.conclude({"a": ratio(1, 2)}, **NAMED).text == "a takes most."
+
+
+# --- Measured together ---------------------------------------------------------------------------
+
+HARD = np.random.default_rng(0).random(300)  # how hard each example is
+RIGHT = {name: (HARD < level) * 1.0 for name, level in (("fix", 0.72), ("tune", 0.69), ("no", 0.5))}
+
+
+def test_samples_of_the_same_examples_are_compared_in_pairs():
+    """Lesson 13: two intervals overlap, but nearly all examples agree, and the rest decide."""
+    apart = {name: proportion(each.sum(), 300) for name, each in RIGHT.items()}
+    assert kit.conclude(apart, **NAMED).text == "fix and tune share the first place."
+    assert kit.conclude(RIGHT, **NAMED).text == "fix takes most."
+    assert kit.conclude(RIGHT, **FIRST).text == "no takes least."
+    lists = {name: each.tolist() for name, each in RIGHT.items()}
+    assert kit.conclude(lists, **NAMED).text == "fix takes most."
+    trained = {name: np.stack([each] * 3) for name, each in RIGHT.items()}
+    assert kit.conclude(trained, **NAMED).text == "fix takes most."
+    shuffled = RIGHT | {"fix": np.random.default_rng(1).permutation(RIGHT["fix"])}
+    assert kit.conclude(shuffled, **NAMED).text == "fix and tune share the first place."
+
+
+def test_other_numbers_are_compared_by_their_differences():
+    """Costs of three lives under each policy: the lives differ more than the policies."""
+    costs = {"monthly": [700, 900, 400], "never": [897, 1_096, 772], "weekly": [739, 975, 530]}
+    tied = kit.conclude(costs, least="“{}” costs least.", tied="We cannot tell: {}.").text
+    assert tied == "We cannot tell: monthly and weekly."
+    sure = {name: 4 * each for name, each in costs.items()}
+    assert kit.conclude(sure, least="“{}” costs least.", tied="?").text == "“monthly” costs least."
+    once = {name: each[:1] for name, each in costs.items()}  # a single pair has no interval
+    assert "We cannot tell: the intervals of" in kit.conclude(once, **FIRST).text
+
+
+def test_differences_that_were_measured_together_decide():
+    alone = {"a": ratio(1, 5), "b": ratio(2, 6), "c": UNKNOWN}
+    gaps = {("b", "a"): ratio(0.5, 1.5), ("a", "b"): ratio(-1.5, -0.5)}
+    assert kit.conclude(alone, **NAMED).text.startswith("a and b share the first place.")
+    told = kit.conclude(alone, **NAMED, difference=lambda x, y: gaps.get((x, y)))
+    assert told.text == "b takes most. This leaves out c: its interval is unknown."
+    gaps |= {("c", "b"): ratio(0.1, 0.2), ("b", "c"): ratio(-0.2, -0.1)}
+    told = kit.conclude(alone, **NAMED, difference=lambda x, y: gaps.get((x, y)))
+    assert told.text == "c takes most."  # of a, nothing more is known than that b is above it
+
+
+@pytest.mark.parametrize("wrong", [{"a": [1, 2], "b": [1]}, {"a": [1], "b": 1}, {"a": [], "b": []}])
+def test_pairs_need_samples_of_one_shape(wrong):
+    with pytest.raises(BadValue, match=r"kit\.conclude: given samples .*; needs samples"):
+        kit.conclude(wrong, **NAMED)
+
+
+# --- Full sentences ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("measured", "reason"),
+    [
+        (Estimate(0.414, 0.245, 0.606, "%"), " The interval contains 50.0 %, so we cannot tell."),
+        (Estimate(0.414, 0.0, 1.0, "%"), " The interval is unknown, so we cannot tell."),
+    ],
+)
+def test_an_unclear_sentence_without_a_verb_gets_one(measured, reason):
+    """Lesson 11 said "All three protections: 41.4 % [24.5 to 60.6 %]." and no more."""
+    sentences = dict.fromkeys(("above", "below"), "It is.")
+
+    def ending(unclear):
+        text = kit.conclude(measured, at=0.5, unclear=unclear, **sentences).text
+        return text.removeprefix(unclear.replace("{}", repr(measured)))
+
+    assert ending("All three protections: {}.") == reason
+    assert ending("No protection: {} of the requests after the flood.") == reason
+    for full in ("{} are late.", "We cannot tell: {}.", "No clear gap: {}.", "No difference: {}."):
+        assert ending(full) == ""
+    assert kit.conclude(0.5, at=0.5, unclear="All: {}.", **sentences).text == "All: 0.500."
 
 
 @pytest.mark.parametrize("missing", TOLD)

@@ -13,6 +13,8 @@ from kit.core.correlated_samples import correlation, effective_samples, ranks
 from kit.core.errors import BadValue, NotEnoughSamples
 from kit.core.statistics import (
     Estimate,
+    at_least,
+    at_most,
     average,
     average_of_trainings,
     bootstrap,
@@ -70,6 +72,20 @@ def test_a_surer_interval_needs_more_samples():
     assert median(range(7), confidence=0.9875).high == math.inf
     assert median([3, 0, 6, 1, 7, 2, 5, 4], confidence=0.9875) == Estimate(3.5, 0, 7)
     assert [samples_of_a_median(c) for c in (0.95, 0.975, 0.9875)] == [6, 7, 8]
+
+
+def test_a_bound_is_shown_as_one():
+    """Not "10 [at most 10]", and not "0 [0 to 1,000]" for a rate that was missed at once."""
+    assert repr(at_most(10, "examples")) == "at most 10 examples"
+    assert repr(at_least(4.9, "s")) == "at least 4.90 s"
+    assert repr(Estimate(5.0, 4.9, math.inf, "s")) == "5.00 s [at least 4.90 s]"
+    assert Estimate(**at_most(10).to_dict()) == at_most(10)
+
+
+def test_an_interval_that_excludes_nothing_is_not_known():
+    known = [at_most(3), at_least(3), Estimate(0.5, 0.1, 1.0, "%"), Estimate(2, 0, 1)]
+    unknown = [Estimate(2, 0, math.inf), Estimate(0.5, 0.0, 1.0, "%"), Estimate(*[math.nan] * 3)]
+    assert all(each.known for each in known) and not any(each.known for each in unknown)
 
 
 def test_an_interval_with_one_end_says_so():

@@ -37,6 +37,10 @@ from kit.core.units import digits, span, words
         (0.93 - 0.9, "points", "3.00 points"),  # a difference of shares, which is not a share
         (-0.003_37, "points", "-0.337 points"),
         (7_154.3, "examples/s", "7,154 examples/s"),
+        (10.0, "examples", "10 examples"),  # a count has no decimals
+        (8.5, "examples", "8.50 examples"),
+        (10.0, "days", "10.0 days"),
+        (1_600_000, "predictions", "1,600,000 predictions"),
         (math.inf, "s", "∞ s"),
         (1e21, "FLOP", "1,000 EFLOP"),
     ],

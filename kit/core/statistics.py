@@ -35,7 +35,7 @@ class Estimate:
     An unknown end is infinite, or 0 for what cannot be negative; in records it is None.
 
     >>> Estimate(3.1, 2.9, 3.3, "×"), Estimate(3.1, 0.0, math.inf, "×")
-    (3.10 × [2.90 to 3.30 ×], 3.10 × [unknown])
+    (3.10 × [2.90 to 3.30 ×], 3.10 × [interval unknown])
     """
 
     value: float
@@ -52,7 +52,8 @@ class Estimate:
         # A bound is all that is known: the value is that end.
         if self.interval.startswith("at ") and self.value in (self.low, self.high):
             return self.interval
-        return f"{words(self.value, self.unit)} [{self.interval}]"
+        interval = "interval unknown" if self.interval == "unknown" else self.interval
+        return f"{words(self.value, self.unit)} [{interval}]"
 
     @classmethod
     def of(cls, measured: float | Estimate) -> Estimate:

@@ -3,13 +3,32 @@
 from __future__ import annotations
 
 import html
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+
+from kit.core.units import UNKNOWN
+
+
+UNKNOWN_INTERVAL = "[interval unknown]"
+UNBROKEN = 16  # characters of text that stay on one line; a number stays on one line in any case
+PHONE = 320  # px: a table that may be wider than a phone's page can be reached by keyboard
+# A shadow at an edge behind which there is more. The two covers move with the content and hide the
+# shadows, which stay; so the rows must be transparent. Grey shows in light and dark.
+PAGE = "var(--jp-layout-color0,var(--vscode-editor-background,Canvas))"
+SCROLLS = "overflow-x:auto;max-width:100%;background:" + ",".join(
+    f"linear-gradient(to {side},{colour},transparent) {side_of} 0/{width} 100% no-repeat {moves}"
+    for colour, width, moves in ((PAGE, "40px", "local"), ("rgba(128,128,128,.7)", "12px", "scroll"))
+    for side, side_of in (("right", "left"), ("left", "right"))
+)
 
 
 @dataclass(frozen=True)
 class Table:
-    """Rows under a header. Cells are text, already rounded and with their units."""
+    """Rows under a header. Cells are text, already rounded and with their units.
+
+    A column without any known value is not shown; the caption names it.
+    """
 
     header: Sequence[str]
     rows: Sequence[Sequence[str]]
@@ -17,16 +36,32 @@ class Table:
     details: str = ""  # how it was measured: folded away under the caption
 
     def __repr__(self) -> str:
-        lines = [self.header, *self.rows]
-        columns = [self._column(i) for i in range(len(self.header))]
+        shown = self._shown()
+        columns = [shown._column(i) for i in range(len(shown.header))]
         text = [
             "  ".join(
                 cell.rjust(width) if numbers else cell.ljust(width)
                 for cell, (width, numbers) in zip(row, columns, strict=True)
             ).rstrip()
-            for row in lines
+            for row in (shown.header, *shown.rows)
         ]
-        return "\n".join([*text, *filter(None, (self.caption, self.details))])
+        return "\n".join([*text, *filter(None, (shown.caption, shown.details))])
+
+    def _shown(self) -> Table:
+        """The table as it is shown: without empty columns, with what its caption must say."""
+        empty = [
+            i
+            for i, name in enumerate(self.header)
+            if i and name and self.rows and all(row[i] == UNKNOWN for row in self.rows)
+        ]
+        caption = [self.caption]
+        if empty:
+            caption += [f"Without a value here: {', '.join(self.header[i] for i in empty)}."]
+        if any(UNKNOWN_INTERVAL in cell for row in self.rows for cell in row):
+            caption += ["Interval unknown: too little was measured to give one."]
+        there = [i for i in range(len(self.header)) if i not in empty]
+        header, *rows = ([line[i] for i in there] for line in (self.header, *self.rows))
+        return Table(header, rows, " ".join(filter(None, caption)), self.details)
 
     def _column(self, i: int) -> tuple[int, bool]:
         """The width in characters, and whether the column holds numbers (aligned right)."""
@@ -35,6 +70,9 @@ class Table:
         return max(len(cell) for cell in [self.header[i], *cells]), numbers
 
     def _repr_html_(self) -> str:
+        return self._shown()._html()
+
+    def _html(self) -> str:
         numbers = [self._column(i)[1] for i in range(len(self.header))]
 
         named = not self.header[0]  # a first column without a header holds the names of the rows
@@ -45,11 +83,37 @@ class Table:
                 for i, cell in enumerate(cells)
             )
 
-        body = "".join(f"<tr>{row(cells, 'row')}</tr>" for cells in self.rows)
+        body = "".join(f"{row_tag(n)}{row(cells, 'row')}</tr>" for n, cells in enumerate(self.rows))
         head = f"<thead><tr>{row(self.header, 'col')}</tr></thead>" if any(self.header) else ""
         style = "font-variant-numeric:tabular-nums"
         table = f'<table style="{style}">{head}<tbody>{body}</tbody></table>'
-        return figure_html(table, self.caption, self.details)
+        least = [
+            max(_least_width(row[i], numbers[i]) for row in [*self.rows, self.header])
+            for i in range(len(self.header))
+        ]
+        name = ", ".join(filter(None, self.header)) if sum(least) > PHONE else ""
+        return figure_html(scrolling_html(table, name), self.caption, self.details)
+
+
+def row_tag(number: int) -> str:
+    """The tag of a row: every second one is shaded, and lets the shadows of `SCROLLS` through."""
+    return f'<tr style="background-color:{"rgba(128,128,128,.08)" if number % 2 else "transparent"}">'
+
+
+def scrolling_html(table: str, name: str = "") -> str:
+    """A table in a box that scrolls sideways if there is too little space, and shows that it does.
+
+    A box with a name can be reached and scrolled by keyboard.
+    """
+    reached = f' role="region" tabindex="0" aria-label="Table: {html.escape(name)}"' if name else ""
+    return f'<div class="kit-scroll"{reached} style="{SCROLLS}">{table}</div>'
+
+
+def _least_width(cell: str, right: bool) -> float:
+    """About how many pixels a cell needs at least, in JupyterLab."""
+    pieces = re.split(r" (?=\[)" if right else r"\s", cell)
+    text = 6.5 * max(map(len, pieces))
+    return 16 + (text if right or len(cell) <= UNBROKEN else max(text, 9 * 13))
 
 
 def with_doubts(caption: str, doubts: Sequence[str], details: str = "") -> tuple[str, str]:
@@ -79,12 +143,20 @@ def _cell(text: str, scope: str, right: bool) -> str:
     """A cell, or a header cell if it has a scope and is not empty (for screen readers)."""
     tag = "th" if scope and text else "td"
     of = f' scope="{scope}"' if tag == "th" else ""
-    return (
-        f"<{tag}{of} "
-        f'style="text-align:{"right" if right else "left"};padding:.15em .6em;'
-        f"white-space:{'nowrap' if len(text) < 32 else 'normal'}"
-        f'{";font-weight:normal" if scope == "row" else ""}">{html.escape(text)}</{tag}>'
-    )
+    long = not right and scope != "col" and len(text) > UNBROKEN
+    parts = text.split(" [", 1) if right and scope != "col" else [text]
+    wraps = long or scope == "col" or len(parts) > 1
+    style = f"text-align:{'right' if right else 'left'};padding:.15em .6em"
+    style += f";white-space:{'normal' if wraps else 'nowrap'}"
+    style += ";min-width:9em" if long else ""
+    style += ";font-weight:normal" if scope == "row" else ""
+    return f'<{tag}{of} style="{style}">{_with_interval(*map(html.escape, parts))}</{tag}>'
+
+
+def _with_interval(value: str, interval: str = "") -> str:
+    """A number whose interval, and nothing else, may stand on a second line."""
+    unbroken = '<span style="white-space:nowrap">'
+    return f"{unbroken}{value}</span> {unbroken}[{interval}</span>" if interval else value
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 claims.toml      what articles claim, and the rule that decides each claim; rules come first,
                  measurements second
 claims           reads the claims and gives verdicts
+verdict_table    the verdicts of a lesson in one table
 earlier_lessons  what another lesson measured, for a verdict that needs it
 conclusions      `kit.conclude`: the sentence that a measurement allows
 sentences        finds sentences of direction or cause that no mark covers

@@ -7,17 +7,18 @@ import math
 import operator
 import re
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from numbers import Real
 from pathlib import Path
 from typing import Any
 
+from kit.core.checks import is_whole
 from kit.core.errors import BadValue, UnknownName
-from kit.core.results import SEVERAL, Result
+from kit.core.results import Result
 from kit.core.statistics import Estimate
-from kit.core.units import digits
+from kit.core.units import span, words
 from kit.course.earlier_lessons import measured_earlier
 from kit.plots import Table
 
@@ -25,8 +26,9 @@ HOLDS, ONLY_IF = "holds here", "holds only if"
 DOES_NOT, CANNOT_TELL = "does not hold here", "cannot tell"
 COLOURS = {HOLDS: "#009E73", ONLY_IF: "#E69F00", DOES_NOT: "#D55E00", CANNOT_TELL: "#888888"}
 MARKS = {True: "yes", False: "no", None: "cannot tell"}
-CELL = "text-align:left;padding:.3em .6em"
 INTERVAL = re.compile(r"\bwith (its|an) interval\b")
+SIGNS = {"==": "=", ">=": "≥", "<=": "≤"}  # as people write them
+LEAST_SHARE = 1e-5  # a smaller one is shown as "under 0.001 %"
 OPERATORS = {
     ">": operator.gt,
     ">=": operator.ge,
@@ -56,6 +58,22 @@ class Claim:
         """All conditions of the rule, as quantity -> "<operator> <number>"."""
         return {**self.holds, **self.everywhere}
 
+    def label(self, name: str) -> str:
+        """A quantity of the rule in a few words."""
+        return labels().get(name, (name.replace("_", " "), ""))[0]
+
+    def rule(self, name: str) -> str:
+        """The condition on a quantity, as people read it: "< 250 MB"."""
+        sign, limit = self.conditions[name].split()
+        number, _, unit = words(float(limit), self.unit(name)).partition(" ")
+        number = number.rstrip("0").rstrip(".") if "." in number else number
+        unit = "point" if (number, unit) == ("1", "points") else unit
+        return f"{SIGNS.get(sign, sign)} {number} {unit}".strip()
+
+    def unit(self, name: str) -> str:
+        """The unit in which a reader sees a quantity."""
+        return labels().get(name, ("", ""))[1]
+
     def needs_interval(self, name: str) -> bool:
         """Whether the quantity varies between measurements, as its description says."""
         return INTERVAL.search(self.measures[name]) is not None
@@ -71,6 +89,18 @@ def ledger() -> dict[str, Claim]:
     text = Path(__file__).with_suffix(".toml").read_text(encoding="utf-8")
     claims: dict[str, dict[str, Any]] = tomllib.loads(text)["claims"]
     return {id: Claim(id, **entry) for id, entry in claims.items()}
+
+
+@cache
+def labels() -> dict[str, tuple[str, str]]:
+    """Each quantity of the rules -> its name in a few words, and its unit.
+
+    >>> labels()["edge_peak_bytes"]
+    ('peak memory of the small process', 'B')
+    """
+    text = Path(__file__).with_suffix(".toml").read_text(encoding="utf-8")
+    found: dict[str, list[str]] = tomllib.loads(text)["labels"]
+    return {name: (label, unit) for name, (label, unit) in found.items()}
 
 
 @dataclass(frozen=True)
@@ -113,14 +143,21 @@ class Verdict(Result):
     def shown(self, name: str) -> str:
         """A quantity with its interval, and the lesson if another one measured it."""
         lesson = f" (lesson {self.measured_in[name]})" if name in self.measured_in else ""
-        return _shown(self.measured[name]) + lesson
+        return _shown(self.measured[name], self.claim.unit(name)) + lesson
+
+    @property
+    def lines(self) -> list[tuple[str, str, str, str]]:
+        """A line per condition: the quantity, what was measured, the rule, whether it is met."""
+        claim = self.claim
+        return [
+            (claim.label(n), self.shown(n), claim.rule(n), MARKS[self.met[n]])
+            for n in claim.conditions
+        ]
 
     def table(self) -> Table:
         """The measured value, the rule and the result of each condition; where the claim stops."""
-        rows = []
-        for name, rule in self.claim.conditions.items():
-            mark = MARKS[self.met[name]]
-            rows.append((self.claim.measures[name], self.shown(name), rule, mark))
+        meanings = (self.claim.measures[name] for name in self.claim.conditions)
+        rows = [(each, *line[1:]) for each, line in zip(meanings, self.lines, strict=True)]
         caption = f"Measured on {self.on}. " if self.on else ""
         caption += f"Where it stops holding: {self.claim.stops}"
         return Table(("measured", "here", "rule", "met"), rows, caption)
@@ -148,71 +185,6 @@ class Verdict(Result):
             "rule": self.claim.conditions,
             "verdict": self.word,
         }
-
-
-@dataclass(frozen=True)
-class Verdicts(Result):
-    """The verdicts of a lesson in one table; each keeps its own record."""
-
-    verdicts: tuple[Verdict, ...]
-
-    def __repr__(self) -> str:
-        return "\n".join(map(repr, self.verdicts))
-
-    def table(self) -> Table:
-        """A row per claim: who says it, the verdict, each value, its rule and whether it is met."""
-        rows = [
-            (
-                f"{v.claim.id} · {v.claim.claim}",
-                ", ".join(v.claim.said_by),
-                v.word,
-                "; ".join(f"{n.replace('_', ' ')} {v.shown(n)}" for n in v.claim.conditions),
-                "; ".join(f"{rule}: {MARKS[v.met[n]]}" for n, rule in v.claim.conditions.items()),
-            )
-            for v in self.verdicts
-        ]
-        return Table(("claim", "said by", "verdict", "measured", "rule, and if it is met"), rows)
-
-    def _repr_html_(self) -> str:
-        table = self.table()
-        head = "".join(f'<th scope="col" style="{CELL}">{name}</th>' for name in table.header)
-        body = "".join(map(_row_html, self.verdicts, table.rows))
-        cards = "".join(verdict._repr_html_() for verdict in self.verdicts)
-        return (
-            f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
-            "<details><summary>What was measured, and where each claim stops holding</summary>"
-            f"{cards}</details>"
-        )
-
-    def to_dict(self) -> dict[str, Any]:
-        """The record of each verdict."""
-        return {SEVERAL: [{"kind": "Verdict", **verdict.to_dict()} for verdict in self.verdicts]}
-
-
-def _row_html(verdict: Verdict, row: Sequence[str]) -> str:
-    """A row of the table of verdicts: the word has a colour beside it, each value its own line."""
-    claim, said_by, word = map(html.escape, row[:3])
-    values, rules = ("<br>".join(map(html.escape, cell.split("; "))) for cell in row[3:])
-    cells = f'<td style="{CELL}">{values}</td><td style="{CELL};white-space:nowrap">{rules}</td>'
-    return (
-        f'<tr><th scope="row" style="{CELL};font-weight:normal">{claim}</th>'
-        f'<td style="{CELL}">{said_by}</td>'
-        f'<td style="{CELL};border-left:4px solid {verdict.colour}"><b>{word}</b></td>{cells}</tr>'
-    )
-
-
-def verdicts(*given: Verdict) -> Verdicts:
-    """Several verdicts in one table, to close a lesson; the details are folded away.
-
-    Raises
-    ------
-    BadValue
-        There is no verdict, or something else is among them.
-    """
-    if not given or not all(isinstance(each, Verdict) for each in given):
-        kinds = ", ".join(type(each).__name__ for each in given) or "nothing"
-        raise BadValue(f"given {kinds}; needs verdicts: kit.verdicts(kit.verdict(…), …).")
-    return Verdicts(given)
 
 
 def verdict(
@@ -294,14 +266,18 @@ def _unknown(value: float | Estimate | None) -> bool:
     return value is None or math.isnan(value)
 
 
-def _shown(value: float | Estimate | None) -> str:
+def _shown(value: float | Estimate | None, unit: str) -> str:
+    """A value with its interval, in the unit and magnitude that people read."""
     if value is None or _unknown(value):
         return "not measured here"
-    if isinstance(value, Estimate):
-        unit = " s" if value.unit == "s" else ""  # the rules are in seconds, or without a unit
-        if value.low == value.value and math.isinf(value.high):
-            return f"at least {digits(value.low)}{unit}"
-        if value.interval == "unknown":
-            return f"{digits(value.value)}{unit} [interval unknown]"
-        return f"{digits(value.value)}{unit} [{digits(value.low)}, {digits(value.high)}]"
-    return digits(value)
+    if not isinstance(value, Estimate):
+        counted = is_whole(value) and unit not in ("%", "points", "×", "B")
+        return f"{value:,} {unit}".strip() if counted else words(value, unit)
+    if unit == "%" and 0 < value.value and value.high < LEAST_SHARE:
+        return "under 0.001 %"
+    shown = value.with_unit(unit)
+    if not shown.known:
+        return f"{words(value.value, unit)} [interval unknown]"
+    if math.isinf(shown.low) or math.isinf(shown.high):
+        return repr(shown)
+    return f"{words(value.value, unit)} [{span(value.low, value.high, unit)}]"

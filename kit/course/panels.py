@@ -120,7 +120,7 @@ class Guess:
         """
         found = Estimate.of(measured).with_unit(self.unit)
         shown = words(found.value, self.unit) if found.low == found.high else repr(found)
-        sentence = f"{called}: {shown.replace('[unknown]', '[interval unknown]')}."
+        sentence = f"{called}: {shown}."
         if self.value is None:
             return Note(f"No guess was made; {sentence}")
         sentence = f"{self.whose.capitalize()}: {words(self.value, self.unit)}; {sentence}"
