@@ -73,6 +73,17 @@ def ledger() -> dict[str, Claim]:
     return {id: Claim(id, **entry) for id, entry in claims.items()}
 
 
+@cache
+def documents() -> dict[str, str]:
+    """The articles that make the claims, by their letters.
+
+    >>> list(documents())
+    ['A', 'B', 'C', 'D']
+    """
+    text = Path(__file__).with_suffix(".toml").read_text(encoding="utf-8")
+    return dict(tomllib.loads(text)["documents"])
+
+
 @dataclass(frozen=True)
 class Verdict(Result):
     """A claim, what was measured, and what its rule concludes from that."""
