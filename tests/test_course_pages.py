@@ -13,6 +13,7 @@ from browser import Watch, running_chromium
 from kit.experiments import lessons, write_report
 from kit.experiments.course_pages import Page, _cleaned, _index, _write_page
 from kit.experiments.recording import RECORDED_RUNS
+from kit.experiments.report import write_card
 from kit.plots import Table, curve, dots
 
 pytestmark = pytest.mark.browser
@@ -73,6 +74,7 @@ def pages(tmp_path_factory) -> dict[str, Path]:
         "report": write_report(runs).paths[2],
         "lesson": done[0].page,
         "course": folder / "index.html",
+        "card": write_card(runs, folder / "card.html"),
         "attack": _write_page(attack(folder / "attack.ipynb")),
     }
 
@@ -84,8 +86,13 @@ def browser():
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
+<<<<<<< HEAD
 @pytest.mark.parametrize("kind", ["report", "lesson", "course"])
 def test_a_page_is_accessible_on_a_screen_and_on_a_phone(kind, scheme, pages, browser):
+=======
+@pytest.mark.parametrize("kind", ["report", "lesson", "course", "card"])
+def test_a_page_is_accessible_on_a_screen_and_on_a_phone(kind, scheme, pages, browser, tmp_path):
+>>>>>>> ledger
     for width in (1280, 390):
         page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
         watch = Watch(page)
@@ -119,6 +126,16 @@ def test_what_scrolls_sideways_can_be_scrolled_by_keyboard(kind, pages, browser)
     page.keyboard.press("ArrowRight")
     page.wait_for_timeout(500)  # it glides
     assert page.evaluate("document.activeElement.scrollLeft") > 0
+    page.close()
+
+
+def test_the_card_prints_on_few_sheets(browser, tmp_path):
+    card = write_card(lessons()[0].parent, tmp_path / "card.html")
+    page = browser.new_page()
+    page.goto(card.as_uri())
+    assert page.locator("article").count() == 38
+    printed = page.pdf(prefer_css_page_size=True)
+    assert 2 <= len(re.findall(rb"/Type\s*/Page\b", printed)) <= 8
     page.close()
 
 

@@ -12,7 +12,8 @@ from kit.core.errors import BadValue
 
 @click.command()
 @click.argument("runs", type=PATH, required=False)
-def report(runs: Path | None) -> None:
+@click.option("--html", type=PATH, help="Write the report card to this file, a page to print.")
+def report(runs: Path | None, html: Path | None) -> None:
     """List the claims with the verdicts of the executed notebooks in RUNS.
 
     RUNS is a folder or one executed notebook; by default, the lessons with their stored outputs.
@@ -21,7 +22,11 @@ def report(runs: Path | None) -> None:
     """
     from kit.core.files import NOTEBOOKS
     from kit.experiments.records import UNREADABLE, executed_runs
-    from kit.experiments.report import ledger_table, result_sentence, write_report
+    from kit.experiments.report import ledger_table, result_sentence, write_card, write_report
+
+    if html is not None:
+        show(write_card(runs or NOTEBOOKS, html))
+        return
 
     if runs is None:
         show(ledger_table(NOTEBOOKS))

@@ -92,6 +92,7 @@ def ledger() -> dict[str, Claim]:
 
 
 @cache
+<<<<<<< HEAD
 def labels() -> dict[str, tuple[str, str]]:
     """Each quantity of the rules -> its name in a few words, and its unit.
 
@@ -101,6 +102,16 @@ def labels() -> dict[str, tuple[str, str]]:
     text = Path(__file__).with_suffix(".toml").read_text(encoding="utf-8")
     found: dict[str, list[str]] = tomllib.loads(text)["labels"]
     return {name: (label, unit) for name, (label, unit) in found.items()}
+=======
+def documents() -> dict[str, str]:
+    """The articles that make the claims, by their letters.
+
+    >>> list(documents())
+    ['A', 'B', 'C', 'D']
+    """
+    text = Path(__file__).with_suffix(".toml").read_text(encoding="utf-8")
+    return dict(tomllib.loads(text)["documents"])
+>>>>>>> ledger
 
 
 @dataclass(frozen=True)

@@ -54,7 +54,7 @@ def measured_earlier(
         records = _records(path)
         verdicts = [record for record in records if record.get("claim_id") == claim]
         measured = verdicts[-1].get("measured") if verdicts else None
-        value = _value(measured.get(quantity)) if isinstance(measured, dict) else None
+        value = stored_value(measured.get(quantity)) if isinstance(measured, dict) else None
         if value is not None:
             cpu = next((r.get("cpu") for r in records if r["kind"] == "Machine"), "this computer")
             return EarlierMeasurement(value, f"lesson {lesson} on {cpu}")
@@ -71,7 +71,7 @@ def _records(path: Path) -> list[dict[str, Any]]:
         return []  # a reader's file can contain anything, and then the kit's own copy counts
 
 
-def _value(stored: Any) -> float | Estimate | None:
+def stored_value(stored: Any) -> float | Estimate | None:
     """The number or estimate in a record; None if it is something else."""
     if not isinstance(stored, dict):
         return stored if is_number(stored) else None

@@ -191,7 +191,8 @@ def _opened(model: nn.Module | str | Path, runtime: str | None) -> tuple[str, by
         if path.suffix != ".onnx" or not path.is_file():
             problem = "" if path.is_file() else "no such file; "
             raise BadValue(
-                f"{path}: {problem}needs an .onnx file. Export one: kit.techniques.onnx(model, example)."
+                f"{path}: {problem}needs an .onnx file. "
+                "Export one: kit.techniques.onnx(model, example)."
             )
         name, data = runtime or "onnxruntime", path.read_bytes()
     elif isinstance(model, Runtime) and hasattr(model, "data"):

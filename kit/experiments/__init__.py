@@ -14,6 +14,7 @@ untrusted_notebooks  read notebooks of other people within limits
 records           executed notebooks as rows of a table
 report            `kit report`: which claims are decided, and all runs as tables
 report_page       the web page of a folder of runs
+report_card       the web page of all claims, to print
 class_comparison  runs of many machines side by side, without names
 course_pages      `kit course`: the lessons as web pages
 page_templates    the templates of all pages; they escape all text

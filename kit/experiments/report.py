@@ -1,6 +1,7 @@
 """What executed notebooks say: which claims they decide, and all runs as tables.
 
 write_report     the tables and the page of a folder of runs
+write_card       all claims on one page that prints
 ledger_table     all claims, with the verdicts of these notebooks
 claims_table     the same of runs that are read already
 result_sentence  what one executed notebook found, in one sentence
@@ -22,6 +23,7 @@ from kit.core.units import SHARES
 from kit.course.claims import CANNOT_TELL, COLOURS, ledger
 from kit.experiments.outputs import write_text
 from kit.experiments.records import AUXILIARY, ExecutedRun, executed_runs, ordered
+from kit.experiments.report_card import card_page
 from kit.experiments.report_page import OPEN, count_runs, page
 from kit.experiments.untrusted_notebooks import safe_line
 from kit.plots import Table
@@ -72,6 +74,23 @@ def write_report(folder: Path) -> Report:
         table.to_parquet(draft, index=False)
     write_text(html, page(name, runs, decided))
     return Report(decided, count_runs(runs), (csv, parquet, html))
+
+
+def write_card(notebooks: Path, path: Path) -> Path:
+    """Write the report card of a folder of executed notebooks, or of one, to a page.
+
+    Raises
+    ------
+    BadValue
+        There is no executed notebook, or the page would replace one.
+    """
+    runs = executed_runs(notebooks)
+    if not runs:
+        raise BadValue(f"{notebooks}: no executed notebooks in it; run some with kit run.")
+    if path.suffix != ".html":
+        raise BadValue(f"--html {path}: needs a name that ends in .html, as card.html.")
+    name = safe_line(notebooks.resolve().name, "name")
+    return write_text(path, card_page(runs, f"{name}/" if notebooks.is_dir() else name))
 
 
 def with_units(runs: Sequence[ExecutedRun]) -> pd.DataFrame:

@@ -104,8 +104,8 @@ def check_pair(reference: Tensor, now: Tensor, alpha: float, tests: int) -> None
         bad = ~torch.isfinite(inputs.flatten(1).float()).all(dim=1)
         if bad.any():
             raise BadValue(
-                f"{name}: {int(bad.sum()):,} of {_count(len(inputs))} hold NaN or infinity, the first "
-                f"at index {int(bad.nonzero()[0])}. Drop or repair them, and count how often it "
+                f"{name}: {int(bad.sum()):,} of {_count(len(inputs))} hold NaN or infinity, the "
+                f"first at index {int(bad.nonzero()[0])}. Drop or repair them, and count how often it "
                 f"happens: that is drift, too."
             )
     if reference.shape[1:] != now.shape[1:]:
