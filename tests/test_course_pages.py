@@ -86,13 +86,8 @@ def browser():
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
-<<<<<<< HEAD
-@pytest.mark.parametrize("kind", ["report", "lesson", "course"])
-def test_a_page_is_accessible_on_a_screen_and_on_a_phone(kind, scheme, pages, browser):
-=======
 @pytest.mark.parametrize("kind", ["report", "lesson", "course", "card"])
-def test_a_page_is_accessible_on_a_screen_and_on_a_phone(kind, scheme, pages, browser, tmp_path):
->>>>>>> ledger
+def test_a_page_is_accessible_on_a_screen_and_on_a_phone(kind, scheme, pages, browser):
     for width in (1280, 390):
         page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
         watch = Watch(page)

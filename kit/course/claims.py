@@ -92,7 +92,6 @@ def ledger() -> dict[str, Claim]:
 
 
 @cache
-<<<<<<< HEAD
 def labels() -> dict[str, tuple[str, str]]:
     """Each quantity of the rules -> its name in a few words, and its unit.
 
@@ -102,7 +101,8 @@ def labels() -> dict[str, tuple[str, str]]:
     text = Path(__file__).with_suffix(".toml").read_text(encoding="utf-8")
     found: dict[str, list[str]] = tomllib.loads(text)["labels"]
     return {name: (label, unit) for name, (label, unit) in found.items()}
-=======
+
+
 def documents() -> dict[str, str]:
     """The articles that make the claims, by their letters.
 
@@ -111,7 +111,6 @@ def documents() -> dict[str, str]:
     """
     text = Path(__file__).with_suffix(".toml").read_text(encoding="utf-8")
     return dict(tomllib.loads(text)["documents"])
->>>>>>> ledger
 
 
 @dataclass(frozen=True)
@@ -284,7 +283,7 @@ def _shown(value: float | Estimate | None, unit: str) -> str:
     if not isinstance(value, Estimate):
         counted = is_whole(value) and unit not in ("%", "points", "×", "B")
         return f"{value:,} {unit}".strip() if counted else words(value, unit)
-    if unit == "%" and 0 < value.value and value.high < LEAST_SHARE:
+    if unit == "%" and value.value > 0 and value.high < LEAST_SHARE:
         return "under 0.001 %"
     shown = value.with_unit(unit)
     if not shown.known:
