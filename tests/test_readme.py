@@ -155,6 +155,7 @@ def test_the_table_of_lessons_is_the_lessons():
         ("inference_ladder", ["table"]),
         ("kv_cache", ["table"]),
         ("serving", ["table"]),
+        ("lifetime_quality", ["table"]),
     ],
 )
 def test_the_tables_of_results_are_the_measured_ones(script, words, monkeypatch, capsys):
