@@ -157,6 +157,7 @@ def test_the_table_of_lessons_is_the_lessons():
         ("serving", ["table"]),
         ("edge", ["table"]),
         ("drift_quality", ["--table"]),
+        ("lifetime_quality", ["table"]),
     ],
 )
 def test_the_tables_of_results_are_the_measured_ones(script, words, monkeypatch, capsys):

@@ -125,8 +125,8 @@ class Options(Result):
     def __repr__(self) -> str:
         return f"Of {', '.join(self.lives)}: {self.cheapest} costs least over its life ({self.of})"
 
-    def table(self) -> Table:
-        """A row per option: both bills and their sum over the life."""
+    def table(self, said: object = "") -> Table:
+        """A row per option: both bills and their sum over the life; then what you say of it."""
         unit = next(iter(self.lives.values()))._unit(self.of)
         rows = [
             (
@@ -137,7 +137,7 @@ class Options(Result):
             for name, life in self.lives.items()
         ]
         one = next(iter(self.lives.values()))
-        caption = f"{one.inputs['answers_per_day']}, {one.inputs['days']}. {self!r}."
+        caption = f"{one.inputs['answers_per_day']}, {one.inputs['days']}. {self!r}. {said}".strip()
         return Table(("", "training", "inference", "both"), rows, caption)
 
     def to_dict(self) -> dict[str, Any]:

@@ -182,11 +182,11 @@ class ServingCheck(Result):
                 "{:,.0f} × ({:,.0f} + {:,.0f})".format(
                     *(row.card.value(name) for name in ("batch", "prompt", "new"))
                 ),
-                words(row.bound, "tokens/s"),
-                words(row.card.value("rate"), "tokens/s"),
+                amount(row.bound, "tokens/s"),
+                amount(row.card.value("rate"), "tokens/s"),
                 words(row.share, "%"),
                 next(iter(row.token.shares)),
-                words(row.flops_bound, "tokens/s"),
+                amount(row.flops_bound, "tokens/s"),
             )
             for row in self.rows
         ]
