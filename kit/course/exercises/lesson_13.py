@@ -52,9 +52,7 @@ def labels(answer: float) -> str | None:
         math.sqrt(LABELS): "Square it: the width shrinks with the square root of n.",
     }
     hint = "n = 1.96² · p · (1 − p) ÷ 0.02², with p = 0.9."
-    return hint_for_number(
-        answer, LABELS, mistakes, hint, within=0.02
-    )  # 864 or 865
+    return hint_for_number(answer, LABELS, mistakes, hint, within=0.02)  # 864 or 865
 
 
 @exercise("13-threshold", needs="function")
