@@ -89,7 +89,10 @@ def says(monkeypatch, without=(), busy=2.0):
         ((), "1.25 × [1.25 to 1.25 ×]: slower"),
         (["takes_turns"], "2.50 × [2.50 to 2.50 ×]: slower"),
         (["warms_up"], "1.25 × [1.25 to 1.25 ×]: slower"),  # the median forgives it
-        (["repeats"], "2.50 × [interval unknown]: cannot tell"),  # the second call met the busy machine
+        (
+            ["repeats"],
+            "2.50 × [interval unknown]: cannot tell",
+        ),  # the second call met the busy machine
         (["repeats", "knows_noise"], "2.50 ×: slower"),
         (["repeats", "warms_up", "knows_noise"], "2.50 ×: slower"),
     ],

@@ -219,7 +219,7 @@ def spoilt(inputs, value):
 ERRORS = [
     (lambda r, t: dict(reference=r.inputs[:1]), NotEnoughSamples, "reference has 1 example; .* 10"),
     (lambda r, t: dict(now=t.inputs[:9]), NotEnoughSamples, "now has 9 examples"),
-    (lambda r, t: dict(now=spoilt(t.inputs, torch.nan)), BadValue, "1 of 300 .*first number 3"),
+    (lambda r, t: dict(now=spoilt(t.inputs, torch.nan)), BadValue, "1 of 300 .*first at index 3"),
     (lambda r, t: dict(reference=spoilt(r.inputs, torch.inf)), BadValue, "reference: 1 of 300"),
     (lambda r, t: dict(now=t.inputs[:, :, :4]), ShapeMismatch, r"\(1, 8, 8\), now it is \(1, 4, 8"),
     (lambda r, t: dict(now=[1, 2]), BadValue, "given a list; needs a tensor"),

@@ -86,6 +86,13 @@ def test_only_what_is_trained_on_is_remembered(repaired):
     assert repaired.forgotten("fine-tune").value > repaired.forgotten("scratch").value
 
 
+def test_two_repairs_are_compared_on_the_same_examples(repaired):
+    gap = repaired.ahead("scratch", of="last layer")
+    gains = [repaired.regained(name) for name in ("scratch", "last layer")]
+    assert gap.value == pytest.approx(gains[0].value - gains[1].value)
+    assert repaired.ahead("scratch", of="scratch").value == 0
+
+
 def test_a_repair_sends_what_it_changed(repaired):
     sent = {name: repaired[name].sent_bytes for name in repaired.names}
     assert sent["last layer"] == 4 * (128 * 10 + 10)
@@ -270,7 +277,10 @@ def several(models, work):
 
 def test_several_lives_are_compared_on_the_same_streams(several):
     assert several.gain("each", over="never").value > 0.01
-    assert several.trainings("each").value == 6 and several.trainings("never").value == 0
+    assert several.trainings("each").value == 5 and several.trainings("never").value == 0
+    extra = several.extra_cost("each", over="never", per_training=3, per_error=1)
+    errors = {name: sum(life.errors for life in several[name]) / 2 for name in ("each", "never")}
+    assert extra.value == pytest.approx(15 + errors["each"] - errors["never"])
     assert len(several.table().rows) == 2 and "each" in several.plot().caption
     assert json.loads(json.dumps(several.to_dict()))["lives"]["never"][0]["trained_at_period"] == []
     with pytest.raises(UnknownName, match="policy of this result"):

@@ -75,8 +75,11 @@ def test_an_unknown_interval_is_explained_in_the_caption():
 def test_a_number_stays_on_its_line_and_its_interval_may_have_the_next():
     shown = WIDE._repr_html_()
     value, interval = "1.24 ms</span>", "[1.20 to 1.30 ms]</span>"
-    assert f'<span style="white-space:nowrap">{value} <span style="white-space:nowrap">{interval}' in shown
-    assert "white-space:normal\">median since sending</th>" in shown  # a long header wraps
+    assert (
+        f'<span style="white-space:nowrap">{value} <span style="white-space:nowrap">{interval}'
+        in shown
+    )
+    assert 'white-space:normal">median since sending</th>' in shown  # a long header wraps
 
 
 def test_a_table_scrolls_in_a_box_that_shows_it_and_a_wide_one_by_keyboard():
@@ -218,6 +221,14 @@ def test_the_axes_say_quantity_and_unit():
     (pane,) = PICTURES["lines"]().figure.axes
     assert (pane.get_xlabel(), pane.get_ylabel()) == ("batch", "time (s)")
     assert [text.get_text() for text in pane.get_legend().get_texts()] == ["a", "b"]
+
+
+def test_what_is_not_joined_is_points_without_a_line():
+    series = {"curve": (XS, YS), "marks": (XS, XS)}
+    drawn = lines(series, "x", "y", caption="c", joined=["curve"]).figure.axes[0].get_lines()
+    looks = [(line.get_linestyle(), line.get_marker()) for line in drawn]
+    assert looks[0][0] != "None" and looks[0][1] == "None"
+    assert looks[1][0] == "None" and looks[1][1] != "None"
 
 
 def test_lines_differ_in_marker_as_well_as_colour():

@@ -18,7 +18,10 @@ PHONE = 320  # px: a table that may be wider than a phone's page can be reached 
 PAGE = "var(--jp-layout-color0,var(--vscode-editor-background,Canvas))"
 SCROLLS = "overflow-x:auto;max-width:100%;background:" + ",".join(
     f"linear-gradient(to {side},{colour},transparent) {side_of} 0/{width} 100% no-repeat {moves}"
-    for colour, width, moves in ((PAGE, "40px", "local"), ("rgba(128,128,128,.7)", "12px", "scroll"))
+    for colour, width, moves in (
+        (PAGE, "40px", "local"),
+        ("rgba(128,128,128,.7)", "12px", "scroll"),
+    )
     for side, side_of in (("right", "left"), ("left", "right"))
 )
 
@@ -97,7 +100,9 @@ class Table:
 
 def row_tag(number: int) -> str:
     """The tag of a row: every second one is shaded, and lets the shadows of `SCROLLS` through."""
-    return f'<tr style="background-color:{"rgba(128,128,128,.08)" if number % 2 else "transparent"}">'
+    return (
+        f'<tr style="background-color:{"rgba(128,128,128,.08)" if number % 2 else "transparent"}">'
+    )
 
 
 def scrolling_html(table: str, name: str = "") -> str:

@@ -18,6 +18,7 @@ traffic_sliders, live_load, live_run  its settings; the requests it sends; what 
 pole_panel       balance a pole with answers that come late
 lifetime_panel   a slider for each price and rate of a model's life (lesson 14)
 drawn_digits     twenty digits as people draw them, stored as strokes
+own_digits       asks the reader for twenty digits; without them, the stored ones
 drift_sliders    drift the digits and watch what can be seen, and the true score
 quiz             questions at the end of a lesson, with feedback at once; quizzes/ has them
 recordings       what a lesson measured on other machines

@@ -105,8 +105,8 @@ def check_pair(reference: Tensor, now: Tensor, alpha: float, tests: int) -> None
         if bad.any():
             raise BadValue(
                 f"{name}: {int(bad.sum()):,} of {_count(len(inputs))} hold NaN or infinity, the "
-                f"first at index {int(bad.nonzero()[0])}. Drop or repair them, and count how often it "
-                f"happens: that is drift, too."
+                f"first at index {int(bad.nonzero()[0])}. Drop or repair them, and count how "
+                f"often it happens: that is drift, too."
             )
     if reference.shape[1:] != now.shape[1:]:
         raise ShapeMismatch(
