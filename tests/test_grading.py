@@ -302,6 +302,25 @@ def test_a_measured_answer_is_checked_with_what_the_grader_measured(tmp_path):
     assert [row["exercises"][0]["state"] for row in found] == list(IN_THE_CLASS.values())
 
 
+MODELS = {  # the answer gets a model of the judge, and calls it from its own process
+    "def f(m, x, y): return (kit.predict(m, x).argmax(-1) == y).float().mean().item()": "right",
+    "def f(m, x, y): return (m(x).argmax(-1) == y).float().mean().item()": "wrong",
+    "def f(m, x, y): return (m.eval()(x).argmax(-1) == y).float().mean().item()": "wrong",
+}
+
+
+def test_an_answer_can_call_what_the_judge_gives_it(tmp_path):
+    call = '\nkit.check("01-accuracy", f)'
+    lesson = lesson_with(tmp_path / "01-lesson.ipynb", "import kit", f"f = None{call}")
+    for i, answer in enumerate(MODELS):
+        lesson_with(tmp_path / "class" / f"s{i}.ipynb", "import kit", answer + call)
+    found = judge_all(find_hand_ins(tmp_path / "class"), lesson, tmp_path / "store", unsafe=True)
+    exercises = [row["exercises"][0] for row in found]
+    assert [each["state"] for each in exercises] == list(MODELS.values())
+    assert "in training mode while it predicted" in exercises[1]["reason"]
+    assert "Restore it" in exercises[2]["reason"]
+
+
 # --- kit validate --------------------------------------------------------------------------------
 
 

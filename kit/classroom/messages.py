@@ -100,6 +100,7 @@ class Peer:
         try:
             number, given, named = request
             value = called(self.codec.here[number], given, named)
+            self.codec.report_modes()
         except Ended:
             raise
         except BaseException as error:

@@ -56,6 +56,7 @@ class Codec:
     def __init__(self, call: Call) -> None:
         self.call = call
         self.here: list[Any] = []  # functions and models of this side, by number
+        self.models: list[RemoteModel] = []  # of the other side
 
     def dumps(self, value: Any) -> bytes:
         """A value as JSON."""
@@ -73,6 +74,12 @@ class Codec:
             return self.read(json.loads(data))
         except (ValueError, TypeError, KeyError, RecursionError, RuntimeError) as error:
             raise ValueError(f"not a value: {type(error).__name__}") from error
+
+    def report_modes(self) -> None:
+        """Tell the other side in which mode its models were left."""
+        for model in self.models:
+            self.call(model.number, [], {"training": model.training})
+        self.models.clear()
 
     # --- Out -------------------------------------------------------------------------------------
 
@@ -138,7 +145,8 @@ class Codec:
         if kind == "function":
             return self._stand_in(int(inside), str(data["name"]))
         if kind == "model":
-            return RemoteModel(self, int(inside), bool(data["training"]))
+            self.models.append(RemoteModel(self, int(inside), bool(data["training"])))
+            return self.models[-1]
         if kind == "result":
             return self._result_in(results()[inside], data["fields"])
         return Other(str(inside))
@@ -166,11 +174,6 @@ class RemoteModel(nn.Module):
     def forward(self, *inputs: Tensor) -> Any:
         """What the model of the other side answers."""
         return self.codec.call(self.number, list(inputs), {"training": self.training})
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        super().__setattr__(name, value)
-        if name == "training" and "number" in self.__dict__:
-            self.codec.call(self.number, [], {"training": value})
 
 
 def called(function: Any, given: list[Any], named: dict[str, Any]) -> Any:
