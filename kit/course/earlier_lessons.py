@@ -61,6 +61,21 @@ def measured_earlier(
     return EarlierMeasurement(None, f"lesson {lesson}")
 
 
+def recorded_verdict(lesson: str, claim: str, folder: Path | None = None) -> dict[str, Any] | None:
+    """The record of the verdict that a lesson gave on a claim, with its lesson and CPU; or None.
+
+    As for `measured_earlier`, the reader's own copy of the lesson counts first.
+    """
+    stored = next(NOTEBOOKS.glob(f"{lesson}-*.ipynb"), None)
+    for path in ((folder or Path.cwd()) / stored.name, stored) if stored else ():
+        records = _records(path)
+        found = [record for record in records if record.get("claim_id") == claim]
+        if found and isinstance(found[-1].get("measured"), dict):
+            cpu = next((r.get("cpu", "") for r in records if r["kind"] == "Machine"), "")
+            return {**found[-1], "lesson": f"lesson {lesson}", "cpu": cpu}
+    return None
+
+
 def _records(path: Path) -> list[dict[str, Any]]:
     """The records in a stored notebook; none if it cannot be read."""
     try:
