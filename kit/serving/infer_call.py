@@ -1,6 +1,6 @@
 """One infer request after the door: checked, queued, computed, replied, all in callbacks.
 
-Whoever has received the request passes `write`. It is called once, in the event loop, unless the
+The receiver of a request passes `write`. It is called once, in the event loop, unless the
 client goes away first. So a request needs no task of its own, and both ways into the server (ASGI,
 and the short path of `short_path.py`) give the same answers, errors and metrics.
 """
