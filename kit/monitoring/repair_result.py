@@ -145,7 +145,8 @@ class Repairs(Result):
             f"{each.labels:,}",
             words(each.repair_s, "s") if each.sent_bytes else UNKNOWN,  # nothing was repaired
             words(each.energy_j, "J"),
-            words(each.sent_bytes, "B"),
+            # A fix before the model is a program, whose size nobody knows here.
+            words(each.sent_bytes, "B") if each.sent_bytes or nothing else UNKNOWN,
             f"{words(score.value, '%')} [{score.interval}]",
             UNKNOWN if nothing else repr(self.regained(each.name)),
             UNKNOWN if nothing else repr(self.forgotten(each.name)),
