@@ -28,7 +28,7 @@ from kit.core.errors import BadValue, NotSupported
 from kit.core.files import NOTEBOOKS
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="isolates processes by namespaces")
-LIMITS = Limits(seconds_s=4.0)
+LIMITS = Limits(seconds_s=3.0, memory_bytes=1_000_000_000)
 SECRET = "SECRET_OF_THE_TEACHER"
 DUE = "2026-03-02 12:00"
 
@@ -125,8 +125,8 @@ def test_each_kind_is_one_row_with_the_right_grade(kind, rows):
 @pytest.mark.parametrize(
     ("kind", "reason"),
     [
-        ("endless loop", "did not end within 4 s"),
-        ("fork bomb", "did not end within 4 s"),
+        ("endless loop", "did not end within 3 s"),
+        ("fork bomb", "did not end within 3 s"),
         ("10 GB", "MemoryError"),
         ("a file without end", "File too large"),
         ("ends itself", "ended its own process"),

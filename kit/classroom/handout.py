@@ -21,7 +21,7 @@ from kit.classroom.cells import Cell, code_cells
 HANDOUT = "handout"  # the variable in the first code cell of a student's version
 FIELDS = ("course", "lesson", "due", "kit", "student")
 ID = re.compile(r"""check\(\s*["']([\w-]+)["']""")
-LINK = re.compile(r"\[([^\]]+)\]\((?!https?:)([^)\s]+\.ipynb)\)")
+LINK = re.compile(r"\[([^\]]+)\]\(((?:experiments/|\d\d-)[^)\s]*)\)")
 
 
 @dataclass(frozen=True)
