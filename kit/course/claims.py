@@ -273,7 +273,7 @@ def _shown(value: float | Estimate | None, unit: str) -> str:
     if not isinstance(value, Estimate):
         counted = is_whole(value) and unit not in ("%", "points", "×", "B")
         return f"{value:,} {unit}".strip() if counted else words(value, unit)
-    if unit == "%" and 0 < value.value and value.high < LEAST_SHARE:
+    if unit == "%" and value.value > 0 and value.high < LEAST_SHARE:
         return "under 0.001 %"
     shown = value.with_unit(unit)
     if not shown.known:
