@@ -267,6 +267,69 @@ def test_watch_a_text_being_written(lab, page, screenshots):
     watch.check()
 
 
+TABLES = [
+    """import kit, math
+from kit.core.statistics import Estimate
+edge = ("", "runtime", "training code", "start to answer", "median", "p99", "worst", "too late",
+    "resident", "file", "energy per answer")
+times = "170 µs [165 to 175 µs]", "—", "643 µs", "0 % [0 to 0.763 %]", "59.0 MB", "27.4 kB", "—"
+rows = [(name, run, "no", "342 ms", *times) for name in ("CNN", "small, 20 % of a core")
+    for run in ("onnxruntime", "openvino")]
+kit.plots.Table(edge, rows, "Each process has one thread.")""",
+    """header = ["quantity"] + [f"batch of {2**i}" for i in range(12)]
+kit.plots.Table(header, [["time"] + ["1.24 ms [1.20 to 1.30 ms]"] * 12] * 3, "Very wide.")""",
+    """late, gain = Estimate(0.976, 0.776, 0.998, "%"), Estimate(2.79, 0, math.inf, "×")
+pause = Estimate(0.00687, 0.00598, 0.00815)
+held = kit.verdict("20", edge_latency_s=Estimate(6e-5, 5e-5, 6.4e-5, "s"),
+    workloads_fitting_share=1.0, edge_peak_bytes=58_998_784,
+    edge_accuracy_drop=Estimate(0, -0.006, 0.006, "points"))
+kit.verdicts(kit.verdict("15", pause_cost_share=pause, late_answers_share=late,
+    offline_throughput_ratio=gain), held)""",
+]
+SHADOW = """box => {  // the colours of the page at the edges of a box that scrolls
+    const style = getComputedStyle(box);
+    return [style.backgroundImage.split("linear-gradient").length - 1, style.backgroundAttachment];
+}"""
+
+
+@pytest.mark.parametrize("theme", ["JupyterLab Light", "JupyterLab Dark"])
+def test_tables_fit_the_page_and_a_wider_one_shows_that_it_scrolls(lab, page, theme, screenshots):
+    from axe import violations
+
+    watch = Watch(page)
+    lab.set("apputils-extension/themes", theme=theme)
+    cells = [nbformat.v4.new_code_cell(source) for source in TABLES]
+    notebook = written(lab.folder / "notebooks" / "tables.ipynb", cells)
+    open_notebook(page, lab, notebook)
+    run_all(page, notebook)
+    edge, wide, verdicts = (page.locator(".kit-scroll").nth(i) for i in range(3))
+    for width in (1280, 390):
+        page.set_viewport_size({"width": width, "height": 900})
+        if width == 390:
+            page.keyboard.press("Control+b")  # hides the list of files
+        for i, box in enumerate((edge, wide, verdicts)):
+            box.scroll_into_view_if_needed()
+            page.screenshot(path=screenshots / f"table-{i}-{width}-{theme[11:]}.png")
+            over, inner = box.evaluate(
+                "box => [box.scrollWidth - box.clientWidth, box.clientWidth]"
+            )
+            scrolls = box is wide or width == 390
+            assert (over > 0) == scrolls, (i, width, over, inner)
+    page.keyboard.press("Control+b")
+    # The output itself does not scroll: only the box does, and it has a name and the keyboard.
+    assert edge.evaluate("box => box.closest('.jp-OutputArea-output').scrollWidth <= innerWidth")
+    assert wide.evaluate(SHADOW) == [4, "local, local, scroll, scroll"]
+    wide.focus()
+    for _ in range(3):
+        page.keyboard.press("ArrowRight")
+    page.wait_for_timeout(500)  # it glides
+    assert wide.evaluate("box => box.scrollLeft") > 0
+    assert wide.get_attribute("aria-label").startswith("Table: quantity, batch of 1")
+    assert not violations(page, ".kit-scroll")
+    lab.set("apputils-extension/themes", theme="JupyterLab Light")
+    watch.check()
+
+
 PAGE_RULES = ("region",)  # of whole pages; this one is JupyterLab's
 PANELS = [
     "import kit\nguess = kit.guess('How fast?', 0.1, 1_000, '×')\nguess",

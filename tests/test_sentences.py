@@ -156,7 +156,7 @@ def test_with_fewer_than_two_known_intervals_nobody_can_tell():
 # --- Measured together ---------------------------------------------------------------------------
 
 HARD = np.random.default_rng(0).random(300)  # how hard each example is
-RIGHT = {name: (HARD < level) * 1.0 for name, level in (("fix", 0.72), ("tune", 0.69), ("no", 0.5))}
+RIGHT = {name: (level > HARD) * 1.0 for name, level in (("fix", 0.72), ("tune", 0.69), ("no", 0.5))}
 
 
 def test_samples_of_the_same_examples_are_compared_in_pairs():

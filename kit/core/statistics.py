@@ -367,7 +367,7 @@ def mean_of_stretches(
         Totals in the order in which they were taken, and of how many things each is; None: of one.
 
     >>> mean_of_stretches([2.0, 2.0, 3.0, 2.0, 1.0, 2.0, 2.0, 1.0, 3.0, 2.0], unit="s")
-    2 s [1.56 to 2.44 s]
+    2.00 s [1.38 to 2.62 s]
 
     Notes
     -----

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 from kit.core.units import UNKNOWN
 
-
 UNKNOWN_INTERVAL = "[interval unknown]"
 UNBROKEN = 16  # characters of text that stay on one line; a number stays on one line in any case
 PHONE = 320  # px: a table that may be wider than a phone's page can be reached by keyboard
@@ -19,7 +18,7 @@ PAGE = "var(--jp-layout-color0,var(--vscode-editor-background,Canvas))"
 SCROLLS = "overflow-x:auto;max-width:100%;background:" + ",".join(
     f"linear-gradient(to {side},{colour},transparent) {side_of} 0/{width} 100% no-repeat {moves}"
     for colour, width, moves in (
-        (PAGE, "40px", "local"),
+        (f"{PAGE} 12px", "40px", "local"),  # as wide as the shadow, then fading
         ("rgba(128,128,128,.7)", "12px", "scroll"),
     )
     for side, side_of in (("right", "left"), ("left", "right"))
@@ -110,8 +109,14 @@ def scrolling_html(table: str, name: str = "") -> str:
 
     A box with a name can be reached and scrolled by keyboard.
     """
-    reached = f' role="region" tabindex="0" aria-label="Table: {html.escape(name)}"' if name else ""
-    return f'<div class="kit-scroll"{reached} style="{SCROLLS}">{table}</div>'
+    if not name:
+        return f'<div class="kit-scroll" style="{SCROLLS}">{table}</div>'
+    # With the focus on the box, JupyterLab leaves the arrow keys to it. A click goes to what is
+    # inside, so that after one Shift+Enter still runs the cell.
+    label = f'role="region" aria-label="Table: {html.escape(name)}"'
+    keys = 'tabindex="0" data-lm-suppress-shortcuts="true"'
+    inside = f'<div tabindex="-1" style="outline:none">{table}</div>'
+    return f'<div class="kit-scroll" {label} {keys} style="{SCROLLS}">{inside}</div>'
 
 
 def _least_width(cell: str, right: bool) -> float:
@@ -149,19 +154,22 @@ def _cell(text: str, scope: str, right: bool) -> str:
     tag = "th" if scope and text else "td"
     of = f' scope="{scope}"' if tag == "th" else ""
     long = not right and scope != "col" and len(text) > UNBROKEN
-    parts = text.split(" [", 1) if right and scope != "col" else [text]
-    wraps = long or scope == "col" or len(parts) > 1
+    number = right and scope != "col"
+    wraps = long or scope == "col" or (number and " [" in text)
     style = f"text-align:{'right' if right else 'left'};padding:.15em .6em"
     style += f";white-space:{'normal' if wraps else 'nowrap'}"
     style += ";min-width:9em" if long else ""
     style += ";font-weight:normal" if scope == "row" else ""
-    return f'<{tag}{of} style="{style}">{_with_interval(*map(html.escape, parts))}</{tag}>'
+    return (
+        f'<{tag}{of} style="{style}">{number_html(text) if number else html.escape(text)}</{tag}>'
+    )
 
 
-def _with_interval(value: str, interval: str = "") -> str:
-    """A number whose interval, and nothing else, may stand on a second line."""
+def number_html(text: str) -> str:
+    """A number as HTML: its interval, and nothing else, may stand on a second line."""
+    value, bracket, interval = map(html.escape, text.partition(" ["))
     unbroken = '<span style="white-space:nowrap">'
-    return f"{unbroken}{value}</span> {unbroken}[{interval}</span>" if interval else value
+    return f"{unbroken}{value}</span> {unbroken}[{interval}</span>" if bracket else value
 
 
 @dataclass(frozen=True)

@@ -171,7 +171,7 @@ def _first(
 
 
 def _apart(a: Estimate, b: Estimate) -> Estimate:
-    """a − b from their own intervals: surely above 0 if these do not overlap."""
+    """A − b from their own intervals: surely above 0 if these do not overlap."""
     return Estimate(a.value - b.value, a.low - b.high, a.high - b.low)
 
 

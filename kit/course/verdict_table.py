@@ -8,7 +8,7 @@ from typing import Any
 
 from kit.core.errors import BadValue
 from kit.core.results import SEVERAL, Result
-from kit.core.tables import figure_html, row_tag, scrolling_html
+from kit.core.tables import figure_html, number_html, row_tag, scrolling_html
 from kit.course.claims import Verdict
 from kit.plots import Table
 
@@ -58,12 +58,11 @@ def _rows_html(verdict: Verdict, number: int) -> str:
     claim = html.escape(f"{verdict.claim.id} · {verdict.claim.claim}")
     said_by = ", ".join(verdict.claim.said_by)
     first, *more = [
-        "".join(
-            f'<td style="{CELL};white-space:{"normal" if i < 2 else "nowrap"}">'
-            f"{html.escape(cell)}</td>"
-            for i, cell in enumerate(line)
-        )
-        for line in verdict.lines
+        f'<td style="{CELL}">{html.escape(label)}</td>'
+        f'<td style="{CELL}">{number_html(here)}</td>'
+        f'<td style="{CELL};white-space:nowrap">{html.escape(rule)}</td>'
+        f'<td style="{CELL}">{met}</td>'
+        for label, here, rule, met in verdict.lines
     ]
     spans = f'rowspan="{len(more) + 1}" style="{CELL};vertical-align:top'
     head = (
