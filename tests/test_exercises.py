@@ -9,8 +9,11 @@ import pytest
 import torch
 
 from kit.core.errors import UnknownName
+from kit.core.files import NOTEBOOKS
 from kit.core.statistics import Estimate, samples_needed
 from kit.costs.counting import count
+from kit.course.approaches import Road
+from kit.course.earlier_lessons import recorded_verdict
 from kit.course.exercises import EXERCISES, NO_ANSWER, NUDGE, WRONG_ANSWERS, check, lesson_11
 from kit.course.exercises.lesson_05 import SLOW_RUNS, wanted_width
 from kit.inference import Score, predict
@@ -193,6 +196,26 @@ def least_threshold(effects, rate):
     return sorted(effects, reverse=True)[int(rate * len(effects) + 1e-9)]
 
 
+def measured_road(score, answer_s, keep_bytes, labels=32):
+    """Lesson 15: a road that gets this share right with this number of labels."""
+    answer = Estimate(answer_s, 0.9 * answer_s, 1.1 * answer_s, "s")
+    return Road({labels: Estimate(score, 0.0, 1.0, "%")}, {labels: 1.0}, answer, keep_bytes)
+
+
+ROADS = {
+    "words": measured_road(0.78, 3e-4, 100_000),
+    "head": measured_road(0.8, 1e-2, 91_000_000),
+    "last-block": measured_road(0.8, 1e-2, 91_000_000),
+    "as-is": measured_road(0.62, 1e-2, 91_000_000, labels=0),
+}
+MEASURED["15-flip"] = {"roads": ROADS}
+RECORD_01 = recorded_verdict("01", "01", NOTEBOOKS)
+MOVED = RECORD_01["measured"]["weights_moved"]
+DEFENCE = {
+    **{"claim": "01", "verdict": "holds here", "quantity": "weights_moved", "value": MOVED},
+    **{"unit": "share", "text": f"A share of {MOVED:.3g} of the weights moved, with this CNN."},
+}
+
 RIGHT = {
     "00-days": 150,
     "01-first-good": (history(10, 89, 90, 95), 20),
@@ -237,6 +260,9 @@ RIGHT = {
     "14-days": 36,
     "14-waiting": 21.6,
     "14-growth": first_day,
+    "15-labels": 240,
+    "15-flip": ("resources", "chip"),
+    "15-defend": DEFENCE,
 }
 WRONG = [  # id, answer, what its hint says
     ("00-days", "150 days", "Give a number"),
@@ -497,6 +523,27 @@ WRONG = [  # id, answer, what its hint says
     ("14-growth", lambda t, a, n, g: first_day(t, a, n, max(g, 0)), "growth -0.5: it returns 2"),
     ("14-growth", never_ending, "the day is math.inf. Does its loop go on for ever"),
     ("14-growth", lambda *a: min(1e9, first_day(*a)), "the day is math.inf"),
+    ("15-labels", "240 USD", "Give a number"),
+    ("15-labels", 320, "price of all 16 labels"),
+    ("15-labels", 24, "There are ten"),
+    ("15-labels", 14_400, "not two hours"),
+    ("15-labels", 80, "price of the 4 labels"),
+    ("15-labels", 120, "the number of labels"),
+    ("15-labels", 7, "÷ 60 × 60 USD"),
+    ("15-flip", "chip", "Give a question and one of its answers"),
+    ("15-flip", ("resources", "one-server"), "the chatbot's own answer"),
+    ("15-flip", ("resources", "chips"), "did you mean 'chip'"),
+    ("15-flip", ("purpose", "ready-made"), "the recommendation is: only deploy"),
+    ("15-flip", ("purpose", "careful-sorting"), "the recommendation is: fine-tune"),
+    ("15-defend", "it holds", "Give a dictionary with claim"),
+    ("15-defend", DEFENCE | {"claim": "39"}, "give a number from the ledger"),
+    ("15-defend", DEFENCE | {"quantity": "speed"}, "It has: weights_moved, loss_ratio"),
+    ("15-defend", DEFENCE | {"verdict": "cannot tell"}, "The ledger says of claim 01: holds here"),
+    ("15-defend", DEFENCE | {"value": 0.5 * MOVED}, "It was measured as"),
+    ("15-defend", DEFENCE | {"unit": ""}, "Give the unit"),
+    ("15-defend", DEFENCE | {"unit": "s"}, "The unit does not fit"),
+    ("15-defend", DEFENCE | {"text": "Most moved, with a CNN."}, "do not contain the number"),
+    ("15-defend", DEFENCE | {"text": f"{MOVED:.3g} moved."}, "under which condition"),
 ]
 each_exercise = pytest.mark.parametrize("id", EXERCISES)
 

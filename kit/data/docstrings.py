@@ -37,7 +37,7 @@ FILES = {"decimal": "_pydecimal"}  # the module's own file only imports its cont
 LEAST_WORDS = 8  # a shorter text says too little
 ALIKE = 0.5  # of two texts that share more than this of their words, the first stays
 NAME = "[MASK]"
-NAMES = re.compile(rf"[\w.]*(?:{'|'.join(MODULES)})\w*", re.IGNORECASE)
+NAMES = re.compile(rf"[\w.]*(?:{'|'.join(MODULES)})(?:\.?\w)*", re.IGNORECASE)
 TEST, VALIDATION = 30, 8  # texts of each module that no training sees
 
 

@@ -5,7 +5,7 @@ hours = (16 - 4) * 10 * 2 / 60
 kit.check("15-labels", hours * 60)
 
 # %% 15-flip
-kit.check("15-flip", ("resources", "chip"), roads=roads)  # 10 MB: the pre-trained model is too large
+kit.check("15-flip", ("resources", "chip"), roads=roads)  # the pre-trained model is too large
 
 # %% 15-defend
 from kit.course.earlier_lessons import recorded_verdict

@@ -1,4 +1,4 @@
-"""Exercises of lesson 15: what labels cost, an answer that flips the advice, a verdict to defend."""
+"""Exercises of lesson 15: what labels cost, an answer that flips the advice, a defended verdict."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from kit.core.errors import KitError
-from kit.course.approaches import Road, approaches, case_answers, recommend
+from kit.course.approaches import Road, case_answers, recommend
 from kit.course.claims import Claim, ledger
 from kit.course.earlier_lessons import recorded_verdict
 from kit.course.exercises.registry import LastHint, WrongForm, exercise, hint_for_number, near
@@ -56,7 +56,7 @@ def flip(answer: Any, roads: Mapping[str, Road]) -> str | None:
     try:
         made = recommend(roads, {**case, question: other}, flips=False)
     except KitError as error:
-        return WrongForm(f"{error} The keys are in questions[…]['answers'].")
+        return f"{error} The keys are in questions[…]['answers']."
     if made.approach != "train":
         return f"With {other!r}, the recommendation is: {made.approach}. Which rule decides it?"
     return None
@@ -69,7 +69,7 @@ def defend(answer: Any) -> str | None:
         return WrongForm(f"Give a dictionary with {', '.join(FIELDS)}, and nothing else.")
     claim = ledger().get(str(answer["claim"]))
     if claim is None:
-        return WrongForm(f"claim={answer['claim']!r}: give a number from the ledger, as '05'.")
+        return f"claim={answer['claim']!r}: give a number from the ledger, as '05'."
     if answer["quantity"] not in claim.conditions:
         names = ", ".join(claim.conditions)
         return f"The rule of claim {claim.id} has no {answer['quantity']!r}. It has: {names}."
