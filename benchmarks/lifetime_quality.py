@@ -9,6 +9,7 @@ a training and an answer, each as the mean of what follows each other.
 
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -60,9 +61,9 @@ def simulate() -> None:
     RESULTS.write_text(json.dumps({"trials": TRIALS, "held_known": found}, indent=1) + "\n")
 
 
-def markdown(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+def markdown(header: tuple[str, ...], rows: Sequence[Sequence[str]]) -> str:
     """A table as Markdown."""
-    lines = [header, ("---",) * len(header), *rows]
+    lines: list[Sequence[str]] = [header, ["---"] * len(header), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
@@ -80,6 +81,17 @@ class Measurement(Result):
         """Median seconds per call."""
         # Without the interval, which takes time to compute.
         return float(np.median(self.times_s))
+
+    @property
+    def median_within(self) -> Estimate:
+        """The median; where its interval is unknown, from the fastest to the slowest timing.
+
+        Timings in groups say little about where the median of a longer run would be. But as long
+        as that run has no slower and no faster times than this one, it is between these two.
+        """
+        if math.isfinite(self.median.low) and math.isfinite(self.median.high):
+            return self.median
+        return Estimate(self.median_s, min(self.times_s), max(self.times_s), "s")
 
     @cached_property
     def mean(self) -> Estimate:
