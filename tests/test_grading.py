@@ -8,6 +8,8 @@ import json
 import os
 import socket
 import sys
+import tempfile
+import time
 import zipfile
 from pathlib import Path
 
@@ -30,6 +32,7 @@ from kit.core.files import NOTEBOOKS
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="isolates processes by namespaces")
 LIMITS = Limits(seconds_s=3.0, memory_bytes=1_000_000_000)
 SECRET = "SECRET_OF_THE_TEACHER"
+STARTED_S = time.time()
 DUE = "2026-03-02 12:00"
 
 
@@ -213,6 +216,13 @@ def test_each_student_has_a_page_without_the_solution(book, rows):
     assert "Where to begin:" in page and "42,500" not in page and "42_500" not in page
     markup = (book.paths[3] / next(p.name for p in pages if "markup" in p.name)).read_text()
     assert "<script>alert" not in markup and "\x1b" not in markup
+
+
+def test_nothing_is_left_behind(book):
+    left = [*Path(tempfile.gettempdir()).glob("kit-grade-*")]
+    left += Path(tempfile.gettempdir()).glob("kit-student-*")
+    own = [path for path in left if path.stat().st_mtime > STARTED_S]
+    assert not own
 
 
 def test_a_second_run_grades_only_what_is_new(folder, book):

@@ -30,6 +30,7 @@ from kit.core.files import atomic_write, read_file
 PACKAGE = Path(__file__).parents[1]
 PASSED_ON = ("PATH", "LANG", "LD_LIBRARY_PATH", "VIRTUAL_ENV")  # of the teacher's environment
 START_S, ANSWER_S = 180.0, 900.0  # to import everything; for one file, with the lesson's own cells
+CLOSE_S = 5.0
 ISOLATION_IS_MISSING = (
     "This system cannot isolate other people's code: {}. Isolation needs Linux 5.12 or newer and "
     "permission to make namespaces: run it as an ordinary user of such a system, in a virtual "
@@ -101,6 +102,9 @@ class WarmProcess:
         """End the process and all that it started."""
         import psutil
 
+        with suppress(OSError, subprocess.TimeoutExpired):
+            self.process.stdin.close()  # type: ignore[union-attr]
+            self.process.wait(CLOSE_S)  # it ends by itself, and removes its folders
         with suppress(psutil.Error):
             for child in psutil.Process(self.process.pid).children(recursive=True):
                 with suppress(psutil.Error):
