@@ -24,6 +24,7 @@ from kit.costs.run_cost import RunCost, run_cost
 from kit.costs.step_cost import step_cost
 from kit.costs.step_cost_grid import step_costs
 from kit.course import claims, ordering_panel, recordings
+from kit.course.verdict_table import verdicts
 from kit.ladders.fastest import Fastest, fastest
 from kit.ladders.inference import InferenceLadder, inference_ladder
 from kit.ladders.training import TrainingLadder, training_ladder
@@ -134,9 +135,7 @@ MAKERS = {
     "TrafficResult": lambda work: asked_over_http(),
     "Waits": lambda work: loadgen.waits([asked_often()], asked_often(), 100.0),
     "Verdict": lambda work: claims.verdict("01", weights_moved=1.0, loss_ratio=None),
-    "Verdicts": lambda work: claims.verdicts(
-        claims.verdict("01", weights_moved=1.0, loss_ratio=None)
-    ),
+    "Verdicts": lambda work: verdicts(claims.verdict("01", weights_moved=1.0, loss_ratio=None)),
 }
 
 
