@@ -48,6 +48,7 @@ OTHER_PARAMETERS = {  # none of them a default
     | {"training_price": 5.0, "seed": 3},
     "14": {"steps": 30, "new_tokens": 8, "answers_per_day": 5e6, "price_per_hour": 2.5, "seeds": 2}
     | {"budget_s": 0.05, "seed": 3},
+    "15": {"most_labels": 17, "trainings": 2, "tuning_steps": 5, "budget_s": 0.05, "seed": 1},
 }
 NOT_IN_A_LESSON = r"\bsimply\b|\bjust\b|\bobviously\b|%timeit|time\.time\(|filterwarnings|pip install|^!(?!\[)|https?://"
 
