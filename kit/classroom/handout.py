@@ -114,6 +114,7 @@ def _opening(handout: Handout, n: int, with_ids: bool) -> list[dict[str, Any]]:
 def read_handout(cells: Sequence[Cell]) -> dict[str, str]:
     """The texts of the cell that the hand-out began with, as the student left them.
 
+    >>> from kit.classroom.cells import parsed
     >>> read_handout([parsed(0, 'handout = dict(course="ML", student="Ada")')])
     {'course': 'ML', 'student': 'Ada'}
     """
