@@ -16,6 +16,7 @@ lifetime_tornado    which assumption moves a result most
 planning            machines for a training by a deadline, and for users at a pace
 planning_serving    the roofline of a language model that serves many texts at once
 planning_result     what such a plan says
+two_plans           one kind of machine for both phases of a model, or a kind for each
 planning_check      the planner against published trainings and services
 published           figures of others: models, accelerators, services, with class and source
 """

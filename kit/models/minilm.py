@@ -39,7 +39,7 @@ PARTS = {
 def load_minilm() -> BERT:
     """all-MiniLM-L6-v2, in evaluation mode: tokens (B, T) -> vectors (B, 384) of length 1.
 
-    22.6 million parameters. The file has 148,224 more, which no vector of a text needs: a pooling
+    22.6 million parameters. The file has 148,608 more, which no vector of a text needs: a pooling
     layer for another task, and the vector of second sentences. The vector of first sentences is
     added to the positions here.
 

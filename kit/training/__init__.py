@@ -9,6 +9,7 @@ checks           what is refused before the first step
 loop_state       losses, scores and seconds so far; when to stop
 history          the result, a frozen record
 checkpointing    writing a training to a file, and going on from it
+fine_tuning      the last blocks of a pre-trained encoder, on a few labelled texts
 resuming         is it the same training? fingerprints of model, data and options
 optimizers, schedules, recomputation        AdamW and Muon; learning rates; less memory
 distributed, sharding                       several processes: DDP and FSDP2
