@@ -24,11 +24,7 @@ TOKEN = "KIT_SERVE_TOKEN"
 @click.option("--deadline-s", default=1.0, show_default=True, help="Later replies are dropped.")
 @click.option("--slots", default=16, show_default=True, help="Texts that are written together.")
 @click.option("--workload", help="Take the shape of inputs, and the vocabulary, from this one.")
-@click.option(
-    "--watch",
-    type=PATH,
-    help="A reference, with which the latest answers are compared.",
-)
+@click.option("--watch", type=PATH, help="A reference, to compare the latest answers with.")
 @click.option("--trusted", is_flag=True, help="Open a .pt2 or .pte file, which can run code.")
 def serve(path: Path, max_wait_ms: float, workload: str | None, **options: object) -> None:
     """Serve the model in PATH by HTTP: a checkpoint (.kit), or an exported model (.onnx).
