@@ -77,7 +77,15 @@ def closure(name, extras=frozenset(), found=None):
 def parts(postbuild):
     """Return name -> distribution for all that Binder gets, read from this environment."""
     (asked,) = re.findall(r"^Installing the kit with (.*), at", postbuild[0], re.MULTILINE)
-    return {name: found for (name, _), found in closure(KIT, frozenset(asked.split(", "))).items()}
+    extras = frozenset(asked.split(", "))
+    found = closure(KIT, extras - environment.FILES_ONLY)
+    listed = environment.wanted()["optional-dependencies"]
+    alone = [
+        Requirement(t).name for extra in extras & environment.FILES_ONLY for t in listed[extra]
+    ]
+    return {name: one for (name, _), one in found.items()} | {
+        canonicalize_name(name): distribution(name) for name in alone
+    }
 
 
 def test_the_recipe_has_the_tested_python_and_installs_only_by_our_script(dockerfile):
@@ -113,7 +121,9 @@ def test_torch_is_looked_for_among_pytorchs_cpu_builds():
     if environment.torch_backend() == "auto":
         pytest.skip("this machine has an NVIDIA GPU; Binder has none")
     pinned = environment.installed_version(sys.executable, "torch")
-    command = environment.uv_command(sys.executable, environment.torch_backend(), pinned)
+    command = environment.uv_command(
+        sys.executable, "--torch-backend", environment.torch_backend(), f"torch=={pinned}"
+    )
     run = subprocess.run(
         [*command, "--dry-run", "--reinstall-package", "torch"],
         capture_output=True, text=True, env=environment.uv_settings(),

@@ -175,7 +175,7 @@ def test_the_sliders_choose_model_and_delay(panel):
     assert panel.play(1.0) == pytest.approx(1.0) and not panel.running
     panel.set("always right")
     assert panel.play(2.0) < 1.0 and len(panel.falls_s) > 1  # a fallen pole is set up again
-    assert "always right takes" in panel.status
+    assert "“always right” itself takes" in panel._words()
     panel.set("controller", delay_s=0.12, jitter_s=0.06)
     assert panel.delays == Delays(0.12, 0.06)
     assert panel.play(2.0) < 2.0

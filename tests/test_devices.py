@@ -190,7 +190,8 @@ NO_TENSORS = {
     *("experiments/sweeping.py", "experiments/execution.py", "experiments/cluster.py"),
     *("data/speech_synthesis.py", "loadgen/sender_process.py", "serving/processes.py"),
     *("course/live_load.py", "course/traffic_panel.py", "deployment/core_share.py"),
-    "deployment/small_process.py",
+    *("deployment/small_process.py", "classroom/batch.py", "course/exercises/limits.py"),
+    "serving/output_watch.py",
 }
 STARTS_A_THREAD = re.compile(r"\b(Thread|Timer|ThreadPoolExecutor|to_thread|run_in_executor)\(")
 

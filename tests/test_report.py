@@ -102,7 +102,7 @@ def test_an_open_claim_says_which_lesson_will_decide_it(runs):
     assert rows(runs)["30"] == "not decided yet: run the experiments"
     assert rows(runs)["28"] == "not decided yet: run the experiments"
     assert rows(runs)["29"] == "not decided yet: lesson 12"
-    assert rows(runs)["38"] == "not decided yet"  # its lesson does not exist yet
+    assert rows(runs)["38"] == "not decided yet: lesson 15"
 
 
 def test_the_caption_counts_the_decided(runs, tmp_path):

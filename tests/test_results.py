@@ -17,13 +17,15 @@ from kit import (
     training,
 )
 from kit.core.results import RECORD, Result
-from kit.costs import lifetime_options, planning_check
+from kit.core.statistics import Estimate
+from kit.costs import lifetime_options, planning_check, two_plans
 from kit.costs.counting import count
 from kit.costs.generation_counts import count_generation
 from kit.costs.run_cost import RunCost, run_cost
 from kit.costs.step_cost import step_cost
 from kit.costs.step_cost_grid import step_costs
-from kit.course import claims, ordering_panel, recordings
+from kit.course import approaches, claims, ordering_panel, recordings
+from kit.course.roads import Road
 from kit.course.verdict_table import verdicts
 from kit.ladders.fastest import Fastest, fastest
 from kit.ladders.inference import InferenceLadder, inference_ladder
@@ -54,6 +56,13 @@ def trained_and_used(work) -> RunCost:
         step_cost=step_cost(model, work, batch_size=32, **SHORT),
         latency=measurement.measure(nothing, **SHORT),
     )
+
+
+def advised(_: object) -> approaches.Recommendation:
+    right, answer = Estimate(0.7, 0.6, 0.8, "%"), Estimate(1e-2, 9e-3, 1.1e-2, "s")
+    kinds = {"words": 4, "head": 4, "last-block": 4, "as-is": 0}
+    roads = {kind: Road({n: right}, {n: 0.1 * n}, answer, 100_000) for kind, n in kinds.items()}
+    return approaches.recommend(roads, approaches.case_answers("chatbot"))
 
 
 def climbed(work) -> TrainingLadder:
@@ -97,6 +106,8 @@ MAKERS = {
     "Options": lambda work: lifetime_options.options({"a": a_life(), "b": a_life()}, "time"),
     "Plan": lambda work: kit.plan("llama-3.1-8b", tokens=1e9, deadline_days=30),
     "PlanCheck": lambda work: planning_check.against_published(0.4),
+    "TwoPlans": lambda work: two_plans.two_plans("olmo-2-7b", users=100, target=20),
+    "Recommendation": advised,
     "ServingCheck": lambda work: planning_check.serving_against_published(),
     "Published": lambda work: kit.published("bloom-api"),
     "RealTime": lambda work: kit.deployment.real_time_factors({"a": ([0.01] * 50, 0.1)}),

@@ -59,9 +59,11 @@ def test_both_ways_give_the_same_reply(server, case):
     asked = CASES[case].replace(b"\r\n\r\n", f"\r\nX: {case}\r\n\r\n".encode(), 1)
     long, short = ask_twice(server, asked)
     assert long[0] == short[0]
-    same = [{k: v for k, v in got[1].items() if k != "date"} for got in (long, short)]
+    # The text of a 504 has the time that the request waited.
+    differ = {"date"} | ({"content-length"} if long[0] == 504 else set())
+    same = [{k: v for k, v in got[1].items() if k not in differ} for got in (long, short)]
     assert same[0] == same[1]
-    if long[0] != 504:  # the text of that one has the time that it waited
+    if long[0] != 504:
         assert long[2] == short[2]
 
 

@@ -182,8 +182,11 @@ def test_a_forked_process_can_speak():
 
 
 @pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="needs POSIX signals")
-def test_an_interrupt_while_it_speaks_is_not_lost():
+def test_an_interrupt_while_it_speaks_is_not_lost(request):
     """Ctrl-C would be lost if it came while the C library calls Python back."""
+    # Another test's event loop may have left the system's own handler, which ends the process.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    request.addfinalizer(lambda: signal.signal(signal.SIGINT, before))
     text = "seventy-seven thousand seven hundred and seventy-seven " * 20
     main = threading.main_thread().ident
     for delay_s in torch.linspace(0.002, 0.02, 10).tolist():

@@ -169,7 +169,9 @@ def test_the_picture_has_the_sentence_as_its_alt_text():
     page = run._repr_html_()
     assert f'alt="{run!r}"' in page and picture.caption == repr(run)
     labels = [pane.get_ylabel() for pane in picture.figure.axes]
-    assert labels == ["requests/s", "latency", "queue (requests)"]
+    spans = ["mean of the last second", "of the last three seconds", "at the moment"]
+    named = zip(["requests/s", "latency", "queue (requests)"], spans, strict=True)
+    assert labels == [f"{name}\n{span}" for name, span in named]
     assert picture.figure.axes[-1].get_xlabel() == "time (s)"
 
 

@@ -37,7 +37,8 @@ ATTRIBUTES = (
 STYLES = (
     "align-items background-color border border-left color display flex-wrap font-size "
     "font-variant-numeric font-weight gap height image-rendering line-height margin max-width "
-    "opacity padding padding-left text-align white-space width"
+    "min-width opacity outline overflow-x padding padding-left text-align vertical-align "
+    "white-space width"
 )
 
 

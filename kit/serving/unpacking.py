@@ -37,6 +37,7 @@ SHAPES: dict[str | None, Any] = {
     "RNN": lambda c: (STEPS, c.features),
     "Transformer": lambda c: (STEPS, c.features),
     "GPT": lambda c: (min(STEPS, c.context),),
+    "BERT": lambda c: (min(STEPS, c.context),),
     "Seq2Seq": lambda c: (c.source + 2,),
     "TwoTower": lambda c: (STEPS,),
 }
@@ -131,7 +132,7 @@ def default_example(module: nn.Module) -> Arrays:
             f"kit.serve(model, example=inputs[:1]), or kit serve PATH --workload NAME."
         )
     shape = SHAPES[family](config)
-    whole = family in ("GPT", "Seq2Seq", "TwoTower")
+    whole = family in ("GPT", "BERT", "Seq2Seq", "TwoTower")
     return {"input": np.ones((1, *shape), np.int64 if whole else np.float32)}
 
 
