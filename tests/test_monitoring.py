@@ -275,16 +275,6 @@ def several(models, work):
     return lives(models, work, rising, {"never": "never", "each": every(1)}, **SHORT)
 
 
-def test_convolutions_drift_too(work):
-    """The other model that lesson 13 offers: its year takes minutes, so here are three weeks."""
-    model = work.model("cnn")
-    life = live(model, work, rising, every(2), periods=3, per_period=20)
-    assert life.trained_at == (1,)
-    before, after = (Split(*(part[:60] for part in work.data[name])) for name in ("train", "test"))
-    found = kit.drift(before, changed(after, "rotation", 90), model=model, trials=5)
-    assert {each.detector.name for each in found.detections} >= {"outputs", "embeddings"}
-
-
 def test_several_lives_are_compared_on_the_same_streams(several):
     assert several.gain("each", over="never").value > 0.01
     assert several.trainings("each").value == 5 and several.trainings("never").value == 0

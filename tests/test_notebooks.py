@@ -43,8 +43,7 @@ OTHER_PARAMETERS = {  # none of them a default
     "11": {"width": 512, "steps": 20, "target_ms": 60.0, "percentile": 75, "think_s": 10.0}
     | {"budget_s": 0.5, "seed": 3},
     "12": {"calls": 800, "deadline_ms": 5.0, "share": 0.3, "translations": 60, "seed": 3},
-    # A year of the other model, a CNN, takes a minute; test_monitoring has three weeks of it.
-    "13": {"device": "cpu", "steps": 60, "trainings": 2, "turn": 35.0, "labels": 60}
+    "13": {"model_name": "cnn", "steps": 60, "trainings": 2, "turn": 35.0, "labels": 60}
     | {"training_price": 5.0, "seed": 3},
     "14": {"steps": 30, "new_tokens": 8, "answers_per_day": 5e6, "price_per_hour": 2.5, "seeds": 2}
     | {"budget_s": 0.05, "seed": 3},
