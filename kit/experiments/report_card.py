@@ -131,7 +131,7 @@ def _doubts(verdict: Verdict, record: dict[str, Any]) -> Iterable[str]:
     if record.get("rule") != verdict.claim.conditions:
         yield "the rule has changed since: run the lesson again"
     for name, met in verdict.met.items():
-        what = name.replace("_", " ")
+        what = verdict.claim.label(name)
         if verdict.measured[name] is None:
             yield f"{what} was not measured"
         elif met is None:

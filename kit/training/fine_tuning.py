@@ -13,6 +13,7 @@ from kit.core.checks import check_positive, check_whole
 from kit.core.errors import ShapeMismatch
 from kit.models.bert import BERT
 from kit.models.fine_tuned import LastBlocks
+from kit.training.steps import step
 
 
 def fine_tune(
@@ -64,8 +65,5 @@ def fine_tune(
     for _ in range(steps):
         rows = torch.randint(len(labels), (batch_size,), generator=random)
         batch = states[rows, : int(lengths[rows].max())]  # (B, T, d), without needless padding
-        loss = cross_entropy(model(batch), labels[rows])
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
+        step(model, optimizer, batch, labels[rows], cross_entropy)
     return model.eval()
