@@ -13,9 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import gelu, normalize, scaled_dot_product_attention
 
-from kit.core.errors import BadValue, ShapeMismatch
 from kit.models.checks import check_sizes, describe
-from kit.models.transformer import EMBEDDING_STD, check_heads, check_positions
+from kit.models.transformer import EMBEDDING_STD, check_heads, check_tokens
 
 PADDING = 0  # the token that fills up a short text in a batch of longer ones
 EPSILON = 1e-12  # of all norms: BERT's own, so that published weights give their own outputs
@@ -114,22 +113,13 @@ class BERT(nn.Module):
 
     def embed(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
         """What the first block reads (B, T, d), and which positions are not padding (B, T)."""
-        self._check(tokens)
+        check_tokens(
+            tokens, self.config.context, f"tokens[:, :{self.config.context}], the first ones"
+        )
         # A text of padding alone would have no position to attend to, and a vector of NaN.
         real = (tokens != PADDING).index_fill(1, tokens.new_zeros(1), True)
         x = self.token_embedding(tokens)  # (B, T, d): what the token is
         return self.norm(x + self.position_embedding[: tokens.shape[1]]), real  # and where it is
-
-    def _check(self, tokens: Tensor) -> None:
-        """Refuse what is not a batch of texts. PyTorch itself refuses tokens of V and above."""
-        if tokens.dtype != torch.int64:
-            raise BadValue(f"given tokens of {tokens.dtype}; needed torch.int64, indices from 0.")
-        if tokens.ndim != 2:
-            hint = " Use tokens.unsqueeze(0) for a single text." if tokens.ndim == 1 else ""
-            raise ShapeMismatch(
-                f"given tokens of shape {tuple(tokens.shape)}; needed (B, T).{hint}"
-            )
-        check_positions(tokens.shape[1], self.config.context, f"tokens[:, :{self.config.context}]")
 
     def __repr__(self) -> str:
         return describe(self, "d_model", "n_layers", "n_heads")

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from kit.core.errors import BadValue, ShapeMismatch
+from kit.core.errors import BadValue
 from kit.models.checks import check_sizes, describe
 from kit.models.kv_cache import Cache, StaticCache
-from kit.models.transformer import EMBEDDING_STD, Block, check_heads, check_positions
+from kit.models.transformer import EMBEDDING_STD, Block, check_heads, check_tokens
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,9 @@ class GPT(nn.Module):
             Compute the logits of only this many positions at the end: (B, last, V). Generation
             needs one. With a large vocabulary, this saves most of the head's work.
         """
-        self._check(tokens)
+        check_tokens(
+            tokens, self.config.context, f"tokens[:, -{self.config.context}:], the last ones"
+        )
         new = tokens.shape[1]
         # Without a cache the text starts at position 0, with one where the cached text ends.
         positions = slice(new) if cache is None else cache.positions(new)
@@ -104,17 +106,6 @@ class GPT(nn.Module):
         shape = (config.n_layers, batch_size, config.n_heads, capacity, width)
         # In the dtype of the weights: half precision halves the cache, too.
         return Cache(*shape, left_padding, dtype=weights.dtype, device=weights.device)
-
-    def _check(self, tokens: Tensor) -> None:
-        """Refuse what is not a batch of texts. PyTorch itself refuses tokens of V and above."""
-        if tokens.dtype != torch.int64:
-            raise BadValue(f"given tokens of {tokens.dtype}; needed torch.int64, indices from 0.")
-        if tokens.ndim != 2:
-            hint = " Use tokens.unsqueeze(0) for a single text." if tokens.ndim == 1 else ""
-            raise ShapeMismatch(
-                f"given tokens of shape {tuple(tokens.shape)}; needed (B, T).{hint}"
-            )
-        check_positions(tokens.shape[1], self.config.context, f"tokens[:, -{self.config.context}:]")
 
     def __repr__(self) -> str:
         return describe(self, "d_model", "n_layers", "n_heads")

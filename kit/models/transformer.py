@@ -161,7 +161,7 @@ class Transformer(nn.Module):
                 f"given sequences of shape {tuple(sequences.shape)}; needed (B, T, {features}): "
                 f"batch, positions, features. sequences[None] adds a missing batch axis."
             )
-        check_positions(sequences.shape[1], context, f"sequences[:, -{context}:]")
+        check_positions(sequences.shape[1], context, f"sequences[:, -{context}:], the last ones")
         x = self.embedding(sequences)  # (B, T, d): what is there
         x = x + self.position_embedding[: x.shape[1]]  # (B, T, d): and where it is
         for block in self.blocks:
@@ -172,8 +172,18 @@ class Transformer(nn.Module):
         return describe(self, "d_model", "n_layers", "n_heads")
 
 
-def check_positions(length: int, context: int, last: str) -> None:
+def check_tokens(tokens: Tensor, context: int, part: str) -> None:
+    """Refuse what is not a batch of texts. PyTorch itself refuses tokens of V and above."""
+    if tokens.dtype != torch.int64:
+        raise BadValue(f"given tokens of {tokens.dtype}; needed torch.int64, indices from 0.")
+    if tokens.ndim != 2:
+        hint = " Use tokens.unsqueeze(0) for a single text." if tokens.ndim == 1 else ""
+        raise ShapeMismatch(f"given tokens of shape {tuple(tokens.shape)}; needed (B, T).{hint}")
+    check_positions(tokens.shape[1], context, part)
+
+
+def check_positions(length: int, context: int, part: str) -> None:
     """Refuse an empty sequence, and one that is longer than the table of position embeddings."""
     if not 1 <= length <= context:
-        hint = f", {length - context} too many: use {last}, the last ones" if length else ""
+        hint = f", {length - context} too many: use {part}" if length else ""
         raise ShapeMismatch(f"given {length} positions; needed 1 to {context}{hint}.")
