@@ -7,6 +7,7 @@ never executed, the copy that came with the kit is read. Both are stored noteboo
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -50,14 +51,10 @@ def measured_earlier(
     stored = next(NOTEBOOKS.glob(f"{lesson}-*.ipynb"), None)
     if stored is None:
         raise BadValue(f"lesson {lesson!r}: not found in {NOTEBOOKS}; give two digits, as '05'.")
-    for path in ((folder or Path.cwd()) / stored.name, stored):
-        records = _records(path)
-        verdicts = [record for record in records if record.get("claim_id") == claim]
-        measured = verdicts[-1].get("measured") if verdicts else None
-        value = stored_value(measured.get(quantity)) if isinstance(measured, dict) else None
+    for record, cpu in _verdicts(stored, claim, folder):
+        value = stored_value(record["measured"].get(quantity))
         if value is not None:
-            cpu = next((r.get("cpu") for r in records if r["kind"] == "Machine"), "this computer")
-            return EarlierMeasurement(value, f"lesson {lesson} on {cpu}")
+            return EarlierMeasurement(value, f"lesson {lesson} on {cpu or 'this computer'}")
     return EarlierMeasurement(None, f"lesson {lesson}")
 
 
@@ -67,13 +64,20 @@ def recorded_verdict(lesson: str, claim: str, folder: Path | None = None) -> dic
     As for `measured_earlier`, the reader's own copy of the lesson counts first.
     """
     stored = next(NOTEBOOKS.glob(f"{lesson}-*.ipynb"), None)
-    for path in ((folder or Path.cwd()) / stored.name, stored) if stored else ():
+    for record, cpu in _verdicts(stored, claim, folder) if stored else ():
+        return {**record, "lesson": f"lesson {lesson}", "cpu": cpu}
+    return None
+
+
+def _verdicts(
+    stored: Path, claim: str, folder: Path | None
+) -> Iterator[tuple[dict[str, Any], str]]:
+    """The latest verdict on a claim, and the CPU: of the reader's copy first, then the kit's."""
+    for path in ((folder or Path.cwd()) / stored.name, stored):
         records = _records(path)
         found = [record for record in records if record.get("claim_id") == claim]
         if found and isinstance(found[-1].get("measured"), dict):
-            cpu = next((r.get("cpu", "") for r in records if r["kind"] == "Machine"), "")
-            return {**found[-1], "lesson": f"lesson {lesson}", "cpu": cpu}
-    return None
+            yield found[-1], next((r.get("cpu", "") for r in records if r["kind"] == "Machine"), "")
 
 
 def _records(path: Path) -> list[dict[str, Any]]:
