@@ -1,6 +1,7 @@
 """Six trained models in every form: latency, throughput, size on disk, score.
 
-    python benchmarks/inference_ladder.py                  # half an hour, on a machine left alone
+    python benchmarks/inference_ladder.py                  # half an hour, on a machine left alone;
+                                                           # started again, it goes on
     python benchmarks/inference_ladder.py --only vision    # one workload; stores nothing
     python benchmarks/inference_ladder.py table            # the stored results, as Markdown
 
@@ -30,7 +31,7 @@ import json
 import math
 
 import torch
-from keeping import RESULTS, keep
+from keeping import RESULTS, Parts, keep, plain
 
 import kit
 from kit import techniques
@@ -214,10 +215,11 @@ def table():
 def main(only):
     kit.device("cpu")
     torch.set_num_threads(1)
-    models = [measured(name) for name in only or SIX]
     if only:
-        print(json.dumps(models, indent=1, ensure_ascii=False))
+        print(json.dumps(plain([measured(name) for name in only]), indent=1, ensure_ascii=False))
         return
+    parts = Parts("inference_ladder", machine=kit.machine().cpu, budget_s=BUDGET_S)
+    models = [parts.once(name, lambda name=name: measured(name)) for name in SIX]
     keep(
         "inference_ladder",
         **summary(models),
@@ -225,6 +227,7 @@ def main(only):
         conditions=f"1 thread; {BUDGET_S} s per form and batch; allowed: at most {MOST_LOST} of "
         f"the score lost",
     )
+    parts.complete()
 
 
 if __name__ == "__main__":

@@ -1,13 +1,21 @@
-"""Where a benchmark's figures go: results/<name>.json, with the machine and the versions.
+"""Where a benchmark's figures go: results/<name>.json, with the machine, versions and commit.
+
+    python benchmarks/keeping.py    # which commit made each result
 
 keep             the figures of this machine
 keep_of_gpu      those of its GPU, whose name is part of the file's
+Parts            the parts of a long run, kept as they are measured: a run that ended early goes on
+origins          a table of all results: the commit that made each, and if its script has changed
 sizes_asked      the command line of the scripts that measure GPTs of several sizes on a GPU
 """
 
 import argparse
+import ast
+import hashlib
 import json
 import re
+import subprocess
+from contextlib import suppress
 from dataclasses import asdict
 from datetime import date
 from pathlib import Path
@@ -16,21 +24,110 @@ import torch
 
 import kit
 
-RESULTS = Path(__file__).parent / "results"
+FOLDER = Path(__file__).parent
+RESULTS = FOLDER / "results"
+PRINTING = ("table", "tables", "markdown", "main", "short")  # functions that measure nothing
 
 
 def keep(name, **figures):
     """Write the figures (estimates as their dicts) and print them."""
-    told = {
-        key: value.to_dict() if isinstance(value, kit.statistics.Estimate) else value
-        for key, value in figures.items()
+    record = {
+        "date": date.today().isoformat(),
+        "commit": commit(),
+        "script": fingerprint(script_of(name).read_text(encoding="utf-8")),
+        "machine": asdict(kit.machine()),
+        **plain(figures),
     }
-    record = {"date": date.today().isoformat(), "machine": asdict(kit.machine()), **told}
-    RESULTS.mkdir(exist_ok=True)
-    path = RESULTS / f"{name}.json"
-    path.write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    write(RESULTS / f"{name}.json", record)
     for key, value in figures.items():
         print(f"{key}: {value}")
+
+
+def plain(value):
+    """The figures as JSON has them: estimates as their dicts."""
+    if isinstance(value, kit.statistics.Estimate):
+        return value.to_dict()
+    if isinstance(value, dict):
+        return {str(key): plain(each) for key, each in value.items()}
+    return [plain(each) for each in value] if isinstance(value, list | tuple) else value
+
+
+def write(path, record):
+    """Write the record as JSON; a full disk or a kill leaves the file as it was."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_suffix(".draft")
+    draft.write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    draft.replace(path)
+
+
+class Parts:
+    """The parts of a long run, each kept as soon as it is measured.
+
+    Start the script again after it ended early: the parts that were kept are not measured again.
+    They are forgotten if the script or the conditions have changed, or when the run is complete.
+    """
+
+    def __init__(self, name, **conditions):
+        self.path = RESULTS / "unfinished" / f"{name}.json"
+        self.of = plain(conditions) | {"script": fingerprint(script_of(name).read_text("utf-8"))}
+        self.kept = {}
+        with suppress(OSError, ValueError):
+            stored = json.loads(self.path.read_text(encoding="utf-8"))
+            self.kept = stored["parts"] if stored["of"] == self.of else {}
+
+    def once(self, part, measure):
+        """The part as it was kept, or measured now and kept: plain JSON, estimates as dicts."""
+        if part not in self.kept:
+            self.kept[part] = plain(measure())
+            write(self.path, {"of": self.of, "parts": self.kept})
+        return self.kept[part]
+
+    def complete(self):
+        """Forget the parts: the result is kept."""
+        self.path.unlink(missing_ok=True)
+
+
+# --- Which code made a result --------------------------------------------------------------------
+
+
+def script_of(name):
+    """The script whose name begins the result's: "serving_steady" is by serving.py."""
+    made = [path for path in FOLDER.glob("*.py") if f"{name}_".startswith(f"{path.stem}_")]
+    return max(made, key=lambda path: len(path.stem))
+
+
+def commit():
+    """The commit that is checked out; "+" after it: files had changed since."""
+    with suppress(OSError, subprocess.CalledProcessError):
+        ask = ["git", "-C", str(FOLDER), "describe", "--always", "--exclude", "*", "--dirty=+"]
+        return subprocess.run(ask, capture_output=True, text=True, check=True).stdout.strip()
+    return None
+
+
+def fingerprint(source):
+    """A hash of what a script measures: comments, docstrings and its tables do not count."""
+    tree, lines = ast.parse(source), source.splitlines()
+    aside = [node for node in tree.body if isinstance(node, ast.If)]  # its command line
+    for node in ast.walk(tree):
+        if getattr(node, "name", None) in PRINTING:
+            aside.append(node)
+        elif isinstance(node, ast.Module | ast.FunctionDef | ast.ClassDef):
+            aside += node.body[: ast.get_docstring(node) is not None]
+    for node in aside:
+        lines[node.lineno - 1 : node.end_lineno] = [""] * (node.end_lineno - node.lineno + 1)
+    code = "\n".join(line for line in lines if line.strip() and not line.strip().startswith("#"))
+    return hashlib.sha256(code.encode()).hexdigest()[:16]
+
+
+def origins():
+    """A table in Markdown: the day and commit of each result, and whether its script changed."""
+    lines = ["| result | measured | commit | its script since |", "| --- " * 4 + "|"]
+    for path in sorted(RESULTS.glob("*.json")):
+        record = json.loads(path.read_text(encoding="utf-8"))
+        now = fingerprint(script_of(path.stem).read_text(encoding="utf-8"))
+        since = "the same" if record.get("script") == now else "**changed**"
+        lines.append(f"| {path.stem} | {record['date']} | {record.get('commit')} | {since} |")
+    return "\n".join(lines)
 
 
 def keep_of_gpu(stem, **figures):
@@ -47,3 +144,7 @@ def sizes_asked(about, sizes):
     parser.add_argument("--small", action="store_true", help="tiny, on the CPU; keeps nothing")
     asked = parser.parse_args()
     return asked.size or list(sizes), asked.small
+
+
+if __name__ == "__main__":
+    print(origins())

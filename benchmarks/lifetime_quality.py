@@ -10,15 +10,14 @@ a training and an answer, each as the mean of what follows each other.
 import json
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
+from keeping import RESULTS, keep
 
 import kit
 from kit.core.statistics import mean_of_stretches, proportion
 from kit.costs.planning_check import against_published, serving_against_published
 
-RESULTS = Path(__file__).parent / "results" / "lifetime_quality.json"
 TRIALS = 400
 TRAINING_S, ANSWER_S, PER_DAY = 3600.0, 0.1, 1_000.0
 TRUTH_DAYS = TRAINING_S / ANSWER_S / PER_DAY
@@ -58,7 +57,7 @@ def coverage(slow: int) -> list[int]:
 def simulate() -> None:
     """Store how often the intervals hold the truth."""
     found = {name: coverage(slow) for name, slow in MACHINES.items()}
-    RESULTS.write_text(json.dumps({"trials": TRIALS, "held_known": found}, indent=1) + "\n")
+    keep("lifetime_quality", trials=TRIALS, held_known=found)
 
 
 def markdown(header: tuple[str, ...], rows: Sequence[Sequence[str]]) -> str:
@@ -70,7 +69,7 @@ def markdown(header: tuple[str, ...], rows: Sequence[Sequence[str]]) -> str:
 def tables() -> str:
     """Published trainings, published services, and the coverage of break-evens."""
     trained, served = against_published(), serving_against_published()
-    stored = json.loads(RESULTS.read_text())
+    stored = json.loads((RESULTS / "lifetime_quality.json").read_text(encoding="utf-8"))
     rows = [
         (name, str(proportion(held, stored["trials"])), f"{known / stored['trials']:.0%}")
         for name, (held, known) in stored["held_known"].items()

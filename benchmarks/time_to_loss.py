@@ -1,6 +1,7 @@
 """Seconds to one and the same validation loss of a character GPT: the kit's recipe and nanoGPT's.
 
-    python benchmarks/time_to_loss.py             # 5 pairs: 15 minutes, on a machine left alone
+    python benchmarks/time_to_loss.py             # 5 pairs: 15 minutes, on a machine left alone;
+                                                  # started again, it goes on where it was
     python benchmarks/time_to_loss.py --sample    # and what a GPT writes after 60 s of training
 
 nanoGPT's README tells how to train a small GPT on a CPU: 4 layers, 128 wide, context 64, batch 12,
@@ -22,9 +23,10 @@ import math
 import re
 import sys
 import time
+from functools import partial
 
 import torch
-from keeping import keep
+from keeping import Parts, keep
 from torch.nn.utils import clip_grad_norm_
 
 import kit
@@ -140,12 +142,13 @@ def taken(who, train_s, steps, batch_size, loss, target):
     }
 
 
-def measure(pairs, target=TARGET_LOSS):
+def measure(parts, pairs, target=TARGET_LOSS):
     """Both, alternately, a seed for each pair."""
     work, runs = windowed(), {"kit": [], "nano": []}
     for seed in range(pairs):
-        runs["kit"].append(kits(work, seed, target))
-        runs["nano"].append(nano(work, seed, target))
+        for who, train in (("kit", kits), ("nano", nano)):
+            run = parts.once(f"{who} {seed}", partial(train, work, seed, target))
+            runs[who].append(run)
         print({who: f"{each[-1]['train_s']:.1f} s" for who, each in runs.items()}, flush=True)
     ratios = [b["train_s"] / a["train_s"] for a, b in zip(runs["kit"], runs["nano"], strict=True)]
     return {
@@ -203,10 +206,14 @@ def sample(seconds=SAMPLE_S):
 def main(pairs, with_sample):
     kit.device("cpu")
     torch.set_num_threads(THREADS)
-    figures = {**measure(pairs), **({"sample": sample()} if with_sample else {})}
-    recipe = {**RECIPE, "optimizer": RECIPE["optimizer"].__name__}
-    shapes = f"kit {KIT}, {recipe}; nano {NANO}, batch {NANO_BATCH}, {NANO_STEPS} steps"
-    keep("time_to_loss", **figures, conditions=f"{pairs} pairs, {THREADS} thread; {shapes}")
+    shapes = f"kit {KIT}, {RECIPE}; nano {NANO}, batch {NANO_BATCH}, {NANO_STEPS} steps"
+    conditions = f"{THREADS} thread; {shapes}"
+    parts = Parts("time_to_loss", conditions=conditions, machine=kit.machine().cpu)
+    figures = measure(parts, pairs)
+    if with_sample:
+        figures["sample"] = parts.once("sample", sample)
+    keep("time_to_loss", **figures, conditions=f"{pairs} pairs, {conditions}")
+    parts.complete()
 
 
 if __name__ == "__main__":

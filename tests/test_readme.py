@@ -158,6 +158,7 @@ def test_the_table_of_lessons_is_the_lessons():
         ("edge", ["table"]),
         ("drift_quality", ["--table"]),
         ("lifetime_quality", ["table"]),
+        ("keeping", []),
     ],
 )
 def test_the_tables_of_results_are_the_measured_ones(script, words, monkeypatch, capsys):

@@ -1,6 +1,7 @@
 """The benchmark of time to a loss runs, small: its figures belong to `benchmarks/results/`."""
 
 import importlib
+import json
 import sys
 from pathlib import Path
 
@@ -11,7 +12,7 @@ FOLDER = Path(__file__).parents[1] / "benchmarks"
 
 
 @pytest.fixture
-def bench(monkeypatch):
+def bench(monkeypatch, tmp_path):
     """The benchmark with two tiny GPTs, few steps and a loss that both reach."""
     monkeypatch.syspath_prepend(str(FOLDER))
     module = importlib.import_module("time_to_loss")
@@ -31,13 +32,19 @@ def bench(monkeypatch):
         "SAMPLE_CHARACTERS": 30,
     }.items():
         monkeypatch.setattr(module, name, value)
+    monkeypatch.setattr(sys.modules["keeping"], "RESULTS", tmp_path)
     yield module
     for name in ("time_to_loss", "keeping"):
         sys.modules.pop(name, None)
 
 
-def test_both_recipes_are_timed_to_the_same_loss(bench):
-    found = bench.measure(pairs=1, target=4.5)  # chance is 4.6
+@pytest.fixture
+def parts(bench):
+    return bench.Parts("time_to_loss")
+
+
+def test_both_recipes_are_timed_to_the_same_loss(bench, parts):
+    found = bench.measure(parts, pairs=1, target=4.5)  # chance is 4.6
     for run in (found["runs"]["kit"][0], found["runs"]["nano"][0]):
         assert run["loss"] <= 4.5
         assert run["train_s"] == pytest.approx(run["steps"] * run["step_s"])
@@ -45,9 +52,36 @@ def test_both_recipes_are_timed_to_the_same_loss(bench):
     assert found["nano_to_kit"].value > 0
 
 
-def test_a_run_that_never_gets_there_is_no_measurement(bench):
+def test_a_run_that_never_gets_there_is_no_measurement(bench, parts):
     with pytest.raises(SystemExit, match=r"kit: .* nats after 12 steps, needed 0.1"):
-        bench.measure(pairs=1, target=0.1)
+        bench.measure(parts, pairs=1, target=0.1)
+
+
+def test_it_runs_to_its_end_and_goes_on_where_it_was(bench, monkeypatch, tmp_path):
+    """A run that ended early trains nothing twice; the result names the commit that made it."""
+    monkeypatch.setattr(bench, "TARGET_LOSS", 4.5)
+    monkeypatch.setattr(bench.measure, "__defaults__", (4.5,))
+    train, trained = bench.nano, []
+
+    def nano(work, seed, target):
+        if seed and not trained.count("stopped"):
+            trained.append("stopped")
+            raise KeyboardInterrupt
+        trained.append(seed)
+        return train(work, seed, target)
+
+    monkeypatch.setattr(bench, "nano", nano)
+    with pytest.raises(KeyboardInterrupt):
+        bench.main(2, with_sample=False)
+    assert list(tmp_path.iterdir()) == [tmp_path / "unfinished"]
+    bench.main(2, with_sample=False)
+    assert trained == [0, "stopped", 1]
+    kept = json.loads((tmp_path / "time_to_loss.json").read_text(encoding="utf-8"))
+    assert [len(runs) for runs in kept["runs"].values()] == [2, 2]
+    assert kept["nano_to_kit"]["value"] > 0
+    assert "'muon'" in kept["conditions"]
+    assert {"commit", "script", "machine", "date"} <= set(kept)
+    assert not list((tmp_path / "unfinished").iterdir())
 
 
 def test_nanos_rate_rises_and_then_falls_to_its_least(bench):
@@ -74,3 +108,21 @@ def test_a_model_sees_no_more_than_its_context_while_it_writes(bench):
     torch.manual_seed(0)
     bench.write(model, work.data, "The ", 20)
     assert seen == [min(4 + i, 16) for i in range(20)]
+
+
+def test_parts_of_other_conditions_are_measured_again(bench):
+    kept = bench.Parts("time_to_loss", threads=1)
+    assert kept.once("a", lambda: 1) == 1
+    assert bench.Parts("time_to_loss", threads=1).once("a", lambda: 2) == 1
+    assert bench.Parts("time_to_loss", threads=2).once("a", lambda: 2) == 2
+
+
+def test_only_what_is_measured_changes_the_fingerprint(bench):
+    fingerprint = sys.modules["keeping"].fingerprint
+    code = '"""About."""\n\nSTEPS = 3\n\n\ndef measure():\n    """It."""\n    return STEPS\n'
+    same = (
+        code.replace("About", "Other").replace("It", "That") + "\n# end\ndef table():\n    pass\n"
+    )
+    assert fingerprint(code) == fingerprint(same)
+    assert fingerprint(code) != fingerprint(code.replace("STEPS = 3", "STEPS = 4"))
+    assert fingerprint(code) != fingerprint(code.replace("return STEPS", "return 2 * STEPS"))
