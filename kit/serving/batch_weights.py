@@ -1,9 +1,8 @@
 """A GPT whose linear layers keep their weights in the order in which a batch reads them best.
 
-A linear layer holds its matrix as (outputs, inputs). A single row reads it at the memory's rate in
-either order. With 16 rows the multiplication itself counts, and PyTorch's CPU kernels do it faster
-with (inputs, outputs). On an Intel Xeon, a pass of 16 texts takes 0.89 of the time with a GPT of
-6 × 256, and 0.96 with one of 12 × 768 (`benchmarks/continuous_batching.py`).
+A linear layer holds its matrix as (outputs, inputs). For a single row, the order does not matter:
+the memory's rate is the limit. With 16 rows the multiplication itself counts, and PyTorch's CPU
+kernels do it faster with (inputs, outputs). `benchmarks/continuous_batching.py` times both.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from torch import Tensor, nn
 
 from kit.models import GPT
 
-MOST_BYTES = 128 * 2**20  # of copied weights: with larger ones, the gain is small
+MOST_BYTES = 128 * 2**20  # of copied weights: larger ones would cost much memory for a small gain
 
 
 class BatchLinear(nn.Linear):
@@ -39,20 +38,20 @@ def for_batches(model: nn.Module) -> nn.Module:
     >>> torch.allclose(batched(tokens), model(tokens), atol=1e-5)
     True
     """
-    weights = [part.weight for part in model.modules() if _fits(part)]
-    small = sum(weight.nbytes for weight in weights) <= MOST_BYTES
-    if type(model) is not GPT or not weights or not small:
+    layers = _fitting(model)
+    small = sum(layer.weight.nbytes for layer in layers) <= MOST_BYTES
+    if type(model) is not GPT or not layers or not small:
         return model
     # What the memo names is shared, not copied.
     batched = copy.deepcopy(model, {id(t): t for t in (*model.parameters(), *model.buffers())})
-    for part in batched.modules():
-        if _fits(part):
-            part.columns = part.weight.detach().t().contiguous()
-            part.__class__ = BatchLinear
+    for layer in _fitting(batched):
+        layer.__class__ = BatchLinear
+        layer.columns = layer.weight.detach().t().contiguous()
     return batched.eval()
 
 
-def _fits(part: nn.Module) -> bool:
-    if type(part) is not nn.Linear or part.bias is not None:
-        return False
-    return part.weight.is_cpu and part.weight.dtype == torch.float32
+def _fitting(model: nn.Module) -> list[nn.Linear]:
+    """Its linear layers without a bias, in float32, on a CPU."""
+    layers = [part for part in model.modules() if isinstance(part, nn.Linear)]
+    plain = [layer for layer in layers if type(layer) is nn.Linear and layer.bias is None]
+    return [layer for layer in plain if layer.weight.is_cpu and layer.weight.dtype == torch.float32]
