@@ -11,6 +11,7 @@ import kit
 from kit.core.errors import BadValue
 from kit.inference.sampling import Sampler
 from kit.models import GPT, MLP, GPTConfig
+from kit.serving import batch_weights
 from kit.serving.admission import Admission
 from kit.serving.batched_sampling import Sampling, draw
 from kit.serving.batching import Unobserved
@@ -202,6 +203,25 @@ def test_equal_scores_at_the_limit_of_top_k_are_not_certain():
         assert both.certain == [True]
         seen |= set(both.tokens)
     assert seen == {0, 1, 2}
+
+
+# --- The weights in a batch's order --------------------------------------------------------------
+
+
+@torch.no_grad()
+def test_a_batch_reads_copies_of_linear_weights_and_shares_the_rest(gpt, monkeypatch):
+    batched = batch_weights.for_batches(gpt)
+    linears = [part for part in batched.modules() if isinstance(part, torch.nn.Linear)]
+    assert len(linears) == 9 and all(type(part) is batch_weights.BatchLinear for part in linears)
+    assert all(a is b for a, b in zip(gpt.parameters(), batched.parameters(), strict=True))
+    assert not any(type(part) is batch_weights.BatchLinear for part in gpt.modules())
+    tokens = torch.arange(32).view(16, 2)
+    assert torch.allclose(batched(tokens), gpt(tokens), atol=1e-4)
+    copied = sum(part.columns.nbytes for part in linears)
+    monkeypatch.setattr(batch_weights, "MOST_BYTES", copied - 1)
+    assert batch_weights.for_batches(gpt) is gpt  # too large for a copy
+    half = small_gpt().bfloat16()
+    assert batch_weights.for_batches(half) is half
 
 
 # --- The cache -----------------------------------------------------------------------------------

@@ -155,6 +155,7 @@ def test_the_table_of_lessons_is_the_lessons():
         ("inference_ladder", ["table"]),
         ("kv_cache", ["table"]),
         ("serving", ["table"]),
+        ("continuous_batching", ["table"]),
         ("edge", ["table"]),
         ("drift_quality", ["--table"]),
         ("lifetime_quality", ["table"]),

@@ -159,6 +159,9 @@ def test_a_run_in_one_sentence():
     assert repr(broken).startswith("The server broke at 2,000 requests/s: for most of")
     silent = Moment(1.0, 100.0, 100.0, 0.0, 0.0, 0.0, waiting=100)
     assert not silent.broken and replace(silent, waiting=101).broken  # more than in a second
+    gap = LiveRun((*moments(100, 100), Moment(0.75, 900.0, 500.0, client_late_s=0.1)), 0.05)
+    assert repr(gap).endswith("Where the picture is grey, the client sent late, so the server's "
+                              "numbers are unknown.")  # fmt: skip
     unknown = LiveRun((Moment(0.25, 100.0, 100.0), Moment(1.0, 100.0, note="restarted")), 0.05)
     assert repr(unknown) == "Nothing was counted." and unknown.broken_rate is None
 
@@ -168,11 +171,23 @@ def test_the_picture_has_the_sentence_as_its_alt_text():
     picture = run.plot()
     page = run._repr_html_()
     assert f'alt="{run!r}"' in page and picture.caption == repr(run)
+    assert not any(pane.patches for pane in picture.figure.axes)  # no moment is unknown
+    first = picture.figure.axes[0].lines[0]
+    assert list(first.get_xdata()) == [0.25, 0.5]  # a change does not interrupt a line
     labels = [pane.get_ylabel() for pane in picture.figure.axes]
     spans = ["mean of the last second", "of the last three seconds", "at the moment"]
     named = zip(["requests/s", "latency", "queue (requests)"], spans, strict=True)
     assert labels == [f"{name}\n{span}" for name, span in named]
     assert picture.figure.axes[-1].get_xlabel() == "time (s)"
+
+
+def test_where_the_client_was_late_the_picture_is_grey():
+    late = [Moment(at_s, 900.0, 500.0, client_late_s=0.1) for at_s in (0.75, 1.25)]
+    changed = Moment(1.0, 900.0, note="restarted")
+    run = LiveRun((*moments(100, 100), late[0], changed, late[1]), 0.05)
+    for pane in run.plot().figure.axes:
+        spans = [(patch.get_x(), patch.get_x() + patch.get_width()) for patch in pane.patches]
+        assert spans == [(0.5, 0.75), (1.0, 1.25)]
 
 
 # --- The sliders ---------------------------------------------------------------------------------
@@ -365,7 +380,7 @@ def test_a_recorded_panel_has_turned_the_rate_up(slow, monkeypatch):
 
 def test_the_panel_brings_its_own_script_and_asks_nobody():
     script, style = str(traffic_panel.LiveTraffic._esm), str(traffic_panel.LiveTraffic._css)
-    assert "ResizeObserver" in script and "max-width: 600px" in style
+    assert "ResizeObserver" in script and "@container (max-width: 680px)" in style
     assert "http" not in script + style
 
 
@@ -416,6 +431,7 @@ def test_turn_it_up_in_a_browser_by_keys_and_on_a_phone(tmp_path):
         expect(told).to_have_text(re.compile("The highest goodput was|Nothing was counted"))
         expect(button).to_be_focused()
         assert panel.bounding_box() == size  # nothing jumps
+        assert size["height"] < 700  # the sliders and all charts are on a screen of 900 pixels
 
         output = ".jp-OutputArea-output:has(.kit-traffic)"
         assert violations(page, output, ("region",)) == []

@@ -31,6 +31,7 @@ RATES_S = 1.0  # rates are those of the last second
 RECENT_S, OLDEST_S = 3.0, 10.0  # percentiles: of 3 s, or of more if these hold too few answers
 NEEDED = samples_needed(99)
 TIMEOUT_S = 2.0  # for one answer
+MOST_OPEN = 1_000  # requests at a time; one more is not sent, and counts as failed
 MAX_TOKENS = 16  # of a text
 BUSY = {408, 429}  # of the statuses 4xx: the request was right
 CLIENT_LATE = 0.2  # of the target: if requests are sent later than this, the client is the limit
@@ -167,7 +168,9 @@ class LiveLoad:
             self.started_s += self._now() - paused_s  # it may have restarted the server
             if note and not self.control.go_on(Moment(self._now(), self.control.rate, note=note)):
                 return
-            client = HTTPClient(target.host, target.port, timeout_s=TIMEOUT_S)
+            client = HTTPClient(
+                target.host, target.port, connections=MOST_OPEN, timeout_s=TIMEOUT_S
+            )
             try:
                 if not await self._send(client, target.requests):
                     return

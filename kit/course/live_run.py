@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import groupby, pairwise
 from typing import Any
 
 from kit.core.units import digits, words
@@ -16,11 +16,12 @@ from kit.plots import Picture
 from kit.plots.pictures import COLOURS, log_ticks
 
 ENOUGH = 0.9  # of the requests answered in time: with fewer, a server is broken
+GREY = "Where the picture is grey, the client sent late, so the server's numbers are unknown."
 # The panes of the picture, as on the page: their quantity, and their lines.
 PANES = {
     "requests/s": {
         "arriving": "arriving",
-        "good": "answered in time (goodput)",
+        "good": "in time (goodput)",
         "refused": "refused or failed",
     },
     "latency": {"p50_s": "p50", "p99_s": "p99"},
@@ -88,6 +89,12 @@ class LiveRun:
                 return rate
         return None
 
+    @property
+    def _unknown_s(self) -> list[tuple[float, float]]:
+        """From when to when the client was late: the spans between two moments."""
+        pairs = pairwise((Moment(0.0, 0.0, note="the start"), *self.moments))
+        return [(a.at_s, b.at_s) for a, b in pairs if b.good is None and not b.note]
+
     def __repr__(self) -> str:
         if not self.counted:
             return "Nothing was counted."
@@ -99,17 +106,19 @@ class LiveRun:
             said += "behind that rate, because it is the mean of the last second."
         highest = digits(max(moment.good or 0 for moment in self.counted))
         end = f"{digits(last.arriving or 0)} requests/s arrived, {digits(last.good or 0)} were good"
-        return f"{said} The highest goodput was {highest} requests/s. At the end, {end}."
+        said = f"{said} The highest goodput was {highest} requests/s. At the end, {end}."
+        return f"{said} {GREY}" if self._unknown_s else said
 
     def plot(self) -> Picture:
         """Rates, latencies and the queue over time, one below the other."""
         from matplotlib.figure import Figure
 
         figure = Figure(figsize=(6.4, 6.8), layout="constrained", facecolor="white")
-        at_s, panes = [m.at_s for m in self.moments], figure.subplots(3, 1, sharex=True)
+        shown = [m for m in self.moments if not m.note]  # a change does not interrupt a line
+        at_s, panes = [m.at_s for m in shown], figure.subplots(3, 1, sharex=True)
         for pane, (quantity, names) in zip(panes, PANES.items(), strict=True):
             for (name, label), look in zip(names.items(), LOOKS, strict=False):
-                values = (getattr(moment, name) for moment in self.moments)
+                values = (getattr(moment, name) for moment in shown)
                 numbers = [math.nan if value is None else value for value in values]
                 pane.plot(at_s, numbers, label=label, linewidth=2, **look)
             pane.set_ylabel(f"{quantity}\n{SPANS[quantity]}")
@@ -119,6 +128,8 @@ class LiveRun:
         panes[1].axhline(self.target_s, color="black", linestyle="--", linewidth=1, label="target")
         log_ticks(panes[1].yaxis, "s")
         for pane in panes:
+            for began_s, end_s in self._unknown_s:
+                pane.axvspan(began_s, end_s, color="grey", alpha=0.25, linewidth=0)
             pane.legend(frameon=False, ncols=3, loc="lower left", bbox_to_anchor=(0, 1))
         panes[2].set_xlabel("time (s)")
         panes[2].set_ylim(bottom=0)

@@ -1,5 +1,6 @@
 // The traffic panel: sliders go to Python, which sends requests to a server and reports what
-// happened to them, four times a second. The page draws three charts over one axis of time.
+// happened to them, four times a second. The page draws three charts over the same time: side by
+// side, so that they fit a screen with the sliders, or on a phone one below the other.
 const FACE = `
   <div class="sliders"></div>
   <div class="note"></div>
@@ -7,10 +8,14 @@ const FACE = `
     <button type="button">Start</button><span class="limit"></span>
   </div>
   <div class="panes"></div>
+  <div class="marks">
+    <span class="key unknown">the client sent late: the server's numbers are unknown</span>
+    <span class="key mark">a setting was changed<b></b></span>
+  </div>
   <div class="status" role="status"></div>`;
 
 const [LEFT, RIGHT, TOP] = [52, 12, 8]; // pixels beside and above what is drawn
-const [HEIGHT, AXIS] = [112, 40]; // of a chart, and of the axis under the last one
+const [HEIGHT, AXIS] = [140, 40]; // of a chart, and of the axis under it
 const SHOWN_S = [10, 20, 30, 60]; // how long the axis is; at last it moves
 const ALIVE_MS = 2000; // so often Python hears that the page is still there
 const STEPS = [1, 2, 3, 4, 5, 6, 8, 10]; // of round numbers
@@ -20,13 +25,13 @@ const seconds = (value) => (value < 1 ? `${count(value * 1000)} ms` : `${count(v
 
 const RATES = {
   arriving: "arriving",
-  good: "answered in time (goodput)",
+  good: "in time (goodput)",
   refused: "refused or failed",
 };
 const PANES = [
   { title: "Requests per second", words: count, lines: RATES },
   { title: "Latency", words: seconds, lines: { p50_s: "p50", p99_s: "p99" }, log: true },
-  { title: "Queue (requests)", words: count, lines: { waiting: "sent, not answered yet" } },
+  { title: "Queue, in requests", words: count, lines: { waiting: "sent, not answered yet" } },
 ];
 
 // The least round number that is not below the value.
@@ -60,20 +65,12 @@ function moments(now) {
   return { from, long, numbers };
 }
 
-// One chart as SVG. A point without a number interrupts its line.
-function chart(pane, points, width, target, last) {
-  const { from, long, numbers } = moments(points.at(-1)?.at_s ?? 0);
-  const shown = points.filter(({ at_s }) => at_s >= from);
-  const { y, ticks } = scale(pane, shown, target);
-  const x = (at) => (LEFT + ((at - from) / long) * (width - LEFT - RIGHT)).toFixed(1);
-  const [bottom, end, first] = [TOP + HEIGHT, width - RIGHT, pane === PANES[0]];
-  const across = ticks.map((tick) => {
-    const number = `<text class="end" x="${LEFT - 6}" y="${y(tick) + 4}">`;
-    return `<path d="M${LEFT} ${y(tick)}H${end}"/>${number}${pane.words(tick)}</text>`;
-  });
-  const drawn = Object.keys(pane.lines).map((name) => {
+// The lines of one chart. A number that is unknown interrupts its line; a change does not.
+function curves(names, points, x, y) {
+  return names.map((name) => {
     let pen = "M";
-    const path = shown.map((point) => {
+    const path = points.map((point) => {
+      if (point.note) return "";
       if (point[name] === null) return (pen = "M") && "";
       const step = `${pen}${x(point.at_s)} ${y(point[name]).toFixed(1)}`;
       pen = "L";
@@ -81,20 +78,36 @@ function chart(pane, points, width, target, last) {
     });
     return `<path class="line ${name}" d="${path.join("")}"/>`;
   });
-  const changed = shown.filter(({ note }) => note).map(({ at_s, note }) => {
-    const line = `<path class="mark" d="M${x(at_s)} ${TOP}V${bottom}"/>`;
-    const [side, dx] = at_s - from < long / 2 ? ["start", 4] : ["end", -4];
-    const words = width > 480 ? note : "changed";
-    const text = `<text class="${side}" x="${x(at_s)}" dx="${dx}" y="18">${words}</text>`;
-    return first ? line + text : line;
+}
+
+// Grey where the client was late, and a dotted line where a setting was changed.
+function marks(points, from, x, bottom) {
+  return points.map(({ at_s, note, good }, i) => {
+    if (note) return `<path class="mark" d="M${x(at_s)} ${TOP}V${bottom}"/>`;
+    if (good !== null) return "";
+    const began = x(points[i - 1]?.at_s ?? from);
+    return `<path class="unknown" d="M${began} ${TOP}H${x(at_s)}V${bottom}H${began}z"/>`;
+  });
+}
+
+// One chart as SVG.
+function chart(pane, points, width, target) {
+  const { from, long, numbers } = moments(points.at(-1)?.at_s ?? 0);
+  const shown = points.filter(({ at_s }) => at_s >= from);
+  const { y, ticks } = scale(pane, shown, target);
+  const x = (at) => (LEFT + ((at - from) / long) * (width - LEFT - RIGHT)).toFixed(1);
+  const [bottom, end] = [TOP + HEIGHT, width - RIGHT];
+  const across = ticks.map((tick) => {
+    const number = `<text class="end" x="${LEFT - 6}" y="${y(tick) + 4}">`;
+    return `<path d="M${LEFT} ${y(tick)}H${end}"/>${number}${pane.words(tick)}</text>`;
   });
   const level = pane.log ? `<path class="line target" d="M${LEFT} ${y(target)}H${end}"/>` : "";
   const axis = numbers.map(
     (at) => `<text class="middle" x="${x(at)}" y="${bottom + 16}">${Math.round(at)}</text>`,
   );
-  const name = `<text class="middle" x="${(LEFT + end) / 2}" y="${bottom + 34}">time (s)</text>`;
-  const under = last ? axis.join("") + name : "";
-  return across.join("") + level + changed.join("") + drawn.join("") + under;
+  axis.push(`<text class="middle" x="${(LEFT + end) / 2}" y="${bottom + 34}">time (s)</text>`);
+  const drawn = curves(Object.keys(pane.lines), shown, x, y);
+  return [...marks(shown, from, x, bottom), ...across, level, ...drawn, ...axis].join("");
 }
 
 // A slider over the texts of its values; `move(index)` hears of every other value.
@@ -116,8 +129,8 @@ function slider({ name, label, texts, at_once }, index, move) {
 }
 
 // The chart's title, and a key for each line with its last value; returns what draws them.
-function pane(kind, target, last) {
-  const box = make("div");
+function pane(kind, target) {
+  const box = make("div", { className: "pane" });
   const head = make("div", { className: "head" });
   head.append(make("span", { className: "title", textContent: kind.title }));
   const values = Object.entries(kind.lines).map(([name, words]) => {
@@ -130,7 +143,7 @@ function pane(kind, target, last) {
     const textContent = `target: ${seconds(target)}`;
     head.append(make("span", { className: "key target", textContent }));
   }
-  box.innerHTML = `<svg role="img" height="${TOP + HEIGHT + (last ? AXIS : 8)}"></svg>`;
+  box.innerHTML = `<svg role="img" height="${TOP + HEIGHT + AXIS}"></svg>`;
   const svg = box.firstChild;
   box.prepend(head);
   const draw = (points) => {
@@ -140,7 +153,7 @@ function pane(kind, target, last) {
       return `${words} ${value.textContent}`;
     });
     svg.ariaLabel = `Chart over time. ${kind.title}, last values: ${told.join(", ")}`;
-    if (box.clientWidth) svg.innerHTML = chart(kind, points, box.clientWidth, target, last);
+    if (box.clientWidth) svg.innerHTML = chart(kind, points, box.clientWidth, target);
   };
   return { box, draw };
 }
@@ -148,8 +161,8 @@ function pane(kind, target, last) {
 function render({ model, el }) {
   asPanel(el, "kit-traffic");
   el.innerHTML = FACE;
-  const [sliders, note, button, limit, area, status] = [
-    ...[".sliders", ".note", "button", ".limit", ".panes", ".status"],
+  const [sliders, note, button, limit, area, changed, status] = [
+    ...[".sliders", ".note", "button", ".limit", ".panes", ".key.mark b", ".status"],
   ].map((name) => el.querySelector(name));
   const controls = model.get("controls").map((control, i) =>
     slider(control, model.get("chosen")[i], (index) => {
@@ -159,11 +172,15 @@ function render({ model, el }) {
   );
   sliders.append(...controls.map(({ row }) => row));
   note.textContent = model.get("hint");
-  const panes = PANES.map((kind, i) => pane(kind, model.get("target_s"), i === PANES.length - 1));
+  const panes = PANES.map((kind) => pane(kind, model.get("target_s")));
   area.append(...panes.map(({ box }) => box));
 
   let points = [];
-  const draw = () => panes.forEach((one) => one.draw(points));
+  const draw = () => {
+    panes.forEach((one) => one.draw(points));
+    const last = points.findLast((point) => point.note);
+    changed.textContent = last ? `${Math.round(last.at_s)} s: ${last.note}` : "";
+  };
   const follow = () => controls.forEach(({ show }, i) => show(model.get("chosen")[i]));
   const tell = () => {
     status.textContent = model.get("status");

@@ -18,8 +18,7 @@ import traitlets
 
 from kit.core.checks import check_positive, check_whole
 from kit.core.errors import BadValue, KitError, UnknownName
-from kit.core.statistics import samples_needed
-from kit.course.live_load import LiveLoad, target_of
+from kit.course.live_load import MOST_OPEN, NEEDED, TIMEOUT_S, LiveLoad, target_of
 from kit.course.live_run import LiveRun, Moment
 from kit.course.panels import CoursePanel, is_recording, shown_with
 from kit.course.traffic_sliders import (
@@ -38,6 +37,11 @@ PURPOSE = "A panel to turn the arrival rate up until a server breaks"
 PATIENCE_S = 10.0  # without a word from the page, which reports every two seconds
 STEP_S = 0.5  # at each rate, if nobody moves the slider
 ENDING_S = 0.2  # a run may need this from its last message to its end
+COUNTED = (
+    f"Answers count when they come, arrivals when they are due. After {TIMEOUT_S:g} s without an "
+    f"answer, or with {MOST_OPEN:,} requests open, a request counts as failed. p99 has no value "
+    f"until there are {NEEDED} answers."
+)
 READY = "Press Start, then turn the arrival rate up."
 RUNNING = "Traffic is running. Move the sliders at any time."
 CLIENT = "The client, and not the server, is the limit: it sends late. Lower the arrival rate."
@@ -286,8 +290,7 @@ def live_traffic(
         others = "The other settings change the running server: requests that wait get 503."
         if "workers" in start:
             others += " Replicas restart it."
-    needed = f"p99 is shown after {samples_needed(99)} answers."
-    hint = f"The arrival rate changes at once. {others} {needed}"
+    hint = f"The arrival rate changes at once. {others} {COUNTED}"
     options = {"target_s": float(target_s), "seconds": float(seconds), "hint": hint}
     panel = LiveTraffic(server, inputs, start, token, seed, **options)
     if is_recording():  # nobody presses Start: readers of the stored page see what would happen

@@ -60,15 +60,32 @@ def draw(logits: Tensor, samplings: Sequence[Sampling], rounding: float = 0.0) -
         The largest difference of a logit between two ways to compute it, as a share of the
         text's largest logit. 0: every token that is a number is certain.
     """
+    greedy = [i for i, s in enumerate(samplings) if not s.temperature]
+    if not greedy or len(greedy) == len(samplings):
+        return _draw(logits, samplings, rounding)
+    # Apart: most of the work is for random tokens, and with a large vocabulary it takes long.
+    random = [i for i, s in enumerate(samplings) if s.temperature]
+    tokens, certain = [0] * len(samplings), [False] * len(samplings)
+    for rows in (greedy, random):
+        drawn = _draw(logits[rows], [samplings[i] for i in rows], rounding)
+        for i, token, is_certain in zip(rows, *drawn, strict=True):
+            tokens[i], certain[i] = token, is_certain
+    return Drawn(tokens, certain)
+
+
+def _draw(logits: Tensor, samplings: Sequence[Sampling], rounding: float) -> Drawn:
+    """The tokens of texts that are all greedy, or all random."""
     scores = logits.float()  # as `Sampler`: a bfloat16 has too few digits
     error = rounding * scores.abs().amax(-1, keepdim=True)  # (n, 1)
     sure = None
-    if any(s.temperature for s in samplings):
-        # A greedy text is divided by 1, and gets noise of −log 1 = 0.
-        by = torch.tensor([[s.temperature or 1.0] for s in samplings], device=scores.device)
+    if samplings[0].temperature:
+        by = torch.tensor([[s.temperature] for s in samplings], device=scores.device)
         scores, error = scores / by, error / by
         limits = _candidates(scores, samplings, error)
-        scores = scores - _noise_like(scores, samplings).log()
+        noise = torch.empty_like(scores)
+        for row, sampling in zip(noise, samplings, strict=True):
+            sampling.fill(row)
+        scores = scores - noise.log_()
         if limits is not None:
             possible, sure = limits
             scores = scores.masked_fill(~possible, NEVER)
@@ -84,35 +101,33 @@ def draw(logits: Tensor, samplings: Sequence[Sampling], rounding: float = 0.0) -
     return Drawn(tokens, [bool(each) for each in is_certain])
 
 
-def _noise_like(scores: Tensor, samplings: Sequence[Sampling]) -> Tensor:
-    """Random numbers (n, V), each text's from its own generator."""
-    noise = torch.ones_like(scores)
-    for row, sampling in zip(noise, samplings, strict=True):
-        if sampling.temperature:
-            sampling.fill(row)
-    return noise
-
-
 def _candidates(
     scores: Tensor, samplings: Sequence[Sampling], error: Tensor
 ) -> tuple[Tensor, Tensor] | None:
     """Which tokens may be drawn, and which may be drawn whatever the rounding: (n, V) each.
 
-    The same rules as in `Sampler`, as the smallest score that is let in: one sort for all texts.
+    The same rules as in `Sampler`, as the smallest score that is let in: one sort for all texts, or
+    without a top_p only the largest scores.
     None if no text has limits.
     """
-    limited = [s.temperature > 0 and (s.top_k or s.top_p) is not None for s in samplings]
+    limited = [(s.top_k or s.top_p) is not None for s in samplings]
     if not any(limited):
         return None
     words, device = scores.shape[-1], scores.device
     pairs = list(zip(samplings, limited, strict=True))
-    most = [[min(s.top_k or words, words) if on else words] for s, on in pairs]
-    ordered = scores.sort(-1, descending=True).values
-    sure_count = k = torch.tensor(most, device=device)  # (n, 1): tokens that are let in
-    least = sure_least = ordered.gather(1, k - 1)  # (n, 1): the score of the last of them
+    most = [min(s.top_k or words, words) if on else words for s, on in pairs]
+    sure_count = k = torch.tensor(most, device=device)[:, None]  # (n, 1): tokens that are let in
+    nucleus = any(on and s.top_p is not None for s, on in pairs)
+    if nucleus:
+        ordered = scores.sort(-1, descending=True).values
+    else:  # with a large vocabulary, a sort takes longer than a small model
+        ordered = scores.topk(max((n for n in most if n < words), default=1), -1).values
+    # (n, 1): the score of the last of them
+    least = ordered.gather(1, (k - 1).clamp(max=ordered.shape[-1] - 1))
+    least = sure_least = least.masked_fill(k == words, NEVER)
     # Without a token near the limit, the limit is the same whatever the rounding.
     unsettled = torch.zeros_like(least, dtype=torch.bool)
-    if any(on and s.top_p is not None for s, on in pairs):
+    if nucleus:
         top_p = [[s.top_p if on and s.top_p is not None else NO_LIMIT] for s, on in pairs]
         limit = torch.tensor(top_p, device=device)
         shares = ordered.masked_fill(ordered < least, NEVER).softmax(-1)

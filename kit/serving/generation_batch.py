@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from kit.core.errors import BadValue, KitError
 from kit.inference.prediction import device_of
+from kit.serving.batch_weights import for_batches
 from kit.serving.batched_sampling import Sampling, draw
 from kit.serving.slot_cache import Rows, SlotCache
 
@@ -29,6 +30,7 @@ from kit.serving.slot_cache import Rows, SlotCache
 # logit. With up to 85M parameters and random weights, 12 to 19 times the precision was seen.
 ROUNDING = 32 * torch.finfo(torch.float32).eps
 PROBE = 16  # tokens that the model reads at the start, alone and in a batch
+FILLED = 2 / 3  # of the positions that prompts are computed with together; the rest is padding
 CATCH_UP = 8  # steps of a text that is computed alone, between two steps of the batch
 
 _log = logging.getLogger(__name__)
@@ -80,7 +82,7 @@ class GenerationBatch:
     Parameters
     ----------
     model
-        A GPT of the kit, or a form of one, in evaluation mode.
+        A GPT of the kit, or a form of one, in evaluation mode. Its weights must not change.
     slots, context
         The sizes of the cache.
     prefill_chunk
@@ -90,6 +92,7 @@ class GenerationBatch:
 
     def __init__(self, model: nn.Module, slots: int, context: int, prefill_chunk: int):
         self.model: Any = model
+        self.batched: Any = for_batches(model)
         self.cache, self.prefill_chunk = SlotCache(model, slots, context), prefill_chunk
         self.slots: list[Text | None] = [None] * slots
         self.rounding = 0.0  # see `find_rounding`; 0: no token is in doubt
@@ -121,8 +124,8 @@ class GenerationBatch:
         # Chosen before the first pass: a text that has just got a token waits for the next step.
         decoding = [text for text in sure if text.pending == 1]
         reading = self._chunk([text for text in sure if text.pending > 1], len(decoding))
-        if reading:
-            news += _guarded(reading, partial(self._pass, reading))
+        for texts in self._of_similar_length(reading):
+            news += _guarded(texts, partial(self._pass, texts))
         if decoding:
             began = time.monotonic()
             news += _guarded(decoding, partial(self._pass, decoding))
@@ -147,6 +150,17 @@ class GenerationBatch:
                 break
             chosen.append(text)
         return chosen
+
+    def _of_similar_length(self, reading: list[Text]) -> list[list[Text]]:
+        """The same texts in groups for a pass each: in a group, all are padded to the longest."""
+        groups, widest = list[list[Text]](), 0
+        for text in sorted(reading, key=lambda text: -text.pending):
+            count = min(text.pending, self.prefill_chunk)
+            if not groups or count < FILLED * widest:
+                groups.append([])
+                widest = count
+            groups[-1].append(text)
+        return groups
 
     def _pass(self, texts: list[Text]) -> list[News]:
         """The model reads these texts further; the next tokens of those that it has read."""
@@ -189,7 +203,8 @@ class GenerationBatch:
             starts = [starts[lies[s]] if s in lies else 0 for s in range(high)]
             counts = [int(s in lies) for s in range(high)]
         ids = torch.tensor(tokens, device=self.cache.layers[0].device)  # (n, T)
-        logits: Tensor = self.model(ids, self.cache.reading(rows, starts, counts), last=1)[:, -1]
+        cache = self.cache.reading(rows, starts, counts)
+        logits: Tensor = self.batched(ids, cache, last=1)[:, -1]
         in_order = rows == slots or slots == list(range(high))
         return logits if in_order else logits[slots]
 
@@ -219,7 +234,7 @@ class GenerationBatch:
             ids = torch.tensor([[(7 * i + 1) % vocabulary]], device=device_of(self.model))
             together = self.cache.reading(slice(0, slots), [i] * slots, [1] * slots)
             mine = self.model(ids, alone, last=1)[:, -1]  # (1, V)
-            ours = self.model(ids.expand(slots, 1), together, last=1)[:, -1]  # (N, V)
+            ours = self.batched(ids.expand(slots, 1), together, last=1)[:, -1]  # (N, V)
             # A comparison with NaN is False.
             agree &= bool((ours - mine).abs().max() <= ROUNDING * mine.abs().max())
         self.rounding = ROUNDING if agree else 0.0

@@ -26,22 +26,21 @@ class SlotLayer(NamedTuple):
     """One layer's keys and values in a pass; takes the place of `LayerCache`."""
 
     memory: Tensor  # (2, N, A, S + 1, d/A): keys and values
-    rows: Tensor  # (n, 1): the slots
-    where: Tensor  # (n, T): the position that each new token is written to
+    rows: Tensor  # (n,): the slots
+    where: Tensor  # (2 · n · A · T,): the rows of `memory` to which the new ones are written
     neighbours: bool  # the slots are 0 to n - 1
     end: int  # positions from here on are nobody's
     mask: Tensor  # (n, 1, T, end): 0 where a new token may attend, else −∞
 
     def append(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """Write the new ones, (n, A, T, d/A) each; return all so far: (n, A, end, d/A)."""
-        self.memory[0][self.rows, :, self.where] = keys.transpose(1, 2)  # (n, T, A, d/A)
-        self.memory[1][self.rows, :, self.where] = values.transpose(1, 2)
+        new = torch.stack((keys, values)).flatten(0, -2)  # (2 · n · A · T, d/A)
+        self.memory.flatten(0, -2).index_copy_(0, self.where, new)
         filled = self.memory[:, :, :, : self.end]
         if self.neighbours:
             near = filled[:, : len(self.rows)]
             return near[0], near[1]  # views, not copies
-        slots = self.rows[:, 0]
-        return filled[0][slots], filled[1][slots]
+        return filled[0][self.rows], filled[1][self.rows]
 
 
 class SlotPass:
@@ -73,11 +72,14 @@ class SlotPass:
             where.append([nobodys] * padding + list(range(start, start + count)))
         device = cache.layers[0].device
         both = torch.tensor([positions, where], device=device)  # one copy to the device
-        self._positions, self._where = both[0], both[1]  # (n, T) each
+        self._positions = both[0]  # (n, T)
         self._end = max(1, max(s + c for s, c in zip(starts, counts, strict=True)))
         self._neighbours = isinstance(rows, slice)
         chosen = cache.all_slots[:n] if self._neighbours else torch.tensor(rows, device=device)
-        self._rows = chosen[:, None]  # (n, 1)
+        self._rows = chosen  # (n,)
+        # In each layer's memory as a table of d/A columns, whose rows are (2, N, A, S + 1).
+        texts = cache.first_rows[:, chosen, :, None] + both[1][:, None]  # (2, n, A, T)
+        self._where = texts.flatten()
         self._layers, self._ahead = cache.layers, cache.all_positions[: self._end]
 
     def positions(self, new: int) -> Tensor:
@@ -133,6 +135,9 @@ class SlotCache:
             self.layers.append(layer.new_zeros(two, slots, heads, context + 1, width))
         self.all_slots = torch.arange(slots, device=self.layers[0].device)  # (N,)
         self.all_positions = torch.arange(context, device=self.layers[0].device)  # (S,)
+        first = self.layers[0][..., 0, 0]  # (2, N, A): of each head's positions
+        numbered = torch.arange(first.numel(), device=first.device).view(first.shape)
+        self.first_rows = (context + 1) * numbered  # (2, N, A)
 
     @property
     def bytes(self) -> int:
