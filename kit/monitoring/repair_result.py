@@ -150,7 +150,7 @@ class Repairs(Result):
     def table(self, note: str = "") -> Table:
         """A row per repair: labels, time, energy, bytes, score on new data, lost on old data."""
         header = (
-            *("", "labels", "time", "energy", "to send"),
+            *("repair", "labels", "time", "energy", "to send"),
             *("score on new", "regained", "forgotten of old"),
         )
         caption = (
@@ -185,8 +185,8 @@ class Repairs(Result):
             return [(e.value, e.low, e.high) for e in found]
 
         panes = {
-            "regained on new data": (pane(self.regained), "points"),
-            "forgotten of old data": (pane(self.forgotten), "points"),
+            "regained on new": (pane(self.regained), "points"),
+            "forgotten of old": (pane(self.forgotten), "points"),
         }
         best = self.best()
         caption = f"After {self.drift}: {best} regains {self.regained(best)}."
