@@ -411,3 +411,61 @@ def test_panels_take_keys_speak_values_and_have_no_known_barrier(lab, page, scre
             assert violations(page, output, PAGE_RULES) == []
             page.screenshot(path=screenshots / f"panel-{panel[5:]}-{theme[11:].lower()}.png")
     watch.check()
+
+
+LATER_PANELS = [  # of lessons 12 and 13
+    "import torch, kit\nfrom kit.data.cart_pole import STATE_SCALE, expert_action\n"
+    "def expert(states):\n    pushes = expert_action(states * torch.tensor(STATE_SCALE))\n"
+    "    return torch.nn.functional.one_hot(pushes, 2)\n"
+    "kit.balance({'controller': expert, 'to the left': lambda s: torch.tensor([[1.0, 0.0]])})",
+    "from kit.course.own_digits import own_digits\n"
+    "own_digits(kit.guess('Which share is read right?', 0.05, 1, '%'))",
+    "from kit.course.drift_sliders import drift_sliders\nwork = kit.workloads.vision()\n"
+    "kit.train(model := work.model('mlp'), work, steps=100, live=False)\n"
+    "drift_sliders(model, work.data['validation'], work.data['test'])",
+]
+
+
+def test_a_pole_own_digits_and_drift_on_a_phone_and_by_keys(lab, page, screenshots):
+    """At 390 px, with the list of files folded away, no control and no value is cut off."""
+    from axe import violations
+
+    watch = Watch(page)
+    cells = [nbformat.v4.new_code_cell(source) for source in LATER_PANELS]
+    notebook = written(lab.folder / "notebooks" / "later-panels.ipynb", cells)
+    open_notebook(page, lab, notebook)
+    run_all(page, notebook)
+    pole, told = page.locator(".kit-pole"), page.locator(".kit-pole").get_by_role("status")
+    digits, drift = (page.locator(".jp-OutputArea-output").nth(i) for i in (1, 2))
+
+    pole.get_by_role("slider", name="model").press("End")
+    pole.get_by_role("slider", name="delay").press("End")
+    expect(pole.get_by_role("slider", name="delay")).to_have_attribute("aria-valuetext", "120 ms")
+    start = pole.get_by_role("button")
+    start.press("Enter")
+    expect(told).to_contain_text("The pole fell after")
+    start.press("Enter")
+    expect(start).to_have_text("Start")
+
+    digits.get_by_role("button", name="Next").press("Enter")
+    expect(digits).to_contain_text("The pad is empty.")
+    turned = drift.get_by_role("slider", name="rotation")
+    turned.press("End")
+    expect(turned).to_have_attribute("aria-valuetext", re.compile("^30"))
+    expect(drift).to_contain_text("Alarm by: ")
+
+    page.keyboard.press("Escape")
+    page.get_by_role("tab", name="File Browser").first.click()  # folds it away
+    for width in (390, 1280):
+        page.set_viewport_size({"width": width, "height": 844})
+        page.wait_for_function("width => innerWidth == width", arg=width)
+        for name, panel in {"pole": pole, "digits": digits, "drift": drift}.items():
+            panel.scroll_into_view_if_needed()
+            page.screenshot(path=screenshots / f"later-{name}-{width}.png")
+            assert panel.evaluate("panel => panel.scrollWidth <= panel.clientWidth"), (name, width)
+            edge = panel.bounding_box()["x"] + panel.bounding_box()["width"]
+            for part in panel.locator(".value, button, input, canvas, svg").all():
+                box = part.bounding_box()
+                assert not box or box["x"] + box["width"] <= min(edge, width), (name, width)
+        assert violations(page, ".jp-Notebook .jp-OutputArea-output", PAGE_RULES) == []
+    watch.check()

@@ -7,6 +7,8 @@ drift_sliders    a slider per kind of drift, above that picture
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from torch import nn
 
@@ -22,6 +24,15 @@ DEGREES: dict[str, list[float]] = {  # kind -> the values of its slider; the mid
     "thickness": [-0.8, -0.5, -0.2, 0, 0.2, 0.5, 0.8],
     "noise": [0, 0.05, 0.1, 0.2, 0.4],
     "mix": [0, 0.5, 0.7, 0.9],  # the share of the digits 0, 1 and 2; 0: as they come
+}
+
+SAYS: dict[str, Callable[[float], str]] = {  # a value of a slider, in words
+    "rotation": lambda degrees: f"{degrees:g}°",
+    "thickness": lambda by: (
+        f"{abs(by):g} {'thicker' if by > 0 else 'thinner'}" if by else "as it was"
+    ),
+    "noise": lambda deviation: f"deviation {deviation:g}" if deviation else "none",
+    "mix": lambda share: f"{share:.0%} are 0, 1 or 2" if share else "as they come",
 }
 
 
@@ -55,7 +66,7 @@ def _picture(found: Drift, confidence: np.ndarray) -> Picture:
     caption = f"{who} The true score, which needs labels, is {score}, "
     caption += f"{found.change.difference} against before; mean confidence {sure}."
     level = ("score before", found.change.then.value)
-    return dots(rows, "share, distance or area (0 to 1)", unit="%", caption=caption, level=level)
+    return dots(rows, "share, distance or area (0 to 1)", caption=caption, level=level)
 
 
 def drift_sliders(model: nn.Module, reference: Split, examples: Split) -> Explorer:
@@ -75,6 +86,10 @@ def drift_sliders(model: nn.Module, reference: Split, examples: Split) -> Explor
         return drift_picture(model, reference, examples, **degrees)
 
     panel = explore(picture, **DEGREES)
+    panel.panel.controls = [
+        {**control, "texts": [*map(SAYS[kind], DEGREES[kind])]}
+        for kind, control in zip(DEGREES, panel.panel.controls, strict=True)
+    ]
     # Noise and the mix of classes begin at their first value: nothing has drifted yet.
     panel.panel.chosen = [values.index(0) for values in DEGREES.values()]
     return panel

@@ -69,6 +69,30 @@ def recorded_verdict(lesson: str, claim: str, folder: Path | None = None) -> dic
     return None
 
 
+def recorded_result(experiment: str, kind: str) -> dict[str, Any]:
+    """The last record of a kind of result in an experiment, with the CPU that measured it.
+
+    As for `measured_earlier`, the reader's own copy counts first, in the folder `experiments` of
+    the folder in which the notebook runs.
+
+    Raises
+    ------
+    BadValue
+        No copy of the experiment has such a result.
+    """
+    own = Path.cwd() / "experiments"
+    for folder in (own, NOTEBOOKS / "experiments"):
+        records = _records(folder / f"{experiment}.ipynb")
+        found = [record for record in records if record["kind"] == kind]
+        if found:
+            cpu = next((r["cpu"] for r in records if r["kind"] == "Machine" and "cpu" in r), None)
+            return {**found[-1], "cpu": cpu or "a computer that it does not name"}
+    raise BadValue(
+        f"no copy of the experiment {experiment!r} in {own} or in the kit has a {kind}. "
+        f"Run it: kit run {experiment}."
+    )
+
+
 def _verdicts(
     stored: Path, claim: str, folder: Path | None
 ) -> Iterator[tuple[dict[str, Any], str]]:

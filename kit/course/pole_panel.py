@@ -205,14 +205,17 @@ def pole_picture(
         fell = len(found) < periods
         said.append(f"{how!r}: {'falls after' if fell else 'stands for'} {times[-1]:.2f} s")
     caption = f"The same start each time. {'; '.join(said)}. Limit: 12° to either side."
-    return lines(
+    limit = math.degrees(MAX_TILT_RAD)
+    picture = lines(
         series,
         "time (s)",
         "tilt of the pole (degrees)",
         caption=caption,
         marks=False,
-        level=("it has fallen", math.degrees(MAX_TILT_RAD)),
+        level=("it has fallen", limit),
     )
+    picture.figure.axes[0].axhline(-limit, color="black", linestyle="--", linewidth=1)
+    return picture
 
 
 def balance(

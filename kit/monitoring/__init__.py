@@ -15,7 +15,9 @@ changes          kinds of drift by degree, seeded: rotation, noise, another clas
 late_labels      errors in a stream: ADWIN, from River; real series that people marked
 adjusting        repairs without a training step: recalibrate, reweight, normalisation layers
 repairing        `repairs`: retrain, fine-tune, last layer …: what each costs and regains
-repair_result    what `repairs` returns
+repair_result    what `repairs` and `text_repairs` return
+typing_errors    a drift of texts, and a repair of their spelling
+text_repairs     `text_repairs`: the same ways back for a pre-trained model of texts
 living           `live`: a model, a drifting stream, and a policy that says when to train
 living_result    what `live` and `lives` return
 """
@@ -51,5 +53,9 @@ if TYPE_CHECKING:
     from kit.monitoring.repair_result import share_of as share_of
     from kit.monitoring.repairing import REPAIRS as REPAIRS
     from kit.monitoring.repairing import repairs as repairs
+    from kit.monitoring.text_repairs import TEXT_REPAIRS as TEXT_REPAIRS
+    from kit.monitoring.text_repairs import text_repairs as text_repairs
+    from kit.monitoring.typing_errors import Spelling as Spelling
+    from kit.monitoring.typing_errors import with_typing_errors as with_typing_errors
 
 __all__, __getattr__, __dir__ = lazy_names(__name__, __file__, globals())

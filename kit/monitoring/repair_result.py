@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from kit.core.errors import UnknownName
+from kit.core.errors import BadValue, UnknownName
 from kit.core.results import Result
 from kit.core.statistics import (
     Estimate,
@@ -105,6 +105,10 @@ class Repairs(Result):
         """The score on old data, before − after the repair, paired by model and example."""
         return paired_difference(self.repairs[0].old, self[name].old)
 
+    def forgets_more(self, name: str, than: str) -> Estimate:
+        """The score on old data after another repair − after this one, paired as in `ahead`."""
+        return paired_difference(self[than].old, self[name].old)
+
     def ahead(self, name: str, of: str) -> Estimate:
         """The score on new data after one repair − after another, paired by model and example."""
         return paired_difference(self[name].new, self[of].new)
@@ -122,16 +126,37 @@ class Repairs(Result):
         gain = f"{best} regains {self.regained(best)}"
         return f"Repairs of {self.models} models after {self.drift}: {gain}"
 
-    def table(self) -> Table:
+    def ranking(self) -> str:
+        """Two sentences: which repair regains most, and which forgets most, if that is sure."""
+        most = self._foremost(self.ahead)
+        said = f"{_quoted(most)} regains most."
+        if len(most) > 1:
+            said = f"Which of {_quoted(most)} regains most, we cannot tell."
+        worst = self._foremost(self.forgets_more)
+        if len(worst) == 1:
+            return f"{said} {_quoted(worst)} forgets most."
+        if any(self.forgotten(name).low > 0 for name in self.names):
+            return f"{said} Which of {_quoted(worst)} forgets most, we cannot tell."
+        return f"{said} Of no repair can we tell that it forgets anything."
+
+    def _foremost(self, difference: Callable[[str, str], Estimate]) -> list[str]:
+        """The repairs that no other one surely exceeds, pair by pair."""
+        return [
+            name
+            for name in self.names
+            if not any(difference(other, name).low > 0 for other in self.names if other != name)
+        ]
+
+    def table(self, note: str = "") -> Table:
         """A row per repair: labels, time, energy, bytes, score on new data, lost on old data."""
         header = (
-            *("", "labels", "time", "energy", "to send"),
+            *("repair", "labels", "time", "energy", "to send"),
             *("score on new", "regained", "forgotten of old"),
         )
         caption = (
             f"After {self.drift}, which took {self.lost}. {self.models} models; paired by model "
-            f"and example. Regained is on new data, forgotten on old data."
-        )
+            f"and example. Regained is on new data, forgotten on old data. {self.ranking()} {note}"
+        ).rstrip()
         rows = [self._row(each) for each in self.repairs]
         known = [i for i in range(len(header)) if any(row[i] != UNKNOWN for row in rows)]
         shown = [tuple(row[i] for i in known) for row in rows]
@@ -160,12 +185,30 @@ class Repairs(Result):
             return [(e.value, e.low, e.high) for e in found]
 
         panes = {
-            "regained on new data": (pane(self.regained), "points"),
-            "forgotten of old data": (pane(self.forgotten), "points"),
+            "regained on new": (pane(self.regained), "points"),
+            "forgotten of old": (pane(self.forgotten), "points"),
         }
         best = self.best()
         caption = f"After {self.drift}: {best} regains {self.regained(best)}."
         return multiples(self.names, panes, caption=caption, log=False)
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any]) -> Repairs:
+        """The result that a stored notebook has in its record.
+
+        Raises
+        ------
+        BadValue
+            It is no record of repairs, or one without the answer to each example.
+        """
+        try:
+            repairs = tuple(_from_record(each) for each in record["repairs"])
+            return cls(repairs, str(record["drift"]), int(record["models"]))
+        except (KeyError, TypeError, ValueError) as error:
+            raise BadValue(
+                f"not a record of repairs ({error!r}). It needs to come from a notebook that "
+                f"showed kit.monitoring.repairs or text_repairs: run that notebook again."
+            ) from error
 
     def to_dict(self) -> dict[str, Any]:
         """Times, energies, bytes and scores."""
@@ -187,4 +230,37 @@ class Repairs(Result):
             "old_share": average_of_trainings(each.old).to_dict(),
             "regained_points": self.regained(each.name).to_dict(),
             "forgotten_points": self.forgotten(each.name).to_dict(),
+            "new_right": _answers(each.new),
+            "old_right": _answers(each.old),
         }
+
+
+def _answers(scores: np.ndarray) -> list[str]:
+    """A text of zeros and ones for each model; none if scores are shares."""
+    if not np.isin(scores, (0, 1)).all():
+        return []
+    return ["".join(map(str, row)) for row in scores.astype(int).tolist()]
+
+
+def _from_record(record: Mapping[str, Any]) -> Repair:
+    new, old = (
+        np.array([[float(each) for each in row] for row in record[name]])
+        for name in ("new_right", "old_right")
+    )
+    if new.ndim != 2 or old.ndim != 2:
+        raise ValueError("no answers")
+    return Repair(
+        record["repair"],
+        int(record["labels"]),
+        new,
+        old,
+        tuple(record["repair_s"]),
+        tuple(record["energy_j"]),
+        int(record["sent_bytes"]),
+    )
+
+
+def _quoted(names: Sequence[str]) -> str:
+    """`“a”`, or `“a”, “b” and “c”`."""
+    *others, last = [f"“{name}”" for name in names]
+    return f"{', '.join(others)} and {last}" if others else last

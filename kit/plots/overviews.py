@@ -185,10 +185,15 @@ def _finish(
         pane.xaxis.set_major_locator(FixedLocator(places) if places else MaxNLocator(ticks))
     # A unit as long as "points" stands once, in the label: beside each number, ticks would overlap.
     spelt = f" {unit}" if unit == "points" else ""
-    pane.xaxis.set_major_formatter(lambda value, _: words(value, unit).removesuffix(spelt))
+    pane.xaxis.set_major_formatter(lambda value, _: _tick(value, unit).removesuffix(spelt))
     pane.tick_params(axis="x", labelsize=8)
     pane.set_ylim(rows - 0.5, -0.5)
     pane.set_xlabel(f"{quantity},{spelt}" if spelt else quantity)
+
+
+def _tick(value: float, unit: str) -> str:
+    """In words; a count below 100,000 without a prefix: 1,000 stands beside 800."""
+    return f"{value:,.0f}" if not unit and 1000 <= value < 100_000 else words(value, unit)
 
 
 def _log_places(low: float, high: float, most: int) -> list[float]:

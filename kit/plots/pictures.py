@@ -79,8 +79,10 @@ def lines(
     log: str = "",
     bands: Mapping[str, tuple[Sequence[float], Sequence[float]]] | None = None,
     level: tuple[str, float] | None = None,
+    shaded: tuple[str, float, float] | None = None,
     joined: Sequence[str] | None = None,
     unit: str = "",
+    rows: bool = False,
 ) -> Picture:
     """Values over a quantity: one line per name.
 
@@ -98,13 +100,20 @@ def lines(
         Name -> (lows, highs): the interval of each value, drawn as error bars.
     level
         (name, value) of a dashed horizontal line to compare with.
+    shaded
+        (name, from, to) of a stretch of the x axis.
     joined
         Names that are lines without markers; the others are then markers without lines. None: all
         are lines.
     unit
         The unit of the ticks on the y axis; "" for plain numbers.
+    rows
+        Whether the series lie above each other. Then each has its name at its mean height, and
+        there are neither numbers nor a legend.
     """
     figure, (pane,) = axes()
+    if shaded:
+        pane.axvspan(*shaded[1:], color="0.88", zorder=0, label=shaded[0])
     for i, (name, (xs, ys)) in enumerate(series.items()):
         point = len(xs) == 1  # no line shows it
         look = {**style(i), "label": name, **({} if marks or point else {"marker": None})}
@@ -130,7 +139,9 @@ def lines(
     elif unit:
         pane.yaxis.set_major_formatter(lambda value, _: words(value, unit))
     pane.set(xlabel=x, ylabel=y)
-    if len(series) > 1 or level:
+    if rows:
+        pane.set_yticks([float(np.mean(ys)) for _, ys in series.values()], list(series))
+    elif len(series) > 1 or level or shaded:
         pane.legend(frameon=False)
     return Picture(figure, caption)
 
