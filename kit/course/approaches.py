@@ -9,10 +9,11 @@ options      what reaches a target, with one number of labels or another
 
 from __future__ import annotations
 
+import html
 import operator
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from kit.core.statistics import Estimate
 from kit.core.units import UNKNOWN
 from kit.costs.lifetime import lifetime
 from kit.costs.lifetime_result import Lifetime
+from kit.course.claims import ledger
 from kit.course.earlier_lessons import measured_earlier
 from kit.course.roads import Road as Road
 from kit.course.roads import roads_table as roads_table
@@ -73,9 +75,11 @@ class Recommendation(Result):
 
     def __repr__(self) -> str:
         if self.chosen is None:
-            return f"No road is left: {'; '.join(sorted({*self.excluded.values()}))}."
-        way = f" ({self.chosen})" if self.chosen != PUBLISHED else ""
-        return f"{self.approach.capitalize()}{way}, {self.place}."
+            rules = approaches()["rules"]
+            whys = dict.fromkeys(rules[rule]["because"] for rule in self.excluded.values())
+            return f"No road is left. Why each is excluded: {'; '.join(whys)}."
+        way = f" ({_shown(self.chosen)})" if self.chosen != PUBLISHED else ""
+        return f"{self.approach.capitalize()}{way}, {self.place}: {self.cost} in the first year."
 
     def table(self) -> Table:
         """A row per road: cost of a year, or the rule that excludes it, and who measured that."""
@@ -83,21 +87,31 @@ class Recommendation(Result):
         for road, approach in approaches()["approaches"].items():
             if road in self.lives:
                 rule = "cheapest" if road == self.chosen else ""
-                cost = f"{self.lives[road].total('money').value:,.0f} USD"
+                cost = _dollars(self.lives[road])
             else:
-                rule, cost = self.excluded[road], "—"
+                rule, cost = self.excluded[road], UNKNOWN
             n = self.labels[road]
             labels = "not reached" if n is None else str(n)
             said = approaches()["rules"][rule]["because"] if rule else "it costs more"
-            rows.append((f"{approach}: {road}", labels, cost, said, _evidence(rule)))
+            rows.append((f"{approach}: {_shown(road)}", labels, cost, said, _evidence(rule)))
         header = ("", "labels of each class", "first year", "because", "measured")
         return Table(header, rows, f"{self!r} {self.changes}")
+
+    def _repr_html_(self) -> str:
+        """What to do stands first, then the table, then the answers that would change it."""
+        items = "".join(f"<li>{html.escape(each)}</li>" for each in self._changes)
+        begin = "Another answer to one question changes it:" if items else self.changes
+        return (
+            f"<p><b>{html.escape(repr(self))}</b></p>"
+            f"{replace(self.table(), caption='')._repr_html_()}"
+            f"<p>{begin}</p><ul>{items}</ul>"
+        )
 
     @property
     def cost(self) -> str:
         """What the chosen road costs in the first year, as text."""
         life = self.lives.get(self.chosen or "")
-        return f"{life.total('money').value:,.0f} USD" if life else UNKNOWN
+        return _dollars(life) if life else UNKNOWN
 
     @property
     def questions(self) -> str:
@@ -109,8 +123,17 @@ class Recommendation(Result):
         """The single answers that would change it, in sentences."""
         if not self.flips:
             return "No other answer to a single question changes this."
-        texts = [f"{q}: {says} → {then}" for q, says, then in self.flips]
-        return f"It changes with one other answer: {'; '.join(texts)}."
+        return f"It changes with another answer to one question. {'. '.join(self._changes)}."
+
+    @property
+    def _changes(self) -> list[str]:
+        """For each question, the other answers after which the approach is another one."""
+        found: dict[str, list[str]] = {}
+        for question, says, then in self.flips:
+            then = "no road is left" if then == "none" else then
+            found.setdefault(question, []).append(f"{says} → {then}")
+        asked = approaches()["questions"]
+        return [f"{asked[q]['question']} {'; '.join(each)}" for q, each in found.items()]
 
     def to_dict(self) -> dict[str, Any]:
         """Answers, recommendation, costs and what would change it."""
@@ -282,5 +305,14 @@ def _evidence(rule: str) -> str:
         return ""
     entry = approaches()["rules"][rule]["evidence"]
     found = measured_earlier(entry["lesson"], entry["claim"], entry["quantity"])
-    name = entry["quantity"].replace("_", " ")
-    return f"{name} {'—' if found.value is None else found.value}, {found.source}"
+    name = ledger()[entry["claim"]].label(entry["quantity"])
+    return f"{name}: {UNKNOWN if found.value is None else found.value}, {found.source}"
+
+
+def _shown(road: str) -> str:
+    """The name of a road as the lesson writes it."""
+    return road.replace("-", " ")
+
+
+def _dollars(life: Lifetime) -> str:
+    return f"{life.total('money').value:,.0f} USD"
