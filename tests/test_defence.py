@@ -1,4 +1,4 @@
-"""Exercise 15-defend: honest short answers pass, in four languages; a phrase or a guess does not."""
+"""Exercise 15-defend: honest short answers pass, in four languages; guesses do not."""
 
 import math
 

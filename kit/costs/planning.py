@@ -167,8 +167,11 @@ def _size(model: str | float, tokens: float | None, cache: float | None) -> Size
 
 def _share(name: str, given: Range) -> Estimate:
     """A share of the bound with its range."""
-    ends = (given.low, given.value, given.high) if isinstance(given, Estimate) else given
-    ends = tuple(ends) if isinstance(ends, (tuple, list)) else (ends,) * 3
+    ends: tuple[Any, ...]
+    if isinstance(given, Estimate):
+        ends = given.low, given.value, given.high
+    else:
+        ends = tuple(given) if isinstance(given, (tuple, list)) else (given,) * 3
     for each in ends:
         if not check_share(name, each, "a share", hint="Give 0.4 for 40 %."):
             raise BadValue(f"{name}=0: nothing would be computed; needs a share above 0.")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from kit.course.approaches import approaches, case_answers, recommend
@@ -43,7 +43,10 @@ class _Cases(Explorer):
             return recommend(roads, answers)
 
         texts = {q: [a["says"] for a in each["answers"].values()] for q, each in questions.items()}
-        shown = {"case": [OWN, *(each["says"] for each in cases.values())], **texts}
+        shown: dict[str, Sequence[str]] = {
+            "case": [OWN, *(each["says"] for each in cases.values())],
+            **texts,
+        }
         begin = self._place(list(cases).index(case) + 1, case_answers(case))
         super().__init__(advice, shown, begin)
         asked = ["The case", *(each["question"] for each in questions.values())]
