@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 from kit.core.checks import check_positive, check_share, is_number
 from kit.core.errors import BadValue

@@ -207,7 +207,7 @@ def amount(value: float | None, unit: str) -> str:
     if unit in COUNTED:
         short = words(value).replace(".00", "").replace(".0 ", " ")
         return f"{short} {unit}"
-    if unit in PREFIXED:
+    if unit in PREFIXED and not (unit == "Wh" and 0.01 <= value < 1):  # 0.3 Wh beside 3 Wh
         return words(value, unit)
     if unit.isupper() and len(unit) == 3 and value >= 1e7:  # a currency
         of, scale = (1e9, "billion") if value >= 1e9 else (1e6, "million")

@@ -43,7 +43,7 @@ class _Cases(Explorer):
             return recommend(roads, answers)
 
         texts = {q: [a["says"] for a in each["answers"].values()] for q, each in questions.items()}
-        shown: dict[str, Sequence[str]] = {
+        shown: dict[str, Sequence[Any]] = {
             "case": [OWN, *(each["says"] for each in cases.values())],
             **texts,
         }

@@ -84,7 +84,9 @@ def flip(answer: Any, roads: Mapping[str, Road]) -> str | None:
     except KitError as error:
         return f"{error} The keys are in questions[…]['answers']."
     if made.approach != "train":
-        return f"With {other!r}, the recommendation is: {made.approach}. Which rule decides it?"
+        return (
+            f"With {other!r}, the recommendation is: {made.approach}. Its table says why not train."
+        )
     return None
 
 
