@@ -136,7 +136,7 @@ def test_a_road_without_a_time_for_each_score_is_refused():
 
 def test_the_table_of_roads_says_what_is_unknown(roads):
     rows = {row[0]: row for row in roads_table(roads, 16).rows}
-    assert rows["as-is"][2] == "none" and rows["words"][4] == "—"
+    assert rows["as is"][2] == "none" and rows["words"][4] == "—"
     assert roads["words"].labels_for(0.7) == 16 and roads["as-is"].labels_for(0.7) is None
 
 

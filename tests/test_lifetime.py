@@ -198,7 +198,7 @@ def test_the_tornado_ranks_what_moves_the_answer():
     assert some.most == "utilisation" and "pue" not in some.moves
     assert some.moves["utilisation"].results == (pytest.approx(1.8), pytest.approx(36))
     assert some.table().rows[0][-1] == "its range" and some.plot() and some.to_dict()["moves"]
-    assert "hangs most on utilisation" in repr(life(utilisation=(0.05, 0.2, 1.0)))
+    assert "depends most on utilisation" in repr(life(utilisation=(0.05, 0.2, 1.0)))
 
 
 def test_the_picture_shows_both_bills_to_the_last_day():
@@ -232,6 +232,7 @@ def test_the_solver_agrees_with_the_bills():
 
 # --- Refusals -------------------------------------------------------------------------------------
 
+PER_TOKEN = Estimate(0.01, 0.009, 0.011, "s/token")
 WRONG = {
     "no training": ({"training": None}, "training is missing"),
     "no inference": ({"inference": None}, "inference is missing"),
@@ -249,10 +250,20 @@ WRONG = {
         "in 'EUR/h'; needs 'USD/h'",
     ),
     "a word": ({"answers_per_day": "many"}, "needs a number, a range"),
-    "a range upside down": ({"answers_per_day": (10, 1)}, "needs a number, a range"),
+    "a range upside down": ({"answers_per_day": (10, 1)}, "the low end of a range first"),
     "infinite": ({"answers_per_day": math.inf}, "at least 0"),
     "nan": ({"answers_per_day": math.nan}, "at least 0"),
-    "pue": ({"pue": 0.9}, "at least 1"),
+    "pue": ({"pue": 0.9}, "from 1 to 10"),
+    "pue in percent": ({"pue": 110}, "from 1 to 10"),
+    "a machine without power": ({"watts": 0}, "watts=0.0: needs W, a number above 0"),
+    "no tokens": ({"inference": PER_TOKEN, "tokens_per_answer": 0}, "tokens, a number above 0"),
+    "tokens as text": ({"inference": PER_TOKEN, "tokens_per_answer": "many"}, "needs a number"),
+    "currency": ({"price_per_hour": 2.0, "currency": 3}, "currency=3: needs a text"),
+    "blank currency": ({"price_per_hour": 2.0, "currency": " "}, "has no currency"),
+    "endless growth": (
+        {"growth_per_year": 999, "days": 50_000},
+        "more answers than can be counted",
+    ),
 }
 
 
@@ -260,6 +271,18 @@ WRONG = {
 def test_what_cannot_be_is_refused(changed, message):
     with pytest.raises(BadValue, match=message):
         life(**changed)
+
+
+def test_what_never_comes_has_nothing_that_it_depends_on():
+    never = life(answers_per_day=0)
+    assert repr(never).endswith("break-even never within 1,000 years")
+    assert "depends" not in never.table().caption
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_demand_that_explodes_is_an_early_break_even_without_a_warning():
+    assert life(growth_per_year=999).break_even("time").days.value < 36
+    assert life(growth_per_year=999, answers_per_day=0).break_even("time").word.startswith("never")
 
 
 def test_an_unknown_assumption_or_bill_is_named():

@@ -102,6 +102,17 @@ def test_balance_is_needed_where_either_phase_alone_misleads():
 def test_what_cannot_be_compared_is_refused(sizes):
     with pytest.raises(BadValue, match="at least two lives"):
         options({"one": life(1.0, 1.0)})
+    with pytest.raises(BadValue, match="at least two lives"):
+        options([life(1.0, 1.0), life(2.0, 1.0)])
+    with pytest.raises(UnknownName, match="no bill is called 'wattage'"):
+        options(sizes.lives, "wattage")
+    priced = {c: life(1.0, 1.0, price_per_hour=1.0, currency=c) for c in ("USD", "EUR")}
+    with pytest.raises(BadValue, match="USD and EUR; needs the same currency"):
+        options(priced, "money")
+    with pytest.raises(BadValue, match="all bills of time are 0"):
+        sizes.assume(answers_per_day=0, runs=0)
+    with pytest.raises(BadValue, match="answers_per_day='a': needs a number above 0"):
+        sizes.plot(("a",))
     with pytest.raises(UnknownName, match="no option is called 'tall'"):
         sizes.overtakes("tall", "wide")
     with pytest.raises(UnknownName, match="no phase is called 'testing'"):
@@ -136,6 +147,15 @@ def test_a_moved_slider_moves_both_bills_and_the_break_even(panel):
     chosen[names.index("retrainings_per_year")] = len(panel.choices["retrainings_per_year"]) - 1
     panel.panel.set_state({"chosen": chosen})
     assert "Break-even never" in panel.panel.picture
+
+
+def test_a_panel_of_something_else_is_refused():
+    with pytest.raises(BadValue, match=r"given int; needs a kit\.lifetime"):
+        kit.live_lifetime(3)
+    with pytest.raises(UnknownName, match="no assumption is called 'euro'"):
+        kit.live_lifetime(life(1.0, 1.0), ["euro"])
+    with pytest.raises(BadValue, match="training_joules has no value to start from"):
+        kit.live_lifetime(life(1.0, 1.0), ["training_joules"])
 
 
 def test_without_a_page_the_same_picture_is_there(panel):

@@ -225,6 +225,24 @@ WRONG = {
         "needs a currency per hour",
     ),
     "a list": (dict(model=[7e9], tokens=1e9), "needs the name of a published model"),
+    "a share upside down": (dict(model=7e9, tokens=1e9, training_share=(0.5, 0.4, 0.3)), "order"),
+    "two shares": (dict(model=7e9, tokens=1e9, training_share=(0.3, 0.5)), "in this order"),
+    "a bare price": (dict(model=7e9, tokens=1e9, price_per_hour=2.5), "an estimate with its unit"),
+    "a negative price": (
+        dict(model=7e9, tokens=1e9, price_per_hour=Estimate(-1, -2, -1, "USD/h")),
+        "needs numbers above 0",
+    ),
+    "a bare rate": (dict(model=7e9, users=1, target=1, per_machine=9.0), "an estimate with its"),
+    "a rate of zero": (
+        dict(model=7e9, users=1, target=1, per_machine=Estimate(0, 0, 0, "tokens/s")),
+        "needs numbers above 0",
+    ),
+    "requests for tokens": (
+        dict(model=7e9, users=1, target=1, per_machine=Estimate(3, 2, 4, "requests/s")),
+        "per_machine is in 'requests/s'; needs tokens/s",
+    ),
+    "examples for tokens": (dict(model=7e9, examples=100), "examples were given; needs tokens"),
+    "no users": (dict(model=7e9, tokens=1e9, target=10), "target=10 without users"),
 }
 
 

@@ -9,7 +9,7 @@ step_cost_grid      the same for several models and batch sizes
 run_cost            a whole training run beside one prediction of the trained model
 lifetime            both bills over a model's life, and their break-even
 lifetime_result     these bills as a result: tables, pictures, other assumptions
-lifetime_assumptions  what these bills hang on: named, with unit, class and source
+lifetime_assumptions  what these bills depend on: named, with unit, class and source
 lifetime_bills      their arithmetic: sums until a day, the day on which they are equal
 lifetime_options    several models for the same job: which is cheapest at which demand
 lifetime_tornado    which assumption moves a result most

@@ -16,7 +16,9 @@ from kit.costs.lifetime_assumptions import (
     assumption,
     check_power,
     default,
+    tokens_of,
 )
+from kit.costs.lifetime_bills import check_demand
 from kit.costs.lifetime_result import Lifetime
 from kit.costs.published import Figure
 from kit.costs.run_cost import RunCost
@@ -34,7 +36,7 @@ def lifetime(
     meter: str = "",
     **assumptions: Any,
 ) -> Lifetime:
-    """What a model costs over its life: both bills, their break-even, and what it hangs on.
+    """What a model costs over its life: both bills, their break-even, and what it depends on.
 
     Parameters
     ----------
@@ -78,12 +80,13 @@ def lifetime(
         if rate is None:
             raise BadValue(f"{name} is missing; needs the machine time of one {of}, in seconds.")
     given = {"training_s": training, "answer_s": inference, **assumptions}
-    currency = currency or _currency(given)
+    if not isinstance(currency, str):
+        raise BadValue(f"currency={currency!r}: needs a text, such as 'USD'.")
+    currency = currency.strip() or _currency(given)
     priced = [name for name in PRICES if name in given and _is_priced(given[name])]
     if priced and not currency:
         raise BadValue(f"{priced[0]}={given[priced[0]]!r} has no currency; give currency='USD'.")
-    tokens = given.get("tokens_per_answer")
-    tokens = tokens.value if isinstance(tokens, Assumption) else tokens
+    tokens = tokens_of(given.get("tokens_per_answer"))
     inputs = {name: default(name, currency) for name in KINDS}
     for name, each in given.items():
         own = isinstance(each, Assumption)
@@ -91,6 +94,7 @@ def lifetime(
     for phase in ("training", "answer"):
         seconds = inputs[f"{phase}_s"].value
         check_power(f"{phase}_joules", inputs[f"{phase}_joules"].value, seconds or math.nan)
+    check_demand({name: each.value for name, each in inputs.items()})
     return Lifetime(inputs, currency if priced else "", meter)
 
 

@@ -1,4 +1,4 @@
-"""What the bills over a model's life hang on: each a named number with unit, class and source."""
+"""What the bills over a model's life depend on: each a named number with unit, class and source."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ KINDS: dict[str, Kind] = {
     "days": Kind("how long the model is in use", "days", 365),
     "answers_per_day": Kind("demand on the first day", "answers/day", 1_000),
     "growth_per_year": Kind("growth of the demand in a year; 1 doubles it", "× a year", 0.0,
-                            "none", least=-0.99),
+                            "none", least=-0.99, most=1_000),
     "runs": Kind("training runs before the first answer, trials included", "runs", 1, "one run"),
     "retrainings_per_year": Kind("further training runs", "runs/year", 0.0, "none"),
     "utilisation": Kind("share of the paid time in which a server answers", "%", 1.0,
@@ -53,7 +53,7 @@ KINDS: dict[str, Kind] = {
     "idle_watts": Kind("power of a machine that waits", "W", 25.0),
     "pue": Kind("energy of the data centre ÷ energy of its machines", "×", 1.10,
                 "Patterson et al., 2021, Table 4 (second-hand): the data centre of GPT-3",
-                "measured", least=1.0),
+                "measured", least=1.0, most=10.0),
     "grid": Kind("CO2e of electricity", "g/kWh", 429.0,
                  "Patterson et al., 2021, Table 4 (second-hand): the United States",
                  "estimate"),
@@ -72,8 +72,8 @@ PLAUSIBLE_W = (0.1, 1e5)  # of one machine: outside, watt-hours were probably ta
 
 
 LABELS = {
-    "training_s": "seconds of a training",
-    "answer_s": "seconds of an answer",
+    "training_s": "time of a training",
+    "answer_s": "time of an answer",
     "training_joules": "joules of a training",
     "answer_joules": "joules of an answer",
     "training_flops": "FLOPs of a training",
@@ -88,7 +88,7 @@ def label(name: str) -> str:
     """The name of an assumption in words, for tables, pictures and sliders.
 
     >>> label("answer_s"), label("price_per_hour")
-    ('seconds of an answer', 'price per hour')
+    ('time of an answer', 'price per hour')
     """
     return LABELS.get(name, name.replace("_", " "))
 
@@ -139,6 +139,13 @@ class Assumption:
             **{"value": self.value, "low": low, "high": high, "unit": self.unit},
             **{"class": self.kind, "source": self.source},
         }
+
+
+def tokens_of(given: Any) -> float | None:
+    """The tokens of an answer, checked before a rate per token is multiplied by them."""
+    if given is None or isinstance(given, Assumption):
+        return given.value if given is not None else None
+    return assumption("tokens_per_answer", given).value
 
 
 def default(name: str, currency: str) -> Assumption:
@@ -205,6 +212,8 @@ def _ends(name: str, given: Any) -> tuple[float, float, float]:
         value = float(given[1]) if len(given) == 3 else middle
         if low <= value <= high:
             return low, value, high
+        if all(map(math.isfinite, given)):
+            raise BadValue(f"{name}={given!r}: needs the low end of a range first, then the high.")
     if is_number(given):
         return float(given), float(given), float(given)
     needs = "a number, a range (low, high), an Estimate, a measurement or a published figure"
@@ -218,12 +227,14 @@ def _check(name: str, value: float) -> None:
         check_share(name, value, "a share", hint="Give 0.25 for 25 %.")
         if value == 0:
             raise BadValue(f"{name}=0: a server that never answers; needs a share above 0.")
-    elif name in ("training_s", "answer_s", "machine_years"):
+    elif name in ("training_s", "answer_s", "machine_years", "watts", "tokens_per_answer"):
         unit = "seconds" if kind.unit == "s" else kind.unit
         check_positive(name, value, f"{unit}, a number")
-    elif not kind.least <= value < math.inf:
+    elif not (kind.least <= value <= kind.most and math.isfinite(value)):
         unit = f" {kind.unit}" if kind.unit.isalpha() else ""
-        raise BadValue(f"{name}={value!r}: needs a number of at least {kind.least:g}{unit}.")
+        limits = f"from {kind.least:g} to {kind.most:g}"
+        limits = limits if kind.most < math.inf else f"of at least {kind.least:g}"
+        raise BadValue(f"{name}={value!r}: needs a number {limits}{unit}.")
 
 
 def _factor(name: str, unit: str, currency: str, tokens_per_answer: float | None) -> float:

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from kit.core.errors import BadValue
 from kit.core.statistics import Estimate
 
 Values = Mapping[str, float | None]
@@ -21,6 +22,7 @@ HOURS_OF_A_YEAR = 8760.0
 HORIZON = 1_000 * YEAR  # what has not come by then never comes
 QUANTITIES = {"time": "s", "energy": "J", "money": "", "carbon": "g CO2e", "flops": "FLOP"}
 GRID_POINTS = 400
+MOST_ANSWERS = 1e300  # more than any life has; a larger number would become infinite
 
 
 def bills(values: Values, of: str, day: Any) -> tuple[Any, Any]:
@@ -47,7 +49,9 @@ def inference_bill(values: Values, of: str, day: Any) -> Any:
     joules = _joules(values, "answer") + (paid_s - v["answer_s"]) * v["idle_watts"]
     each = _cost(v, of, paid_s, joules, v["answer_flops"], 0.0)
     care = v["people_hours_per_month"] * np.asarray(day, dtype=float) / MONTH
-    return answers_by(values, day) * each + (care * v["people_price"] if of == "money" else 0.0)
+    with np.errstate(over="ignore"):
+        answers = answers_by(values, day) * each
+    return answers + (care * v["people_price"] if of == "money" else 0.0)
 
 
 def answers_by(values: Values, day: Any) -> Any:
@@ -55,8 +59,18 @@ def answers_by(values: Values, day: Any) -> Any:
     v, days = _known(values), np.asarray(day, dtype=float)
     rate = math.log1p(v["growth_per_year"]) / YEAR  # per day
     with np.errstate(over="ignore"):  # a demand that doubles for a thousand years is infinite
-        grown = days if rate == 0 else np.expm1(rate * days) / rate
-    return v["answers_per_day"] * grown
+        grown = days if rate == 0 else np.minimum(np.expm1(rate * days) / rate, MOST_ANSWERS)
+        return v["answers_per_day"] * grown
+
+
+def check_demand(values: Values) -> None:
+    """Refuse a life with more answers than a number can hold."""
+    days, growth = values["days"], values["growth_per_year"]
+    if not answers_by(values, days) < MOST_ANSWERS:
+        raise BadValue(
+            f"growth_per_year={growth:g} for days={days:g}: more answers than can be counted; "
+            f"needs less growth or fewer days."
+        )
 
 
 def break_even_days(values: Values, of: str) -> float:

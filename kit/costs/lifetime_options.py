@@ -14,12 +14,13 @@ from typing import Any
 
 import numpy as np
 
+from kit.core.checks import check_positive
 from kit.core.errors import BadValue, UnknownName
 from kit.core.results import Result
 from kit.core.statistics import Estimate, quotient
 from kit.core.units import words
 from kit.costs.lifetime_assumptions import RATES
-from kit.costs.lifetime_bills import bills
+from kit.costs.lifetime_bills import QUANTITIES, bills
 from kit.costs.lifetime_result import Lifetime
 from kit.costs.published import ranged
 from kit.plots import Picture, Table, lines
@@ -42,7 +43,7 @@ class Options(Result):
 
     def assume(self, **changes: Any) -> Options:
         """All lives with other assumptions, such as another demand."""
-        return Options({n: life.assume(**changes) for n, life in self.lives.items()}, self.of)
+        return options({n: life.assume(**changes) for n, life in self.lives.items()}, self.of)
 
     @property
     def cheapest(self) -> str:
@@ -149,7 +150,9 @@ class Options(Result):
         """The cost of each life over the demand."""
         one = next(iter(self.lives.values()))
         middle = float(one.inputs["answers_per_day"].value or 1)
-        demands = list(answers_per_day) or [float(d) for d in middle * np.geomspace(0.01, 100, 9)]
+        demands = [check_positive("answers_per_day", each) for each in answers_per_day] or [
+            float(d) for d in middle * np.geomspace(0.01, 100, 9)
+        ]
         series = {}
         for name, life in self.lives.items():
             at = [{**life.values, "answers_per_day": d} for d in demands]
@@ -193,9 +196,19 @@ def options(lives: Mapping[str, Lifetime], of: str = "") -> Options:
     >>> options({"small": small, "large": large}).overtakes("small", "large")
     10,000 answers [10,000 to 10,000 answers]
     """
-    if len(lives) < 2 or not all(isinstance(each, Lifetime) for each in lives.values()):
+    named = isinstance(lives, Mapping) and len(lives) > 1
+    if not named or not all(isinstance(each, Lifetime) for each in lives.values()):
         raise BadValue("kit.costs.lifetime_options.options: needs at least two lives, by name.")
-    return Options(dict(lives), of or next(iter(lives.values())).main)
+    of = of or next(iter(lives.values())).main
+    if of not in QUANTITIES:
+        raise UnknownName("bill", of, QUANTITIES)
+    currencies = dict.fromkeys(life.currency for life in lives.values())
+    if of == "money" and len(currencies) > 1:
+        given = " and ".join(each or "no price" for each in currencies)
+        raise BadValue(f"these lives are in {given}; needs the same currency for all.")
+    if not any(life.total(of).value for life in lives.values()):
+        raise BadValue(f"all bills of {of} are 0; needs a training or an answer to compare.")
+    return Options(dict(lives), of)
 
 
 def _costs(life: Lifetime, of: str) -> tuple[float, float]:

@@ -1,4 +1,4 @@
-"""What a model costs over its life: both bills, their break-even, and what they hang on.
+"""What a model costs over its life: both bills, their break-even, and what they depend on.
 
 Lifetime     both bills; `kit.lifetime` makes it
 BreakEven    when inference has cost as much as training: never, before the first day, or a day
@@ -189,8 +189,13 @@ class Lifetime(Result):
         return (
             f"{amount(self.days, 'days')}: training {ranged(self.training(of), self._unit(of))}, "
             f"inference {ranged(self.inference(of), self._unit(of))}; break-even "
-            f"{self.break_even(of).word}, which hangs most on {self.tornado(of).most}"
+            f"{self.break_even(of).word}{self._depends_most(of)}"
         )
+
+    def _depends_most(self, of: str) -> str:
+        """What moves the break-even most; nothing to say if half and double move it nowhere."""
+        tornado = self.tornado(of)
+        return f", which depends most on {tornado.most}" if tornado.moves else ""
 
     def table(self) -> Table:
         """A row per bill: training, inference, the share of inference, the break-even."""
@@ -202,12 +207,13 @@ class Lifetime(Result):
             answers = ranged(even.answers) if finite else UNKNOWN
             rows.append((of, *pair, ranged(self.inference_share(of), "%"), even.word, answers))
         energy = f"metered, {self.meter}" if self.meter else "estimated, watts × time"
-        most = self.tornado().ranked[:3]
+        most = ", ".join(map(label, self.tornado().ranked[:3]))
         caption = (
             f"Over {amount(self.days, 'days')} with {self.inputs['answers_per_day']} on the first "
-            f"day. Energy: {energy}. The break-even of {self.main} hangs most on "
-            f"{', '.join(map(label, most))}."
+            f"day. Energy: {energy}."
         )
+        if most:
+            caption += f" The day of the break-even of {self.main} depends most on {most}."
         header = ("", "training", "inference", "inference's share", "break-even", "in answers")
         return Table(header, rows, caption, "Intervals: what the ranges of the inputs make.")
 
@@ -250,9 +256,9 @@ class Lifetime(Result):
         if 0 < even <= self.days:
             series["break-even"] = ([even], [float(bills(self.values, of, even)[1])])
         caption = (
-            f"{of.capitalize()} until each day. After {amount(self.days, 'days')}: training "
+            f"Break-even {self.break_even(of).word}. In {amount(self.days, 'days')}: training "
             f"{amount(series['training'][1][-1], unit)}, inference "
-            f"{amount(series['inference'][1][-1], unit)}. Break-even {self.break_even(of).word}."
+            f"{amount(series['inference'][1][-1], unit)}."
         )
         axis = f"{of} ({unit or 'count'})"
         return lines(series, "day", axis, caption=caption, marks=False, log="xy" if early else "")

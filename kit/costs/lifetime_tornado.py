@@ -1,4 +1,4 @@
-"""What a result hangs on: one assumption at a time goes to its two ends (a tornado diagram)."""
+"""What a result depends on: one assumption at a time goes to its two ends (a tornado diagram)."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Tornado(Result):
 
     def __repr__(self) -> str:
         named = ", ".join(label(name) for name in self.ranked)
-        return f"The {self.of} hangs on, in this order: {named or 'nothing'}"
+        return f"The {self.of} depends on, in this order: {named or 'nothing'}"
 
     def table(self) -> Table:
         """A row per assumption: its two ends, and the result at each."""

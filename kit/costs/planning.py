@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 from kit.core.checks import check_positive, check_share, is_number
 from kit.core.errors import BadValue
@@ -100,6 +101,14 @@ def plan(
 
     Explained in lesson 14.
     """
+    item = "examples" if isinstance(model, StepCost) else "tokens"
+    wrong = "tokens" if item == "examples" else "examples"
+    if (tokens if wrong == "tokens" else examples) is not None:
+        raise BadValue(f"{wrong} were given; needs {item}: that is what this model learns from.")
+    if target is not None and users is None:
+        raise BadValue(f"target={target!r} without users; needs both to plan the serving.")
+    _check_estimate("per_machine", per_machine, "answers/s" if item == "examples" else "tokens/s")
+    _check_estimate("price_per_hour", price_per_hour, "USD/h")
     if isinstance(model, StepCost):
         needs = (examples, deadline_days, users, target, per_machine, price_per_hour)
         return _measured(model, *needs, peaks)
@@ -159,14 +168,30 @@ def _size(model: str | float, tokens: float | None, cache: float | None) -> Size
 
 def _share(name: str, given: Range) -> Estimate:
     """A share of the bound with its range."""
+    ends: tuple[Any, ...]
     if isinstance(given, Estimate):
-        low, value, high = given.low, given.value, given.high
+        ends = given.low, given.value, given.high
     else:
-        low, value, high = given if isinstance(given, tuple) else (given,) * 3
-    for each in (low, value, high):
+        ends = tuple(given) if isinstance(given, (tuple, list)) else (given,) * 3
+    for each in ends:
         if not check_share(name, each, "a share", hint="Give 0.4 for 40 %."):
             raise BadValue(f"{name}=0: nothing would be computed; needs a share above 0.")
-    return Estimate(value, low, high)
+    if len(ends) != 3 or not ends[0] <= ends[1] <= ends[2]:
+        raise BadValue(f"{name}={given!r}: needs a share, or (low, value, high) in this order.")
+    return Estimate(ends[1], ends[0], ends[2])
+
+
+def _check_estimate(name: str, given: Estimate | None, units: str) -> None:
+    """Refuse what is no estimate above 0 in one of these units."""
+    example = f"Estimate(2.5, 2.0, 3.0, {units.partition(' or ')[0]!r})"
+    if given is None:
+        return
+    if not isinstance(given, Estimate):
+        raise BadValue(f"{name}={given!r}: needs an estimate with its unit, such as {example}.")
+    if not 0 < given.low <= given.value <= given.high < math.inf:
+        raise BadValue(f"{name}={given!r}: needs numbers above 0, the low end first.")
+    if units and name == "per_machine" and given.unit not in ("", *units.split(" or ")):
+        raise BadValue(f"{name} is in {given.unit!r}; needs {units}.")
 
 
 def _demand(users: float, target: float | None, item: str) -> tuple[float, float]:

@@ -199,20 +199,22 @@ def amount(value: float | None, unit: str) -> str:
 
     >>> amount(1.287e9, "Wh"), amount(5.576e6, "USD"), amount(15e12, "tokens")
     ('1.29 GWh', '5,576,000 USD', '15 T tokens')
-    >>> amount(7e9, "USD")
-    '7.00 billion USD'
+    >>> amount(7e9, "USD"), amount(2.67e-6, "USD")
+    ('7.00 billion USD', '0.00000267 USD')
     """
     if value is None or value != value:
         return UNKNOWN
     if unit in COUNTED:
         short = words(value).replace(".00", "").replace(".0 ", " ")
         return f"{short} {unit}"
-    if unit in PREFIXED:
+    if unit in PREFIXED and not (unit == "Wh" and 0.01 <= value < 1):  # 0.3 Wh beside 3 Wh
         return words(value, unit)
     if unit.isupper() and len(unit) == 3 and value >= 1e7:  # a currency
         of, scale = (1e9, "billion") if value >= 1e9 else (1e6, "million")
         return f"{digits(value / of)} {scale} {unit}"
     number = f"{value:,.0f}" if float(value).is_integer() else digits(value)
+    if "e-" in number and value > 1e-9:  # of a small sum of money, all zeros
+        number = f"{value:.{2 - math.floor(math.log10(value))}f}"
     return f"{number} {unit}".strip()
 
 
@@ -243,7 +245,8 @@ def _own(name: str, entry: Mapping[str, Any]) -> list[tuple[str, Mapping[str, An
         "peak": (limits.flops_per_s[half], "FLOP/s", f"{half}, dense"),
         "bandwidth": (limits.bandwidth_bytes_per_s, "B/s", "of its memory"),
     }
-    of = next(iter(entry["figures"].values()))["source"]  # the same datasheet: the file names both
+    # Without a source of their own, they are of the same datasheet as the first figure.
+    of = entry.get("rates") or next(iter(entry["figures"].values()))["source"]
     given = {
         each: {"value": v, "unit": unit, "class": "datasheet", "source": of, "includes": includes}
         for each, (v, unit, includes) in rates.items()

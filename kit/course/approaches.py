@@ -10,116 +10,26 @@ options      what reaches a target, with one number of labels or another
 from __future__ import annotations
 
 import operator
-import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from kit.core.errors import BadValue, UnknownName
-from kit.core.results import Result
 from kit.core.statistics import Estimate
-from kit.core.units import UNKNOWN
 from kit.costs.lifetime import lifetime
 from kit.costs.lifetime_result import Lifetime
-from kit.course.earlier_lessons import measured_earlier
+from kit.course.recommendation import PUBLISHED, Recommendation
+from kit.course.recommendation import approaches as approaches
+from kit.course.recommendation import rules_table as rules_table
 from kit.course.roads import Road as Road
 from kit.course.roads import roads_table as roads_table
 from kit.course.roads import train_all as train_all
-from kit.plots import Table
 
-PUBLISHED = "published"  # the road that uses a model which others trained for the same question
 CLASSES = 10  # of the task that was measured: labels are counted for each of them
 PEAK, BUSY = 3.0, 0.7  # busiest hour ÷ average; share of the time in which a server may be busy
 COMPARE = {">=": operator.ge, "<=": operator.le}
 DEVICES = ("chip", "phone")  # each answers for one person, who has bought it
-
-
-@cache
-def approaches() -> dict[str, Any]:
-    """The questions, rules, places and cases, as they stand in `approaches.toml`.
-
-    >>> list(approaches()["questions"])
-    ['purpose', 'resources', 'scalability', 'data', 'expertise']
-    """
-    text = Path(__file__).with_suffix(".toml").read_text(encoding="utf-8")
-    table: dict[str, Any] = tomllib.loads(text)
-    return table
-
-
-@dataclass(frozen=True)
-class Recommendation(Result):
-    """What to do, where, and why; every road with its cost or with the rule that excludes it."""
-
-    answers: dict[str, str]
-    chosen: str | None  # a road, or None if the rules exclude all
-    lives: dict[str, Lifetime]  # of the roads that are left
-    excluded: dict[str, str]  # road -> the rule
-    labels: dict[str, int | None]
-    flips: tuple[tuple[str, str, str], ...] = field(default=())  # question, other answer, then
-
-    @property
-    def approach(self) -> str:
-        """Train, fine-tune, prompt or retrieve, only deploy, or "none"."""
-        return approaches()["approaches"][self.chosen] if self.chosen else "none"
-
-    @property
-    def place(self) -> str:
-        """Where it runs."""
-        return approaches()["places"][self.answers["resources"]]
-
-    def __repr__(self) -> str:
-        if self.chosen is None:
-            return f"No road is left: {'; '.join(sorted({*self.excluded.values()}))}."
-        way = f" ({self.chosen})" if self.chosen != PUBLISHED else ""
-        return f"{self.approach.capitalize()}{way}, {self.place}."
-
-    def table(self) -> Table:
-        """A row per road: cost of a year, or the rule that excludes it, and who measured that."""
-        rows = []
-        for road, approach in approaches()["approaches"].items():
-            if road in self.lives:
-                rule = "cheapest" if road == self.chosen else ""
-                cost = f"{self.lives[road].total('money').value:,.0f} USD"
-            else:
-                rule, cost = self.excluded[road], "—"
-            n = self.labels[road]
-            labels = "not reached" if n is None else str(n)
-            said = approaches()["rules"][rule]["because"] if rule else "it costs more"
-            rows.append((f"{approach}: {road}", labels, cost, said, _evidence(rule)))
-        header = ("", "labels of each class", "first year", "because", "measured")
-        return Table(header, rows, f"{self!r} {self.changes}")
-
-    @property
-    def cost(self) -> str:
-        """What the chosen road costs in the first year, as text."""
-        life = self.lives.get(self.chosen or "")
-        return f"{life.total('money').value:,.0f} USD" if life else UNKNOWN
-
-    @property
-    def questions(self) -> str:
-        """The questions of which another answer alone would change the approach."""
-        return ", ".join(dict.fromkeys(question for question, _, _ in self.flips)) or "none"
-
-    @property
-    def changes(self) -> str:
-        """The single answers that would change it, in sentences."""
-        if not self.flips:
-            return "No other answer to a single question changes this."
-        texts = [f"{q}: {says} → {then}" for q, says, then in self.flips]
-        return f"It changes with one other answer: {'; '.join(texts)}."
-
-    def to_dict(self) -> dict[str, Any]:
-        """Answers, recommendation, costs and what would change it."""
-        costs = {road: life.total("money").to_dict() for road, life in self.lives.items()}
-        return {
-            **{"answers": self.answers, "approach": self.approach, "road": self.chosen},
-            **{"place": self.place, "cost_usd": costs, "excluded": self.excluded},
-            **{"labels_per_class": self.labels, "flips": [list(flip) for flip in self.flips]},
-        }
 
 
 def recommend(
@@ -146,19 +56,20 @@ def recommend(
     """
     case = _quantities(answers)
     ways = {**roads, PUBLISHED: _published(roads)}
-    lives, excluded, labels = {}, {}, {}
+    lives, excluded, numbers = {}, {}, {}
     for name in approaches()["approaches"]:
         if name not in ways:
             raise BadValue(f"the road {name!r} is missing; given {', '.join(roads) or 'none'}.")
-        life, numbers = _costs(name, ways[name], case)
-        labels[name] = numbers["labels_needed"]
-        rule = _excluding(name, answers, {**case, **numbers})
+        life, own = _costs(name, ways[name], case)
+        numbers[name] = {**case, **own}
+        rule = _excluding(name, answers, numbers[name])
         if rule:
             excluded[name] = rule
         else:
             lives[name] = life
     chosen = min(lives, key=lambda n: lives[n].total("money").value) if lives else None
-    made = Recommendation(dict(answers), chosen, lives, excluded, labels)
+    unsure = tuple(name for name in numbers if _is_unsure(ways[name], case["target"]))
+    made = Recommendation(dict(answers), chosen, lives, excluded, numbers, unsure)
     return Recommendation(**{**vars(made), "flips": _flips(roads, made)}) if flips else made
 
 
@@ -228,17 +139,21 @@ def _costs(
     n = road.labels_for(case["target"]) if labels is None else labels
     most = max(road.scores)
     answer = road.answer_s * (1 / case["times"])
-    busy = 0.0 if case["device"] else case["answers_per_day"] / 86_400 * answer.value
-    machines = 1 if case["device"] else max(1, int(np.ceil(busy * PEAK / BUSY)))
+    per_s = 0.0 if case["device"] else case["answers_per_day"] / 86_400
+    busy = per_s * answer.value
+    few, machines, many = (
+        max(1, int(np.ceil(per_s * s * PEAK / BUSY)))
+        for s in (answer.low, answer.value, answer.high)
+    )
     bought = max(0, (most if n is None else n) - case["labels"])
     hours = case["hours"][approaches()["approaches"][name]]
     hours += bought * CLASSES * case["minutes_per_label"] / 60
     life = lifetime(
         max(road.training_s[most if n is None else n], 1e-6),
-        answer,
+        answer.value,  # machines are paid all year: its interval matters for their number alone
         currency="USD",
         answers_per_day=case["answers_per_day"],
-        utilisation=min(1.0, max(busy / machines, 1e-9)),
+        utilisation=tuple(min(1.0, max(busy / m, 1e-9)) for m in (many, machines, few)),
         price_per_hour=case["price_per_hour"],
         people_hours_per_run=hours,
         people_price=case["price_of_work"],
@@ -246,6 +161,13 @@ def _costs(
     best = max(score.value for score in road.scores.values())
     numbers = {"score": best, "labels_needed": n, "keep_bytes": road.keep_bytes}
     return life, numbers | {"answer_there_s": answer.value, "machines": machines}
+
+
+def _is_unsure(road: Road, target: float) -> bool:
+    """Whether the interval of the score that decides contains the target."""
+    n = road.labels_for(target)
+    score = road.scores[n] if n is not None else max(road.scores.values(), key=lambda s: s.high)
+    return score.low < target <= score.high
 
 
 def _excluding(
@@ -274,13 +196,3 @@ def _flips(roads: Mapping[str, Road], made: Recommendation) -> tuple[tuple[str, 
             if changed.approach != made.approach:
                 found.append((question, answer["says"], changed.approach))
     return tuple(found)
-
-
-def _evidence(rule: str) -> str:
-    """The lesson and the measurement that speak for a rule, with the machine that measured it."""
-    if not rule:
-        return ""
-    entry = approaches()["rules"][rule]["evidence"]
-    found = measured_earlier(entry["lesson"], entry["claim"], entry["quantity"])
-    name = entry["quantity"].replace("_", " ")
-    return f"{name} {'—' if found.value is None else found.value}, {found.source}"

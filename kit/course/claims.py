@@ -52,6 +52,7 @@ class Claim:
     everywhere: dict[str, str] = field(default_factory=dict)
     only_if: str = ""
     later: list[str] = field(default_factory=list)  # lessons to come that decide it too: not shown
+    parts: dict[str, str] = field(default_factory=dict)  # lesson -> the question that it decides
 
     @property
     def conditions(self) -> dict[str, str]:
@@ -121,6 +122,7 @@ class Verdict(Result):
     measured: dict[str, float | Estimate | None]
     on: str = ""  # what was measured: model, batch, device
     measured_in: Mapping[str, str] = field(default_factory=dict)  # quantity -> another lesson
+    part: str = ""  # of a claim with parts: the lesson whose question this is
 
     @property
     def met(self) -> dict[str, bool | None]:
@@ -143,12 +145,18 @@ class Verdict(Result):
         return CANNOT_TELL if None in beyond else HOLDS
 
     @property
+    def question(self) -> str:
+        """Of a claim with parts, the one that this verdict is about; else ""."""
+        return self.claim.parts.get(self.part, "")
+
+    @property
     def colour(self) -> str:
         """The colour of its word."""
         return next(colour for word, colour in COLOURS.items() if self.word.startswith(word))
 
     def __repr__(self) -> str:
-        return f"Claim {self.claim.id}, “{self.claim.claim}”: {self.word}"
+        about = f" ({self.question})" if self.question else ""
+        return f"Claim {self.claim.id}, “{self.claim.claim}”{about}: {self.word}"
 
     def shown(self, name: str) -> str:
         """A quantity with its interval, and the lesson if another one measured it."""
@@ -169,6 +177,7 @@ class Verdict(Result):
         meanings = (self.claim.measures[name] for name in self.claim.conditions)
         rows = [(each, *line[1:]) for each, line in zip(meanings, self.lines, strict=True)]
         caption = f"Measured on {self.on}. " if self.on else ""
+        caption = f"For the question: {self.question}. {caption}" if self.question else caption
         caption += f"Where it stops holding: {self.claim.stops}"
         return Table(("measured", "here", "rule", "met"), rows, caption)
 
@@ -191,6 +200,7 @@ class Verdict(Result):
             "claim": self.claim.claim,
             "measured": measured,
             "on": self.on,
+            **({"part": self.part} if self.part else {}),
             "measured_in": dict(self.measured_in),
             "rule": self.claim.conditions,
             "verdict": self.word,
@@ -201,6 +211,7 @@ def verdict(
     id: str,
     *,
     on: str = "",
+    part: str = "",
     measured_in: Mapping[str, str] | str = "",
     **measured: float | Estimate | None,
 ) -> Verdict:
@@ -212,6 +223,8 @@ def verdict(
         The claim's number, "01" to "38".
     on
         What was measured: model, batch, device. The verdict applies to that only.
+    part
+        Of a claim with `parts`, the number of the lesson whose question is decided.
     measured_in
         Quantities of the rule that another lesson measured, each with that lesson's number; a
         number alone is the lesson of all that are not given. They are read from the reader's copy
@@ -232,6 +245,8 @@ def verdict(
     if id not in ledger():
         raise UnknownName("claim", id, ledger())
     claim = ledger()[id]
+    if part and part not in claim.parts:
+        raise UnknownName(f"part of claim {id}", part, claim.parts)
     if isinstance(measured_in, str):
         missing = [name for name in claim.conditions if name not in measured]
         measured_in = dict.fromkeys(missing, measured_in) if measured_in else {}
@@ -251,7 +266,7 @@ def verdict(
     where = "; ".join(
         [*filter(None, [on]), *dict.fromkeys(found.source for found in earlier.values())]
     )
-    return Verdict(claim, measured, where, measured_in or {})
+    return Verdict(claim, measured, where, measured_in or {}, part)
 
 
 def _met(value: float | Estimate | None, rule: str) -> bool | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from kit.core.errors import BadValue
+from kit.core.errors import BadValue, UnknownName
 from kit.costs.lifetime_assumptions import KINDS, Assumption, label
 from kit.costs.lifetime_result import Lifetime
 from kit.costs.published import amount
@@ -16,6 +16,16 @@ OWN = {  # the values of those that factors do not suit
     "growth_per_year": (0, 0.5, 1, 3, 10),
     "utilisation": (0.01, 0.03, 0.1, 0.25, 0.5, 1),
     "pue": (1, 1.1, 1.2, 1.4, 1.6, 2),
+}
+HELP = {  # in a few words, beside the slider
+    "training_s": "machine time until the model is ready",
+    "answer_s": "machine time of one answer",
+    "answers_per_day": "requests of all people together",
+    "utilisation": "the part of the paid time in which the server answers; else it waits",
+    "retrainings_per_year": "how often the model is trained again",
+    "price_per_hour": "rent of the machine",
+    "electricity": "price of a kilowatt-hour",
+    "pue": "energy of the whole building ÷ energy of its machines",
 }
 RATES = ("training_s", "answer_s", "answers_per_day")
 
@@ -50,13 +60,19 @@ def live_lifetime(life: Lifetime, names: Sequence[str] = ()) -> Explorer:
 
     Explained in lesson 14.
     """
-    chosen = list(names) or [
+    if not isinstance(life, Lifetime):
+        raise BadValue(f"kit.live_lifetime: given {type(life).__name__}; needs a kit.lifetime.")
+    asked = [names] if isinstance(names, str) else list(names)
+    for name in asked:
+        if name not in KINDS:
+            raise UnknownName("assumption", name, KINDS)
+        if life.inputs[name].value is None:
+            raise BadValue(f"{name} has no value to start from; give it to kit.lifetime first.")
+    chosen = asked or [
         *RATES,
         *("utilisation", "retrainings_per_year"),
         *(n for n in ("price_per_hour", "electricity", "pue") if life.inputs[n].value),
     ]
-    if not isinstance(life, Lifetime):
-        raise BadValue(f"kit.live_lifetime: given {type(life).__name__}; needs a kit.lifetime.")
     choices = {name: _values(life.inputs[name]) for name in chosen}
 
     def picture(**sliders: float) -> object:
@@ -66,7 +82,7 @@ def live_lifetime(life: Lifetime, names: Sequence[str] = ()) -> Explorer:
     # Each slider starts where the assumption stands, not in the middle.
     now = {name: float(life.inputs[name].value or 0) for name in chosen}
     panel.panel.controls = [
-        {**control, "label": label(name)}
+        {**control, "label": label(name), "help": HELP.get(name, "")}
         for name, control in zip(chosen, panel.panel.controls, strict=True)
     ]
     panel.panel.chosen = [list(map(float, choices[name])).index(now[name]) for name in chosen]

@@ -60,7 +60,7 @@ class Sliders(CoursePanel):
     """A question, then the browser's own sliders and checkboxes, then a picture."""
 
     question = traitlets.Unicode().tag(sync=True)
-    # Each has a label, the texts of its values, and whether it is a checkbox.
+    # Each has a label, the texts of its values, and whether it is a checkbox or a list.
     controls: traitlets.List[dict[str, Any]] = traitlets.List().tag(sync=True)
     chosen = traitlets.List(traitlets.Int()).tag(sync=True)  # the index of each control's value
     picture = traitlets.Unicode().tag(sync=True)  # HTML
@@ -165,12 +165,18 @@ def guess(
 class Explorer:
     """Controls above a picture; each move calls the function and shows what it returns."""
 
-    def __init__(self, picture: Callable[..., Any], choices: dict[str, Sequence[Any]]):
+    def __init__(
+        self,
+        picture: Callable[..., Any],
+        choices: dict[str, Sequence[Any]],
+        begin: Sequence[int] = (),
+    ):
         self._picture, self.choices = picture, choices
         self._before: Picture | None = None
+        middle = [0 if _is_box(v) else len(v) // 2 for v in choices.values()]
         self.panel = Sliders(
             controls=[_control(name, values) for name, values in choices.items()],
-            chosen=[0 if _is_box(v) else len(v) // 2 for v in choices.values()],
+            chosen=list(begin) or middle,
         )
         self.panel.picture = self._now()._repr_html_()
         self.panel.observe(self._update, "chosen")
@@ -236,10 +242,14 @@ def _is_box(values: Sequence[Any]) -> bool:
     return {type(value) for value in values} == {bool}
 
 
+LONGEST = 24  # characters of a slider's value; longer ones are read and chosen in a list
+
+
 def _control(name: str, values: Sequence[Any]) -> dict[str, Any]:
-    """A slider over the values, or a checkbox if they are True and False."""
+    """A slider over the values, a checkbox if they are True and False, a list if they are long."""
     texts = [f"{v:,}" if is_whole(v) else str(v) for v in values]
-    return {"label": name.replace("_", " "), "texts": texts, "box": _is_box(values)}
+    long = max(map(len, texts)) > LONGEST
+    return {"label": name.replace("_", " "), "texts": texts, "box": _is_box(values), "list": long}
 
 
 def explore(picture: Callable[..., Any], **choices: Sequence[Any]) -> Explorer:

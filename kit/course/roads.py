@@ -45,7 +45,7 @@ def roads_table(roads: Mapping[str, Road], labels: int, caption: str = "") -> Ta
         n = labels if labels in road.scores else 0
         joules = road.answer_joules
         rows.append((
-            name,
+            name.replace("-", " "),
             repr(road.scores[n]),
             words(road.training_s[n], "s") if n else "none",
             repr(road.answer_s),

@@ -31,7 +31,7 @@ class Verdicts(Result):
         """A row per condition: what was measured, the rule, whether it is met; and the verdict."""
         rows = []
         for v in self.verdicts:
-            claim = f"{v.claim.id} · {v.claim.claim} ({', '.join(v.claim.said_by)})"
+            claim = _claim(v)
             first, *more = v.lines
             rows += [(claim, v.word, *first), *(("", "", *line) for line in more)]
         return Table(HEADER, rows, CAPTION)
@@ -53,10 +53,15 @@ class Verdicts(Result):
         return {SEVERAL: [{"kind": "Verdict", **verdict.to_dict()} for verdict in self.verdicts]}
 
 
+def _claim(verdict: Verdict) -> str:
+    """Number, claim, who says it, and of a claim with parts the question that is decided here."""
+    claim = verdict.claim
+    about = f". Here: {verdict.question}" if verdict.question else ""
+    return f"{claim.id} · {claim.claim} ({', '.join(claim.said_by)}){about}"
+
+
 def _rows_html(verdict: Verdict, number: int) -> str:
     """A body of the table of verdicts: a number and its rule stand on one line."""
-    claim = html.escape(f"{verdict.claim.id} · {verdict.claim.claim}")
-    said_by = ", ".join(verdict.claim.said_by)
     first, *more = [
         f'<td style="{CELL}">{html.escape(label)}</td>'
         f'<td style="{CELL}">{number_html(here)}</td>'
@@ -66,7 +71,8 @@ def _rows_html(verdict: Verdict, number: int) -> str:
     ]
     spans = f'rowspan="{len(more) + 1}" style="{CELL};vertical-align:top'
     head = (
-        f'<th scope="rowgroup" {spans};font-weight:normal;min-width:12em">{claim} ({said_by})</th>'
+        f'<th scope="rowgroup" {spans};font-weight:normal;min-width:12em">'
+        f"{html.escape(_claim(verdict))}</th>"
         f'<td {spans};border-left:4px solid {verdict.colour};min-width:6em">'
         f"<b>{html.escape(verdict.word)}</b></td>"
     )

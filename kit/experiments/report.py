@@ -152,13 +152,14 @@ def ledger_table(folder: Path) -> Table:
 
 def claims_table(runs: Iterable[ExecutedRun], folder: Path) -> Table:
     """All claims, the measured ones first, each verdict with its number of runs of the folder."""
-    given: dict[str, Counter[str]] = {}
-    partly: dict[str, Counter[str]] = {}
+    given: dict[str, Counter[tuple[str, str]]] = {}  # claim -> part, verdict
+    partly: dict[str, Counter[tuple[str, str]]] = {}
     for record in (record for run in runs for record in run.records if record["kind"] == "Verdict"):
         id, verdict = record["claim_id"], record["verdict"]
         if id in ledger() and verdict.startswith(tuple(COLOURS)):
             counts = partly if _lacks_a_part(record) else given
-            counts.setdefault(id, Counter())[verdict] += 1
+            part = ledger()[id].parts.get(str(record.get("part")), "")
+            counts.setdefault(id, Counter())[part, verdict] += 1
     given = partly | given  # a lesson that measured only a part is heard if no other measured all
     rows = [
         (
@@ -171,7 +172,7 @@ def claims_table(runs: Iterable[ExecutedRun], folder: Path) -> Table:
     ]
     name = safe_line(folder.resolve().name, "name")
     where = f"the notebooks in {name}/" if folder.is_dir() else name
-    unclear = sum(set(found) == {CANNOT_TELL} for found in given.values())
+    unclear = sum({word for _, word in found} == {CANNOT_TELL} for found in given.values())
     caption = f"{len(given) - unclear} of {len(rows)} claims decided by {where}; "
     caption += f"{unclear} cannot tell, {len(rows) - len(given)} not measured."
     return Table(("id", "claim", "said by", "verdict"), rows, caption)
@@ -184,8 +185,14 @@ def _lacks_a_part(record: dict[str, Any]) -> bool:
     return missing and record["verdict"] == CANNOT_TELL
 
 
-def _verdicts(given: Counter[str]) -> str:
-    """The verdicts on one claim; if they differ, each with its count."""
+def _verdicts(given: Counter[tuple[str, str]]) -> str:
+    """The verdicts on one claim, for each of its parts; if they differ, each with its count."""
+    parts = sorted({part for part, _ in given})
+    texts = {part: _of_part({v: n for (p, v), n in given.items() if p == part}) for part in parts}
+    return "; ".join(f"{part}: {text}" if part else text for part, text in texts.items())
+
+
+def _of_part(given: dict[str, int]) -> str:
     if len(given) == 1:
         return next(iter(given))
     counts = [f"{verdict} (in {n:,} run{'s' * (n > 1)})" for verdict, n in given.items()]

@@ -30,6 +30,7 @@ class Entry:
     on: str = ""  # model, batch, device
     where: str = ""  # notebook, machine, date
     doubts: tuple[str, ...] = ()
+    question: str = ""  # of a claim with parts: what this verdict is about
     others: str = ""  # verdicts of other runs, if they differ
 
     @property
@@ -98,8 +99,6 @@ def _entry(claim: Claim, found: list[tuple[ExecutedRun, dict[str, Any]]]) -> Ent
     given = record.get("measured_in")
     elsewhere = given if isinstance(given, dict) else {}
     verdict = Verdict(claim, measured, measured_in={n: str(v) for n, v in elsewhere.items()})
-    counts = Counter(str(other["verdict"]) for _, other in found)
-    del counts[record["verdict"]]
     return Entry(
         claim,
         safe_line(record["verdict"], "verdict"),
@@ -107,7 +106,26 @@ def _entry(claim: Claim, found: list[tuple[ExecutedRun, dict[str, Any]]]) -> Ent
         safe_line(str(record.get("on", "")), "on") if record.get("on") else "",
         _where(run),
         tuple(_doubts(verdict, record)),
-        "; ".join(f"{safe_line(word, 'verdict')} ({n})" for word, n in counts.most_common(3)),
+        _question(claim, record),
+        _others(claim, record, found),
+    )
+
+
+def _question(claim: Claim, record: dict[str, Any]) -> str:
+    return claim.parts.get(str(record.get("part")), "")
+
+
+def _others(
+    claim: Claim, shown: dict[str, Any], found: list[tuple[ExecutedRun, dict[str, Any]]]
+) -> str:
+    """The other verdicts, each with the number of its runs, or with its part of the claim."""
+    counts = Counter((_question(claim, each), str(each["verdict"])) for _, each in found)
+    del counts[_question(claim, shown), shown["verdict"]]
+    return "; ".join(
+        f"{question}: {safe_line(word, 'verdict')}"
+        if question
+        else f"{safe_line(word, 'verdict')} ({n})"
+        for (question, word), n in counts.most_common(3)
     )
 
 

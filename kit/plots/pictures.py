@@ -136,8 +136,8 @@ def lines(
     if "y" in log:
         pane.set_yscale("log")
         log_ticks(pane.yaxis, unit)
-    elif unit:
-        pane.yaxis.set_major_formatter(lambda value, _: words(value, unit))
+    elif unit or 0 < max(max(ys, default=0) for _, ys in series.values()) < SMALL:
+        pane.yaxis.set_major_formatter(lambda value, _: _tick(value, unit))
     pane.set(xlabel=x, ylabel=y)
     if rows:
         pane.set_yticks([float(np.mean(ys)) for _, ys in series.values()], list(series))
@@ -153,8 +153,21 @@ def log_ticks(axis: Axis, unit: str) -> None:
     low, high = axis.get_view_interval()
     wide = high > 1e4 * low  # labels at 2 and 5 would overlap
     axis.set_major_locator(LogLocator(subs=(1.0,) if wide else (1.0, 2.0, 5.0)))
-    axis.set_major_formatter(lambda value, _: words(value, unit))
+    axis.set_major_formatter(lambda value, _: _tick(value, unit))
     axis.set_minor_formatter(lambda value, _: "")
+
+
+SMALL = 1e-3  # below it, Matplotlib writes a power of ten above the axis, which is easily missed
+
+
+def _tick(value: float, unit: str) -> str:
+    """A tick in words, as 0.00002 and not 2e-05.
+
+    >>> _tick(2e-5, ""), _tick(0.25, "%"), _tick(0, "")
+    ('0.00002', '25.0 %', '0')
+    """
+    text = words(value, unit)
+    return text if unit or "e-" not in text else f"{value:.9f}".rstrip("0")
 
 
 def _ticks_at(pane: Axes, values: Sequence[float]) -> None:
@@ -163,6 +176,9 @@ def _ticks_at(pane: Axes, values: Sequence[float]) -> None:
     if len(values) <= 12:
         pane.set_xticks(values, [f"{v:,.9g}" for v in values])
         pane.set_xticks([], minor=True)
+    else:
+        log_ticks(pane.xaxis, "")
+        pane.xaxis.set_major_formatter(lambda value, _: f"{value:,.9g}")
 
 
 def bars(
