@@ -37,6 +37,7 @@ templates_path = ["_site/templates"]
 html_title = project
 html_static_path = ["_site/static"]
 html_css_files = ["site.css"]
+html_favicon = "_site/static/favicon.svg"
 html_copy_source = False
 html_show_sphinx = False
 html_show_copyright = False
