@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := $(if $(filter Windows_NT,$(OS)),.venv/Scripts,.venv/bin)
 INSTALL := $(PYTHON) tools/environment.py install
-TESTED := lab edge openvino executorch speech cluster serve drift pretrained test
+TESTED := lab edge openvino executorch speech cluster serve drift pretrained docs test
 # Most tests run two at a time. Tests that measure time run alone, afterwards. nbval is loaded by the
 # test that calls it: loading it takes seconds.
 TWO_AT_A_TIME := -n 2 --dist worksteal -p no:nbval
@@ -11,7 +11,7 @@ TWO_AT_A_TIME := -n 2 --dist worksteal -p no:nbval
 # Some hundred processes would compile PyTorch again.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help lab test quick lint style wheel lowest course record doctor lock clean
+.PHONY: help lab test quick lint style wheel lowest course site record doctor lock clean
 help:     ## show these lines
 	@sed -n 's/^\([a-z]*\):.*## /make \1\t/p' Makefile | expand -t 14
 
@@ -52,6 +52,10 @@ lowest:   ## run the fast tests with the lowest versions that pyproject.toml all
 course:   ## run every lesson without a browser; notebooks and pages go to runs/
 	@$(INSTALL) lab edge serve drift pretrained
 	$(BIN)/kit course
+
+site:     ## build the web site of the course from the recorded notebooks, to build/site/
+	@$(INSTALL) edge serve drift docs
+	$(BIN)/python docs/_site/build.py
 
 record:   ## run every lesson and experiment and store the outputs in notebooks/
 	@$(INSTALL) lab edge serve drift pretrained

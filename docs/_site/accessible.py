@@ -1,0 +1,55 @@
+"""Pages that people can use by keyboard and by ear: what each box that scrolls is called.
+
+`finished` takes the HTML of a page's body, as Sphinx made it, and gives it back with names for all
+boxes that can be wider than a phone, and with headings of tables that screen readers understand.
+"""
+
+from bs4 import BeautifulSoup
+from bs4.element import Tag
+
+LONG_LINE = 38  # characters: longer lines scroll on a phone that is 390 px wide
+CAPTION = 60  # characters of a table's name
+
+
+def finished(body: str) -> str:
+    """The body of a page, accessible."""
+    soup = BeautifulSoup(body, "html.parser")
+    for style in soup.select("style"):
+        style.decompose()  # for JupyterLab alone
+    for head in soup.select("th"):
+        if not head.get_text(strip=True):
+            head.name = "td"  # an empty header is not a header
+            del head["scope"]
+    for part in soup.select("dt.sig dl, dt.sig dl > dd"):
+        part.name = "div"  # the lines of a long signature are not a list of definitions
+    _tables(soup)
+    _code(soup)
+    return str(soup)
+
+
+def _tables(soup: BeautifulSoup) -> None:
+    for number, table in enumerate(soup.select("table"), 1):
+        box = table.find_parent(class_="kit-scroll")
+        if box is None:
+            box = soup.new_tag("div", attrs={"class": "kit-scroll"})
+            table.wrap(box)
+        for inner in box.select("[tabindex]"):
+            del inner["tabindex"]
+        del box["style"]  # the site's own style says how it scrolls
+        box.attrs |= {"tabindex": "0", "role": "region", "aria-label": _name(table, number)}
+
+
+def _name(table: Tag, number: int) -> str:
+    """A name that no other table of the page has: its number and its columns."""
+    heads = [head.get_text(" ", strip=True) for head in table.select("thead th")]
+    columns = ", ".join(filter(None, heads))
+    short = columns if len(columns) <= CAPTION else columns[:CAPTION].rpartition(", ")[0] + " …"
+    return f"Table {number}: {short}" if short else f"Table {number}"
+
+
+def _code(soup: BeautifulSoup) -> None:
+    for number, box in enumerate(soup.select("div.highlight pre, pre.literal-block"), 1):
+        lines = box.get_text().splitlines()
+        if max(map(len, lines), default=0) > LONG_LINE:
+            kind = "Output" if box.find_parent(class_="cell_output") else "Code"
+            box.attrs |= {"tabindex": "0", "role": "region", "aria-label": f"{kind} {number}"}

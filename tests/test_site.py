@@ -1,0 +1,200 @@
+"""The site: built once from the recorded notebooks, then read as files and in a real browser."""
+
+import os
+import re
+import subprocess
+import sys
+import threading
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from urllib.parse import unquote, urldefrag, urljoin
+
+import pytest
+from bs4 import BeautifulSoup
+from filelock import FileLock
+
+from kit.core.files import NOTEBOOKS
+from kit.course.claims import ledger
+from kit.experiments import lessons
+
+pytest.importorskip("myst_nb", reason="needs the extra `docs`")
+
+ROOT = Path(__file__).parents[1]
+WEIGHT = 1.5e6  # bytes: the most for a page with all that it loads
+ALL = os.environ.get("KIT_TEST_SITE") == "all"
+# A page of each kind; by KIT_TEST_SITE=all, every page.
+KINDS = (
+    "index.html",
+    "lessons/02-what-does-a-training-step-cost.html",
+    "experiments/train-versus-infer.html",
+    "report-card.html",
+    "benchmarks.html",
+    "glossary.html",
+    "guides/serving.html",
+    "reference/measuring.html",
+    "search.html",
+)
+BROKEN = r"Loading widget|VBox\(|HBox\(|object at 0x|model not found|Traceback \(most recent"
+
+
+@pytest.fixture(scope="session")
+def site(tmp_path_factory, worker_id) -> Path:
+    """The site, built once for all workers of the tests."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base if worker_id == "master" else base.parent) / "site"
+    with FileLock(f"{folder}.lock"):
+        if not folder.exists():
+            command = [sys.executable, str(ROOT / "docs/_site/build.py"), "--out", str(folder)]
+            done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+            assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+    return folder
+
+
+@pytest.fixture(scope="session")
+def pages(site) -> dict[str, BeautifulSoup]:
+    """Every page of the site by its place."""
+    return {
+        path.relative_to(site).as_posix(): BeautifulSoup(path.read_text("utf-8"), "html.parser")
+        for path in site.rglob("*.html")
+    }
+
+
+# --- What is there -------------------------------------------------------------------------------
+
+
+def test_each_lesson_experiment_and_guide_has_a_page(pages):
+    named = [f"lessons/{path.stem}.html" for path in lessons()]
+    named += [f"experiments/{path.stem}.html" for path in NOTEBOOKS.glob("experiments/*.ipynb")]
+    guides = {path.stem for path in (ROOT / "docs").glob("*.md")} - {"results"}
+    named += [f"guides/{name}.html" for name in guides]
+    named += [f"gallery/{path.stem}.html" for path in (ROOT / "docs").glob("gallery/*.md")]
+    assert {*named, "benchmarks.html", "reference/index.html"} <= set(pages)
+
+
+@pytest.mark.parametrize("path", lessons(), ids=lambda path: path.name[:2])
+def test_a_lesson_says_when_and_where_it_ran_and_leads_on(path, pages, site):
+    import nbformat
+
+    recorded = nbformat.read(path, as_version=4).metadata.kit_recording
+    page = pages[f"lessons/{path.stem}.html"]
+    bar = page.select_one(".bar")
+    assert recorded.date in bar.text and recorded.machine in bar.text
+    binder, download = (link["href"] for link in bar.select("a"))
+    assert binder.startswith("https://mybinder.org/v2/") and binder.endswith(path.name)
+    assert (site / "lessons" / download).read_bytes() == path.read_bytes()
+    beside = [f"{other.stem}.html" for other in lessons()]
+    i = beside.index(f"{path.stem}.html")
+    near = {beside[j] for j in (i - 1, i + 1) if 0 <= j < len(beside)}
+    assert near <= {link["href"] for link in page.select("footer a, .related-pages a")}
+
+
+def test_the_start_page_has_a_card_for_each_lesson(pages):
+    cards = pages["index.html"].select(".card")
+    assert [card.h3.a["href"] for card in cards] == [f"lessons/{p.stem}.html" for p in lessons()]
+    assert all(re.search(r"\d+ min", card.text) and card.img["alt"] for card in cards)
+
+
+def test_the_report_card_has_every_claim(pages):
+    shown = [each["id"] for each in pages["report-card.html"].select(".claim")]
+    assert shown == [f"claim-{id}" for id in ledger()]
+
+
+def test_outputs_are_shown_as_recorded_and_no_panel_is_missing(pages):
+    for name, page in pages.items():
+        assert not re.search(BROKEN, page.get_text()), name
+        assert not page.select('[class*="widget"], script[type*="jupyter"]'), name
+    shown = pages["lessons/04-one-at-a-time-or-all-at-once.html"].select(".cell_output")
+    assert len(shown) == 23
+
+
+# --- Links, pictures, other hosts ----------------------------------------------------------------
+
+
+def test_every_link_inside_leads_to_a_page_and_a_place_that_are_there(pages, site):
+    anchors = {
+        name: {each.get("id") for each in page.select("[id]")} for name, page in pages.items()
+    }
+    broken, followed = [], 0
+    for name, page in pages.items():
+        for link in page.select("a[href]"):
+            target, part = urldefrag(urljoin(f"http://site/{name}", link["href"]))
+            if not target.startswith("http://site/"):
+                continue
+            place, followed = unquote(target.removeprefix("http://site/")) or "index.html", followed + 1
+            if not (site / place).is_file() or (part and unquote(part) not in anchors[place] | {""}):
+                broken.append(f"{name}: {link['href']}")
+    assert not broken and followed > 1_000
+
+
+def test_every_picture_has_alt_text(pages):
+    for name, page in pages.items():
+        assert not [str(p)[:200] for p in page.select("img") if not p.get("alt", "").strip()], name
+
+
+def test_no_page_loads_anything_from_another_host(pages, site):
+    outside = re.compile(r"^(https?:)?//")
+    for name, page in pages.items():
+        loaded = [each["src"] for each in page.select("[src]")]
+        loaded += [each["href"] for each in page.select("link[href]") if each["rel"] != ["canonical"]]
+        assert not [address for address in loaded if outside.match(address)], name
+    for path in site.rglob("*.css"):
+        assert not re.search(r"(url\(|@import)\s*[\"']?(https?:)?//", path.read_text("utf-8")), path
+
+
+# --- In a browser --------------------------------------------------------------------------------
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    """A server of files that says nothing."""
+
+    def log_message(self, *words):
+        """Nothing."""
+
+
+@pytest.fixture(scope="session")
+def address(site):
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(site)))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+
+
+@pytest.fixture(scope="session")
+def browser():
+    from browser import running_chromium
+
+    with running_chromium() as browser:
+        yield browser
+
+
+def each_page(metafunc_pages=KINDS):
+    return metafunc_pages
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("name", KINDS)
+def test_a_page_is_accessible_light_and_loads_only_from_its_own_server(name, address, browser, pages):
+    names = [name] if not ALL else [n for n in pages if n.partition("/")[0] == name.partition("/")[0]]
+    for each in names:
+        look_at(f"{address}/{each}", browser)
+
+
+def look_at(url, browser):
+    """All that must hold for a page, in both colour schemes, on a screen and on a phone."""
+    from axe import SCHEMES, violations
+    from browser import Watch
+
+    for scheme in SCHEMES:
+        page = browser.new_page(viewport={"width": 1280, "height": 900}, color_scheme=scheme)
+        watch, weights = Watch(page), []
+        page.on("response", lambda answer: weights.append(len(answer.body())))
+        page.goto(url)
+        page.evaluate("document.querySelectorAll('details').forEach(each => each.open = true)")
+        for width in (1280, 390):
+            page.set_viewport_size({"width": width, "height": 900})
+            assert not violations(page), (url, scheme, width)
+            assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), (url, width)
+        assert 0 < sum(weights) <= WEIGHT, (url, sum(weights))
+        assert not watch.errors and not watch.strangers, (url, watch.errors, watch.strangers)
+        page.close()
