@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 import click
@@ -50,7 +51,7 @@ def class_(
             say(f"{served.damaged} line(s) of the records could not be read, and are left out.")
         say(f"Records: {out}. Ctrl-C stops the board; the same command goes on with the class.")
 
-    with stoppable():
-        given = {"host": host, "port": port, "where": address, "most_students": students}
+    given = {"host": host, "port": port, "where": address, "most_students": students}
+    with stoppable(), suppress(KeyboardInterrupt):
         run_class(lessons, out, ready=ready, **given)  # type: ignore[arg-type]
     say(f"The board has stopped. Records: {out}")

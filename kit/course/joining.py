@@ -17,6 +17,7 @@ import re
 import threading
 import time
 from contextlib import suppress
+from functools import cache
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -126,7 +127,7 @@ class Connection:
             self._remember()
             self.state = "joined"
         elif 400 <= status < 500 and status != 429:
-            self.state, self.reason = "refused", str(answer.get("error", ""))[:200]
+            self.state, self.reason = "refused", _reason(status, answer)
         self._answered.set()
         return status == 200
 
@@ -147,7 +148,7 @@ class Connection:
         elif status not in (0, 429) and status < 500:
             del self._waiting[key]
         if status == 410:
-            self.state, self.reason = "refused", str(answer.get("error", ""))[:200]
+            self.state, self.reason = "refused", _reason(status, answer)
         return status not in (0, 401, 429)
 
     def _post(self, path: str, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
@@ -190,6 +191,11 @@ class Connection:
         found = _between(self._before, now)
         self._before = now
         return found
+
+
+def _reason(status: int, answer: dict[str, Any]) -> str:
+    """Why the board refused, in its own words."""
+    return str(answer.get("error", ""))[:200] or f"status {status}. Is it a class board?"
 
 
 # --- What is sent --------------------------------------------------------------------------------
@@ -235,8 +241,9 @@ def machine_facts() -> dict[str, Any]:
     }
 
 
+@cache
 def _copy_rate() -> float:
-    """Bytes read and written per second by one thread; the best of three."""
+    """Bytes read and written per second by one thread; the best of three, once in a process."""
     import numpy as np
 
     one = np.ones(COPIED_BYTES // 8)

@@ -1,8 +1,8 @@
 """What explains why laptops measured different values: facts that go together with a difference.
 
-Each fact divides the laptops in two groups: half with more cores and half with fewer, those with one
-processor and the others. A difference counts if its interval, widened for the number of facts that
-are tried, excludes "no difference". It shows what goes together, not what is the cause.
+Each fact divides the laptops in two groups: half with more cores and half with fewer, those with
+one processor and the others. A difference counts if its interval, widened for the number of facts
+that are tried, excludes "no difference". It shows what goes together, not what is the cause.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ Fact = float | int | str | None
 
 @dataclass(frozen=True)
 class Difference:
-    """Two groups of laptops that differ in one fact, and how far apart their values are."""
+    """Two groups of laptops that differ in a fact, and how far apart their values are."""
 
-    fact: str  # in words
+    facts: tuple[str, ...]  # in words; several divide the laptops in the same way
     one: str  # what the first group has in common
     other: str
     n: tuple[int, int]
@@ -52,6 +52,12 @@ class Difference:
         """Whether the interval excludes "no difference"."""
         even = 0.0 if self.value.unit == "points" else 1.0
         return not self.value.low <= even <= self.value.high
+
+    @property
+    def groups(self) -> str:
+        """Which laptops are compared, and how many they are."""
+        sign = "−" if self.value.unit == "points" else "÷"
+        return f"{self.one} ({self.n[0]}) {sign} {self.other} ({self.n[1]})"
 
     @property
     def size(self) -> float:
@@ -80,23 +86,37 @@ def differences(
 
     >>> values = [Estimate(v, v / 1.02, v * 1.02, "×") for v in (1.0, 1.05, 3.0, 3.1)]
     >>> [first] = differences(values, [{"threads": n} for n in (1, 1, 8, 8)])
-    >>> first.one, first.other, first.carried, round(first.value.value, 1)
-    ('8', '1', True, 3.0)
+    >>> first.facts, first.groups, first.carried, round(first.value.value, 1)
+    (('threads',), '8 (2) ÷ 1 (2)', True, 3.0)
     """
     linear = bool(values) and values[0].unit in SHARES
     usable = [i for i, v in enumerate(values) if math.isfinite(v.value) and (linear or v.value > 0)]
     values, facts = [values[i] for i in usable], [facts[i] for i in usable]
-    pairs = [(name, *split) for name in FACTS for split in _splits(name, facts)]
+    pairs: dict[tuple[bool, ...], list[tuple[str, str, str]]] = {}  # who is in the first group
+    for name in FACTS:
+        for one, other, first in _splits(name, facts):
+            pairs.setdefault(tuple(first), []).append((FACTS[name][0], one, other))
     confidence = 1 - (1 - CONFIDENCE) / max(1, len(pairs))
     found = []
-    for name, one, other, first in pairs:
-        groups = [v for v, is_in in zip(values, first, strict=True) if is_in], [
-            v for v, is_in in zip(values, first, strict=True) if not is_in
-        ]
-        value = _apart(*groups, linear, confidence)
+    for first, named in pairs.items():
+        groups = [[v for v, is_in in zip(values, first, strict=True) if is_in == side]
+                  for side in (True, False)]  # fmt: skip
+        labels, (_, one, other) = tuple(label for label, *_ in named), named[0]
+        value = _apart(groups[0], groups[1], linear, confidence)
         sizes = (len(groups[0]), len(groups[1]))
-        found.append(Difference(FACTS[name][0], one, other, sizes, value))
+        found.append(_larger_first(Difference(labels, one, other, sizes, value)))
     return sorted(found, key=lambda each: each.size, reverse=True)
+
+
+def _larger_first(found: Difference) -> Difference:
+    """The same difference, with the group that has the larger values first."""
+    v = found.value
+    if v.value >= (0 if v.unit == "points" else 1):
+        return found
+    turned = Estimate(-v.value, -v.high, -v.low, v.unit)
+    if v.unit != "points":
+        turned = Estimate(1 / v.value, 1 / v.high, 1 / v.low, v.unit)
+    return Difference(found.facts, found.other, found.one, (found.n[1], found.n[0]), turned)
 
 
 def _splits(

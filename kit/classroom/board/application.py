@@ -158,10 +158,12 @@ class BoardApplication:
     # --- Who may ---
 
     def _check_code(self, request: Request, given: str) -> None:
-        self._check(request, given, self.code, "the code is wrong. It is on the projector.")
+        self._check(
+            request, given, self.code, "This code is wrong. The right one is on the projector."
+        )
 
     def _check_secret(self, request: Request) -> None:
-        self._check(request, _bearer(request), self.secret, "only the teacher may do this.")
+        self._check(request, _bearer(request), self.secret, "Only the teacher may do this.")
 
     def _check(self, request: Request, given: str, needed: str, message: str) -> None:
         """Compare; who was wrong too often gets no more tries for a while."""
@@ -170,7 +172,7 @@ class BoardApplication:
         if right:
             return
         if not (self._wrong.take(address) and self._all_wrong.take("all")):
-            raise Refused(429, "too many wrong codes. Wait a minute.")
+            raise Refused(429, "Too many wrong codes came from here. Wait a minute.")
         raise Refused(403, message)
 
 

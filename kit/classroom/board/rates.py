@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 
@@ -18,13 +19,15 @@ class Rates:
 
     def __init__(self, per_s: float, burst: int, clock: Callable[[], float] = time.monotonic):
         self.per_s, self.burst, self.clock = per_s, burst, clock
+        self._forgot_s = -math.inf
         self._buckets: dict[object, tuple[float, float]] = {}  # key -> tokens, when they were
 
     def take(self, key: object) -> bool:
         """Whether the key may ask once more, now; then it has a token less."""
         now = self.clock()
         if key not in self._buckets and len(self._buckets) >= MOST_KEYS:
-            self._forget(now)
+            if now - self._forgot_s > self.burst / self.per_s:
+                self._forget(now)
             key = key if len(self._buckets) < MOST_KEYS else "all others"
         tokens, since = self._buckets.get(key, (float(self.burst), now))
         tokens = min(self.burst, tokens + (now - since) * self.per_s)
@@ -33,5 +36,5 @@ class Rates:
 
     def _forget(self, now: float) -> None:
         """Forget those whose bucket is full again."""
-        full_s = self.burst / self.per_s
+        self._forgot_s, full_s = now, self.burst / self.per_s
         self._buckets = {k: b for k, b in self._buckets.items() if now - b[1] < full_s}

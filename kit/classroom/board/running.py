@@ -99,7 +99,9 @@ def run_class(
                 _serve(settings, journal, listening, host, where, most_students, ready)
                 journal.close()
     except Timeout:
-        raise KitError(f"{folder}: another board is running there. Stop it, or give --out.") from None
+        raise KitError(
+            f"{folder}: another board is running there. Stop it, or give --out."
+        ) from None
 
 
 def _settings(folder: Path, lessons: Sequence[str]) -> ClassSettings:
@@ -147,7 +149,9 @@ def _serve(
     where = where or f"{_own_address(host)}:{port}"
     served = Served(f"http://127.0.0.1:{port}", where, settings, journal.damaged)
     application = BoardApplication(board, settings.code, settings.secret, where)
-    limits = Limits(max_body_bytes=BODY_BYTES, max_bodies_bytes=BODY_BYTES * 1_000, max_connections=700)
+    limits = Limits(
+        max_body_bytes=BODY_BYTES, max_bodies_bytes=BODY_BYTES * 1_000, max_connections=700
+    )
     config = uvicorn.Config(
         application.asgi,
         log_config=None,

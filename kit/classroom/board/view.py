@@ -7,6 +7,7 @@ laptop, grouped by processor), so that the class sees how far off it was.
 from __future__ import annotations
 
 import math
+import re
 import statistics
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -22,7 +23,7 @@ from kit.experiments.class_differences import FACTS, differences
 STEPS = (1, 2, 5)  # the edges of bins on a logarithmic axis: 1, 2, 5, 10, 20 …
 SHARE_BINS, DIGIT_BINS = 10, 40  # bins of shares; the most bins in all
 GROUPS = 12  # processors shown; the others are one group
-EXPLAINED = 4  # rows of the table of differences
+EXPLAINED = 3  # rows of the table of differences
 
 
 def view(board: Board) -> dict[str, Any]:
@@ -75,7 +76,7 @@ def _numbers(question: Question, board: Board, answers: dict[int, Answer]) -> di
     return {
         "kind": "numbers",
         "log": question.unit not in SHARES,
-        "axis": [{"at": edge, "text": words(edge, question.unit)} for edge in edges],
+        "axis": [{"at": edge, "text": _short(edge, question.unit)} for edge in edges],
         "bins": _bins(guesses, edges, question.unit),
         "groups": _groups(question, board, shows),
         "differences": _differences(question, shows),
@@ -98,13 +99,23 @@ def _edges(values: Sequence[float], unit: str) -> list[float]:
     return edges[max(0, low - 1) : high + 2]
 
 
+def _short(edge: float, unit: str) -> str:
+    """The edge of a bin without the zeros at its end.
+
+    >>> _short(0.5, "×"), _short(20, "×"), _short(1_000_000, "answers")
+    ('0.5 ×', '20 ×', '1,000,000 answers')
+    """
+    number, _, rest = words(edge, unit).partition(" ")
+    return f"{number.rstrip('0').rstrip('.') if '.' in number else number} {rest}".strip()
+
+
 def _bins(guesses: Iterable[float], edges: Sequence[float], unit: str) -> list[dict[str, Any]]:
     counts = [0] * (len(edges) - 1)
     for guess in guesses:
         inside = sum(edge <= guess for edge in edges[1:-1])
         counts[inside] += 1
     return [
-        {"count": n, "text": f"{words(low, unit)} to {words(high, unit)}"}
+        {"count": n, "text": f"{_short(low, unit)} to {_short(high, unit)}"}
         for n, low, high in zip(counts, edges, edges[1:], strict=False)
     ]
 
@@ -120,7 +131,7 @@ def _groups(question: Question, board: Board, shows: dict[int, Answer]) -> list[
     names = {student.number: student.name for student in board.students.values()}
 
     def processor(item: tuple[int, Answer]) -> str:
-        return str(item[1].machine.get("processor") or "processor unknown")
+        return product(str(item[1].machine.get("processor") or "processor unknown"))
 
     grouped = [
         (name, sorted(items, key=lambda item: item[1].value or 0.0))
@@ -152,19 +163,32 @@ def _laptop(question: Question, name: str, answer: Answer) -> dict[str, Any]:
 def _differences(question: Question, shows: dict[int, Answer]) -> dict[str, Any]:
     """What goes together with a difference, the largest first; what was tried and shows none."""
     values = [estimate(each, question.unit) for each in shows.values()]
-    found = differences(values, [each.machine for each in shows.values()])
-    carried = [each for each in found if each.carried]
-    rows = [
-        {
-            "fact": each.fact,
-            "groups": f"{each.one} ({each.n[0]}), against {each.other} ({each.n[1]})",
-            "value": repr(each.value),
-        }
-        for each in carried[:EXPLAINED]
-    ]
-    tried = {each.fact for each in found} - {each.fact for each in carried}
+    found = differences(values, [_shortened(each.machine) for each in shows.values()])
+    rows, seen = [], set()
+    for each in found:  # the largest of each fact
+        if each.carried and not seen & set(each.facts):
+            rows.append(
+                {"fact": ", ".join(each.facts), "groups": each.groups, "value": repr(each.value)}
+            )
+            seen |= set(each.facts)
+    tried = {fact for each in found for fact in each.facts} - seen
     order = [label for label, _ in FACTS.values() if label in tried]
-    return {"rows": rows, "tried": ", ".join(order), "of": len(shows)}
+    return {"rows": rows[:EXPLAINED], "tried": ", ".join(order), "of": len(shows)}
+
+
+def product(name: str) -> str:
+    """The name of a processor without marks and without what all have.
+
+    >>> product("Intel(R) Core(TM) i7-8550U CPU @ 1.80GHz")
+    'Intel Core i7-8550U'
+    """
+    plain = re.sub(r"\((R|TM|C)\)|\b(CPU|Processor)\b|@.*|\bwith .*|\b\d+-Core\b", " ", name)
+    return " ".join(plain.split()) or name
+
+
+def _shortened(machine: dict[str, Any]) -> dict[str, Any]:
+    named = {name: product(machine[name]) for name in ("processor",) if name in machine}
+    return {**machine, **named}
 
 
 def _said(question: Question, guesses: Sequence[float], shows: dict[int, Answer]) -> str:
@@ -177,12 +201,20 @@ def _said(question: Question, guesses: Sequence[float], shows: dict[int, Answer]
         said += f" Measured: {values[0]!r}."
     elif values:
         low, high = values[0], values[-1]
-        span = f"{words(low.value, question.unit)} to {words(high.value, question.unit)}"
-        apart = "the intervals of the two ends do not overlap"
-        if not (low.known and high.known and low.high < high.low):
-            apart = "but the intervals of the two ends overlap, or are unknown"
-        said += f" Measured: {span}; {apart}."
+        said += (
+            f" Measured: {words(low.value, question.unit)} to {words(high.value, question.unit)}."
+        )
+        said += " " + _ends(low, high)
     return said.strip()
+
+
+def _ends(low: Estimate, high: Estimate) -> str:
+    """What the intervals of the smallest and the largest value allow to say."""
+    if not (low.known and high.known):
+        return "An interval of the two ends is unknown."
+    if low.high < high.low:
+        return "The intervals of the two ends do not overlap."
+    return "The intervals of the two ends overlap: these laptops may be equal."
 
 
 def _value(each: Estimate) -> float:

@@ -119,12 +119,11 @@ function explain(found) {
   if (!some) return;
   const parts = found.rows.map((row) => {
     const part = element("p", "");
-    part.append(element("strong", `${row.fact}: ${row.value}`), element("br", ""), row.groups);
+    part.append(element("strong", row.value), element("br", ""), `${row.fact}: ${row.groups}`);
     return part;
   });
-  if (!parts.length) parts.push(element("p", "No difference between groups that the intervals carry."));
+  if (!parts.length) parts.push(element("p", "No difference between groups is larger than its interval."));
   if (found.tried) parts.push(element("p", `No clear difference by: ${found.tried}.`, { class: "soft" }));
-  parts.push(element("p", "What goes together need not be a cause.", { class: "soft" }));
   at("why-rows").replaceChildren(...parts);
 }
 
@@ -170,7 +169,7 @@ function drawChoices(svg, width, height) {
 function scale(width) {
   const place = board.log ? Math.log : (v) => v;
   const [first, last] = [board.axis[0].at, board.axis[board.axis.length - 1].at].map(place);
-  const [left, right] = [30, width - 40];
+  const [left, right] = [40, width - 50];
   return (value) => {
     if (value === null) return null;
     const share = board.log && value <= 0 ? 0 : (place(value) - first) / (last - first);
@@ -181,7 +180,7 @@ function scale(width) {
 function drawNumbers(svg, width, height) {
   const x = scale(width);
   const laptops = board.groups.reduce((sum, group) => sum + group.laptops.length, 0);
-  const base = laptops ? Math.max(110, height * 0.36) : height - 34; // where the histogram stands
+  const base = laptops ? Math.max(110, height * 0.32) : height - 34; // where the histogram stands
   drawBins(svg, x, base);
   drawAxis(svg, x, base, width);
   if (laptops) drawLaptops(svg, x, base + 40, height - base - 44, laptops);
