@@ -69,9 +69,8 @@ async def laptop(running, key, i, ends_s, sent, confirmed, rng):
 async def page(running, seen):
     """Note when each value stands on the page."""
     reader, writer = await asyncio.open_connection("127.0.0.1", running.port, limit=2**20)
-    writer.write(
-        f"GET /api/board HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {running.secret}\r\n\r\n".encode()
-    )
+    key = f"authorization: Bearer {running.secret}"
+    writer.write(f"GET /api/board HTTP/1.1\r\nhost: x\r\n{key}\r\n\r\n".encode())
     while line := await reader.readline():
         if line.startswith(b"data: "):
             seen["events"] = seen.get("events", 0) + 1

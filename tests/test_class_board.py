@@ -14,7 +14,7 @@ from class_board import RunningBoard, events, permissions
 
 import kit
 from kit.classroom.board.board import GUESS, MEASURED, Board, Refused
-from kit.classroom.board.journal import Journal, parsed
+from kit.classroom.board.journal import Journal
 from kit.classroom.board.questions import Question, questions_of
 from kit.classroom.board.rates import Rates
 from kit.classroom.board.view import view
@@ -23,6 +23,7 @@ from kit.core.statistics import Estimate
 from kit.course import joining, panels
 from kit.experiments import lessons
 from kit.experiments.class_differences import differences
+from kit.experiments.class_measurements import events_in
 
 STEP = "A training step takes how many times as long as a prediction?"
 MACHINE = {"processor": "Intel(R) Core(TM) i5-1235U CPU @ 1.3GHz", "threads": 4, "cores": 8}
@@ -78,7 +79,7 @@ def test_the_same_events_give_the_same_state_again(board, tmp_path):
     before, after = view(board), view(restarted)
     assert {**before, "version": 0} == {**after, "version": 0}
     joined(restarted, 1)
-    assert parsed((tmp_path / "class" / "board.jsonl").read_bytes())[1] == 1  # no further line
+    assert events_in((tmp_path / "class" / "board.jsonl").read_bytes())[1] == 1  # no further line
     again.close()
 
 

@@ -14,9 +14,8 @@ from typing import Any
 
 from kit.core.errors import KitError
 from kit.core.files import open_without_links, private_folder, read_file
+from kit.experiments.class_measurements import BOARD_BYTES, BOARD_FILE, events_in
 
-FILE = "board.jsonl"
-MOST_BYTES = 100_000_000  # of a file: an hour with 60 laptops takes a twentieth
 LINE_BYTES = 4_000
 
 
@@ -24,7 +23,7 @@ class Journal:
     """The file of a class; `events` are those that it had when it was opened."""
 
     def __init__(self, folder: Path):
-        self.path = private_folder(folder) / FILE
+        self.path = private_folder(folder) / BOARD_FILE
         self.damaged = 0  # lines that were passed over
         self.events = list(self._read()) if self.path.exists() else []
         self._file = open(self.path, "ab", buffering=0, opener=open_without_links)  # noqa: SIM115
@@ -34,9 +33,9 @@ class Journal:
             self._write(b"\n")
 
     def _read(self) -> Iterator[dict[str, Any]]:
-        found = read_file(self.path, MOST_BYTES)
+        found = read_file(self.path, BOARD_BYTES)
         self._ended = found.endswith(b"\n")
-        events, self.damaged = parsed(found)
+        events, self.damaged = events_in(found)
         yield from events
 
     def append(self, event: dict[str, Any]) -> None:
@@ -47,7 +46,7 @@ class Journal:
         KitError
             The file is as large as it may become.
         """
-        if self.size > MOST_BYTES - LINE_BYTES:
+        if self.size > BOARD_BYTES - LINE_BYTES:
             raise KitError(f"{self.path} has {self.size:,} bytes. Begin a class in a new folder.")
         self._write(json.dumps(event, ensure_ascii=False, separators=(",", ":")).encode() + b"\n")
 
@@ -59,21 +58,3 @@ class Journal:
     def close(self) -> None:
         """Close the file; it stays."""
         self._file.close()
-
-
-def parsed(found: bytes) -> tuple[list[dict[str, Any]], int]:
-    r"""The events in a file, and how many lines cannot be read.
-
-    >>> parsed(b'{"event": "joined"}\n{"event": "gue')
-    ([{'event': 'joined'}], 1)
-    """
-    events, damaged = [], 0
-    for line in found.splitlines():
-        try:
-            event = json.loads(line)
-            if not isinstance(event.get("event"), str):
-                raise ValueError
-            events.append(event)
-        except (ValueError, AttributeError, RecursionError):
-            damaged += 1
-    return events, damaged

@@ -1,8 +1,8 @@
 """The questions of the lessons: what a class guesses before it measures.
 
-They are read from the lessons' own cells, `kit.guess(…)` and `kit.guess_order(…)`, and from the text
-that each cell shows. Numbers in a question differ from computer to computer ("16,000 examples"), so
-a laptop finds the same question by its other words.
+They are read from the lessons' own cells, `kit.guess(…)` and `kit.guess_order(…)`, and from the
+text that each cell shows. Numbers in a question differ from computer to computer ("16,000
+examples"), so a laptop finds the same question by its other words.
 """
 
 from __future__ import annotations
