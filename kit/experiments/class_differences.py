@@ -95,7 +95,8 @@ def differences(
     pairs: dict[tuple[bool, ...], list[tuple[str, str, str]]] = {}  # who is in the first group
     for name in FACTS:
         for one, other, first in _splits(name, facts):
-            pairs.setdefault(tuple(first), []).append((FACTS[name][0], one, other))
+            sides, named = ((one, other), first) if first[0] else ((other, one), _not(first))
+            pairs.setdefault(tuple(named), []).append((FACTS[name][0], *sides))
     confidence = 1 - (1 - CONFIDENCE) / max(1, len(pairs))
     found = []
     for first, named in pairs.items():
@@ -106,6 +107,10 @@ def differences(
         sizes = (len(groups[0]), len(groups[1]))
         found.append(_larger_first(Difference(labels, one, other, sizes, value)))
     return sorted(found, key=lambda each: each.size, reverse=True)
+
+
+def _not(first: Sequence[bool]) -> list[bool]:
+    return [not each for each in first]
 
 
 def _larger_first(found: Difference) -> Difference:
