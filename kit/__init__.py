@@ -71,6 +71,7 @@ if TYPE_CHECKING:
     from kit.course.conclusions import conclude as conclude
     from kit.course.drawing_panel import draw as draw
     from kit.course.exercises import check as check
+    from kit.course.joining import join as join, leave as leave
     from kit.course.lifetime_panel import live_lifetime as live_lifetime
     from kit.course.ordering_panel import guess_order as guess_order
     from kit.course.panels import explore as explore, guess as guess

@@ -1,6 +1,7 @@
 """What all commands share: how they are found, how they print, how their errors look.
 
-A new command is one file in this folder: `kit/cli/NAME.py` with a click command called NAME.
+A new command is one file in this folder: `kit/cli/NAME.py` with a click command called NAME. For
+`kit class`, which is a word of Python, it is `class_.py`.
 Nothing else lists it. A command imports what it needs inside its function, so that `kit --help`
 and the check of a notebook's parameters need no PyTorch.
 
@@ -15,6 +16,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
+from keyword import iskeyword
 from pathlib import Path
 
 import click
@@ -36,7 +38,7 @@ class _Commands(click.Group):
     def list_commands(self, context: click.Context) -> list[str]:
         """The files of this folder, without `__init__` and this one."""
         names = {path.stem for path in Path(__file__).parent.glob("*.py")}
-        return sorted(names - {"__init__", "main"})
+        return sorted({name.removesuffix("_") for name in names - {"__init__", "main"}})
 
     def get_command(self, context: click.Context, name: str) -> click.Command | None:
         """The command of that name: only its own file is imported."""
@@ -44,7 +46,8 @@ class _Commands(click.Group):
             if context.resilient_parsing:  # the shell completes a line that is not finished
                 return None
             raise UnknownName("command", name, known)
-        return getattr(import_module(f"kit.cli.{name}"), name)
+        own = f"{name}_" if iskeyword(name) else name  # a module cannot be called `class`
+        return getattr(import_module(f"kit.cli.{own}"), own)
 
     def invoke(self, context: click.Context) -> object:
         """Run the command that was typed."""

@@ -9,6 +9,7 @@ conclusions      `kit.conclude`: the sentence that a measurement allows
 sentences        finds sentences of direction or cause that no mark covers
 exercises        checks answers and gives hints; one file per lesson
 panels           a guess with a slider, and a picture that follows its sliders
+joining          sends guesses and results to the board of a class: `kit.join`
 watching         how a model reads the same images while it learns (lesson 00)
 drawing_panel    draw a digit and watch models read it (lesson 01)
 ordering_panel   put names in order before you measure them (lesson 08)

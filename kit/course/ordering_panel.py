@@ -20,7 +20,7 @@ from kit.core.errors import BadValue, UnknownName
 from kit.core.results import Result
 from kit.core.statistics import Estimate
 from kit.core.units import words
-from kit.course.panels import FOR_READERS, YOURS, CoursePanel, is_recording, shown_with
+from kit.course.panels import FOR_READERS, YOURS, CoursePanel, is_recording, shown_with, tell
 from kit.plots import Table
 
 LARGEST, SMALLEST = "largest", "smallest"
@@ -177,6 +177,7 @@ class Order(CoursePanel):
         down = named and first == LARGEST
         order = dict(sorted(known.items(), key=lambda item: item[1].value, reverse=down))
         together = {pair: ratio(*pair) for pair in combinations(order, 2)} if ratio else {}
+        tell(self, order)
         return GuessedOrder(
             guess=self.value and tuple(name for name in self.value if name in known),
             measured=order,
@@ -224,13 +225,14 @@ def guess_order(
     """
     if len(checked := _checked(names)) < 2:
         raise BadValue(f"{len(checked)} names to put in order: needs at least two.")
-    if plausible is None:
-        return Order(names=checked, question=question)
-    made = Order(names=checked, question=question, value=tuple(plausible))  # checked either way
-    if is_recording():
-        made.whose = FOR_READERS
-        return made
-    return Order(names=checked, question=question)
+    if plausible is not None:
+        made = Order(names=checked, question=question, value=tuple(plausible))  # checked either way
+        if is_recording():
+            made.whose = FOR_READERS
+            return made
+    order = Order(names=checked, question=question)
+    order.observe(lambda _: tell(order), "value")
+    return order
 
 
 def _checked(names: Sequence[str]) -> list[str]:

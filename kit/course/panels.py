@@ -30,6 +30,14 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 YOURS, FOR_READERS = "your guess", "a plausible guess"  # whose guess a panel holds
+# Called with each guess that a reader makes, and with the measurement that answers it: a class
+# that measures together hears of both (see `kit.course.joining`). Each returns a sentence, or "".
+LISTENERS: list[Callable[[Any, Any], str]] = []
+
+
+def tell(guess: Any, measured: Any = None) -> str:
+    """Tell all listeners of a guess, or of what answers it; what they have to say."""
+    return " ".join(filter(None, (heard(guess, measured) for heard in LISTENERS)))
 
 
 def is_recording() -> bool:
@@ -94,6 +102,7 @@ class Guess:
         texts = ["no guess yet", *(words(value, unit) for value in self.values[1:])]
         controls = [{"label": "your guess", "texts": texts, "box": False}]
         self.panel = Sliders(question=question, controls=controls, chosen=[place])
+        self.panel.observe(lambda _: tell(self), "chosen")
 
     @property
     def value(self) -> float | None:
@@ -120,11 +129,12 @@ class Guess:
         """
         found = Estimate.of(measured).with_unit(self.unit)
         shown = words(found.value, self.unit) if found.low == found.high else repr(found)
-        sentence = f"{called}: {shown}."
+        sentence, more = f"{called}: {shown}.", tell(self, found)
         if self.value is None:
-            return Note(f"No guess was made; {sentence}")
+            return Note(f"No guess was made; {sentence} {more}".rstrip())
         sentence = f"{self.whose.capitalize()}: {words(self.value, self.unit)}; {sentence}"
-        return Note(f"{sentence} {_distance(self.value, found)}".rstrip())
+        said = f"{sentence} {_distance(self.value, found)}".rstrip()
+        return Note(f"{said} {more}".rstrip())
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
         text = f"{self.whose}: {words(self.value, self.unit)}; " if self.value else ""

@@ -6,11 +6,16 @@ names, folders and dates may name the student, so they are left out: each machin
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
+from functools import cache
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kit.core.errors import BadValue
-from kit.experiments.records import collect
+from kit.core.files import NOTEBOOKS
+from kit.experiments.records import DONE, ExecutedRun, executed_runs, table_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -18,6 +23,7 @@ if TYPE_CHECKING:
 # Only records in which these are equal are compared.
 SAME = ("workload", "model", "batch_size", "precision", "technique")
 PRIVATE = ("run", "notebook", "date", "error", "status", "seconds")  # these may contain a name
+UNTOUCHED = "as it came with the kit: nobody has run it"
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
@@ -43,18 +49,66 @@ def class_results(folder: Path | str, workload: str) -> pd.DataFrame:
     BadValue
         The folder has no record of that workload.
     """
-    bills = collect(folder, "RunCost")
+    return bills_of(own_runs(folder)[0], workload, Path(folder).name)
+
+
+def bills_of(
+    runs: list[ExecutedRun],
+    workload: str,
+    folder: str = "this folder",
+    letters: Mapping[str, str] | None = None,
+) -> pd.DataFrame:
+    """The bills among these runs; see `class_results`. `letters` are those of the runs, by name."""
+    bills = table_of(runs, "RunCost")
     if bills.empty or not (bills["workload"] == workload).any():
         known = sorted(set(bills["workload"])) if len(bills) else []
         found = f"It has {', '.join(known)}." if known else "Put executed notebooks there."
-        raise BadValue(f"no record of {workload!r} in {Path(folder).name}/. {found}")
+        raise BadValue(f"no record of {workload!r} in {folder}/. {found}")
     bills = bills[bills["workload"] == workload]
     work = bills[list(SAME)].astype(str).agg(" | ".join, axis=1)
     same = bills[work == work.mode()[0]].sort_values("training.step_s", ignore_index=True)
+    known = [letter(i) if letters is None else letters[run] for i, run in enumerate(same["run"])]
+    again = [known[:i].count(each) + 1 for i, each in enumerate(known)]  # A, and A2 of the same
+    same.index = [f"{at}{n}" if n > 1 else at for at, n in zip(known, again, strict=True)]
     same = same.drop(columns=[c for c in same if c in PRIVATE or c.startswith("parameter.")])
-    same.index = [letter(i) for i in range(len(same))]
     same.attrs["left_out"] = len(bills) - len(same)
     return same
+
+
+def own_runs(folder: Path | str) -> tuple[list[ExecutedRun], list[tuple[str, str]]]:
+    """The notebooks that somebody ran, and the others: the name of each file, and the reason.
+
+    A notebook that still has the outputs with which it came was not run by the student. A notebook
+    that failed half-way counts with what it measured.
+    """
+    own, others = [], []
+    for run in executed_runs(folder):
+        if run.status != DONE and not run.records:
+            others.append((run.name, run.error))
+        elif records_digest(run) in stored_digests():
+            others.append((run.name, UNTOUCHED))
+        else:
+            own.append(run)
+    return own, others
+
+
+def records_digest(run: ExecutedRun) -> str:
+    """A digest of all that a run measured; no two runs have the same."""
+    records = [r for r in run.records if r["kind"] != "Machine"]
+    return sha256(json.dumps(records, sort_keys=True).encode()).hexdigest() if records else ""
+
+
+@cache
+def stored_digests() -> frozenset[str]:
+    """Of the notebooks that come with the kit, as they were recorded."""
+    return frozenset(map(records_digest, stored_runs())) - {""}
+
+
+@cache
+def stored_runs() -> tuple[ExecutedRun, ...]:
+    """The notebooks that come with the kit, as they were recorded."""
+    found = [*NOTEBOOKS.glob("*.ipynb"), *(NOTEBOOKS / "experiments").glob("*.ipynb")]
+    return tuple(run for path in sorted(found) for run in executed_runs(path))
 
 
 def letter(i: int) -> str:

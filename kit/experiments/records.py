@@ -122,7 +122,11 @@ def collect(folder: Path | str, kind: str | None = None) -> pd.DataFrame:
     BadValue
         The folder does not exist.
     """
-    runs = executed_runs(folder)
+    return table_of(executed_runs(folder), kind)
+
+
+def table_of(runs: Iterable[ExecutedRun], kind: str | None = None) -> pd.DataFrame:
+    """These runs as a table; see `collect`."""
     if kind is None:
         return _table([run.row() for run in runs])
     found = ((run, record) for run in runs for record in run.records if record["kind"] == kind)
