@@ -151,7 +151,8 @@ def test_a_run_in_one_sentence():
     assert calm.broken_rate is None
     assert repr(calm) == (
         "The server kept up: 90 % or more were answered within 50.0 ms at every rate. The highest "
-        "goodput was 200 requests/s. At the end, 200 requests/s arrived, 200 were good."
+        "goodput was 200 requests/s. At the end, 200 requests/s arrived, and 200 "
+        "answers/s came in time."
     )
     late = moments(100, 2000, 2000, 100, 100, good=0.5)[1:]
     broken = LiveRun((*moments(100), *late), 0.05)

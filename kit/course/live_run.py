@@ -32,11 +32,14 @@ SPANS = {  # over what each curve goes
     "latency": "of the last three seconds",
     "queue (requests)": "at the moment",
 }
-LOOKS: list[dict[str, Any]] = [
-    {"color": COLOURS[0], "linestyle": "--"},
-    {"color": COLOURS[2]},
-    {"color": COLOURS[1], "linestyle": ":"},
-]
+LOOKS: dict[str, dict[str, Any]] = {  # as on the page
+    "arriving": {"color": COLOURS[0], "linestyle": "--"},
+    "good": {"color": COLOURS[2]},
+    "refused": {"color": COLOURS[1], "linestyle": ":"},
+    "p50_s": {"color": COLOURS[0]},
+    "p99_s": {"color": COLOURS[1]},
+    "waiting": {"color": COLOURS[3]},
+}
 
 
 @dataclass(frozen=True)
@@ -105,7 +108,8 @@ class LiveRun:
             said += f"fewer than 90 % were answered {within}. The picture's curve of arrivals lags "
             said += "behind that rate, because it is the mean of the last second."
         highest = digits(max(moment.good or 0 for moment in self.counted))
-        end = f"{digits(last.arriving or 0)} requests/s arrived, {digits(last.good or 0)} were good"
+        end = f"{digits(last.arriving or 0)} requests/s arrived, and {digits(last.good or 0)} "
+        end += "answers/s came in time"
         said = f"{said} The highest goodput was {highest} requests/s. At the end, {end}."
         return f"{said} {GREY}" if self._unknown_s else said
 
@@ -117,10 +121,10 @@ class LiveRun:
         shown = [m for m in self.moments if not m.note]  # a change does not interrupt a line
         at_s, panes = [m.at_s for m in shown], figure.subplots(3, 1, sharex=True)
         for pane, (quantity, names) in zip(panes, PANES.items(), strict=True):
-            for (name, label), look in zip(names.items(), LOOKS, strict=False):
+            for name, label in names.items():
                 values = (getattr(moment, name) for moment in shown)
                 numbers = [math.nan if value is None else value for value in values]
-                pane.plot(at_s, numbers, label=label, linewidth=2, **look)
+                pane.plot(at_s, numbers, label=label, linewidth=2, **LOOKS[name])
             pane.set_ylabel(f"{quantity}\n{SPANS[quantity]}")
             pane.grid(alpha=0.25)
             pane.spines[["top", "right"]].set_visible(False)

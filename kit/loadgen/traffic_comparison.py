@@ -73,11 +73,20 @@ def goodput_curves(runs: Mapping[str, TrafficResult], interval_s: float | None =
     text = "; ".join(
         f"{name}: {digits(run.goodput.value)} on average" for name, run in runs.items()
     )
-    return lines(
+    # A flood that is offered would leave the curves in the lowest third of the picture.
+    top = 1.15 * max(1.0, *(max(each.goodput) for each in over.values()))
+    most = max(base.offered)
+    beyond = f", and up to {digits(most)}, beyond the picture" if most > top else ""
+    picture = lines(
         {**offered, **curves},
         "time (s)",
         "requests per second",
         caption=f"Requests in time per second; each point is the mean over "
-        f"{words(base.interval_s, 's')}. {text}; offered: {digits(first.offered)} on average.",
+        f"{words(base.interval_s, 's')}. {text}; offered: {digits(first.offered)} on "
+        f"average{beyond}.",
         marks=len(middles) <= 40,
     )
+    (pane,) = picture.figure.axes
+    pane.set_ylim(0, top)
+    pane.legend(frameon=False, ncols=3, loc="lower left", bbox_to_anchor=(0, 1))
+    return picture

@@ -16,6 +16,13 @@ from kit.loadgen.traffic_over_time import OverTime, over_time
 from kit.loadgen.traffic_times import TrafficTimes
 from kit.plots import Picture, Table, lines, with_doubts
 
+ARRIVALS = {  # how they are distributed, in words
+    "poisson": "arrivals at random",
+    "constant": "arrivals at even gaps",
+    "bursts": "arrivals in bursts",
+    "trace": "arrivals as given",
+}
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrafficResult(TrafficTimes, Result):
@@ -36,7 +43,7 @@ class TrafficResult(TrafficTimes, Result):
     def _loop_in_words(self) -> str:
         several = f"{self.users} users" if self.users != 1 else "1 user"
         if self.loop == "open":
-            return f"open loop ({self.arrivals})"
+            return f"open loop, {ARRIVALS.get(self.arrivals, self.arrivals)}"
         return f"{several} (closed loop{', with a schedule' if self.rate else ''})"
 
     @property

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -51,6 +51,15 @@ class Parts(Result):
         # Each share is a median of its own, so the shares of all parts need not add up to 100 %.
         below = np.sum([self[name].times_s for name in of], axis=0)
         return median(np.array(self[part].times_s) / below, "%")
+
+    def shares(self) -> dict[str, Estimate]:
+        """Each part's share of all; no end is above what the lower ends of the others leave."""
+        shares = {name: self.share(name, list(self.measurements)) for name in self.measurements}
+        left = 1 - sum(share.low for share in shares.values())
+        return {
+            name: replace(share, high=min(share.high, share.low + left))
+            for name, share in shares.items()
+        }
 
     def __repr__(self) -> str:
         return "; ".join(repr(m) for m in self.measurements.values())
