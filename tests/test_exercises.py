@@ -442,6 +442,7 @@ WRONG = [  # id, answer, what its hint says
     ("11-users", "many", "Give a number"),
     ("11-users", 1_800, "add the latency"),
     ("11-users", 200, "ask once per second each. They ask less often"),
+    ("11-users", 4_200, "as in the table. These think longer"),
     ("11-users", 20, "Multiply"),
     ("11-users", 120_000, "no 60"),
     ("11-users", 7_200_000, "no 3,600"),

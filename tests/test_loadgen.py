@@ -498,7 +498,7 @@ def test_a_run_bounds_the_highest_rate_from_the_side_that_it_has_shown():
     fine, too_fast = md1(0.5, 100.0, 90, 5_000, 0), md1(1.2, 10.0, 90, 5_000, 0)
     at_least, less = fine.sustained, too_fast.sustained
     assert (at_least.low, at_least.high) == (fine.rate, math.inf)
-    assert less.low == 0 and math.nextafter(less.high, math.inf) == too_fast.rate
+    assert less.low < 0 and math.nextafter(less.high, math.inf) == too_fast.rate
     unclear = md1(0.95, 1e3, 90, 5_394, seed=0)
     assert unclear.verdict == "cannot tell" and unclear.sustained is None
 

@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from kit.core.errors import NotEnoughSamples
-from kit.core.statistics import Estimate, proportion
+from kit.core.statistics import Estimate, at_least, at_most, proportion
 from kit.core.units import digits, words
 from kit.loadgen.latency_statistics import (
     LEAST_INDEPENDENT,
@@ -202,8 +202,8 @@ class InTime(Latencies):
         None: it cannot tell.
         """
         unit, below = f"{self.counted}/s", math.nextafter(self.rate, 0.0)
-        ends = {"yes": (self.rate, self.rate, math.inf), "no": (0.0, 0.0, below)}
-        return Estimate(*ends[self.verdict], unit) if self.verdict in ends else None
+        known = {"yes": at_least(self.rate, unit), "no": at_most(below, unit)}
+        return known.get(self.verdict)
 
     @property
     def queries_needed(self) -> int | None:
