@@ -199,7 +199,7 @@ def result(**scores):
 
 
 def test_the_ranking_names_those_that_cannot_be_told_apart():
-    said = result(a=(0.9, 0.9), b=(0.6, 0.4), c=(0.9, 0.7)).ranking()
+    said = result(a=(0.9, 0.9), b=(0.6, 0.4), c=(0.89, 0.7)).ranking()
     assert said == "Which of “a” and “c” regains most, we cannot tell. “b” forgets most."
     assert result(a=(0.9, 0.9), b=(0.6, 0.9)).ranking() == (
         "“a” regains most. Of no repair can we tell that it forgets anything."
