@@ -223,7 +223,10 @@ def test_a_model_of_pytorch_balances_too():
 
 
 def test_the_picture_says_who_falls():
-    caption = pole_picture(controller, [0.0, Delays(0.12)], seconds=3.0).caption
+    picture = pole_picture(controller, [0.0, Delays(0.12)], seconds=3.0)
+    caption, drawn = picture.caption, picture.figure.axes[0].get_lines()
+    limits = [line.get_ydata()[0] for line in drawn if line.get_linestyle() == "--"]
+    assert limits == pytest.approx([12, -12], abs=0.1)
     assert "0 ms, steady: stands for 3.00 s" in caption and "120 ms, steady: falls after" in caption
     with pytest.raises(BadValue, match="no delays"):
         pole_picture(controller, [])

@@ -41,6 +41,12 @@ def test_the_panel_begins_without_drift_and_follows_its_sliders(work, model):
     validation, test = work.data["validation"], work.data["test"]
     panel = drift_sliders(model, validation, test)
     assert set(panel.chosen.values()) == {0} and "No detector alarms" in panel.panel.picture
+    texts = {control["label"]: control["texts"] for control in panel.panel.controls}
+    assert (texts["rotation"][0], texts["noise"][0], texts["mix"][2]) == (
+        *("-30°", "none"),
+        "70% are 0, 1 or 2",
+    )
+    assert (texts["thickness"][0], texts["thickness"][-1]) == ("0.8 thinner", "0.8 thicker")
     still = drift_picture(model, validation, test)
     assert still.caption in panel.panel.picture
     panel.panel.chosen = [len(values) - 1 for values in DEGREES.values()]

@@ -234,6 +234,21 @@ def test_what_is_not_joined_is_points_without_a_line():
     assert looks[1][0] == "None" and looks[1][1] != "None"
 
 
+def test_series_above_each_other_have_their_names_at_their_heights():
+    series = {"curve": (XS, [4.0, 6.0, 5.0]), "seen by a": ([8], [-1]), "seen by b": ([8], [-2])}
+    (pane,) = lines(series, "x", "", joined=["curve"], rows=True, caption="c").figure.axes
+    assert pane.get_legend() is None and list(pane.get_yticks()) == [5, -1, -2]
+    assert [label.get_text() for label in pane.get_yticklabels()] == list(series)
+
+
+def test_a_stretch_of_the_x_axis_is_shaded_and_named():
+    series, marked = {"a": (XS, YS)}, ("sound", 1.0, 8.0)
+    (pane,) = lines(series, "x", "y", shaded=marked, level=("half", 2), caption="c").figure.axes
+    (patch,) = pane.patches
+    assert (patch.get_x(), patch.get_x() + patch.get_width()) == (1, 8)
+    assert {text.get_text() for text in pane.get_legend().get_texts()} == {"a", "sound", "half"}
+
+
 def test_lines_differ_in_marker_as_well_as_colour():
     drawn = PICTURES["lines"]().figure.axes[0].get_lines()
     assert (
@@ -273,6 +288,14 @@ def test_an_unknown_end_has_no_bar():
     (pane,) = dots({"a": (3, None, 4), "b": (5, None, None)}, "ratio", caption="").figure.axes
     reach = sorted(segment[:, 0].tolist() for c in pane.collections for segment in c.get_segments())
     assert reach == [[3, 4], [5, 5]]
+
+
+def test_counts_of_thousands_are_written_out_on_the_axis():
+    (pane,) = dots(
+        {"a": (700, 500, 900), "b": (1300, 1100, 1500)}, "errors", caption=""
+    ).figure.axes
+    written = [pane.xaxis.get_major_formatter()(tick) for tick in (800, 1200, 240_000)]
+    assert written == ["800", "1,200", "240 k"]
 
 
 def test_dots_stand_in_the_order_of_their_names_from_the_top():

@@ -81,8 +81,9 @@ class Spelling:
 
     Notes
     -----
-    After Norvig, "How to Write a Spelling Corrector", 2007: of the known words that one change of a
-    letter away, the most frequent one. A right word that no text contained can become a wrong one.
+    After Norvig, "How to Write a Spelling Corrector", 2007: of the known words that are one change
+    of a letter away, the most frequent one. Words of one or two letters stay. A right word that no
+    text contained can become a wrong one.
 
     Examples
     --------
