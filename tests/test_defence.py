@@ -90,6 +90,10 @@ BAD = {
         (*INT8[:3], 0.25, "×", "The int8 file is 0.25 × as large, with this CNN only."),
         "It was measured as 0.35",
     ),
+    "a share with the unit of percent": (
+        (*PLAIN[:4], "%", f"A share of {MOVED:.3g} of the weights moved, with this CNN."),
+        "It was measured as 100 %",
+    ),
     "one more figure that nobody measured": (
         (*INT8, f"The int8 file is {SIZE:.2f} × as large and 87.3 % faster, with this CNN."),
         "87.3 % is not in the table of this verdict",

@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 from kit import machine
 from kit.cli.main import main
-from kit.core.errors import BadValue
+from kit.core.errors import BadValue, UnknownName
 from kit.core.files import NOTEBOOKS, atomic_write
 from kit.core.results import RECORD
 from kit.core.statistics import Estimate
@@ -20,7 +20,7 @@ from kit.course.claims import ledger, verdict
 from kit.course.verdict_table import verdicts
 from kit.experiments import collect, write_report
 from kit.experiments.recording import record_runs
-from kit.experiments.report import ledger_table, result_sentence
+from kit.experiments.report import ledger_table, result_sentence, write_card
 
 
 def notebook(path, *results):
@@ -88,6 +88,28 @@ def test_verdicts_of_several_notebooks_stand_side_by_side(runs):
     assert rows(runs)["02"] == "cannot tell"
 
 
+def test_two_questions_of_one_claim_have_a_verdict_each(tmp_path):
+    """Claim 27: neither lesson replaces the other, and both are decided."""
+    low, high = Estimate(1.0, 1.0, 1.01, "×"), Estimate(3.0, 2.9, 3.1, "×")
+    names = ("cheapest_training_excess_ratio", "cheapest_inference_excess_ratio")
+    for part, ratios in (("14", (high, high)), ("15", (low, high))):
+        given = dict(zip(names, ratios, strict=True), cases_needing_balance_share=1.0)
+        notebook(tmp_path / f"{part}-a.ipynb", verdict("27", part=part, **given))
+    assert rows(tmp_path)["27"] == (
+        "which road to an answer, in money, with people's work: does not hold here; "
+        "which width of one model, in machine time: holds here"
+    )
+    assert ledger_table(tmp_path).caption.startswith("1 of 38 claims decided")
+    page = write_card(tmp_path, tmp_path / "card.html").read_text()
+    assert (
+        "which road to an answer, in money, with people" in page and "Other parts: which w" in page
+    )
+    shown = verdict("27", part="15", **given)
+    assert "Here: which road to an answer" in verdicts(shown).table().rows[0][0]
+    with pytest.raises(UnknownName, match="no part of claim 27 is called '13'"):
+        verdict("27", part="13", **given)
+
+
 def test_verdicts_in_one_table_count_like_single_ones(tmp_path):
     notebook(tmp_path / "a.ipynb", verdicts(HOLDS, CANNOT))
     assert (rows(tmp_path)["01"], rows(tmp_path)["02"]) == ("holds here", "cannot tell")
@@ -107,11 +129,13 @@ def test_an_open_claim_says_which_lesson_will_decide_it(runs):
 
 def test_the_caption_counts_the_decided(runs, tmp_path):
     """A claim on which no run could tell is not decided."""
-    counts = "1 of 38 claims decided by the notebooks in .*/; 1 cannot tell, 36 not measured."
-    assert re.fullmatch(counts, ledger_table(runs).caption)
+    counts = (
+        "0 of 38 claims decided by the notebooks in .*/; 1 differ between runs, 1 cannot tell, "
+    )
+    assert re.fullmatch(f"{counts}36 not measured.", ledger_table(runs).caption)
     notebook(runs / "c.ipynb", verdict("02", weights_moved_by_inference=0.0))
     assert rows(runs)["02"] == "holds here"  # the other run did not measure what the rule needs
-    assert ledger_table(runs).caption.startswith("2 of 38 claims decided")
+    assert ledger_table(runs).caption.startswith("1 of 38 claims decided")
     (tmp_path / "empty").mkdir()
     assert ledger_table(tmp_path / "empty").caption.startswith("0 of 38 claims decided")
 

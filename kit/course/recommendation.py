@@ -87,6 +87,20 @@ class Recommendation(Result):
         return f"{self.approach.capitalize()}{way}, {self.place}: {self.cost} in the first year."
 
     @property
+    def why(self) -> str:
+        """Why this road, or why none, in a few words."""
+        if self.chosen:
+            left = len(self.lives)
+            return f"the cheapest of {left} that are left" if left > 1 else "it alone is left"
+        rules = approaches()["rules"]
+        numbers = [
+            f"{_shown(road)}: {_numbers(rule, self.numbers[road])}"
+            for road, rule in self.excluded.items()
+            if "needs" in rules[rule]
+        ]
+        return "; ".join(numbers) or "a rule excludes each road"
+
+    @property
     def doubt(self) -> str:
         """For which roads the target lies within the interval; "" if for none that matters."""
         asked = [r for r in self.unsure if self.excluded.get(r, "score") in ("score", "labels")]

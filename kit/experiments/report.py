@@ -173,7 +173,9 @@ def claims_table(runs: Iterable[ExecutedRun], folder: Path) -> Table:
     name = safe_line(folder.resolve().name, "name")
     where = f"the notebooks in {name}/" if folder.is_dir() else name
     unclear = sum({word for _, word in found} == {CANNOT_TELL} for found in given.values())
-    caption = f"{len(given) - unclear} of {len(rows)} claims decided by {where}; "
+    mixed = sum(map(_runs_differ, given.values()))
+    caption = f"{len(given) - unclear - mixed} of {len(rows)} claims decided by {where}; "
+    caption += f"{mixed} differ between runs, " if mixed else ""
     caption += f"{unclear} cannot tell, {len(rows) - len(given)} not measured."
     return Table(("id", "claim", "said by", "verdict"), rows, caption)
 
@@ -192,10 +194,19 @@ def _verdicts(given: Counter[tuple[str, str]]) -> str:
     return "; ".join(f"{part}: {text}" if part else text for part, text in texts.items())
 
 
+def _runs_differ(given: Counter[tuple[str, str]]) -> bool:
+    """Whether runs decided the same question differently; one that cannot tell contradicts none."""
+    decided: dict[str, set[str]] = {}
+    for part, verdict in given:
+        decided.setdefault(part, set()).add(next(w for w in COLOURS if verdict.startswith(w)))
+    return any(len(words - {CANNOT_TELL}) > 1 for words in decided.values())
+
+
 def _of_part(given: dict[str, int]) -> str:
     if len(given) == 1:
         return next(iter(given))
-    counts = [f"{verdict} (in {n:,} run{'s' * (n > 1)})" for verdict, n in given.items()]
+    most = sorted(given.items(), key=lambda pair: -pair[1])
+    counts = [f"{verdict} (in {n:,} run{'s' * (n > 1)})" for verdict, n in most]
     return "; ".join(counts[:MOST_VERDICTS] + ["…"] * (len(counts) > MOST_VERDICTS))
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from kit.core.checks import is_number
 from kit.core.errors import KitError
+from kit.core.units import words
 from kit.course.approaches import Road, case_answers, recommend
 from kit.course.claims import COLOURS, Claim, ledger
 from kit.course.earlier_lessons import recorded_verdict
@@ -104,7 +105,10 @@ def defend(answer: Any) -> str | None:
     if not is_number(answer["value"]):
         return WrongForm(f"value={answer['value']!r}: give the number alone, without its unit.")
     records = [recorded_verdict(lesson, claim.id) for lesson in claim.lessons if lesson.isdigit()]
-    return _hint_for_record(answer, claim, [record for record in records if record])
+    found = [record for record in records if record]
+    # As in the ledger, a lesson that measured a part of the rule counts if no other measured all.
+    full = [record for record in found if None not in record["measured"].values()]
+    return _hint_for_record(answer, claim, full or found)
 
 
 def _hint_for_record(answer: dict[str, Any], claim: Claim, records: list[dict[str, Any]]) -> Any:
@@ -121,10 +125,11 @@ def _hint_for_record(answer: dict[str, Any], claim: Claim, records: list[dict[st
     if not known:
         return f"No lesson with that verdict has measured {answer['quantity']}. Choose another."
     unit = str(answer["unit"]).strip().lower().replace("points", "point")
-    given = answer["value"], answer["value"] * SCALES.get(unit, 1)
-    fits = [r for r, v in known if any(near(each, v, CLOSE) for each in given)]
+    given = answer["value"] * SCALES.get(unit, 1)
+    fits = [r for r, v in known if near(given, v, CLOSE)]
     if not fits:
-        return LastHint(f"It was measured as {' or '.join(f'{v:.3g}' for _, v in known)}.")
+        shown = claim.unit(answer["quantity"])
+        return LastHint(f"It was measured as {' or '.join(words(v, shown) for _, v in known)}.")
     return _hint_for_unit(answer, claim) or _hint_for_text(answer, claim, fits[0])
 
 
