@@ -1,4 +1,4 @@
-"""Recorded notebooks as sources of pages: each keeps its outputs, and says when and where it ran."""
+"""Recorded notebooks as sources of pages: each has its outputs, and says when and where it ran."""
 
 import html
 import json
@@ -119,4 +119,3 @@ def _output(output: dict[str, Any]) -> dict[str, Any]:
             data = {best: data[best]}
             break
     return {"output_type": "display_data", "metadata": {}, "data": data}
-

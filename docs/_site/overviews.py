@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from notebooks import Notebook
 from places import ROOT, Links, place, shown
 
 from kit.core.units import UNKNOWN
 from kit.course.claims import CANNOT_TELL, ledger
 from kit.experiments.records import executed_runs
 from kit.experiments.report_card import NOT_MEASURED, WORDS, _by_source, report_card
+from notebooks import Notebook
 
 TEMPLATES = Path(__file__).with_name("templates")
 GUIDES = ("learner", "teacher", "experimenter", "your-own-model", "serving", "many-machines")

@@ -7,8 +7,9 @@ import typing
 from collections.abc import Iterator
 from types import ModuleType
 
-import kit
 from places import ROOT
+
+import kit
 
 NAME = re.compile(r"(\w+) as \1")
 COLUMNS = re.compile(r"\S {2,}\S|[├└│]")  # a drawing made of spaces, or a tree
@@ -24,7 +25,11 @@ def groups() -> dict[str, list[str]]:
             found[line.strip(" #")] = names = []
         else:
             names += NAME.findall(line)
-    return found
+    return {title: sorted(names, key=_is_room) for title, names in found.items()}
+
+
+def _is_room(name: str) -> bool:
+    return isinstance(getattr(kit, name), ModuleType)
 
 
 def pages() -> Iterator[tuple[str, str]]:
@@ -33,7 +38,10 @@ def pages() -> Iterator[tuple[str, str]]:
     slugs = {title: re.sub(r"\W+", "-", title.lower()).strip("-") for title in found}
     yield "reference/index.rst", _index(found, slugs)
     for title, names in found.items():
-        parts = [_heading(title, "="), *(part for name in names for part in _entry(name, documented))]
+        parts = [
+            _heading(title, "="),
+            *(part for name in names for part in _entry(name, documented)),
+        ]
         yield f"reference/{slugs[title]}.rst", "\n\n".join(parts) + "\n"
 
 
@@ -110,4 +118,5 @@ def as_rst(lines: list[str]) -> None:
     for i, paragraph in enumerate(paragraphs):
         if COLUMNS.search(paragraph) and not paragraph.lstrip().startswith(">>>"):
             paragraphs[i] = "::\n\n" + "\n".join(f"    {line}" for line in paragraph.splitlines())
-    lines[:] = "\n\n".join(paragraphs).splitlines() + [""]
+    lines[:] = "\n\n".join(paragraphs).splitlines()
+    lines.append("")
