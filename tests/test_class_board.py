@@ -23,7 +23,7 @@ from kit.core.statistics import Estimate
 from kit.course import joining, panels
 from kit.experiments import lessons
 from kit.experiments.class_differences import differences
-from kit.experiments.class_measurements import events_in
+from kit.experiments.class_records import events_in
 
 STEP = "A training step takes how many times as long as a prediction?"
 MACHINE = {"processor": "Intel(R) Core(TM) i5-1235U CPU @ 1.3GHz", "threads": 4, "cores": 8}

@@ -10,7 +10,7 @@ from kit.core.files import NOTEBOOKS
 from kit.core.results import RECORD, records_in
 from kit.experiments import class_measurements, class_results
 from kit.experiments.class_comparison import UNTOUCHED
-from kit.experiments.class_measurements import OTHER_WORK, TWICE
+from kit.experiments.class_records import OTHER_WORK, TWICE
 from kit.experiments.recording import RECORDED_RUNS
 
 LESSON = next(NOTEBOOKS.glob("02-*.ipynb"))

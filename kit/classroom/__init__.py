@@ -2,6 +2,7 @@
 
 handout           a lesson as students get it: no outputs, marked exercises, a deadline
 releasing         write hand-outs as a folder or a zip, with links for nbgitpuller and Binder
+printing          lessons as pages to print or to project
 nbgrader_source   write hand-outs as nbgrader wants them
 cells             the code cells of a notebook, read as data
 answers           find the answers by the exercise's id, and the code that they need
@@ -19,4 +20,5 @@ gradebook         the rows: which hand-in counts, what to look at
 grade_pages       the gradebook and the feedback as tables and pages
 grading           `kit grade`: all of that, one after the other
 validating        `kit validate`: what the grader will find
+board/            `kit class`: what all guess and measure, live on one page
 """

@@ -29,6 +29,9 @@ from kit.core.errors import BadValue
     metavar="URL",
     help="A JupyterHub with nbgitpuller: gives a link for it, with --repository.",
 )
+@click.option(
+    "--pages", is_flag=True, help="Write pages to print or to project, with outputs, instead."
+)
 @click.option("--nbgrader", is_flag=True, help="Write nbgrader's source format instead.")
 def release(
     lessons: tuple[str, ...],
@@ -39,6 +42,7 @@ def release(
     repository: str,
     branch: str,
     hub: str,
+    pages: bool,
     nbgrader: bool,
 ) -> None:
     """Write student versions of LESSONS, such as 02 05, into a folder.
@@ -49,6 +53,14 @@ def release(
     from kit.classroom.nbgrader_source import release_nbgrader
     from kit.classroom.releasing import release as write
 
+    if pages and (nbgrader or packed or repository or hub):
+        raise BadValue("--pages: writes pages only; leave out --nbgrader, --zip and links.")
+    if pages:
+        from kit.classroom.printing import write_pages
+
+        for path in write_pages(lessons, out):
+            show(path)
+        return
     if not nbgrader:
         places = {"repository": repository, "branch": branch, "hub": hub}
         show(write(lessons, out, course=course, due=due, packed=packed, **places))

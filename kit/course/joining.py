@@ -273,9 +273,9 @@ def _between(before: Any, now: Any) -> dict[str, Any]:
     from kit import devices
 
     battery = None
-    with suppress(Exception):  # each system has its own way to say that it has none
+    with suppress(Exception):  # not every system says it
         found = psutil.sensors_battery()
-        battery = None if found is None else int(not found.power_plugged)
+        battery = 0 if found is None else int(not found.power_plugged)  # None: it has no battery
     busy = devices.between(before, now).busy_elsewhere if before and now else None
     return {
         "threads": torch.get_num_threads(),

@@ -16,8 +16,8 @@ report            `kit report`: which claims are decided, and all runs as tables
 report_page       the web page of a folder of runs
 report_card       the web page of all claims, to print
 class_comparison  bills of many machines side by side, without names
-class_measurements  all that a class measured: notebooks, and the records of its board
-class_differences   what goes together with the differences between computers
+class_records     all that a class measured: notebooks, and the records of its board
+class_differences  what goes together with the differences between computers
 course_pages      `kit course`: the lessons as web pages
 page_templates    the templates of all pages; they escape all text
 training_job      `kit train`: one training by a command, alone or in many processes
@@ -26,7 +26,7 @@ torchrun          start such a training in many processes, from a notebook
 
 from kit.experiments.class_comparison import class_results as class_results
 from kit.experiments.class_comparison import spread as spread
-from kit.experiments.class_measurements import class_measurements as class_measurements
+from kit.experiments.class_records import class_measurements as class_measurements
 from kit.experiments.execution import find_notebook as find_notebook
 from kit.experiments.execution import lessons as lessons
 from kit.experiments.execution import run as run

@@ -95,12 +95,12 @@ def differences(
     pairs: dict[tuple[bool, ...], list[tuple[str, str, str]]] = {}  # who is in the first group
     for name in FACTS:
         for one, other, first in _splits(name, facts):
-            sides, named = ((one, other), first) if first[0] else ((other, one), _not(first))
-            pairs.setdefault(tuple(named), []).append((FACTS[name][0], *sides))
+            sides, key = ((one, other), first) if first[0] else ((other, one), _not(first))
+            pairs.setdefault(tuple(key), []).append((FACTS[name][0], *sides))
     confidence = 1 - (1 - CONFIDENCE) / max(1, len(pairs))
     found = []
-    for first, named in pairs.items():
-        groups = [[v for v, is_in in zip(values, first, strict=True) if is_in == side]
+    for who, named in pairs.items():
+        groups = [[v for v, is_in in zip(values, who, strict=True) if is_in == side]
                   for side in (True, False)]  # fmt: skip
         labels, (_, one, other) = tuple(label for label, *_ in named), named[0]
         value = _apart(groups[0], groups[1], linear, confidence)
@@ -144,9 +144,9 @@ def _splits(
     high = [v >= limit for v in numbers]
     if all(high):
         high = [v > min(numbers) for v in numbers]
-    said = (_range(name, [v for v, is_in in zip(numbers, high, strict=True) if is_in == side])
-            for side in (True, False))  # fmt: skip
-    yield from _if_large(*said, high)
+    with_more = [v for v, is_in in zip(numbers, high, strict=True) if is_in]
+    with_less = [v for v, is_in in zip(numbers, high, strict=True) if not is_in]
+    yield from _if_large(_range(name, with_more), _range(name, with_less), high)
 
 
 def _if_large(one: str, other: str, first: list[bool]) -> Iterator[tuple[str, str, list[bool]]]:

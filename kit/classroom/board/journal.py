@@ -14,7 +14,7 @@ from typing import Any
 
 from kit.core.errors import KitError
 from kit.core.files import open_without_links, private_folder, read_file
-from kit.experiments.class_measurements import BOARD_BYTES, BOARD_FILE, events_in
+from kit.experiments.class_records import BOARD_BYTES, BOARD_FILE, events_in
 
 LINE_BYTES = 4_000
 

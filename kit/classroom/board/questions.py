@@ -84,4 +84,4 @@ def _unit_and_choices(call: ast.Call) -> tuple[str, tuple[str, ...]]:
         return "", tuple(ast.literal_eval(call.args[0]))
     named = [word.value for word in call.keywords if word.arg == "unit"]
     given = named or call.args[GUESSES["guess"] :][:1]
-    return (given[0].value if given and isinstance(given[0], ast.Constant) else ""), ()
+    return (str(given[0].value) if given and isinstance(given[0], ast.Constant) else ""), ()

@@ -164,7 +164,8 @@ def _differences(question: Question, shows: dict[int, Answer]) -> dict[str, Any]
     """What goes together with a difference, the largest first; what was tried and shows none."""
     values = [estimate(each, question.unit) for each in shows.values()]
     found = differences(values, [_shortened(each.machine) for each in shows.values()])
-    rows, seen = [], set()
+    rows: list[dict[str, str]] = []
+    seen: set[str] = set()
     for each in found:  # the largest of each fact
         if each.carried and not seen & set(each.facts):
             rows.append(

@@ -258,10 +258,8 @@ def _finite(value: Estimate) -> tuple[float | None, float | None]:
 def _ends(values: Sequence[Estimate]) -> tuple[str, str, str]:
     """The smallest, the largest, and their ratio."""
     low, high = (end(values, key=lambda v: v.value) for end in (min, max))
-    shown = tuple(words(v.value, v.unit) for v in (low, high))
-    if len(values) < 2 or low.value <= 0:
-        return (*shown, UNKNOWN)
-    return (*shown, repr(quotient(high, low)))
+    apart = repr(quotient(high, low)) if len(values) > 1 and low.value > 0 else UNKNOWN
+    return words(low.value, low.unit), words(high.value, high.unit), apart
 
 
 # --- Reading -------------------------------------------------------------------------------------
@@ -397,12 +395,12 @@ OTHER_WORK = "measured on other work than most: another model, batch or device"
 
 def _quantities(run: ExecutedRun) -> Iterator[tuple[str, str, Estimate]]:
     """(quantity, what it was measured on, value) of each number in a notebook's records."""
-    where = lesson_of(run)
+    lesson = lesson_of(run)
     for record in run.records:
         if record["kind"] == "RunCost":
             for name, (where, unit) in BILLS.items():
-                if value := _at(record, where, unit):
-                    yield f"{record['workload']}: {name}", _work(record), value
+                if bill := _at(record, where, unit):
+                    yield f"{record['workload']}: {name}", _work(record), bill
         elif record["kind"] == "Verdict" and isinstance(record.get("measured"), dict):
             elsewhere = record.get("measured_in") or {}
             for name, stored in record["measured"].items():
@@ -411,7 +409,7 @@ def _quantities(run: ExecutedRun) -> Iterator[tuple[str, str, Estimate]]:
                     continue
                 label, unit = labels().get(name, (name.replace("_", " "), ""))
                 found = Estimate.of(value).with_unit(unit)
-                yield f"{label} ({where})", str(record.get("on", "")), found
+                yield f"{label} ({lesson})", str(record.get("on", "")), found
 
 
 def lesson_of(run: ExecutedRun) -> str:
