@@ -35,6 +35,7 @@ from kit.core.errors import BadValue, CheckpointRefused
 from kit.core.files import atomic_write
 from kit.core.tensor_files import MALFORMED, one_line
 from kit.data.arguments import check_model, described
+from kit.data.packed_inputs import Packed
 from kit.devices import check_present
 from kit.models import FAMILIES, build
 
@@ -72,7 +73,8 @@ class Contents:
             raise CheckpointRefused(
                 "model",
                 f"{self.path} holds the weights of {self.about['class']}, which is not one of the "
-                f"kit's models. Make the model yourself: kit.load(path, model=your_model).",
+                f"kit's models. Make the model yourself: kit.load(path, model=your_model). To serve it: "
+                f"kit serve PATH --workload FILE.py:NAME.",
             )
         try:
             _check_layers(self.about["family"], self.about["config"], self.weights)
@@ -142,14 +144,14 @@ def save(path: str | Path, model: nn.Module, history: Any = None) -> Path:
     check_model("kit.save", model, right)
     model = _uncompiled(model)
     weights, shared = weights_of(model)
-    family = _family(model)
+    family, kind = _family(model), type(model.net if isinstance(model, Packed) else model)
     tensors = {MODEL + name: value for name, value in weights.items()}
     state = _split(history.state, STATE, tensors) if history is not None and history.state else None
     about = {
         "version": VERSION,
         "family": family,
         "config": vars(model.config) if family else None,
-        "class": f"{type(model).__module__}.{type(model).__qualname__}",
+        "class": f"{kind.__module__}.{kind.__qualname__}",
         "shared": shared,
         "state": state,
     }

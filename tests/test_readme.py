@@ -58,6 +58,7 @@ def test_the_command_line_knows_the_words(line, tmp_path, monkeypatch):
         given = dict(zip(words[3::3], words[4::3], strict=True))
         (own,) = (code for code in blocks("python", "docs/experimenter.md") if "from_data" in code)
         (tmp_path / "mine.py").write_text(own.split("model = work")[0], encoding="utf-8")
+        (tmp_path / "my_model.py").write_text(OWN[0], encoding="utf-8")
         monkeypatch.setenv("KIT_FOLDER", str(tmp_path))
         check_parameters(find_notebook(words[1]), given, here=False)
     answer = CliRunner().invoke(main, [words[0], "--help"])
@@ -103,7 +104,11 @@ def printed(code):
     return done.stdout
 
 
-@pytest.mark.parametrize("code", blocks("python"))
+# The programs of one page follow each other: `test_own_model` runs them.
+OWN = blocks("python", "docs/your-own-model.md")
+
+
+@pytest.mark.parametrize("code", [code for code in blocks("python") if code not in OWN])
 def test_the_code_runs(code):
     shown = r"right on \d+ test examples|100 tokens after 4|^http://127.0.0.1:\d+$"
     assert re.search(shown, printed(code))

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from kit.cli.main import PATH, say, show, stoppable
+
+if TYPE_CHECKING:
+    from kit.workloads import Workload
 
 TOKEN = "KIT_SERVE_TOKEN"
 
@@ -23,7 +27,7 @@ TOKEN = "KIT_SERVE_TOKEN"
 @click.option("--wait-if-idle", is_flag=True, help="Wait also if the model has nothing to do.")
 @click.option("--deadline-s", default=1.0, show_default=True, help="Later replies are dropped.")
 @click.option("--slots", default=16, show_default=True, help="Texts that are written together.")
-@click.option("--workload", help="Take the shape of inputs, and the vocabulary, from this one.")
+@click.option("--workload", help="Inputs, vocabulary, or your own class.")
 @click.option("--watch", type=PATH, help="A reference, to compare the latest answers with.")
 @click.option("--trusted", is_flag=True, help="Open a .pt2 or .pte file, which can run code.")
 def serve(path: Path, max_wait_ms: float, workload: str | None, **options: object) -> None:
@@ -38,10 +42,10 @@ def serve(path: Path, max_wait_ms: float, workload: str | None, **options: objec
 
     from kit.serving import serve as start
 
-    example, text = _of_workload(workload)
+    model, example, text = _of_workload(path, workload)
     given = {"example": example, "text": text, "max_wait_s": max_wait_ms / 1000, **options}
     with stoppable():
-        server = start(path, token=os.environ.get(TOKEN), **given)  # type: ignore[arg-type]
+        server = start(model, token=os.environ.get(TOKEN), **given)  # type: ignore[arg-type]
         try:
             show(f"{path.name} is served at {server.url} (Ctrl-C stops it)")
             while server.process.poll() is None:
@@ -54,12 +58,30 @@ def serve(path: Path, max_wait_ms: float, workload: str | None, **options: objec
         raise click.ClickException(f"the server ended by itself: {log or 'its log is empty'}")
 
 
-def _of_workload(name: str | None) -> tuple[object, object]:
-    """An example of its inputs, and its data if they are texts."""
+def _of_workload(path: Path, name: str | None) -> tuple[object, object, object]:
+    """The model, an example of its inputs, and the workload's data if they are texts."""
     if name is None:
-        return None, None
+        return path, None, None
     from kit import workloads
     from kit.data import Text
 
     work = workloads.get(name)
-    return work.example(1)[0], work.data if isinstance(work.data, Text) else None
+    text = work.data if isinstance(work.data, Text) else None
+    return _model(path, work), work.example(1)[0], text
+
+
+def _model(path: Path, work: Workload) -> object:
+    """The path; for weights of a class of the user's own, the workload's model with them."""
+    from kit.checkpoints import contents
+    from kit.core.errors import CheckpointRefused
+
+    if path.suffix != ".kit" or (found := contents(path)).about["family"]:
+        return path
+    refused = {}
+    for each in work.models:
+        try:
+            found.fill(model := work.model(each))
+            return model
+        except CheckpointRefused as error:
+            refused[each] = error
+    raise next(iter(refused.values()))

@@ -54,6 +54,7 @@ from kit.core.units import words
 from kit.costs.activation_memory import MemoryTracker, SavedTensors, bytes_of
 from kit.costs.operation_flops import FlopCounter
 from kit.data.arguments import check_model
+from kit.inference.prediction import check_arguments
 from kit.models.custom import Inputs, call_model, copy_model, short_name, tensors_in, training_copy
 from kit.plots import Table, with_doubts
 
@@ -252,6 +253,7 @@ def count(model: nn.Module, inputs: Inputs, loss: Callable[[Any], Tensor] | None
     By hand: 2 examples × 2 FLOPs × (64·16 + 16·10) multiply-adds. Explained in lesson 02.
     """
     check_model("kit.count", model, "kit.count(model, inputs)")
+    check_arguments("kit.count", model, inputs)
     batch_size = _batch_size(inputs)
     name = short_name(model)
     with torch.random.fork_rng(), torch.inference_mode(False), torch.enable_grad():

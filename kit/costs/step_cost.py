@@ -209,7 +209,7 @@ def step_cost(
 
     Explained in lesson 02.
     """
-    name = model if isinstance(model, str) else type(model).__name__.lower()
+    name = model._get_name().lower() if isinstance(model, nn.Module) else str(model)
     if precision not in PRECISIONS:
         raise UnknownName("precision", precision, PRECISIONS)
     if isinstance(model, str) and is_workload(workload):

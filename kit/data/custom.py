@@ -75,7 +75,7 @@ def as_split(part: str, given: Any) -> tuple[Split, Layout | None]:
     if isinstance(given, Mapping) or not isinstance(given, (tuple, list)) or len(given) != 2:
         raise BadValue(
             f"{part}={_shown(given)}: needs a pair (inputs, targets) of arrays or tensors, each "
-            f"(N, …), or a torch Dataset of such pairs."
+            f"(N, …), or a torch Dataset of such pairs.{_pair_hint(given)}"
         )
     inputs, layout = _inputs(f"inputs of {part}", given[0])
     targets = as_numbers(f"targets of {part}", given[1])
@@ -148,7 +148,20 @@ def _collected(part: str, given: Any) -> Any:
         ) from error
 
 
+def _pair_hint(given: Any) -> str:
+    """How a dict, or more than two parts, become a pair."""
+    if isinstance(given, Mapping) and len(given) > 1:
+        *inputs, last = map(str, given)
+        several = ", ".join(f"{name!r}: d[{name!r}]" for name in inputs)
+        return f" If the targets are {last!r}: ({{{several}}}, d[{last!r}])."
+    if isinstance(given, (tuple, list)) and 2 < len(given) < 10:
+        return " For several inputs, the first of the pair is a tuple: ((a, b), targets)."
+    return ""
+
+
 def _shown(given: Any) -> str:
+    if isinstance(given, Mapping):
+        return f"a dict of {', '.join(map(str, given))}"
     if isinstance(given, (tuple, list)):
         return f"{type(given).__name__} of {len(given)}"
     return (

@@ -7,8 +7,9 @@ Shapes: N examples, B batch, K numbers of an example in all its inputs.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from inspect import signature
 from math import prod
 from typing import Any
 
@@ -71,11 +72,15 @@ def pack(what: str, given: Mapping[str, Tensor] | tuple[Tensor, ...]) -> tuple[T
 
 
 class Packed(nn.Module):
-    """A wrapper for a model with several inputs: it takes them as one row (B, K) per example."""
+    """A wrapper for a model with several inputs: it takes them as one row (B, K) per example.
+
+    Named inputs are keyword arguments, or one dict if that is what the model's `forward` takes.
+    """
 
     def __init__(self, net: nn.Module, layout: Layout):
         super().__init__()
         self.net, self.layout = net, layout
+        self.one_dict = bool(layout.names) and takes_one_dict(net, layout.names)
 
     def set_dtype(self, dtype: torch.dtype) -> None:
         """Pass floating-point inputs on in that dtype; integers stay as they are."""
@@ -85,6 +90,31 @@ class Packed(nn.Module):
     def forward(self, rows: Tensor) -> Any:
         """The model's outputs for the unpacked inputs."""
         parts = self.layout.unpack(rows)
-        if self.layout.names:
-            return self.net(**dict(zip(self.layout.names, parts, strict=True)))
-        return self.net(*parts)
+        if not self.layout.names:
+            return self.net(*parts)
+        named = dict(zip(self.layout.names, parts, strict=True))
+        return self.net(named) if self.one_dict else self.net(**named)
+
+    def _get_name(self) -> str:
+        """In results and messages it is called like the model inside."""
+        return str(self.net._get_name()) if isinstance(self.net, nn.Module) else "Packed"
+
+
+def takes_one_dict(net: Any, names: Iterable[str]) -> bool:
+    """Whether `forward` has one argument for all inputs, and no arguments of these names.
+
+    >>> class OfBatch(nn.Module):
+    ...     def forward(self, batch): return batch["x"]
+    >>> takes_one_dict(OfBatch(), ["x"]), takes_one_dict(nn.Identity(), ["input"])
+    (True, False)
+    """
+    takes = signature(net.forward)
+    try:
+        takes.bind(**dict.fromkeys(names))
+    except TypeError:
+        try:
+            takes.bind({})
+        except TypeError:
+            return False
+        return True
+    return False

@@ -80,8 +80,8 @@ def _kind_of_workload(workload: str, kind: str) -> None:
 
 def own_file(values: Mapping[str, Any]) -> str:
     """The user's own file among these parameters, FILE.py:NAME; "" if there is none."""
-    workload = values.get("workload", "")
-    return workload if ".py:" in workload else ""
+    given = (values.get(name, "") for name in ("workload", "file"))
+    return next((each for each in given if ".py:" in each), "")
 
 
 @cache

@@ -19,7 +19,7 @@ from kit.data import Task
 from kit.data.arguments import check_pair
 from kit.data.output_checks import check_scores, checked_loss, checked_scores
 from kit.inference.prediction import device_of, predict
-from kit.models.custom import output_tensor
+from kit.models.custom import check_inputs_unchanged, output_tensor, versions_of
 from kit.plots import Table
 
 
@@ -134,7 +134,10 @@ def judge(
     batches = list(workload.batches(split, min(batch_size, n), device_of(model)))
     # All outputs first, then one call of loss and score: some scores, such as a ranking, need all
     # examples at once, and a mean of batches would give a smaller last batch too much weight.
-    outputs = torch.cat([output_tensor(predict(model, inputs), model) for inputs, _ in batches])
+    all_inputs = [inputs for inputs, _ in batches]
+    versions = versions_of(all_inputs)
+    outputs = torch.cat([output_tensor(predict(model, inputs), model) for inputs in all_inputs])
+    check_inputs_unchanged(model, all_inputs, versions)
     targets = torch.cat([targets for _, targets in batches])  # (N, …)
     loss = float(checked_loss(workload.loss, outputs, targets))
     if workload.trial is None:

@@ -76,7 +76,7 @@ def predict(model: nn.Module, inputs: Inputs) -> Tensor:
     except (TypeError, AttributeError):
         check_model("kit.predict", model, "kit.predict(model, inputs)")
         check_inputs(inputs)
-        _check_arguments(model, inputs)
+        check_arguments("kit.predict", model, inputs)
         raise
     except RuntimeError as error:
         explain(error, model, inputs)
@@ -147,6 +147,11 @@ def explain(error: RuntimeError, model: nn.Module, inputs: Inputs) -> None:
     # First the mistake that is far more common than a broken device.
     check_same_device(model, inputs)
     _check_same_dtype(error, model, inputs)
+    if "does not require grad" in str(error):
+        raise BadValue(
+            f"{type(model).__name__} computes gradients in its forward, and kit.predict records "
+            f"none. Put that part into `with torch.enable_grad():`, in the forward."
+        ) from error
     if isinstance(error, torch.AcceleratorError):
         raise DeviceUnavailable(
             f"{str(device_of(model))!r} failed, or went away while it computed: {error}. This "
@@ -181,14 +186,18 @@ def _check_same_dtype(error: RuntimeError, model: nn.Module, inputs: Inputs) -> 
             ) from error
 
 
-def _check_arguments(model: nn.Module, inputs: Inputs) -> None:
+def check_arguments(call: str, model: nn.Module, inputs: Inputs) -> None:
     """Refuse inputs that do not fit the arguments of the model's `forward`."""
-    takes = signature(model.forward)
+    try:
+        takes = signature(model.forward)
+    except (TypeError, ValueError):  # compiled code may have none
+        return
     try:
         call_model(takes.bind, inputs)
     except TypeError as error:
         raise BadValue(
-            f"kit.predict: given a {type(inputs).__name__} of inputs: {error}; "
+            f"{call}: given a {type(inputs).__name__} of inputs: {error}; "
             f"{type(model).__name__} takes {', '.join(takes.parameters)}. A tuple holds arguments "
-            f"in order, a dict by name; give a single tensor as it is."
+            f"in order, a dict by name; give a single tensor as it is. If the model takes one dict, "
+            f"give a tuple of it: (inputs,)."
         ) from error

@@ -68,9 +68,32 @@ def output_tensor(outputs: Any, model: nn.Module) -> Tensor:
         names = list(map(str, outputs))
         given, part = f"{given} with {', '.join(names) or 'nothing'}", f"[{(names or [''])[0]!r}]"
     raise BadValue(
-        f"{type(model).__name__} returns {given}; the kit needs one tensor, or one called "
+        f"{model._get_name()} returns {given}; the kit needs one tensor, or one called "
         f"`logits`. Wrap the model and return the part for the loss:\n" + WRAPPER.format(part=part)
     )
+
+
+def check_inputs_unchanged(model: nn.Module, inputs: Any, versions: list[int]) -> None:
+    """Refuse a model that writes into its inputs: the data would change with each look at them.
+
+    Parameters
+    ----------
+    versions
+        Of the inputs before the call, from `versions_of`.
+    """
+    if versions_of(inputs) != versions:
+        raise BadValue(
+            f"{model._get_name()} changes its inputs in place, such as by x.sub_(1), x -= 1 or "
+            f"relu_(x): the same examples would be others at the next look. Let its forward "
+            f"begin with x = x.clone(), or write x = x - 1. Examples that it has seen may be "
+            f"changed already: load them again."
+        )
+
+
+def versions_of(inputs: Any) -> list[int]:
+    """How often each tensor was written to: PyTorch counts it."""
+    # In inference mode nothing is counted, and such tensors have no version.
+    return [t._version for t in tensors_in(inputs) if not t.is_inference()]
 
 
 def short_name(model: Any) -> str:
@@ -80,7 +103,8 @@ def short_name(model: Any) -> str:
         return name
     weights = model.parameters() if isinstance(model, nn.Module) else ()
     count = sum(weight.numel() for weight in weights if not is_lazy(weight))
-    return f"{type(model).__name__}: {count:,} parameters"
+    kind = model._get_name() if isinstance(model, nn.Module) else type(model).__name__
+    return f"{kind}: {count:,} parameters"
 
 
 def tensors_in(tree: Any) -> list[Tensor]:

@@ -22,9 +22,10 @@ from torch import Tensor, nn
 from kit import checkpoints
 from kit.core.errors import BadValue, CheckpointRefused, NotSupported
 from kit.core.silence import silenced
+from kit.data.packed_inputs import Packed, takes_one_dict
 from kit.inference import device_of, evaluating
 from kit.models import family_of
-from kit.models.custom import short_name
+from kit.models.custom import call_model, find_logits, short_name
 from kit.serving.served_model import Arrays, base_of
 from kit.serving.vocabulary import Vocabulary
 from kit.techniques import Exported, inference_copy, write
@@ -49,6 +50,7 @@ def pack(
     NotSupported
         `torch.export` cannot trace the module: which form can be served instead.
     """
+    model, example = _own_inputs(model, example)
     if isinstance(model, str | Path):
         manifest = _copy_file(Path(model), folder, trusted)
     elif isinstance(model, nn.Module):
@@ -63,10 +65,25 @@ def pack(
         from safetensors.numpy import save_file
 
         save_file(arrays, folder / EXAMPLE)
+    if style == "dict" and manifest["form"] == "program":
+        style = "one dict"  # as its graph was recorded
     manifest |= {"style": style, "names": list(arrays)}
     if text is not None:
         manifest["vocabulary"] = Vocabulary.of(text).to_dict()
     (folder / MANIFEST).write_text(json.dumps(manifest), encoding="utf-8")
+
+
+def _own_inputs(model: Any, example: Any) -> tuple[Any, Any]:
+    """The user's own module and its inputs by name, not the row that a workload makes of them."""
+    if isinstance(model, Packed):
+        if isinstance(example, Tensor):
+            parts = model.layout.unpack(example)
+            names = model.layout.names
+            example = dict(zip(names, parts, strict=True)) if names else tuple(parts)
+        model = model.net
+    if isinstance(example, tuple) and len(example) == 1 and isinstance(example[0], Mapping):
+        example = example[0]  # its one argument is a dict: the server's inputs have its names
+    return model, example
 
 
 def _copy_file(path: Path, folder: Path, trusted: bool) -> dict[str, Any]:
@@ -128,34 +145,49 @@ def _save_program(model: nn.Module, example: Any, path: Path) -> None:
             f"class. Give an example of its inputs, with which its graph is recorded: "
             f"kit.serve(model, example=inputs[:2])."
         )
-    args, kwargs = _call(example)
-    batch = torch.export.Dim("batch")
-    shapes: Any = tuple({0: batch} for _ in args) or {name: {0: batch} for name in kwargs}
-    copy = inference_copy(model)
+    args = _two_rows(example)
+    sizes: Any = {0: torch.export.Dim("batch")}
+    shapes = tuple(dict.fromkeys(arg, sizes) if isinstance(arg, dict) else sizes for arg in args)
+    recorded = Recorded(inference_copy(model))
     try:
-        with silenced(), evaluating(copy), torch.no_grad():
-            program = torch.export.export(copy, args, kwargs, dynamic_shapes=shapes)
+        with silenced(), evaluating(recorded), torch.no_grad():
+            program = torch.export.export(recorded, args, dynamic_shapes={"inputs": shapes})
             torch.export.save(program, path)
     except Exception as error:
         first = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise NotSupported(
             f"{short_name(model)}: torch.export could not record its graph ({first[:200]}), so "
-            f"it cannot travel to the server's process. Serve another form of the model, such as "
-            f"kit.techniques.onnx(model, example), or one of the kit's models."
+            f"it cannot travel to the server's process. What its forward does must not depend on "
+            f"values: no .item(), .tolist() or `if` on a tensor, no packed sequences. Use "
+            f"torch.where and masks, or move that part to the client."
         ) from error
 
 
-def _call(example: Any) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
-    """The example as arguments, two rows each: from one row, a fixed batch would be recorded."""
+class Recorded(nn.Module):
+    """A model as its graph is recorded: its inputs, or all of them in one dict; logits only."""
+
+    def __init__(self, model: nn.Module):
+        super().__init__()
+        self.model = model
+
+    def forward(self, *inputs: Any) -> Any:
+        """The outputs, or their logits: other classes cannot be recorded."""
+        named = isinstance(inputs[0], Mapping)
+        one_dict = named and takes_one_dict(self.model, inputs[0])
+        outputs = call_model(self.model, inputs if one_dict or not named else inputs[0])
+        return find_logits(outputs, outputs)
+
+
+def _two_rows(example: Any) -> tuple[Any, ...]:
+    """The example's inputs, two rows each: from one row, a fixed batch would be recorded."""
 
     def two(value: Any) -> Tensor:
         tensor = torch.as_tensor(value)
         return torch.cat([tensor, tensor])[:2]
 
     if isinstance(example, Mapping):
-        return (), {str(name): two(value) for name, value in example.items()}
-    many = example if isinstance(example, tuple) else (example,)
-    return tuple(two(value) for value in many), {}
+        return ({str(name): two(value) for name, value in example.items()},)
+    return tuple(two(value) for value in (example if isinstance(example, tuple) else (example,)))
 
 
 def _arrays_of(example: Any, model: Any) -> tuple[str, Arrays]:

@@ -97,8 +97,8 @@ def served(
     example
         Name -> at least one row (B, …) of that input.
     style
-        How the module takes them: "one" tensor, a "tuple" of arguments, or a "dict" of keyword
-        arguments.
+        How the module takes them: "one" tensor, a "tuple" of arguments, a "dict" of keyword
+        arguments, or "one dict" as its only argument.
     device
         Where the module is; arrays come from the CPU and go back there.
 
@@ -142,7 +142,8 @@ def _computing(
         tensors = [_tensor(arrays[name]).to(device) for name in names]
         inputs: Any = tensors[0]
         if style != "one":
-            inputs = dict(zip(names, tensors, strict=True)) if style == "dict" else tuple(tensors)
+            named = dict(zip(names, tensors, strict=True))
+            inputs = {"dict": named, "one dict": (named,)}.get(style, tuple(tensors))
         return _named(predict(module, inputs))
 
     return compute

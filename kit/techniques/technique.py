@@ -13,11 +13,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import is_parametrized
 
 from kit.core.errors import BadValue, KitError, NotInstalled, NotSupported
 from kit.data.arguments import check_model
 from kit.inference import device_of, evaluating, predict
-from kit.models.custom import copy_model, find_logits, output_tensor
+from kit.models.custom import check_inputs_unchanged, copy_model, find_logits, output_tensor
+from kit.models.custom import versions_of
 from kit.techniques.runtimes import Exported
 
 COLOUR = re.compile(r"\x1b\[\d*m")  # of a terminal
@@ -103,7 +105,9 @@ class Technique:
                 f"example of shape {tuple(example.shape)}: needs a batch of real inputs."
             )
         # Also lets lazy layers find their sizes before anything is copied.
+        versions = versions_of(example)
         answers = output_tensor(predict(model, example), model)
+        check_inputs_unchanged(model, example, versions)
         _check_numbers(model)
         try:
             form = self.apply(self._copy(model, example), example, **options)
@@ -116,7 +120,9 @@ class Technique:
         except UnsuitableModel as reason:
             raise self._refused(device, str(reason)) from None
         except Exception as error:
-            raise self._refused(device, _first_line(error)) from error
+            raise self._refused(
+                device, _parametrised(model, error) or _first_line(error)
+            ) from error
         if self.tolerance is not None and not difference <= self.tolerance:
             found = f"its outputs differ by {difference:.2g} of the largest"
             raise self._refused(device, f"{found}; at most {self.tolerance:g} is allowed")
@@ -172,6 +178,18 @@ def _check_numbers(model: nn.Module) -> None:
             raise BadValue(
                 f"{name!r} holds NaN or ∞: the model needs finite weights. Train it again."
             )
+
+
+def _parametrised(model: nn.Module, error: Exception) -> str:
+    """Whether it failed at weights that a layer computes, and what to do; "" if it did not."""
+    name = next((name for name, part in model.named_modules() if is_parametrized(part)), None)
+    if name is None or not re.search("already exists|cannot assign", str(error)):
+        return ""
+    return (
+        f"it cannot change the weights of {name!r}, which are computed (weight_norm or another "
+        f"parametrisation). Make them plain weights first: "
+        f"torch.nn.utils.parametrize.remove_parametrizations(model.{name}, 'weight')"
+    )
 
 
 def _first_line(error: BaseException) -> str:

@@ -28,7 +28,7 @@ def recomputed(model: nn.Module, wanted: bool) -> Iterator[None]:
     layers: list[Any] = layers_that_repeat(model) if wanted else []
     if wanted and not layers:
         raise BadValue(
-            f"recompute=True: {type(model).__name__} has no list of layers that repeat. It helps "
+            f"recompute=True: {model._get_name()} has no list of layers that repeat. It helps "
             f"deep models, such as the GPT; leave it out here."
         )
     for layer in layers:

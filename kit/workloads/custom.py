@@ -22,6 +22,7 @@ from kit.data.arguments import described
 from kit.data.custom import load_own_data
 from kit.data.output_checks import Metric, checked_loss, checked_scores
 from kit.data.packed_inputs import Layout, Packed
+from kit.models.custom import check_inputs_unchanged, versions_of
 from kit.workloads.workload import Workload
 
 TRIED = 32  # examples that a new model is tried on
@@ -285,27 +286,30 @@ def _made(work: Workload, name: str) -> nn.Module:
 
 
 def _outputs(model: nn.Module, inputs: Tensor) -> Tensor:
+    tried = inputs.clone()  # a model that is refused has not changed the data
+    versions = versions_of(tried)
     try:
-        outputs = model.eval()(inputs)
+        outputs = model.eval()(tried)
     except Exception as error:  # a user's model can raise anything
         hint = ""
         if not inputs.is_floating_point():
             hint = " PyTorch treats integers as indices; for pixels give inputs.float() / 255."
         raise BadValue(
-            f"{type(model).__name__} does not take inputs {str(inputs.dtype)[6:]} "
+            f"{model._get_name()} does not take inputs {str(inputs.dtype)[6:]} "
             f"{tuple(inputs.shape)}: {type(error).__name__}: {error}.{hint}"
         ) from error
+    check_inputs_unchanged(model, tried, versions)
     if isinstance(outputs, Mapping):
         outputs = outputs.get("logits", outputs)
     outputs = getattr(outputs, "logits", outputs)
     if not isinstance(outputs, Tensor):
         raise BadValue(
-            f"{type(model).__name__} gives {type(outputs).__name__}; needs one tensor. Wrap it in "
+            f"{model._get_name()} gives {type(outputs).__name__}; needs one tensor. Wrap it in "
             f"a module whose forward returns only that: end it with [0] or ['logits']."
         )
     if len(outputs) != len(inputs):
         raise ShapeMismatch(
-            f"{type(model).__name__} returns {tuple(outputs.shape)} for {tuple(inputs.shape)}; "
+            f"{model._get_name()} returns {tuple(outputs.shape)} for {tuple(inputs.shape)}; "
             f"needs one output per example, in the first dimension."
         )
     return outputs
