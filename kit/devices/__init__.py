@@ -7,6 +7,7 @@ the process's affinity count, not what the computer has inside.
 from kit.devices.backends import Backend as Backend
 from kit.devices.backends import backend_of as backend_of
 from kit.devices.backends import register as register
+from kit.devices.backends import start_work as start_work
 from kit.devices.compiler import compiling as compiling
 from kit.devices.compiler import keep_programs as keep_programs
 from kit.devices.compiler import lacks_compiler as lacks_compiler

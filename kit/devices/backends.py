@@ -4,15 +4,18 @@ Backend    any accelerator that PyTorch knows, by the calls that PyTorch has for
 ├─ CPU     the processor that runs Python; nothing to wait for
 ├─ CUDA    GPUs of NVIDIA, and of AMD (PyTorch calls ROCm by the same name)
 ├─ MPS     GPUs of Apple
-└─ XPU     GPUs of Intel
+├─ XPU     GPUs of Intel
+├─ TPU     Google's, by `torch_tpu`
+└─ XLA     Google's, by the older `torch_xla`: it computes only when it is asked to
 
-No other file of the kit looks at a device's type. To add one, such as a TPU, write a class here
+No other file of the kit looks at a device's type. To add one, write a class here
 with the answers that differ and add it to `BACKENDS`. Code outside the kit can do the same with
 `kit.devices.register`.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
 from collections.abc import Callable
@@ -36,6 +39,7 @@ class Backend:
         The device, such as `torch.device("cuda", 1)`.
     """
 
+    lazy = False  # whether calls only note what to compute, until `start` or `synchronise`
     is_cpu = False  # whether the kernels and runtimes made for processors work on its tensors
     known_wrong = False  # has returned wrong numbers without an error: checked before it is used
     fused_adamw = False  # whether PyTorch updates all weights in one operation there
@@ -70,6 +74,9 @@ class Backend:
         return ""
 
     # --- Time ---
+
+    def start(self) -> None:
+        """Have a lazy device begin what was noted so far, without waiting for it."""
 
     def synchronise(self) -> None:
         """Wait until the device has done all the work in its queue."""
@@ -243,7 +250,134 @@ class XPU(Backend):
         return str(torch.xpu.get_device_name(self.device))
 
 
-BACKENDS: dict[str, type[Backend]] = {"cpu": CPU, "cuda": CUDA, "mps": MPS, "xpu": XPU}
+class TPU(Backend):
+    """A TPU of Google by `torch_tpu`, which PyTorch knows as any accelerator.
+
+    Written from the package's own files (0.2.0); it was not tried on a TPU.
+    """
+
+    @property
+    def name(self) -> str:
+        """What its maker calls it."""
+        return str(torch.tpu.get_device_name(self.device))  # type: ignore[attr-defined]
+
+    @property
+    def memory_bytes(self) -> int | None:
+        """Bytes of memory of one device."""
+        properties = torch.tpu.get_device_properties(self.device)  # type: ignore[attr-defined]
+        return int(properties.total_memory)
+
+    def lacks_dtype(self, dtype: torch.dtype) -> str:
+        """Its matrix units multiply bfloat16 and smaller numbers."""
+        return _only_bfloat16(dtype)
+
+
+class XLA(Backend):
+    """A TPU by `torch_xla`, or with `PJRT_DEVICE=CPU` a processor that stands in for one.
+
+    A call returns when its operations are noted. `start` compiles them all into one program, or
+    finds the one that it compiled before, and begins it. So a training step ends with `start`, or
+    the next step would become part of the same program; and the first steps compile.
+    """
+
+    lazy = True
+
+    @property
+    def name(self) -> str:
+        """The type of the hardware that XLA found."""
+        import torch_xla.runtime
+
+        kind = torch_xla.runtime.device_type()
+        return f"{processor.model()}, by XLA" if kind == "CPU" else f"{kind}, by XLA"
+
+    @property
+    def memory_bytes(self) -> int | None:
+        """Bytes of memory of one device; None where XLA does not tell."""
+        return self._memory("bytes_limit")
+
+    def count(self) -> int:
+        """How many devices this process may use."""
+        import torch_xla.runtime
+
+        return int(torch_xla.runtime.addressable_device_count())
+
+    def lacks_dtype(self, dtype: torch.dtype) -> str:
+        """Its matrix units multiply bfloat16 and smaller numbers."""
+        return _only_bfloat16(dtype)
+
+    def lacks_compiler(self) -> str:
+        """There is nothing for it to add."""
+        return "XLA compiles each step by itself"
+
+    def start(self) -> None:
+        """Begin what was noted so far."""
+        import torch_xla
+
+        torch_xla.sync()
+
+    def synchronise(self) -> None:
+        """Begin what was noted, and wait until all that was begun is done."""
+        import torch_xla
+        import torch_xla.core.xla_model
+
+        torch_xla.sync()
+        torch_xla.core.xla_model.wait_device_ops()
+
+    def allocated_bytes(self) -> int:
+        """Bytes in use now, as XLA counts them."""
+        return self._memory("bytes_used") or 0
+
+    def peak_bytes(self) -> int:
+        """The most bytes in use since the program began: XLA cannot forget its peak."""
+        return self._memory("peak_bytes_used") or 0
+
+    def reset_peak(self) -> None:
+        """XLA has no such call."""
+
+    def _memory(self, what: str) -> int | None:
+        import torch_xla.core.xla_model
+
+        try:
+            return int(torch_xla.core.xla_model.get_memory_info(self.device)[what]) or None
+        except (RuntimeError, KeyError):  # not every plug-in of XLA counts
+            return None
+
+
+def _only_bfloat16(dtype: torch.dtype) -> str:
+    return "a TPU multiplies bfloat16; ask for it" if dtype == torch.float16 else ""
+
+
+BACKENDS: dict[str, type[Backend]] = {
+    "cpu": CPU,
+    "cuda": CUDA,
+    "mps": MPS,
+    "xpu": XPU,
+    "tpu": TPU,
+    "xla": XLA,
+}
+
+
+def xla_devices() -> list[torch.device]:
+    """The device of `torch_xla`, if that is installed and has a TPU, or `PJRT_DEVICE` is set."""
+    if importlib.util.find_spec("torch_xla") is None:
+        return []
+    try:
+        import torch_xla.runtime
+
+        if os.environ.get("PJRT_DEVICE") or torch_xla.runtime.device_type() == "TPU":
+            return [torch.device("xla:0")]
+    except (ImportError, RuntimeError):  # built for another PyTorch; no device that it can open
+        pass
+    return []
+
+
+_lazy_types: set[str] = set()  # of devices that this program has used
+
+
+def start_work(result: object) -> None:
+    """Have a lazy device begin what was noted for this tensor; on others it has begun already."""
+    if _lazy_types and isinstance(result, Tensor) and result.device.type in _lazy_types:
+        backend_of(result.device).start()
 
 
 def register(device_type: str, backend: type[Backend]) -> None:
@@ -263,4 +397,7 @@ def backend_of(device: torch.device | str) -> Backend:
 
 @cache
 def _backend_of(device: torch.device) -> Backend:
-    return BACKENDS.get(device.type, Backend)(device)
+    backend = BACKENDS.get(device.type, Backend)(device)
+    if backend.lazy:
+        _lazy_types.add(device.type)
+    return backend

@@ -14,7 +14,7 @@ import torch
 
 from kit.core.checks import check_whole
 from kit.core.errors import DeviceUnavailable
-from kit.devices.backends import backend_of
+from kit.devices.backends import backend_of, xla_devices
 from kit.devices.resource_limits import cores_allowed
 
 T = TypeVar("T")
@@ -84,7 +84,7 @@ def check_present(name: str | torch.device) -> torch.device:
 def present_devices() -> list[torch.device]:
     """The devices of this computer, the best first. The CPU is always the last."""
     best = torch.accelerator.current_accelerator(check_available=True)
-    return [*([] if best is None else [best]), torch.device("cpu")]
+    return [*([] if best is None else [best]), *xla_devices(), torch.device("cpu")]
 
 
 def agrees_with_cpu(candidate: torch.device) -> bool:

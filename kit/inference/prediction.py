@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from kit.core.errors import BadValue, DeviceMismatch, DeviceUnavailable
 from kit.data.arguments import check_inputs, check_model
+from kit.devices import start_work
 from kit.models.custom import Inputs, call_model, find_logits, tensors_in
 
 
@@ -81,7 +82,9 @@ def predict(model: nn.Module, inputs: Inputs) -> Tensor:
     except RuntimeError as error:
         explain(error, model, inputs)
         raise
-    return outputs if isinstance(outputs, Tensor) else find_logits(outputs, outputs)
+    outputs = outputs if isinstance(outputs, Tensor) else find_logits(outputs, outputs)
+    start_work(outputs)  # a lazy device has only noted the call
+    return outputs
 
 
 def _forward(model: nn.Module, inputs: Inputs) -> Any:

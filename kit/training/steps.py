@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from kit.core.errors import ShapeMismatch
+from kit.devices import start_work
 from kit.models.custom import find_logits
 from kit.training.distributed import without_messages
 
@@ -114,6 +115,7 @@ def step(
         nn.utils.clip_grad_norm_(model.parameters(), clip)
     # Update: move each weight a little against its gradient. `.grad` stays until the next step.
     optimizer.step()
+    start_work(value)  # a lazy device, such as a TPU, would only note the next step, too
     return value.detach()  # without its graph, which would keep memory alive
 
 
