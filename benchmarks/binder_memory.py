@@ -49,7 +49,7 @@ class Peak(threading.Thread):
 
 
 def measure(number, lab, browser, server):
-    """Run a lesson in JupyterLab; return its peak."""
+    """Run a lesson in JupyterLab; return its peak and the number of cells that failed."""
     from browser import open_notebook, run_all
 
     page, notebook = browser.new_page(), lab.notebook(f"{number}-*.ipynb")
@@ -61,10 +61,9 @@ def measure(number, lab, browser, server):
     peak.ended.set()
     peak.join()
     failed = [each for cell in cells for each in cell["outputs"] if each["output_type"] == "error"]
-    assert not failed, failed
     page.close()
     lab.end_kernels()
-    return peak.found
+    return peak.found | {"failed_cells": len(failed)}
 
 
 def main(numbers):

@@ -15,6 +15,7 @@ import pytest
 from bs4 import BeautifulSoup
 from filelock import FileLock
 
+from kit.classroom.releasing import binder_link
 from kit.core.files import NOTEBOOKS
 from kit.course.claims import ledger
 from kit.experiments import lessons
@@ -111,6 +112,15 @@ def test_outputs_are_shown_as_recorded_and_no_panel_is_missing(pages):
         assert not page.select('[class*="widget"], script[type*="jupyter"]'), name
     shown = pages["lessons/04-one-at-a-time-or-all-at-once.html"].select(".cell_output")
     assert len(shown) == 23
+
+
+def test_each_lesson_has_a_badge_that_opens_it_on_binder():
+    readme = (ROOT / "README.md").read_text("utf-8")
+    builder = (ROOT / "docs/_site/build.py").read_text("utf-8")
+    (address,) = re.findall(r'^PLACEHOLDER = "(.*)"', builder, re.MULTILINE)
+    for path in lessons():
+        link = binder_link(address, "main", f"notebooks/{path.name}")
+        assert f"on Binder](docs/_site/static/binder.svg)]({link})" in readme
 
 
 # --- Links, pictures, other hosts ----------------------------------------------------------------
