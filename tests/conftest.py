@@ -31,7 +31,7 @@ SLOW = {
     *("techniques", "model_form", "exported_files", "custom_models", "generation", "speech"),
     *("language", "translation", "training_ladders", "recipes", "results", "data", "doctor"),
     *("loadgen", "hostile_checkpoints", "exercises", "roofline", "gpu_training", "binder"),
-    *("readme", "resuming", "recommendation", "time_to_loss", "wheel"),
+    *("readme", "site", "resuming", "recommendation", "time_to_loss", "wheel"),
     *("statistics", "devices", "forecast", "control", "batching", "downloads", "fraud"),
     *("serving", "serving_protocol", "serving_clients", "serving_replicas", "serving_batching"),
     *("serving_overload", "serving_malformed", "continuous_batching", "completions", "traffic"),
@@ -40,7 +40,7 @@ SLOW = {
     *("run_cost", "checkpoints", "checkpoints_of_modules", "types", "environment"),
 }
 # Begun first, so that at the end no worker still has a long test while the other has none.
-LONGEST = {"notebooks", "experiments", "browser", "course_pages", "types", "workloads"}
+LONGEST = {"notebooks", "experiments", "browser", "site", "course_pages", "types", "workloads"}
 
 
 def pytest_ignore_collect(collection_path, config):

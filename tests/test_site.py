@@ -7,6 +7,7 @@ import sys
 import threading
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import unquote, urldefrag, urljoin
 
@@ -14,11 +15,13 @@ import pytest
 from bs4 import BeautifulSoup
 from filelock import FileLock
 
+from kit.classroom.releasing import binder_link
 from kit.core.files import NOTEBOOKS
 from kit.course.claims import ledger
 from kit.experiments import lessons
 
-pytest.importorskip("myst_nb", reason="needs the extra `docs`")
+if find_spec("myst_nb") is None:
+    pytest.skip("needs the extra `docs`", allow_module_level=True)
 
 ROOT = Path(__file__).parents[1]
 WEIGHT = 1.5e6  # bytes: the most for a page with all that it loads
@@ -104,10 +107,20 @@ def test_the_report_card_has_every_claim(pages):
 
 def test_outputs_are_shown_as_recorded_and_no_panel_is_missing(pages):
     for name, page in pages.items():
-        assert not re.search(BROKEN, page.get_text()), name
+        if name.startswith(("lessons", "experiments")):
+            assert not re.search(BROKEN, page.get_text()), name
         assert not page.select('[class*="widget"], script[type*="jupyter"]'), name
     shown = pages["lessons/04-one-at-a-time-or-all-at-once.html"].select(".cell_output")
     assert len(shown) == 23
+
+
+def test_each_lesson_has_a_badge_that_opens_it_on_binder():
+    readme = (ROOT / "README.md").read_text("utf-8")
+    builder = (ROOT / "docs/_site/build.py").read_text("utf-8")
+    (address,) = re.findall(r'^PLACEHOLDER = "(.*)"', builder, re.MULTILINE)
+    for path in lessons():
+        link = binder_link(address, "main", f"notebooks/{path.name}")
+        assert f"on Binder](docs/_site/static/binder.svg)]({link})" in readme
 
 
 # --- Links, pictures, other hosts ----------------------------------------------------------------
@@ -190,17 +203,20 @@ def test_a_page_is_accessible_light_and_loads_only_from_its_own_server(
 
 
 def look_at(url, browser):
-    """All that must hold for a page, in both colour schemes, on a screen and on a phone."""
+    """What must hold for a page: light on a screen, dark on a phone; with all pages, each on each.
+
+    The weight is what the page and all that it loads come to, without compression.
+    """
     from axe import SCHEMES, violations
     from browser import Watch
 
-    for scheme in SCHEMES:
-        page = browser.new_page(viewport={"width": 1280, "height": 900}, color_scheme=scheme)
+    for scheme, first in zip(SCHEMES, (1280, 390), strict=True):
+        page = browser.new_page(viewport={"width": first, "height": 900}, color_scheme=scheme)
         watch, weights = Watch(page), []
         page.on("response", partial(weigh, weights))
         page.goto(url)
         page.evaluate("document.querySelectorAll('details').forEach(each => each.open = true)")
-        for width in (1280, 390):
+        for width in (1280, 390) if ALL else (first,):
             page.set_viewport_size({"width": width, "height": 900})
             assert not violations(page), (url, scheme, width)
             assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), (url, width)
@@ -213,3 +229,44 @@ def weigh(weights, answer):
     """Add the bytes of an answer; pictures inside the page are counted with it."""
     if answer.url.startswith("http"):
         weights.append(len(answer.body()))
+
+
+@pytest.mark.browser
+def test_search_finds_without_a_server_of_its_own(address, browser):
+    page = browser.new_page()
+    page.goto(f"{address}/index.html")
+    page.get_by_role("searchbox").or_(page.locator(".sidebar-search")).first.fill("roofline")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#search-results li a")
+    assert "lessons/05-" in " ".join(
+        link.get_attribute("href") for link in page.locator("#search-results li a").all()
+    )
+    page.close()
+
+
+@pytest.mark.browser
+def test_on_a_phone_the_keyboard_opens_and_closes_the_list_of_pages(address, browser):
+    page = browser.new_page(viewport={"width": 390, "height": 800})
+    page.goto(f"{address}/glossary.html")
+    link = page.locator(".sidebar-tree a").first
+    assert not link.is_visible()
+    page.locator("#__navigation").focus()
+    page.keyboard.press("Space")
+    page.wait_for_timeout(500)  # it slides in
+    assert link.is_visible() and link.bounding_box()["x"] >= 0
+    page.keyboard.press("Space")
+    page.wait_for_timeout(500)
+    assert not link.is_visible()
+    page.close()
+
+
+@pytest.mark.browser
+def test_the_colour_scheme_can_be_chosen(address, browser):
+    page = browser.new_page(viewport={"width": 1400, "height": 800}, color_scheme="light")
+    page.goto(f"{address}/glossary.html")
+    colours = set()
+    for _ in range(3):
+        page.locator(".theme-toggle-content .theme-toggle").click()
+        colours.add(page.evaluate("getComputedStyle(document.body).backgroundColor"))
+    assert len(colours) == 2
+    page.close()

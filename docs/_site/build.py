@@ -15,9 +15,9 @@ sys.path[:0] = [str(HERE), str(HERE.parents[1])]
 import overviews  # noqa: E402
 import reference  # noqa: E402
 from places import ROOT, Links, place, shown, without_remarks, write_if_new  # noqa: E402
+from recorded_notebooks import Notebook, page  # noqa: E402
 
 from kit.classroom.releasing import binder_link  # noqa: E402
-from notebooks import Notebook, page  # noqa: E402
 
 # Until the project has a public address, links to Binder name this one.
 PLACEHOLDER = "https://github.com/you/train-infer-kit"

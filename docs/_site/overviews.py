@@ -9,12 +9,12 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from places import ROOT, Links, place, shown
+from recorded_notebooks import Notebook
 
 from kit.core.units import UNKNOWN
 from kit.course.claims import CANNOT_TELL, ledger
 from kit.experiments.records import executed_runs
 from kit.experiments.report_card import NOT_MEASURED, WORDS, _by_source, report_card
-from notebooks import Notebook
 
 TEMPLATES = Path(__file__).with_name("templates")
 GUIDES = ("learner", "teacher", "experimenter", "your-own-model", "serving", "many-machines")
@@ -41,7 +41,7 @@ def start_page(lessons: Sequence[Notebook], experiments: Sequence[Notebook], lin
         each.number: [id for id, claim in ledger().items() if each.number in claim.lessons]
         for each in lessons
     }
-    examples = [place(path) for path in shown("docs/gallery/*.md")]
+    examples = [(title(path), _doc(place(path) or "")) for path in shown("docs/gallery/*.md")]
     return render(
         "index.md.j2",
         lead=readme.split("\n\n")[1],
@@ -51,7 +51,7 @@ def start_page(lessons: Sequence[Notebook], experiments: Sequence[Notebook], lin
         experiments=experiments,
         decided=decided,
         guides=guides(),
-        examples=[_doc(each) for each in examples if each],
+        examples=examples,
         claims=len(ledger()),
     )
 
@@ -67,6 +67,12 @@ def guides() -> list[str]:
 
 
 RESULTS_PAGE = "benchmarks.md"
+
+
+def title(path: str) -> str:
+    """The first heading of a page of the repository."""
+    text = (ROOT / path).read_text(encoding="utf-8")
+    return text.partition("\n")[0].removeprefix("# ")
 
 
 def experiments_page(experiments: Sequence[Notebook]) -> str:

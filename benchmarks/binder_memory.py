@@ -1,0 +1,99 @@
+"""Does each lesson fit on Binder? The memory of JupyterLab and its kernels while a lesson runs.
+
+    python benchmarks/binder_memory.py          # every lesson; needs Chromium
+    python benchmarks/binder_memory.py 09 11    # these; others stay as they were measured
+
+A real JupyterLab runs each lesson from the first cell to the last, in a real browser, which is not
+counted: on Binder, it runs on the reader's computer. Counted are the server, the kernel and what
+they start, each page of memory once (Pss of Linux, every 0.15 s). A session on Binder may use 2 GB.
+"""
+
+import json
+import sys
+import tempfile
+import threading
+from pathlib import Path
+
+import psutil
+from keeping import RESULTS, keep
+
+FOLDER = Path(__file__).parent
+sys.path.insert(0, str(FOLDER.parent / "tests"))
+EVERY_S, PATIENCE_S = 0.15, 1_500
+LIMIT_BYTES = 2e9
+
+
+def memory_of(process):
+    """Bytes of a process; memory that several processes share is divided among them."""
+    try:
+        lines = Path(f"/proc/{process.pid}/smaps_rollup").read_text().splitlines()
+    except OSError:  # it has ended
+        return 0
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("Pss:")), 0)
+
+
+class Peak(threading.Thread):
+    """The most memory that a process and all that it started have used together."""
+
+    def __init__(self, server):
+        super().__init__(daemon=True)
+        self.server, self.ended = server, threading.Event()
+        self.found = {"peak_bytes": 0, "server_bytes": 0, "processes": 0}
+
+    def run(self):
+        while not self.ended.wait(EVERY_S):
+            parts = list(map(memory_of, [self.server, *self.server.children(recursive=True)]))
+            if sum(parts) > self.found["peak_bytes"]:
+                numbers = (sum(parts), parts[0], sum(part > 0 for part in parts))
+                self.found = dict(zip(self.found, numbers, strict=True))
+
+
+def measure(number, lab, browser, server):
+    """Run a lesson in JupyterLab; return its peak and the number of cells that failed."""
+    from browser import open_notebook, run_all
+
+    page, notebook = browser.new_page(), lab.notebook(f"{number}-*.ipynb")
+    page.set_default_timeout(PATIENCE_S * 1_000)  # other work may stop the browser for minutes
+    open_notebook(page, lab, notebook)
+    peak = Peak(server)
+    peak.start()
+    cells = run_all(page, notebook, patience_s=PATIENCE_S)
+    peak.ended.set()
+    peak.join()
+    failed = [each for cell in cells for each in cell["outputs"] if each["output_type"] == "error"]
+    page.close()
+    lab.end_kernels()
+    return peak.found | {"failed_cells": len(failed)}
+
+
+def main(numbers):
+    from browser import running_chromium, running_lab
+
+    from kit.experiments import lessons
+
+    stored = RESULTS / "binder_memory.json"
+    found = json.loads(stored.read_text("utf-8"))["lessons"] if stored.exists() else {}
+    with tempfile.TemporaryDirectory() as folder, running_lab(Path(folder)) as lab:
+        (server,) = psutil.Process().children()
+        with running_chromium() as browser:
+            for number in numbers or [path.name[:2] for path in lessons()]:
+                found[number] = measure(number, lab, browser, server)
+                keep("binder_memory", limit_bytes=LIMIT_BYTES, lessons=dict(sorted(found.items())))
+
+
+def table():
+    """The sentence of docs/install.md."""
+    record = json.loads((RESULTS / "binder_memory.json").read_text("utf-8"))
+    number, most = max(record["lessons"].items(), key=lambda item: item[1]["peak_bytes"])
+    least = min(each["peak_bytes"] for each in record["lessons"].values())
+    print(
+        f"{len(record['lessons'])} lessons were run from the first cell to the last in a real "
+        f"JupyterLab. The server, the kernel and what they start used {least / 1e6:,.0f} to "
+        f"{most['peak_bytes'] / 1e6:,.0f} MB, the most in lesson {number}; the server's part is "
+        f"{most['server_bytes'] / 1e6:,.0f} MB. Measured on {record['machine']['cpu']}, "
+        f"{record['date']}, beside other work, which does not change memory."
+    )
+
+
+if __name__ == "__main__":
+    table() if sys.argv[1:] == ["table"] else main(sys.argv[1:])
