@@ -424,6 +424,10 @@ def main(plan, chosen, quick, into):
     chosen = [server for server in chosen if server.name not in missing]
     load = os.getloadavg()[0]
     found, alone = measure(plan, chosen, quick)
+    for one in [one for visits in found.values() for one in visits]:
+        if one.get("peak") == 0:  # it answered nothing in that time: no ratio is possible
+            one["error"] = f"no answer at {USERS} connections; {one.get('error', '')}"
+            del one["peak"]
     told = {server.name: figures(visits) for server, visits in found.items()}
     for server in found:
         told[server.name]["version"] = servers.version_of(server)
