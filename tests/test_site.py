@@ -121,8 +121,13 @@ def test_every_link_inside_leads_to_a_page_and_a_place_that_are_there(pages, sit
             target, part = urldefrag(urljoin(f"http://site/{name}", link["href"]))
             if not target.startswith("http://site/"):
                 continue
-            place, followed = unquote(target.removeprefix("http://site/")) or "index.html", followed + 1
-            if not (site / place).is_file() or (part and unquote(part) not in anchors[place] | {""}):
+            place, followed = (
+                unquote(target.removeprefix("http://site/")) or "index.html",
+                followed + 1,
+            )
+            if not (site / place).is_file() or (
+                part and unquote(part) not in anchors[place] | {""}
+            ):
                 broken.append(f"{name}: {link['href']}")
     assert not broken and followed > 1_000
 
@@ -136,7 +141,9 @@ def test_no_page_loads_anything_from_another_host(pages, site):
     outside = re.compile(r"^(https?:)?//")
     for name, page in pages.items():
         loaded = [each["src"] for each in page.select("[src]")]
-        loaded += [each["href"] for each in page.select("link[href]") if each["rel"] != ["canonical"]]
+        loaded += [
+            each["href"] for each in page.select("link[href]") if each["rel"] != ["canonical"]
+        ]
         assert not [address for address in loaded if outside.match(address)], name
     for path in site.rglob("*.css"):
         assert not re.search(r"(url\(|@import)\s*[\"']?(https?:)?//", path.read_text("utf-8")), path
@@ -174,8 +181,12 @@ def each_page(metafunc_pages=KINDS):
 
 @pytest.mark.browser
 @pytest.mark.parametrize("name", KINDS)
-def test_a_page_is_accessible_light_and_loads_only_from_its_own_server(name, address, browser, pages):
-    names = [name] if not ALL else [n for n in pages if n.partition("/")[0] == name.partition("/")[0]]
+def test_a_page_is_accessible_light_and_loads_only_from_its_own_server(
+    name, address, browser, pages
+):
+    names = (
+        [name] if not ALL else [n for n in pages if n.partition("/")[0] == name.partition("/")[0]]
+    )
     for each in names:
         look_at(f"{address}/{each}", browser)
 
