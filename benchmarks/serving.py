@@ -9,6 +9,7 @@
     python benchmarks/serving.py --quick        # only to try it, a minute; keeps nothing
     python benchmarks/serving.py table          # the saved figures
     python benchmarks/serving.py steady         # the kit alone at 80 % of its capacity, ten minutes
+    python benchmarks/serving.py table --into serving_steady   # what that saved
     python benchmarks/serving.py --servers kit --rounds 2 --searches 1 --into serving_kit
 
 All serve the same MLP with 4.35 million parameters, on one thread. Those that batch take up to 32
@@ -371,6 +372,29 @@ def markdown(saved):
     )
 
 
+def table(saved):
+    """What `steady` kept, as a table with a row for each half minute's statuses."""
+    parts, machine = saved["parts"], saved["machine"]["cpu"]
+    statuses = list(dict.fromkeys(status for part in parts for status in part["statuses"]))
+    heads = ("half minute", "requests", *statuses, "p99", "memory")
+    lines = [f"| {' | '.join(heads)} |", "|" + " --- |" * len(heads)]
+    for i, part in enumerate(parts, start=1):
+        counts = (f"{part['statuses'].get(status, 0):,}" for status in statuses)
+        p99 = words(part["p99_s"], "s")
+        cells = (f"{i}", f"{part['requests']:,}", *counts, p99, words(part["memory_bytes"], "B"))
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(
+        [
+            *lines,
+            "",
+            f"{saved['requests']:,} requests in {saved['minutes']:g} minutes at "
+            f"{digits(saved['rate'])}/s, 80 % of the capacity of an open loop; memory at the end "
+            f"÷ at the beginning: {digits(saved['memory_last_to_first'])}. Measured on {machine}, "
+            f"{saved['date']}.",
+        ]
+    )
+
+
 def _row(name, told):
     text = lambda key: repr(Estimate(**told[key])) if told.get(key) else "–"  # noqa: E731
     keys = ("peak", "wrk", "highest_rate", "half_p99_s", "low_p50_s", "memory_bytes", "start_s")
@@ -400,6 +424,10 @@ def main(plan, chosen, quick, into):
     chosen = [server for server in chosen if server.name not in missing]
     load = os.getloadavg()[0]
     found, alone = measure(plan, chosen, quick)
+    for one in [one for visits in found.values() for one in visits]:
+        if one.get("peak") == 0:  # it answered nothing in that time: no ratio is possible
+            one["error"] = f"no answer at {USERS} connections; {one.get('error', '')}"
+            del one["peak"]
     told = {server.name: figures(visits) for server, visits in found.items()}
     for server in found:
         told[server.name]["version"] = servers.version_of(server)
@@ -439,7 +467,8 @@ if __name__ == "__main__":
         told = steady(0.05, 3.0) if asked.quick else steady(asked.minutes, asked.part)
         print(json.dumps(told, indent=1)) if asked.quick else keep("serving_steady", **told)
     elif asked.what:
-        print(markdown(json.loads((RESULTS / f"{asked.into}.json").read_text(encoding="utf-8"))))
+        saved = json.loads((RESULTS / f"{asked.into}.json").read_text(encoding="utf-8"))
+        print(table(saved) if "parts" in saved else markdown(saved))
     else:
         names = ["kit", *(asked.servers or NAMES)]
         main(plan, [NAMES[name] for name in dict.fromkeys(names)], asked.quick, asked.into)

@@ -5,6 +5,7 @@
     python benchmarks/traffic_quality.py            # on a machine left alone; about 12 minutes
     python benchmarks/traffic_quality.py --pairs 5 --seconds 2  # about 2
     python benchmarks/traffic_quality.py --small    # only to try it; keeps nothing
+    python benchmarks/traffic_quality.py table      # the saved figures
 
 The server answers each request after a fixed time, either all at once (its capacity for n users
 is n ÷ that time) or one after another (an M/D/1 queue). It runs in a process of its own. Asked is:
@@ -176,6 +177,24 @@ def theory(url, pairs, seconds):
     return found
 
 
+def table():
+    """The saved ratios."""
+    # Here, so that the fingerprint of what is measured does not change with the table.
+    import json
+
+    from keeping import RESULTS
+
+    from kit.core.statistics import Estimate
+
+    saved = json.loads((RESULTS / "traffic_quality.json").read_text(encoding="utf-8"))
+    rows = {name: told for name, told in saved.items() if "_to_" in name}
+    lines = [f"| {name.replace('_', ' ')} | {Estimate(**told)} |" for name, told in rows.items()]
+    head = ["| kit.traffic beside others | ratio |", "| --- | --- |"]
+    pairs = f"{saved['pairs']} pairs of {saved['seconds']:g} s"
+    end = f"{pairs}. Measured on {saved['machine']['cpu']}, {saved['date']}."
+    return "\n".join([*head, *lines, "", end])
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--small", action="store_true", help="only to try it; keeps nothing")
@@ -200,5 +219,7 @@ if __name__ == "__main__":
     if sys.argv[1:] == ["serve"]:
         with asyncio.Runner(loop_factory=new_loop) as runner:
             runner.run(serve())
+    elif sys.argv[1:] == ["table"]:
+        print(table())
     else:
         main()

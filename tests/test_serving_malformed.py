@@ -5,7 +5,7 @@ import random
 import socket
 import threading
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 
 import pytest
 from serving_process import MODEL, answer, infer, request, serving
@@ -252,6 +252,21 @@ def test_requests_in_one_packet_are_answered_in_order(server):
             bodies += connection.recv(65536)
             assert bodies
     assert bodies.index(b"outputs") < bodies.index(b"live") < bodies.rindex(b"outputs")
+
+
+def test_a_client_that_sends_thousands_and_reads_nothing_is_cut_off(server):
+    """One read of a socket brings thousands of them, and each would hold some kilobytes."""
+    before = server.metric("kit_requests_total", 'code="400"')
+    with ExitStack() as stack:
+        for _ in range(20):
+            connection = stack.enter_context(server.connect())
+            with suppress(ConnectionError):
+                connection.sendall(request("GET", "/v2/health/live") * 4_000)
+        until(lambda: server.metric("kit_requests_total", 'code="400"') >= before + 20)
+        with suppress(ConnectionError):  # a reset, or a few answers and the end
+            while received := connection.recv(1 << 16):
+                assert received
+    assert server.ask(GOOD)[0] == 200
 
 
 def test_a_client_may_ask_whether_to_send_its_body(server):

@@ -136,10 +136,16 @@ class LimitedProtocol(HttpToolsProtocol):
             self._learn(data)
 
     def on_message_begin(self) -> None:
-        """A request begins."""
+        """A request begins; a client that sends many without waiting for answers is cut off."""
         super().on_message_begin()
-        if self._phase != "closing":
-            self._enter("headers")
+        if self._phase == "closing":
+            return
+        self._enter("headers")
+        if len(self.pipeline) >= self.limits.max_pipelined:
+            # Each would hold some kilobytes, and one read of the socket can bring thousands.
+            self.on_refused(400, "")
+            self._enter("closing")
+            self.transport.abort()  # an earlier answer may be half written: nothing fits behind it
 
     def on_headers_complete(self) -> None:
         """The request's head is known: refuse what is too large before anything is kept."""

@@ -25,6 +25,7 @@ class Limits:
     body_time_s: float = 10.0
     idle_time_s: float = 15.0  # between two requests of a connection
     max_connections: int = 1_024
+    max_pipelined: int = 16  # requests of a connection that wait for the answer to an earlier one
 
 
 def uvicorn_settings(
