@@ -17,6 +17,7 @@ adjusting        repairs without a training step: recalibrate, reweight, normali
 repairing        `repairs`: retrain, fine-tune, last layer …: what each costs and regains
 repair_result    what `repairs` and `text_repairs` return
 typing_errors    a drift of texts, and a repair of their spelling
+text_drift       texts before and after the errors, as a pre-trained model reads them
 text_repairs     `text_repairs`: the same ways back for a pre-trained model of texts
 living           `live`: a model, a drifting stream, and a policy that says when to train
 living_result    what `live` and `lives` return

@@ -199,7 +199,7 @@ class Repairs(Result):
         Raises
         ------
         BadValue
-            It is no record of repairs, or one without the answer to each example.
+            It is another record, or one without the answer to each example.
         """
         try:
             repairs = tuple(_from_record(each) for each in record["repairs"])

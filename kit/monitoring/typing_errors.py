@@ -37,7 +37,7 @@ def with_typing_errors(texts: Sequence[str], share: float, seed: int = 0) -> tup
     Examples
     --------
     >>> with_typing_errors(["Return the name of the file."], 1.0)
-    ('Rteurn tge naame of thw fule.',)
+    ('Rteurn thee naem of teh fiel.',)
 
     Explained in lesson 13.
     """
