@@ -182,7 +182,7 @@ def _share(name: str, given: Range) -> Estimate:
 
 
 def _check_estimate(name: str, given: Estimate | None, units: str) -> None:
-    """Refuse what is no estimate above 0 in one of these units."""
+    """Refuse a value that is not an estimate above 0 in one of these units."""
     example = f"Estimate(2.5, 2.0, 3.0, {units.partition(' or ')[0]!r})"
     if given is None:
         return

@@ -59,13 +59,7 @@ class TwoPlans(Result):
     def table(self) -> Table:
         """A row per kind: hours and price of the training, price of serving, and both."""
         rows = [
-            (
-                name,
-                f"{h:,.0f}",
-                f"{train:,.0f} USD",
-                f"{serve:,.0f} USD",
-                f"{train + serve:,.0f} USD",
-            )
+            (name, _rounded(h), *(f"{_rounded(usd)} USD" for usd in (train, serve, train + serve)))
             for name, (h, train, serve) in self.bills[0].items()
         ]
         header = ("", "hours of training", "training", f"serving {self.days:g} days", "both")
@@ -133,6 +127,11 @@ def _bills(
     if training is None or serving is None or not training.price or not serving.price_per_day:
         raise BadValue(f"{model} on {machine}: its tokens or the rent are not published.")
     return training.hours.value, training.price.value, serving.price_per_day.value * days
+
+
+def _rounded(value: float) -> str:
+    """Three digits: the shares of the bounds are known no better."""
+    return f"{float(f'{value:.3g}'):,.0f}"
 
 
 def _cheapest(bills: Bills, phase: int) -> str:
