@@ -5,11 +5,12 @@ import shutil
 
 import pytest
 
+from kit.classroom.handout import Handout, student_version
 from kit.core.errors import BadValue, UnknownName
 from kit.core.files import NOTEBOOKS
 from kit.core.results import RECORD, records_in
 from kit.experiments import class_measurements, class_results
-from kit.experiments.class_comparison import UNTOUCHED
+from kit.experiments.class_comparison import NEVER_RUN, UNTOUCHED
 from kit.experiments.class_records import OTHER_WORK, TWICE
 from kit.experiments.recording import RECORDED_RUNS
 
@@ -75,6 +76,8 @@ def folder(tmp_path_factory):
     hand_in(folder, "Eve/02.ipynb", LESSON.read_text())
     hand_in(folder, "Fay/copy.ipynb", (folder / "Bob Lovelace" / "my Bob.ipynb").read_text())
     hand_in(folder, "Gus/broken.ipynb", "{")
+    unrun = student_version(json.loads(LESSON.read_text()), Handout("02"))
+    hand_in(folder, "Jo/unrun.ipynb", unrun)
     empty = {"cells": [], "metadata": {"papermill": {"start_time": "2026-11-30T10:00:00"}}}
     hand_in(folder, "Hal/other.ipynb", empty)
     half = run_again(LESSON, 1.9)
@@ -105,6 +108,7 @@ def test_who_is_left_out_and_why(ours):
     reasons = {name.split("/")[0]: reason for name, reason in ours.left_out}
     assert reasons["Eve"] == UNTOUCHED
     assert reasons["Fay"] == TWICE
+    assert reasons["Jo"] == NEVER_RUN
     assert reasons["Gus"].startswith("cannot be read")
     assert reasons["Hal"].startswith("unfinished")
     assert OTHER_WORK in reasons.values()
@@ -142,6 +146,7 @@ def test_what_goes_together_with_a_difference(ours):
 
 def test_the_board_gives_guesses_and_measurements(ours):
     one = ours.of("How many times?")
+    assert next(iter(ours.by_quantity)) != one.quantity  # four computers measured another one
     assert sorted(v.value for v in one.values.values()) == [9.0, 10.0, 11.0]
     assert one.guesses == (4.0, 30.0)
     assert "2 guesses" in one.guessed().text and "0 of them" in one.guessed().text

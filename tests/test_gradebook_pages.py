@@ -2,6 +2,7 @@
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import hand_ins
@@ -57,6 +58,10 @@ def pages(tmp_path_factory) -> dict[str, Path]:
     found = [by_name[each.student] for each in sent]
     digests = [each.digest() for each in sent]
     rows = rows_of(sent, found, digests, IDS, None, find_notebook("02").stem)
+    worth = (("02-account", 3.0), ("02-mlp-flops", 1.0))
+    rows = [replace(row, worth=worth) for row in rows]
+    assert [row.points for row in rows][:4] == [4, 1, 0, None]
+    assert [row.share for row in rows][:4] == [1, 0.25, 0, None]
     book = GradeBook("02", "what does a training step cost", tuple(rows))
     out = tmp_path_factory.mktemp("grades")
     written = write(book, out, find_notebook(hand_ins.LESSON))

@@ -35,10 +35,26 @@ class Row:
     same_answers: tuple[str, ...] = ()
     same_times: tuple[str, ...] = ()
     same_file: tuple[str, ...] = ()
+    worth: tuple[tuple[str, float], ...] = ()  # points of each exercise, if the teacher gave some
+
+    @property
+    def points(self) -> float | None:
+        """Points of the right answers; None without points, or if nothing could be judged."""
+        right = {each["id"] for each in self.exercises if each["state"] == "right"}
+        if self.status != GRADED or not self.worth:
+            return None
+        return sum(points for id, points in self.worth if id in right)
+
+    @property
+    def of_points(self) -> float:
+        """All points of the lesson."""
+        return sum(points for _, points in self.worth)
 
     @property
     def share(self) -> float | None:
-        """Right answers of all, from 0 to 1; None if nothing could be judged."""
+        """Of the points, or else of the answers, from 0 to 1; None if nothing could be judged."""
+        if self.points is not None:
+            return self.points / self.of_points
         return self.right / self.of if self.status == GRADED and self.of else None
 
     @property
@@ -63,6 +79,7 @@ class Row:
             "status": self.status,
             "right": self.right if self.status == GRADED else None,
             "of": self.of,
+            **({"points": self.points, "of_points": self.of_points} if self.worth else {}),
             "share": self.share,
             **states,
             "late_h": self.late_h,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
@@ -15,7 +16,8 @@ from kit.classroom.grade_pages import write
 from kit.classroom.gradebook import GradeBook, rows_of
 from kit.classroom.hand_ins import find_hand_ins, unpack
 from kit.classroom.limits import Limits
-from kit.core.errors import BadValue
+from kit.core.checks import check_positive
+from kit.core.errors import BadValue, UnknownName
 from kit.experiments.execution import find_notebook
 
 
@@ -25,6 +27,7 @@ def grade(
     out: Path,
     *,
     due: str = "",
+    points: Mapping[str, float] | None = None,
     unsafe: bool = False,
     jobs: int | None = None,
     limits: Limits | None = None,
@@ -38,6 +41,8 @@ def grade(
         Its number, such as "02", or the path of the notebook that was handed out.
     due
         The deadline as an ISO date, such as "2026-12-04 23:59", in this computer's time zone.
+    points
+        Exercise -> its points; an exercise that is not named has one. None: answers are counted.
     unsafe
         Run the code also where the system cannot isolate it.
     jobs
@@ -46,12 +51,17 @@ def grade(
     Raises
     ------
     BadValue
-        There is no such folder, nothing is in it, or the deadline is not a date.
+        There is no such folder, nothing is in it, the deadline is not a date, or points are not
+        numbers above 0.
+    UnknownName
+        Points were given for an exercise that the lesson does not have.
     NotSupported
         The system cannot isolate other people's code, and `unsafe` is not set.
     """
     notebook = find_notebook(lesson)
     deadline = _moment(due)
+    ids = ids_in(code_cells(read_notebook(notebook)), notebook.name[:2])
+    worth = _worth(points, ids)
     settings = {"unsafe": unsafe, "jobs": jobs or _cores(), "limits": limits, "say": say}
     with tempfile.TemporaryDirectory(prefix="kit-zip-") as unpacked:
         packed = folder.suffix.lower() == ".zip" and folder.is_file()
@@ -60,10 +70,21 @@ def grade(
         hidden = (inside.resolve(), out.resolve())
         found = judge_all(hand_ins, notebook, out / ".judged", hidden=hidden, **settings)  # type: ignore[arg-type]
         digests = [each.digest() for each in hand_ins]
-    ids = ids_in(code_cells(read_notebook(notebook)), notebook.name[:2])
     rows = rows_of(hand_ins, found, digests, ids, deadline, notebook.stem)
+    rows = [replace(row, worth=worth) for row in rows]
     book = GradeBook(notebook.name[:2], _title(notebook), tuple(rows))
     return write(book, out, notebook)
+
+
+def _worth(points: Mapping[str, float] | None, ids: Sequence[str]) -> tuple[tuple[str, float], ...]:
+    """The points of each exercise; nothing if none are given."""
+    if not points:
+        return ()
+    for id, value in points.items():
+        if id not in ids:
+            raise UnknownName("exercise of this lesson", id, ids)
+        check_positive(f"points of {id}", value)
+    return tuple((id, float(points.get(id, 1))) for id in ids)
 
 
 def _cores() -> int:

@@ -15,6 +15,13 @@ from kit.cli.main import PATH, say, show, stoppable
 @click.option("--lesson", required=True, metavar="NN", help="The number of the lesson.")
 @click.option("--out", type=PATH, required=True, help="Folder for the gradebook and the feedback.")
 @click.option("--due", default="", metavar="DATE", help="The deadline, such as '2026-12-04 23:59'.")
+@click.option(
+    "--points",
+    type=(str, float),
+    multiple=True,
+    metavar="ID NUMBER",
+    help="Points of an exercise, such as 02-account 3; one for each that is not named.",
+)
 @click.option("--jobs", type=click.IntRange(1), help="Hand-ins at a time. Default: one per core.")
 @click.option(
     "--limit",
@@ -35,6 +42,7 @@ def grade(
     lesson: str,
     out: Path,
     due: str,
+    points: tuple[tuple[str, float], ...],
     jobs: int | None,
     limit_s: float,
     unsafe: bool,
@@ -56,6 +64,7 @@ def grade(
             lesson,
             out,
             due=due,
+            points=dict(points),
             jobs=jobs,
             unsafe=unsafe,
             limits=Limits(seconds_s=limit_s),

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from kit.core.errors import BadValue
 from kit.core.files import NOTEBOOKS
 from kit.experiments.records import DONE, ExecutedRun, executed_runs, table_of
+from kit.experiments.untrusted_notebooks import find_notebooks, safe_line
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 # Only records in which these are equal are compared.
 SAME = ("workload", "model", "batch_size", "precision", "technique")
 PRIVATE = ("run", "notebook", "date", "error", "status", "seconds")  # these may contain a name
+NEVER_RUN = "no cell of it has run"
 UNTOUCHED = "as it came with the kit: nobody has run it"
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
@@ -81,8 +83,12 @@ def own_runs(folder: Path | str) -> tuple[list[ExecutedRun], list[tuple[str, str
     A notebook that still has the outputs with which it came was not run by the student. A notebook
     that failed half-way counts with what it measured.
     """
-    own, others = [], []
-    for run in executed_runs(folder):
+    own, runs = [], executed_runs(folder)
+    ran = {run.name for run in runs}
+    names = [path.relative_to(folder).as_posix() for path in find_notebooks(Path(folder))]
+    plain = (safe_line(name.removesuffix(".ipynb"), "name") for name in names)
+    others = [(name, NEVER_RUN) for name in plain if name.removesuffix(".failed") not in ran]
+    for run in runs:
         if run.status != DONE and not run.records:
             others.append((run.name, run.error))
         elif records_digest(run) in stored_digests():

@@ -102,7 +102,11 @@ class ClassMeasurements(Result):
         for each in sorted(self.measured, key=lambda each: each.computer):
             found[each.quantity][letter(each.computer)] = each.value
         order = {each.quantity: i for i, each in reversed(list(enumerate(self.measured)))}
-        return dict(sorted(found.items(), key=lambda item: (-len(item[1]), order[item[0]])))
+
+        def place(name: str) -> tuple[int, bool, int]:  # what was guessed comes before the rest
+            return -len(found[name]), name not in self.guesses, order[name]
+
+        return {name: found[name] for name in sorted(found, key=place)}
 
     def __repr__(self) -> str:
         n, q = len(self.computers), len(self.by_quantity)
@@ -133,7 +137,7 @@ class ClassMeasurements(Result):
             )
             for i, c in enumerate(self.computers)
         ]
-        said = "Doubts: busy: other programs ran; unsteady, wide: timings differ; drifting: they "
+        said = "Doubts. Busy: other programs ran; unsteady, wide: timings differ; drifting: they "
         said += "became faster or slower; threads: too many, or less than all cores."
         header = ("", "computed on", "cores", "threads", "PyTorch", "quantities", "doubts")
         return Table(header, rows, f"{len(rows)} computers.", said)
@@ -224,6 +228,7 @@ class Compared(Result):
         if not found:
             said = "Groups of at least two computers are needed; here no fact makes two groups. "
         said += "What goes together need not be the cause."
+        rows = rows or [("none", UNKNOWN, UNKNOWN)]
         return Table(("fact", "groups (computers)", "apart"), rows, said)
 
     def guessed(self) -> Note:

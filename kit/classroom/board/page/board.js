@@ -122,7 +122,10 @@ function explain(found) {
     part.append(element("strong", row.value), element("br", ""), `${row.fact}: ${row.groups}`);
     return part;
   });
-  if (!parts.length) parts.push(element("p", "No difference between groups is larger than its interval."));
+  const none = found.tried
+    ? "No difference between groups is larger than its interval."
+    : "This needs laptops that differ, two or more of each kind.";
+  if (!parts.length) parts.push(element("p", none));
   if (found.tried) parts.push(element("p", `No clear difference by: ${found.tried}.`, { class: "soft" }));
   at("why-rows").replaceChildren(...parts);
 }
