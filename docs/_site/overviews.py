@@ -17,7 +17,15 @@ from kit.experiments.records import executed_runs
 from kit.experiments.report_card import NOT_MEASURED, WORDS, _by_source, report_card
 
 TEMPLATES = Path(__file__).with_name("templates")
-GUIDES = ("learner", "teacher", "experimenter", "your-own-model", "serving", "many-machines")
+GUIDES = (
+    "learner",
+    "teacher",
+    "sessions",
+    "experimenter",
+    "your-own-model",
+    "serving",
+    "many-machines",
+)
 RESULTS = "benchmarks/results"
 
 
