@@ -87,7 +87,7 @@ def _accelerator() -> Finding:
 
     best = present_devices()[0]
     if best.type == "cpu":
-        return Finding("accelerator", "none", False, "nothing: all lessons run on the CPU")
+        return Finding("accelerator", "none", False, "nothing to do: all lessons run on the CPU")
     return Finding("accelerator", f"{machine().accelerator} ({best.type})")
 
 
