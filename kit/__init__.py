@@ -95,7 +95,10 @@ __all__ = sorted(_ROOMS)
 
 def __getattr__(name: str) -> Any:
     if name not in _ROOMS:
-        raise AttributeError(f"kit has no {name!r}; it has {', '.join(__all__)}.")
+        from kit.core.errors import UnknownName  # here: few programs ask for a wrong name
+
+        near = UnknownName("name", name, __all__).hint
+        raise AttributeError(f"kit has no {name!r}{near} It has: {', '.join(__all__)}.")
     room = _ROOMS[name]
     try:
         found = import_module(f"{room}.{name}")  # a room, or a file of one

@@ -173,6 +173,8 @@ def test_a_workload_is_not_the_inputs(model, vision):
         (lambda f: kit.measure(f, device="gpu"), DeviceUnavailable, "'gpu', which is not a device"),
         (lambda f: kit.load("a.kit", "tpu"), DeviceUnavailable, "'tpu', .* Use kit.device"),
         (lambda f: kit.peaks("gpu"), DeviceUnavailable, "'gpu', .* Use kit.device"),
+        (lambda f: kit.compare(f, f), BadValue, r"given 2 arguments; .*kit\.compare\(\{'one'"),
+        (lambda f: kit.monitoring.drfit, AttributeError, "'drfit'; did you mean 'drift'.* It has:"),
         (lambda f: kit.techniques.half8, AttributeError, "'half8'; did you mean 'half'"),
     ],
 )

@@ -291,7 +291,7 @@ WRONG = [  # id, answer, what its hint says
     ("02-account", {**ACCOUNT, "activations": 42_500 + 1_280}, "No layer takes the logits"),
     ("02-mlp-flops", 1, "without calling it"),
     ("02-mlp-flops", lambda b, s: mlp_flops(b, s) // 2, "a multiply-add is 2 FLOPs"),
-    ("02-mlp-flops", lambda b, s: mlp_flops(1, s), "For 1 hidden layers of 16 and batch 32"),
+    ("02-mlp-flops", lambda b, s: mlp_flops(1, s), "should give 75,776 FLOPs; yours gives 2368."),
     ("03-which-mistake", "no waiting", "Give a dictionary"),
     ("03-which-mistake", {**MISTAKES, "B": "slow"}, "'slow' is none of the five"),
     ("03-which-mistake", {**MISTAKES, "B": "no warm-up"}, "Look at B again"),

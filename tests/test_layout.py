@@ -184,7 +184,7 @@ def test_each_name_is_there_and_says_what_it_is(name):
 
 
 def test_an_unknown_name_lists_those_there_are():
-    with pytest.raises(AttributeError, match=r"no 'trian'.*\btrain\b"):
+    with pytest.raises(AttributeError, match=r"no 'trian'; did you mean 'train'.*\btraffic\b"):
         kit.trian  # noqa: B018
 
 

@@ -15,9 +15,9 @@ import torch
 
 from kit.core.errors import BadValue, UnknownName
 from kit.serving.admission import TICKET, Admission
+from kit.serving.batch_queue import RequestQueue, UsualTime, Waiting
 from kit.serving.batching import DynamicBatcher, Unobserved
 from kit.serving.refusals import RequestRefused
-from kit.serving.request_queue import RequestQueue, UsualTime, Waiting
 
 
 class Clock:

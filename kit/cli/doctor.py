@@ -91,7 +91,7 @@ def _accelerator() -> Finding:
             if (there := _version(package)) != "not installed":
                 todo = f"if this computer has a TPU, see that {package} fits PyTorch and the driver"
                 return Finding("accelerator", f"{package} {there} finds no TPU", False, todo)
-        return Finding("accelerator", "none", False, "nothing: all lessons run on the CPU")
+        return Finding("accelerator", "none", False, "nothing to do: all lessons run on the CPU")
     return Finding("accelerator", f"{machine().accelerator} ({best.type})")
 
 

@@ -35,7 +35,10 @@ def lazy_names(
     def get(name: str) -> Any:
         """A name of the list, from its file."""
         if name not in files:
-            raise AttributeError(f"{package} has no {name!r}; it has {', '.join(names)}.")
+            from kit.core.errors import UnknownName  # here: few programs ask for a wrong name
+
+            near = UnknownName("name", name, names).hint
+            raise AttributeError(f"{package} has no {name!r}{near} It has: {', '.join(names)}.")
         found = known[name] = getattr(import_module(files[name]), name)
         return found
 

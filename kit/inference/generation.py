@@ -138,18 +138,18 @@ class Generation(Result):
         return timeline({self.way: self}, reader)
 
 
-def timeline(writings: dict[str, Generation], reader: float | None = None) -> Picture:
+def timeline(generations: dict[str, Generation], reader: float | None = None) -> Picture:
     """Several generations in one picture: tokens of a text over the time since the request."""
     series: dict[str, tuple[list[float], list[float]]] = {}
     sentences = []
-    for name, w in writings.items():
-        counts = [sum(w.arrived[: i + 1]) for i in range(len(w.arrived))]
+    for name, each in generations.items():
+        counts = [sum(each.arrived[: i + 1]) for i in range(len(each.arrived))]
         # From (0, 0), so that the first segment shows the wait for the first token.
-        series[name] = ([0.0, *w.arrivals_s], [0, *counts])
-        pause, pace = words(w.ttft_s, "s"), words(w.tpot_s, "s")
+        series[name] = ([0.0, *each.arrivals_s], [0, *counts])
+        pause, pace = words(each.ttft_s, "s"), words(each.tpot_s, "s")
         sentences.append(f"{name}: the first token after {pause}, then {pace} each")
     if reader:
-        end = max(w.latency_s for w in writings.values())
+        end = max(each.latency_s for each in generations.values())
         series["a reader"] = ([0.0, end], [0, reader * end])
         sentences.append(f"a reader: {words(reader)} tokens per second")
     return lines(

@@ -11,7 +11,7 @@ from torch import Tensor
 from kit.core.checks import check_whole, is_number
 from kit.core.errors import BadValue
 
-NEVER = float("-inf")  # a logit whose token has the probability 0
+MINUS_INFINITY = float("-inf")  # a logit whose token has the probability 0
 
 
 class Sampler:
@@ -76,14 +76,14 @@ class Sampler:
             # (B, n, 1), the k-th largest. Tokens with the same logit stay in: there may be more
             # than k.
             least = logits.topk(self.top_k).values[..., -1:]
-            logits = logits.masked_fill(logits < least, NEVER)
+            logits = logits.masked_fill(logits < least, MINUS_INFINITY)
         if self.top_p is not None:
             ordered, tokens = logits.sort(-1, descending=True)
             shares = ordered.softmax(-1)
             # A token is ruled out if those before it reach top_p. So the likeliest always stays.
             ruled_out = shares.cumsum(-1) - shares >= self.top_p
             # `scatter` brings the marks back from sorted order to the order of the vocabulary.
-            logits = logits.masked_fill(ruled_out.scatter(-1, tokens, ruled_out), NEVER)
+            logits = logits.masked_fill(ruled_out.scatter(-1, tokens, ruled_out), MINUS_INFINITY)
         return logits
 
     def _noise_at(self, position: int, like: Tensor) -> Tensor:

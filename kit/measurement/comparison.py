@@ -280,7 +280,7 @@ def ratios(comparisons: Mapping[Any, Comparison], varied: str) -> Table:
 
 def compare(
     calls: Mapping[str, Call],
-    *,
+    *unnamed: object,
     varied: str | Collection[str] = (),
     predicted: Any = None,
     budget_s: float = 2.0,
@@ -298,6 +298,8 @@ def compare(
     ----------
     calls
         Name -> callable without arguments; the first is the baseline.
+    unnamed
+        Not allowed: a result needs the name of each call.
     varied
         What differs on purpose. Of the answers: "answer", "shape", "dtype", "device", "mode"
         (whether gradients are recorded). Of the calls: "threads" if they set that number, or
@@ -328,9 +330,10 @@ def compare(
 
     Explained in lesson 02, and proven in lesson 03.
     """
-    if not isinstance(calls, Mapping):
+    if unnamed or not isinstance(calls, Mapping):
         needs = "needs functions by name: kit.compare({'one': f, 'other': g})"
-        raise BadValue(f"kit.compare: given a {type(calls).__name__}; {needs}.")
+        given = f"{1 + len(unnamed)} arguments" if unnamed else f"a {type(calls).__name__}"
+        raise BadValue(f"kit.compare: given {given}; {needs}.")
     for name, call in calls.items():
         check_call(f"kit.compare: {name!r}", call)
     if len(calls) < 2:

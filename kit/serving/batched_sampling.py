@@ -16,7 +16,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from kit.inference.sampling import NEVER
+from kit.inference.sampling import MINUS_INFINITY
 
 SUM_ERROR = 16 * torch.finfo(torch.float32).eps  # of probabilities that were added one by one
 
@@ -88,7 +88,7 @@ def _draw(logits: Tensor, samplings: Sequence[Sampling], rounding: float) -> Dra
         scores = scores - noise.log_()
         if limits is not None:
             possible, sure = limits
-            scores = scores.masked_fill(~possible, NEVER)
+            scores = scores.masked_fill(~possible, MINUS_INFINITY)
     best = scores.topk(min(2, scores.shape[-1]), -1)
     first, token = best.values[:, 0], best.indices[:, 0]
     # Two logits can each be off by the error, in opposite directions.
@@ -124,13 +124,13 @@ def _candidates(
         ordered = scores.topk(max((n for n in most if n < words), default=1), -1).values
     # (n, 1): the score of the last of them
     least = ordered.gather(1, (k - 1).clamp(max=ordered.shape[-1] - 1))
-    least = sure_least = least.masked_fill(k == words, NEVER)
+    least = sure_least = least.masked_fill(k == words, MINUS_INFINITY)
     # Without a token near the limit, the limit is the same whatever the rounding.
     unsettled = torch.zeros_like(least, dtype=torch.bool)
     if nucleus:
         top_p = [[s.top_p if on and s.top_p is not None else NO_LIMIT] for s, on in pairs]
         limit = torch.tensor(top_p, device=device)
-        shares = ordered.masked_fill(ordered < least, NEVER).softmax(-1)
+        shares = ordered.masked_fill(ordered < least, MINUS_INFINITY).softmax(-1)
         before = shares.cumsum(-1) - shares  # (n, V): the probability of all likelier tokens
         # A token more or less in the k likeliest changes all these probabilities.
         near = (ordered >= least - 2 * error).sum(-1) > (ordered >= least).sum(-1)

@@ -25,8 +25,8 @@ from kit.core.errors import BadValue
 from kit.core.units import words
 from kit.devices import threads_here
 from kit.serving.admission import Admission, Ticket
+from kit.serving.batch_queue import Answer, Arrays, RequestQueue, UsualTime, Waiting
 from kit.serving.refusals import RequestRefused
-from kit.serving.request_queue import Answer, Arrays, RequestQueue, UsualTime, Waiting
 
 
 class Observe(Protocol):

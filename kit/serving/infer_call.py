@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING
 
 from kit.serving import inference_protocol as protocol
 from kit.serving.admission import Ticket
+from kit.serving.batch_queue import Answer, Waiting
 from kit.serving.refusals import RequestRefused
 from kit.serving.replies import JSON, Header, failed
-from kit.serving.request_queue import Answer, Waiting
 
 if TYPE_CHECKING:
     from kit.serving.batching import DynamicBatcher

@@ -10,8 +10,9 @@ def days(answer: float, break_even: float) -> str | None:
     """Each day has 200 predictions. How many of such days have `break_even` predictions in all?"""
     mistakes = {
         PREDICTIONS_PER_DAY
-        / break_even: "That is the other way round: how often do 200 go into all of them?",
-        PREDICTIONS_PER_DAY * break_even: "That is a product. How often do 200 go into all?",
+        / break_even: "That is the other way round. How many times does 200 go into them?",
+        PREDICTIONS_PER_DAY
+        * break_even: "That is a product. How many times does 200 go into them?",
         break_even: "That is the number of predictions. How many days do they take?",
     }
     hint = "Divide: all predictions ÷ predictions per day."

@@ -46,9 +46,10 @@ def mlp_flops(answer: Callable[[int, Sequence[int]], int]) -> str | None:
     for batch, hidden, layers in ((1, 128, 2), (32, 16, 1), (7, 50, 3)):
         model = MLP(MLPConfig(hidden=hidden, layers=layers))
         wanted = count(model, torch.zeros(batch, 1, 8, 8)).forward_flops
-        given = answer(batch, [64, *[hidden] * layers, 10])
+        sizes = [64, *[hidden] * layers, 10]
+        given = answer(batch, sizes)
         if given == wanted // 2:
             return "It should be twice as much: a multiply-add is 2 FLOPs."
         if given != wanted:
-            return f"For {layers} hidden layers of {hidden} and batch {batch}: {wanted:,} wanted."
+            return f"flops({batch}, {sizes}) should give {wanted:,} FLOPs; yours gives {given!r}."
     return None
