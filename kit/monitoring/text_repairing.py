@@ -28,6 +28,7 @@ import torch
 from torch import Tensor, nn
 
 from kit.core.checks import check_whole
+from kit.core.errors import BadValue
 from kit.data import Split
 from kit.data.docstrings import Texts
 from kit.devices import metered
@@ -187,7 +188,11 @@ def text_repairs(
 
     Explained in lesson 13.
     """
-    check_whole("trainings", trainings, 2)
+    check_whole("trainings", trainings, 2), check_whole("seed", seed, 0)
+    try:
+        device = torch.device(device)
+    except RuntimeError as error:
+        raise BadValue(f"device={device!r}: needs one that kit.device() returns.") from error
     old_labels, labels = check_whole("old_labels", old_labels), check_whole("labels", labels)
     pools = _half_more(old_labels), _half_more(labels)
     drift = read_before_and_after(errors, *pools, tests, device, seed)
