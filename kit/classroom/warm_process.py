@@ -137,7 +137,7 @@ def _make(need: Need, lesson: LessonNames) -> None:
     try:
         check = hooked(need.id, cell) if lesson.asks_for_values(need.id) else ast.Module([], [])
         made, values = _run(need.names | frozenset(needs(check)), lesson, cell.index), {}
-        own = {**made, HOOK: lambda answer, **named: values.update(named)}  # type: ignore[union-attr]
+        own = {**made, HOOK: lambda answer, **named: values.update(named)}
         exec(compile(check, "<lesson>", "exec"), own)
     except Exception as error:
         made = values = f"{type(error).__name__}: {error}"[:300]
