@@ -21,10 +21,13 @@ from click.testing import CliRunner
 
 from kit.classroom import batch
 from kit.classroom.batch import judge_all
+from kit.classroom.cells import parsed
 from kit.classroom.grading import grade
 from kit.classroom.hand_ins import find_hand_ins, unpack
 from kit.classroom.isolation import PACKAGE
+from kit.classroom.judging import LessonNames, Need
 from kit.classroom.limits import Limits
+from kit.classroom.warm_process import _make
 from kit.cli.main import main
 from kit.core.errors import BadValue, NotSupported
 from kit.core.files import NOTEBOOKS
@@ -351,3 +354,18 @@ def test_validate_refuses_what_is_not_a_lesson(tmp_path):
         path.write_text(content)
         answer = CliRunner().invoke(main, ["validate", str(path)])
         assert answer.exit_code == 2 and said in answer.stderr
+
+
+def test_what_an_answer_uses_and_its_check_are_of_one_run_of_the_lesson():
+    """A second run measures something else, and a right answer would be wrong."""
+    sources = (
+        "import random\nmeasured = random.random()",
+        'answer = None\nkit.check("00-days", answer, break_even=measured)',
+    )
+    lesson = LessonNames("00", [parsed(i, source) for i, source in enumerate(sources)])
+    need = Need("00-days", frozenset({"measured"}))
+    _make(need, lesson)
+    assert lesson.made[need]["measured"] == lesson.measured[need]["break_even"]
+    alone = Need("00-days", frozenset())
+    _make(alone, lesson)
+    assert alone not in lesson.made and set(lesson.measured[alone]) == {"break_even"}

@@ -163,7 +163,9 @@ def rows_of(
                 *(student, handout.get("student", ""), hand_in.name, status, reason),
                 *(right, len(ids), _late_h(hand_in, deadline), _when(hand_in)),
                 *(handout.get("kit", ""), one.get("ran", 0), tuple(one["exercises"])),
-                *(tuple(each.get(student, ())) for each in hints),
+                same_answers=tuple(hints[0].get(student, ())),
+                same_times=tuple(hints[1].get(student, ())),
+                same_file=tuple(hints[2].get(student, ())),
             )
         )
     return sorted(rows, key=lambda row: (row.student.casefold(), row.file))

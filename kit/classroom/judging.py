@@ -75,7 +75,8 @@ class LessonNames:
         self.lesson, self.cells = lesson, list(cells)
         self.ids = ids_in(cells, lesson)
         self.made: dict[Need, dict[str, Any] | str] = {}  # names, or why there are none
-        self.measured: dict[str, dict[str, Any] | str] = {}  # named values of a check, by id
+        # Named values of a check, from the same run as the names: a second run measures others.
+        self.measured: dict[Need, dict[str, Any] | str] = {}
 
     def asks_for_values(self, id: str) -> bool:
         """Whether the right answer depends on what the lesson measured."""
@@ -111,15 +112,16 @@ def judge(path: Path, lesson: LessonNames, room: Room) -> Notebook | list[Need]:
 
 
 def _needs(plans: dict[str, list[Code]], lesson: LessonNames) -> Iterator[Need]:
-    """What the lesson has not made yet; first the names, then the values for the check."""
+    """What the lesson has not made yet: names, with the values for the check, or these alone."""
     for id, codes in plans.items():
         for code in codes:
             need = Need(id, code.from_lesson)
             if code.from_lesson and not code.untouched and need not in lesson.made:
                 yield need
-        touched = any(not code.untouched for code in codes)
-        if touched and lesson.asks_for_values(id) and id not in lesson.measured:
-            yield Need(id, frozenset())
+        alone = any(not code.untouched and not code.from_lesson for code in codes)
+        need = Need(id, frozenset())
+        if alone and lesson.asks_for_values(id) and need not in lesson.measured:
+            yield need
 
 
 def _judge_exercise(
@@ -149,7 +151,7 @@ def _judge_code(id: str, code: Code, lesson: LessonNames, room: Room) -> Judged:
     if code.problem:
         return Judged(id, FAILED, safe_line(code.problem, "problem"))
     names = lesson.made[Need(id, code.from_lesson)] if code.from_lesson else {}
-    values = lesson.measured.get(id, {})
+    values = lesson.measured.get(Need(id, code.from_lesson), {})
     for made in (names, values):
         if isinstance(made, str):
             return Judged(id, LOOK, f"the lesson could not be run here: {made}")

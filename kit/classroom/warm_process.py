@@ -10,6 +10,7 @@ that breaks its fork breaks nothing else.
 
 from __future__ import annotations
 
+import ast
 import ctypes
 import json
 import os
@@ -67,7 +68,7 @@ def main() -> None:
 def grade_one(path: Path, lesson: LessonNames, room: Room) -> dict[str, Any]:
     """The row of one hand-in; runs the lesson's own code first, if an answer needs it."""
     most_s = CHECK_S + 2 * room.limits.seconds_s * max(1, len(lesson.ids))
-    for _ in range(3):  # names, then values that the checks need
+    for _ in range(3):  # what is needed may need more
         found = _in_a_fork(lambda: _row(path, lesson, room), most_s)
         if "needs" not in found:
             return found
@@ -126,20 +127,23 @@ def _read_all(reading: int, until_s: float) -> bytes | None:
 
 
 def _make(need: Need, lesson: LessonNames) -> None:
-    """Run those of the lesson's cells that make the names, or the values of an exercise's check."""
+    """Run those of the lesson's cells that make the names, and the values of an exercise's check.
+
+    Both are of one run: another run measures other values, and a right answer would be wrong.
+    """
     cell = next(cell for cell in lesson.cells if asks(need.id, cell))
+    made: dict[str, Any] | str
+    values: dict[str, Any] | str
     try:
-        if need.names:
-            lesson.made[need] = _run(need.names, lesson, cell.index)
-        else:
-            tree, values = hooked(need.id, cell), {}
-            names = _run(frozenset(needs(tree)), lesson, cell.index)
-            names[HOOK] = lambda answer, **named: values.update(named)
-            exec(compile(tree, "<lesson>", "exec"), names)
-            lesson.measured[need.id] = values
+        check = hooked(need.id, cell) if lesson.asks_for_values(need.id) else ast.Module([], [])
+        made, values = _run(need.names | frozenset(needs(check)), lesson, cell.index), {}
+        own = {**made, HOOK: lambda answer, **named: values.update(named)}
+        exec(compile(check, "<lesson>", "exec"), own)
     except Exception as error:
-        reason = f"{type(error).__name__}: {error}"[:300]
-        (lesson.made if need.names else lesson.measured)[need if need.names else need.id] = reason  # type: ignore[index]
+        made = values = f"{type(error).__name__}: {error}"[:300]
+    if need.names:
+        lesson.made[need] = made
+    lesson.measured[need] = values
 
 
 def _run(names: frozenset[str], lesson: LessonNames, end: int) -> dict[str, Any]:
