@@ -28,6 +28,11 @@ def groups() -> dict[str, list[str]]:
     return {title: sorted(names, key=_is_room) for title, names in found.items()}
 
 
+def _slug(title: str) -> str:
+    """The name of a group's page: the words before the first comma or colon."""
+    return re.sub(r"\W+", "-", re.split("[,:]", title.lower())[0])
+
+
 def _is_room(name: str) -> bool:
     return isinstance(getattr(kit, name), ModuleType)
 
@@ -35,7 +40,7 @@ def _is_room(name: str) -> bool:
 def pages() -> Iterator[tuple[str, str]]:
     """The place of each page of the reference, and its source."""
     found, documented = groups(), set()
-    slugs = {title: re.sub(r"\W+", "-", title.lower()).strip("-") for title in found}
+    slugs = {title: _slug(title) for title in found}
     yield "reference/index.rst", _index(found, slugs)
     for title, names in found.items():
         parts = [
