@@ -1,4 +1,4 @@
-"""Run the programs of the gallery and of "Your own model", and write what they print into the pages.
+"""Run the programs of the gallery and of "Your own model"; write what they print into the pages.
 
     python docs/record_outputs.py [PAGE.md …]
 
@@ -18,7 +18,8 @@ from datetime import date
 from pathlib import Path
 
 DOCS = Path(__file__).parent
-PAGES = [*sorted((DOCS / "gallery").glob("[!i]*.md")), DOCS / "your-own-model.md"]
+GALLERY = sorted(path for path in (DOCS / "gallery").glob("*.md") if path.stem != "index")
+PAGES = [*GALLERY, DOCS / "your-own-model.md"]
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```\n", re.MULTILINE | re.DOTALL)
 FILE = re.compile(r"# (\w+\.(?:py|yaml))\n")
 END = "\x00"  # printed after each block

@@ -73,8 +73,8 @@ class Contents:
             raise CheckpointRefused(
                 "model",
                 f"{self.path} holds the weights of {self.about['class']}, which is not one of the "
-                f"kit's models. Make the model yourself: kit.load(path, model=your_model). To serve it: "
-                f"kit serve PATH --workload FILE.py:NAME.",
+                f"kit's models. Make the model yourself: kit.load(path, model=your_model). To "
+                f"serve it: kit serve PATH --workload FILE.py:NAME.",
             )
         try:
             _check_layers(self.about["family"], self.about["config"], self.weights)

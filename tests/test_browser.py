@@ -344,6 +344,8 @@ PANELS = [
     "text = kit.data.load_python_docs()\n"
     "gpt = kit.models.GPT(kit.models.GPTConfig(vocab_size=len(text.classes)))\n"
     "kit.chat({'untrained': gpt}, text, max_new_tokens=5)",
+    "kit.balance(kit.workloads.control().model())",
+    "kit.live_lifetime(kit.lifetime(3600.0, 0.1, answers_per_day=1_000))",
     "guess.value",
 ]
 
@@ -391,6 +393,7 @@ def test_panels_take_keys_speak_values_and_have_no_known_barrier(lab, page, scre
         ".kit-pad": ["application", "button"],
         ".kit-order": ["button"],
         ".kit-chat": ["button", "slider", "checkbox", "textbox"],
+        ".kit-pole": ["button", "slider"],
     }
     for panel, roles in panels.items():
         for role in roles:

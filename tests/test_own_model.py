@@ -30,7 +30,6 @@ import record_outputs  # noqa: E402
 
 PAGE = (ROOT / "docs" / "your-own-model.md").read_text(encoding="utf-8")
 NOTEBOOK = ROOT / "notebooks" / "experiments" / "your-own-model.ipynb"
-pytestmark = pytest.mark.usefixtures("warm_kernels")
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +69,7 @@ def test_the_commands_of_the_page_train_plan_and_serve(here, tmp_path):
     assert plan.exit_code == 0 and plan.output.count("model=wide") == 2, plan.output
 
     path, options = Path(commands["serve"][1]), commands["serve"][2:]
-    model, example, text = serve_command._of_workload(path, options[-1])
+    model, example, _ = serve_command._of_workload(path, options[-1])
     pack(model, example, tmp_path)
     served, (asked,) = unpack(tmp_path, "model"), re.findall(r"--data '(.*)'", sh[-1], re.DOTALL)
     specs = {spec.name: spec.to_dict() for spec in served.inputs}
@@ -106,6 +105,7 @@ def test_a_model_of_transformers_is_trained_and_billed(capsys):
 # --- The notebook --------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("warm_kernels")
 def test_the_notebook_takes_the_file_and_leaves_the_records(here, tmp_path):
     quick = {"file": f"{here / 'my_model.py'}:work", "budget_s": 0.2, "threads": 1, "rate": 20.0}
     out = tmp_path / "run.ipynb"

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import click
 
+from kit.cli.jupyterlab import start_page
 from kit.cli.main import say
 from kit.core.errors import KitError
 from kit.core.files import atomic_write, python_command
@@ -30,7 +31,8 @@ def lab(words: tuple[str, ...], copy_only: bool) -> None:
 
     Files that you have changed are never overwritten: the command lists them. Lessons that you
     have not changed are replaced by those of a newer kit. By default, FOLDER is kit-lessons; in
-    a checkout of the project, its own notebooks are opened instead of a copy.
+    a checkout of the project, its own notebooks are opened instead of a copy. The page START.md
+    lists the lessons with the exercises that you have solved; later starts open it first.
     """
     from kit.core.files import NOTEBOOKS
 
@@ -43,7 +45,8 @@ def lab(words: tuple[str, ...], copy_only: bool) -> None:
             say(f"Not overwritten, because you have changed it: {lessons / name}")
         say(f"The lessons are in {lessons}")
     if not copy_only:
-        _open(lab_command(root, lessons, words[named:]))
+        begun = start_page.write_start_page(lessons)
+        _open(lab_command(root, lessons, words[named:], begun))
 
 
 def copy_lessons(source: Path, folder: Path) -> list[str]:
@@ -59,7 +62,8 @@ def copy_lessons(source: Path, folder: Path) -> list[str]:
     changed = []
     for path in sorted(filter(Path.is_file, source.rglob("*"))):
         name = path.relative_to(source).as_posix()
-        if re.search("(^|/)[._]", name):  # a template, caches, checkpoints of JupyterLab
+        # A template, caches, checkpoints of JupyterLab; the page of somebody's progress.
+        if re.search("(^|/)[._]", name) or name == start_page.NAME:
             continue
         target, data = folder / name, path.read_bytes()
         found = _digest(target.read_bytes()) if target.exists() else None
@@ -79,9 +83,17 @@ def _digest(data: bytes) -> str:
     return sha256(data).hexdigest()
 
 
-def lab_command(root: Path, lessons: Path, options: Sequence[str] = ()) -> list[str]:
-    """The command that starts JupyterLab in the folder `root`, at the first lesson."""
+def lab_command(
+    root: Path, lessons: Path, options: Sequence[str] = (), begun: bool = False
+) -> list[str]:
+    """The command that starts JupyterLab in the folder `root`, at the first lesson.
+
+    For a reader who has begun, at the page that lists what is solved and what comes next.
+    """
     first = next(iter(sorted(lessons.glob("00-*.ipynb"))), lessons)
+    page = lessons / start_page.NAME
+    if begun and page.exists():
+        first = page
     command = [
         *(sys.executable, "-m", "jupyterlab"),
         f"--ServerApp.root_dir={root.resolve()}",

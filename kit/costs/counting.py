@@ -253,8 +253,8 @@ def count(model: nn.Module, inputs: Inputs, loss: Callable[[Any], Tensor] | None
     By hand: 2 examples × 2 FLOPs × (64·16 + 16·10) multiply-adds. Explained in lesson 02.
     """
     check_model("kit.count", model, "kit.count(model, inputs)")
-    check_arguments("kit.count", model, inputs)
     batch_size = _batch_size(inputs)
+    check_arguments("kit.count", model, inputs)
     name = short_name(model)
     with torch.random.fork_rng(), torch.inference_mode(False), torch.enable_grad():
         # A training step needs no gradient with respect to the inputs, even if the caller does.

@@ -201,6 +201,6 @@ def check_arguments(call: str, model: nn.Module, inputs: Inputs) -> None:
         raise BadValue(
             f"{call}: given a {type(inputs).__name__} of inputs: {error}; "
             f"{type(model).__name__} takes {', '.join(takes.parameters)}. A tuple holds arguments "
-            f"in order, a dict by name; give a single tensor as it is. If the model takes one dict, "
-            f"give a tuple of it: (inputs,)."
+            f"in order, a dict by name; give a single tensor as it is. If the model takes one "
+            f"dict, give a tuple of it: (inputs,)."
         ) from error

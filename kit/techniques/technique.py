@@ -18,8 +18,13 @@ from torch.nn.utils.parametrize import is_parametrized
 from kit.core.errors import BadValue, KitError, NotInstalled, NotSupported
 from kit.data.arguments import check_model
 from kit.inference import device_of, evaluating, predict
-from kit.models.custom import check_inputs_unchanged, copy_model, find_logits, output_tensor
-from kit.models.custom import versions_of
+from kit.models.custom import (
+    check_inputs_unchanged,
+    copy_model,
+    find_logits,
+    output_tensor,
+    versions_of,
+)
 from kit.techniques.runtimes import Exported
 
 COLOUR = re.compile(r"\x1b\[\d*m")  # of a terminal

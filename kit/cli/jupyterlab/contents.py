@@ -1,14 +1,19 @@
 """How `kit lab` reads notebooks: a panel whose kernel has ended is shown as its picture.
 
+The page START.md is made when it is opened, so that it shows what is solved by then.
+
 A notebook keeps of a panel its view, which needs a kernel, and HTML. JupyterLab prefers the view,
 and without the kernel it only shows "Error displaying widget: model not found".
 """
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from jupyter_server.services.contents.largefilemanager import AsyncLargeFileManager
+
+from kit.cli.jupyterlab import start_page
 
 VIEW = "application/vnd.jupyter.widget-view+json"
 BACK = "<p><i>The kernel of this panel has ended. Run its cell to get the panel back.</i></p>"
@@ -19,6 +24,10 @@ class LessonContents(AsyncLargeFileManager):
 
     async def get(self, path: str, content: bool = True, *more: Any, **options: Any) -> Any:
         """The file; in a notebook that no kernel belongs to, panels are replaced."""
+        if content and path.rpartition("/")[2] == start_page.NAME:
+            folder = Path(self._get_os_path(path)).parent
+            if any(folder.glob("00-*.ipynb")):
+                start_page.write_start_page(folder)
         model = await super().get(path, content, *more, **options)
         if content and model["type"] == "notebook" and not await self._has_kernel(path):
             replace_dead_panels(model["content"])
