@@ -543,7 +543,11 @@ WRONG = [  # id, answer, what its hint says
     ("15-defend", DEFENCE | {"value": 0.5 * MOVED}, "It was measured as"),
     ("15-defend", DEFENCE | {"unit": ""}, "Give the unit"),
     ("15-defend", DEFENCE | {"unit": "s"}, "The unit does not fit"),
-    ("15-defend", DEFENCE | {"text": "Most of the weights moved, with a CNN."}, "do not contain the number"),
+    (
+        "15-defend",
+        DEFENCE | {"text": "Most of the weights moved, with a CNN."},
+        "do not contain the number",
+    ),
     ("15-defend", DEFENCE | {"text": f"{MOVED:.3g} moved."}, "under which condition"),
 ]
 each_exercise = pytest.mark.parametrize("id", EXERCISES)
