@@ -44,7 +44,7 @@ def solve(cell):
 
 def test_recorded_outputs_are_not_the_readers(folder):
     for each in progress(folder):
-        assert each.state == "not yet" and each.exercises and not each.right and not each.measured
+        assert each.state == "new" and each.exercises and not each.right and not each.measured
     page = start_page.start_page(progress(folder))
     assert f"**Begin with [{progress(folder)[0].title}]({FIRST}).**" in page
     assert "0 of 2 lessons done, 0 of" in page
@@ -75,7 +75,7 @@ def test_a_file_that_is_not_a_notebook_is_a_line_without_progress(text, folder):
     path = folder / FIRST
     path.write_text(text)
     found = lesson_progress(path, NOTEBOOKS / FIRST)
-    assert found.state == "not yet" and found.title == path.stem
+    assert found.state == "new" and found.title == path.stem
     assert FIRST in start_page.start_page([found])
 
 

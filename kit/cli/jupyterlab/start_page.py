@@ -45,17 +45,19 @@ class Progress:
 
     @property
     def state(self) -> str:
-        """*done*, *begun* or *not yet*."""
-        return "done" if self.done else "begun" if self.right or self.measured else "not yet"
+        """*done*, *begun* or *new*."""
+        return "done" if self.done else "begun" if self.right or self.measured else "new"
 
 
 def lesson_progress(path: Path, original: Path) -> Progress:
     """What a reader's lesson shows; outputs of the original, the kit's own copy, are not theirs."""
-    cells, own = _cells(path), _verdicts(_cells(original))
+    # In a checkout the reader's lesson is the kit's own: nobody knows whose verdicts those are.
+    cells = _cells(path)
+    own = {} if path.resolve() == original.resolve() else _verdicts(_cells(original))
     head = _source(cells[0]) if cells else ""
     ids = dict.fromkeys(id for cell in cells for id in CHECK.findall(_source(cell)))
     right = {id for cell in cells for text in _texts(cell) for id in RIGHT.findall(text)}
-    measured = {claim: card for claim, card in _verdicts(cells).items() if card != own.get(claim)}
+    measured = [claim for claim, card in own.items() if _verdicts(cells).get(claim, card) != card]
     return Progress(
         path.name,
         head.splitlines()[0].lstrip("# ") if head.strip() else path.stem,
@@ -78,7 +80,7 @@ def start_page(found: list[Progress]) -> str:
     lines = ["# Your lessons", ""]
     following = next((each for each in found if not each.done), None)
     if following:
-        verb = "Continue" if any(each.state != "not yet" for each in found) else "Begin"
+        verb = "Continue" if any(each.state != "new" for each in found) else "Begin"
         lines += [f"**{verb} with [{following.title}]({following.name}).**", ""]
     solved, asked = (sum(len(getattr(p, n)) for p in found) for n in ("right", "exercises"))
     done = sum(each.done for each in found)
@@ -87,7 +89,7 @@ def start_page(found: list[Progress]) -> str:
         f"done when `kit.check` has called all of its exercises right and you have saved it. "
         f"Close and open this page to count again.",
         "",
-        "| | lesson | minutes | exercises right | claims measured by you | |",
+        "| no. | lesson | minutes | exercises right | claims measured by you | state |",
         "| --- | --- | --- | --- | --- | --- |",
     ]
     for each in found:
@@ -106,7 +108,7 @@ def write_start_page(folder: Path) -> bool:
     # A folder of somebody else's is opened without the page.
     with suppress(OSError), atomic_write(folder / NAME) as draft:
         draft.write_text(start_page(found), encoding="utf-8")
-    return any(each.state != "not yet" for each in found)
+    return any(each.state != "new" for each in found)
 
 
 # --- What a saved notebook contains: a reader's file can be anything -----------------------------
