@@ -265,6 +265,21 @@ def test_a_limit_that_was_asked_for_ends_a_cell_and_keeps_what_ran_before(tmp_pa
         assert collect(tmp_path)["status"].tolist() == ["failed"]
 
 
+def test_an_output_that_is_lost_is_an_error_of_its_cell(tmp_path, monkeypatch):
+    """It was a traceback that ended a sweep: after a pause of the computer, outputs were late."""
+    from nbclient.exceptions import CellTimeoutError
+    from papermill.clientwrap import PapermillNotebookClient as Client
+
+    def execute(self, **kw):
+        raise CellTimeoutError("Timeout waiting for IOPub output")
+
+    monkeypatch.setattr(Client, "execute", execute)
+    for limit in ([], ["--cell-limit", "9"]):
+        source = notebook(tmp_path / "a.ipynb", "1")
+        told = command("run", str(source), *limit, "--out", str(tmp_path / "run.ipynb"))
+        assert told.exit_code == 1 and "its last output did not arrive" in told.stderr
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no polite kill")
 @pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
 def test_a_run_that_is_stopped_keeps_the_cells_that_ran(tmp_path, kind):

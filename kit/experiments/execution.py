@@ -160,8 +160,12 @@ def execute_cells(
         with TemporaryDirectory(prefix="kit-", ignore_cleanup_errors=True) as sockets:
             client = _client(manager, folder, sockets, limit_s)
             client.execute(env={**os.environ, COMMAND_FOLDER: here, **kernel_env})
-    except CellTimeoutError:
-        add_error(notebook, CellTimeoutError(f"took longer than the limit of {limit_s:g} s"))
+    except CellTimeoutError as error:
+        # nbclient raises it without a limit, too: a computer that was suspended loses outputs.
+        why = f"its last output did not arrive within {START_S} s"
+        if limit_s is not None and "IOPub" not in str(error):
+            why = f"took longer than the limit of {limit_s:g} s"
+        add_error(notebook, CellTimeoutError(why))
     except (DeadKernelError, RuntimeError) as error:  # the latter: the kernel did not start
         add_error(notebook, error)
     finally:
