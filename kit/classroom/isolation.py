@@ -169,14 +169,15 @@ def _enter_new_root(place: Path, hidden: Sequence[Path], home_bytes: int) -> Non
     root = str(place)
     _mount(None, "/", None, MS_REC | MS_PRIVATE)
     _mount("none", root, "tmpfs", MS_NOSUID | MS_NODEV, "size=4m,mode=755")
-    for path in (*map(Path, SYSTEM + CONFIGURATION + PROCESSOR + DEVICES), *visible()):
+    lessons = [] if NOTEBOOKS.is_relative_to(PACKAGE) else [NOTEBOOKS]  # an answer may read them
+    for path in (*map(Path, SYSTEM + CONFIGURATION + PROCESSOR + DEVICES), *visible(), *lessons):
         _show(root, path)
     for folder in ("proc", HOME[1:], "dev"):
         os.makedirs(f"{root}/{folder}", exist_ok=True)
     for name in ("tmp", "dev/shm"):
         if not os.path.lexists(f"{root}/{name}"):
             os.symlink(f"{HOME}/tmp", f"{root}/{name}")
-    for path in (NOTEBOOKS, *hidden):
+    for path in (NOTEBOOKS / "solutions", *hidden):
         if os.path.isdir(f"{root}{path.resolve()}"):
             _mount("none", f"{root}{path.resolve()}", "tmpfs", MS_NOSUID | MS_NODEV, "size=4k")
     attributes = (ctypes.c_uint64 * 4)(READ_ONLY_NOSUID, 0, 0, 0)
