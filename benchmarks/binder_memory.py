@@ -85,13 +85,12 @@ def table():
     """The sentence of docs/install.md."""
     record = json.loads((RESULTS / "binder_memory.json").read_text("utf-8"))
     number, most = max(record["lessons"].items(), key=lambda item: item[1]["peak_bytes"])
-    least = min(each["peak_bytes"] for each in record["lessons"].values())
+    others = [f"{n}: {each['peak_bytes'] / 1e6:,.0f} MB" for n, each in record["lessons"].items()]
     print(
-        f"{len(record['lessons'])} lessons were run from the first cell to the last in a real "
-        f"JupyterLab. The server, the kernel and what they start used {least / 1e6:,.0f} to "
-        f"{most['peak_bytes'] / 1e6:,.0f} MB, the most in lesson {number}; the server's part is "
-        f"{most['server_bytes'] / 1e6:,.0f} MB. Measured on {record['machine']['cpu']}, "
-        f"{record['date']}, beside other work, which does not change memory."
+        f"In a real JupyterLab, run from the first cell to the last, lesson {number} takes "
+        f"{most['peak_bytes'] / 1e6:,.0f} MB at most: the server {most['server_bytes'] / 1e6:,.0f} "
+        f"MB, the rest its kernel and what that starts. Measured so far: {', '.join(others)}. "
+        f"{record['machine']['cpu']}, {record['date']}, beside other work; Pss, every {EVERY_S} s."
     )
 
 
