@@ -49,7 +49,7 @@ def lessons_card(tmp_path_factory):
 
 def test_all_claims_and_all_sources_are_on_the_card(lessons_card):
     heads = re.findall(r"<h3>(\d\d) · ", lessons_card)
-    assert heads == list(ledger()) and len(heads) == 38
+    assert heads == list(ledger())
     assert all(f"<b>{letter}</b>" in lessons_card for letter in documents())
     assert "with its interval" in lessons_card and "lesson 10" in lessons_card
 
@@ -66,7 +66,10 @@ def test_a_claim_that_nobody_measured_says_so(tmp_path):
     assert found["01"].verdict == "holds here" and len(found["01"].rows) == 2
     assert found["02"].verdict == NOT_MEASURED and not found["02"].rows
     card = write_card(tmp_path, tmp_path / "card.html").read_text()
-    assert "1 of 38 claims are decided" in card and "No notebook here has measured it" in card
+    assert (
+        f"1 of {len(ledger())} claims are decided" in card
+        and "No notebook here has measured it" in card
+    )
 
 
 def test_doubts_are_named(tmp_path):
@@ -117,5 +120,5 @@ def test_the_command_prints_the_card_and_waits_for_no_heavy_import():
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     lines = run.stdout.splitlines()
-    assert sum(line[:2] in ledger() and line[2:4] == "  " for line in lines) == 38
+    assert sum(line[:2] in ledger() and line[2:4] == "  " for line in lines) == len(ledger())
     assert lines[-1] == "[]", lines[-1]

@@ -20,7 +20,7 @@ import kit
 from kit.core.errors import BadValue, CheckpointRefused, NotSupported, UnknownName
 from kit.serving import Server, serve
 from kit.serving.packing import pack
-from kit.serving.unpacking import unpack
+from kit.serving.unpacking import default_example, unpack
 
 PATIENCE_S = 60.0  # for what takes moments on a free machine
 
@@ -66,6 +66,14 @@ def server(model):
 
 
 # --- Answers -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("family", kit.models.FAMILIES)
+def test_a_model_of_each_family_is_served_without_an_example(family):
+    """A new family needs a line in `SHAPES`, or its checkpoints could not be served."""
+    of_family = kit.models.build(family, {}).eval()
+    (row,) = default_example(of_family).values()
+    assert len(of_family(torch.from_numpy(row))) == 1
 
 
 def test_the_server_computes_what_predict_does(server, model):
