@@ -50,6 +50,7 @@ def start_page(lessons: Sequence[Notebook], experiments: Sequence[Notebook], lin
         for each in lessons
     }
     examples = [(title(path), _doc(place(path) or "")) for path in shown("docs/gallery/*.md")]
+    examples.sort(key=lambda example: not example[1].endswith("/index"))  # it leads to the others
     return render(
         "index.md.j2",
         lead=readme.split("\n\n")[1],
