@@ -59,7 +59,7 @@ class _Cases(Explorer):
         return [i, *(keys.index(answers[q]) for q, keys in self._keys.items())]
 
     def _update(self, change: Any = None) -> None:
-        """Another case brings its answers; answers that are no case's are the reader's own."""
+        """Another case brings its answers; other answers are the reader's own."""
         now = list(self.panel.chosen)
         if change and change["old"][0] != now[0]:
             wanted = self._places[now[0] - 1] if now[0] else now
