@@ -99,7 +99,7 @@ def test_two_questions_of_one_claim_have_a_verdict_each(tmp_path):
         "which road to an answer, in money, with people's work: does not hold here; "
         "which width of one model, in machine time: holds here"
     )
-    assert ledger_table(tmp_path).caption.startswith(f"1 of {n} claims decided")
+    assert ledger_table(tmp_path).caption.startswith(f"1 of {len(ledger())} claims decided")
     page = write_card(tmp_path, tmp_path / "card.html").read_text()
     assert (
         "which road to an answer, in money, with people" in page and "Other parts: which w" in page

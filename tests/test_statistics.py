@@ -521,6 +521,12 @@ def test_a_quotient_of_what_may_be_nothing_is_open(low):
     assert (found.value, found.low, found.high) == (0.5, 0.0, math.inf)
 
 
+def test_a_quotient_by_nothing_is_not_an_error():
+    """No answer in time on a busy machine: a lesson goes on, and its verdict cannot tell."""
+    found = quotient(Estimate(3.0, 2.0, 4.0), Estimate(0.0, 0.0, 1.0))
+    assert (found.value, found.low, found.high) == (math.inf, 0.0, math.inf)
+
+
 def test_a_number_over_an_estimate_turns_its_ends():
     found = 24 / Estimate(2.0, 1.0, 4.0, "s")
     assert (found.value, found.low, found.high) == (12.0, 6.0, 24.0)

@@ -496,6 +496,8 @@ def quotient(above: Estimate, below: Estimate, unit: str = "×") -> Estimate:
     >>> quotient(Estimate(8.0, 7.0, 9.0, "s"), Estimate(2.0, 1.9, 2.1, "s"))
     4.00 × [3.47 to 4.55 ×]
     """
+    if not below.value:  # nothing was counted, such as no answer in time: the ratio has no limit
+        return Estimate(math.inf, 0.0, math.inf, unit)
     value = above.value / below.value
     if min(above.low, below.low) <= 0:
         return Estimate(value, 0.0, math.inf, unit)

@@ -21,9 +21,9 @@ lifetime_panel   a slider for each price and rate of a model's life (lesson 14)
 drawn_digits     twenty digits as people draw them, stored as strokes
 own_digits       asks the reader for twenty digits; without them, the stored ones
 drift_sliders    drift the digits and watch what can be seen, and the true score
-approach_panel   the panel of lesson 15: a case, or an answer to each question
 approaches       train, fine-tune, prompt or only deploy: five answers, rules, a way (lesson 15)
-recommendation   what to do and why, and its rules as a table
+recommendation   what to do, where and why, and its rules as a table (lesson 15)
+approach_panel   take a case, or answer five questions; see what is advised (lesson 15)
 roads            what each way gets right with how many labels, and what it costs (lesson 15)
 quiz             questions at the end of a lesson, with feedback at once; quizzes/ has them
 recordings       what a lesson measured on other machines

@@ -25,7 +25,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from kit.classroom.board.board import CLOSED, GUESS, MEASURED, Board, Refused
-from kit.classroom.board.rates import Rates
+from kit.classroom.board.rates import OF_A_STUDENT, WRONG_OF_ALL, WRONG_OF_AN_ADDRESS, Rates
 from kit.classroom.board.view import view
 from kit.core.errors import KitError
 
@@ -53,9 +53,8 @@ class BoardApplication:
         self._pages = 0
         self._event = b""
         self._changed = asyncio.Condition()
-        self._messages = Rates(per_s=3, burst=30)  # of a student
-        self._wrong = Rates(per_s=0.5, burst=30)  # wrong codes and secrets of an address
-        self._all_wrong = Rates(per_s=5, burst=200)  # of all addresses
+        self._messages = Rates(*OF_A_STUDENT)
+        self._wrong, self._all_wrong = Rates(*WRONG_OF_AN_ADDRESS), Rates(*WRONG_OF_ALL)
         self.asgi = Starlette(
             routes=[
                 Route("/", self._file),

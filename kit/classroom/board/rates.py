@@ -6,6 +6,10 @@ import math
 import time
 from collections.abc import Callable
 
+# Tokens per second, and the most at once.
+OF_A_STUDENT = (3, 30)  # messages
+WRONG_OF_AN_ADDRESS = (0.5, 30)  # wrong codes and secrets
+WRONG_OF_ALL = (5, 200)  # of all addresses together
 MOST_KEYS = 2_000  # of addresses that are remembered; more share one bucket
 
 
