@@ -27,6 +27,8 @@ from kit.costs.step_cost_grid import step_costs
 from kit.course import approaches, claims, ordering_panel, recordings
 from kit.course.roads import Road
 from kit.course.verdict_table import verdicts
+from kit.experiments import class_measurements, experiment_folder
+from kit.experiments.class_records import ClassMeasurements
 from kit.ladders.fastest import Fastest, fastest
 from kit.ladders.inference import InferenceLadder, inference_ladder
 from kit.ladders.training import TrainingLadder, training_ladder
@@ -45,6 +47,10 @@ def nothing(_: object = None) -> None:
 
 def asked_often() -> loadgen.ServerResult:
     return loadgen.server(nothing, rate=1e3, target_s=1, queries=10)
+
+
+def class_measured() -> ClassMeasurements:
+    return class_measurements(experiment_folder("recorded", "class"))
 
 
 def trained_and_used(work) -> RunCost:
@@ -144,6 +150,8 @@ MAKERS = {
     "RunCost": trained_and_used,
     "Recordings": lambda work: recordings.recordings("05"),
     "TrafficResult": lambda work: asked_over_http(),
+    "ClassMeasurements": lambda work: class_measured(),
+    "Compared": lambda work: class_measured().of(""),
     "Waits": lambda work: loadgen.waits([asked_often()], asked_often(), 100.0),
     "Verdict": lambda work: claims.verdict("01", weights_moved=1.0, loss_ratio=None),
     "Verdicts": lambda work: verdicts(claims.verdict("01", weights_moved=1.0, loss_ratio=None)),

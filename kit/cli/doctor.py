@@ -18,7 +18,7 @@ from kit.core.units import words
 
 EXTRAS = (
     *("lab", "edge", "openvino", "executorch", "speech", "cluster", "serve", "drift"),
-    *("pretrained", "test"),
+    *("pretrained", "docs", "test"),
 )
 LESSON_BYTES = 1.5 * 2**30  # the memory of a lesson; JupyterLab's comes on top
 LAB_BYTES = 0.5e9
