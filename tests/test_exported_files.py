@@ -2,6 +2,7 @@
 
 import shutil
 import subprocess
+import sys
 import zipfile
 from hashlib import sha256
 from importlib.util import find_spec
@@ -179,3 +180,33 @@ def test_a_function_of_its_own_hides_no_other_code(small, tmp_path):
     model.functions.append(function)
     model.graph.node.append(onnx.helper.make_node("Other", ["x"], ["y"], domain="evil"))
     assert refusal(signed(tmp_path / "b.onnx", model.SerializeToString())).check == "operations"
+
+
+INTERRUPTED = """
+import faulthandler, gc, os, signal, threading, time
+faulthandler.enable()  # as Jupyter's kernels do: signals then have a memory area of their own
+import torch, kit
+forms = [kit.techniques.openvino(torch.nn.Linear(4, 2), torch.ones(1, 4))]
+kit.predict(forms[0], torch.ones(1, 4))
+
+def collect():
+    forms.clear()
+    gc.collect()
+
+thread = threading.Thread(target=collect)
+thread.start()
+thread.join()
+try:
+    os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(1)
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+
+
+@onnx_here
+def test_an_interrupt_after_openvino_was_released_ends_nothing():
+    """It ended the process: another thread had released the plugin, and its area for signals."""
+    pytest.importorskip("openvino")
+    done = subprocess.run([sys.executable, "-c", INTERRUPTED], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "interrupted\n"), done.stderr[-500:]

@@ -12,9 +12,11 @@ model has the same options in a notebook and at the edge.
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
@@ -71,9 +73,7 @@ def onnxruntime(data: bytes, threads: int) -> Session:
 def openvino(data: bytes, threads: int, precision: str = "f32") -> Session:
     """A request of OpenVINO on the CPU, with that precision."""
     import_runtime("openvino")
-    import openvino as ov
-
-    core = ov.Core()
+    core = _openvino_core(os.getpid())
     hints = {
         "INFERENCE_NUM_THREADS": threads,
         "INFERENCE_PRECISION_HINT": precision,
@@ -94,6 +94,19 @@ def openvino(data: bytes, threads: int, precision: str = "f32") -> Session:
     )
     kinds = (each.get_element_type().get_type_name() for each in model.inputs)
     return Session(run, shapes, tuple(DTYPES.get(kind, kind) for kind in kinds))
+
+
+@cache
+def _openvino_core(process: int) -> Any:
+    """The only Core of this process, which is never released.
+
+    Its CPU plugin gives the thread that loads it a memory area for signals. If another thread
+    releases the plugin, as a garbage collection may, that memory is gone. The next Ctrl-C, or
+    *Interrupt the kernel*, then ends the process with a segmentation fault (OpenVINO 2026.4).
+    """
+    import openvino as ov
+
+    return ov.Core()
 
 
 def openvino_bf16(data: bytes, threads: int) -> Session:
