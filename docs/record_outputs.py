@@ -82,11 +82,12 @@ def with_outputs(page: str, printed: list[str]) -> str:
 
 
 def shape(text: str) -> list[str]:
-    """A text without what differs between machines: numbers, their units, verdicts."""
+    """A text without what differs between machines: numbers, units, verdicts, what matters most."""
     lines = []
     for line in text.strip().splitlines():
         line = re.sub(r"\[[^]]*\]", "[]", line)
         line = re.sub(rf"{NUMBER}(?:\s?{UNIT})?", "#", line)
+        line = re.sub(r"(which depends most on ).*", r"\1…", line)
         lines.append(" ".join(re.sub(rf"\b(?:{VERDICT})\b( #)?", "VERDICT", line).split()))
     return lines
 

@@ -32,6 +32,7 @@ WAIT = stored("10", "25", "slowest_ttft_s")
 PEAK = stored("12", "20", "edge_peak_bytes")
 RATIO = stored("14", "14", "training_to_prediction_time_ratio")
 GAIN = stored("11", "35", "two_replicas_goodput_ratio")
+VERDICT = recorded_verdict("11", "35", NOTEBOOKS)["verdict"].split(" if ")[0].capitalize()
 FIVE = stored("15", "38", "questions_changing_choice_count")
 EXCESS = stored("15", "27", "cheapest_training_excess_ratio")
 PLAIN = ("01", "holds here", "weights_moved", MOVED, "share")
@@ -57,7 +58,7 @@ GOOD = {
         *("14", "holds only if", "training_to_prediction_time_ratio", *LONG),
     ),
     "Spanish": (
-        *("35", "Holds only if …", "two_replicas_goodput_ratio", GAIN, "×"),
+        *("35", f"{VERDICT} …", "two_replicas_goodput_ratio", GAIN, "×"),
         f"Con dos réplicas: {comma(GAIN)} veces, solo en este ordenador con un MLP.",
     ),
     "an interval": (

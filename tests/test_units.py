@@ -42,6 +42,7 @@ from kit.core.units import digits, span, words
         (10.0, "days", "10.0 days"),
         (1_600_000, "predictions", "1,600,000 predictions"),
         (math.inf, "s", "∞ s"),
+        (math.inf, "answers", "∞ answers"),  # never
         (1e21, "FLOP", "1,000 EFLOP"),
     ],
 )

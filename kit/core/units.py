@@ -59,7 +59,7 @@ def words(value: float | None, unit: str = "") -> str:
         return UNKNOWN
     if unit in SHARES:
         return f"{digits(100 * value)} {unit}"
-    if unit in COUNTS and math.isclose(value, round(value)):
+    if unit in COUNTS and math.isfinite(value) and math.isclose(value, round(value)):
         return f"{value:,.0f} {unit}"
     if unit == "×" or unit.startswith(WORDS) or value == 0 or math.isinf(value):
         return f"{digits(value)} {unit}".strip()

@@ -51,10 +51,18 @@ class Options(Result):
         return min(self.lives, key=lambda name: self[name].total(self.of).value)
 
     def smallest(self, phase: str) -> str:
-        """The option with the smallest bill of one phase: "training" or "inference"."""
+        """The option with the smallest bill of one phase: "training" or "inference".
+
+        If several have the same, it is the cheapest of them in all.
+        """
         if phase not in PHASES:
             raise UnknownName("phase", phase, PHASES)
-        return min(self.lives, key=lambda name: getattr(self[name], phase)(self.of).value)
+
+        def bills(name: str) -> tuple[float, float]:
+            life = self[name]
+            return getattr(life, phase)(self.of).value, life.total(self.of).value
+
+        return min(self.lives, key=bills)
 
     def excess(self, phase: str) -> Estimate:
         """Life cost of the option with the smallest bill of a phase ÷ least life cost of all."""

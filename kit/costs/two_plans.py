@@ -62,7 +62,7 @@ class TwoPlans(Result):
             (name, _rounded(h), *(f"{_rounded(usd)} USD" for usd in (train, serve, train + serve)))
             for name, (h, train, serve) in self.bills[0].items()
         ]
-        header = ("", "hours of training", "training", f"serving {self.days:g} days", "both")
+        header = ("", "machine-hours", "training", f"serving {self.days:g} days", "both")
         people = f"{self.users:,.0f} users at {self.target:g} tokens/s each"
         return Table(header, rows, f"{self!r}. {people}, on any number of machines.")
 

@@ -216,8 +216,11 @@ def _evidence(rule: str) -> str:
     entry = approaches()["rules"][rule]["evidence"]
     found = measured_earlier(entry["lesson"], entry["claim"], entry["quantity"])
     claim, value = ledger()[entry["claim"]], found.value
+    unit = claim.unit(entry["quantity"])
     if isinstance(value, Estimate):
-        value = value.with_unit(claim.unit(entry["quantity"]))
+        value = value.with_unit(unit)
+    elif unit and isinstance(value, int | float):
+        value = words(value, unit)
     label = claim.label(entry["quantity"])
     return f"{label}: {UNKNOWN if value is None else value}, {found.source}"
 
