@@ -217,12 +217,13 @@ def _evidence(rule: str) -> str:
     found = measured_earlier(entry["lesson"], entry["claim"], entry["quantity"])
     claim, value = ledger()[entry["claim"]], found.value
     unit = claim.unit(entry["quantity"])
+    text = UNKNOWN if value is None else f"{value}"
     if isinstance(value, Estimate):
-        value = value.with_unit(unit)
-    elif unit and isinstance(value, int | float):
-        value = words(value, unit)
+        text = repr(value.with_unit(unit))
+    elif unit and value is not None:
+        text = words(value, unit)
     label = claim.label(entry["quantity"])
-    return f"{label}: {UNKNOWN if value is None else value}, {found.source}"
+    return f"{label}: {text}, {found.source}"
 
 
 def _shown(road: str) -> str:
