@@ -28,7 +28,7 @@ SLOW = {
     *("browser", "course_pages", "ordering_panel", "notebooks", "experiments", "execution"),
     *("recordings", "records", "sweeping", "cluster", "distributed", "torchrun"),
     *("untrusted_notebooks", "grading", "releasing", "gradebook_pages"),
-    *("class_board", "class_results", "class_guide"),
+    *("class_board", "class_results", "class_guide", "own_model", "gallery"),
     *("techniques", "model_form", "exported_files", "custom_models", "generation", "speech"),
     *("language", "translation", "training_ladders", "recipes", "results", "data", "doctor"),
     *("loadgen", "hostile_checkpoints", "exercises", "roofline", "gpu_training", "binder"),
