@@ -162,7 +162,6 @@ def test_the_table_of_lessons_is_the_lessons():
         ("inference_ladder", ["table"]),
         ("kv_cache", ["table"]),
         ("serving", ["table"]),
-        ("serving", ["table", "--into", "serving_mosec"]),
         ("serving", ["table", "--into", "serving_steady"]),
         ("traffic_quality", ["table"]),
         ("continuous_batching", ["table"]),
