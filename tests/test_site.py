@@ -234,10 +234,8 @@ def test_search_finds_without_a_server_of_its_own(address, browser):
     page.goto(f"{address}/index.html")
     page.get_by_role("searchbox").or_(page.locator(".sidebar-search")).first.fill("roofline")
     page.keyboard.press("Enter")
-    page.wait_for_selector("#search-results li a")
-    assert "lessons/05-" in " ".join(
-        link.get_attribute("href") for link in page.locator("#search-results li a").all()
-    )
+    # Sphinx shows one result after the other.
+    page.wait_for_selector("#search-results li a[href*='lessons/05-']", state="attached")
     page.close()
 
 
