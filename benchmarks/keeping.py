@@ -23,6 +23,7 @@ from pathlib import Path
 import torch
 
 import kit
+from kit.core.files import atomic_write
 
 FOLDER = Path(__file__).parent
 RESULTS = FOLDER / "results"
@@ -54,10 +55,8 @@ def plain(value):
 
 def write(path, record):
     """Write the record as JSON; a full disk or a kill leaves the file as it was."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_suffix(".draft")
-    draft.write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    draft.replace(path)
+    with atomic_write(path) as draft:
+        draft.write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 class Parts:

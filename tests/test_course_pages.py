@@ -11,7 +11,7 @@ from axe import SCHEMES, violations
 from browser import Watch, running_chromium
 
 from kit.experiments import lessons, write_report
-from kit.experiments.course_pages import Page, _cleaned, _index, _write_page
+from kit.experiments.course_pages import Page, _cleaned, _index, write_page
 from kit.experiments.recording import RECORDED_RUNS
 from kit.experiments.report import write_card
 from kit.plots import Table, curve, dots
@@ -67,7 +67,7 @@ def pages(tmp_path_factory) -> dict[str, Path]:
     lesson = folder / lessons()[2].name
     lesson.write_bytes(lessons()[2].read_bytes())
     done = [
-        Page("02", "What does a step cost?", 25.0, _write_page(lesson)),
+        Page("02", "What does a step cost?", 25.0, write_page(lesson)),
         Page("03", f"Failed {ATTACK}", 1.0, None, f"cell 3 raised {ATTACK}"),
     ]
     (folder / "index.html").write_text(_index(done, runs))
@@ -76,7 +76,7 @@ def pages(tmp_path_factory) -> dict[str, Path]:
         "lesson": done[0].page,
         "course": folder / "index.html",
         "card": write_card(runs, folder / "card.html"),
-        "attack": _write_page(attack(folder / "attack.ipynb")),
+        "attack": write_page(attack(folder / "attack.ipynb")),
     }
 
 
@@ -182,9 +182,9 @@ def test_a_style_for_jupyterlab_leaves_no_text():
 def test_links_lead_to_pages_that_are_there(tmp_path):
     first = tmp_path / lessons()[0].name
     first.write_bytes(lessons()[0].read_bytes())
-    alone = _write_page(first).read_text()
+    alone = write_page(first).read_text()
     assert ".ipynb" not in alone
-    beside = _write_page(first, beside=[lessons()[1].name]).read_text()
+    beside = write_page(first, beside=[lessons()[1].name]).read_text()
     assert f'href="{lessons()[1].stem}.html"' in beside and ".ipynb" not in beside
 
 

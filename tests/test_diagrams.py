@@ -8,7 +8,7 @@ import pytest
 
 from kit.core.files import NOTEBOOKS
 from kit.experiments import lessons
-from kit.experiments.course_pages import _write_page
+from kit.experiments.course_pages import write_page
 
 SVG = "{http://www.w3.org/2000/svg}"
 DIAGRAMS = sorted((NOTEBOOKS / "pictures").glob("*.svg"))
@@ -70,7 +70,7 @@ def test_a_lesson_shows_diagrams_with_alt_text_and_its_page_contains_them(path, 
     assert shown and all(len(alt) >= 20 and (path.parent / file).is_file() for alt, file in shown)
     copy = tmp_path / path.name
     copy.write_bytes(path.read_bytes())
-    page = _write_page(copy).read_text(encoding="utf-8")
+    page = write_page(copy).read_text(encoding="utf-8")
     assert 'src="pictures/' not in page
     for alt, file in shown:
         assert file.endswith(".svg") and re.search(rf'alt="{re.escape(alt)}"', page)
@@ -85,6 +85,6 @@ def test_a_page_takes_pictures_from_the_lessons_folder_only(tmp_path):
     cell = nbformat.v4.new_markdown_cell("\n\n".join(f"![{name}]({name})" for name in names))
     made = nbformat.v4.new_notebook(cells=[cell], metadata={"language_info": {"name": "python"}})
     nbformat.write(made, tmp_path / "77-b.ipynb")
-    page = _write_page(tmp_path / "77-b.ipynb", pictures=tmp_path / "mine").read_text()
+    page = write_page(tmp_path / "77-b.ipynb", pictures=tmp_path / "mine").read_text()
     assert page.count("data:image/svg+xml;base64,PHN2Zy8+") == 1
     assert page.count("src=") == 1 and "pictures/none.svg" in page  # the others: their alt text

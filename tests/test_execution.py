@@ -220,9 +220,9 @@ def test_the_course_goes_on_after_a_lesson_that_fails(tmp_path):
 
 
 def test_a_page_asks_for_nothing_on_the_network(tmp_path):
-    from kit.experiments.course_pages import _write_page
+    from kit.experiments.course_pages import write_page
 
-    page = _write_page(notebook(tmp_path / "a.ipynb", "1")).read_text()
+    page = write_page(notebook(tmp_path / "a.ipynb", "1")).read_text()
     assert not [line for line in page.splitlines() if 'src="http' in line or 'href="http' in line]
 
 

@@ -8,7 +8,7 @@ import pytest
 from kit.cli.lab import copy_lessons
 from kit.core.files import NOTEBOOKS
 from kit.experiments import lessons
-from kit.experiments.course_pages import _write_page, glossary
+from kit.experiments.course_pages import glossary, write_page
 
 LINK = re.compile(r"(?<!!)\[[^\]]+\]\(glossary\.md(?:#([^)\s]*))?(?:\s+\"([^\"]*)\")?\)")
 
@@ -61,7 +61,7 @@ def test_a_page_contains_the_entries_that_it_links_to(tmp_path):
     cells = [nbformat.v4.new_markdown_cell(text)]
     made = nbformat.v4.new_notebook(cells=cells, metadata={"language_info": {"name": "python"}})
     nbformat.write(made, tmp_path / "a.ipynb")
-    page = _write_page(tmp_path / "a.ipynb").read_text(encoding="utf-8")
+    page = write_page(tmp_path / "a.ipynb").read_text(encoding="utf-8")
     assert '<a href="#logit" title="A logit is' in page and 'id="logit"' in page
     assert sentences("logit")[1] in page and "glossary.md" not in page
     assert 'id="batch"' not in page
@@ -71,7 +71,7 @@ def test_a_page_without_links_has_no_glossary(tmp_path):
     made = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell("# A")])
     made.metadata["language_info"] = {"name": "python"}
     nbformat.write(made, tmp_path / "a.ipynb")
-    assert "Glossary" not in _write_page(tmp_path / "a.ipynb").read_text(encoding="utf-8")
+    assert "Glossary" not in write_page(tmp_path / "a.ipynb").read_text(encoding="utf-8")
 
 
 def test_glossary_and_pictures_travel_with_a_copy_of_the_lessons(tmp_path):

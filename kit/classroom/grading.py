@@ -51,7 +51,7 @@ def grade(
     Raises
     ------
     BadValue
-        There is no such folder, nothing is in it, the deadline is not a date, or points are not
+        The folder does not exist or is empty, the deadline is not a date, or points are not
         numbers above 0.
     UnknownName
         Points were given for an exercise that the lesson does not have.

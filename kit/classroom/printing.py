@@ -11,7 +11,7 @@ from typing import Any
 
 from kit.classroom.cells import read_notebook
 from kit.core.errors import BadValue, NotInstalled
-from kit.experiments.course_pages import _write_page as write_page
+from kit.experiments.course_pages import write_page
 from kit.experiments.execution import find_notebook
 from kit.experiments.outputs import write_text
 from kit.experiments.records import STAMP
@@ -29,7 +29,7 @@ def write_pages(names: Sequence[str], out: Path) -> list[Path]:
     Raises
     ------
     UnknownName
-        There is no such lesson: the message lists similar names.
+        No lesson has that name: the message lists similar ones.
     BadValue
         No lesson is named, or it has no stored outputs.
     NotInstalled

@@ -64,7 +64,7 @@ def release(
     Raises
     ------
     UnknownName
-        There is no such lesson: the message lists similar names.
+        No lesson has that name: the message lists similar ones.
     BadValue
         No lesson is named, or an address is not one.
     """

@@ -58,11 +58,11 @@ class Options(Result):
         if phase not in PHASES:
             raise UnknownName("phase", phase, PHASES)
 
-        def bills(name: str) -> tuple[float, float]:
+        def of_phase_and_all(name: str) -> tuple[float, float]:
             life = self[name]
             return getattr(life, phase)(self.of).value, life.total(self.of).value
 
-        return min(self.lives, key=bills)
+        return min(self.lives, key=of_phase_and_all)
 
     def excess(self, phase: str) -> Estimate:
         """Life cost of the option with the smallest bill of a phase ÷ least life cost of all."""

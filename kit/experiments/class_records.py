@@ -281,7 +281,7 @@ def class_measurements(folder: Path | str) -> ClassMeasurements:
     Raises
     ------
     BadValue
-        There is no such folder.
+        The folder does not exist.
     """
     runs, others = own_runs(folder)
     found, left_out = _Found(), list(others)

@@ -79,13 +79,13 @@ def course(
         seconds = time.perf_counter() - started
         shown = output.exists()  # a dead kernel may leave no file
         pictures, beside = notebook.parent / PICTURES, [each.name for each in chosen]
-        page = _write_page(output, pictures=pictures, beside=beside) if shown else None
+        page = write_page(output, pictures=pictures, beside=beside) if shown else None
         pages.append(Page(notebook.name[:2], _title(notebook), seconds, page, error))
     write_text(folder / "index.html", _index(pages, folder))
     return pages
 
 
-def _write_page(
+def write_page(
     notebook: Path,
     index: str = "index.html",
     pictures: Path = NOTEBOOKS / PICTURES,
