@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import time
+import tracemalloc
 from array import array
 
 import numpy as np
@@ -25,7 +26,7 @@ from kit.loadgen.http_requests import address
 from kit.loadgen.rate_bracket import HighestRate, search
 from kit.loadgen.sender import Plan, Run
 from kit.loadgen.sender_process import SenderProcess, sender_process
-from kit.loadgen.traffic import traffic
+from kit.loadgen.traffic import _raw, traffic
 from kit.measurement import Conditions
 
 # --- Queues on a clock made of numbers: what theory says is what is found ------------------------
@@ -174,6 +175,18 @@ def test_goodput_counts_what_met_all_targets():
     assert run.late == 30 and run.status_counts == {"200": 90, "503": 10}
     assert sum(math.isinf(s) for s in run.latencies_s) == 10
     assert made([0.06] * 100, target_s=None).goodput.value == pytest.approx(100)
+
+
+def test_a_request_takes_few_bytes_of_the_client():
+    """A minute of a flood has a million requests, and all their raw times stay in memory."""
+    n = 10_000
+    pieces = [np.random.default_rng(0).random(n).tobytes()] * 4 + [bytes(4 * n)] * 3
+    tracemalloc.start()
+    run = made([0.01] * 10, **_raw(pieces, text=True, streamed=True))
+    assert len(run.latencies_s) == len(run.lag_s) == n
+    in_use_bytes, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert in_use_bytes < 100 * n  # seven numbers and the latency: 52 bytes; 200 as objects
 
 
 def test_a_refusal_is_no_fast_answer():
