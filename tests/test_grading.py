@@ -5,6 +5,7 @@ The class is graded once, by the real thing: processes that are isolated where t
 
 import html
 import json
+import mmap
 import os
 import socket
 import sys
@@ -26,7 +27,7 @@ from kit.classroom.grading import grade
 from kit.classroom.hand_ins import find_hand_ins, unpack
 from kit.classroom.isolation import PACKAGE
 from kit.classroom.judging import LessonNames, Need
-from kit.classroom.limits import Limits
+from kit.classroom.limits import Limits, resident_bytes
 from kit.classroom.warm_process import _make
 from kit.cli.main import main
 from kit.core.errors import BadValue, NotSupported
@@ -153,6 +154,13 @@ def test_the_thief_was_able_to_do_nothing(rows):
     (found,) = (each for each in rows["thief"].exercises if each["id"] == "02-account")
     assert found["state"] == "wrong" and found["answer"] == "[]", found
     assert not (PACKAGE / "x").exists()
+
+
+def test_memory_that_processes_share_is_counted():
+    before = resident_bytes()
+    with mmap.mmap(-1, 50_000_000) as shared:
+        shared.write(bytes(50_000_000))
+        assert resident_bytes() - before > 45_000_000
 
 
 def test_a_verdict_is_not_what_the_notebook_says(rows):
