@@ -73,7 +73,10 @@ def starve(struck: Struck) -> list[str]:
         room = struck.rng.choice((0, 2**16, 2**20, 2**24))
         _, hard = resource.prlimit(process.pid, resource.RLIMIT_DATA)
         resource.prlimit(process.pid, resource.RLIMIT_DATA, (used + room, hard))
-    return struck.part.settle(struck.child)
+    problems = struck.part.settle(struck.child)
+    # A library in C++ that gets no memory ends its process, as the system's OOM killer would.
+    ended = struck.child.code() in (-signal.SIGABRT, -signal.SIGSEGV, -signal.SIGBUS)
+    return [] if ended else problems
 
 
 # --- The disk ------------------------------------------------------------------------------------

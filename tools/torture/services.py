@@ -33,13 +33,11 @@ class Service(Part):
 
     def begun(self):
         """Whether it is ready, with a client that asks."""
-        if not (ready := self.is_ready(self.child)):
-            return False
-        self.port = ready
-        self.ends = threading.Event()
-        self.client = threading.Thread(target=self._ask_on, daemon=True)
-        self.client.start()
-        return wait_until(lambda: self.finished(), 10)
+        if not self.port and (ready := self.is_ready(self.child)):
+            self.port, self.ends = ready, threading.Event()
+            self.client = threading.Thread(target=self._ask_on, daemon=True)
+            self.client.start()
+        return bool(self.finished())
 
     def _ask_on(self):
         while not self.ends.wait(0.02):
@@ -123,7 +121,7 @@ class Serving(Service):
         self.workers = self.rng.choice((1, 2))
         self.body = {
             "inputs": [
-                {"name": "images", "shape": [1, 784], "datatype": "FP32", "data": [0.5] * 784}
+                {"name": "input", "shape": [1, 64], "datatype": "FP32", "data": [0.5] * 64}
             ]
         }
         self.answers: list[object] = []

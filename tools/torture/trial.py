@@ -43,11 +43,12 @@ def attempt(part: type[Part], blow: Blow, warm: Warm, seed: str, long: bool = Fa
 
 
 def _struck(part: Part, blow: Blow, rng: random.Random, long: bool) -> tuple[list[str], str]:
-    part.prepare()
     try:
+        part.prepare()
         child = part.start()
         spared = {part.warm.process.pid, *_members(part)}
         if not wait_until(lambda: part.begun() or child.code() is not None, 120):
+            child.signal(9, all_of_it=True)
             return [f"it did not begin: {child.last_line()}"], ""
         wait_until(lambda: child.code() is not None, rng.uniform(0, part.span_s))
         before = part.finished()
