@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
+
 from torture.children import Child
 from torture.parts import Part
 from torture.places import mounts_work, wait_until
@@ -89,9 +90,17 @@ def fill(struck: Struck) -> list[str]:
 
 
 def lock(struck: Struck) -> list[str]:
-    """The disk becomes read-only: at once, or as soon as no program has a file open to write."""
-    wait_until(struck.place.read_only, 5)
-    return struck.part.settle(struck.child)
+    """The disk becomes read-only; Linux allows that only while no file is open for writing."""
+    part = struck.part
+    at_once = wait_until(struck.place.read_only, 5)
+    problems = part.settle(struck.child)
+    if at_once:
+        return problems
+    struck.place.read_only()  # so the next start finds it so, and must refuse in a line
+    struck.child = child = part.start()
+    child.wait(60)
+    wrong = child.message_problem() or ("" if child.code() else "it starts on a read-only disk")
+    return [*problems, wrong] if wrong else problems
 
 
 def unplug(struck: Struck) -> list[str]:

@@ -10,7 +10,7 @@ from torture.children import Warm
 from torture.networks import DaskSweep, Downloads
 from torture.parts import Checkpoints, Grading, Part, Record, Sweep, Training
 from torture.services import ClassBoard, Serving
-from torture.trial import Row, attempt
+from torture.trial import Trial, attempt
 
 PARTS = [
     Training, Checkpoints, Sweep, DaskSweep, Downloads, Record, Serving, ClassBoard, Grading,
@@ -42,10 +42,20 @@ def _is(cell: Cell, asked: str) -> bool:
 NAMES = {part.name for part in PARTS}
 
 
-def rows(cells: Sequence[Cell], warm: Warm, seed: str) -> Iterator[tuple[Row, float]]:
-    """Each cell once, in an order that the seed decides; with the seconds that it took."""
+def round_of(seed: str) -> list[Cell]:
+    """Each cell that applies, in an order that the seed decides; kill -9 comes first."""
+    return ordered(all_cells(), seed)
+
+
+def ordered(cells: Sequence[Cell], seed: str) -> list[Cell]:
+    """Those of the cells that apply, as in `round_of`."""
     order = [cell for cell in cells if not cell[1].why_not(cell[0])]
     random.Random(seed).shuffle(order)
-    for part, blow in order:
+    return sorted(order, key=lambda cell: cell[1] is not BLOWS[0])
+
+
+def trials(cells: Sequence[Cell], warm: Warm, seed: str) -> Iterator[tuple[Trial, float]]:
+    """Each of the cells once; with the seconds that it took."""
+    for part, blow in ordered(cells, seed):
         began = time.monotonic()
         yield attempt(part, blow, warm, seed), time.monotonic() - began

@@ -10,10 +10,10 @@ from contextlib import suppress
 from pathlib import Path
 
 import psutil
+
 from torture.places import Clock, Place, wait_until
 
 ROOT = Path(__file__).parents[2]
-GRACE_S = 20.0  # for a command's own children to notice that it has gone
 # A computer with one thread for each command: two would wait for each other on a busy machine.
 CALM = {"OMP_NUM_THREADS": "1", "MPLBACKEND": "Agg", "OMP_WAIT_POLICY": "PASSIVE"}
 
@@ -119,9 +119,9 @@ class Child:
         return lines[-1].strip() if lines else ""
 
 
-def left_over(spared: set[int]) -> list[str]:
+def left_over(spared: set[int], grace_s: float) -> list[str]:
     """The processes that are still there after the grace, except those spared; they are ended."""
-    wait_until(lambda: not _living(spared), GRACE_S)
+    wait_until(lambda: not _living(spared), grace_s)
     found = _living(spared)
     names = []
     for process in found:

@@ -13,7 +13,6 @@ import threading
 import time
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 
 from torture.children import Child
 from torture.parts import Part, Sweep
@@ -29,7 +28,8 @@ from kit.core.errors import KitError
 from kit.data import downloads
 downloads.TIMEOUT_S, downloads.PAUSES_S = 1.0, (0.0, 0.1, 0.2)
 try:
-    print(downloads.fetch(downloads.File("a/thing.bin", int(sys.argv[2]), sys.argv[3], (sys.argv[1],))))
+    file = downloads.File("a/thing.bin", int(sys.argv[2]), sys.argv[3], (sys.argv[1],))
+    print(downloads.fetch(file))
 except KitError as error:
     sys.exit(f"Error: {error}")
 """

@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 from torture.children import ROOT, Child, Warm
-from torture.places import Place, wait_until
+from torture.places import Place
 
 LIMIT_S = 120.0  # for a command to do what takes it seconds
 PYTHON_CELL = {"cell_type": "code", "outputs": [], "execution_count": None}
@@ -23,6 +23,7 @@ class Part:
 
     name = ""
     network = ""  # what it talks to, or why no network can stall
+    grace_s = 20.0  # for processes of its own to notice that the command has gone
     span_s = 0.5  # the blow comes this long after the first results, at most
     alone = True  # whether two at once must leave the results of one
 
@@ -232,7 +233,9 @@ SWEPT = [
 
 def notebook(path: Path, cells: list[str], **metadata: object) -> Path:
     """Write a notebook whose first cell holds the parameters."""
-    made = [{**PYTHON_CELL, "id": f"c{i}", "metadata": {}, "source": s} for i, s in enumerate(cells)]
+    made = [
+        {**PYTHON_CELL, "id": f"c{i}", "metadata": {}, "source": s} for i, s in enumerate(cells)
+    ]
     made[0]["metadata"] = {"tags": ["parameters"]}
     spec = {"name": "python3", "display_name": "Python 3", "language": "python"}
     about = {"kernelspec": spec, **metadata}

@@ -74,7 +74,9 @@ class Service(Part):
         problems = list(getattr(self, "troubles", []))
         if child.wait(0.5) is None:
             served = len(self.finished())
-            if not wait_until(lambda: len(self.finished()) > served or child.code() is not None, 15):
+            if not wait_until(
+                lambda: len(self.finished()) > served or child.code() is not None, 15
+            ):
                 problems.append("it runs, and it answers no client")
             if child.code() is None:
                 child.signal(signal.SIGTERM)
@@ -120,9 +122,7 @@ class Serving(Service):
         assert self.warm.start(self.place, [str(script), str(self.model)]).wait(LIMIT_S) == 0
         self.workers = self.rng.choice((1, 2))
         self.body = {
-            "inputs": [
-                {"name": "input", "shape": [1, 64], "datatype": "FP32", "data": [0.5] * 64}
-            ]
+            "inputs": [{"name": "input", "shape": [1, 64], "datatype": "FP32", "data": [0.5] * 64}]
         }
         self.answers: list[object] = []
 
