@@ -11,7 +11,7 @@ from kit.core.errors import KitError
 from kit.core.units import words
 from kit.course.approaches import Road, case_answers, recommend
 from kit.course.claims import COLOURS, Claim, ledger
-from kit.course.earlier_lessons import recorded_verdict
+from kit.course.earlier_lessons import recorded_verdicts
 from kit.course.exercises.registry import LastHint, WrongForm, exercise, hint_for_number, near
 
 MORE, MODULES, MINUTES, PRICE = 16 - 4, 10, 2, 60.0
@@ -104,8 +104,8 @@ def defend(answer: Any) -> str | None:
         return f"The rule of claim {claim.id} has no {answer['quantity']!r}. It has: {names}."
     if not is_number(answer["value"]):
         return WrongForm(f"value={answer['value']!r}: give the number alone, without its unit.")
-    records = [recorded_verdict(lesson, claim.id) for lesson in claim.lessons if lesson.isdigit()]
-    found = [record for record in records if record]
+    lessons = filter(str.isdigit, claim.lessons)
+    found = [record for lesson in lessons for record in recorded_verdicts(lesson, claim.id)]
     # As in the ledger, a lesson that measured a part of the rule counts if no other measured all.
     full = [record for record in found if None not in record["measured"].values()]
     return _hint_for_record(answer, claim, full or found)
