@@ -6,10 +6,10 @@ import nbformat
 import pytest
 
 from kit.core.files import NOTEBOOKS
-from kit.core.results import RECORD, STAMP
+from kit.core.results import RECORD
 from kit.course import earlier_lessons
 from kit.course.claims import ledger
-from kit.course.earlier_lessons import measured_earlier, recorded_verdicts
+from kit.course.earlier_lessons import STAMP, measured_earlier, recorded_verdicts
 from kit.experiments.deciding_runs import without_shorter
 from kit.experiments.records import DONE, FAILED, ExecutedRun, executed_runs
 from kit.experiments.report import claims_table

@@ -16,8 +16,8 @@ from written import written
 
 from kit.cli.main import main
 from kit.core.errors import BadValue, LessonFailed, UnknownName
-from kit.core.results import STAMP
 from kit.course.claims import ledger
+from kit.course.earlier_lessons import STAMP
 from kit.experiments import collect, execution, find_notebook, lessons, run
 from kit.experiments.course_pages import course
 from kit.experiments.outputs import _PathShortener

@@ -11,7 +11,7 @@ from typing import Any
 
 from kit.classroom.cells import read_notebook
 from kit.core.errors import BadValue, NotInstalled
-from kit.core.results import STAMP
+from kit.course.earlier_lessons import STAMP
 from kit.experiments.course_pages import write_page
 from kit.experiments.execution import find_notebook
 from kit.experiments.outputs import write_text

@@ -9,7 +9,6 @@ from kit.core.tables import Table
 RECORD = "application/vnd.kit+json"
 
 RECORDING = "KIT_RECORDING"  # set in a kernel whose outputs are stored for readers
-STAMP = "kit_recording"  # in the metadata of a recorded lesson: hash of its cells, machine, date
 SEVERAL = "records"  # the field of a record that holds other records, each as if shown alone
 
 

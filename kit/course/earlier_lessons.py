@@ -16,9 +16,10 @@ from typing import Any
 from kit.core.checks import is_number
 from kit.core.errors import BadValue
 from kit.core.files import NOTEBOOKS, read_file
-from kit.core.results import STAMP, records_in
+from kit.core.results import records_in
 from kit.core.statistics import Estimate
 
+STAMP = "kit_recording"  # in the metadata of a recorded lesson: hash of its cells, machine, date
 LONGER = NOTEBOOKS / "experiments" / "recorded" / "longer"  # 08.ipynb: a longer run of lesson 08
 MOST_BYTES = 50_000_000  # of a notebook; a recorded lesson has a few hundred kilobytes
 

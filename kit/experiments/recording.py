@@ -19,8 +19,9 @@ from typing import Any
 
 from kit.core.errors import BadValue, KitError, LessonFailed
 from kit.core.files import COMMAND_FOLDER, NOTEBOOKS, atomic_write, user_path
-from kit.core.results import RECORD, RECORDING, STAMP, records_in
+from kit.core.results import RECORD, RECORDING, records_in
 from kit.course import recordings
+from kit.course.earlier_lessons import STAMP
 from kit.course.sentences import unmarked_sentences
 from kit.experiments.execution import KERNEL, execute_in_thread, prepare_notebook
 from kit.experiments.machine_lock import Say, machine_lock

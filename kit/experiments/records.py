@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from kit.core.errors import BadValue
-from kit.core.results import STAMP, records_in
+from kit.core.results import records_in
+from kit.course.earlier_lessons import STAMP
 from kit.experiments.parameters import parameters_in
 from kit.experiments.untrusted_notebooks import (
     checked_records,
