@@ -18,11 +18,11 @@ from written import written
 from kit.cli.main import main
 from kit.core.errors import BadValue, LessonFailed, UnknownName
 from kit.course.claims import ledger
+from kit.course.earlier_lessons import STAMP
 from kit.experiments import collect, execution, find_notebook, lessons, run
 from kit.experiments.course_pages import course
 from kit.experiments.outputs import _PathShortener
 from kit.experiments.recording import cells_hash, record_lesson
-from kit.experiments.records import STAMP
 
 PARAMETERS = "n: int = 2  # 1..9; a number"
 WORKING = """

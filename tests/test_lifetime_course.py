@@ -36,7 +36,17 @@ def test_the_demand_decides_which_is_cheapest(sizes):
     assert sizes.cheapest == "narrow"  # 365,000 answers in the year
     assert sizes.assume(answers_per_day=10).cheapest == "wide"
     assert "narrow costs least" in repr(sizes) and sizes.table().rows
-    assert len(sizes.plot((10, 1_000)).figure.axes[0].lines) == 2 and sizes.to_dict()["options"]
+    assert len(sizes.plot((10, 1_000)).figure.axes[0].containers) == 2
+    assert sizes.to_dict()["options"]
+
+
+def test_the_picture_has_an_interval_for_each_dearer_option():
+    unsure = {"sure": life(200.0, 0.01), "unsure": life(100.0, Estimate(0.02, 0.015, 0.03, "s"))}
+    picture = options(unsure).plot((10, 1_000))
+    ends = [each[1][1].get_ydata() for each in picture.figure.axes[0].containers]
+    assert ends[0][1] == 1  # at 1,000 answers a day, it is the cheapest: 1 without an interval
+    assert ends[1][0] == 1 and ends[1][1] > 1.5  # the upper end of the other one
+    assert "95 % intervals" in picture.caption
 
 
 def test_it_may_be_at_once_or_never(sizes):

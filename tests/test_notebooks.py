@@ -16,10 +16,10 @@ from kit.cli.main import main
 from kit.core.errors import LessonFailed
 from kit.core.results import records_in
 from kit.course.claims import ledger
+from kit.course.earlier_lessons import STAMP
 from kit.course.exercises import EXERCISES, NO_ANSWER
 from kit.experiments import declared, lessons, run
 from kit.experiments.recording import cells_hash
-from kit.experiments.records import STAMP
 
 LESSONS = lessons()
 IDS = [path.name[:2] for path in LESSONS]

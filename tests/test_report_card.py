@@ -88,10 +88,10 @@ def test_doubts_are_named(tmp_path):
 
 
 def test_a_verdict_on_the_full_rule_is_shown_and_others_are_counted(tmp_path):
-    name = next(iter(ledger()["14"].conditions))
-    notebook(tmp_path, verdict("14", "does not hold here"), name="04-a.ipynb")
-    notebook(tmp_path, verdict("14", "cannot tell", measured={name: None}), name="14-a.ipynb")
-    entry = entries(tmp_path)["14"]
+    name = next(iter(ledger()["15"].conditions))
+    notebook(tmp_path, verdict("15", "does not hold here"), name="10-a.ipynb")
+    notebook(tmp_path, verdict("15", "cannot tell", measured={name: None}), name="11-a.ipynb")
+    entry = entries(tmp_path)["15"]
     assert entry.verdict == "does not hold here" and entry.others == "cannot tell (1)"
 
 

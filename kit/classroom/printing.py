@@ -11,10 +11,10 @@ from typing import Any
 
 from kit.classroom.cells import read_notebook
 from kit.core.errors import BadValue, NotInstalled
+from kit.course.earlier_lessons import STAMP
 from kit.experiments.course_pages import write_page
 from kit.experiments.execution import find_notebook
 from kit.experiments.outputs import write_text
-from kit.experiments.records import STAMP
 
 STYLE = Path(__file__).with_name("printing.css")
 PICTURES = "pictures"  # beside the lessons

@@ -161,25 +161,27 @@ class Options(Result):
         demands = [check_positive("answers_per_day", each) for each in answers_per_day] or [
             float(d) for d in middle * np.geomspace(0.01, 100, 9)
         ]
-        series = {}
-        for name, life in self.lives.items():
-            at = [{**life.values, "answers_per_day": d} for d in demands]
-            totals = [sum(map(float, bills(v, self.of, v["days"]))) for v in at]
-            series[name] = (demands, totals)
-        cheap = {d: min(series, key=lambda n: series[n][1][i]) for i, d in enumerate(demands)}
+        at = [self.assume(answers_per_day=demand) for demand in demands]
         # ÷ the cheapest: on axes that span the demand, the lines would lie on each other.
-        least = {d: min(s[1][i] for s in series.values()) for i, d in enumerate(demands)}
-        series = {
-            name: (demands, [y / least[d] for d, y in zip(demands, ys, strict=True)])
-            for name, (_, ys) in series.items()
-        }
+        ratios = {name: [each._to_cheapest(name) for each in at] for name in self.lives}
+        series = {name: (demands, [r.value for r in rs]) for name, rs in ratios.items()}
+        ends = {name: ([r.low for r in rs], [r.high for r in rs]) for name, rs in ratios.items()}
+        known = all(map(math.isfinite, (end for both in ends.values() for e in both for end in e)))
         caption = (
             f"Both bills over the life ÷ those of the cheapest option, by the measured values: at "
-            f"{words(demands[0])} answers per day {cheap[demands[0]]} costs least, at "
-            f"{words(demands[-1])} {cheap[demands[-1]]}."
+            f"{words(demands[0])} answers per day {at[0].cheapest} costs least, at "
+            f"{words(demands[-1])} {at[-1].cheapest}. "
         )
-        axis = f"{self.of} of a life ÷ the least"
-        return lines(series, "answers per day", axis, caption=caption, log="x", unit="×")
+        caption += "The lines at the points are 95 % intervals." if known else "Intervals unknown."
+        axis, bands = f"{self.of} of a life ÷ the least", ends if known else None
+        return lines(
+            series, "answers per day", axis, caption=caption, log="x", unit="×", bands=bands
+        )
+
+    def _to_cheapest(self, name: str) -> Estimate:
+        """The bills of an option ÷ those of the cheapest, which are 1 without an interval."""
+        best = self.cheapest
+        return Estimate(1, 1, 1) if name == best else self._ratio(self[name], self[best])
 
     def rates(self, said: object = "") -> Table:
         """A row per option: what a training and an answer take, and the share of its total."""

@@ -1,7 +1,8 @@
 """What another lesson measured for a claim: some rules need the measurements of two lessons.
 
 A reader's own copy of that lesson counts first, in the folder where the notebook runs. If it was
-never executed, the copy that came with the kit is read. Both are stored notebooks: nothing runs.
+never executed, or is still as the kit recorded it, the kit's longer run of the lesson is read, if
+there is one, and else the copy that came with the kit. All are stored notebooks: nothing runs.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from kit.core.files import NOTEBOOKS, read_file
 from kit.core.results import records_in
 from kit.core.statistics import Estimate
 
+STAMP = "kit_recording"  # in the metadata of a recorded lesson: hash of its cells, machine, date
+LONGER = NOTEBOOKS / "experiments" / "recorded" / "longer"  # 08.ipynb: a longer run of lesson 08
 MOST_BYTES = 50_000_000  # of a notebook; a recorded lesson has a few hundred kilobytes
 
 
@@ -63,10 +66,14 @@ def recorded_verdict(lesson: str, claim: str, folder: Path | None = None) -> dic
 
     As for `measured_earlier`, the reader's own copy of the lesson counts first.
     """
+    return next(iter(recorded_verdicts(lesson, claim, folder)), None)
+
+
+def recorded_verdicts(lesson: str, claim: str, folder: Path | None = None) -> list[dict[str, Any]]:
+    """All of them: the reader's own, that of the kit's longer run, that of the stored lesson."""
     stored = next(NOTEBOOKS.glob(f"{lesson}-*.ipynb"), None)
-    for record, cpu in _verdicts(stored, claim, folder) if stored else ():
-        return {**record, "lesson": f"lesson {lesson}", "cpu": cpu}
-    return None
+    found = _verdicts(stored, claim, folder) if stored else ()
+    return [{**record, "lesson": f"lesson {lesson}", "cpu": cpu} for record, cpu in found]
 
 
 def recorded_result(experiment: str, kind: str) -> dict[str, Any]:
@@ -96,22 +103,45 @@ def recorded_result(experiment: str, kind: str) -> dict[str, Any]:
 def _verdicts(
     stored: Path, claim: str, folder: Path | None
 ) -> Iterator[tuple[dict[str, Any], str]]:
-    """The latest verdict on a claim, and the CPU: of the reader's copy first, then the kit's."""
-    for path in ((folder or Path.cwd()) / stored.name, stored):
+    """The latest verdict on a claim, and the CPU: the reader's, the longer run's, the kit's."""
+    own = (folder or Path.cwd()) / stored.name
+    first = [] if _as_recorded(own) else [own]
+    for path in (*first, LONGER / f"{stored.name[:2]}.ipynb", stored):
         records = _records(path)
         found = [record for record in records if record.get("claim_id") == claim]
         if found and isinstance(found[-1].get("measured"), dict):
             yield found[-1], next((r.get("cpu", "") for r in records if r["kind"] == "Machine"), "")
 
 
+def _as_recorded(path: Path) -> bool:
+    """Whether a copy still has the outputs that the kit recorded: of the machine of its stamp."""
+    notebook = _notebook(path)
+    try:
+        machine = notebook["metadata"][STAMP]["machine"]
+        outputs = [output for cell in notebook["cells"] for output in cell.get("outputs", [])]
+        return any(
+            "".join(o["data"].get("text/plain", "")) == machine for o in outputs if "data" in o
+        )
+    except (KeyError, AttributeError, TypeError):
+        return False
+
+
 def _records(path: Path) -> list[dict[str, Any]]:
     """The records in a stored notebook; none if it cannot be read."""
     try:
-        cells = json.loads(read_file(path, MOST_BYTES))["cells"]
+        cells = _notebook(path)["cells"]
         outputs = [output for cell in cells for output in cell.get("outputs", [])]
         return [record for output in outputs for record in records_in(output)]
-    except (OSError, ValueError, KeyError, AttributeError, TypeError):
+    except (KeyError, AttributeError, TypeError):
         return []  # a reader's file can contain anything, and then the kit's own copy counts
+
+
+def _notebook(path: Path) -> Any:
+    """What a file contains, as JSON; nothing if it cannot be read."""
+    try:
+        return json.loads(read_file(path, MOST_BYTES))
+    except (OSError, ValueError):
+        return {}
 
 
 def stored_value(stored: Any) -> float | Estimate | None:

@@ -2,6 +2,7 @@
 
 Recommendation   the chosen road, each other road with its cost or the rule that excludes it
 rules_table      the rules in the order in which they are applied
+assumptions      the prices, hours, limits and paces that nobody measured
 """
 
 from __future__ import annotations
@@ -91,7 +92,8 @@ class Recommendation(Result):
         """Why this road, or why none, in a few words."""
         if self.chosen:
             left = len(self.lives)
-            return f"the cheapest of {left} that are left" if left > 1 else "it alone is left"
+            why = f"the cheapest of {left} that are left" if left > 1 else "it alone is left"
+            return f"{why}; not sure: {', '.join(map(_shown, self._asked))}" if self._asked else why
         rules = approaches()["rules"]
         numbers = [
             f"{_shown(road)}: {_numbers(rule, self.numbers[road])}"
@@ -103,11 +105,15 @@ class Recommendation(Result):
     @property
     def doubt(self) -> str:
         """For which roads the target lies within the interval; "" if for none that matters."""
-        asked = [r for r in self.unsure if self.excluded.get(r, "score") in ("score", "labels")]
-        if not asked:
+        if not self._asked:
             return ""
-        roads = ", ".join(map(_shown, asked))
+        roads = ", ".join(map(_shown, self._asked))
         return f"Not sure: {roads}. The target lies within the interval of what it gets right."
+
+    @property
+    def _asked(self) -> list[str]:
+        """The roads that are not sure, of those that no other rule excludes."""
+        return [r for r in self.unsure if self.excluded.get(r, "score") in ("score", "labels")]
 
     @property
     def questions(self) -> str:
@@ -164,6 +170,8 @@ class Recommendation(Result):
             f"<p>{' '.join(said)}</p>{replace(self.table(), caption='')._repr_html_()}"
             f"<p>{begin}</p>{f'<ul>{items}</ul>' if items else ''}"
             f"<details><summary>The rules</summary>{rules_table()._repr_html_()}</details>"
+            "<details><summary>What is assumed: prices, hours, limits, paces</summary>"
+            f"{assumptions()._repr_html_()}</details>"
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -189,12 +197,40 @@ def rules_table() -> Table:
     return Table(header, rows, caption)
 
 
+def assumptions() -> Table:
+    """A row per answer with numbers that were assumed, not measured: change them in the file."""
+    rows = [
+        (question, answer["says"], assumed)
+        for question, entry in approaches()["questions"].items()
+        for answer in entry["answers"].values()
+        if (assumed := _assumed(answer))
+    ]
+    caption = "Nobody measured these numbers. They stand in kit/course/approaches.toml."
+    return Table(("question", "answer", "assumed"), rows, caption)
+
+
+def _assumed(answer: Mapping[str, Any]) -> str:
+    """The numbers of an answer, with their units."""
+    texts = {
+        "target": lambda x: f"at least {words(x, '%')} right" if x else "",
+        "times": lambda x: f"{x:g} × as fast as the computer of lesson 15",
+        "price_per_hour": lambda x: f"{x:g} USD per machine and hour",
+        "minutes_per_label": lambda x: f"{x:g} minutes per label" if x else "",
+        "labels_to_get": lambda x: f"at most {x:,} labels of each class",
+        "answers_per_day": lambda x: f"{x:,.0f} answers a day",
+        "deadline_s": lambda x: f"each within {words(x, 's')}",
+        "price_of_work": lambda x: f"{x:g} USD per hour of work",
+        "hours": lambda x: "hours: " + ", ".join(f"{way} {h}" for way, h in x.items()),
+    }
+    return "; ".join(filter(None, (text(answer[n]) for n, text in texts.items() if n in answer)))
+
+
 def _condition(needs: str) -> str:
     """When a rule that compares two quantities excludes a road."""
     if not needs:
         return "nothing: it chooses"
-    left, sign, right = (part.replace("_", " ") for part in needs.split())
-    return f"a road unless {left} {sign.replace('>=', '≥').replace('<=', '≤')} {right}"
+    left, sign, right = (part.removesuffix("_s").replace("_", " ") for part in needs.split())
+    return f"a road if its {left} {'<' if sign == '>=' else '>'} {right}"
 
 
 def _numbers(rule: str, numbers: Mapping[str, Any]) -> str:

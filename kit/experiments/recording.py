@@ -21,11 +21,12 @@ from kit.core.errors import BadValue, KitError, LessonFailed
 from kit.core.files import COMMAND_FOLDER, NOTEBOOKS, atomic_write, user_path
 from kit.core.results import RECORD, RECORDING, records_in
 from kit.course import recordings
+from kit.course.earlier_lessons import STAMP
 from kit.course.sentences import unmarked_sentences
 from kit.experiments.execution import KERNEL, execute_in_thread, prepare_notebook
 from kit.experiments.machine_lock import Say, machine_lock
 from kit.experiments.outputs import check_writable, strip_widgets, write_text
-from kit.experiments.records import DONE, STAMP, executed_runs
+from kit.experiments.records import DONE, executed_runs
 
 TAG = "record:"  # a cell tagged `record:NAME` measures something that other machines may show
 RECORDED_RUNS = NOTEBOOKS / "experiments" / "recorded"

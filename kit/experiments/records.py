@@ -17,6 +17,7 @@ from urllib.parse import quote
 
 from kit.core.errors import BadValue
 from kit.core.results import records_in
+from kit.course.earlier_lessons import STAMP
 from kit.experiments.parameters import parameters_in
 from kit.experiments.untrusted_notebooks import (
     checked_records,
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 DONE, FAILED, UNREADABLE = "done", "failed", "unreadable"
-STAMP = "kit_recording"  # in the metadata of a recorded lesson: hash of its cells, machine, date
 FAILED_END, DRAFT_END = ".failed.ipynb", ".part.ipynb"
 RUN_COLUMNS = ("run", "notebook", "status", "error", "seconds", "date")  # of every run
 COLUMNS = 500  # the most for one run: a lesson has 50

@@ -21,6 +21,7 @@ from kit.core.files import atomic_write, read_file
 from kit.core.results import records_in
 from kit.core.units import SHARES
 from kit.course.claims import CANNOT_TELL, COLOURS, ledger
+from kit.experiments.deciding_runs import decides, part_of, without_shorter
 from kit.experiments.outputs import write_text
 from kit.experiments.records import AUXILIARY, ExecutedRun, executed_runs, ordered
 from kit.experiments.report_card import card_page
@@ -152,21 +153,23 @@ def ledger_table(folder: Path) -> Table:
 
 def claims_table(runs: Iterable[ExecutedRun], folder: Path) -> Table:
     """All claims, the measured ones first, each verdict with its number of runs of the folder."""
-    given: dict[str, Counter[tuple[str, str]]] = {}  # claim -> part, verdict
-    partly: dict[str, Counter[tuple[str, str]]] = {}
-    for record in (record for run in runs for record in run.records if record["kind"] == "Verdict"):
-        id, verdict = record["claim_id"], record["verdict"]
-        if id in ledger() and verdict.startswith(tuple(COLOURS)):
-            counts = partly if _lacks_a_part(record) else given
-            part = ledger()[id].parts.get(str(record.get("part")), "")
-            counts.setdefault(id, Counter())[part, verdict] += 1
-    given = partly | given  # a lesson that measured only a part is heard if no other measured all
+    # Claim -> part, verdict -> runs: of runs on other cases, then of the lessons that decide the
+    # claim; of each first those that measured only a part of the rule. A later one replaces.
+    ranks: list[dict[str, Counter[tuple[str, str]]]] = [{}, {}, {}, {}]
+    for run, record in _verdict_records(runs):
+        claim = ledger()[record["claim_id"]]
+        counts = ranks[2 * decides(run, claim) + (not _lacks_a_part(record))]
+        about = part_of(run, claim, record), record["verdict"]
+        counts.setdefault(claim.id, Counter())[about] += 1
+    given = ranks[0] | ranks[1] | ranks[2] | ranks[3]
     rows = [
         (
             claim.id,
             claim.claim,
             ", ".join(claim.said_by),
-            _verdicts(given[id]) if id in given else _open(claim.lessons),
+            _verdicts(given[id]) + _elsewhere(given[id], ranks[1].get(id))
+            if id in given
+            else _open(claim.lessons),
         )
         for id, claim in sorted(ledger().items(), key=lambda item: item[0] not in given)
     ]
@@ -178,6 +181,17 @@ def claims_table(runs: Iterable[ExecutedRun], folder: Path) -> Table:
     caption += f"{mixed} differ between runs, " if mixed else ""
     caption += f"{unclear} cannot tell, {len(rows) - len(given)} not measured."
     return Table(("id", "claim", "said by", "verdict"), rows, caption)
+
+
+def _verdict_records(
+    runs: Iterable[ExecutedRun],
+) -> Iterator[tuple[ExecutedRun, dict[str, Any]]]:
+    """Each verdict on a claim of the ledger, with its run, but for runs with a longer one."""
+    for run in without_shorter(list(runs)):
+        for record in run.records:
+            known = record["kind"] == "Verdict" and record["claim_id"] in ledger()
+            if known and record["verdict"].startswith(tuple(COLOURS)):
+                yield run, record
 
 
 def _lacks_a_part(record: dict[str, Any]) -> bool:
@@ -194,6 +208,16 @@ def _verdicts(given: Counter[tuple[str, str]]) -> str:
     return "; ".join(f"{part}: {text}" if part else text for part, text in texts.items())
 
 
+def _elsewhere(given: Counter[tuple[str, str]], others: Counter[tuple[str, str]] | None) -> str:
+    """Verdicts of runs on other cases, if they decide otherwise than the claim's own lessons."""
+    if others is None or given is others:
+        return ""
+    own = {verdict for _, verdict in given}
+    found = {v: n for (_, v), n in others.items() if v not in own and v != CANNOT_TELL}
+    counts = [f"{verdict} (in {_runs(n)})" for verdict, n in _by_number(found)]
+    return f"; on other cases: {', '.join(counts)}" if counts else ""
+
+
 def _runs_differ(given: Counter[tuple[str, str]]) -> bool:
     """Whether runs decided the same question differently; one that cannot tell contradicts none."""
     decided: dict[str, set[str]] = {}
@@ -205,9 +229,16 @@ def _runs_differ(given: Counter[tuple[str, str]]) -> bool:
 def _of_part(given: dict[str, int]) -> str:
     if len(given) == 1:
         return next(iter(given))
-    most = sorted(given.items(), key=lambda pair: -pair[1])
-    counts = [f"{verdict} (in {n:,} run{'s' * (n > 1)})" for verdict, n in most]
+    counts = [f"{verdict} (in {_runs(n)})" for verdict, n in _by_number(given)]
     return "; ".join(counts[:MOST_VERDICTS] + ["…"] * (len(counts) > MOST_VERDICTS))
+
+
+def _by_number(given: dict[str, int]) -> list[tuple[str, int]]:
+    return sorted(given.items(), key=lambda pair: -pair[1])
+
+
+def _runs(n: int) -> str:
+    return f"{n:,} run{'s' * (n > 1)}"
 
 
 def _open(lessons: list[str]) -> str:

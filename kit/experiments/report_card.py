@@ -12,6 +12,7 @@ from typing import Any
 
 from kit.course.claims import CANNOT_TELL, COLOURS, Claim, Verdict, documents, ledger
 from kit.course.earlier_lessons import stored_value
+from kit.experiments.deciding_runs import decides, part_of, without_shorter
 from kit.experiments.page_templates import document
 from kit.experiments.records import ExecutedRun
 from kit.experiments.untrusted_notebooks import safe_line
@@ -47,7 +48,7 @@ class Entry:
 def report_card(runs: Iterable[ExecutedRun]) -> list[Entry]:
     """All claims in their order, each with the verdict of the run that measured all of its rule."""
     found: dict[str, list[tuple[ExecutedRun, dict[str, Any]]]] = {}
-    for run in runs:
+    for run in without_shorter(list(runs)):
         for record in run.records:
             if record["kind"] == "Verdict" and _fits(record):
                 found.setdefault(str(record["claim_id"]), []).append((run, record))
@@ -93,7 +94,7 @@ def _fits(record: dict[str, Any]) -> bool:
 
 
 def _entry(claim: Claim, found: list[tuple[ExecutedRun, dict[str, Any]]]) -> Entry:
-    run, record = max(found, key=lambda pair: _worth(*pair))
+    run, record = max(found, key=lambda pair: _worth(claim, *pair))
     # Of a rule that has changed since, some quantities are not there.
     measured = {name: stored_value(record["measured"].get(name)) for name in claim.conditions}
     given = record.get("measured_in")
@@ -106,21 +107,19 @@ def _entry(claim: Claim, found: list[tuple[ExecutedRun, dict[str, Any]]]) -> Ent
         safe_line(str(record.get("on", "")), "on") if record.get("on") else "",
         _where(run),
         tuple(_doubts(verdict, record)),
-        _question(claim, record),
-        _others(claim, record, found),
+        part_of(run, claim, record),
+        _others(claim, (run, record), found),
     )
 
 
-def _question(claim: Claim, record: dict[str, Any]) -> str:
-    return claim.parts.get(str(record.get("part")), "")
-
-
 def _others(
-    claim: Claim, shown: dict[str, Any], found: list[tuple[ExecutedRun, dict[str, Any]]]
+    claim: Claim,
+    shown: tuple[ExecutedRun, dict[str, Any]],
+    found: list[tuple[ExecutedRun, dict[str, Any]]],
 ) -> str:
     """The other verdicts, each with the number of its runs, or with its part of the claim."""
-    counts = Counter((_question(claim, each), str(each["verdict"])) for _, each in found)
-    del counts[_question(claim, shown), shown["verdict"]]
+    counts = Counter((part_of(run, claim, each), str(each["verdict"])) for run, each in found)
+    del counts[part_of(shown[0], claim, shown[1]), shown[1]["verdict"]]
     return "; ".join(
         f"{question}: {safe_line(word, 'verdict')}"
         if question
@@ -129,10 +128,11 @@ def _others(
     )
 
 
-def _worth(run: ExecutedRun, record: dict[str, Any]) -> tuple[bool, bool, str, str]:
-    """What makes a verdict the one to show: the full rule, a lesson, the latest one."""
+def _worth(claim: Claim, run: ExecutedRun, record: dict[str, Any]) -> tuple[Any, ...]:
+    """What makes a verdict the one to show: the full rule, a notebook that decides, the latest."""
     full = None not in record["measured"].values()
-    return full, run.notebook[:2].isdigit(), run.notebook[:2], run.date
+    clear = record["verdict"] != CANNOT_TELL
+    return full, decides(run, claim), clear, run.notebook[:2], run.date
 
 
 def _where(run: ExecutedRun) -> str:

@@ -11,8 +11,9 @@ from kit.core.errors import KitError
 from kit.core.units import words
 from kit.course.approaches import Road, case_answers, recommend
 from kit.course.claims import COLOURS, Claim, ledger
-from kit.course.earlier_lessons import recorded_verdict
+from kit.course.earlier_lessons import recorded_verdicts
 from kit.course.exercises.registry import LastHint, WrongForm, exercise, hint_for_number, near
+from kit.course.recommendation import Recommendation
 
 MORE, MODULES, MINUTES, PRICE = 16 - 4, 10, 2, 60.0
 LABELS_USD = MORE * MODULES * MINUTES / 60 * PRICE
@@ -74,7 +75,7 @@ def labels(answer: float) -> str | None:
 @exercise("15-flip")
 def flip(answer: Any, roads: Mapping[str, Road]) -> str | None:
     """Which roads need the pre-trained model? Which answer takes these away?"""
-    if not isinstance(answer, tuple) or len(answer) != 2:
+    if not isinstance(answer, (tuple, list)) or len(answer) != 2:
         return WrongForm("Give a question and one of its answers: ('data', 'plenty').")
     question, other = answer
     case = case_answers("chatbot")
@@ -85,10 +86,19 @@ def flip(answer: Any, roads: Mapping[str, Road]) -> str | None:
     except KitError as error:
         return f"{error} The keys are in questions[…]['answers']."
     if made.approach != "train":
-        return (
-            f"With {other!r}, the recommendation is: {made.approach}. Its table says why not train."
-        )
+        return f"With {other!r}, the recommendation is: {made.approach}. {_why_not_train(made)}"
     return None
+
+
+def _why_not_train(made: Recommendation) -> str:
+    """What the table says of the road `words`, and what an answer would have to change."""
+    row = next(row for row in made.table().rows if row[0].startswith("train"))
+    if "words" in made.excluded:
+        return f"The road words is excluded: {row[3]} ({row[4]}). Which question is that about?"
+    return (
+        f"The road words is left, but {row[3]}: {row[2]}. Which answer takes away the roads with "
+        "the pre-trained model, or lets words alone get enough right?"
+    )
 
 
 @exercise("15-defend")
@@ -104,8 +114,8 @@ def defend(answer: Any) -> str | None:
         return f"The rule of claim {claim.id} has no {answer['quantity']!r}. It has: {names}."
     if not is_number(answer["value"]):
         return WrongForm(f"value={answer['value']!r}: give the number alone, without its unit.")
-    records = [recorded_verdict(lesson, claim.id) for lesson in claim.lessons if lesson.isdigit()]
-    found = [record for record in records if record]
+    lessons = filter(str.isdigit, claim.lessons)
+    found = [record for lesson in lessons for record in recorded_verdicts(lesson, claim.id)]
     # As in the ledger, a lesson that measured a part of the rule counts if no other measured all.
     full = [record for record in found if None not in record["measured"].values()]
     return _hint_for_record(answer, claim, full or found)
