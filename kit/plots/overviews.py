@@ -7,12 +7,12 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from kit.core.units import SHARES, words
+from kit.plots import numbers
+from kit.plots.numbers import Interval
 from kit.plots.pictures import COLOURS, MARKERS, Picture, axes, style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-
-Interval = tuple[float, float | None, float | None]  # value, low, high; None: unknown
 
 
 def dots(
@@ -45,7 +45,8 @@ def dots(
     if level:
         pane.axvline(level[1], color="black", linestyle="--", linewidth=1, label=level[0])
         pane.legend(frameon=False, loc="lower left", bbox_to_anchor=(0, 1))
-    return Picture(figure, caption)
+    table = numbers.of_panes(list(rows), {quantity: (list(rows.values()), unit)}, level)
+    return Picture(figure, caption, numbers=table)
 
 
 def multiples(
@@ -98,7 +99,7 @@ def multiples(
             pane.axvline(limit, color="black", linestyle="--", linewidth=1)
         pane.set_yticks(range(len(names)), names if i == 0 else [""] * len(names))
         _finish(pane, quantity, unit, log and unit not in SHARES, len(names), ticks=3)
-    return Picture(figure, caption)
+    return Picture(figure, caption, numbers=numbers.of_panes(names, panes))
 
 
 def scatter(
@@ -138,7 +139,9 @@ def scatter(
     pane.xaxis.set_minor_formatter(lambda value, _: "")
     pane.yaxis.set_major_formatter(lambda value, _: words(value, y_unit))
     pane.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
-    return Picture(figure, caption)
+    across, up = [at for at, _ in points.values()], [value for _, value in points.values()]
+    table = numbers.of_panes(list(points), {x: (across, x_unit), y: (up, y_unit)})
+    return Picture(figure, caption, numbers=table)
 
 
 def pareto_front(points: Mapping[str, tuple[float, ...]]) -> list[str]:
