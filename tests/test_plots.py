@@ -523,4 +523,4 @@ def test_points_stand_in_the_label_and_not_at_each_tick():
     pane = Figure().subplots()
     overviews._finish(pane, "score lost", "points", False, 2)
     assert pane.get_xlabel() == "score lost, points"
-    assert pane.xaxis.get_major_formatter()(0.02, 0) == "2.00"
+    assert pane.xaxis.get_major_formatter()(0.02, 0) == "2"

@@ -40,6 +40,21 @@ def interval(value: float | None, low: float | None, high: float | None, unit: s
     return f"{text} [{span(low, high, unit)}]"
 
 
+def tick(value: float, unit: str) -> str:
+    """A round number on an axis, in words and without zeros that say nothing.
+
+    >>> tick(0.25, "%"), tick(1.2e-3, "s"), tick(20, "×"), tick(2e-5, ""), tick(1000, "")
+    ('25 %', '1.2 ms', '20 ×', '0.00002', '1,000')
+    """
+    if not unit and 1000 <= value < 100_000:
+        return f"{value:,.0f}"  # a count without a prefix: 1,000 stands beside 800
+    text = words(value, unit)
+    if not unit and "e-" in text:
+        text = f"{value:.9f}"
+    number, space, of = text.partition(" ")
+    return f"{number.rstrip('0').rstrip('.') if '.' in number else number}{space}{of}"
+
+
 def of_lines(
     series: Series,
     x: str,

@@ -62,12 +62,18 @@ def style(i: int) -> dict[str, Any]:
     return {"color": COLOURS[i % len(COLOURS)], "marker": MARKERS[i % len(MARKERS)]}
 
 
-def axes(width: float = 6.4, height: float = 3.4, columns: int = 1) -> tuple[Figure, list[Axes]]:
-    """An empty figure in the kit's style, with `columns` axes side by side."""
+def axes(
+    width: float = 6.4, height: float = 3.4, columns: int = 1, count: int = 0
+) -> tuple[Figure, list[Axes]]:
+    """An empty figure in the kit's style, with `columns` axes side by side; or `count` in rows."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height), layout="constrained", facecolor="white")
-    panes = list(figure.subplots(1, columns, squeeze=False)[0])
+    rows = -(-(count or columns) // columns)
+    panes = list(figure.subplots(rows, columns, squeeze=False).flat)
+    for pane in panes[count or columns :]:
+        pane.remove()
+    panes = panes[: count or columns]
     for pane in panes:
         pane.spines[["top", "right"]].set_visible(False)
         pane.grid(alpha=0.25)
@@ -143,7 +149,7 @@ def lines(
         pane.set_yscale("log")
         log_ticks(pane.yaxis, unit)
     elif unit or 0 < max(max(ys, default=0) for _, ys in series.values()) < SMALL:
-        pane.yaxis.set_major_formatter(lambda value, _: _tick(value, unit))
+        pane.yaxis.set_major_formatter(lambda value, _: numbers.tick(value, unit))
     pane.set(xlabel=x, ylabel=y)
     if rows:
         pane.set_yticks([float(np.mean(ys)) for _, ys in series.values()], list(series))
@@ -161,21 +167,11 @@ def log_ticks(axis: Axis, unit: str) -> None:
     low, high = axis.get_view_interval()
     wide = high > 1e4 * low  # labels at 2 and 5 would overlap
     axis.set_major_locator(LogLocator(subs=(1.0,) if wide else (1.0, 2.0, 5.0)))
-    axis.set_major_formatter(lambda value, _: _tick(value, unit))
+    axis.set_major_formatter(lambda value, _: numbers.tick(value, unit))
     axis.set_minor_formatter(lambda value, _: "")
 
 
 SMALL = 1e-3  # below it, Matplotlib writes a power of ten above the axis, which is easily missed
-
-
-def _tick(value: float, unit: str) -> str:
-    """A tick in words, as 0.00002 and not 2e-05.
-
-    >>> _tick(2e-5, ""), _tick(0.25, "%"), _tick(0, "")
-    ('0.00002', '25.0 %', '0')
-    """
-    text = words(value, unit)
-    return text if unit or "e-" not in text else f"{value:.9f}".rstrip("0")
 
 
 def _ticks_at(pane: Axes, values: Sequence[float]) -> None:
@@ -238,7 +234,7 @@ def bars(
     pane.margins(x=0.15)
     pane.grid(visible=False, axis="y")
     pane.set(xlabel=quantity)
-    pane.xaxis.set_major_formatter(lambda value, _: words(value, unit))  # "10.0 µs", not 1e-5
+    pane.xaxis.set_major_formatter(lambda value, _: numbers.tick(value, unit))  # "10 µs", not 1e-5
     pane.xaxis.set_major_locator(_few_ticks())
     if len(parts) > 1:
         pane.legend(frameon=False, ncols=len(parts), loc="lower left", bbox_to_anchor=(0, 1))
@@ -316,6 +312,6 @@ def roofline(
     pane.set_yscale("log")
     pane.set(xlabel="work per byte moved (FLOP/byte)", ylabel="work per second (FLOP/s)")
     pane.xaxis.set_major_formatter(lambda value, _: f"{value:,g}")
-    pane.yaxis.set_major_formatter(lambda value, _: words(value, "FLOP/s"))
+    pane.yaxis.set_major_formatter(lambda value, _: numbers.tick(value, "FLOP/s"))
     pane.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
     return Picture(figure, caption, details, numbers.of_roofline(limits, points))
