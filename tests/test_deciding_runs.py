@@ -5,6 +5,7 @@ import json
 import nbformat
 import pytest
 
+from kit import count
 from kit.core.files import NOTEBOOKS
 from kit.core.results import RECORD
 from kit.course import earlier_lessons
@@ -13,6 +14,7 @@ from kit.course.earlier_lessons import STAMP, measured_earlier, recorded_verdict
 from kit.experiments.deciding_runs import without_shorter
 from kit.experiments.records import DONE, FAILED, ExecutedRun, executed_runs
 from kit.experiments.report import claims_table
+from kit.workloads import vision
 
 RULE = "holds only if you look at many cycles together, not at every single one"
 
@@ -81,6 +83,18 @@ def test_a_lesson_of_a_claim_with_parts_answers_its_own_question():
         "a CNN on digits, 400 steps: does not hold here; "
         "a GPT, to a loss that is soon reached: holds here"
     )
+
+
+def test_what_separates_the_cases_of_claim_13_is_counted():
+    """Its text says why other cases differ: weights, or the results of a single layer."""
+    work, ratios = vision(), {}
+    for batch in (1, 32):
+        for name in ("cnn", "mlp"):
+            counted = count(work.model(name), work.example(batch)[0])
+            weights = counted.weight_bytes / counted.inference_bytes
+            ratios[name, batch] = counted.training_bytes / counted.inference_bytes, weights > 0.5
+    assert all((ratio > 2) == heavy for ratio, heavy in ratios.values())
+    assert not ratios["cnn", 32][1] and ratios["cnn", 1][1] and ratios["mlp", 32][1]
 
 
 # --- The kit's longer runs -----------------------------------------------------------------------

@@ -24,7 +24,7 @@ FOLDER = NOTEBOOKS / "experiments"
 EXPERIMENTS = sorted(FOLDER.glob("*.ipynb"))
 IDS = [path.stem for path in EXPERIMENTS]
 HERE = FOLDER / "train-versus-infer.ipynb"
-KEPT = sorted(RECORDED_RUNS.rglob("*.ipynb"))
+KEPT = sorted(RECORDED_RUNS.rglob("train-versus-infer*.ipynb"))
 
 pytestmark = pytest.mark.usefixtures("warm_kernels")
 experiment = pytest.mark.parametrize("path", EXPERIMENTS, ids=IDS)
@@ -55,7 +55,13 @@ def records(notebook, kind):
 def test_these_experiments_are_there():
     ladders = ["generate-ladder", "inference-ladder", "training-ladder"]
     reports = ["class-results", "sweep-report"]
-    alone = ["drift-and-retrain", "lifetime", "pretrained-after-drift", "serving-load"]
+    alone = [
+        "drift-and-retrain",
+        "fraud-in-real-time",
+        "lifetime",
+        "pretrained-after-drift",
+        "serving-load",
+    ]
     own = ["train-versus-infer", "your-own-model"]
     assert sorted(IDS) == sorted([*ladders, *reports, *alone, *own])
 
@@ -142,6 +148,16 @@ def test_the_life_of_any_model_leaves_one_record_with_its_assumptions(tmp_path):
     (run,) = records(executed, "RunCost")
     seconds = life["bills"]["time"]["training"]["value"]
     assert seconds == pytest.approx(run["training"]["seconds_s"])
+
+
+def test_fraud_at_random_moments_is_judged_by_the_rule_of_its_claim(tmp_path):
+    quick = {"duration_s": 0.5, "rate": 100.0, "seed": 3}
+    executed = papermill(FOLDER / "fraud-in-real-time.ipynb", tmp_path / "run.ipynb", **quick)
+    (load,), (card,) = records(executed, "ServerResult"), records(executed, "Verdict")
+    assert load["seed"] == 3 and load["queries"] > 20
+    assert card["claim_id"] == "30" and card["measured"]["fraud_recall"]["value"] > 0.5
+    # Fifty payments are too few for an upper end of the slowest one in a hundred.
+    assert card["verdict"] == "cannot tell" and card["measured"]["alarm_precision"]["high"] < 0.5
 
 
 @pytest.mark.timeout(600)  # it compiles, without programs of earlier runs
