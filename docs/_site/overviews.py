@@ -14,7 +14,7 @@ from places import ROOT, Links, place, shown
 from recorded_notebooks import Notebook
 
 from kit.core.units import UNKNOWN
-from kit.course.claims import COLOURS, ledger
+from kit.course.claims import COLOURS, ONLY_IF, ledger
 from kit.experiments.records import ExecutedRun, executed_runs
 from kit.experiments.report import claims_table
 from kit.experiments.report_card import WORDS, Entry, _by_source, report_card
@@ -112,7 +112,7 @@ def start_page(lessons: Sequence[Notebook], experiments: Sequence[Notebook], lin
         examples=examples,
         claims=len(ledger()),
         verdicts=[(word, COLOURS[word], count) for word, count in verdicts().items() if count],
-        decided=decided(),
+        only_if=ONLY_IF,
         findings=findings(),
         pages={each.number: each for each in lessons},
     )
