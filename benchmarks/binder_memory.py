@@ -112,14 +112,17 @@ def main(numbers):
 
 
 def table():
-    """The sentence of docs/install.md."""
+    """The table of docs/install.md."""
     record = json.loads((RESULTS / "binder_memory.json").read_text("utf-8"))
-    number, most = max(record["lessons"].items(), key=lambda item: item[1]["peak_bytes"])
-    others = [f"{n}: {each['peak_bytes'] / 1e6:,.0f} MB" for n, each in record["lessons"].items()]
+    lessons = record["lessons"]
+    number, most = max(lessons.items(), key=lambda item: item[1]["peak_bytes"])
+    bad = [n for n, each in lessons.items() if each["failed_cells"] or each["killed"]]
+    print("| lesson | most memory | of the server |\n| --- | --- | --- |")
+    for n, each in lessons.items():
+        print(f"| {n} | {each['peak_bytes'] / 1e6:,.0f} MB | {each['server_bytes'] / 1e6:,.0f} MB |")
     print(
-        f"In a real JupyterLab, run from the first cell to the last, lesson {number} takes "
-        f"{most['peak_bytes'] / 1e6:,.0f} MB at most: the server {most['server_bytes'] / 1e6:,.0f} "
-        f"MB, the rest its kernel and what that starts. Measured so far: {', '.join(others)}. "
+        f"\nLesson {number} takes most: {most['peak_bytes'] / 1e6:,.0f} MB. Cells that failed, or "
+        f"processes that were ended, in: {', '.join(bad) or 'no lesson'}. "
         f"{record['machine']['cpu']}, {record['date']}, beside other work; Pss, every {EVERY_S} s."
     )
 
