@@ -113,6 +113,7 @@ def test_each_quantity_of_a_rule_is_explained_and_no_other(id):
     assert list(claim.conditions) == list(claim.measures)
     assert all(len(meaning) > 20 for meaning in claim.measures.values())
     assert not set(claim.holds) & set(claim.everywhere)
+    assert set(claim.equal) <= set(claim.conditions)
 
 
 @each_claim
@@ -147,6 +148,23 @@ def test_nobody_can_tell_what_was_not_measured(id):
         card = verdict(id, **{**measured(id), name: None})
         assert card.word == CANNOT_TELL
         assert "not measured here" in str(card.table()) and card.met[name] is None
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "word"),
+    [
+        (-0.04, 0.045, DOES_NOT),  # surely within the margin: no difference
+        (-0.04, 0.06, CANNOT_TELL),
+        (-0.06, 0.04, CANNOT_TELL),
+        (0.01, 0.04, HOLDS),  # small, and yet surely above the limit
+        (-0.09, -0.01, DOES_NOT),
+    ],
+)
+def test_a_difference_within_the_margin_counts_as_none(low, high, word):
+    effect = Estimate((low + high) / 2, low, high, "points")
+    given = {**measured("07"), "data_over_model_effect": effect}
+    assert ledger()["07"].equal == {"data_over_model_effect": 0.05}
+    assert verdict("07", **given).word == word
 
 
 def test_each_quantity_has_a_short_name_in_plain_words():

@@ -57,6 +57,7 @@ def test_these_experiments_are_there():
     reports = ["class-results", "sweep-report"]
     alone = [
         "drift-and-retrain",
+        "data-or-model",
         "fraud-in-real-time",
         "lifetime",
         "pretrained-after-drift",
@@ -158,6 +159,14 @@ def test_fraud_at_random_moments_is_judged_by_the_rule_of_its_claim(tmp_path):
     assert card["claim_id"] == "30" and card["measured"]["fraud_recall"]["value"] > 0.5
     # Fifty payments are too few for an upper end of the slowest one in a hundred.
     assert card["verdict"] == "cannot tell" and card["measured"]["alarm_precision"]["high"] < 0.5
+
+
+def test_data_or_model_tests_on_each_image_once(tmp_path):
+    quick = {"trainings": 2, "steps": 20, "seed": 3}
+    executed = papermill(FOLDER / "data-or-model.ipynb", tmp_path / "run.ipynb", **quick)
+    (card,) = records(executed, "Verdict")
+    assert card["claim_id"] == "07" and "all 1,797 tested on" in card["on"]
+    assert card["measured"]["wrong_labels_accuracy_drop"]["value"] > 0
 
 
 @pytest.mark.timeout(600)  # it compiles, without programs of earlier runs

@@ -53,6 +53,9 @@ class Claim:
     only_if: str = ""
     later: list[str] = field(default_factory=list)  # lessons to come that decide it too: not shown
     parts: dict[str, str] = field(default_factory=dict)  # lesson -> the question that it decides
+    equal: dict[str, float] = field(
+        default_factory=dict
+    )  # quantity -> what counts as none
 
     @property
     def conditions(self) -> dict[str, str]:
@@ -128,7 +131,8 @@ class Verdict(Result):
     def met(self) -> dict[str, bool | None]:
         """Which conditions are met; None if the interval contains the limit."""
         return {
-            name: _met(self.measured[name], rule) for name, rule in self.claim.conditions.items()
+            name: _met(self.measured[name], rule, self.claim.equal.get(name, 0.0))
+            for name, rule in self.claim.conditions.items()
         }
 
     @property
@@ -269,7 +273,8 @@ def verdict(
     return Verdict(claim, measured, where, measured_in or {}, part)
 
 
-def _met(value: float | Estimate | None, rule: str) -> bool | None:
+def _met(value: float | Estimate | None, rule: str, equal: float = 0.0) -> bool | None:
+    """Whether a condition is met; not met by a difference that is surely within `equal`."""
     sign, limit = rule.split()
     holds = OPERATORS[sign]
     if value is None or _unknown(value):
@@ -281,7 +286,10 @@ def _met(value: float | Estimate | None, rule: str) -> bool | None:
     ends = {bool(holds(value.low, float(limit))), bool(holds(value.high, float(limit)))}
     # "==" is false at both ends, but may be true between them.
     inside = value.low < float(limit) < value.high
-    return ends.pop() if len(ends) == 1 and not inside else None
+    if len(ends) == 1 and not inside:
+        return ends.pop()
+    farthest = max(abs(value.low - float(limit)), abs(value.high - float(limit)))
+    return False if farthest < equal else None
 
 
 def _unknown(value: float | Estimate | None) -> bool:
