@@ -21,7 +21,7 @@ if kind == "leaves a process":
     subprocess.Popen(["sleep", "1000"], start_new_session=True)
 for n in range(100):
     with path.open("w") as file:
-        file.write("begin" * 10_000)
+        file.write("begin" * 200_000)
         file.flush()
         time.sleep(0.02)
         file.write(f"end {n}")

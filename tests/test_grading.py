@@ -8,6 +8,7 @@ import json
 import mmap
 import os
 import socket
+import subprocess
 import sys
 import tempfile
 import time
@@ -22,7 +23,7 @@ from click.testing import CliRunner
 
 from kit.classroom import batch
 from kit.classroom.batch import judge_all
-from kit.classroom.cells import parsed
+from kit.classroom.cells import Unreadable, parsed, read_notebook
 from kit.classroom.grading import grade
 from kit.classroom.hand_ins import find_hand_ins, unpack
 from kit.classroom.isolation import PACKAGE
@@ -32,6 +33,7 @@ from kit.classroom.warm_process import _make
 from kit.cli.main import main
 from kit.core.errors import BadValue, NotSupported
 from kit.core.files import NOTEBOOKS
+from kit.experiments.execution import find_notebook
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="isolates processes by namespaces")
 LIMITS = Limits(seconds_s=3.0, memory_bytes=1_000_000_000)
@@ -362,6 +364,48 @@ def test_an_answer_can_call_what_the_judge_gives_it(tmp_path):
     assert [each["state"] for each in exercises] == list(MODELS.values())
     assert "in training mode while it predicted" in exercises[1]["reason"]
     assert "Restore it" in exercises[2]["reason"]
+
+
+# --- When the system takes memory or a process away ----------------------------------------------
+
+
+class Killed(batch.WarmProcess):
+    """A process that answers `good` once it has been started so often, and else ends."""
+
+    def __init__(self, good_from):
+        self.starts, self.good_from = 0, good_from
+        super().__init__({})
+
+    def _started(self):
+        self.starts += 1
+        code = 'print(\'{"problem": ""}\')' if self.starts >= self.good_from else "pass"
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+        return subprocess.Popen([sys.executable, "-Ssc", f"input(); {code}"], **pipes)
+
+
+@pytest.mark.parametrize(("good_from", "problem"), [(2, ""), (9, "grading it broke the grader's")])
+def test_a_process_that_was_killed_once_says_nothing_about_the_file(good_from, problem, tmp_path):
+    process = Killed(good_from)
+    try:
+        assert process.grade(tmp_path / "x.ipynb")["problem"].startswith(problem)
+        assert process.starts == min(good_from, 3)
+    finally:
+        process.close()
+
+
+def test_too_little_memory_is_not_a_fault_of_the_file(base, tmp_path, monkeypatch):
+    def full(_):
+        raise MemoryError
+
+    path = tmp_path / "class" / "ada.ipynb"
+    sent(path, hand_ins.solved(base))
+    monkeypatch.setattr("kit.classroom.cells.read_json", full)
+    with pytest.raises(Unreadable, match="too little memory") as error:
+        read_notebook(path)
+    row = {"problem": str(error.value), "exercises": []}
+    monkeypatch.setattr(batch, "_fresh", lambda missing, *_: ((key, row) for key in missing))
+    found = judge_all(find_hand_ins(path.parent), find_notebook("02"), tmp_path / "store")
+    assert found == [row] and not (tmp_path / "store").exists()  # the next time it is graded
 
 
 # --- kit validate --------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 
 from torture.children import Child
-from torture.parts import Part
+from torture.parts import Missed, Part
 from torture.places import mounts_work, wait_until
 
 NO_MOUNTS = "this system gives no mount namespace to an ordinary user"
@@ -50,8 +50,11 @@ def kill(struck: Struck) -> list[str]:
     """SIGKILL, to one process or to the command with all that it started."""
     victims, whole = struck.part.victims(struck.child), struck.rng.random() < 0.3
     victim = struck.rng.choice(victims)
-    for process in struck.child.family() if whole else [psutil.Process(victim)]:
-        process.kill()
+    try:
+        for process in struck.child.family() if whole else [psutil.Process(victim)]:
+            process.kill()
+    except psutil.NoSuchProcess:
+        raise Missed from None
     if not whole and victim != struck.child.pid:
         return struck.part.settle(struck.child)
     struck.child.wait(10)

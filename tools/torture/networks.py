@@ -20,8 +20,8 @@ from torture.places import wait_until
 
 # --- Downloads -----------------------------------------------------------------------------------
 
-CONTENT = random.Random(0).randbytes(2**19)
-BLOCK_BYTES, PAUSE_S = 2**14, 0.02  # the server takes 0.7 s for the file
+CONTENT = random.Random(0).randbytes(2**20)
+BLOCK_BYTES, PAUSE_S = 2**14, 0.02  # the server takes 1.3 s for the file
 FETCHER = """
 import sys
 from kit.core.errors import KitError

@@ -14,6 +14,11 @@ from pathlib import Path
 from torture.children import ROOT, Child, Warm
 from torture.places import Place
 
+
+class Missed(Exception):
+    """The work was over before the blow."""
+
+
 LIMIT_S = 120.0  # for a command to do what takes it seconds
 PYTHON_CELL = {"cell_type": "code", "outputs": [], "execution_count": None}
 
@@ -357,6 +362,10 @@ class Grading(Part):
     def words(self):
         files = [str(self.folder), "--lesson", "02", "--out", str(self.grades)]
         return ["kit", "grade", *files, "--jobs", "1"]
+
+    def victims(self, child):
+        """The command, or the process that runs other people's code, or one of its own."""
+        return [each.pid for each in child.family()]
 
     def finished(self):
         return {path.name: digest(path) for path in (self.grades / ".judged").glob("*.json")}

@@ -138,8 +138,10 @@ class Clock:
 
 
 def wait_until(true, seconds: float) -> bool:
-    """Whether it becomes true within this time."""
-    end = time.monotonic() + seconds
-    while not (done := true()) and time.monotonic() < end:
+    """Whether it becomes true within this time; a time in which this process slept is no time."""
+    left, last = seconds, time.monotonic()
+    while not (done := true()) and left > 0:
         time.sleep(0.01)
+        now = time.monotonic()
+        left, last = left - min(now - last, 0.5), now
     return bool(done)

@@ -7,9 +7,8 @@ from typing import TypedDict
 
 from torture.blows import Blow, Struck
 from torture.children import ROOT, Warm, left_over
-from torture.parts import Part
+from torture.parts import Missed, Part
 from torture.places import Place, wait_until
-
 
 TRIES = 3
 
@@ -54,10 +53,6 @@ def attempt(part: type[Part], blow: Blow, warm: Warm, seed: str, long: bool = Fa
         problems=problems,
         said=said,
     )
-
-
-class Missed(Exception):
-    """The work was over before the blow."""
 
 
 def _struck(part: Part, blow: Blow, rng: random.Random, long: bool) -> tuple[list[str], str]:
