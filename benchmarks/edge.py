@@ -127,7 +127,20 @@ def main():
     if sys.argv[1:] == ["table"]:
         print(table(json.loads((RESULTS / "edge.json").read_text(encoding="utf-8"))))
         return
-    keep("edge", **added(ROUNDS), **starts(STARTS), **slowest(CALLS))
+    from functools import partial  # in here, since what is measured did not change with it
+
+    from keeping import Parts
+
+    parts = {
+        "added": partial(added, ROUNDS),
+        "starts": partial(starts, STARTS),
+        "slowest": partial(slowest, CALLS),
+    }
+    run, found = Parts("edge", rounds=ROUNDS, starts=STARTS, calls=CALLS), {}
+    for part, measure in parts.items():
+        found |= run.once(part, measure)
+    keep("edge", **found)
+    run.complete()
 
 
 if __name__ == "__main__":
