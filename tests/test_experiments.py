@@ -9,6 +9,7 @@ import pytest
 from click.testing import CliRunner
 from papermill import PapermillExecutionError, execute_notebook
 from papermill.cli import papermill as papermill_command
+from written import WITHOUT_DRAFTS
 
 from kit.core.errors import BadValue
 from kit.core.files import NOTEBOOKS
@@ -39,7 +40,7 @@ def code(path) -> list[str]:
 
 def papermill(path, executed, **parameters):
     """Run it as papermill alone does: nothing of the kit checks the parameters before."""
-    execute_notebook(path, executed, parameters, cwd=executed.parent, progress_bar=False)
+    execute_notebook(path, executed, parameters, cwd=executed.parent, **WITHOUT_DRAFTS)
     return nbformat.read(executed, as_version=4)
 
 

@@ -11,6 +11,7 @@ import nbformat
 import pytest
 from click.testing import CliRunner
 from papermill import execute_notebook
+from written import WITHOUT_DRAFTS
 
 from kit.cli.main import main
 from kit.core.errors import LessonFailed
@@ -241,7 +242,7 @@ def test_plain_papermill_runs_it_with_other_parameters_and_solutions_are_right(p
     with_solutions(path, solved)
     given = OTHER_PARAMETERS[number]
     assert all(declared(path)[name].default != value for name, value in given.items())
-    execute_notebook(solved, executed, given, cwd=tmp_path, progress_bar=False)
+    execute_notebook(solved, executed, given, cwd=tmp_path, **WITHOUT_DRAFTS)
     notebook = read(executed)
     shown = [out["data"].get("text/plain", "") for out in outputs(notebook) if "data" in out]
     right = [text.split(":")[0] for text in shown if text.endswith(": right.")]

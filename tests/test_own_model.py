@@ -14,6 +14,7 @@ import torch
 from click.testing import CliRunner
 from papermill import execute_notebook
 from torch import nn
+from written import WITHOUT_DRAFTS
 
 import kit
 from kit.cli import serve as serve_command
@@ -109,7 +110,7 @@ def test_a_model_of_transformers_is_trained_and_billed(capsys):
 def test_the_notebook_takes_the_file_and_leaves_the_records(here, tmp_path):
     quick = {"file": f"{here / 'my_model.py'}:work", "budget_s": 0.2, "threads": 1, "rate": 20.0}
     out = tmp_path / "run.ipynb"
-    execute_notebook(NOTEBOOK, out, {**quick, "target_ms": 1000.0}, cwd=here, progress_bar=False)
+    execute_notebook(NOTEBOOK, out, {**quick, "target_ms": 1000.0}, cwd=here, **WITHOUT_DRAFTS)
     outputs = [o for cell in nbformat.read(out, 4).cells for o in cell.get("outputs", [])]
     kinds = {record["kind"] for output in outputs for record in records_in(output)}
     roads = {"Count", "History", "Score", "StepCost", "RunCost", "Lifetime", "Fastest", "Sweep"}

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import time
+from functools import cache
 from importlib.util import find_spec
 
 import pytest
@@ -47,6 +48,12 @@ def made(family, name, n=32, **options):
         return model, inputs, get(name)(model, inputs, **options)
     except (NotInstalled, NotSupported) as error:
         pytest.skip(str(error))
+
+
+@cache
+def made_once(family, name):
+    """The same for tests that only read: a package takes the compiler some eight seconds."""
+    return made(family, name)
 
 
 def installed(*names):
@@ -104,7 +111,7 @@ def test_the_shelf_is_a_table_of_what_works_here():
 @pytest.mark.parametrize("name", ["onnx", "openvino", "packaged", "executorch"])
 def test_inputs_may_lie_in_memory_as_they_like(name):
     """Every second row, every second column: AOTInductor would read others, and say nothing."""
-    model, inputs, form = made("MLP", name)
+    model, inputs, form = made_once("MLP", name)
     wide = torch.randn(64, 2 * inputs.shape[1])
     odd = wide[::2, ::2]
     assert not odd.is_contiguous()
@@ -491,18 +498,18 @@ def test_only_exported_models_are_written_and_under_their_name(tmp_path):
 
 @pytest.mark.parametrize("name", ["packaged", "executorch"])
 def test_other_runtimes_files_come_back_too(name, tmp_path):
-    model, inputs, form = made("MLP", name)
+    model, inputs, form = made_once("MLP", name)
     path = tmp_path / f"model{techniques.runtimes.SUFFIXES[form.runtime]}"
     again = techniques.read(techniques.write(form, path), trusted=True)
     assert _difference(predict(model, inputs), predict(again, inputs)) <= 1e-3
 
 
-def test_a_package_for_a_device_that_is_not_here_is_refused(tmp_path):
+def test_a_package_for_a_device_that_is_not_here_is_refused(tmp_path, monkeypatch):
     """A real package, whose own words say that it is for a GPU."""
     if torch.cuda.is_available():
         pytest.skip("there is a CUDA GPU here")
-    _, _, form = made("MLP", "packaged")
-    form.home = torch.device("cuda")
+    _, _, form = made_once("MLP", "packaged")
+    monkeypatch.setattr(form, "home", torch.device("cuda"))
     path = techniques.write(form, tmp_path / "model.pt2")
     with pytest.raises(DeviceUnavailable, match=r"made for 'cuda'.* present here: cpu"):
         techniques.read(path, trusted=True)

@@ -6,6 +6,10 @@ from typing import Any
 
 import nbformat
 
+# For papermill, which else writes the file twice for each cell, whatever its size. In the end it
+# writes the same file.
+WITHOUT_DRAFTS = {"request_save_on_cell_execute": False, "progress_bar": False}
+
 
 def written(path: Path, cells: Sequence[Any]) -> Path:
     """A notebook of these cells at that path, which asks for this Python's kernel."""
