@@ -110,6 +110,8 @@ class Admission:
     ----------
     waiting, running
         How many requests are in the queue, and how many are being computed or answered.
+    refused
+        How many found the door closed so far.
     """
 
     def __init__(
@@ -127,7 +129,7 @@ class Admission:
         self.protect = _check_protections(protect)
         self.on_shed = on_shed or (lambda reason: None)
         self.clock = clock
-        self.waiting = self.running = 0
+        self.waiting = self.running = self.refused = 0
         self.draining = False
         self._lock = threading.Lock()  # the model's thread says when a request starts to run
         self._least = 2 * check_whole("max_batch", max_batch)
@@ -233,6 +235,7 @@ class Admission:
         return True
 
     def _refused(self, reason: Reason, message: str) -> RequestRefused:
+        self.refused += 1
         self.on_shed(reason)
         return RequestRefused(503, message, retry_after_s=self.backlog_s, reason=reason)
 

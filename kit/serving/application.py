@@ -23,6 +23,7 @@ from kit.serving.admission import Admission, Ticket
 from kit.serving.batching import DynamicBatcher
 from kit.serving.completions import completion_routes
 from kit.serving.continuous_batching import GenerationEngine
+from kit.serving.flood_memory import FloodMemory, give_back
 from kit.serving.infer_call import COUNTED, GONE, InferCall, Write
 from kit.serving.metrics import Metrics
 from kit.serving.refusals import RequestRefused
@@ -224,8 +225,11 @@ class Application:
 
     async def _tick(self) -> None:
         """Again and again: give up what nobody waits for, and show how long the queue is."""
+        memory = FloodMemory()
         while True:
             await asyncio.sleep(TICK_S)
+            if memory.is_over(sum(door.refused for door in self._doors.values())):
+                await asyncio.to_thread(give_back)
             if "gone clients" in self.settings.protect:
                 for replied, (receive, call) in list(self._waiting.items()):
                     if _has_gone(receive) and not replied.done():
