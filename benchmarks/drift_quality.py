@@ -164,9 +164,13 @@ def main():
     if asked.table:
         print(tables(json.loads((RESULTS / f"{NAME}.json").read_text(encoding="utf-8"))))
         return
-    figures = plain(measured(asked.trials))
+    from keeping import Parts  # in here, since what is measured did not change with it
+
+    run = Parts(NAME, trials=asked.trials)
+    figures = run.once("measured", lambda: measured(asked.trials))
     if asked.trials >= TRIALS:
         keep(NAME, **figures)
+    run.complete()
     print(tables(figures))
 
 

@@ -10,6 +10,7 @@ the edge, and `kit.predict`. Their differences are in microseconds and stand bes
 import json
 import sys
 import time
+from importlib.util import find_spec
 
 import numpy as np
 import torch
@@ -23,7 +24,8 @@ from kit.deployment.sessions import OPENERS
 ROUNDS = 2_000  # of each call once, in turns
 STARTS = 10  # of each process
 CALLS = 10_000  # one per millisecond: the slowest counts
-NAMES = {"onnxruntime": "ONNX Runtime", "openvino": "OpenVINO", "pytorch": "PyTorch"}
+NAMES = {"onnxruntime": "ONNX Runtime", "openvino": "OpenVINO"}
+NAMES |= {"executorch": "ExecuTorch, from Python", "pytorch": "PyTorch"}
 
 
 def calls(model, data, example):
@@ -68,10 +70,12 @@ def starts(n):
     cnn = kit.models.CNN()
     image = torch.rand(1, 1, 8, 8)
     small = kit.techniques.onnx(cnn, image)
+    models = dict.fromkeys(kit.deployment.present_runtimes(), small)
+    if find_spec("executorch"):
+        models["executorch"] = kit.techniques.executorch(cnn, image)
     found = {}
-    for name in (*kit.deployment.present_runtimes(), "pytorch"):
-        model, runtime = (cnn, None) if name == "pytorch" else (small, name)
-        runs = [kit.edge(model, image, runtime=runtime, calls=200, every_s=0.001) for _ in range(n)]
+    for name, model in (models | {"pytorch": cnn}).items():
+        runs = [kit.edge(model, image, runtime=name, calls=200, every_s=0.001) for _ in range(n)]
         found[f"{name}_first_answer_s"] = median([run.ready_s for run in runs], "s")
         found[f"{name}_median_s"] = median([run.median_s for run in runs], "s")
         found[f"{name}_resident_bytes"] = max(run.resident_bytes or 0 for run in runs)
@@ -127,7 +131,20 @@ def main():
     if sys.argv[1:] == ["table"]:
         print(table(json.loads((RESULTS / "edge.json").read_text(encoding="utf-8"))))
         return
-    keep("edge", **added(ROUNDS), **starts(STARTS), **slowest(CALLS))
+    from functools import partial  # in here, since what is measured did not change with it
+
+    from keeping import Parts
+
+    parts = {
+        "added": partial(added, ROUNDS),
+        "starts": partial(starts, STARTS),
+        "slowest": partial(slowest, CALLS),
+    }
+    run, found = Parts("edge", rounds=ROUNDS, starts=STARTS, calls=CALLS), {}
+    for part, measure in parts.items():
+        found |= run.once(part, measure)
+    keep("edge", **found)
+    run.complete()
 
 
 if __name__ == "__main__":

@@ -13,11 +13,12 @@ interrupted and a matmul of a millisecond is not: then the second clock is right
 """
 
 import time
+from functools import partial
 
 import numpy as np
 import torch
 from gpu_training import flops_per_token, told
-from keeping import keep
+from keeping import Parts, keep
 
 import kit
 from kit.core.statistics import median
@@ -98,12 +99,17 @@ def main(sizes, n):
     kit.device("cpu")
     torch.set_num_threads(1)
     work = kit.workloads.language()
-    rows = [row(work, *size, precision, n) for precision in DTYPES for size in sizes.items()]
+    run, rows = Parts("gpt_step_share", rounds=n, sizes=[repr(size) for size in sizes]), []
+    for precision in DTYPES:
+        for size in sizes.items():
+            part = partial(row, work, *size, precision, n)
+            rows.append(run.once(f"{precision} {size}", lambda part=part: told(part())))
     keep(
         "gpt_step_share",
-        steps=[told(each) for each in rows],
+        steps=rows,
         conditions=f"1 thread; {n} rounds of matmuls, a step, matmuls; text by characters",
     )
+    run.complete()
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@
 keep             the figures of this machine
 keep_of_gpu      those of its GPU, whose name is part of the file's
 Parts            the parts of a long run, kept as they are measured: a run that ended early goes on
+keep_parts       a run of such parts, each a function that returns figures
 origins          a table of all results: the commit that made each, and if its script has changed
 sizes_asked      the command line of the scripts that measure GPTs of several sizes on a GPU
 """
@@ -84,6 +85,19 @@ class Parts:
     def complete(self):
         """Forget the parts: the result is kept."""
         self.path.unlink(missing_ok=True)
+
+
+def keep_parts(name, parts, **figures):
+    """Measure each part, kept as soon as it is measured; then write all figures together.
+
+    `parts` are functions by name. `figures` are those that need no measurement; another value of
+    one of them begins a new run.
+    """
+    run, found = Parts(name, machine=kit.machine().cpu, **figures), {}
+    for part, measure in parts.items():
+        found |= run.once(part, measure)
+    keep(name, **found, **figures)
+    run.complete()
 
 
 # --- Which code made a result --------------------------------------------------------------------

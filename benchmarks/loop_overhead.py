@@ -38,7 +38,7 @@ import warnings
 import nbformat
 import numpy as np
 import torch
-from keeping import RESULTS, keep
+from keeping import RESULTS, Parts, keep
 from loops import BATCH, FEEDS, LOOPS, PEERS, admitted, difference, fresh, version_of
 from nbclient import NotebookClient
 
@@ -90,16 +90,24 @@ def quartet(which, feeds, work):
     return taken
 
 
-def rounds(loops, n):
-    """Loop -> (n, 2, 2) seconds of it and of the bare one, short and long; loops in turns."""
+def rounds(loops, n, once=lambda part, measure: measure()):
+    """Loop -> (n, 2, 2) seconds of it and of the bare one, short and long; loops in turns.
+
+    `once` keeps a round as soon as it is measured.
+    """
     work = kit.workloads.vision()
     feeds = {name: [make(work, steps) for steps in (SHORT, LONG)] for name, make in FEEDS.items()}
     gc.collect()
     gc.freeze()
     taken = {which: [] for which in loops}
-    for _ in range(n):
-        for which in random.sample(list(loops), len(loops)):
-            taken[which].append(quartet(which, feeds, work))
+    for number in range(n):
+        in_turns = random.sample(list(loops), len(loops))
+        made = once(
+            f"round {number}",
+            lambda: {",".join(each): quartet(each, feeds, work).tolist() for each in in_turns},  # noqa: B023
+        )
+        for which in loops:
+            taken[which].append(made[",".join(which)])
     gc.unfreeze()
     return {which: np.array(quartets) for which, quartets in taken.items()}
 
@@ -134,11 +142,11 @@ def live_ratio():
     return Estimate(*map(float, text.split()), "×")
 
 
-def measure(n):
+def measure(n, once=lambda part, measure: measure()):
     differs, refused = admitted(SHORT)
     if KIT in refused:
         sys.exit(f"kit.train is refused: {refused[KIT]}")
-    taken = rounds(differs, n)
+    taken = rounds(differs, n, once)
     loops = [
         {"loop": which[0], "feed": which[1], "weights_differ_by": apart, **figures(taken[which])}
         for which, apart in differs.items()
@@ -183,12 +191,14 @@ def kit_only(n):
 
 def main(n):
     quiet()
+    run = Parts("loop_overhead", rounds=n, machine=kit.machine().cpu)
     keep(
         "loop_overhead",
-        **measure(n),
-        live_curve=live_ratio(),
+        **measure(n, run.once),
+        live_curve=run.once("live curve", live_ratio),
         conditions=f"{n} rounds; {SHORT} and {LONG} steps, batch {BATCH}, {fresh()!r}",
     )
+    run.complete()
     print(markdown())
 
 

@@ -16,12 +16,13 @@ import subprocess
 import sys
 import tempfile
 import time
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
 import nbformat
 import numpy as np
-from keeping import keep
+from keeping import Parts, keep
 from nbclient import NotebookClient
 
 from kit.core.statistics import bootstrap
@@ -37,11 +38,11 @@ nbformat.write(notebook, sys.argv[2])
 """
 
 
-def sleeping(path):
+def sleeping(path, cells=CELLS):
     """Writes a notebook of cells that sleep, with a parameter as every notebook of the kit."""
     parameters = nbformat.v4.new_code_cell("n: int = 1", metadata={"tags": ["parameters"]})
     cell = f"import time\ntime.sleep({CELL_S})"
-    cells = [parameters, *(nbformat.v4.new_code_cell(cell) for _ in range(CELLS))]
+    cells = [parameters, *(nbformat.v4.new_code_cell(cell) for _ in range(cells))]
     notebook = nbformat.v4.new_notebook(cells=cells)
     notebook.metadata["kernelspec"] = {
         "name": "python3",
@@ -69,24 +70,27 @@ def command(*words):
     return subprocess.run([sys.executable, *map(str, words)], check=True, capture_output=True)
 
 
-def pairs(kits, others):
-    """(PAIRS, 2) seconds of both, in turns; which goes first is drawn."""
-    taken = []
-    for _ in range(PAIRS):
-        order = random.sample([0, 1], 2)
-        times = {which: seconds((kits, others)[which]) for which in order}
-        taken.append([times[0], times[1]])
-    return np.array(taken)
+def pair(kits, others):
+    """Seconds of both, one after the other; which goes first is drawn."""
+    times = {which: seconds((kits, others)[which]) for which in random.sample([0, 1], 2)}
+    return [times[0], times[1]]
 
 
-def main():
+def main(pairs=PAIRS):
+    parts = Parts("run_overhead", pairs=pairs)
     with tempfile.TemporaryDirectory() as folder:
         path, output = sleeping(Path(folder) / "sleeping.ipynb"), Path(folder) / "out.ipynb"
-        run(path, output)  # imports, and what the system keeps of files
-        calls = pairs(lambda: run(path, output), lambda: bare(path, output))
-        commands = pairs(
-            lambda: command("-m", "kit", "run", path, "--out", output),
-            lambda: command("-c", SCRIPT, path, output),
+        run(sleeping(Path(folder) / "first.ipynb", cells=1), output)  # imports; files are read
+        ways = {
+            "call": (lambda: run(path, output), lambda: bare(path, output)),
+            "command": (
+                lambda: command("-m", "kit", "run", path, "--out", output),
+                lambda: command("-c", SCRIPT, path, output),
+            ),
+        }
+        calls, commands = (
+            np.array([parts.once(f"{way} {n}", partial(pair, *both)) for n in range(pairs)])
+            for way, both in ways.items()
         )
     keep(
         "run_overhead",
@@ -97,8 +101,9 @@ def main():
         kit_command_s=float(np.median(commands[:, 0])),
         nbclient_command_s=float(np.median(commands[:, 1])),
         versions={name: version(name) for name in ("ipykernel", "nbclient", "papermill")},
-        conditions=f"{PAIRS} pairs of a notebook of {CELLS} cells that sleep {CELL_S} s each",
+        conditions=f"{pairs} pairs of a notebook of {CELLS} cells that sleep {CELL_S} s each",
     )
+    parts.complete()
 
 
 if __name__ == "__main__":

@@ -201,18 +201,24 @@ def main():
     parser.add_argument("--pairs", type=int, default=PAIRS, help="of runs, one of each kind")
     parser.add_argument("--seconds", type=float, default=SECONDS, help="of a run")
     asked = parser.parse_args()
+    from functools import partial  # in here, since what is measured did not change with it
+
+    from keeping import Parts
+
     small = asked.small
     pairs, seconds = (1, 0.5) if small else (asked.pairs, asked.seconds)
-    found = {"client_limit_requests_per_s": client_limit(3_000, 300, streamed=False)}
+    run = Parts("traffic_quality", pairs=pairs, seconds=seconds, small=small)
+    limit = partial(client_limit, 3_000, 300, streamed=False)
+    found = {"client_limit_requests_per_s": run.once("limit", limit)}
     with Server() as url:
-        if shutil.which("wrk"):
-            found |= capacity(url, pairs, seconds)
-        found |= latency(url, pairs, seconds)
-        found |= theory(url, pairs, seconds)
+        for part in (capacity, latency, theory):
+            if part is not capacity or shutil.which("wrk"):
+                found |= run.once(part.__name__, partial(part, url, pairs, seconds))
     if small:
         print(*(f"{name}: {value}" for name, value in found.items()), sep="\n")
     else:
         keep("traffic_quality", **found, pairs=pairs, seconds=seconds, service_s=SERVICE_S)
+    run.complete()
 
 
 if __name__ == "__main__":

@@ -150,6 +150,10 @@ EVIL = {
     "fork bomb": FORK_BOMB,
     "10 GB": f"import numpy\nanswer = numpy.ones(10**10 // 8){CHECK}",
     "many small arrays": f"import torch\nx = []\nwhile True: x.append(torch.ones(2**22)){CHECK}",
+    "shared memory": "import ctypes, mmap, os, time\nfor _ in range(4):\n    if os.fork() == 0:\n"
+    "        m = mmap.mmap(-1, 600_000_000)\n"
+    "        ctypes.memset(ctypes.addressof(ctypes.c_char.from_buffer(m)), 1, 600_000_000)\n"
+    f"        time.sleep(60)\ntime.sleep(60){CHECK}",
     "a file without end": "f = open('x', 'wb')\nwhile True: f.write(bytes(2**20))" + CHECK,
     "ends itself": f"import os\nos._exit(0){CHECK}",
     "raises SystemExit": f"import sys\nsys.exit(0){CHECK}",
@@ -170,8 +174,9 @@ EVIL = {
 }
 # Ends in the list of what it was able to do; the gradebook shows the answer.
 THIEF = """
-import os, signal, socket, subprocess, sys
+import ctypes, os, signal, socket, subprocess, sys
 done = []
+system = ctypes.CDLL(None)
 def attempt(what, call):
     try:
         if call() is not False:
@@ -192,6 +197,13 @@ attempt("signal the parent", lambda: os.kill(os.getppid(), 0) if os.getppid() el
 attempt("become root", lambda: os.setuid(0) or os.getuid() == 0)
 attempt("read the password file", lambda: open("/etc/shadow").read())
 attempt("trace", lambda: open("/proc/1/mem", "r+b") if os.getpid() != 1 else False)
+attempt("memory that no process maps", lambda: os.memfd_create("x"))
+attempt("memory of System V", lambda: system.shmget(0, ctypes.c_size_t(4096), 0o1600) >= 0)
+attempt("a namespace of its own", lambda: system.unshare(0x10000000) == 0)
+attempt("a call by another name", lambda: system.syscall(0x40000000 + 39) >= 0)
+attempt("the host of a virtual machine", lambda: socket.socket(40, socket.SOCK_STREAM))
+attempt("packets", lambda: socket.socket(16, socket.SOCK_RAW))
+attempt("100,000 files", lambda: [open(f"f{{n}}", "w").close() for n in range(100_000)])
 answer = done
 kit.check("02-account", answer)
 """

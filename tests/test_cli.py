@@ -49,6 +49,20 @@ def test_an_unknown_command_is_one_line_with_exit_code_2():
     assert answer.exit_code == 2 and "'trian'; did you mean 'train'? There are:" in answer.stderr
 
 
+@pytest.mark.parametrize(
+    "error",
+    [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to")],
+)
+def test_too_little_memory_is_one_line(error, monkeypatch):
+    def find(_):
+        raise error
+
+    monkeypatch.setattr("kit.experiments.execution.find_notebook", find)
+    answer = CliRunner().invoke(main, ["run", "01"])
+    assert answer.exit_code == 1
+    assert answer.stderr == "Error: run stopped: memory ran out. Finished work is kept.\n"
+
+
 def test_the_help_needs_no_torch():
     code = (
         "import sys; from click.testing import CliRunner; from kit.cli.main import main\n"

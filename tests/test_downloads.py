@@ -470,6 +470,17 @@ def test_a_full_disk_says_so_and_is_not_taken_for_a_bad_line(server, cache):
     assert is_whole(cache)
 
 
+def test_a_disk_that_goes_away_is_not_taken_for_wrong_bytes(server, cache):
+    """A stick that is unplugged: the file is open, and its path has gone."""
+
+    def unplugged(handler: Handler, body: bytes) -> None:
+        (cache / "things").rename(cache / "elsewhere")
+        answers()(handler, body)
+
+    server.plan = [answers(stop_at=70_000), unplugged]
+    assert re.search(r"cannot be saved in .*things: No such file", failure(server.folder))
+
+
 FETCHING = """
 import sys
 from kit.data.downloads import File, fetch

@@ -173,7 +173,25 @@ def test_no_drift_is_not_noticed_however_many_examples(reference, test, model):
 
 def test_the_same_seed_gives_the_same_result(reference, test, model):
     one, two = (kit.drift(reference, test, model=model, trials=5, seed=3) for _ in range(2))
-    assert one.to_dict() == two.to_dict()
+    for record in (first := one.to_dict(), second := two.to_dict()):
+        assert all(each.pop("comparison_s")["value"] > 0 for each in record["detections"])
+    assert first == second
+
+
+def test_power_grows_with_the_examples_and_needed_is_read_from_it(turned, reference, test, model):
+    little = changed(test, "rotation", 8)
+    weak = kit.drift(reference, little, model=model, detectors=["outputs"], trials=40)
+    for each in (*turned.detections, *weak.detections):
+        assert all(at.draws == 10 and 0 <= at.alarms <= 10 for at in each.power)
+        assert each.needed == next((at.examples for at in each.power if at.alarms >= 8), None)
+    strong, outputs = turned["outputs"].power, weak["outputs"].power
+    assert outputs[0].alarms < 8 and outputs[0].alarms < strong[0].alarms
+    assert outputs[0].alarms < outputs[-1].alarms and len(outputs) > len(strong)
+    picture = weak.power_plot()
+    assert f"outputs {weak['outputs'].needed}" in picture.caption
+    assert "10 draws of each size" in picture.caption and "<img" in picture._repr_html_()
+    with pytest.raises(BadValue, match=r"trials=40.*at least 20 examples"):
+        kit.drift(reference, test, model=model, trials=0).power_plot()
 
 
 def test_without_a_model_the_inputs_are_compared(reference, test):

@@ -178,6 +178,18 @@ def test_another_runtime_gives_the_same_answers(path, run):
     np.testing.assert_allclose(other.outputs, run.outputs, rtol=1e-5)
 
 
+def test_a_program_of_executorch_brings_pytorch_along():
+    """Its Python binding passes tensors of PyTorch: lesson 12 says so."""
+    pytest.importorskip("executorch")
+    model, images = MLP(MLPConfig(features=4, hidden=4, classes=OUTPUTS)), torch.rand(3, 1, 2, 2)
+    small = kit.techniques.executorch(model.eval(), images)
+    found = edge(small, images, calls=2, every_s=None, expected=predict(model, images))
+    assert found.runtime == "executorch" and found.imported("torch")
+    assert not found.imported("kit.training") and not found.imported("onnxruntime")
+    with pytest.raises(BadValue, match="cannot open this model"):
+        edge(small, images, runtime="pytorch", calls=1)
+
+
 @pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
 def test_a_session_says_what_the_file_takes(runtime):
     pytest.importorskip(runtime)

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import nbformat
@@ -263,6 +264,18 @@ def test_a_limit_that_was_asked_for_ends_a_cell_and_keeps_what_ran_before(tmp_pa
     if word == "run":
         assert "before" in shown(tmp_path / "run.failed.ipynb", "text/plain")
         assert collect(tmp_path)["status"].tolist() == ["failed"]
+
+
+def test_a_clock_that_is_set_back_does_not_make_a_run_unreadable(tmp_path, monkeypatch):
+    """Papermill takes the time of day, so the run would have taken minus a day."""
+    from papermill.engines import NotebookExecutionManager
+
+    days = iter(range(99, 0, -1))
+    then = lambda self: datetime(2026, 1, 1, tzinfo=UTC) + timedelta(days=next(days))  # noqa: E731
+    monkeypatch.setattr(NotebookExecutionManager, "now", then)
+    run(notebook(tmp_path / "a.ipynb", "n"), tmp_path / "out" / "a.ipynb")
+    (row,) = collect(tmp_path / "out").to_dict("records")
+    assert row["status"] == "done" and 0 < row["seconds"] < 300
 
 
 def test_an_output_that_is_lost_is_an_error_of_its_cell(tmp_path, monkeypatch):

@@ -483,6 +483,8 @@ WRONG = [  # id, answer, what its hint says
     ("12-ahead", lambda state, pushes, step: step(state, pushes[0]), "It takes one step"),
     ("12-ahead", lambda state, pushes, step: step(state, pushes[-1]), "from the state now"),
     ("12-ahead", lambda s, p, step: look_ahead(s, p[::-1], step), "the newest push first"),
+    ("12-ahead", lambda s, p, step: None, "it should give 123; it gives None"),
+    ("12-ahead", lambda s, p, step: [1], "it gives [1]"),
     ("12-ahead", lambda s, p, step: 123 if isinstance(s, int) else s, "With six periods of delay"),
     ("13-train", 3, "as a list of texts"),
     ("13-train", ["B", "E"], "There is no case E"),

@@ -113,6 +113,50 @@ def test_the_name_of_a_draft_is_another_each_time(tmp_path):
     assert len(names) == 3 and os.listdir(tmp_path) == ["out"]
 
 
+WRITER = """
+import sys, time
+from pathlib import Path
+from kit.core.files import atomic_write
+with atomic_write(Path(sys.argv[1])) as draft:
+    draft.write_text("half")
+    print("begun", flush=True)
+    time.sleep(60)
+"""
+
+
+@posix
+def test_the_draft_of_a_killed_process_is_removed_and_of_a_living_one_is_not(tmp_path):
+    path = tmp_path / "out[1].kit"
+    command = [sys.executable, "-c", WRITER, str(path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as writer:
+        assert writer.stdout.readline() == b"begun\n"
+        for killed, drafts in ((False, 1), (True, 0)):
+            if killed:
+                writer.kill()
+                writer.wait()
+            with atomic_write(path) as draft:
+                draft.write_text("new")
+            assert len(list(tmp_path.glob("*.part"))) == drafts
+    assert path.read_text() == "new"
+
+
+@posix
+def test_a_draft_that_is_taken_for_abandoned_before_it_is_locked_is_made_again(
+    tmp_path, monkeypatch
+):
+    def late(file, how, lock=files.fcntl.flock):
+        if not draft_removed:
+            draft_removed.extend(tmp_path.glob("*.part"))
+            draft_removed[0].unlink()
+        lock(file, how)
+
+    draft_removed = []
+    monkeypatch.setattr(files.fcntl, "flock", late)
+    with atomic_write(tmp_path / "out") as draft:
+        draft.write_text("new")
+    assert draft_removed and os.listdir(tmp_path) == ["out"]
+
+
 @posix
 def test_a_folder_that_another_user_has_linked_is_refused(tmp_path, monkeypatch):
     """The tests have one user: so the link is this user's, and the process another's."""

@@ -5,8 +5,10 @@ The class is graded once, by the real thing: processes that are isolated where t
 
 import html
 import json
+import mmap
 import os
 import socket
+import subprocess
 import sys
 import tempfile
 import time
@@ -21,16 +23,17 @@ from click.testing import CliRunner
 
 from kit.classroom import batch
 from kit.classroom.batch import judge_all
-from kit.classroom.cells import parsed
+from kit.classroom.cells import Unreadable, parsed, read_notebook
 from kit.classroom.grading import grade
 from kit.classroom.hand_ins import find_hand_ins, unpack
 from kit.classroom.isolation import PACKAGE
 from kit.classroom.judging import LessonNames, Need
-from kit.classroom.limits import Limits
+from kit.classroom.limits import Limits, resident_bytes
 from kit.classroom.warm_process import _make
 from kit.cli.main import main
 from kit.core.errors import BadValue, NotSupported
 from kit.core.files import NOTEBOOKS
+from kit.experiments.execution import find_notebook
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="isolates processes by namespaces")
 LIMITS = Limits(seconds_s=3.0, memory_bytes=1_000_000_000)
@@ -69,6 +72,7 @@ def folder(base, expected, tmp_path_factory):
     sent(folder / "ada" / "second.ipynb", wrong, hour=14)  # late, and it counts
     sent(folder / "bo" / "good.ipynb", {**right, "x": 1}, hour=10)
     sent(folder / "bo" / "damaged.ipynb", b"{", hour=11)
+    sent(folder / "gus" / "mine.ipynb", {**right, "x": 1}, hour=10)
     sent(folder / "cy" / "a.ipynb", hand_ins.with_outputs(base, 7e-4))
     sent(folder / "di" / "b.ipynb", hand_ins.with_outputs(base, 7e-4, mlp_flops="flops = 1"))
     sent(folder / "=2+2" / "x.ipynb", b"{}")
@@ -155,6 +159,13 @@ def test_the_thief_was_able_to_do_nothing(rows):
     assert not (PACKAGE / "x").exists()
 
 
+def test_memory_that_processes_share_is_counted():
+    before = resident_bytes()
+    with mmap.mmap(-1, 50_000_000) as shared:
+        shared.write(bytes(50_000_000))
+        assert resident_bytes() - before > 45_000_000
+
+
 def test_a_verdict_is_not_what_the_notebook_says(rows):
     for kind in ("patches the check", "forged outputs", "equal to everything"):
         (found,) = (each for each in rows[kind].exercises if each["id"] == "02-account")
@@ -185,6 +196,11 @@ def test_times_that_no_two_machines_share_are_a_hint(rows):
     assert rows["cy"].same_times == ("di",) and rows["di"].same_times == ("cy",)
     assert "the same measured times as di" in rows["cy"].look
     assert not rows["forged outputs"].same_times
+
+
+def test_the_same_file_is_a_hint(rows):
+    assert rows["bo"].same_file == ("gus",) and "the same file as bo" in rows["gus"].look
+    assert not rows["ada"].same_file
 
 
 def test_the_same_unusual_mistake_is_a_hint(rows):
@@ -235,6 +251,22 @@ def test_a_second_run_grades_only_what_is_new(folder, book):
     )
     assert not graded
     assert [row.to_dict() for row in again.rows] == [row.to_dict() for row in book.rows]
+
+
+def test_a_file_that_came_later_is_the_only_one_that_is_graded(tmp_path):
+    folder, graded = tmp_path / "class", []
+    lesson = lesson_with(tmp_path / "00-lesson.ipynb", *MEASURED, "answer = None" + CHECKED)
+
+    def judged():
+        store = tmp_path / "store"
+        return judge_all(find_hand_ins(folder), lesson, store, unsafe=True, say=graded.append)
+
+    for name in ("first.ipynb", "second.ipynb"):
+        lesson_with(folder / name, *MEASURED, "answer = break_even.value / 200" + CHECKED)
+        judged()
+    (folder / "third.ipynb").write_bytes((folder / "first.ipynb").read_bytes())
+    assert [row["exercises"][0]["state"] for row in judged()] == ["right"] * 3
+    assert graded == ["1 of 1: first.ipynb", "1 of 1: second.ipynb"]
 
 
 # --- Systems that cannot isolate, and other refusals ---------------------------------------------
@@ -332,6 +364,48 @@ def test_an_answer_can_call_what_the_judge_gives_it(tmp_path):
     assert [each["state"] for each in exercises] == list(MODELS.values())
     assert "in training mode while it predicted" in exercises[1]["reason"]
     assert "Restore it" in exercises[2]["reason"]
+
+
+# --- When the system takes memory or a process away ----------------------------------------------
+
+
+class Killed(batch.WarmProcess):
+    """A process that answers `good` once it has been started so often, and else ends."""
+
+    def __init__(self, good_from):
+        self.starts, self.good_from = 0, good_from
+        super().__init__({})
+
+    def _started(self):
+        self.starts += 1
+        code = 'print(\'{"problem": ""}\')' if self.starts >= self.good_from else "pass"
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+        return subprocess.Popen([sys.executable, "-Ssc", f"input(); {code}"], **pipes)
+
+
+@pytest.mark.parametrize(("good_from", "problem"), [(2, ""), (9, "grading it broke the grader's")])
+def test_a_process_that_was_killed_once_says_nothing_about_the_file(good_from, problem, tmp_path):
+    process = Killed(good_from)
+    try:
+        assert process.grade(tmp_path / "x.ipynb")["problem"].startswith(problem)
+        assert process.starts == min(good_from, 3)
+    finally:
+        process.close()
+
+
+def test_too_little_memory_is_not_a_fault_of_the_file(base, tmp_path, monkeypatch):
+    def full(_):
+        raise MemoryError
+
+    path = tmp_path / "class" / "ada.ipynb"
+    sent(path, hand_ins.solved(base))
+    monkeypatch.setattr("kit.classroom.cells.read_json", full)
+    with pytest.raises(Unreadable, match="too little memory") as error:
+        read_notebook(path)
+    row = {"problem": str(error.value), "exercises": []}
+    monkeypatch.setattr(batch, "_fresh", lambda missing, *_: ((key, row) for key in missing))
+    found = judge_all(find_hand_ins(path.parent), find_notebook("02"), tmp_path / "store")
+    assert found == [row] and not (tmp_path / "store").exists()  # the next time it is graded
 
 
 # --- kit validate --------------------------------------------------------------------------------

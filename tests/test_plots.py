@@ -3,6 +3,7 @@
 import base64
 import html
 import io
+import math
 import os
 import re
 import select
@@ -172,6 +173,57 @@ def test_a_picture_is_html_with_its_caption_as_alt_text(picture):
     shown = picture._repr_html_()
     details = f" {html.escape(picture.details)}" if picture.details else ""
     assert f'alt="c &lt; d{details}"' in shown and "<figcaption" in shown
+
+
+# What the table of each picture must hold: all that was drawn.
+SHOWN = {
+    "lines": ("batch", "1", "8", "64", "3", "2"),
+    "lines with bands": ("x", "8", "64", "l: 2."),
+    "bars": ("a", "b", "1.00 s", "2.00 s", "3.00 s", "—"),
+    "images": ("a", "b", "c"),
+    "roofline": ("mlp", "0.500 FLOP/byte", "1.00 GFLOP/s", "100 GFLOP/s", "40.0 GB/s"),
+    "dots": ("a", "3.00 ×", "[2.00 to 4.00 ×]", "b", "5.00 ×", "[4.00 to 9.00 ×]", "l: 3.00 ×"),
+    "multiples": ("1.00 s", "—", "50.0 %", "90.0 %"),
+    "scatter": ("1.00 s", "50.0 %", "[40.0 to 60.0 %]", "2.00 s", "40.0 %", "[30.0 to 50.0 %]"),
+}
+
+
+@pytest.mark.parametrize("kind", PICTURES)
+def test_below_a_picture_stands_a_table_of_its_numbers(kind):
+    shown = PICTURES[kind]()._repr_html_()
+    (folded,) = re.findall(r"<details>(.*)</details>", shown)
+    assert folded.startswith("<summary>The numbers of this picture</summary>")
+    said = re.sub(r"<[^>]+>", " ", folded.partition("</summary>")[2])
+    assert all(each in said for each in SHOWN[kind]), said
+    assert folded.count("<tr") > 1 and "nan" not in said
+
+
+def test_the_numbers_of_lines_stand_side_by_side_if_they_share_their_positions():
+    bands = {"a": ([0.1, 0.2], [0.3, math.inf])}
+    shown = {"a": ([1, 2.5], [0.2, 0.3]), "b": ([1, 2.5], [0.4, math.nan])}
+    drawn = lines(shown, "size", "score", caption="", unit="%", bands=bands, level=("goal", 0.5))
+    assert drawn.numbers == Table(
+        ("size", "a", "b"),
+        [("1", "20.0 % [10.0 to 30.0 %]", "40.0 %"), ("2.5", "30.0 % [20.0 to ∞ %]", "—")],
+        "goal: 50.0 %.",
+    )
+    apart = lines({"a": ([1], [0.2]), "b": ([3], [0.4])}, "size", "score", caption="", unit="%")
+    assert apart.numbers.header == ("", "size", "score")
+    assert apart.numbers.rows == [("a", "1", "20.0 %"), ("b", "3", "40.0 %")]
+
+
+@pytest.mark.parametrize("n, several", [(13, 1), (5_000, 1), (5_000, 9)])
+def test_of_many_points_the_table_has_a_few_and_says_so(n, several):
+    ys = [2.0, *[1.0] * (n - 2), 3.0]
+    drawn = lines({f"line {i}": (range(n), ys) for i in range(several)}, "x", "y", caption="")
+    rows, caption = drawn.numbers.rows, drawn.numbers.caption
+    assert len(rows) <= 48 and f"line 0: {n:,} points from 1 to 3" in caption
+    assert rows[0][-2] == "0" and rows[-1][-2] == f"{n - 1:,}"  # both ends are among them
+
+
+def test_rows_above_each_other_have_where_they_begin_and_end():
+    drawn = lines({"one": ([3, 1], [1, 1]), "two": ([2], [0])}, "s", "", caption="", rows=True)
+    assert drawn.numbers.rows == [("one", "2", "1", "3"), ("two", "1", "2", "2")]
 
 
 def test_small_images_leave_no_empty_space_below():
@@ -381,6 +433,7 @@ def test_the_last_curve_ends_at_the_last_step(monkeypatch):
     live.draw([2.0, 1.0, 1.0, 1.0], last=True)
     assert "step 100,000</text>" in drawn[0] and "step 4</text>" in drawn[1]
     assert points(drawn[1])[-1][0] == 363.0  # three quarters of 484
+    assert "<table" in drawn[1] and "<table" not in drawn[0]  # else it would close while you read
 
 
 @pytest.mark.parametrize("n", [1, 200, 399, 12_345])
@@ -470,4 +523,4 @@ def test_points_stand_in_the_label_and_not_at_each_tick():
     pane = Figure().subplots()
     overviews._finish(pane, "score lost", "points", False, 2)
     assert pane.get_xlabel() == "score lost, points"
-    assert pane.xaxis.get_major_formatter()(0.02, 0) == "2.00"
+    assert pane.xaxis.get_major_formatter()(0.02, 0) == "2"

@@ -174,3 +174,22 @@ def test_a_judge_of_another_python_is_known_by_its_name():
     made = state["fingerprints"]["made of"]
     made["loss"] = made["loss"].partition(" (")[0] + " (Python 2.7: 0123)"
     assert kit.train(model, work(), steps=8, resume=state, live=False).steps == 8
+
+
+def test_two_trainings_do_not_replace_each_others_steps(tmp_path):
+    path, once = tmp_path / "kept", iter([1])
+
+    def other(info):
+        for _ in once:
+            trained(path, net(), work(), steps=6)
+
+    with pytest.raises(BadValue, match="was written by another training since this one began"):
+        trained(path, net(), work(), steps=4, after_step=other)
+    assert len(kit.load(path, model=net()).state["losses"]) == 6
+
+
+def test_a_checkpoint_that_was_deleted_meanwhile_is_written_again(tmp_path):
+    path = tmp_path / "kept"
+    trained(path, net(), work(), steps=4)
+    trained(path, net(), work(), steps=8, after_step=lambda info: path.unlink(missing_ok=True))
+    assert len(kit.load(path, model=net()).state["losses"]) == 8

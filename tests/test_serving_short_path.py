@@ -1,12 +1,25 @@
 """The short path gives what the long one gives: answers, errors, metrics, limits, gone clients."""
 
+import asyncio
+import gc
 import json
 import time
+from functools import partial
 
 import numpy as np
 import pytest
+import torch
+import uvicorn
 from serving_process import MODEL, answer, request, serving
+from uvicorn.server import ServerState
 
+from kit.serving.application import Application
+from kit.serving.batch_queue import Waiting
+from kit.serving.infer_call import InferCall
+from kit.serving.limited_protocol import LimitedProtocol
+from kit.serving.limits import uvicorn_settings
+from kit.serving.served_model import served
+from kit.serving.settings import Settings
 from kit.serving.short_path import MOST_HEADS, Heads
 
 SLEEP_S = 0.05
@@ -143,6 +156,45 @@ def test_a_wrong_token_or_host_is_never_remembered():
         assert [status for status, *_ in ask_twice(guarded, wrong)] == [401, 401]
         other = infer().replace(b"host: localhost", b"host: example.org", 1)
         assert [status for status, *_ in ask_twice(open_one, other)] == [421, 421]
+
+
+# --- What is left behind -------------------------------------------------------------------------
+
+
+async def connections_that_close(asked, connections, answers):
+    """Each is answered some times, sends another request, and closes before that answer."""
+    application = Application(Settings(max_wait_s=0.0))
+    application.open(served(torch.nn.Linear(4, 2), {"x": np.zeros((1, 4), np.float32)}))
+    given = uvicorn_settings(application.door, infer=application)
+    config = uvicorn.Config(application, lifespan="off", log_config=None, **given)
+    config.load()
+    make = partial(config.http_protocol_class, config, ServerState(), {})
+    server = await asyncio.get_running_loop().create_server(make, "127.0.0.1", 0)
+    for _ in range(connections):
+        reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+        for _ in range(answers):
+            writer.write(asked)
+            head = await reader.readuntil(b"\r\n\r\n")
+            await reader.readexactly(int(head.lower().split(b"content-length: ")[1].split()[0]))
+        writer.write(asked)
+        writer.close()
+        await writer.wait_closed()
+    await application.drain(10.0)
+    server.close()
+
+
+@pytest.mark.parametrize("case", ["raw", "a wrong width", "a deadline that is over"])
+def test_a_closed_connection_leaves_nothing_behind(case):
+    """Nothing that only Python's collector could find: after a flood, that are many megabytes."""
+    kinds = LimitedProtocol, InferCall, Waiting
+    gc.collect()
+    gc.disable()
+    try:
+        asyncio.run(connections_that_close(CASES[case], connections=20, answers=5))
+        left = [type(each).__name__ for each in gc.get_objects() if issubclass(type(each), kinds)]
+    finally:
+        gc.enable()
+    assert len(left) < 10, left  # the model's thread still knows its last batch
 
 
 # --- What is remembered --------------------------------------------------------------------------

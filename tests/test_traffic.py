@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import time
+import tracemalloc
 from array import array
 
 import numpy as np
@@ -17,7 +18,7 @@ from http_servers import SERVICE_S, serving
 
 from kit import loadgen
 from kit.core.errors import BadValue, CallFailed, NotComparable, NotEnoughSamples, UnknownName
-from kit.loadgen import ClientTooSlow, TrafficResult, goodput_curves, settings_table
+from kit.loadgen import ClientTooSlow, TrafficResult, goodput_curves, goodput_ratio, settings_table
 from kit.loadgen.arrivals import poisson
 from kit.loadgen.client_limit import check_rate, check_run, client_limit
 from kit.loadgen.http_answers import CONNECTION_FAILED, NOT_SENT, TIMED_OUT, Answer
@@ -25,7 +26,7 @@ from kit.loadgen.http_requests import address
 from kit.loadgen.rate_bracket import HighestRate, search
 from kit.loadgen.sender import Plan, Run
 from kit.loadgen.sender_process import SenderProcess, sender_process
-from kit.loadgen.traffic import traffic
+from kit.loadgen.traffic import _raw, traffic
 from kit.measurement import Conditions
 
 # --- Queues on a clock made of numbers: what theory says is what is found ------------------------
@@ -176,6 +177,18 @@ def test_goodput_counts_what_met_all_targets():
     assert made([0.06] * 100, target_s=None).goodput.value == pytest.approx(100)
 
 
+def test_a_request_takes_few_bytes_of_the_client():
+    """A minute of a flood has a million requests, and all their raw times stay in memory."""
+    n = 10_000
+    pieces = [np.random.default_rng(0).random(n).tobytes()] * 4 + [bytes(4 * n)] * 3
+    tracemalloc.start()
+    run = made([0.01] * 10, **_raw(pieces, text=True, streamed=True))
+    assert len(run.latencies_s) == len(run.lag_s) == n
+    in_use_bytes, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert in_use_bytes < 100 * n  # seven numbers and the latency: 52 bytes; 200 as objects
+
+
 def test_a_refusal_is_no_fast_answer():
     run = made([0.001] * 100, [503] * 100)
     assert run.goodput.value == 0 and run.verdict == "no" and run.latency_in_words(50) == "∞"
@@ -283,6 +296,20 @@ def test_curves_of_goodput_are_of_the_same_traffic():
     assert "calm: 100 on average" in caption and "late: 0 on average" in caption
     with pytest.raises(NotComparable, match="'other' differs in target_s"):
         goodput_curves({"one": one, "other": made([0.01] * 100, target_s=0.1)})
+
+
+def test_the_ratio_of_runs_in_turns_is_that_of_their_pairs():
+    """The computer becomes slower and slower, for both servers alike."""
+    in_time = [90, 80, 60, 40, 30, 20, 10]
+    one = [made([0.01] * n + [0.06] * (100 - n)) for n in in_time]
+    two = [made([0.01] * 2 * n + [0.06] * (200 - 2 * n), duration_s=1.0) for n in in_time]
+    found = goodput_ratio(two, one)
+    assert (found.value, found.low, found.high) == pytest.approx((2, 2, 2))
+    assert goodput_ratio(two[:5], one[:5]).low == 0  # too few for an interval
+    none = goodput_ratio(two, [*one[:6], made([0.06] * 100)])
+    assert (none.low, none.high) == (0, math.inf)
+    with pytest.raises(BadValue, match="3 and 2 runs"):
+        goodput_ratio(two[:3], one[:2])
 
 
 def test_a_rate_at_which_requests_failed_has_a_column_that_others_leave_empty():

@@ -129,6 +129,7 @@ TAKEN = {
     "no Python": raw(source="(" * 5_000),
     "a null byte": raw(source="n: int = 2\0"),
     "large number": raw({"kind": "A", "x": 2**70}),
+    "a clock that was set back": raw(duration=-3600.0),
     "script": raw({"kind": "A", ATTACK: ATTACK}, parameters={ATTACK: ATTACK}, input_path=ATTACK),
 }
 

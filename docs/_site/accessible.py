@@ -1,7 +1,8 @@
 """Pages that people can use by keyboard and by ear: what each box that scrolls is called.
 
 `finished` takes the HTML of a page's body, as Sphinx made it, and gives it back with names for all
-boxes that can be wider than a phone, and with headings of tables that screen readers understand.
+boxes that can be wider than a phone, with headings of tables that screen readers understand, and
+with a link from each picture to a table.
 """
 
 from bs4 import BeautifulSoup
@@ -23,6 +24,7 @@ def finished(body: str) -> str:
     for part in soup.select("dt.sig dl, dt.sig dl > dd"):
         part.name = "div"  # the lines of a long signature are not a list of definitions
     _tables(soup)
+    _pictures(soup)
     _code(soup)
     return str(soup)
 
@@ -37,6 +39,7 @@ def _tables(soup: BeautifulSoup) -> None:
             del inner["tabindex"]
         del box["style"]  # the site's own style says how it scrolls
         box.attrs |= {"tabindex": "0", "role": "region", "aria-label": _name(table, number)}
+        box["id"] = f"table-{number}"
 
 
 def _name(table: Tag, number: int) -> str:
@@ -45,6 +48,28 @@ def _name(table: Tag, number: int) -> str:
     columns = ", ".join(filter(None, heads))
     short = columns if len(columns) <= CAPTION else columns[:CAPTION].rpartition(", ")[0] + " …"
     return f"Table {number}: {short}" if short else f"Table {number}"
+
+
+def _pictures(soup: BeautifulSoup) -> None:
+    """A link to the nearest table of its section for a picture that has no table of its own.
+
+    Pictures that were recorded before they carried their numbers have none.
+    """
+    for figure in soup.select(".cell_output figure:has(> img, > svg)"):
+        section = figure.find_parent("section")
+        if figure.select_one("details table") or section is None:
+            continue
+        beside = [*figure.find_all_previous(_free_table), *figure.find_all_next(_free_table)]
+        if box := next((box for box in beside if box.find_parent("section") is section), None):
+            link = soup.new_tag("a", href=f"#{box['id']}", string=f"table {box['id'][6:]}")
+            line = soup.new_tag("p", attrs={"class": "beside"})
+            line.extend(["Numbers beside it: ", link])
+            figure.append(line)
+
+
+def _free_table(tag: Tag) -> bool:
+    """Whether it is the box of a table that is not the numbers of a picture."""
+    return "kit-scroll" in tag.get("class", []) and tag.find_parent("details") is None
 
 
 def _code(soup: BeautifulSoup) -> None:

@@ -14,17 +14,14 @@ sys.path[:0] = [str(HERE), str(HERE.parents[1])]
 
 import overviews  # noqa: E402
 import reference  # noqa: E402
-from places import ROOT, Links, place, shown, without_remarks, write_if_new  # noqa: E402
+from places import ROOT, Links, place, repository, shown, without_remarks, write_if_new  # noqa: E402
 from recorded_notebooks import Notebook, page  # noqa: E402
 
 from kit.classroom.releasing import binder_link  # noqa: E402
 
-# Until the project has a public address, links to Binder name this one.
-PLACEHOLDER = "https://github.com/you/train-infer-kit"
 
-
-def sources(repository: str, branch: str) -> dict[str, str | bytes]:
-    """Place -> content of every source of the site."""
+def sources(address: str, branch: str) -> dict[str, str | bytes]:
+    """Place -> content of every source of the site; without an address, no links to Binder."""
     links = Links()
     lessons = [Notebook.read(path) for path in shown("notebooks/*.ipynb")]
     experiments = [Notebook.read(path) for path in shown("notebooks/experiments/*.ipynb")]
@@ -35,7 +32,7 @@ def sources(repository: str, branch: str) -> dict[str, str | bytes]:
         **dict(reference.pages()),
     }
     for notebook in [*lessons, *experiments]:
-        binder = binder_link(repository, branch, notebook.path)
+        binder = binder_link(address, branch, notebook.path) if address else ""
         made[f"{notebook.doc}.ipynb"] = page(notebook, links, binder)
     for path in shown("*.md", "docs/*.md", "docs/gallery/*.md", "notebooks/glossary.md"):
         if path != "README.md":
@@ -59,12 +56,12 @@ def write(made: dict[str, str | bytes], folder: Path) -> None:
             path.unlink()
 
 
-def build(out: Path, repository: str = PLACEHOLDER, branch: str = "main") -> int:
+def build(out: Path, address: str = "", branch: str = "main") -> int:
     """Write the site to a folder; 0 if all is well, as Sphinx says it."""
     from sphinx.cmd.build import build_main
 
     made, read = (out.with_name(f"{out.name}-{name}") for name in ("sources", "read"))
-    write(sources(repository, branch), made)
+    write(sources(address, branch), made)
     words = ["-W", "--keep-going", "-q", "-j", "auto", "-b", "html", "-c", str(HERE.parent)]
     code = build_main([*words, "-d", str(read), str(made), str(out)])
     for path in shown("notebooks/*.ipynb", "notebooks/experiments/*.ipynb"):
@@ -78,19 +75,13 @@ def main() -> None:
     """Build what the command line asks for."""
     words = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     words.add_argument("--out", type=Path, default=ROOT / "build" / "site")
-    words.add_argument("--repository", default=_address(), help="for links to Binder")
+    words.add_argument("--repository", default=repository(), help="for links to Binder")
     words.add_argument("--branch", default=os.environ.get("GITHUB_REF_NAME", "main"))
     given = words.parse_args()
     code = build(given.out.resolve(), given.repository, given.branch)
     if code == 0:
         print(f"{given.out / 'index.html'}")
     sys.exit(code)
-
-
-def _address() -> str:
-    """The address of this repository, where GitHub builds the site; else the placeholder."""
-    server, name = os.environ.get("GITHUB_SERVER_URL"), os.environ.get("GITHUB_REPOSITORY")
-    return f"{server}/{name}" if server and name else PLACEHOLDER
 
 
 if __name__ == "__main__":

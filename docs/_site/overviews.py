@@ -4,6 +4,8 @@ import ast
 import json
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +14,10 @@ from places import ROOT, Links, place, shown
 from recorded_notebooks import Notebook
 
 from kit.core.units import UNKNOWN
-from kit.course.claims import CANNOT_TELL, ledger
-from kit.experiments.records import executed_runs
-from kit.experiments.report_card import NOT_MEASURED, WORDS, _by_source, report_card
+from kit.course.claims import COLOURS, ONLY_IF, ledger
+from kit.experiments.records import ExecutedRun, executed_runs
+from kit.experiments.report import claims_table
+from kit.experiments.report_card import WORDS, Entry, _by_source, report_card
 
 TEMPLATES = Path(__file__).with_name("templates")
 GUIDES = (
@@ -41,11 +44,55 @@ def render(template: str, **values: Any) -> str:
     return environment.get_template(template).render(**values) + "\n"
 
 
+@cache
+def recorded_runs() -> list[ExecutedRun]:
+    """The recorded lessons and experiments of the course."""
+    return executed_runs(ROOT / "notebooks")
+
+
+@cache
+def entries() -> list[Entry]:
+    """Every claim with its verdict, from the recorded notebooks."""
+    return report_card(recorded_runs())
+
+
+def decided() -> str:
+    """How many claims are decided, as `kit report` says it."""
+    return claims_table(recorded_runs(), ROOT / "notebooks").caption
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something measured that speaks against what an article says."""
+
+    entry: Entry
+    what: str
+    value: str
+    interval: str
+
+
+def findings(most: int = 3) -> list[Finding]:
+    """The first measurements that break a rule of a claim, in the order of `SURPRISING`."""
+    by_id = {entry.claim.id: entry for entry in entries()}
+    found = []
+    for id in SURPRISING:
+        broken = [row for row in by_id[id].rows if row[3] == "no"]
+        for what, here, _, _ in broken[:1]:
+            value, _, interval = here.partition(" [")
+            what = re.sub(r",? with its interval.*|\s\(0 to 1\)", "", what)
+            found.append(Finding(by_id[id], what, value, f"[{interval}" if interval else ""))
+    return found[:most]
+
+
+# Claims whose measurement surprises people most; the page shows the first that are not met.
+SURPRISING = ("24", "36", "09", "14", "13", "25")
+
+
 def start_page(lessons: Sequence[Notebook], experiments: Sequence[Notebook], links: Links) -> str:
     """The first page: what this is, a first program, a card for each lesson, doors to the rest."""
     readme = links.rewrite((ROOT / "README.md").read_text(encoding="utf-8"), "README.md")
     program, output = (re.findall(rf"```{kind}\n(.*?)```", readme, re.DOTALL)[0] for kind in KINDS)
-    decided = {
+    claims_of = {
         each.number: [id for id, claim in ledger().items() if each.number in claim.lessons]
         for each in lessons
     }
@@ -58,11 +105,22 @@ def start_page(lessons: Sequence[Notebook], experiments: Sequence[Notebook], lin
         output=output,
         lessons=lessons,
         experiments=experiments,
-        decided=decided,
+        claims_of=claims_of,
         guides=guides(),
+        commands=re.findall(r"```sh\n(.*?)```", readme, re.DOTALL)[0],
+        needs=next(part for part in readme.split("\n\n") if part.startswith("You need ")),
         examples=examples,
         claims=len(ledger()),
+        verdicts=[(word, COLOURS[word], count) for word, count in verdicts().items() if count],
+        only_if=ONLY_IF,
+        findings=findings(),
+        pages={each.number: each for each in lessons},
     )
+
+
+def verdicts() -> dict[str, int]:
+    """Word -> how many claims have this verdict."""
+    return {word: sum(entry.word == word for entry in entries()) for word in COLOURS}
 
 
 KINDS = ("python", "text")  # of the blocks in the README: the program, and what it prints
@@ -91,16 +149,13 @@ def experiments_page(experiments: Sequence[Notebook]) -> str:
 
 def report_card_page(lessons: Sequence[Notebook]) -> str:
     """Every claim with its verdict, from the recorded notebooks."""
-    runs = executed_runs(ROOT / "notebooks")
-    entries = report_card(runs)
-    dates = sorted(run.date[:10] for run in runs if run.date)
-    decided = [e for e in entries if e.word not in (CANNOT_TELL, NOT_MEASURED)]
+    dates = sorted(run.date[:10] for run in recorded_runs() if run.date)
     return render(
         "report-card.md.j2",
-        entries=entries,
+        entries=entries(),
         words=WORDS,
-        by_source=_by_source(entries),
-        decided=len(decided),
+        by_source=_by_source(entries()),
+        decided=decided(),
         dates=(dates[0], dates[-1]),
         pages={each.number: each for each in lessons},
     )

@@ -6,6 +6,7 @@ repository is rewritten to the page that it means.
 
 import os
 import re
+import tomllib
 from collections.abc import Callable
 from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
@@ -30,6 +31,12 @@ PLACES = {
 LINK = re.compile(r"(!?\[(?:[^][]|\[[^][]*\])*\])\(([^()\s]+)((?:\s+\"[^\"]*\")?)\)")
 FENCE = re.compile(r"(^(`{3,}|~{3,}).*?^\2[`~]*[ \t]*$)", re.MULTILINE | re.DOTALL)
 REMARK = re.compile(r"[ \t]*<!--.*?-->", re.DOTALL)
+
+
+def repository() -> str:
+    """The public address of this repository, as pyproject.toml says; "" while there is none."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    return str(project.get("urls", {}).get("Repository", ""))
 
 
 def place(path: str) -> str | None:

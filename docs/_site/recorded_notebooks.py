@@ -12,6 +12,7 @@ from places import ROOT, Links, place, without_remarks
 READING = re.compile(r"Reading (\d+) min \((\d+) with the code\)")
 RUNNING = re.compile(r"[Rr]unning ([^·*\n]+?)\s*(?:on 2 CPU cores[^·*\n]*)?(?=[·*\n.])")
 PICTURE = re.compile(r"!\[([^\]]*)\]\((pictures/[^)\s]+)\)")
+INSTALL = "../guides/install.html"  # until the repository has a public address
 WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
@@ -91,9 +92,10 @@ def bar(notebook: Notebook, binder: str) -> str:
     date = html.escape(str(recorded.get("date", "an unknown day")))
     file, name = f"../notebooks/{notebook.path.removeprefix('notebooks/')}", notebook.number
     what = f"lesson {name}" if name else notebook.name
+    run = f"Run {what} on Binder" if binder else f"Run {what} on your computer"
     return (
         '<div class="bar">\n'
-        f'<a class="button main" href="{html.escape(binder)}">Run {what} on Binder</a>\n'
+        f'<a class="button main" href="{html.escape(binder or INSTALL)}">{run}</a>\n'
         f'<a class="button" href="{file}" download>Download the notebook</a>\n'
         f'<p>Last run on <time datetime="{date}">{date}</time>: {when}</p>\n'
         "</div>\n"

@@ -22,6 +22,7 @@ from queue import SimpleQueue
 from typing import Any
 
 from kit import __version__
+from kit.classroom.cells import NO_MEMORY
 from kit.classroom.hand_ins import HandIn
 from kit.classroom.limits import Limits
 from kit.core.errors import NotSupported
@@ -70,13 +71,17 @@ class WarmProcess:
         return process
 
     def grade(self, path: Path) -> dict[str, Any]:
-        """What was found in a file; the process is started again if the file breaks it."""
-        self._write(str(path.resolve()))
-        found = self._read(ANSWER_S)
-        if found is not None:
-            return found
-        self.close()
-        self.process = self._started()
+        """What was found in a file; the process is started again if it ends.
+
+        A file that breaks it breaks it twice. Once may be the system, which needs memory.
+        """
+        for _ in range(2):
+            self._write(str(path.resolve()))
+            found: dict[str, Any] | None = self._read(ANSWER_S)
+            if found is not None:
+                return found
+            self.close()
+            self.process = self._started()
         return {"problem": "grading it broke the grader's process", "exercises": []}
 
     def _write(self, value: Any) -> None:
@@ -148,8 +153,9 @@ def judge_all(
     settings |= {"limits": asdict(limits), "hidden": [str(path.resolve()) for path in hidden]}
     for n, (key, row) in enumerate(_fresh(missing, settings, jobs), 1):
         found[key] = row
-        with atomic_write(files[key]) as draft:
-            draft.write_text(json.dumps(row), encoding="utf-8")
+        if row["problem"] != NO_MEMORY:  # that says nothing about the file
+            with atomic_write(files[key]) as draft:
+                draft.write_text(json.dumps(row), encoding="utf-8")
         say(f"{n} of {len(missing)}: {missing[key].name}")
     return [found[key] if key else _refused(each) for key, each in zip(keys, hand_ins, strict=True)]
 

@@ -18,6 +18,7 @@ from kit.experiments.untrusted_notebooks import read_json
 
 CELLS = 5_000
 CHARACTERS = 2_000_000  # of all code
+NO_MEMORY = "this computer had too little memory to read it; grade it again"
 PYTHON_MAGICS = ("time", "timeit", "capture", "prun")  # what follows such a line is Python
 MAGIC = re.compile(r"^(\s*)(?:[%!?]|[\w.]+\?{1,2}\s*$|[\w, ]+=\s*[%!])")
 
@@ -53,7 +54,9 @@ def read_notebook(path: Path) -> dict[str, Any]:
         found = read_json(path)
     except OSError as error:
         raise Unreadable(_reason(error, path)) from error
-    except (ValueError, RecursionError, MemoryError) as error:
+    except MemoryError as error:  # of this computer, and not of the file
+        raise Unreadable(NO_MEMORY) from error
+    except (ValueError, RecursionError) as error:
         size = path.stat().st_size
         raise Unreadable("the file is empty" if not size else "it is not a notebook") from error
     if not isinstance(found, dict):

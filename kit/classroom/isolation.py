@@ -22,9 +22,11 @@ from contextlib import suppress
 from pathlib import Path
 
 import kit
+from kit.classroom.system_calls import refuse_calls
 from kit.core.files import NOTEBOOKS
 
 HOME = "/student"  # in the new root folder: the only one that can be written to
+HOME_FILES = 10_000  # an empty file takes memory of the kernel, too
 PACKAGE = Path(kit.__file__).parent
 SYSTEM = ("/usr", "/lib", "/lib32", "/lib64", "/libx32", "/bin", "/sbin")
 CONFIGURATION = ("/etc/ld.so.cache", "/etc/localtime", "/etc/fonts", "/etc/alternatives")
@@ -38,7 +40,7 @@ MS_NOSUID, MS_NODEV, MS_BIND, MS_REC, MS_PRIVATE = 2, 4, 4096, 16384, 1 << 18  #
 DETACH = 2  # umount2(2)
 MOUNT_SETATTR, READ_ONLY_NOSUID, RECURSIVE = 442, 1 | 2, 0x8000  # the same number everywhere
 PIVOT_ROOT = {"x86_64": 155, "aarch64": 41, "riscv64": 41}
-PARENT_DEATH, DUMPABLE, DROP_BOUND, NO_NEW_RIGHTS = 1, 4, 24, 38  # prctl(2)
+PARENT_DEATH, DUMPABLE, DROP_BOUND = 1, 4, 24  # prctl(2)
 CAPABILITIES_V3 = 0x20080522
 
 
@@ -182,7 +184,8 @@ def _enter_new_root(place: Path, hidden: Sequence[Path], home_bytes: int) -> Non
             _mount("none", f"{root}{path.resolve()}", "tmpfs", MS_NOSUID | MS_NODEV, "size=4k")
     attributes = (ctypes.c_uint64 * 4)(READ_ONLY_NOSUID, 0, 0, 0)
     _libc("syscall", MOUNT_SETATTR, -1, root.encode(), RECURSIVE, attributes, 32)
-    _mount("none", root + HOME, "tmpfs", MS_NOSUID | MS_NODEV, f"size={home_bytes},mode=1777")
+    size = f"size={home_bytes},nr_inodes={HOME_FILES},mode=1777"
+    _mount("none", root + HOME, "tmpfs", MS_NOSUID | MS_NODEV, size)
     os.makedirs(f"{root}{HOME}/tmp")
     os.chmod(f"{root}{HOME}/tmp", 0o777)
     with suppress(OSError):  # some containers refuse it: then there is none
@@ -223,9 +226,9 @@ def _give_up_rights() -> None:
         os.setresuid(user, user, user)
     header = (ctypes.c_uint32 * 2)(CAPABILITIES_V3, 0)
     _libc("capset", header, (ctypes.c_uint32 * 6)())
-    _libc("prctl", NO_NEW_RIGHTS, 1, 0, 0, 0)
     _libc("prctl", DUMPABLE, 1, 0, 0, 0)  # else it could not read its own /proc/self
     _libc("prctl", PARENT_DEATH, signal.SIGKILL, 0, 0, 0)  # a new user clears it
+    refuse_calls()
 
 
 # --- The C library -------------------------------------------------------------------------------

@@ -65,9 +65,9 @@ def _threads_of_this_user() -> int:
 
 
 def own_bytes(process: int, shared_bytes: int) -> int:
-    """The private memory of a process and all that it started (Linux; elsewhere 0).
+    """The memory of a process and all that it started (Linux; elsewhere 0).
 
-    Each began as a copy and shares `shared_bytes` with the process that it was copied from.
+    Each began as a copy and has `shared_bytes` in common with the process that it was copied from.
     """
     import psutil
 
@@ -79,8 +79,8 @@ def own_bytes(process: int, shared_bytes: int) -> int:
 
 
 def resident_bytes(process: int | str = "self") -> int:
-    """The private memory of a process that is in use; 0 where the system does not say."""
-    return _status("RssAnon", process)
+    """The memory of a process that is in use, without files; 0 where the system does not say."""
+    return _status("RssAnon", process) + _status("RssShmem", process)
 
 
 def end_all_children() -> None:

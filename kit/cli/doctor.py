@@ -18,10 +18,11 @@ from kit.core.units import words
 
 EXTRAS = (
     *("lab", "edge", "openvino", "executorch", "speech", "cluster", "serve", "drift"),
-    *("pretrained", "docs", "test"),
+    *("pretrained", "docs", "test", "tpu"),
 )
 LESSON_BYTES = 1.5 * 2**30  # the memory of a lesson; JupyterLab's comes on top
 LAB_BYTES = 0.5e9
+TPU_PACKAGES = ("torch_tpu", "torch_xla")
 AGAIN = "install the kit again (in a checkout: make lab)"
 
 
@@ -83,16 +84,27 @@ def _memory() -> Finding:
 
 
 def _accelerator() -> Finding:
-    from kit.devices import machine, present_devices
+    from kit.devices import backend_of, present_devices, tpu_chip
 
     best = present_devices()[0]
-    if best.type == "cpu":
-        for package in ("torch_tpu", "torch_xla"):
-            if (there := _version(package)) != "not installed":
-                todo = f"if this computer has a TPU, see that {package} fits PyTorch and the driver"
-                return Finding("accelerator", f"{package} {there} finds no TPU", False, todo)
-        return Finding("accelerator", "none", False, "nothing to do: all lessons run on the CPU")
-    return Finding("accelerator", f"{machine().accelerator} ({best.type})")
+    if best.type != "cpu":
+        backend = backend_of(best)
+        memory = words(backend.memory_bytes, "B") if backend.memory_bytes else "memory unknown"
+        dtypes = ", ".join(str(dtype).removeprefix("torch.") for dtype in backend.dtypes())
+        found = f"{backend.name} ({best.type}), {memory}; {dtypes}; trains in {backend.precision}"
+        return Finding("accelerator", found)
+    chip = tpu_chip()
+    there = [f"{name} {_version(name)}" for name in TPU_PACKAGES if _installed(name)]
+    if chip and not there:
+        todo = _to_add(["tpu"])
+        return Finding("accelerator", f"{chip}, without a package for it", False, todo)
+    if chip:
+        todo = "see that it fits this PyTorch, and that no other program uses the TPU"
+        return Finding("accelerator", f"{chip}, which {there[0]} cannot start", False, todo)
+    if there:
+        todo = "nothing to do without a TPU: all lessons run on the CPU"
+        return Finding("accelerator", f"{there[0]} finds no TPU", False, todo)
+    return Finding("accelerator", "none", False, "nothing to do: all lessons run on the CPU")
 
 
 def _kit() -> Finding:
@@ -145,8 +157,12 @@ def _lessons() -> Finding:
 
 
 def _extras() -> Finding:
-    missing = [extra for extra in EXTRAS if _missing_of(extra)]
-    installed = [extra for extra in EXTRAS if extra not in missing]
+    from kit.devices import tpu_chip
+
+    # A package that only drives a TPU is missing where there is one.
+    useful = [extra for extra in EXTRAS if extra != "tpu" or _installed("torch_tpu") or tpu_chip()]
+    missing = [extra for extra in useful if _missing_of(extra)]
+    installed = [extra for extra in useful if extra not in missing]
     found = f"installed: {', '.join(installed) or 'none'}; missing: {', '.join(missing) or 'none'}"
     return Finding("extras", found, not missing, _to_add(missing) if missing else "")
 
@@ -174,7 +190,11 @@ def _missing(wanted: Callable[[str], bool]) -> list[str]:
     except PackageNotFoundError:
         return [DISTRIBUTION]
     names = [re.split(r"[\s<>=!~;\[]", line, maxsplit=1)[0] for line in lines]
-    return [name for name in names if _version(name) == "not installed"]
+    return [name for name in names if not _installed(name)]
+
+
+def _installed(package: str) -> bool:
+    return _version(package) != "not installed"
 
 
 def _version(package: str) -> str:

@@ -62,9 +62,25 @@ class _Commands(click.Group):
         except OSError as error:  # a full disk, a folder without permission
             text = f"{context.invoked_subcommand} stopped: {error}"
             raise click.ClickException(printable(text)) from error
+        except (click.exceptions.Exit, click.Abort):  # a RuntimeError, too
+            raise
+        except (MemoryError, RuntimeError) as error:
+            if not _out_of_memory(error):
+                raise
+            text = f"{context.invoked_subcommand} stopped: memory ran out. Finished work is kept."
+            raise click.ClickException(text) from error
         except KeyboardInterrupt:
             say("Stopped. Finished work is kept.")
             sys.exit(130)
+
+
+def _out_of_memory(error: Exception) -> bool:
+    """Whether that is the reason, in Python, PyTorch or on a device."""
+    if isinstance(error, MemoryError) or "torch" not in sys.modules:
+        return isinstance(error, MemoryError)
+    from kit.devices.resource_limits import out_of_memory
+
+    return out_of_memory(error)
 
 
 class _WrongInput(click.ClickException):

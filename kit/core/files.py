@@ -4,6 +4,7 @@ A class may share a cache, and a group may share the output of a sweep. So nothi
 link that another user could have created.
 """
 
+import glob
 import os
 import stat
 import sys
@@ -11,6 +12,11 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
 # Windows has neither flag; there, creating a link needs special rights.
 NO_LINK = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
@@ -132,15 +138,49 @@ def atomic_write(path: Path) -> Iterator[Path]:
     """A draft to write to, next to the path; at the end it is flushed to disk and moved there.
 
     So the path never holds half a file, and an earlier file stays if writing fails. A link at
-    that path is replaced, not followed.
+    that path is replaced, not followed. Drafts of processes that were killed are removed.
     """
     make_folder(path.parent)
-    draft = path.with_name(f"{path.name}.{uuid.uuid4().hex}.part")
-    os.close(open_without_links(str(draft), os.O_WRONLY | os.O_CREAT | os.O_EXCL))
+    draft, lock = _new_draft(path)
     try:
+        _remove_abandoned_drafts(path)
         yield draft
         with draft.open("rb+") as file:
             os.fsync(file.fileno())
         os.replace(draft, path)
     finally:
+        if lock is not None:
+            os.close(lock)
         draft.unlink(missing_ok=True)
+
+
+def _new_draft(path: Path) -> tuple[Path, int | None]:
+    """An empty draft, and the open file that locks it; a lock ends with its process.
+
+    Windows needs no lock, and could not move an open file: it does not delete what somebody writes.
+    """
+    while True:
+        draft = path.with_name(f"{path.name}.{uuid.uuid4().hex}.part")
+        file = open_without_links(str(draft), os.O_WRONLY | os.O_CREAT | os.O_EXCL)
+        if fcntl is None:
+            os.close(file)
+            return draft, None
+        with suppress(OSError):  # a file system without locks: nobody can lock it, or remove it
+            fcntl.flock(file, fcntl.LOCK_EX)
+        if draft.exists():  # else somebody has taken it for abandoned before it was locked
+            return draft, file
+        os.close(file)
+
+
+def _remove_abandoned_drafts(path: Path) -> None:
+    """Remove the drafts of this path that no process locks: their writers were killed."""
+    if fcntl is None:
+        return
+    for draft in path.parent.glob(f"{glob.escape(path.name)}.{'[0-9a-f]' * 32}.part"):
+        with suppress(OSError):  # locked, or of another user: it stays
+            file = os.open(draft, os.O_WRONLY | NO_LINK)
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                draft.unlink()
+            finally:
+                os.close(file)

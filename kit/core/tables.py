@@ -139,14 +139,14 @@ def with_doubts(caption: str, doubts: Sequence[str], details: str = "") -> tuple
     return caption.strip(), details.strip()
 
 
-def figure_html(content: str, caption: str, details: str = "") -> str:
-    """HTML of a table or a picture above its caption, with details folded away."""
+def figure_html(content: str, caption: str, details: str = "", below: str = "") -> str:
+    """HTML of a table or a picture above its caption, with details folded away and HTML below."""
     style = "font-size:90%;opacity:.8;max-width:46em"
-    below = f'<figcaption style="{style}">{html.escape(caption)}</figcaption>' if caption else ""
+    said = f'<figcaption style="{style}">{html.escape(caption)}</figcaption>' if caption else ""
     if details:
         text = f"<summary>How this was measured</summary>{html.escape(details)}"
-        below += f'<details style="{style}">{text}</details>'
-    return f'<figure style="margin:.4em 0">{content}{below}</figure>'
+        said += f'<details style="{style}">{text}</details>'
+    return f'<figure style="margin:.4em 0">{content}{said}{below}</figure>'
 
 
 def _cell(text: str, scope: str, right: bool) -> str:

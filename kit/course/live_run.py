@@ -12,7 +12,8 @@ from itertools import groupby, pairwise
 from typing import Any
 
 from kit.core.units import digits, words
-from kit.plots import Picture
+from kit.plots import Picture, Table
+from kit.plots.numbers import MOST, Interval, of_panes
 from kit.plots.pictures import COLOURS, log_ticks
 
 ENOUGH = 0.9  # of the requests answered in time: with fewer, a server is broken
@@ -137,7 +138,18 @@ class LiveRun:
             pane.legend(frameon=False, ncols=3, loc="lower left", bbox_to_anchor=(0, 1))
         panes[2].set_xlabel("time (s)")
         panes[2].set_ylim(bottom=0)
-        return Picture(figure, repr(self))
+        return Picture(figure, repr(self), numbers=self._numbers(shown))
+
+    @staticmethod
+    def _numbers(shown: list[Moment]) -> Table:
+        """Some of the moments, in even steps."""
+        some = shown[:: max(1, len(shown) // MOST)]
+        panes: dict[str, tuple[list[float | Interval | None], str]] = {
+            label: ([getattr(moment, name) for moment in some], "s" if name.endswith("_s") else "")
+            for names in PANES.values()
+            for name, label in names.items()
+        }
+        return of_panes([f"{moment.at_s:.1f} s" for moment in some], panes)
 
     def _repr_html_(self) -> str:
         return self.plot()._repr_html_()

@@ -127,6 +127,7 @@ def _receive(url: str, file: File, part: Path) -> None:
                 _write(part, b"")
                 _write(_version_file(part), _etag_or_date(answer).encode("latin-1"))
             _append(answer, file, part)
+    part.stat()  # an OSError if it has gone with its disk: that is not the server's fault
     if not _is_intact(part, file):
         _delete(part)
         # The old part may have been wrong, not the new bytes: then try once more, from the start.

@@ -44,3 +44,4 @@ from kit.devices.selection import threaded as threaded
 from kit.devices.selection import threads as threads
 from kit.devices.selection import threads_here as threads_here
 from kit.devices.selection import worker as worker
+from kit.devices.tpu import tpu_chip as tpu_chip

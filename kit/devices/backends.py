@@ -8,14 +8,13 @@ Backend    any accelerator that PyTorch knows, by the calls that PyTorch has for
 ├─ TPU     Google's, by `torch_tpu`
 └─ XLA     Google's, by the older `torch_xla`: it computes only when it is asked to
 
-No other file of the kit looks at a device's type. To add one, write a class here
-with the answers that differ and add it to `BACKENDS`. Code outside the kit can do the same with
-`kit.devices.register`.
+`Backend` stands in `backend.py`, the last two in `tpu.py`. No other file of the kit looks at a
+device's type. To add one, write a class here with the answers that differ and add it to `BACKENDS`.
+Code outside the kit can do the same with `kit.devices.register`.
 """
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import shutil
 from collections.abc import Callable
@@ -26,103 +25,9 @@ import torch
 from torch import Tensor
 
 from kit.devices import processor
-
-Counter = tuple[Callable[[], float], float]  # reads joules that only grow; where they start again
-
-
-class Backend:
-    """What the kit asks about one device, and has it do. The answers here are the careful ones.
-
-    Parameters
-    ----------
-    device
-        The device, such as `torch.device("cuda", 1)`.
-    """
-
-    lazy = False  # whether calls only note what to compute, until `start` or `synchronise`
-    is_cpu = False  # whether the kernels and runtimes made for processors work on its tensors
-    known_wrong = False  # has returned wrong numbers without an error: checked before it is used
-    fused_adamw = False  # whether PyTorch updates all weights in one operation there
-    counts_memory = False  # whether its allocator says how many bytes tensors hold
-    captures_graphs = False  # whether a call can be recorded once and replayed as one operation
-    collectives: str | None = None  # torch.distributed's backend; None: PyTorch's choice
-    energy_source = ""
-
-    def __init__(self, device: torch.device):
-        self.device = device
-
-    @property
-    def name(self) -> str:
-        """What its maker calls it."""
-        return f"{processor.model()} ({self.device.type})"
-
-    @property
-    def memory_bytes(self) -> int | None:
-        """Bytes of memory on the device itself; None if unknown."""
-        return None
-
-    def count(self) -> int:
-        """How many devices of this type the computer has."""
-        return torch.accelerator.device_count()
-
-    def lacks_dtype(self, dtype: torch.dtype) -> str:
-        """Why the device should not compute in this dtype; an empty text if it can."""
-        return ""
-
-    def lacks_compiler(self) -> str:
-        """Why `torch.compile` cannot work for the device; an empty text if it can."""
-        return ""
-
-    # --- Time ---
-
-    def start(self) -> None:
-        """Have a lazy device begin what was noted so far, without waiting for it."""
-
-    def synchronise(self) -> None:
-        """Wait until the device has done all the work in its queue."""
-        torch.accelerator.synchronize(self.device)
-
-    def timing_event(self) -> Any:
-        """A mark for the device's own queue, with `elapsed_time`; None: use the clock."""
-        return None
-
-    def record(self, event: Any) -> None:
-        """Put an event at the end of the device's queue."""
-        event.record()
-
-    def clock_hz(self) -> float | None:
-        """How fast the device's clock ticks now; None if unknown."""
-        return None
-
-    def energy_counters(self) -> list[Counter]:
-        """Functions that read the joules used so far; empty without a counter."""
-        return []
-
-    # --- Memory ---
-
-    def allocated_bytes(self) -> int:
-        """Bytes that tensors on the device hold now."""
-        return torch.accelerator.memory_allocated(self.device)
-
-    def peak_bytes(self) -> int:
-        """The most bytes that tensors held at once since `reset_peak`."""
-        return torch.accelerator.max_memory_allocated(self.device)
-
-    def reset_peak(self) -> None:
-        """Start `peak_bytes` again from what is allocated now."""
-        torch.accelerator.reset_peak_memory_stats(self.device)
-
-    def empty_cache(self) -> None:
-        """Give back memory that only PyTorch's allocator holds."""
-
-    # --- Graphs ---
-
-    def capture(self, call: Callable[[], Tensor], restore: Callable[[], Any]) -> tuple[Any, Tensor]:
-        """A graph that replays the call, and the output that each replay overwrites.
-
-        `restore` undoes what a warm-up call changed. Ask `captures_graphs` first.
-        """
-        raise NotImplementedError(f"{self.device.type!r} cannot capture graphs")
+from kit.devices.backend import Backend as Backend
+from kit.devices.backend import Counter
+from kit.devices.tpu import TPU, XLA
 
 
 class CPU(Backend):
@@ -250,103 +155,6 @@ class XPU(Backend):
         return str(torch.xpu.get_device_name(self.device))
 
 
-class TPU(Backend):
-    """A TPU of Google by `torch_tpu`, which PyTorch knows as any accelerator.
-
-    Written from the package's own files (0.2.0); it was not tried on a TPU.
-    """
-
-    @property
-    def name(self) -> str:
-        """What its maker calls it."""
-        return str(torch.tpu.get_device_name(self.device))  # type: ignore[attr-defined]
-
-    @property
-    def memory_bytes(self) -> int | None:
-        """Bytes of memory of one device."""
-        properties = torch.tpu.get_device_properties(self.device)  # type: ignore[attr-defined]
-        return int(properties.total_memory)
-
-    def lacks_dtype(self, dtype: torch.dtype) -> str:
-        """Its matrix units multiply bfloat16 and smaller numbers."""
-        return _only_bfloat16(dtype)
-
-
-class XLA(Backend):
-    """A TPU by `torch_xla`, or with `PJRT_DEVICE=CPU` a processor that stands in for one.
-
-    A call returns when its operations are noted. `start` compiles them all into one program, or
-    finds the one that it compiled before, and begins it. So a training step ends with `start`, or
-    the next step would become part of the same program; and the first steps compile.
-    """
-
-    lazy = True
-
-    @property
-    def name(self) -> str:
-        """The type of the hardware that XLA found."""
-        import torch_xla.runtime
-
-        kind = torch_xla.runtime.device_type()
-        return f"{processor.model()}, by XLA" if kind == "CPU" else f"{kind}, by XLA"
-
-    @property
-    def memory_bytes(self) -> int | None:
-        """Bytes of memory of one device; None where XLA does not tell."""
-        return self._memory("bytes_limit")
-
-    def count(self) -> int:
-        """How many devices this process may use."""
-        import torch_xla.runtime
-
-        return int(torch_xla.runtime.addressable_device_count())
-
-    def lacks_dtype(self, dtype: torch.dtype) -> str:
-        """Its matrix units multiply bfloat16 and smaller numbers."""
-        return _only_bfloat16(dtype)
-
-    def lacks_compiler(self) -> str:
-        """There is nothing for it to add."""
-        return "XLA compiles each step by itself"
-
-    def start(self) -> None:
-        """Begin what was noted so far."""
-        import torch_xla
-
-        torch_xla.sync()
-
-    def synchronise(self) -> None:
-        """Begin what was noted, and wait until all that was begun is done."""
-        import torch_xla
-        import torch_xla.core.xla_model
-
-        torch_xla.sync()
-        torch_xla.core.xla_model.wait_device_ops()
-
-    def allocated_bytes(self) -> int:
-        """Bytes in use now, as XLA counts them."""
-        return self._memory("bytes_used") or 0
-
-    def peak_bytes(self) -> int:
-        """The most bytes in use since the program began: XLA cannot forget its peak."""
-        return self._memory("peak_bytes_used") or 0
-
-    def reset_peak(self) -> None:
-        """XLA has no such call."""
-
-    def _memory(self, what: str) -> int | None:
-        import torch_xla.core.xla_model
-
-        try:
-            return int(torch_xla.core.xla_model.get_memory_info(self.device)[what]) or None
-        except (RuntimeError, KeyError):  # not every plug-in of XLA counts
-            return None
-
-
-def _only_bfloat16(dtype: torch.dtype) -> str:
-    return "a TPU multiplies bfloat16; ask for it" if dtype == torch.float16 else ""
-
-
 BACKENDS: dict[str, type[Backend]] = {
     "cpu": CPU,
     "cuda": CUDA,
@@ -355,20 +163,6 @@ BACKENDS: dict[str, type[Backend]] = {
     "tpu": TPU,
     "xla": XLA,
 }
-
-
-def xla_devices() -> list[torch.device]:
-    """The device of `torch_xla`, if that is installed and has a TPU, or `PJRT_DEVICE` is set."""
-    if importlib.util.find_spec("torch_xla") is None:
-        return []
-    try:
-        import torch_xla.runtime
-
-        if os.environ.get("PJRT_DEVICE") or torch_xla.runtime.device_type() == "TPU":
-            return [torch.device("xla:0")]
-    except (ImportError, RuntimeError):  # built for another PyTorch; no device that it can open
-        pass
-    return []
 
 
 _lazy_types: set[str] = set()  # of devices that this program has used

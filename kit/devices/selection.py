@@ -14,8 +14,9 @@ import torch
 
 from kit.core.checks import check_whole
 from kit.core.errors import DeviceUnavailable
-from kit.devices.backends import backend_of, xla_devices
+from kit.devices.backends import backend_of
 from kit.devices.resource_limits import cores_allowed
+from kit.devices.tpu import xla_devices
 
 T = TypeVar("T")
 
@@ -28,8 +29,8 @@ def device(name: str | torch.device | None = None, *, threads: int | None = None
     Parameters
     ----------
     name
-        "cuda", "mps", "xpu" or "cpu", with an index if there are several. None or "auto" takes
-        the best one.
+        "cuda", "mps", "xpu", "tpu", "xla" or "cpu", with an index if there are several. None or
+        "auto" takes the best one.
     threads
         CPU threads; None takes `calm_threads()`.
 
@@ -123,6 +124,8 @@ def seed(n: int) -> None:
     random.seed(n)
     torch.manual_seed(n)
     np.random.seed(n)
+    for where in xla_devices():  # has a generator of its own
+        backend_of(where).seed(n)
 
 
 def threads_here() -> int:

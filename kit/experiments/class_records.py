@@ -212,7 +212,8 @@ class Compared(Result):
         """A dot with its interval for each computer."""
         ordered = sorted(self.values.items(), key=lambda item: item[1].value)
         rows = {at: (v.value, *_finite(v)) for at, v in ordered}
-        spread = self.unit != "%" and ordered[-1][1].value > 10 * ordered[0][1].value > 0
+        ends = [end for row in rows.values() for end in row if end is not None]
+        spread = self.unit != "%" and max(ends) > 10 * min(ends) > 0  # one may squeeze the others
         return dots(rows, self.quantity, unit=self.unit, caption=f"{self!r}.", log=spread)
 
     def table(self) -> Table:

@@ -155,6 +155,7 @@ def execute_cells(
     ended = threading.Event()
     watch = threading.Thread(target=_watch, args=(manager, label, say, ended), daemon=True)
     manager.notebook_start()
+    began = time.monotonic()
     watch.start()
     try:
         with TemporaryDirectory(prefix="kit-", ignore_cleanup_errors=True) as sockets:
@@ -173,6 +174,8 @@ def execute_cells(
         watch.join()
         manager.cleanup_pbar()  # first: notebook_complete() would fill the bar
         manager.notebook_complete()
+        # Papermill subtracts two times of day. A clock that was set back would give less than 0 s.
+        notebook.metadata.papermill["duration"] = round(time.monotonic() - began, 6)
         strip_folders(notebook, [NOTEBOOKS.parent, folder, Path(here)])
     return _raised(notebook)
 

@@ -229,11 +229,11 @@ def _parse(path: Path, name: str, link: str, notebook: dict[str, Any]) -> Execut
 
 
 def _seconds(given: Any) -> float | None:
-    """The seconds that a run took, according to papermill."""
-    fits = given is None or (type(given) in (int, float) and 0 <= given < 1e9)
+    """The seconds that a run took, according to papermill; None if the clock was set back."""
+    fits = given is None or (type(given) in (int, float) and abs(given) < 1e9)
     if not fits:
         raise ValueError("its duration is not a number of seconds")
-    return None if given is None else float(given)
+    return None if given is None or given < 0 else float(given)
 
 
 def _date(given: Any) -> str:

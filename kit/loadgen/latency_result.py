@@ -47,7 +47,7 @@ class Latencies:
         return len(self.latencies_s)
 
     @property
-    def latencies_s(self) -> tuple[float, ...]:
+    def latencies_s(self) -> Sequence[float]:
         """From each query's arrival to its answer; infinite if there was none."""
         raise NotImplementedError
 

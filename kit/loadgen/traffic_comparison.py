@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from kit.core.checks import check_positive
 from kit.core.errors import BadValue, NotComparable
-from kit.core.statistics import Estimate
+from kit.core.statistics import Estimate, median
 from kit.core.units import digits, words
 from kit.loadgen.rate_bracket import HighestRate
 from kit.loadgen.traffic_result import TrafficResult
@@ -47,6 +47,23 @@ def _cells(seen: Estimate) -> tuple[str, str, str]:
     ends = (seen.value, seen.low, seen.high)
     value, low, high = (digits(end) if 0 < end < math.inf else "—" for end in ends)
     return value, low, high
+
+
+def goodput_ratio(above: Sequence[TrafficResult], below: Sequence[TrafficResult]) -> Estimate:
+    """The goodput of one server ÷ that of another; both were sent traffic in turns.
+
+    A slow moment of the computer lasts longer than a short run, so it slows both runs of a pair.
+    That cancels in the ratio of a pair, and the median of the pairs has a narrow interval. It is
+    unknown with fewer than six pairs, or if a run below had no answer in time.
+
+    Explained in lesson 11.
+    """
+    if len(above) != len(below) or not above:
+        raise BadValue(f"{len(above)} and {len(below)} runs: needs pairs, at least one.")
+    pairs = [(a.goodput.value, b.goodput.value) for a, b in zip(above, below, strict=True)]
+    if not all(b for _, b in pairs):
+        return Estimate(math.inf, 0.0, math.inf, "×")
+    return median([a / b for a, b in pairs], "×")
 
 
 def goodput_curves(runs: Mapping[str, TrafficResult], interval_s: float | None = None) -> Picture:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -97,7 +98,7 @@ class TrafficResult(TrafficTimes, Result):
         return "∞" if math.isinf(found.value) else repr(found)
 
     @staticmethod
-    def _median(times_s: tuple[float, ...]) -> str:
+    def _median(times_s: Sequence[float]) -> str:
         middle = float(np.percentile(times_s, 50, method="lower"))
         return "∞" if math.isinf(middle) else words(middle, "s")
 

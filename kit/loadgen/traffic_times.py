@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from array import array
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -41,13 +43,13 @@ class TrafficTimes(InTime):
     retries: int
     batch_size: int  # rows in each request
     seed: int
-    scheduled_s: tuple[float, ...] = field(repr=False)
-    sent_s: tuple[float, ...] = field(repr=False)  # the first attempt
-    ended_s: tuple[float, ...] = field(repr=False)  # an answer's last byte; infinite: no answer
-    statuses: tuple[int, ...] = field(repr=False)  # HTTP's, or a negative number of `FAILURES`
-    attempts: tuple[int, ...] = field(repr=False)  # 1, and more if it was retried
-    first_tokens_s: tuple[float, ...] = field(repr=False, default=())  # streams only
-    tokens: tuple[int, ...] = field(repr=False, default=())  # of completions
+    scheduled_s: Sequence[float] = field(repr=False)
+    sent_s: Sequence[float] = field(repr=False)  # the first attempt
+    ended_s: Sequence[float] = field(repr=False)  # an answer's last byte; infinite: no answer
+    statuses: Sequence[int] = field(repr=False)  # HTTP's, or a negative number of `FAILURES`
+    attempts: Sequence[int] = field(repr=False)  # 1, and more if it was retried
+    first_tokens_s: Sequence[float] = field(repr=False, default=())  # streams only
+    tokens: Sequence[int] = field(repr=False, default=())  # of completions
     client_limit: float  # requests per second that this client can send at most
     client_busy_share: float  # of the run's time, by its processor time
     capacity: Estimate | None = None  # requests per second of the server, if it is known
@@ -64,7 +66,7 @@ class TrafficTimes(InTime):
         return int(self._ok.sum())
 
     @cached_property
-    def latencies_s(self) -> tuple[float, ...]:
+    def latencies_s(self) -> Sequence[float]:
         """From the scheduled arrival to the last byte; infinite without a good answer.
 
         In a closed loop without a schedule a request is due when its user is ready to send it.
@@ -90,9 +92,9 @@ class TrafficTimes(InTime):
         """The latencies of the requests with a good answer alone."""
         return tuple(np.array(self.latencies_s)[self._ok].tolist())
 
-    def _since(self, begins_s: tuple[float, ...]) -> tuple[float, ...]:
+    def _since(self, begins_s: Sequence[float]) -> Sequence[float]:
         ends = np.where(self._ok, self.ended_s, math.inf)
-        return tuple((ends - np.array(begins_s)).tolist())
+        return array("d", (ends - np.array(begins_s)).tobytes())
 
     @cached_property
     def _ok(self) -> np.ndarray:
@@ -234,9 +236,9 @@ class TrafficTimes(InTime):
         return sum(self.attempts) - sum(attempts > 0 for attempts in self.attempts)
 
     @property
-    def lag_s(self) -> tuple[float, ...]:
+    def lag_s(self) -> Sequence[float]:
         """How late the client sent each request of an open loop."""
-        return tuple(np.subtract(self.sent_s, self.scheduled_s).tolist())
+        return array("d", np.subtract(self.sent_s, self.scheduled_s).tobytes())
 
     @property
     def doubts(self) -> tuple[str, ...]:
@@ -256,10 +258,10 @@ class SinceSending(Latencies):
 
     counted, longer, scenario = "requests", "duration_s", "traffic"
 
-    def __init__(self, times_s: tuple[float, ...]):
+    def __init__(self, times_s: Sequence[float]):
         self._times_s = times_s
 
     @property
-    def latencies_s(self) -> tuple[float, ...]:
+    def latencies_s(self) -> Sequence[float]:
         """From sending to the last byte; infinite without a good answer."""
         return self._times_s

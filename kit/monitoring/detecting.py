@@ -8,6 +8,7 @@ Shapes: N, M examples then and now.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
@@ -18,7 +19,7 @@ from kit.core.statistics import Estimate, average, difference, proportion
 from kit.data import Split
 from kit.data.output_checks import checked_scores
 from kit.monitoring.detectors import Detector, choose, find, holm
-from kit.monitoring.drift_result import Change, Detection, Drift
+from kit.monitoring.drift_result import Change, Detection, Drift, Tried
 from kit.monitoring.two_samples import Finding, Numbers
 from kit.monitoring.views import (
     LEAST,
@@ -33,7 +34,6 @@ from kit.monitoring.views import (
 from kit.workloads.workload import is_right
 
 Views = Mapping[str, Numbers]
-POWER = 0.8  # the share of draws in which a drift has to be noticed
 SIZES = (10, 20, 50, 100, 200, 500, 1_000, 2_000)  # examples from now that are tried for that
 
 
@@ -111,12 +111,14 @@ def drift(
     for detector in chosen:
         check_views(then, today, detector.view)
     findings = find(chosen, then, today, generator)
-    chance = no_drift(chosen, then, len(x1), trials, generator)
-    needed = examples_needed(chosen, then, today, trials // 4, alpha, generator)
+    chance, times_s = no_drift(chosen, then, len(x1), trials, generator)
+    power = power_by_size(chosen, then, today, trials // 4, alpha, generator)
     pairs = zip(chosen, findings, holm([f.p for f in findings]), strict=True)
     return Drift(
         detections=tuple(
-            Detection(d, f, p, tuple(row[i] for row in chance), needed[i])
+            Detection(
+                d, f, p, tuple(row[i] for row in chance), tuple(row[i] for row in times_s), power[i]
+            )
             for i, (d, f, p) in enumerate(pairs)
         ),
         alpha=alpha,
@@ -124,7 +126,7 @@ def drift(
         n_now=len(x1),
         change=None if model is None or y0 is None or y1 is None
         else score_change(model, (x0, y0), (x1, y1), score),
-        largest_tried=max(largest_sizes(len(x1)), default=0) if trials else 0,
+        largest_tried=max(sizes(len(x1)), default=0) if trials else 0,
     )  # fmt: skip
 
 
@@ -134,54 +136,57 @@ def no_drift(
     m: int,
     trials: int,
     generator: np.random.Generator,
-) -> list[list[Finding]]:
-    """A/A trials: what the detectors find between two random parts of the reference.
+) -> tuple[list[list[Finding]], list[list[float]]]:
+    """A/A trials: what the detectors find between two random parts of the reference; their seconds.
 
     One part is as large as the sample from now, but at most half of the reference. All parts come
     from one reference, so the trials resemble each other a little.
     """
     n = len(next(iter(then.values())))
     m = min(m, n // 2)
-    if m < LEAST:
-        return []
-
-    def parts() -> tuple[Views, Views]:
+    found: list[list[Finding]] = []
+    times_s: list[list[float]] = []
+    for _ in range(trials if m >= LEAST else 0):
         order = generator.permutation(n)
-        return _rows(then, order[m:]), _rows(then, order[:m])
+        old, new = _rows(then, order[m:]), _rows(then, order[:m])
+        edges = [time.perf_counter()]
+        found.append([])
+        for detector in detectors:
+            found[-1] += find([detector], old, new, generator)
+            edges.append(time.perf_counter())
+        times_s.append(np.diff(edges).tolist())
+    return found, times_s
 
-    return [find(detectors, *parts(), generator) for _ in range(trials)]
 
-
-def examples_needed(
+def power_by_size(
     detectors: Sequence[Detector],
     then: Views,
     today: Views,
     draws: int,
     alpha: float,
     generator: np.random.Generator,
-) -> list[int | None]:
-    """For each detector, how few examples from now notice this drift in 80 % of the draws.
+) -> list[tuple[Tried, ...]]:
+    """For each detector, in how many draws of so many examples from now it alarms.
 
-    None if the largest size tried is not enough. Each detector is judged alone, by its own p-value.
+    Each is judged alone, by its own p-value. The sizes grow until all detectors alarm in 80 % of
+    the draws of some size.
     """
     m = len(next(iter(today.values())))
-    needed: list[int | None] = [None] * len(detectors)
-    for size in largest_sizes(m) if draws else ():
+    tried: list[list[Tried]] = [[] for _ in detectors]
+    for size in sizes(m) if draws else ():
         drawn = [
             find(detectors, then, _rows(today, generator.permutation(m)[:size]), generator)
             for _ in range(draws)
         ]
-        for i in range(len(detectors)):
-            noticed = sum(row[i].p < alpha for row in drawn) / draws
-            if needed[i] is None and noticed >= POWER:
-                needed[i] = size
-        if None not in needed:
+        for i, each in enumerate(tried):
+            each.append(Tried(size, sum(row[i].p < alpha for row in drawn), draws))
+        if all(any(at.enough for at in each) for each in tried):
             break
-    return needed
+    return [tuple(each) for each in tried]
 
 
-def largest_sizes(m: int) -> list[int]:
-    """The sizes to try: up to half of m, so that two draws differ."""
+def sizes(m: int) -> list[int]:
+    """The numbers of examples to try: up to half of m, so that two draws differ."""
     return [size for size in SIZES if size <= m // 2]
 
 

@@ -7,19 +7,34 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from kit.core.errors import UnknownName
+from kit.core.errors import BadValue, UnknownName
 from kit.core.results import Result
-from kit.core.statistics import Estimate, proportion
+from kit.core.statistics import Estimate, median, proportion
 from kit.core.units import UNKNOWN, digits, words
 from kit.monitoring.two_samples import Finding
 from kit.monitoring.views import LEAST
-from kit.plots import Picture, Table, bars
+from kit.plots import Picture, Table, bars, lines
 
 if TYPE_CHECKING:
     from kit.monitoring.detectors import Detector
 
 SIGNED = ("classifier", "confidence")  # their effect may lie on either side of "no drift"
 CHANCE = 95  # percent of the A/A trials whose effect lies below the level shown
+POWER = 0.8  # the share of draws in which a drift has to be noticed
+
+
+@dataclass(frozen=True)
+class Tried:
+    """So many examples from now were drawn again and again: how often a detector alarmed."""
+
+    examples: int
+    alarms: int
+    draws: int
+
+    @property
+    def enough(self) -> bool:
+        """Whether the detector alarms in 80 % of the draws."""
+        return self.alarms / self.draws >= POWER
 
 
 @dataclass(frozen=True)
@@ -30,7 +45,18 @@ class Detection:
     found: Finding
     p: float  # corrected for all detectors
     chance: tuple[Finding, ...] = field(default=(), repr=False)  # of the A/A trials
-    needed: int | None = None  # examples from now that notice this drift in 80 % of the draws
+    times_s: tuple[float, ...] = field(default=(), repr=False)  # of the A/A trials
+    power: tuple[Tried, ...] = field(default=(), repr=False)  # this drift, by number of examples
+
+    @property
+    def needed(self) -> int | None:
+        """The smallest number of examples tried that notices this drift in 80 % of the draws."""
+        return next((each.examples for each in self.power if each.enough), None)
+
+    @property
+    def comparison(self) -> Estimate | None:
+        """Seconds that this detector computes for one comparison, the median of the A/A trials."""
+        return median(self.times_s, "s") if self.times_s else None
 
     @property
     def effect(self) -> float:
@@ -114,11 +140,11 @@ class Drift(Result):
         return f"score {self.change.now}, {self.change.difference} against the reference."
 
     def table(self) -> Table:
-        """A row per detector: effect, that of chance, p, false alarms, examples needed."""
-        header = ("detector", "effect", "chance (95 %)", "p", "false alarms", "needed", "alarm")
+        """A row per detector: effect, that of chance, p, false alarms, examples needed, time."""
+        header = ("detector", "effect", "chance (95 %)", "p", "alarm", "false alarms", "needed")
         caption = f"{self.n_now:,} examples now, {self.n_reference:,} in the reference. "
         return Table(
-            header,
+            (*header, "time"),
             [self._row(each) for each in self.detections],
             caption + self._score_in_words().capitalize(),
             self._details(),
@@ -132,9 +158,10 @@ class Drift(Result):
             digits(each.effect),
             _usual(each),
             p_in_words(each.p),
+            "yes" if each.p < self.alpha else "no",
             UNKNOWN if rate is None else f"{words(rate.value, '%')} [{rate.interval}]",
             most if each.needed is None else f"{'≤ ' * (each.needed == LEAST)}{each.needed:,}",
-            "yes" if each.p < self.alpha else "no",
+            words(each.comparison.value if each.comparison else None, "s"),
         )
 
     def _details(self) -> str:
@@ -147,7 +174,8 @@ class Drift(Result):
         if together is not None:
             text += (
                 f"Chance and false alarms: {trials} times, two random parts of the reference. Each "
-                f"detector alone; all together, corrected, alarm in {together}. "
+                f"detector alone; all together, corrected, alarm in {together}. Time: the median "
+                f"of these trials, without the model's predictions. "
             )
         return text + "Needed: examples from now with which the detector alarms in 80 % of draws."
 
@@ -158,6 +186,40 @@ class Drift(Result):
         caption += ", ".join(f"{name} {words(size, '×')}" for name, size in sizes.items())
         stacks = {name: {"effect": size} for name, size in sizes.items()}
         return bars(stacks, "effect, in multiples of chance", unit="×", caption=f"{caption}.")
+
+    def power_plot(self) -> Picture:
+        """The share of the draws in which each detector alarms, over the examples in a draw.
+
+        Raises
+        ------
+        BadValue
+            Nothing was drawn: `kit.drift(…, trials=…)` had fewer than four trials.
+        """
+        if not any(each.power for each in self.detections):
+            raise BadValue(
+                "there is no power to draw: no sizes were tried. Use kit.drift(…, trials=40), and "
+                "at least 20 examples from now."
+            )
+        series, bands = {}, {}
+        for each in self.detections:
+            shares = [proportion(at.alarms, at.draws) for at in each.power]
+            values = [share.value for share in shares]
+            series[each.detector.name] = ([at.examples for at in each.power], values)
+            # Rounding may put an end of the interval on the wrong side of a share of 0 or 1.
+            lows = [min(share.low, share.value) for share in shares]
+            bands[each.detector.name] = (lows, [max(share.high, share.value) for share in shares])
+        most, draws = f"more than {self.largest_tried:,}", self.detections[0].power[0].draws
+        needs = ", ".join(f"{d.detector.name} {d.needed or most}" for d in self.detections)
+        return lines(
+            series,
+            "examples from now",
+            "share of the draws with an alarm",
+            caption=f"{draws} draws of each size. Examples needed for an alarm in {POWER:.0%} of "
+            f"them: {needs}.",
+            log="x",
+            bands=bands,
+            level=("wanted", POWER),
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Effects, p-values, A/A trials and scores."""
@@ -182,6 +244,8 @@ class Drift(Result):
             "p_alone": each.found.p,
             "false_alarm_share": _of(each.false_alarms(self.alpha)),
             "needed_examples": each.needed,
+            "power": [vars(at) for at in each.power],
+            "comparison_s": _of(each.comparison),
         }
 
 

@@ -1,7 +1,8 @@
 """Tables and pictures, made from labels and numbers only.
 
 This room does not know the kit's result types, and it does not use pyplot or choose a backend.
-A picture is HTML. Its caption, made from its numbers, is also its alt text.
+A picture is HTML. Its caption, made from its numbers, is also its alt text; a table of its numbers
+is folded away below it.
 
 Table              rows under a header, with a caption
 Note               a sentence that contains measured numbers

@@ -7,8 +7,9 @@ import sys
 import time
 from collections.abc import Sequence
 
-from kit.core.tables import figure_html
+from kit.core.tables import Table, figure_html
 from kit.core.units import digits
+from kit.plots import numbers
 from kit.plots.pictures import COLOURS
 
 
@@ -43,13 +44,21 @@ class Live:
         text = f"step {len(values):,} of {self.total:,} · {text}{' · ' + note if note else ''}"
         # A training may end early: its last curve is as wide as the picture.
         steps = len(values) if last else self.total
-        self.screen.show(text, curve(values, steps, text), last)
+        table = self._numbers(values) if last and values else None
+        self.screen.show(text, curve(values, steps, text, table), last)
         self.drawn_at = time.perf_counter()
         self.spent_s += self.drawn_at - started
 
+    def _numbers(self, values: Sequence[float]) -> Table:
+        line = {self.label: (range(1, len(values) + 1), values)}
+        return numbers.of_lines(line, "step", self.label)
 
-def curve(values: Sequence[float], total: int, text: str) -> str:
-    """The values as a small SVG line, at most 200 points, on an axis of `total` steps."""
+
+def curve(values: Sequence[float], total: int, text: str, table: Table | None = None) -> str:
+    """The values as a small SVG line, at most 200 points, on an axis of `total` steps.
+
+    A table of its numbers is folded away below it.
+    """
     stride = max(1, -(-len(values) // 200))
     means = [
         sum(chunk) / len(chunk)
@@ -69,7 +78,7 @@ def curve(values: Sequence[float], total: int, text: str) -> str:
         f'<text x="-4" y="98" text-anchor="end">0</text><text x="0" y="111">step 0</text>'
         f'<text x="484" y="111" text-anchor="end">step {total:,}</text></g></svg>'
     )
-    return figure_html(drawing, text)
+    return figure_html(drawing, text, below=numbers.folded(table))
 
 
 class _Notebook:

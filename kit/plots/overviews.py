@@ -6,13 +6,16 @@ import math
 from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from kit.core.units import SHARES, words
+from kit.core.units import SHARES
+from kit.plots import numbers
+from kit.plots.numbers import Interval
 from kit.plots.pictures import COLOURS, MARKERS, Picture, axes, style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-Interval = tuple[float, float | None, float | None]  # value, low, high; None: unknown
+
+IN_A_ROW = 3  # panes: with more, a page makes the picture, and its text, too small
 
 
 def dots(
@@ -45,7 +48,8 @@ def dots(
     if level:
         pane.axvline(level[1], color="black", linestyle="--", linewidth=1, label=level[0])
         pane.legend(frameon=False, loc="lower left", bbox_to_anchor=(0, 1))
-    return Picture(figure, caption)
+    table = numbers.of_panes(list(rows), {quantity: (list(rows.values()), unit)}, level)
+    return Picture(figure, caption, numbers=table)
 
 
 def multiples(
@@ -76,9 +80,10 @@ def multiples(
     chosen
         The name of a row to draw rings around.
     """
-    figure, drawn = axes(
-        width=1.9 * len(panes) + 1.6, height=1.0 + 0.3 * len(names), columns=len(panes)
-    )
+    rows = -(-len(panes) // IN_A_ROW)
+    columns = -(-len(panes) // rows)
+    height = rows * (1.0 + 0.3 * len(names))
+    figure, drawn = axes(1.9 * columns + 1.6, height, columns, len(panes))
     for i, (pane, (quantity, (values, unit))) in enumerate(zip(drawn, panes.items(), strict=True)):
         colour = COLOURS[i % len(COLOURS)]
         for row, (name, each) in enumerate(zip(names, values, strict=True)):
@@ -96,9 +101,9 @@ def multiples(
                 pane.plot(value, row, "o", markersize=15, markerfacecolor="none", color="black")
         if limits and (limit := limits.get(quantity)) is not None:
             pane.axvline(limit, color="black", linestyle="--", linewidth=1)
-        pane.set_yticks(range(len(names)), names if i == 0 else [""] * len(names))
+        pane.set_yticks(range(len(names)), names if i % columns == 0 else [""] * len(names))
         _finish(pane, quantity, unit, log and unit not in SHARES, len(names), ticks=3)
-    return Picture(figure, caption)
+    return Picture(figure, caption, numbers=numbers.of_panes(names, panes))
 
 
 def scatter(
@@ -134,11 +139,13 @@ def scatter(
     if places := _log_places(*pane.get_xlim(), 6):
         pane.set_xticks(places)
     pane.set(xlabel=x, ylabel=y)
-    pane.xaxis.set_major_formatter(lambda value, _: words(value, x_unit))
+    pane.xaxis.set_major_formatter(lambda value, _: numbers.tick(value, x_unit))
     pane.xaxis.set_minor_formatter(lambda value, _: "")
-    pane.yaxis.set_major_formatter(lambda value, _: words(value, y_unit))
+    pane.yaxis.set_major_formatter(lambda value, _: numbers.tick(value, y_unit))
     pane.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
-    return Picture(figure, caption)
+    across, up = [at for at, _ in points.values()], [value for _, value in points.values()]
+    table = numbers.of_panes(list(points), {x: (across, x_unit), y: (up, y_unit)})
+    return Picture(figure, caption, numbers=table)
 
 
 def pareto_front(points: Mapping[str, tuple[float, ...]]) -> list[str]:
@@ -185,15 +192,10 @@ def _finish(
         pane.xaxis.set_major_locator(FixedLocator(places) if places else MaxNLocator(ticks))
     # A unit as long as "points" stands once, in the label: beside each number, ticks would overlap.
     spelt = f" {unit}" if unit == "points" else ""
-    pane.xaxis.set_major_formatter(lambda value, _: _tick(value, unit).removesuffix(spelt))
+    pane.xaxis.set_major_formatter(lambda value, _: numbers.tick(value, unit).removesuffix(spelt))
     pane.tick_params(axis="x", labelsize=8)
     pane.set_ylim(rows - 0.5, -0.5)
     pane.set_xlabel(f"{quantity},{spelt}" if spelt else quantity)
-
-
-def _tick(value: float, unit: str) -> str:
-    """In words; a count below 100,000 without a prefix: 1,000 stands beside 800."""
-    return f"{value:,.0f}" if not unit and 1000 <= value < 100_000 else words(value, unit)
 
 
 def _log_places(low: float, high: float, most: int) -> list[float]:

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from kit.core.tables import figure_html
+from kit.core.tables import Table, figure_html
 from kit.core.units import words
+from kit.plots import numbers
 
 if TYPE_CHECKING:  # importing matplotlib takes a third of a second: only when something is drawn
     from matplotlib.axes import Axes
@@ -26,11 +27,15 @@ MARKERS = ["o", "s", "^", "D", "v", "P", "X"]
 
 @dataclass(frozen=True)
 class Picture:
-    """A matplotlib figure whose caption, made from its numbers, is also its alt text."""
+    """A matplotlib figure whose caption, made from its numbers, is also its alt text.
+
+    Below it, folded away, stands a table of its numbers.
+    """
 
     figure: Figure = field(repr=False)
     caption: str
     details: str = ""  # more alt text: what the picture shows that the caption does not say
+    numbers: Table | None = field(default=None, repr=False)
 
     def png(self) -> bytes:
         """The picture as PNG."""
@@ -48,7 +53,8 @@ class Picture:
         data = base64.b64encode(self.png()).decode()
         alt = html.escape(f"{self.caption} {self.details}".strip())
         source = f"data:image/png;base64,{data}"
-        return figure_html(f'<img alt="{alt}" style="max-width:100%" src="{source}">', self.caption)
+        image = f'<img alt="{alt}" style="max-width:100%" src="{source}">'
+        return figure_html(image, self.caption, below=numbers.folded(self.numbers))
 
 
 def style(i: int) -> dict[str, Any]:
@@ -56,12 +62,18 @@ def style(i: int) -> dict[str, Any]:
     return {"color": COLOURS[i % len(COLOURS)], "marker": MARKERS[i % len(MARKERS)]}
 
 
-def axes(width: float = 6.4, height: float = 3.4, columns: int = 1) -> tuple[Figure, list[Axes]]:
-    """An empty figure in the kit's style, with `columns` axes side by side."""
+def axes(
+    width: float = 6.4, height: float = 3.4, columns: int = 1, count: int = 0
+) -> tuple[Figure, list[Axes]]:
+    """An empty figure in the kit's style, with `columns` axes side by side; or `count` in rows."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height), layout="constrained", facecolor="white")
-    panes = list(figure.subplots(1, columns, squeeze=False)[0])
+    rows = -(-(count or columns) // columns)
+    panes = list(figure.subplots(rows, columns, squeeze=False).flat)
+    for pane in panes[count or columns :]:
+        pane.remove()
+    panes = panes[: count or columns]
     for pane in panes:
         pane.spines[["top", "right"]].set_visible(False)
         pane.grid(alpha=0.25)
@@ -137,13 +149,15 @@ def lines(
         pane.set_yscale("log")
         log_ticks(pane.yaxis, unit)
     elif unit or 0 < max(max(ys, default=0) for _, ys in series.values()) < SMALL:
-        pane.yaxis.set_major_formatter(lambda value, _: _tick(value, unit))
+        pane.yaxis.set_major_formatter(lambda value, _: numbers.tick(value, unit))
     pane.set(xlabel=x, ylabel=y)
     if rows:
         pane.set_yticks([float(np.mean(ys)) for _, ys in series.values()], list(series))
     elif len(series) > 1 or level or shaded:
         pane.legend(frameon=False)
-    return Picture(figure, caption)
+    like = (unit, bands, level)
+    table = numbers.of_rows(series, x) if rows else numbers.of_lines(series, x, y, *like)
+    return Picture(figure, caption, numbers=table)
 
 
 def log_ticks(axis: Axis, unit: str) -> None:
@@ -153,21 +167,11 @@ def log_ticks(axis: Axis, unit: str) -> None:
     low, high = axis.get_view_interval()
     wide = high > 1e4 * low  # labels at 2 and 5 would overlap
     axis.set_major_locator(LogLocator(subs=(1.0,) if wide else (1.0, 2.0, 5.0)))
-    axis.set_major_formatter(lambda value, _: _tick(value, unit))
+    axis.set_major_formatter(lambda value, _: numbers.tick(value, unit))
     axis.set_minor_formatter(lambda value, _: "")
 
 
 SMALL = 1e-3  # below it, Matplotlib writes a power of ten above the axis, which is easily missed
-
-
-def _tick(value: float, unit: str) -> str:
-    """A tick in words, as 0.00002 and not 2e-05.
-
-    >>> _tick(2e-5, ""), _tick(0.25, "%"), _tick(0, "")
-    ('0.00002', '25.0 %', '0')
-    """
-    text = words(value, unit)
-    return text if unit or "e-" not in text else f"{value:.9f}".rstrip("0")
 
 
 def _ticks_at(pane: Axes, values: Sequence[float]) -> None:
@@ -230,11 +234,12 @@ def bars(
     pane.margins(x=0.15)
     pane.grid(visible=False, axis="y")
     pane.set(xlabel=quantity)
-    pane.xaxis.set_major_formatter(lambda value, _: words(value, unit))  # "10.0 µs", not 1e-5
+    pane.xaxis.set_major_formatter(lambda value, _: numbers.tick(value, unit))  # "10 µs", not 1e-5
     pane.xaxis.set_major_locator(_few_ticks())
     if len(parts) > 1:
         pane.legend(frameon=False, ncols=len(parts), loc="lower left", bbox_to_anchor=(0, 1))
-    return Picture(figure, caption)
+    table = numbers.of_bars(stacks, quantity, unit, intervals)
+    return Picture(figure, caption, numbers=table)
 
 
 def _few_ticks(whole: bool = False) -> Any:
@@ -253,7 +258,8 @@ def images(pixels: Sequence[Any], titles: Sequence[str], *, caption: str) -> Pic
         pane.imshow(image, cmap="gray_r", vmin=0, vmax=1)
         pane.set_title(title, fontsize=9)
         pane.axis("off")
-    return Picture(figure, caption, f"From left to right: {'; '.join(titles)}.")
+    details = f"From left to right: {'; '.join(titles)}."
+    return Picture(figure, caption, details, numbers.of_images(titles))
 
 
 def roofline(
@@ -286,14 +292,17 @@ def roofline(
     Williams, Waterman & Patterson, "Roofline: an insightful visual performance model", 2009.
     """
     figure, (pane,) = axes(width=8.0, height=3.8)
+    limits: list[str] = []
     xs = [0.03, *sorted(peak / bandwidth for peak in peaks.values()), 3_000]
     for i, (name, peak) in enumerate(peaks.items()):
         roof = [min(peak, bandwidth * x) for x in xs]
         label = f"{name}: {words(peak, 'FLOP/s')}, memory {words(bandwidth, 'B/s')}"
+        limits.append(label)
         pane.plot(xs, roof, color=COLOURS[-1 - i], linewidth=1.5, label=label)
     if cache and cache > bandwidth:
         ends = [xs[0], max(peaks.values()) / cache]
         roof, label = [cache * x for x in ends], f"last cache: {words(cache, 'B/s')}"
+        limits.append(label)
         pane.plot(ends, roof, "--", color="#555555", linewidth=1.2, label=label)
     for i, (name, (intensity, rate)) in enumerate(points.items()):
         fill = "none" if name in hollow else None
@@ -303,6 +312,6 @@ def roofline(
     pane.set_yscale("log")
     pane.set(xlabel="work per byte moved (FLOP/byte)", ylabel="work per second (FLOP/s)")
     pane.xaxis.set_major_formatter(lambda value, _: f"{value:,g}")
-    pane.yaxis.set_major_formatter(lambda value, _: words(value, "FLOP/s"))
+    pane.yaxis.set_major_formatter(lambda value, _: numbers.tick(value, "FLOP/s"))
     pane.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
-    return Picture(figure, caption, details)
+    return Picture(figure, caption, details, numbers.of_roofline(limits, points))

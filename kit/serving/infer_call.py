@@ -45,8 +45,8 @@ class InferCall:
     """
 
     __slots__ = (
-        *("_batcher", "_began_s", "_claim", "_metrics", "_model", "_over", "_parse_s"),
-        *("_parsed_s", "_ticket", "_waiting", "_write"),
+        *("_batcher", "_began_s", "_claim", "_metrics", "_model", "_parse_s", "_parsed_s"),
+        *("_ticket", "_waiting", "_write"),
     )
     _claim: protocol.Claim
     _waiting: Waiting | None
@@ -60,9 +60,10 @@ class InferCall:
         write: Write,
     ):
         self._model, self._batcher, self._metrics = model, batcher, metrics
-        self._ticket, self._write = ticket, write
+        self._ticket = ticket
+        self._write: Write | None = write  # None: over
         self._began_s = time.perf_counter()
-        self._waiting, self._over = None, False
+        self._waiting = None
 
     def start(self, body: bytes, json_length: bytes | None) -> None:
         """Check the body and put the request into the queue, or refuse it."""
@@ -81,23 +82,24 @@ class InferCall:
 
     def leave(self) -> None:
         """The client has gone: nothing is computed for it, if it still waits."""
-        if self._over:
+        if self._write is None:
             return
-        self._over = True
-        if self._waiting is None:
+        waiting, _ = self._let_go()
+        if waiting is None:
             self._metrics.on_shed("gone")
         else:
-            self._batcher.give_up(self._waiting)
+            self._batcher.give_up(waiting)
         self._ticket.release(finished=False)
         self._metrics.on_request(GONE, time.perf_counter() - self._began_s)
 
     def _answered(self, waiting: Waiting) -> None:
         """The model has computed, or the request was dropped."""
-        if self._over:
+        if self._write is None:
             return
+        if not isinstance(waiting.result, Answer):
+            # Not raised: its traceback would hold the request, and the request holds the error.
+            return self._fail(waiting.result or failed())
         try:
-            if not isinstance(waiting.result, Answer):
-                raise waiting.result or failed()
             body, headers = self._reply(waiting.result)
         except Exception as error:
             return self._fail(error)
@@ -122,10 +124,22 @@ class InferCall:
         self._end(refused.status, headers, body, refused.reason not in COUNTED)
 
     def _end(self, status: int, headers: list[Header], body: bytes, counted: bool = True) -> None:
-        self._over = True
-        self._write(status, headers, body)
+        _, write = self._let_go()
+        if write is not None:
+            write(status, headers, body)
         if counted:
             self._metrics.on_request(status, time.perf_counter() - self._began_s)
+
+    def _let_go(self) -> tuple[Waiting | None, Write | None]:
+        """Forget what refers to this call, so that its memory is free at once.
+
+        Otherwise call, request and connection would hold each other until Python's collector finds
+        them. It looks seldom through objects that are old: after a flood, thousands of closed
+        connections would wait for it.
+        """
+        let_go = self._waiting, self._write
+        self._waiting = self._write = None
+        return let_go
 
 
 def error_reply(refused: RequestRefused) -> tuple[list[Header], bytes]:

@@ -273,8 +273,8 @@ class LimitedProtocol(HttpToolsProtocol):
             self._turn_away(cycle, refused, head.path)
             return True
         self._short = cycle
-        cycle.call = self.infer.call(ticket, partial(self._reply_short, cycle, ticket))
-        cycle.call.start(body, head.json_length)
+        call = cycle.call = self.infer.call(ticket, partial(self._reply_short, cycle, ticket))
+        call.start(body, head.json_length)
         return True
 
     def _reply_short(
@@ -286,16 +286,17 @@ class LimitedProtocol(HttpToolsProtocol):
             if not cycle.keep_alive:
                 self.transport.close()
         ticket.release(finished=status == 200)
-        self._short = None
+        self._short = cycle.call = None
         cycle.response_started = cycle.response_complete = True
         self.on_response_complete()
 
     def _leave(self) -> None:
         """Tell the request on the short path that nobody waits for it."""
         cycle, self._short = self._short, None
-        if cycle is not None:
+        if cycle is not None and cycle.call is not None:
             assert self.infer is not None
             self.infer.left(cycle.call)
+            cycle.call = None
 
     # --- Refusals that end the connection ---
 

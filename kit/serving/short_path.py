@@ -87,9 +87,10 @@ class ShortCycle:
     """
 
     __slots__ = ("call", "disconnected", "keep_alive", "response_complete", "response_started")
-    call: InferCall
+    call: InferCall | None  # None: over, so that call and cycle do not hold each other
 
     def __init__(self) -> None:
+        self.call = None
         self.keep_alive = True
         self.disconnected = self.response_started = self.response_complete = False
 

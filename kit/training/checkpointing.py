@@ -7,12 +7,14 @@ PyTorch's random state, the number of steps. The order of batches follows from s
 from __future__ import annotations
 
 from dataclasses import asdict, fields
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from kit.checkpoints import contents, save
+from kit.core import tensor_files
 from kit.core.errors import BadValue
 from kit.inference import Score
 from kit.models.custom import short_name
@@ -45,6 +47,7 @@ class Checkpointing:
         self.options = options_of(setup.optimizer)
         # Digests, not copies of the weights: 16 characters each.
         self.given = self.start_weights = weights_now(setup.given)
+        self.known = ""  # the file, as this training has read or written it last
 
     def restore(self, resume: dict[str, Any] | None) -> dict[str, Any] | None:
         """Bring model and optimizer to where `resume` or the file ended; the state, if any.
@@ -55,6 +58,7 @@ class Checkpointing:
         if self.path:
             # Before `exists`: else some machines would resume, and others would begin at step 0.
             self.setup.processes.bring(self.path)
+            self.known = _mark(self.path)
         with one_line_refusals():
             if self.path and self.path.exists():
                 resume = self._read_file(self.path, resume)
@@ -99,8 +103,16 @@ class Checkpointing:
         """Write model and history to the file, if there is to be one."""
         # One process per machine: several would replace each other's file.
         if self.path and self.setup.processes.keeps:
+            # Two trainings would replace each other's steps. The second one to save ends here.
+            # Machines of one training may share a disk, and then write the same file in turns.
+            if self.setup.processes.alone and _mark(self.path) not in ("", self.known):
+                raise BadValue(
+                    f"checkpoint={str(self.path)!r} was written by another training since this one "
+                    f"began. Wait until that one has ended, or give each a file of its own."
+                )
             try:
                 save(self.path, self.setup.given, history)
+                self.known = _mark(self.path)
             except OSError as error:
                 raise BadValue(
                     f"checkpoint={str(self.path)!r} cannot be written: {error}. Give a file in a "
@@ -163,6 +175,19 @@ def _checked(path: Any) -> Path:
         example = str(Path(path) / "model.safetensors")
         raise BadValue(f"checkpoint={str(path)!r} is a folder; needs a file, such as {example!r}.")
     return Path(path)
+
+
+def _mark(path: Path) -> str:
+    """A digest of the file's header, which differs for each save; "" if there is no file.
+
+    Not the time of the file: on a network disk it may change by itself.
+    """
+    try:
+        with path.open("rb") as file:
+            size = int.from_bytes(file.read(8), "little")
+            return sha256(file.read(min(size, tensor_files.MOST_HEADER_BYTES))).hexdigest()
+    except OSError:
+        return ""
 
 
 def _score_from(saved: dict[str, Any]) -> Score:

@@ -30,7 +30,7 @@ class History(Result):
     precision: str = "fp32"
     interrupted: bool = False
     stopped: str = ""  # why it ended before its last step: "target reached", "budget spent" …
-    compile_s: float = 0.0  # the wait for the compiler, before the first step
+    compile_s: float = 0.0  # the wait for a compiler; no part of `train_s`
     # Raw times: (steps, their seconds) between two looks at the device, in order.
     reads: tuple[tuple[int, float], ...] = field(default=(), repr=False)
     state: dict[str, Any] = field(default_factory=dict, repr=False)  # for `kit.train(resume=…)`

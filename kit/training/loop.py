@@ -17,6 +17,7 @@ from kit import devices
 from kit.core.errors import BadValue
 from kit.data import Task
 from kit.data.arguments import check_pair
+from kit.inference import device_of
 from kit.training.checkpointing import Checkpointing
 from kit.training.history import History
 from kit.training.hooks import Hook, StepInfo, check_hooks
@@ -36,7 +37,7 @@ def train(
     batch_size: int = 32,
     lr: float = 3e-3,
     optimizer: Optimizer = "adamw",
-    precision: str = "fp32",
+    precision: str | None = None,
     compile: bool = False,
     accumulate: int = 1,
     clip: float | None = None,
@@ -79,7 +80,8 @@ def train(
         "adamw", "muon" (see `kit.training.muon`), or a function that makes an optimizer from
         named parameters and `lr`, such as `torch.optim.SGD`.
     precision
-        "fp32", or "bf16": matmuls and convolutions in bfloat16, weights and sums in float32.
+        "fp32", or "bf16": matmuls and convolutions in bfloat16, weights and sums in float32. None
+        takes "bf16" on a TPU, whose matrix units multiply bfloat16, and "fp32" elsewhere.
     compile
         Compile forward pass, loss and backward pass with `torch.compile`. It takes seconds to
         minutes before the first step (`History.compile_s`).
@@ -153,7 +155,7 @@ def train(
         batch_size=batch_size,
         lr=lr,
         optimizer=optimizer,
-        precision=precision,
+        precision=precision or devices.backend_of(device_of(model)).precision,
         compile=compile,
         accumulate=accumulate,
         clip=clip,
@@ -237,7 +239,8 @@ def updates(model: nn.Module, workload: Task, **options: Any) -> Iterator[Tensor
 
     Explained in lesson 08.
     """
-    setup = Setup(model, workload, Recipe(**options))
+    own = devices.backend_of(device_of(model)).precision
+    setup = Setup(model, workload, Recipe(**{"precision": own, **options}))
     if not setup.recipe.constant_rate:
         raise BadValue(
             "updates() has no end, but a schedule and a warm-up need one. Leave both out, or use "

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from kit.core.errors import BadValue
 from kit.data import Task
-from kit.devices import collector_held, compiling
+from kit.devices import backend_of, collector_held, compiling
 from kit.inference import device_of
 from kit.models.custom import TOO_FEW_VALUES, enter_training_mode
 from kit.training.checks import (
@@ -110,8 +110,9 @@ class Setup:
 
         `torch.compile` compiles at the first call. So we make a forward and a backward pass here,
         then undo what they left behind: gradients, drawn random numbers and BatchNorm's statistics.
+        A device that compiles each operation for itself does most of that here, too.
         """
-        if not self.recipe.compile:
+        if not (self.recipe.compile or backend_of(self.device).compiles):
             return 0.0
         started, random_state = time.perf_counter(), torch.get_rng_state()
         inputs, targets = next(self.batches())

@@ -69,7 +69,9 @@ def ahead(answer: Callable[..., Any]) -> str | None:
         321: "It takes the newest push first. The oldest one acts first.",
     }
     if found != 123:
-        return mistakes.get(found, f"With three pushes, 1 first, it should give 123, not {found}.")
+        case = "step(state, push) = 10·state + push, a state of 0 and the pushes [1, 2, 3]"
+        key = found if isinstance(found, int) else None  # a list is no key
+        return mistakes.get(key, f"With {case}, it should give 123; it gives {found!r}.")
     stood = drive(_with_model(answer), episodes=20, delay=DELAY).double().mean() / 500
     if not stood > 0.8:
         return f"With six periods of delay, the pole stands for {stood:.0%} of the time only."
