@@ -21,10 +21,9 @@ def table() -> str:
         (longer,) = executed_runs(path)
         (short,) = executed_runs(next(NOTEBOOKS.glob(f"{path.stem}-*.ipynb")))
         days.add(longer.date[:10])
-        for id, (before, after) in _pairs(short, longer).items():
-            rows += [
-                (f"{id}", _lesson(path.stem, longer), *row) for row in _rows(id, before, after)
-            ]
+        before, after = _verdicts(short), _verdicts(longer)
+        for id in sorted(after):
+            rows += [(id, _lesson(path.stem, longer), *row) for row in _rows(before[id], after[id])]
     lines = [HEADER, ["---"] * len(HEADER), *rows]
     text = "\n".join(f"| {' | '.join(line)} |" for line in lines)
     return f"{text}\n\nMeasured on {', '.join(sorted(days))}."
@@ -36,30 +35,24 @@ def _lesson(number: str, run: ExecutedRun) -> str:
     return f"{number}: {given}"
 
 
-def _pairs(short: ExecutedRun, longer: ExecutedRun) -> dict[str, tuple[Verdict, Verdict]]:
-    """The verdicts of both runs on each claim."""
-    both = [
-        {r["claim_id"]: _verdict(r) for r in run.records if r["kind"] == "Verdict"}
-        for run in (short, longer)
-    ]
-    return {id: (both[0][id], both[1][id]) for id in sorted(both[0])}
+def _verdicts(run: ExecutedRun) -> dict[str, dict]:
+    """The record of each verdict of a run, by claim."""
+    return {record["claim_id"]: record for record in run.records if record["kind"] == "Verdict"}
 
 
-def _verdict(record: dict) -> Verdict:
-    claim = ledger()[record["claim_id"]]
-    return Verdict(claim, {n: stored_value(record["measured"][n]) for n in claim.conditions})
-
-
-def _rows(id: str, before: Verdict, after: Verdict) -> list[tuple[str, ...]]:
-    """A row per quantity that varies and was measured; the first one has the verdicts."""
-    claim, rows = ledger()[id], []
-    words = [verdict.word.split(" if ")[0] for verdict in (before, after)]
+def _rows(before: dict, after: dict) -> list[tuple[str, ...]]:
+    """A row per quantity that varies and was measured; the first one has the verdicts as given."""
+    claim, rows = ledger()[after["claim_id"]], []
+    words = [record["verdict"].split(" if ")[0] for record in (before, after)]
     said = words[0] if words[0] == words[1] else " → ".join(words)
+    shown = [
+        Verdict(claim, {n: stored_value(record["measured"][n]) for n in claim.conditions})
+        for record in (before, after)
+    ]
     for name in filter(claim.needs_interval, claim.conditions):
-        if after.measured[name] is None:
-            continue
-        shown = (claim.label(name), claim.rule(name), before.shown(name), after.shown(name))
-        rows.append((*shown, "" if rows else said))
+        if shown[1].measured[name] is not None:
+            both = [verdict.shown(name) for verdict in shown]
+            rows.append((claim.label(name), claim.rule(name), *both, "" if rows else said))
     return rows
 
 

@@ -13,7 +13,7 @@ from typing import Any
 from kit.course.claims import Claim
 from kit.experiments.records import DONE, ExecutedRun
 
-AMOUNTS = ("trainings", "seeds", "budget_s")  # parameters that make intervals narrower
+AMOUNTS = ("trainings", "seeds", "budget_s", "duration_s")  # parameters that make intervals narrower
 FREE = (*AMOUNTS, "seed")  # another seed measures the same thing again
 
 
