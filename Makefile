@@ -11,7 +11,7 @@ TWO_AT_A_TIME := -n 2 --dist worksteal -p no:nbval
 # Some hundred processes would compile PyTorch again.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help lab test quick lint style wheel lowest course site record doctor lock clean
+.PHONY: help lab test quick lint style wheel lowest torture course site record doctor lock clean
 help:     ## show these lines
 	@sed -n 's/^\([a-z]*\):.*## /make \1\t/p' Makefile | expand -t 14
 
@@ -48,6 +48,11 @@ lowest:   ## run the fast tests with the lowest versions that pyproject.toml all
 	  --extra lab --extra edge --extra cluster --extra test --output-file build/lowest.txt
 	$(BIN)/python -m uv run --isolated --no-project --with-requirements build/lowest.txt \
 	  --with-editable . python -m pytest -q -m "not slow"
+
+torture:  ## do to every part what the world does; MINUTES=60 SEED=7 for longer, and other moments
+	@$(INSTALL) lab edge cluster serve
+	KIT_TORTURE_OLDEST=$(abspath $(KIT_TORTURE_OLDEST)) \
+	  $(BIN)/python benchmarks/torture.py --minutes $(or $(MINUTES),10) --seed $(or $(SEED),0)
 
 course:   ## run every lesson without a browser; notebooks and pages go to runs/
 	@$(INSTALL) lab edge serve drift pretrained

@@ -148,7 +148,7 @@ class ForkServer:
         self._link, theirs = socket.socketpair()
         with theirs:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "kit.serving.forking"],
+                [sys.executable, "-c", "from kit.serving.forking import main; main()"],
                 stdin=theirs.fileno(),  # our end closes when we are gone: then it ends
                 stdout=subprocess.DEVNULL,
                 stderr=log,
@@ -311,7 +311,3 @@ def _tell_ends(ends: dict[int, int]) -> None:
             with suppress(OSError):
                 os.write(end, code.to_bytes(HEAD, "big", signed=True))
             os.close(ends.pop(pid))
-
-
-if __name__ == "__main__":
-    main()

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import psutil
 
-from torture.children import Child
+from torture.children import OLDEST, Child
 from torture.parts import Missed, Part
 from torture.places import mounts_work, wait_until
 
@@ -26,6 +26,7 @@ class Blow:
     strike: Callable[["Struck"], list[str]]
     why_not: Callable[[type[Part]], str] = lambda part: ""
     heal: Callable[["Struck"], object] = lambda struck: None
+    oldest: bool = False  # whether it strikes beside the oldest versions of what the kit needs
 
 
 @dataclass
@@ -164,14 +165,26 @@ def _needs_network(part: type[Part]) -> str:
     return "" if part.network else "it talks to no other computer"
 
 
+def _needs_oldest(part: type[Part]) -> str:
+    return "" if OLDEST else "KIT_TORTURE_OLDEST names no Python with the oldest versions"
+
+
+def _no_accelerator(part: type[Part]) -> str:
+    if part.computes:
+        return "not tried: no machine with an accelerator was at hand to write the trial on"
+    return "it computes on the CPU alone"
+
+
 BLOWS = [
     Blow("kill -9", kill),
     Blow("full disk", fill, _needs_mounts, lambda struck: struck.place.make_room()),
     Blow("read-only folder", lock, _needs_mounts, lambda struck: struck.place.writable()),
     Blow("disk goes away", unplug, _needs_mounts, lambda struck: struck.place.plug()),
+    Blow("accelerator goes away", kill, _no_accelerator),
     Blow("clock jumps", jump),
     Blow("little memory", starve),
     Blow("network stalls", stall, _needs_network),
     Blow("two at once", double),
     Blow("suspended", sleep),
+    Blow("oldest versions", kill, _needs_oldest, oldest=True),
 ]

@@ -8,12 +8,15 @@ import sys
 import time
 from contextlib import suppress
 from pathlib import Path
+from typing import ClassVar
 
 import psutil
 
 from torture.places import Clock, Place, wait_until
 
 ROOT = Path(__file__).parents[2]
+# The Python of an environment with the oldest versions; CONTRIBUTING.md says how to make it.
+OLDEST = os.environ.get("KIT_TORTURE_OLDEST", "")
 # A computer with one thread for each command: two would wait for each other on a busy machine.
 CALM = {"OMP_NUM_THREADS": "1", "MPLBACKEND": "Agg", "OMP_WAIT_POLICY": "PASSIVE"}
 
@@ -21,8 +24,10 @@ CALM = {"OMP_NUM_THREADS": "1", "MPLBACKEND": "Agg", "OMP_WAIT_POLICY": "PASSIVE
 class Warm:
     """The process that has imported the kit, in this Python or in another one."""
 
+    all: ClassVar[list["Warm"]] = []
+
     def __init__(self, clock: Clock, python: str = sys.executable):
-        self.clock = clock
+        self.clock, self.python = clock, python
         own = {**os.environ, **CALM, **clock.environment, "PYTHONPATH": str(ROOT)}
         own.pop("JPY_PARENT_PID", None)
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
@@ -30,6 +35,15 @@ class Warm:
         self.process = subprocess.Popen(command, env=own, **pipes)
         if self.process.stdout.readline() != "ready\n":
             raise RuntimeError(f"{python} cannot import the kit")
+        Warm.all.append(self)
+        self._oldest: Warm | None = None
+
+    @property
+    def oldest(self) -> "Warm":
+        """The same in the Python that has the oldest versions of what the kit needs."""
+        if self._oldest is None:
+            self._oldest = Warm(self.clock, OLDEST)
+        return self._oldest
 
     def start(self, place: Place, words: list[str], **environment: str) -> "Child":
         """Start a command in the folder `home` of that place."""
@@ -53,7 +67,10 @@ class Warm:
         return Child(int(self.process.stdout.readline()), Path(order["out"]), errors)
 
     def stop(self) -> None:
-        """End it."""
+        """End it, and the one of the oldest versions."""
+        if self._oldest:
+            self._oldest.stop()
+        Warm.all.remove(self)
         self.process.stdin.close()
         self.process.wait(10)
 
@@ -121,6 +138,7 @@ class Child:
 
 def left_over(spared: set[int], grace_s: float) -> list[str]:
     """The processes that are still there after the grace, except those spared; they are ended."""
+    spared = spared | {warm.process.pid for warm in Warm.all}
     wait_until(lambda: not _living(spared), grace_s)
     found = _living(spared)
     names = []

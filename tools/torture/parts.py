@@ -10,6 +10,7 @@ import json
 import random
 import sys
 from pathlib import Path
+from typing import ClassVar
 
 from torture.children import ROOT, Child, Warm
 from torture.places import Place
@@ -29,6 +30,7 @@ class Part:
     name = ""
     network = ""  # what it talks to, or why no network can stall
     grace_s = 20.0  # for processes of its own to notice that the command has gone
+    computes = False  # whether it may use an accelerator
     span_s = 0.5  # the blow comes this long after the first results, at most
     alone = True  # whether two at once must leave the results of one
 
@@ -112,7 +114,8 @@ class Training(Part):
     """`kit train` with a checkpoint: it ends with the losses of a training that nothing stopped."""
 
     name = "training"
-    expected: list[float] | None = None  # by a training in peace, once for all trials
+    computes = True
+    expected: ClassVar[dict[str, list[float]]] = {}  # by a training in peace; for each Python
 
     def prepare(self):
         self.file = self.place.home / "mine.py"
@@ -120,14 +123,14 @@ class Training(Part):
         self.checkpoint, self.history = (
             self.place.out / "net" / name for name in ("model.kit", "history.json")
         )
-        if Training.expected is None:
+        if self.warm.python not in self.expected:
             self._train_in_peace()
 
     def _train_in_peace(self):
         history = self.place.home / "peace.json"
         child = self.warm.start(self.place, [*self._words(), "--history", str(history)])
         assert child.wait(LIMIT_S) == 0, child.said
-        Training.expected = json.loads(history.read_text())["losses"]
+        self.expected[self.warm.python] = json.loads(history.read_text())["losses"]
 
     def _words(self):
         every = ["--steps", str(STEPS), "--evaluate-every", "4", "--device", "cpu"]
@@ -147,7 +150,7 @@ class Training(Part):
 
     def complete(self):
         losses = json.loads(self.history.read_text())["losses"]
-        same = losses == Training.expected
+        same = losses == self.expected[self.warm.python]
         return [] if same else [f"{len(losses)} losses are not those of a training in peace"]
 
 

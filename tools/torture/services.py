@@ -114,6 +114,7 @@ class Serving(Service):
     """`kit serve`: each answer is the right one; no process, port or folder outlives it."""
 
     name = "serving"
+    computes = True
 
     def prepare(self):
         self.model, self.troubles = self.place.out / "model.kit", []

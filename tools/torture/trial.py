@@ -27,6 +27,7 @@ class Trial(TypedDict):
 def attempt(part: type[Part], blow: Blow, warm: Warm, seed: str, long: bool = False) -> Trial:
     """Strike the part at a random moment, and check what it promises."""
     rng = random.Random(f"{seed} {part.name} {blow.name}")
+    warm = warm.oldest if blow.oldest else warm
     for _ in range(TRIES):
         place = Place(crowded=rng.random() < 0.5)
         try:
@@ -38,7 +39,7 @@ def attempt(part: type[Part], blow: Blow, warm: Warm, seed: str, long: bool = Fa
             problems, said = ["the trial: " + traceback.format_exc()[-600:]], ""
         finally:
             warm.clock.jump(0)
-            left = left_over({warm.process.pid}, part.grace_s)
+            left = left_over(set(), part.grace_s)
             place.remove()
         problems += [f"left over: {each}" for each in left]
         break
@@ -59,7 +60,6 @@ def _struck(part: Part, blow: Blow, rng: random.Random, long: bool) -> tuple[lis
     try:
         part.prepare()
         child = part.start()
-        spared = {part.warm.process.pid, *_members(part)}
         if not wait_until(lambda: part.begun() or child.code() is not None, 120):
             child.signal(9, all_of_it=True)
             return [f"it did not begin: {child.last_line()}"], ""
@@ -71,7 +71,7 @@ def _struck(part: Part, blow: Blow, rng: random.Random, long: bool) -> tuple[lis
         said = struck.child.last_line() if struck.child.code() else ""
         blow.heal(struck)
         problems += _lost(before, part.finished()) + part.half()
-        problems += [f"left over: {each}" for each in _left(part, spared)]
+        problems += [f"left over: {each}" for each in _left(part)]
         before = part.finished()
         more, then = part.go_on()
         problems += more + _lost(before, part.finished()) + part.half()
@@ -80,8 +80,8 @@ def _struck(part: Part, blow: Blow, rng: random.Random, long: bool) -> tuple[lis
         part.close()
 
 
-def _left(part: Part, spared: set[int]) -> list[str]:
-    return left_over(spared | set(_members(part)), part.grace_s)
+def _left(part: Part) -> list[str]:
+    return left_over(set(_members(part)), part.grace_s)
 
 
 def _members(part: Part) -> list[int]:
