@@ -146,6 +146,7 @@ def test_each_kind_is_one_row_with_the_right_grade(kind, rows):
         ("the call is gone", "call of kit.check is missing"),
         ("huge", "21,000,015 bytes"),
         ("empty", "the file is empty"),
+        ("half a file", "only a part of one"),
         ("foreign", "none of the lesson's exercises"),
     ],
 )
