@@ -119,7 +119,8 @@ def table():
     bad = [n for n, each in lessons.items() if each["failed_cells"] or each["killed"]]
     print("| lesson | most memory | of the server |\n| --- | --- | --- |")
     for n, each in lessons.items():
-        print(f"| {n} | {each['peak_bytes'] / 1e6:,.0f} MB | {each['server_bytes'] / 1e6:,.0f} MB |")
+        peak, server = (f"{each[key] / 1e6:,.0f} MB" for key in ("peak_bytes", "server_bytes"))
+        print(f"| {n} | {peak} | {server} |")
     print(
         f"\nLesson {number} takes most: {most['peak_bytes'] / 1e6:,.0f} MB. Cells that failed, or "
         f"processes that were ended, in: {', '.join(bad) or 'no lesson'}. "

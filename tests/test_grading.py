@@ -78,6 +78,8 @@ def folder(base, expected, tmp_path_factory):
     sent(folder / "=2+2" / "x.ipynb", b"{}")
     sent(folder / "eve" / "essay.pdf", b"%PDF")
     (folder / "nobody").mkdir()
+    for name in ("board.jsonl", "class.json"):  # the board's records are nobody's hand-in
+        sent(folder / "class-board" / name, b"{}")
     (folder / "fay").mkdir()
     (folder / "fay" / "link.ipynb").symlink_to(folder / "ada" / "first.ipynb")
     return folder
@@ -146,6 +148,7 @@ def test_each_kind_is_one_row_with_the_right_grade(kind, rows):
         ("the call is gone", "call of kit.check is missing"),
         ("huge", "21,000,015 bytes"),
         ("empty", "the file is empty"),
+        ("half a file", "only a part of one"),
         ("foreign", "none of the lesson's exercises"),
     ],
 )
@@ -186,7 +189,7 @@ def test_a_damaged_file_does_not_replace_one_that_can_be_graded(rows):
 
 
 def test_nobody_is_missing(rows, folder):
-    assert {path.name for path in folder.iterdir()} == set(rows)
+    assert {path.name for path in folder.iterdir()} - {"class-board"} == set(rows)
     assert rows["nobody"].reason == "the folder has no file"
     assert rows["eve"].reason == "it is not a notebook (.pdf)"
     assert "link" in rows["fay"].reason

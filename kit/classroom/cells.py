@@ -57,8 +57,8 @@ def read_notebook(path: Path) -> dict[str, Any]:
     except MemoryError as error:  # of this computer, and not of the file
         raise Unreadable(NO_MEMORY) from error
     except (ValueError, RecursionError) as error:
-        size = path.stat().st_size
-        raise Unreadable("the file is empty" if not size else "it is not a notebook") from error
+        said = "it is not a notebook, or only a part of one" if path.stat().st_size else ""
+        raise Unreadable(said or "the file is empty") from error
     if not isinstance(found, dict):
         raise Unreadable("it is not a notebook: its JSON is of something else")
     sheets = found.get("worksheets")  # notebooks of before 2015

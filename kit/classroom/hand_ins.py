@@ -19,7 +19,8 @@ from kit.core.files import read_file
 from kit.experiments.untrusted_notebooks import NOTEBOOK_BYTES, safe_line
 
 FILES = 5_000
-NOT_HERE = re.compile(r"(^|/)(\.|__MACOSX|Thumbs\.db)")  # hidden files, and those of systems
+# Hidden files, those of systems, and the records of `kit class`, which class-results wants there.
+NOT_HERE = re.compile(r"(^|/)(\.|__MACOSX|Thumbs\.db|(board\.jsonl|class\.json)$)")
 COPY = re.compile(r"(\s*\(\d+\)|[-_ ]copy\d*|-checkpoint)$", re.IGNORECASE)
 PLATFORM = re.compile(r"_\d+_assignsubmission_.*$")  # Moodle: NAME_12345_assignsubmission_file
 
