@@ -163,6 +163,7 @@ def test_the_table_of_lessons_is_the_lessons():
         ("kv_cache", ["table"]),
         ("serving", ["table"]),
         ("serving", ["table", "--into", "serving_steady"]),
+        ("serving_flood", ["table"]),
         ("traffic_quality", ["table"]),
         ("continuous_batching", ["table"]),
         ("edge", ["table"]),
