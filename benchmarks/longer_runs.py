@@ -5,9 +5,9 @@ The commands that made the runs stand in CONTRIBUTING.md, under "Kept runs".
 python benchmarks/longer_runs.py
 """
 
-from kit.core.files import NOTEBOOKS
 from kit.course.claims import Verdict, ledger
 from kit.course.earlier_lessons import LONGER, stored_value
+from kit.experiments import find_notebook
 from kit.experiments.deciding_runs import AMOUNTS
 from kit.experiments.records import ExecutedRun, executed_runs
 
@@ -19,7 +19,7 @@ def table() -> str:
     rows, days = [], set()
     for path in sorted(LONGER.glob("*.ipynb")):
         (longer,) = executed_runs(path)
-        (short,) = executed_runs(next(NOTEBOOKS.glob(f"{path.stem}-*.ipynb")))
+        (short,) = executed_runs(find_notebook(path.stem))
         days.add(longer.date[:10])
         before, after = _verdicts(short), _verdicts(longer)
         for id in sorted(after):

@@ -11,6 +11,7 @@ from kit.core.results import RECORD
 from kit.course import earlier_lessons
 from kit.course.claims import ledger
 from kit.course.earlier_lessons import STAMP, measured_earlier, recorded_verdicts
+from kit.experiments import find_notebook
 from kit.experiments.deciding_runs import without_shorter
 from kit.experiments.records import DONE, FAILED, ExecutedRun, executed_runs
 from kit.experiments.report import claims_table
@@ -141,7 +142,7 @@ LONGER = sorted(earlier_lessons.LONGER.glob("*.ipynb"))
 @pytest.mark.parametrize("path", LONGER, ids=[path.stem for path in LONGER])
 def test_a_longer_run_is_of_the_cells_that_are_there(path):
     """After a change to the lesson, run it again: see CONTRIBUTING."""
-    lesson = next(NOTEBOOKS.glob(f"{path.stem}-*.ipynb"))
+    lesson = find_notebook(path.stem)
     sources = []
     for file in (path, lesson):
         cells = json.loads(file.read_text(encoding="utf-8"))["cells"]

@@ -53,9 +53,7 @@ class Claim:
     only_if: str = ""
     later: list[str] = field(default_factory=list)  # lessons to come that decide it too: not shown
     parts: dict[str, str] = field(default_factory=dict)  # lesson -> the question that it decides
-    equal: dict[str, float] = field(
-        default_factory=dict
-    )  # quantity -> what counts as none
+    equal: dict[str, float] = field(default_factory=dict)  # quantity -> what counts as none
 
     @property
     def conditions(self) -> dict[str, str]:

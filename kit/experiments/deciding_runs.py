@@ -13,7 +13,12 @@ from typing import Any
 from kit.course.claims import Claim
 from kit.experiments.records import DONE, ExecutedRun
 
-AMOUNTS = ("trainings", "seeds", "budget_s", "duration_s")  # parameters that make intervals narrower
+AMOUNTS = (
+    "trainings",
+    "seeds",
+    "budget_s",
+    "duration_s",
+)  # more of them: narrower intervals
 FREE = (*AMOUNTS, "seed")  # another seed measures the same thing again
 
 

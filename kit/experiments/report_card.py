@@ -141,7 +141,8 @@ def _where(run: ExecutedRun) -> str:
     kind = machine.get("accelerator") or machine.get("cpu") or "machine unknown"
     name = run.notebook.removesuffix(".ipynb")
     lesson = f"lesson {name[:2]}" if name[:2].isdigit() else f"experiment {name}"
-    return ", ".join(filter(None, (lesson, safe_line(str(kind), "machine"), run.date[:10])))
+    longer = "longer run" if "longer/" in run.name else ""
+    return ", ".join(filter(None, (lesson, longer, safe_line(str(kind), "machine"), run.date[:10])))
 
 
 def _doubts(verdict: Verdict, record: dict[str, Any]) -> Iterable[str]:
