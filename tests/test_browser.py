@@ -68,6 +68,8 @@ def test_make_lab_shows_the_first_lesson(lab, page, screenshots):
 def test_draw_a_digit_and_see_the_answer_change(lab, page, screenshots):
     watch, notebook = Watch(page), lab.notebook("01-*.ipynb")
     open_notebook(page, lab, notebook)
+    page.wait_for_timeout(1_000)  # JupyterLab asks the kernel for its language
+    expect(page.locator(".lm-TabBar-tab.jp-mod-dirty")).to_have_count(0)  # nothing was changed
     cells = run_all(page, notebook)
     outputs = [output for cell in cells for output in cell["outputs"]]
     assert not [output for output in outputs if output["output_type"] == "error"]

@@ -135,6 +135,9 @@ def test_a_panel_without_a_kernel_becomes_its_picture_and_says_what_to_do(kernel
     assert (contents.VIEW in first, first["text/html"]) == (alive, f"<p>picture</p>{back}")
     assert contents.VIEW in second  # it has nothing else to show
     assert contents.VIEW in path.read_text()  # the file stays as it is
+    # Else JupyterLab writes it, and shows a lesson that was only opened as changed.
+    said = model["content"].metadata.get("language_info", {})
+    assert said.get("version") == sys.version.split()[0] and said["file_extension"] == ".py"
     assert "content" in asyncio.run(files.get("mine", content=False))
     assert f"=kit.cli.jupyterlab.contents.{type(files).__name__}" in " ".join(
         lab.lab_command(tmp_path, tmp_path)

@@ -189,7 +189,8 @@ def _finish(
         pane.xaxis.set_minor_formatter(lambda value, _: "")
     if ticks:
         places = _log_places(*pane.get_xlim(), ticks) if log else []
-        pane.xaxis.set_major_locator(FixedLocator(places) if places else MaxNLocator(ticks))
+        even = MaxNLocator(ticks, steps=[1, 2, 5, 10])  # 97.75 % would be rounded to 97.7 %
+        pane.xaxis.set_major_locator(FixedLocator(places) if places else even)
     # A unit as long as "points" stands once, in the label: beside each number, ticks would overlap.
     spelt = f" {unit}" if unit == "points" else ""
     pane.xaxis.set_major_formatter(lambda value, _: numbers.tick(value, unit).removesuffix(spelt))

@@ -1,5 +1,8 @@
 """How `kit lab` reads notebooks: a panel whose kernel has ended is shown as its picture.
 
+A notebook says which Python it ran in. JupyterLab writes that of its kernel instead, and would show
+each lesson as changed as soon as it is opened; so it gets that of this Python from the start.
+
 The page START.md is made when it is opened, so that it shows what is solved by then.
 
 A notebook keeps of a panel its view, which needs a kernel, and HTML. JupyterLab prefers the view,
@@ -29,8 +32,10 @@ class LessonContents(AsyncLargeFileManager):
             if any(folder.glob("00-*.ipynb")):
                 start_page.write_start_page(folder)
         model = await super().get(path, content, *more, **options)
-        if content and model["type"] == "notebook" and not await self._has_kernel(path):
-            replace_dead_panels(model["content"])
+        if content and model["type"] == "notebook":
+            name_language(model["content"])
+            if not await self._has_kernel(path):
+                replace_dead_panels(model["content"])
         return model
 
     async def _has_kernel(self, path: str) -> bool:
@@ -38,6 +43,15 @@ class LessonContents(AsyncLargeFileManager):
         sessions = getattr(self.parent, "session_manager", None)
         running = await sessions.list_sessions() if sessions else []
         return path.strip("/") in [each["path"].strip("/") for each in running]
+
+
+def name_language(notebook: Any) -> None:
+    """Let a Python notebook say what a kernel of this Python says of its language."""
+    from ipykernel.ipkernel import IPythonKernel
+
+    metadata = notebook["metadata"]
+    if metadata.get("kernelspec", {}).get("language") == "python":
+        metadata["language_info"] = {**IPythonKernel.language_info}
 
 
 def replace_dead_panels(notebook: Any) -> None:
