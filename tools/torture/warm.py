@@ -5,12 +5,16 @@ the process that asked, since this one and the process between end or step aside
 """
 
 import atexit
+import ctypes
 import json
 import os
 import runpy
 import signal
 import sys
+import time
 import traceback
+
+DEATH_SIGNAL = 1  # prctl(2): sent when the parent ends
 
 
 def main() -> None:
@@ -34,7 +38,7 @@ def main() -> None:
         reading, writing = os.pipe()
         between = os.fork()
         if not between:
-            begin(json.loads(line), writing)
+            begin({**json.loads(line), "between": os.getpid()}, writing)
         os.close(writing)
         os.waitpid(between, 0)
         print(os.read(reading, 20).decode(), flush=True)
@@ -54,6 +58,10 @@ def begin(order: dict, writing: int) -> None:
 def run(order: dict) -> int:
     """Be that command, as a shell would start it; its exit code."""
     os.setsid()
+    # The process between ends now. From then on, the command ends with the one that asked for it.
+    while os.getppid() == order["between"]:
+        time.sleep(0.001)
+    ctypes.CDLL(None).prctl(DEATH_SIGNAL, signal.SIGKILL, 0, 0, 0)
     os.chdir(order["folder"])
     os.environ.update(order["environment"])
     nothing = os.open(os.devnull, os.O_RDONLY)
