@@ -10,7 +10,6 @@ the edge, and `kit.predict`. Their differences are in microseconds and stand bes
 import json
 import sys
 import time
-from importlib.util import find_spec
 
 import numpy as np
 import torch
@@ -24,8 +23,7 @@ from kit.deployment.sessions import OPENERS
 ROUNDS = 2_000  # of each call once, in turns
 STARTS = 10  # of each process
 CALLS = 10_000  # one per millisecond: the slowest counts
-NAMES = {"onnxruntime": "ONNX Runtime", "openvino": "OpenVINO"}
-NAMES |= {"executorch": "ExecuTorch, from Python", "pytorch": "PyTorch"}
+NAMES = {"onnxruntime": "ONNX Runtime", "openvino": "OpenVINO", "pytorch": "PyTorch"}
 
 
 def calls(model, data, example):
@@ -70,12 +68,10 @@ def starts(n):
     cnn = kit.models.CNN()
     image = torch.rand(1, 1, 8, 8)
     small = kit.techniques.onnx(cnn, image)
-    models = dict.fromkeys(kit.deployment.present_runtimes(), small)
-    if find_spec("executorch"):
-        models["executorch"] = kit.techniques.executorch(cnn, image)
     found = {}
-    for name, model in (models | {"pytorch": cnn}).items():
-        runs = [kit.edge(model, image, runtime=name, calls=200, every_s=0.001) for _ in range(n)]
+    for name in (*kit.deployment.present_runtimes(), "pytorch"):
+        model, runtime = (cnn, None) if name == "pytorch" else (small, name)
+        runs = [kit.edge(model, image, runtime=runtime, calls=200, every_s=0.001) for _ in range(n)]
         found[f"{name}_first_answer_s"] = median([run.ready_s for run in runs], "s")
         found[f"{name}_median_s"] = median([run.median_s for run in runs], "s")
         found[f"{name}_resident_bytes"] = max(run.resident_bytes or 0 for run in runs)

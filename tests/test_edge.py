@@ -120,6 +120,7 @@ def test_it_answers_each_input_once_in_order(run):
 def test_its_phases_and_calls_add_up(run, path):
     phases = (run.start_s, run.import_s, run.load_s, run.first_s)
     assert all(phase > 0 for phase in phases) and run.ready_s == sum(phases)
+    assert f"imports {kit.units.words(run.import_s, 's')}, opening" in run.table().details
     assert run.n == 700 and run.model_bytes == path.stat().st_size
     assert 0 < run.median_s <= run.worst_s < 1
     assert run.percentile(99).value <= run.worst_s

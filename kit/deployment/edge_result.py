@@ -201,13 +201,14 @@ def edge_table(runs: list[EdgeRun] | Mapping[str, EdgeRun]) -> Table:
         *("resident", "model", "packages", "energy per answer"),
     )
     causes = "; ".join(f"{name}, {run.runtime}: {run.cause}" for name, run in named)
+    phases = "; ".join(f"{name}, {run.runtime}: {_phases(run)}" for name, run in named)
     limits = {run.restricted for run in several}
     caption = f"{'; '.join(sorted(limits)).capitalize()}. No device was measured. "
     caption += " ".join(sorted({_deadline(run) for run in several})).strip()
     details = (
         f"{several[0].n:,} calls, {_pace(several[0])}. Why the worst call was slow: {causes}. "
-        f"First answer: from the command on, with Python's start, imports and loading. Packages: "
-        f"installed size of those from which the process imported something. {_energy(several)} "
+        f"First answer, from the command on: {phases}. Packages: installed size of those "
+        f"from which the process imported something. {_energy(several)} "
         f"{several[0].machine}."
     )
     doubts = list(dict.fromkeys(doubt for run in several for doubt in run.disturbed))
@@ -231,6 +232,17 @@ def _row(name: str, run: EdgeRun) -> tuple[str, ...]:
         words(run.dependencies_bytes, "B"),
         words(run.joules_per_answer, "J"),
     )
+
+
+def _phases(run: EdgeRun) -> str:
+    """The parts of the time to the first answer."""
+    parts = {
+        "start of Python": run.start_s,
+        "imports": run.import_s,
+        "opening the model": run.load_s,
+        "answer": run.first_s,
+    }
+    return ", ".join(f"{part} {words(taken, 's')}" for part, taken in parts.items())
 
 
 def _p99(run: EdgeRun) -> str:
