@@ -17,7 +17,6 @@ import torch
 from serving_process import MODEL, answer, infer, request, serving
 
 from kit.serving.application import Application
-from kit.serving.flood_memory import CALM_S
 from kit.serving.refusals import RequestRefused
 from kit.serving.served_model import served
 from kit.serving.settings import Settings
