@@ -14,7 +14,7 @@ from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
-from conftest import SLOW
+from conftest import LONGEST, SLOW
 
 import kit
 
@@ -277,7 +277,8 @@ def test_importing_the_kit_leaves_for_later(heavy, imports):
 
 
 def test_the_files_that_are_left_out_of_make_quick_are_there():
-    assert not [name for name in SLOW if not (Path(__file__).parent / f"test_{name}.py").exists()]
+    named = [Path(__file__).parent / f"test_{name}.py" for name in (*SLOW, *LONGEST)]
+    assert not [path.name for path in named if not path.exists()]
 
 
 # --- Examples and habits -------------------------------------------------------------------------
