@@ -159,6 +159,7 @@ def test_the_table_of_lessons_is_the_lessons():
         ("measurement_quality", ["table"]),
         ("interval_quality", ["short"]),
         ("eight_workloads", []),
+        ("longer_runs", []),
         ("inference_ladder", ["table"]),
         ("kv_cache", ["table"]),
         ("serving", ["table"]),
