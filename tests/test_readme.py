@@ -170,6 +170,7 @@ def test_the_table_of_lessons_is_the_lessons():
         ("edge", ["table"]),
         ("drift_quality", ["--table"]),
         ("lifetime_quality", ["table"]),
+        ("predict_overhead", ["table"]),
         ("keeping", []),
     ],
 )
