@@ -113,18 +113,24 @@ def main(numbers):
 
 def table():
     """The table of docs/install.md."""
+    from kit.experiments import lessons
+
     record = json.loads((RESULTS / "binder_memory.json").read_text("utf-8"))
-    lessons = record["lessons"]
-    number, most = max(lessons.items(), key=lambda item: item[1]["peak_bytes"])
-    bad = [n for n, each in lessons.items() if each["failed_cells"] or each["killed"]]
-    print("| lesson | most memory | of the server |\n| --- | --- | --- |")
-    for n, each in lessons.items():
+    found = record["lessons"]
+    print(
+        "| lesson | most memory | of it the server | with Binder's limit |\n" + "| --- " * 4 + "|"
+    )
+    for n, each in found.items():
         peak, server = (f"{each[key] / 1e6:,.0f} MB" for key in ("peak_bytes", "server_bytes"))
-        print(f"| {n} | {peak} | {server} |")
+        print(f"| {n} | {peak} | {server} | {'yes' if 'killed' in each else 'no'} |")
+    bad = [n for n, each in found.items() if each["failed_cells"] or each.get("killed")]
+    missing = [path.name[:2] for path in lessons() if path.name[:2] not in found]
+    number, most = max(found.items(), key=lambda item: item[1]["peak_bytes"])
     print(
         f"\nLesson {number} takes most: {most['peak_bytes'] / 1e6:,.0f} MB. Cells that failed, or "
-        f"processes that were ended, in: {', '.join(bad) or 'no lesson'}. "
-        f"{record['machine']['cpu']}, {record['date']}, beside other work; Pss, every {EVERY_S} s."
+        f"processes that were ended, in: {', '.join(bad) or 'no lesson'}. Not measured yet: "
+        f"{', '.join(missing) or 'none'}. {record['machine']['cpu']}, {record['date']}, beside "
+        f"other work; Pss, every {EVERY_S} s."
     )
 
 
