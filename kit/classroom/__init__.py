@@ -7,6 +7,7 @@ nbgrader_source   write hand-outs as nbgrader wants them
 cells             the code cells of a notebook, read as data
 answers           find the answers by the exercise's id, and the code that they need
 isolation         namespaces of Linux: no files, no network, no other processes
+system_calls      which calls of the kernel a student's code cannot make
 limits            seconds, memory, processes, files
 values            numbers and tensors as JSON; functions as stand-ins
 messages          two processes that ask each other
