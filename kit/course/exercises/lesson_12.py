@@ -62,7 +62,7 @@ def fit(answer: Callable[..., Any]) -> str | None:
 def ahead(answer: Callable[..., Any]) -> str | None:
     """Start from the state now, and let the model take one step for each push under way."""
     found = answer(0, [1, 2, 3], lambda state, push: 10 * state + push)
-    mistakes = {
+    mistakes: dict[int | None, str] = {
         0: "It returns the state now. The pushes that are under way will change it.",
         1: "It takes one step. Take one for each push that is under way.",
         3: "It starts each step from the state now. Go on from where the last step ended.",
