@@ -55,6 +55,7 @@ def test_the_command_line_knows_the_words(line, tmp_path, monkeypatch):
     ):  # everything but the run itself: parameters are checked before it
         from kit.experiments import check_parameters, find_notebook
 
+        words = words[: words.index("--out")] if "--out" in words else words
         given = dict(zip(words[3::3], words[4::3], strict=True))
         (own,) = (code for code in blocks("python", "docs/experimenter.md") if "from_data" in code)
         (tmp_path / "mine.py").write_text(own.split("model = work")[0], encoding="utf-8")
