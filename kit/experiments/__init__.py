@@ -12,6 +12,7 @@ cluster           run a plan on a Dask cluster
 recording         store outputs, measurements and runs, so that others see them without running
 untrusted_notebooks  read notebooks of other people within limits
 records           executed notebooks as rows of a table
+deciding_runs     which runs decide a claim: of its own lessons, the longest
 report            `kit report`: which claims are decided, and all runs as tables
 report_page       the web page of a folder of runs
 report_card       the web page of all claims, to print
