@@ -19,7 +19,7 @@ from pathlib import Path
 path, log, kind = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
 if kind == "leaves a process":
     subprocess.Popen(["sleep", "1000"], start_new_session=True)
-for n in range(60):
+for n in range(4):
     with path.open("w") as file:
         file.write("begin" * 20_000 * (n + 1))  # more each time: a full disk is met
         file.flush()
