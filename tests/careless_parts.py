@@ -19,11 +19,11 @@ from pathlib import Path
 path, log, kind = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
 if kind == "leaves a process":
     subprocess.Popen(["sleep", "1000"], start_new_session=True)
-for n in range(100):
+for n in range(4):
     with path.open("w") as file:
-        file.write("begin" * 200_000)
+        file.write("begin" * 20_000 * (n + 1))  # more each time: a full disk is met
         file.flush()
-        time.sleep(0.02)
+        time.sleep(1.0 if n else 0.0)
         file.write(f"end {n}")
     log.open("a").write(f"{n}\\n")
 """
@@ -33,7 +33,7 @@ class Careless(Part):
     """Writes its only file in place, so a blow leaves half of it."""
 
     name = "writes in place"
-    grace_s = 0.5
+    grace_s, span_s = 0.5, 0.1
 
     def prepare(self):
         self.script = self.place.home / "writer.py"
@@ -44,7 +44,8 @@ class Careless(Part):
         return [str(self.script), str(self.path), str(self.log), self.name]
 
     def begun(self):
-        return self.log.exists()
+        """One file was complete, and the next one is half there for a second."""
+        return self.log.exists() and not self.finished()
 
     def finished(self):
         there = self.path.exists() and "end" in self.path.read_text()

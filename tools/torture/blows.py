@@ -5,6 +5,7 @@ import resource
 import signal
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -73,15 +74,20 @@ def _ended(part: Part) -> list[str]:
 def starve(struck: Struck) -> list[str]:
     """No process of the command gets much more memory than it has."""
     for process in struck.child.family():
-        status = Path(f"/proc/{process.pid}/status").read_text()
-        used = 1024 * int(status.split("VmData:")[1].split()[0])
-        room = struck.rng.choice((0, 2**16, 2**20, 2**24))
-        _, hard = resource.prlimit(process.pid, resource.RLIMIT_DATA)
-        resource.prlimit(process.pid, resource.RLIMIT_DATA, (used + room, hard))
+        # It may have ended; code of others, which is isolated, has limits that nobody changes.
+        with suppress(OSError, LookupError):
+            _limit(process.pid, struck.rng.choice((0, 2**16, 2**20, 2**24)))
     problems = struck.part.settle(struck.child)
     # A library in C++ that gets no memory ends its process, as the system's OOM killer would.
     ended = struck.child.code() in (-signal.SIGABRT, -signal.SIGSEGV, -signal.SIGBUS)
     return [] if ended else problems
+
+
+def _limit(pid: int, room_bytes: int) -> None:
+    status = Path(f"/proc/{pid}/status").read_text()
+    used = 1024 * int(status.split("VmData:")[1].split()[0])
+    _, hard = resource.prlimit(pid, resource.RLIMIT_DATA)
+    resource.prlimit(pid, resource.RLIMIT_DATA, (used + room_bytes, hard))
 
 
 # --- The disk ------------------------------------------------------------------------------------

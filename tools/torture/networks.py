@@ -15,7 +15,7 @@ from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from torture.children import Child
-from torture.parts import Part, Sweep
+from torture.parts import Part, Sweep, is_json
 from torture.places import wait_until
 
 # --- Downloads -----------------------------------------------------------------------------------
@@ -146,10 +146,9 @@ class DaskSweep(Sweep):
         super().prepare()
         self.file = self.place.home / "scheduler.json"
         self.members: list[Child] = [self._member("scheduler", "--port", "0")]
-        wait_until(self.file.exists, 60)
-        port = int(json.loads(self.file.read_text())["address"].rpartition(":")[2])
+        wait_until(lambda: self.file.exists() and is_json(self.file), 60)
+        self.relay = Relay(int(json.loads(self.file.read_text())["address"].rpartition(":")[2]))
         self.members += [self._worker(), self._worker()]
-        self.relay = Relay(port)
 
     def _member(self, kind: str, *more: str) -> Child:
         place = ["--host", "127.0.0.1", "--no-dashboard", "--scheduler-file", str(self.file)]
@@ -180,8 +179,9 @@ class DaskSweep(Sweep):
         return super().go_on()
 
     def close(self):
-        self.relay.listening.close()
-        self.relay.flows.set()
+        if relay := getattr(self, "relay", None):
+            relay.listening.close()
+            relay.flows.set()
         for member in self.members:
             member.signal(9, all_of_it=False)
             member.wait(10)
