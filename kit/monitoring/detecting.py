@@ -166,7 +166,7 @@ def power_by_size(
     alpha: float,
     generator: np.random.Generator,
 ) -> list[tuple[Tried, ...]]:
-    """For each detector, in how many draws of so many examples from now it alarms.
+    """For each detector, in how many draws of each size it alarms.
 
     Each is judged alone, by its own p-value. The sizes grow until all detectors alarm in 80 % of
     the draws of some size.

@@ -25,7 +25,7 @@ POWER = 0.8  # the share of draws in which a drift has to be noticed
 
 @dataclass(frozen=True)
 class Tried:
-    """So many examples from now were drawn again and again: how often a detector alarmed."""
+    """This many examples from now, drawn again and again: how often a detector alarmed."""
 
     examples: int
     alarms: int

@@ -70,7 +70,7 @@ def ahead(answer: Callable[..., Any]) -> str | None:
     }
     if found != 123:
         case = "step(state, push) = 10·state + push, a state of 0 and the pushes [1, 2, 3]"
-        key = found if isinstance(found, int) else None  # a list is no key
+        key = found if isinstance(found, int) else None  # a list cannot be a key
         return mistakes.get(key, f"With {case}, it should give 123; it gives {found!r}.")
     stood = drive(_with_model(answer), episodes=20, delay=DELAY).double().mean() / 500
     if not stood > 0.8:
