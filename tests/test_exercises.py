@@ -487,6 +487,7 @@ WRONG = [  # id, answer, what its hint says
     ("12-ahead", lambda s, p, step: [1], "it gives [1]"),
     ("12-ahead", lambda s, p, step: 123 if isinstance(s, int) else s, "With six periods of delay"),
     ("13-train", 3, "as a list of texts"),
+    ("13-train", "", "as a list of texts"),
     ("13-train", ["B", "E"], "There is no case E"),
     ("13-train", {"A", "B"}, "Not A: the camera's lens is dirty"),
     ("13-train", "bc", "There is no case BC"),

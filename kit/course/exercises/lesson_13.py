@@ -25,7 +25,7 @@ def train(answer: Iterable[str]) -> str | None:
     """For each case, ask: is the cause in the weights, and are there labels of what comes next?"""
     if isinstance(answer, str):
         answer = answer.replace(",", " ").split() if len(answer) > 1 else [answer]
-    if not isinstance(answer, (list, tuple, set, frozenset)):
+    if not isinstance(answer, (list, tuple, set, frozenset)) or "" in answer:
         return WrongForm('Give the letters of the cases as a list of texts, such as ["A", "B"].')
     chosen = {str(each).strip().upper() for each in answer}
     if unknown := sorted(chosen - TRAIN - set(CASES)):
@@ -33,7 +33,7 @@ def train(answer: Iterable[str]) -> str | None:
     for case in sorted(chosen - TRAIN):
         return f"Not {case}: {CASES[case]}"
     if chosen != TRAIN:
-        return "Not every case is a reason against training: the world of one has changed for good."
+        return "Not every case is a reason against training: in one of them, the world has changed for good."
     return None
 
 
