@@ -25,7 +25,7 @@ POWER = 0.8  # the share of draws in which a drift has to be noticed
 
 @dataclass(frozen=True)
 class Tried:
-    """This many examples from now, drawn again and again: how often a detector alarmed."""
+    """How often a detector alarmed with this many examples from now, drawn again and again."""
 
     examples: int
     alarms: int

@@ -33,7 +33,8 @@ def train(answer: Iterable[str]) -> str | None:
     for case in sorted(chosen - TRAIN):
         return f"Not {case}: {CASES[case]}"
     if chosen != TRAIN:
-        return "Not every case is a reason against training: in one of them, the world has changed for good."
+        hint = "Not every case is a reason against training: in one of them, "
+        return hint + "the world has changed for good."
     return None
 
 
