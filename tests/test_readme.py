@@ -31,7 +31,8 @@ def blocks(language, page=None):
 
 
 def commands():
-    lines = [line.split("#")[0].strip() for block in blocks("sh") for line in block.splitlines()]
+    long = [block.replace("\\\n", "") for block in blocks("sh")]  # a line may go on in the next one
+    lines = [line.split("#")[0].strip() for block in long for line in block.splitlines()]
     inline = re.findall(r"`((?:make|kit|python3) [^`]+)`", "\n".join(PAGES.values()))
     return list(dict.fromkeys([*filter(None, lines), *inline]))
 
