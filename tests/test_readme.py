@@ -168,7 +168,6 @@ def test_the_table_of_lessons_is_the_lessons():
         ("edge", ["table"]),
         ("drift_quality", ["--table"]),
         ("lifetime_quality", ["table"]),
-        ("torture", ["table"]),
         ("keeping", []),
     ],
 )
