@@ -11,7 +11,7 @@ TWO_AT_A_TIME := -n 2 --dist worksteal -p no:nbval
 # Some hundred processes would compile PyTorch again.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help lab test quick lint style wheel lowest torture course site record doctor lock clean
+.PHONY: help lab test quick lint style wheel lowest oldest torture course site record doctor lock clean
 help:     ## show these lines
 	@sed -n 's/^\([a-z]*\):.*## /make \1\t/p' Makefile | expand -t 14
 
@@ -49,9 +49,17 @@ lowest:   ## run the fast tests with the lowest versions that pyproject.toml all
 	$(BIN)/python -m uv run --isolated --no-project --with-requirements build/lowest.txt \
 	  --with-editable . python -m pytest -q -m "not slow"
 
+oldest:   ## make an environment with the lowest versions in build/oldest, for `make torture`
+	@$(INSTALL) test
+	mkdir -p build
+	$(BIN)/python -m uv pip compile --no-config --quiet --resolution lowest-direct pyproject.toml \
+	  --extra cluster --extra serve --output-file build/lowest.txt
+	$(BIN)/python -m uv venv --clear build/oldest
+	$(BIN)/python -m uv pip install --python build/oldest/bin/python -r build/lowest.txt
+
 torture:  ## do to every part what the world does; MINUTES=60 SEED=7 for longer, and other moments
 	@$(INSTALL) lab edge cluster serve
-	KIT_TORTURE_OLDEST=$(abspath $(KIT_TORTURE_OLDEST)) \
+	KIT_TORTURE_OLDEST=$(wildcard $(CURDIR)/build/oldest/bin/python) \
 	  $(BIN)/python benchmarks/torture.py --minutes $(or $(MINUTES),10) --seed $(or $(SEED),0)
 
 course:   ## run every lesson without a browser; notebooks and pages go to runs/
