@@ -168,6 +168,7 @@ def test_the_table_of_lessons_is_the_lessons():
         ("edge", ["table"]),
         ("drift_quality", ["--table"]),
         ("lifetime_quality", ["table"]),
+        ("torture", ["table"]),
         ("keeping", []),
     ],
 )
