@@ -119,5 +119,5 @@ def shown(cell):
     return text if len(text) < 160 else text[:159] + "…"
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+if __name__ == "__main__" and (code := main()):
+    sys.exit(code)

@@ -106,7 +106,9 @@ def lock(struck: Struck) -> list[str]:
     problems = part.settle(struck.child)
     if at_once:
         return problems
-    struck.place.read_only()  # so the next start finds it so, and must refuse in a line
+    if not wait_until(struck.place.read_only, 5):  # another process has a file open on it
+        raise Missed
+    # So the next start finds it so, and must refuse in a line.
     struck.child = child = part.start()
     child.wait(60)
     wrong = child.message_problem() or ("" if child.code() else "it starts on a read-only disk")
@@ -132,11 +134,11 @@ def jump(struck: Struck) -> list[str]:
 def sleep(struck: Struck) -> list[str]:
     """All processes of the command stop, as on a laptop that is closed, and go on later."""
     family = struck.child.family()
-    for process in family:
-        process.suspend()
-    time.sleep(60 if struck.long else 1.5)
-    for process in family:
-        process.resume()
+    for number in (signal.SIGSTOP, signal.SIGCONT):
+        for process in family:
+            with suppress(psutil.NoSuchProcess):
+                process.send_signal(number)
+        time.sleep((60 if struck.long else 1.5) * (number == signal.SIGSTOP))
     return struck.part.settle(struck.child)
 
 
