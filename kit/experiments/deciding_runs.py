@@ -13,12 +13,7 @@ from typing import Any
 from kit.course.claims import Claim
 from kit.experiments.records import DONE, ExecutedRun
 
-AMOUNTS = (
-    "trainings",
-    "seeds",
-    "budget_s",
-    "duration_s",
-)  # more of them: narrower intervals
+AMOUNTS = ("trainings", "seeds", "budget_s", "duration_s")  # more of them: narrower intervals
 FREE = (*AMOUNTS, "seed")  # another seed measures the same thing again
 
 
