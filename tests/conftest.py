@@ -40,14 +40,8 @@ SLOW = {
     *("drift", "drift_panel", "monitoring"),
     *("run_cost", "checkpoints", "checkpoints_of_modules", "types", "environment"),
 }
-# Begun first: by one of two workers, and by the other. So both have only short tests left at the
-# end, when the one that is done first takes half of what the other still has.
-LONGEST = {
-    **dict.fromkeys(["notebooks"], 0),
-    **dict.fromkeys(["experiments", "browser", "site", "course_pages", "types", "workloads"], 1),
-    **dict.fromkeys(["own_model", "gallery", "techniques", "distributed", "readme"], 1),
-    **dict.fromkeys(["hostile_checkpoints", "ordering_panel", "quiz", "traffic_panel"], 1),
-}
+# Begun first, so that at the end no worker still has a long test while the other has none.
+LONGEST = {"notebooks", "experiments", "browser", "site", "course_pages", "types", "workloads"}
 
 
 def pytest_ignore_collect(collection_path, config):
@@ -60,23 +54,12 @@ def pytest_ignore_collect(collection_path, config):
     return (only == "not slow" and slow) or None
 
 
-@pytest.hookimpl(wrapper=True)
 def pytest_collection_modifyitems(items):
     for item in items:
         slow = item.path.stem.removeprefix("test_") in SLOW
         if slow or any(item.get_closest_marker(name) for name in ("alone", "browser")):
             item.add_marker(pytest.mark.slow)
-    yield  # those that were not asked for are left out
-    items[:] = longest_first(items)
-
-
-def longest_first(items):
-    """Long tests at the head of each half: xdist gives one half to each of two workers."""
-    parts = {first: [] for first in (0, 1, None)}
-    for item in items:
-        parts[LONGEST.get(item.path.stem.removeprefix("test_"))].append(item)
-    cut = max(0, len(items) // 2 - len(parts[0]))
-    return [*parts[0], *parts[None][:cut], *parts[1], *parts[None][cut:]]
+    items.sort(key=lambda item: item.path.stem.removeprefix("test_") not in LONGEST)
 
 
 def pytest_collection_finish():

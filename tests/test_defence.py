@@ -1,6 +1,7 @@
 """Exercise 15-defend: honest short answers pass, in four languages; guesses do not."""
 
 import math
+import re
 
 import pytest
 
@@ -32,7 +33,8 @@ WAIT = stored("10", "25", "slowest_ttft_s")
 PEAK = stored("12", "20", "edge_peak_bytes")
 RATIO = stored("14", "14", "training_to_prediction_time_ratio")
 GAIN = stored("11", "35", "two_replicas_goodput_ratio")
-VERDICT = recorded_verdict("11", "35", NOTEBOOKS)["verdict"].split(" if ")[0].capitalize()
+VERDICT = recorded_verdict("11", "35", NOTEBOOKS)["verdict"]
+SHORT = re.match(r"holds only if|.*", VERDICT)[0]
 FIVE = stored("15", "38", "questions_changing_choice_count")
 EXCESS = stored("15", "27", "cheapest_training_excess_ratio")
 PLAIN = ("01", "holds here", "weights_moved", MOVED, "share")
@@ -55,10 +57,11 @@ GOOD = {
         f"Peak memory was {PEAK / 1e6:.1f} MB, on this Xeon computer.",
     ),
     "a verdict without its condition": (
-        *("14", "holds only if", "training_to_prediction_time_ratio", *LONG),
+        *("35", SHORT, "two_replicas_goodput_ratio", GAIN, "×"),
+        f"Two replicas have {GAIN:.2f} × the goodput of one, with an MLP on this computer.",
     ),
     "Spanish": (
-        *("35", f"{VERDICT} …", "two_replicas_goodput_ratio", GAIN, "×"),
+        *("35", f"{SHORT.capitalize()} …", "two_replicas_goodput_ratio", GAIN, "×"),
         f"Con dos réplicas: {comma(GAIN)} veces, solo en este ordenador con un MLP.",
     ),
     "an interval": (

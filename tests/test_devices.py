@@ -191,7 +191,7 @@ NO_TENSORS = {
     *("data/speech_synthesis.py", "loadgen/sender_process.py", "serving/processes.py"),
     *("course/live_load.py", "course/traffic_panel.py", "deployment/core_share.py"),
     *("deployment/small_process.py", "classroom/batch.py", "course/exercises/limits.py"),
-    *("serving/output_watch.py", "course/joining.py"),
+    *("serving/output_watch.py", "serving/application.py", "course/joining.py"),
 }
 STARTS_A_THREAD = re.compile(r"\b(Thread|Timer|ThreadPoolExecutor|to_thread|run_in_executor)\(")
 

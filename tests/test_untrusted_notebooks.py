@@ -149,7 +149,8 @@ def test_a_bad_notebook_is_one_row_with_its_reason(name, tmp_path):
 def test_an_odd_notebook_is_a_run(name, tmp_path):
     (tmp_path / "a.ipynb").write_bytes(TAKEN[name])
     (run,) = executed_runs(tmp_path)
-    assert run.status == "done" and run.seconds == 9.0
+    seconds = None if name == "a clock that was set back" else 9.0
+    assert run.status == "done" and run.seconds == seconds
 
 
 def test_what_is_not_a_file_is_a_row_and_no_link_is_followed(tmp_path):
