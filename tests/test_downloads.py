@@ -580,6 +580,8 @@ def test_a_mirror_that_is_no_url_says_what_is_needed(monkeypatch):
 
 def test_a_terminal_shows_progress(server, monkeypatch):
     pty, termios = pytest.importorskip("pty"), pytest.importorskip("termios")
+    # tqdm decides once per process, and another test may have begun a kernel in this one.
+    monkeypatch.setitem(sys.modules, "tqdm.auto", pytest.importorskip("tqdm.std"))
     ours, theirs = pty.openpty()
     termios.tcsetwinsize(theirs, (24, 80))
     with open(theirs, "w") as terminal:
