@@ -22,7 +22,7 @@ ROW = re.compile(r"^(\| \[(\d\d)\]\((notebooks/[^)]+)\)(?: \|[^|\n]*){3} \|).*$"
 
 
 def with_badges(readme: str, address: str, branch: str = "main") -> str:
-    """The README with a badge for each lesson; without any if there is no address."""
+    """The README with a badge for each lesson, or without badges if no address is set."""
 
     def badge(row: re.Match[str]) -> str:
         link = binder_link(address, branch, row[3]) if address else ""

@@ -26,7 +26,7 @@ class Backend:
     compiles = (
         False  # whether each new operation waits for a compiler, which does not tell its time
     )
-    precision = "fp32"  # in which `kit.train` multiplies if it is not told
+    precision = "fp32"  # the one that `kit.train` takes by default
     is_cpu = False  # whether the kernels and runtimes made for processors work on its tensors
     known_wrong = False  # has returned wrong numbers without an error: checked before it is used
     fused_adamw = False  # whether PyTorch updates all weights in one operation there

@@ -197,8 +197,8 @@ class Drift(Result):
         """
         if not any(each.power for each in self.detections):
             raise BadValue(
-                "there is no power to draw: no sizes were tried. Use kit.drift(…, trials=40), and "
-                "at least 20 examples from now."
+                "power was not measured for any number of examples. Use kit.drift(…, trials=40), "
+                "and at least 20 examples from now."
             )
         series, bands = {}, {}
         for each in self.detections:

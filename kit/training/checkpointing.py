@@ -178,7 +178,7 @@ def _checked(path: Any) -> Path:
 
 
 def _mark(path: Path) -> str:
-    """A digest of the file's header, which differs for each save; "" if there is no file.
+    """A digest of the file's header, which differs for each save; "" without a file.
 
     Not the time of the file: on a network disk it may change by itself.
     """
