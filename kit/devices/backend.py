@@ -23,9 +23,7 @@ class Backend:
     """
 
     lazy = False  # whether calls only note what to compute, until `start` or `synchronise`
-    compiles = (
-        False  # whether each new operation waits for a compiler, which does not tell its time
-    )
+    compiles = False  # whether each new operation waits for a compiler that tells no time
     precision = "fp32"  # the one that `kit.train` takes by default
     is_cpu = False  # whether the kernels and runtimes made for processors work on its tensors
     known_wrong = False  # has returned wrong numbers without an error: checked before it is used

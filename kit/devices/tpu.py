@@ -17,16 +17,14 @@ from kit.devices import processor
 from kit.devices.backend import Backend
 
 # What a TPU calls itself on the computer's bus. Google's network cards have the same maker.
-MAKER, CHIPS = (
-    "0x1ae0",
-    {
-        "0x005e": "TPU v4",
-        "0x0062": "TPU v5p",
-        "0x0063": "TPU v5e",
-        "0x006f": "TPU v6e",
-        "0x0076": "TPU v7",
-    },
-)
+MAKER = "0x1ae0"
+CHIPS = {
+    "0x005e": "TPU v4",
+    "0x0062": "TPU v5p",
+    "0x0063": "TPU v5e",
+    "0x006f": "TPU v6e",
+    "0x0076": "TPU v7",
+}
 
 
 class TPU(Backend):
