@@ -20,6 +20,7 @@ import kit
 from kit.core.errors import BadValue, CheckpointRefused, NotSupported, UnknownName
 from kit.serving import Server, serve
 from kit.serving.packing import pack
+from kit.serving.server import _locked_log, _remove_abandoned_folders
 from kit.serving.unpacking import default_example, unpack
 
 PATIENCE_S = 60.0  # for what takes moments on a free machine
@@ -211,6 +212,25 @@ def test_the_parts_of_a_request_are_measured(server):
 
 
 # --- Starting ------------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(os.name != "posix", reason="Windows has no such locks")
+def test_the_folder_of_a_server_that_was_killed_is_removed_and_of_a_living_one_is_not(
+    server, tmp_path, monkeypatch
+):
+    """Where the command was killed with all that it started, nobody could remove the folder."""
+    abandoned, other = (tmp_path / f"kit-serve-{name}" for name in ("a", "b"))
+    for folder in (abandoned, other):
+        folder.mkdir()
+        (folder / "log.txt").touch()
+    (tmp_path / "kit-serve-living").symlink_to(server._folder)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    with _locked_log(other):
+        _remove_abandoned_folders()
+        assert not abandoned.exists() and other.exists()
+    monkeypatch.setattr("tempfile.tempdir", str(server._folder.parent))
+    _remove_abandoned_folders()
+    assert server._folder.exists()
 
 
 def test_a_port_that_is_in_use_is_named(server, model):

@@ -12,14 +12,20 @@ from contextlib import suppress
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 from urllib.request import ProxyHandler, Request, build_opener
 
 from kit.core.errors import BadValue, KitError, NotInstalled, UnknownName
+from kit.core.files import open_without_links
 from kit.serving.admission import PROTECTIONS
 from kit.serving.forking import FORKS, fork_server
 from kit.serving.processes import Process, environment, first_report, report_change
 from kit.serving.settings import CHANGEABLE, Settings, check_platform
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
 if TYPE_CHECKING:
     from kit.measurement import Parts
@@ -28,7 +34,7 @@ NEEDS = ("starlette", "uvicorn", "prometheus_client")
 START_S = 300.0  # loading and compiling may take minutes
 CHANGE_S = 10.0
 ASK_S = 10.0
-LOG = "log.txt"
+PREFIX, LOG = "kit-serve-", "log.txt"
 LOG_CHARACTERS = 2000
 NO_PROXY = build_opener(ProxyHandler({}))  # the server runs on this computer
 
@@ -142,21 +148,57 @@ def serve(
         slots=slots,
     )
     check_platform(workers)
-    folder = Path(tempfile.mkdtemp(prefix="kit-serve-"))  # only this user can read it
+    _remove_abandoned_folders()
+    folder, log = _new_folder()
     try:
-        if FORKS:  # its imports take longer than the model's way to a file
-            with (folder / LOG).open("ab") as log:
+        with log:  # it locks the folder, until the server's own log does
+            if FORKS:  # its imports take longer than the model's way to a file
                 fork_server(environment(settings), log)
-        from kit.serving.packing import pack
+            from kit.serving.packing import pack
 
-        pack(model, example, folder, text=text, trusted=trusted)
-        if watch is not None:
-            _copy_reference(Path(watch), folder)
-        settings.write(folder)
-        return Server(settings, folder)
+            pack(model, example, folder, text=text, trusted=trusted)
+            if watch is not None:
+                _copy_reference(Path(watch), folder)
+            settings.write(folder)
+            return Server(settings, folder)
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
+
+
+def _new_folder() -> tuple[Path, IO[bytes]]:
+    """A folder that only this user can read, and its log."""
+    while True:
+        folder = Path(tempfile.mkdtemp(prefix=PREFIX))
+        log = _locked_log(folder)
+        if folder.exists():  # else somebody has taken it for abandoned before it was locked
+            return folder, log
+        log.close()
+
+
+def _locked_log(folder: Path) -> IO[bytes]:
+    """The log, which locks its folder as long as a process has it open: also the server's own."""
+    log = (folder / LOG).open("ab")
+    if fcntl is not None:
+        with suppress(OSError):  # a file system without locks
+            fcntl.flock(log, fcntl.LOCK_SH)
+    return log
+
+
+def _remove_abandoned_folders() -> None:
+    """Remove the folders of servers that were killed together with all that started them."""
+    if fcntl is None:
+        return
+    for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
+        with suppress(OSError):  # somebody has locked it, or it has just been removed
+            if not folder.is_symlink() and folder.stat().st_uid == os.geteuid():
+                _remove_unlocked(folder)
+
+
+def _remove_unlocked(folder: Path) -> None:
+    with open(folder / LOG, "rb", opener=open_without_links) as log:
+        fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _copy_reference(path: Path, folder: Path) -> None:
@@ -180,7 +222,7 @@ class Server:
     def __init__(self, settings: Settings, folder: Path):
         self.settings = settings
         self._folder = folder
-        self._log = (folder / LOG).open("ab")
+        self._log = _locked_log(folder)
         self.process = self._start()
         try:
             self.port = self._when_ready()
