@@ -360,6 +360,22 @@ def test_a_search_by_sight_tries_what_it_missed_once_more():
     assert found.trials[1].verdict == "cannot tell" and found.seen.value == 100
 
 
+def test_a_search_that_meets_the_client_s_limit_gives_what_it_has_found():
+    """The rates below were measured: they are not lost because the next one cannot be sent."""
+
+    def trial(rate):
+        if rate > 100:
+            raise ClientTooSlow("this client can send 100")
+        return made([0.01] * 9, rate=rate)
+
+    found = search(trial, 50.0, 1.0, 1e3, 2.1, sure=False)
+    assert found.seen.value == 100 and found.seen.high == math.inf
+    assert repr(found).endswith("At 200/s, the client was the limit")
+    assert found.to_dict()["client_limited_requests_per_s"] == 200
+    with pytest.raises(ClientTooSlow):
+        search(trial, 200.0, 1.0, 1e3, 2.1, sure=False)
+
+
 # --- The client's own limit ----------------------------------------------------------------------
 
 
