@@ -13,10 +13,10 @@ from kit.core.units import digits, words
 from kit.loadgen.client_limit import ClientTooSlow
 from kit.loadgen.latency_result import InTime, finite
 from kit.loadgen.latency_statistics import independent_needed, queue_inflation
-from kit.loadgen.server_scenario import MOST_QUERIES
 from kit.plots import Picture, Table, lines, with_doubts
 
 CLOSE = 1.05  # the search ends when a valid rate and one that is too high are this close
+MOST_QUERIES = 200_000  # of a trial: a search makes several
 SPARE = 1.5  # × the queries that theory needs: the latencies may depend on each other more
 LOWEST = 1 / 20  # of the capacity without batches: below this rate the search gives up
 
