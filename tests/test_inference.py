@@ -1,7 +1,9 @@
 """Inference: nothing is changed by it, and a score is what one counts by hand."""
 
 import copy
+import gc
 import math
+import weakref
 from dataclasses import replace
 
 import pytest
@@ -77,6 +79,80 @@ def test_each_part_gets_its_own_mode_back(whole, part, images):
     model.norm.train(part)
     predict(model, images)
     assert (model.training, model.norm.training, model.drop.training) == (whole, part, whole)
+
+
+class Nested(nn.Module):
+    """Parts in a list and in a sequence, and one that was left out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Linear(4, 4)
+        self.register_module("left_out", None)
+        self.layers = nn.ModuleList([nn.Sequential(nn.Linear(4, 4), nn.Dropout()), nn.ReLU()])
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.first(x)
+        for layer in self.layers:
+            x = layer(x)
+        return x
+
+
+def after_a_deletion(model: Nested) -> None:
+    del model.layers[1]  # PyTorch makes a new dict of the others
+    model.layers.append(nn.Dropout())
+
+
+# Fresh parts are in training mode.
+CHANGES = {
+    "the model alone": lambda model: setattr(model, "training", True),
+    "a part": lambda model: model.layers[0][1].train(),
+    "a list of parts": lambda model: setattr(model.layers, "training", True),
+    "another part": lambda model: setattr(model, "first", nn.Linear(4, 4)),
+    "another part, by its dict": lambda model: model._modules.update(first=nn.Linear(4, 4)),
+    "an equal sequence": lambda model: model.layers.__setitem__(
+        0, nn.Sequential(nn.Linear(4, 4), nn.Dropout())
+    ),
+    "parts in a part without any": lambda model: setattr(model.first, "more", nn.Dropout()),
+    "parts in the place of one": lambda model: model.layers.__setitem__(
+        1, nn.Sequential(nn.Dropout()).train(False).append(nn.Dropout())
+    ),
+    "a part that was left out": lambda model: setattr(model, "left_out", nn.Dropout()),
+    "one more": lambda model: model.layers.append(nn.Dropout()),
+    "one more in the middle": lambda model: model.layers.insert(1, nn.Dropout()),
+    "one more after a deletion": after_a_deletion,
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_a_part_in_training_mode_is_seen_whenever_it_came(change):
+    model, inputs, seen = Nested().eval(), torch.ones(3, 4), []
+    for _ in range(3):  # nothing that was found before may hide it
+        predict(model, inputs)
+    change(model)
+    modes = [part.training for part in model.modules()]
+    model.register_forward_pre_hook(lambda *_: seen.extend(p.training for p in model.modules()))
+    predict(model, inputs)
+    assert any(modes) and len(seen) == len(modes) and not any(seen)
+    assert [part.training for part in model.modules()] == modes
+
+
+def test_a_copy_of_a_model_that_predicted_has_modes_of_its_own():
+    model, inputs = Nested().eval(), torch.ones(3, 4)
+    predict(model, inputs)
+    twin = copy.deepcopy(model).train()
+    assert torch.equal(predict(twin, inputs), predict(model, inputs))  # no dropout
+    assert all(part.training for part in twin.modules())
+    assert not any(part.training for part in model.modules())
+
+
+def test_a_model_that_predicted_is_forgotten_with_its_weights():
+    model = Nested().eval()
+    model.layers.register_forward_hook(model.__repr__)  # a part refers to the whole
+    predict(model, torch.ones(3, 4))
+    gone = weakref.ref(model)
+    del model
+    gc.collect()
+    assert gone() is None
 
 
 def test_the_mode_comes_back_after_an_error():
