@@ -3,8 +3,10 @@
 import copy
 import gc
 import math
+import pickle
 import weakref
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -14,6 +16,7 @@ from torch import nn
 from kit.core.errors import BadValue, DeviceMismatch, ShapeMismatch, UnknownName
 from kit.core.statistics import average, proportion
 from kit.data import Dataset, Split
+from kit.data.fingerprints import metric_fingerprints
 from kit.inference import Score, device_of, evaluate, evaluating, predict
 from kit.models import FAMILIES, MLP
 
@@ -89,6 +92,7 @@ class Nested(nn.Module):
         self.first = nn.Linear(4, 4)
         self.register_module("left_out", None)
         self.layers = nn.ModuleList([nn.Sequential(nn.Linear(4, 4), nn.Dropout()), nn.ReLU()])
+        self.none_yet = nn.ModuleList()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = self.first(x)
@@ -117,6 +121,7 @@ CHANGES = {
         1, nn.Sequential(nn.Dropout()).train(False).append(nn.Dropout())
     ),
     "a part that was left out": lambda model: setattr(model, "left_out", nn.Dropout()),
+    "the first of a list": lambda model: model.none_yet.append(nn.Dropout()),
     "one more": lambda model: model.layers.append(nn.Dropout()),
     "one more in the middle": lambda model: model.layers.insert(1, nn.Dropout()),
     "one more after a deletion": after_a_deletion,
@@ -143,6 +148,42 @@ def test_a_copy_of_a_model_that_predicted_has_modes_of_its_own():
     assert torch.equal(predict(twin, inputs), predict(model, inputs))  # no dropout
     assert all(part.training for part in twin.modules())
     assert not any(part.training for part in model.modules())
+
+
+def test_a_part_that_equals_the_one_before_it_is_another_part():
+    class Equal(nn.Dropout):
+        __hash__ = nn.Dropout.__hash__
+
+        def __eq__(self, other):
+            return isinstance(other, Equal)
+
+    model, inputs = nn.Sequential(nn.Linear(4, 4), Equal()).eval(), torch.ones(3, 4)
+    predict(model, inputs)
+    model[1] = Equal()  # in training mode
+    assert torch.equal(predict(model, inputs), model[0](inputs))  # no dropout
+
+
+def test_what_a_prediction_found_is_in_no_fingerprint_and_in_no_pickle():
+    teacher = Nested().eval()
+    task = SimpleNamespace(loss=lambda outputs, _: teacher(outputs).sum(), score=len)
+    before, pickled = metric_fingerprints(task), pickle.dumps(teacher)
+    predict(teacher, torch.ones(3, 4))
+    assert metric_fingerprints(task) == before
+    read = pickle.loads(pickle.dumps(teacher))
+    assert len(pickle.dumps(teacher)) < len(pickled) + 64  # no dict of any part
+    assert torch.equal(predict(read, torch.ones(3, 4)), predict(teacher, torch.ones(3, 4)))
+
+
+def test_weights_of_a_model_that_predicted_are_free_without_a_collection():
+    model = Nested().eval()
+    predict(model, torch.ones(3, 4))
+    gone, collected = weakref.ref(model.first.weight), gc.isenabled()
+    gc.disable()
+    try:
+        del model
+        assert gone() is None
+    finally:
+        (gc.enable if collected else gc.disable)()
 
 
 def test_a_model_that_predicted_is_forgotten_with_its_weights():
