@@ -120,7 +120,7 @@ def _leave_training_mode(model: nn.Module) -> Sequence[nn.Module]:
         return ()
     parts = [model]
     for part in parts:  # the list grows while the loop walks it
-        # None is a part that was left out. A part that is used twice comes twice: that does no harm.
+        # None is a part that was left out. A part that is used twice comes twice: no harm is done.
         parts += [each for each in part._modules.values() if each is not None]
     # Only these are changed and put back: a mixed model, such as one with a frozen BatchNorm, stays
     # mixed.
@@ -163,7 +163,7 @@ def _still_evaluates(model: nn.Module) -> bool:
     """Whether the model has the parts that were found last, and still none is in training mode."""
     own = model.__dict__
     found = own.get(FOUND)
-    if found is None or own["training"] or own["_modules"] != found.own:
+    if found is None:
         return False
     for part in found.leaves:
         if part["training"] or part["_modules"]:
@@ -171,7 +171,7 @@ def _still_evaluates(model: nn.Module) -> bool:
     for part, parts in found.inner:
         if part["training"] or part["_modules"] != parts:
             return False
-    return True
+    return not own["training"] and own["_modules"] == found.own
 
 
 def _remember(model: nn.Module, parts: Sequence[nn.Module]) -> None:
