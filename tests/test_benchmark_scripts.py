@@ -15,6 +15,7 @@ import pytest
 import torch
 
 import kit
+from kit.measurement import Peaks
 
 pytestmark = pytest.mark.alone
 ROOT = Path(__file__).parents[1]
@@ -40,7 +41,7 @@ ELSEWHERE = {
 }
 NOT_YET = {"binder_memory", "serving", "torture"}
 # Made up: to measure them takes seconds.
-PEAKS = kit.measurement.Peaks({"float32": 1e13}, 1e12, {}, "cpu", 1, cache_bytes_per_s=2e12)
+PEAKS = Peaks({"float32": 1e13}, 1e12, {}, "cpu", 1, cache_bytes_per_s=2e12)
 
 
 @pytest.fixture

@@ -14,10 +14,10 @@ def listed_names(file: str) -> dict[str, str]:
     Type checkers and editors read the same list, under `if TYPE_CHECKING:`.
     """
     page = ast.parse(Path(file).read_text(encoding="utf-8"))
-    imports = (node for node in ast.walk(page) if isinstance(node, ast.ImportFrom))
-    ours = [node for node in imports if f"{node.module}.".startswith("kit.")]
-    ours = [node for node in ours if node.module != __name__]
-    return {alias.name: node.module or "" for node in ours for alias in node.names}
+    # Only those: what a function imports for itself is none of the package's names.
+    lists = (node.body for node in page.body if isinstance(node, ast.If))
+    imports = [node for each in lists for node in each if isinstance(node, ast.ImportFrom)]
+    return {alias.name: node.module or "" for node in imports for alias in node.names}
 
 
 def import_late(module: str) -> Any:
