@@ -21,6 +21,8 @@ from pathlib import Path
 import psutil
 from keeping import RESULTS, keep
 
+from kit.experiments import lessons
+
 FOLDER = Path(__file__).parent
 sys.path.insert(0, str(FOLDER.parent / "tests"))
 EVERY_S, PATIENCE_S = 0.15, 1_500
@@ -94,8 +96,6 @@ def measure(number, lab, browser, server, group):
 def main(numbers):
     from browser import running_chromium, running_lab
 
-    from kit.experiments import lessons
-
     stored = RESULTS / "binder_memory.json"
     found = json.loads(stored.read_text("utf-8"))["lessons"] if stored.exists() else {}
     folder = Path(tempfile.mkdtemp())
@@ -113,8 +113,6 @@ def main(numbers):
 
 def table():
     """The table of docs/install.md."""
-    from kit.experiments import lessons
-
     record = json.loads((RESULTS / "binder_memory.json").read_text("utf-8"))
     found = record["lessons"]
     print(

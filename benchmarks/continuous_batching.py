@@ -1,6 +1,7 @@
 """Sixteen texts at once by the kit's engine, beside `kit.generate` writing one after the other.
 
-    python benchmarks/continuous_batching.py           # six minutes, on a machine left alone
+    python benchmarks/continuous_batching.py           # six minutes, on a machine left alone;
+                                                       # started again, it goes on
     python benchmarks/continuous_batching.py --quick   # only to try it; keeps nothing
     python benchmarks/continuous_batching.py table     # the saved figures
 
@@ -25,9 +26,10 @@ import asyncio
 import json
 import time
 from dataclasses import dataclass
+from functools import partial
 
 import torch
-from keeping import RESULTS, keep
+from keeping import RESULTS, Parts, keep
 from torch import nn
 from torch.profiler import ProfilerActivity, profile
 
@@ -236,16 +238,18 @@ def main(quick):
     kit.device("cpu")
     torch.set_num_threads(1)
     pairs, passes, budget_s = (1, 2, 0.05) if quick else (PAIRS, 10, 1.0)
-    sizes = {}
-    for name, size in (QUICK if quick else SIZES).items():
-        sizes[name] = measure_size(size, pairs, passes, budget_s)
+    asked, sizes = QUICK if quick else SIZES, {}
+    run = Parts("continuous_batching", sizes=list(asked), pairs=pairs)
+    for name, size in asked.items():
+        sizes[name] = run.once(name, partial(measure_size, size, pairs, passes, budget_s))
         print(f"{time.strftime('%H:%M:%S')} {name}: {sizes[name]['lengths']}", flush=True)
     record = {"sizes": sizes, "conditions": f"{pairs} pairs in turns, one thread, float32"}
     if quick:
         print(markdown(record | {"machine": {"cpu": "this machine"}, "date": "today"}))
-        return
-    keep("continuous_batching", **record, torch=torch.__version__)
-    print(table())
+    else:
+        keep("continuous_batching", **record, torch=torch.__version__)
+        print(table())
+    run.complete()
 
 
 def table():

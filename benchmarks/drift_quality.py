@@ -17,7 +17,7 @@ from importlib.util import find_spec
 
 import numpy as np
 import torch
-from keeping import RESULTS, keep
+from keeping import RESULTS, Parts, keep
 from scipy.stats import ks_2samp
 
 import kit
@@ -164,8 +164,6 @@ def main():
     if asked.table:
         print(tables(json.loads((RESULTS / f"{NAME}.json").read_text(encoding="utf-8"))))
         return
-    from keeping import Parts  # in here, since what is measured did not change with it
-
     run = Parts(NAME, trials=asked.trials)
     figures = run.once("measured", lambda: measured(asked.trials))
     if asked.trials >= TRIALS:

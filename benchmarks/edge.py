@@ -10,10 +10,11 @@ the edge, and `kit.predict`. Their differences are in microseconds and stand bes
 import json
 import sys
 import time
+from functools import partial
 
 import numpy as np
 import torch
-from keeping import RESULTS, keep
+from keeping import RESULTS, Parts, keep
 
 import kit
 from kit.core.statistics import Estimate, median
@@ -127,10 +128,6 @@ def main():
     if sys.argv[1:] == ["table"]:
         print(table(json.loads((RESULTS / "edge.json").read_text(encoding="utf-8"))))
         return
-    from functools import partial  # in here, since what is measured did not change with it
-
-    from keeping import Parts
-
     parts = {
         "added": partial(added, ROUNDS),
         "starts": partial(starts, STARTS),

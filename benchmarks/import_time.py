@@ -1,6 +1,7 @@
 """What `import kit` adds to `import torch`, in fresh interpreters, and what its first use adds.
 
-python benchmarks/import_time.py    # a minute on a quiet machine
+    python benchmarks/import_time.py          # a minute on a quiet machine
+    python benchmarks/import_time.py table    # the saved figures
 
 Each interpreter imports PyTorch, then the kit, then asks for the eight names that a first program
 uses; the kit imports a name's files when it is first used. A run before them leaves Python's
@@ -14,9 +15,10 @@ import subprocess
 import sys
 
 import numpy as np
-from keeping import Parts, keep
+from keeping import RESULTS, Parts, keep
 
-from kit.core.statistics import bootstrap
+from kit.core.statistics import Estimate, bootstrap
+from kit.core.units import words
 
 RUNS = 15
 CODE = """
@@ -40,6 +42,17 @@ def seconds():
     return json.loads(told)
 
 
+def table():
+    """The saved figures in a sentence."""
+    kept = json.loads((RESULTS / "import_time.json").read_text(encoding="utf-8"))
+    alone, used = (Estimate(**kept[f"{name}_ratio"]) for name in ("import", "first_use"))
+    return (
+        f"`import torch` and `import kit` together take {alone} of `import torch` alone, which "
+        f"takes {words(kept['torch_s'], 's')}; with the first use of eight names, {used}. "
+        f"{kept['conditions']}. Measured on {kept['machine']['cpu']}, {kept['date']}."
+    )
+
+
 def main(runs=RUNS):
     seconds()
     parts = Parts("import_time", runs=runs)
@@ -58,4 +71,4 @@ def main(runs=RUNS):
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    print(table()) if sys.argv[1:] == ["table"] else main()

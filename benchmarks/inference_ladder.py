@@ -47,6 +47,7 @@ MOST_LOST = 0.005  # half a point
 BUDGET_S = 1.0
 FURTHER = ("onnx", "onnx_int8", "openvino", "openvino_bf16", "openvino_int8")
 FASTEST_S = 120.0
+ITSELF = Estimate(1.0, 1.0, 1.0, "×")  # no other form is faster
 
 
 # --- Forms that need a training ------------------------------------------------------------------
@@ -130,7 +131,7 @@ def measured(name):
         "forms": [record(form) for form in ladder.rungs],
         "bound_s": {n: ladder.bound_s(n) for n in BATCHES},
         "fastest_legal": {n: form.name for n, form in chosen.items()},
-        "speedup": {n: form.speedup(n).to_dict() for n, form in chosen.items()},
+        "speedup": {n: (form.speedup(n) or ITSELF).to_dict() for n, form in chosen.items()},
         "regret": {n: regret(model, work, ladder, n) for n in BATCHES},
     }
 
@@ -156,7 +157,7 @@ def regret(model, work, ladder, n):
     best = min(allowed, key=lambda form: form.times[n].value)
     result = {"picked": found.name, "best": best.name, "spent_s": found.spent_s}
     if found.name == best.name:
-        return result | {"ratio": Estimate(1.0, 1.0, 1.0, "×").to_dict()}
+        return result | {"ratio": ITSELF.to_dict()}
     calls = {
         "best": lambda: kit.predict(best.model, example),
         "picked": lambda: kit.predict(found.model, example),

@@ -118,18 +118,49 @@ def commit():
 
 
 def fingerprint(source):
-    """A hash of what a script measures: comments, docstrings and its tables do not count."""
-    tree, lines = ast.parse(source), source.splitlines()
-    aside = [node for node in tree.body if isinstance(node, ast.If)]  # its command line
-    for node in ast.walk(tree):
-        if getattr(node, "name", None) in PRINTING:
-            aside.append(node)
-        elif isinstance(node, ast.Module | ast.FunctionDef | ast.ClassDef):
-            aside += node.body[: ast.get_docstring(node) is not None]
-    for node in aside:
-        lines[node.lineno - 1 : node.end_lineno] = [""] * (node.end_lineno - node.lineno + 1)
-    code = "\n".join(line for line in lines if line.strip() and not line.strip().startswith("#"))
-    return hashlib.sha256(code.encode()).hexdigest()[:16]
+    """A hash of what a script measures.
+
+    Imports, comments, docstrings and line breaks do not count, nor do its tables and command line.
+    """
+    page = ast.parse(source)
+    page.body = [node for node in page.body if not isinstance(node, ast.If)]  # its command line
+    return hashlib.sha256(repr(measuring(page)).encode()).hexdigest()[:16]
+
+
+def measuring(code):
+    """A syntax tree as nested lists, without what measures nothing.
+
+    `ast.dump` would write the same tree in other ways in other versions of Python.
+    """
+    if isinstance(code, list):
+        return [measuring(node) for node in code if not measures_nothing(node)]
+    if not isinstance(code, ast.AST):
+        return code
+    fields = [(name, value) for name, value in ast.iter_fields(code) if value not in (None, [])]
+    return [type(code).__name__, *((name, measuring(value)) for name, value in fields)]
+
+
+def measures_nothing(node):
+    """Whether it is an import, a docstring, or a function that only shows figures."""
+    docstring = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+    return (
+        docstring
+        or isinstance(node, ast.Import | ast.ImportFrom)
+        or getattr(node, "name", None) in PRINTING
+    )
+
+
+def stamp_again(former):
+    """Once, after the rule of `fingerprint` has changed; `former` is the function as it was.
+
+    A result whose script was the same by the former rule gets today's fingerprint of this script.
+    All others keep their stamp, so they stay marked as changed.
+    """
+    for path in sorted(RESULTS.glob("*.json")):
+        record = json.loads(path.read_text(encoding="utf-8"))
+        source = script_of(path.stem).read_text(encoding="utf-8")
+        if record.get("script") == former(source):
+            write(path, record | {"script": fingerprint(source)})
 
 
 def origins():

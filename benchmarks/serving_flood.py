@@ -1,6 +1,7 @@
 """The kit's server before, during and after a minute of three times what it can answer.
 
-    python benchmarks/serving_flood.py            # 3 floods: 5 minutes, on a machine left alone
+    python benchmarks/serving_flood.py            # 3 floods: 5 minutes, on a machine left alone;
+                                                  # started again, it goes on
     python benchmarks/serving_flood.py --floods 1
     python benchmarks/serving_flood.py --quick    # only to try it; keeps nothing
     python benchmarks/serving_flood.py table      # the saved figures
@@ -22,11 +23,12 @@ import argparse
 import json
 import sys
 import time
+from functools import partial
 
 import numpy as np
 import serving_servers as servers
 import torch
-from keeping import RESULTS, keep
+from keeping import RESULTS, Parts, keep
 from serving_servers import KIT
 
 import kit
@@ -136,13 +138,14 @@ def markdown(saved):
 def main(count, flood_s, quick):
     torch.set_num_threads(1)
     kit.device("cpu")
-    floods = []
+    run, floods = Parts("serving_flood", floods=count, flood_s=flood_s), []
     for seed in range(count):
-        floods.append(one_flood(flood_s, seed))
+        floods.append(run.once(f"flood {seed}", partial(one_flood, flood_s, seed)))
         report(f"flood {seed + 1} of {count}: {floods[-1]}")
     record = {"floods": floods, "flood_s": flood_s, "means": figures(floods)}
     if not quick:
         keep("serving_flood", **record)
+    run.complete()
 
 
 if __name__ == "__main__":

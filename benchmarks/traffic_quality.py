@@ -22,6 +22,7 @@ Each pair is measured in turns; a ratio is the median of the pairs', with its 95
 import argparse
 import asyncio
 import http.client
+import json
 import queue
 import re
 import shutil
@@ -29,13 +30,14 @@ import subprocess
 import sys
 import tempfile
 import threading
+from functools import partial
 from pathlib import Path
 
 import numpy as np
-from keeping import keep
+from keeping import RESULTS, Parts, keep
 
 import kit
-from kit.core.statistics import median
+from kit.core.statistics import Estimate, median
 from kit.loadgen.client_limit import client_limit
 from kit.loadgen.http_client import new_loop
 from kit.loadgen.null_server import NullServer
@@ -179,13 +181,6 @@ def theory(url, pairs, seconds):
 
 def table():
     """The saved ratios."""
-    # Here, so that the fingerprint of what is measured does not change with the table.
-    import json
-
-    from keeping import RESULTS
-
-    from kit.core.statistics import Estimate
-
     saved = json.loads((RESULTS / "traffic_quality.json").read_text(encoding="utf-8"))
     rows = {name: told for name, told in saved.items() if "_to_" in name}
     lines = [f"| {name.replace('_', ' ')} | {Estimate(**told)} |" for name, told in rows.items()]
@@ -201,10 +196,6 @@ def main():
     parser.add_argument("--pairs", type=int, default=PAIRS, help="of runs, one of each kind")
     parser.add_argument("--seconds", type=float, default=SECONDS, help="of a run")
     asked = parser.parse_args()
-    from functools import partial  # in here, since what is measured did not change with it
-
-    from keeping import Parts
-
     small = asked.small
     pairs, seconds = (1, 0.5) if small else (asked.pairs, asked.seconds)
     run = Parts("traffic_quality", pairs=pairs, seconds=seconds, small=small)

@@ -4,10 +4,9 @@
 `kit.models`, holds more than the names that it lends to this page.
 """
 
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from kit.core.lazy import listed_names
+from kit.core.lazy import import_late, listed_names
 
 # The one list of names: type checkers and editors read it here, and Python reads it below, so that
 # a name's room is imported when the name is first used. `import kit` costs next to nothing, and
@@ -101,11 +100,11 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"kit has no {name!r}{near} It has: {', '.join(__all__)}.")
     room = _ROOMS[name]
     try:
-        found = import_module(f"{room}.{name}")  # a room, or a file of one
+        found = import_late(f"{room}.{name}")  # a room, or a file of one
     except ModuleNotFoundError as error:
         if error.name != f"{room}.{name}":
             raise
-        found = getattr(import_module(room), name)
+        found = getattr(import_late(room), name)
     globals()[name] = found
     return found
 

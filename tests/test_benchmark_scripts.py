@@ -1,13 +1,21 @@
-"""Each benchmark goes on where it ended, and names its commit; those of the kit's own cost run."""
+"""Each benchmark runs to its end at tiny size, goes on where it ended, and names its commit.
+
+Most run here. `ELSEWHERE` says which test runs the others. The figures are thrown away.
+"""
 
 import ast
 import importlib
+import importlib.util
 import json
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
+
+import kit
+from kit.measurement import Peaks
 
 pytestmark = pytest.mark.alone
 ROOT = Path(__file__).parents[1]
@@ -19,16 +27,22 @@ SHORT = {
     "class_board": "a minute, and the board is killed in its middle",
     "collect_speed": "half a minute",
     "eight_workloads": "measures nothing: it prints recorded runs",
-    "grading": "a minute",
+    "grading": "four minutes, whose second run reads what the first one kept",
     "kv_cache": "two minutes, whose pairs stand beside peaks of the same moment",
     "lifetime_quality": "a minute of simulation",
     "longer_runs": "measures nothing: it prints recorded runs",
 }
-# Scripts of which nobody has looked yet whether they go on.
-NOT_YET = {
-    *("binder_memory", "continuous_batching", "grading", "inference_ladder", "serving"),
-    *("serving_flood", "torture"),
+# The test of another file that runs a script from end to end; and scripts that no test runs whole.
+ELSEWHERE = {
+    "eight_workloads": ("test_readme", "test_the_tables_of_results_are_the_measured_ones"),
+    "longer_runs": ("test_readme", "test_the_tables_of_results_are_the_measured_ones"),
+    "gpu_decode": ("test_inference_benchmarks", "test_the_script_for_a_gpu_runs_small_on_the_cpu"),
+    "gpu_training": ("test_gpu_training", "test_the_script_for_a_gpu_runs_small_on_the_cpu"),
+    "time_to_loss": ("test_time_to_loss", "test_it_runs_to_its_end_and_goes_on_where_it_was"),
 }
+NOT_YET = {"binder_memory", "serving", "torture"}
+# Made up: to measure them takes seconds.
+PEAKS = Peaks({"float32": 1e13}, 1e12, {}, "cpu", 1, cache_bytes_per_s=2e12)
 
 
 @pytest.fixture
@@ -104,6 +118,14 @@ def test_a_script_keeps_its_figures_with_their_commit(name):
     assert keeps or SHORT.get(name, "").startswith("measures nothing") or name in NOT_YET
 
 
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_a_script_runs_to_its_end_in_a_test(name):
+    if name in NOT_YET:
+        return
+    file, test = ELSEWHERE.get(name, (Path(__file__).stem, f"test_{name}"))
+    assert f"def {test}(" in (ROOT / "tests" / f"{file}.py").read_text(encoding="utf-8")
+
+
 def test_a_result_of_a_script_that_changed_since_is_marked(load, tmp_path):
     keeping = load("keeping")
     keeping.keep("import_time", import_ratio=1.0)
@@ -111,6 +133,39 @@ def test_a_result_of_a_script_that_changed_since_is_marked(load, tmp_path):
     path = tmp_path / "import_time.json"
     path.write_text(path.read_text().replace('"script": "', '"script": "0'), encoding="utf-8")
     assert "**changed**" in keeping.origins()
+
+
+def test_after_a_new_rule_only_results_that_agreed_by_the_former_one_are_stamped(load, tmp_path):
+    keeping = load("keeping")
+
+    def former(source):
+        return f"the former rule: {len(source)}"
+
+    for name, day in {"import_time": "", "run_overhead": " and another script"}.items():
+        source = keeping.script_of(name).read_text(encoding="utf-8")
+        record = {"date": "2026-11-30", "commit": "abc", "script": former(source) + day}
+        keeping.write(tmp_path / f"{name}.json", record)
+    before = (tmp_path / "run_overhead.json").read_bytes()
+    keeping.stamp_again(former)
+    assert "| import_time | 2026-11-30 | abc | the same |" in keeping.origins()
+    assert "| run_overhead | 2026-11-30 | abc | **changed** |" in keeping.origins()
+    assert (tmp_path / "run_overhead.json").read_bytes() == before
+
+
+def test_a_result_that_counts_as_the_same_was_made_by_that_script(load):
+    """By the script in the commit that it names: no stamp became valid by itself."""
+    keeping, looked = load("keeping"), 0
+    for path in sorted((FOLDER / "results").glob("*.json")):
+        record, script = json.loads(path.read_text("utf-8")), keeping.script_of(path.stem)
+        if record["script"] != keeping.fingerprint(script.read_text(encoding="utf-8")):
+            continue
+        ask = ["git", "-C", str(FOLDER), "show", f"{record['commit']}:./{script.name}"]
+        then = subprocess.run(ask, capture_output=True, encoding="utf-8", check=False)
+        if then.returncode == 0:  # not with a "+", and not where the history is cut off
+            assert keeping.fingerprint(then.stdout) == record["script"], path.name
+            looked += 1
+    if not looked:
+        pytest.skip("the history of this checkout is cut off")
 
 
 # --- The scripts, tiny ---------------------------------------------------------------------------
@@ -131,7 +186,8 @@ def test_run_overhead(load, monkeypatch, tmp_path):
     script = load("run_overhead", CELLS=1, CELL_S=0.01)
     monkeypatch.setattr(script, "command", lambda *words: words)  # the kit's own start is tested
     record = twice(monkeypatch, tmp_path, "run_overhead", lambda: script.main(1))
-    assert record["kit_run_s"] > 0.01 and record["nbclient_s"] > 0.01
+    assert record["per_run"]["value"] > 0.9 and record["command_nbclient_beyond_s"] != 0
+    assert "`kit.experiments.run` takes" in script.table()
 
 
 def test_predict_overhead(load, monkeypatch, tmp_path):
@@ -158,3 +214,125 @@ def test_measurement_quality(load, monkeypatch, tmp_path, kind):
     assert 0 <= record["false_alarm_share"]["value"] <= 1
     found = "found_2_percent_in_2_s_share" if kind == "goal" else "found_2_percent_share"
     assert record[found]["value"] in (0, 0.5, 1)
+
+
+def test_loop_overhead(load, monkeypatch, tmp_path):
+    script = load("loop_overhead", SHORT=40, LONG=80)
+    for name, feed in list(script.LOOPS):
+        if name not in ("bare loop", "kit.train", "tutorial loop"):
+            monkeypatch.delitem(script.LOOPS, (name, feed))
+    monkeypatch.setattr(script, "live_ratio", lambda: kit.statistics.Estimate(1.0, 1.0, 1.0, "×"))
+    monkeypatch.setattr(script, "quiet", lambda: None)
+    record = twice(monkeypatch, tmp_path, "loop_overhead", lambda: script.main(2))
+    assert {row["loop"] for row in record["loops"]} == {"bare loop", "kit.train", "tutorial loop"}
+    assert record["live_curve"]["value"] == 1
+
+
+def test_edge(load, monkeypatch, tmp_path):
+    pytest.importorskip("onnxruntime", reason="the extra `edge` has it")
+    monkeypatch.setattr(kit.deployment, "present_runtimes", lambda: ["onnxruntime"])
+    script = load("edge", ROUNDS=20, STARTS=1, CALLS=700)
+    record = twice(monkeypatch, tmp_path, "edge", script.main)
+    assert record["calls"] == 700 and "kit_predict_added_s" in record
+    assert "ONNX Runtime" in script.table(record)
+
+
+def test_drift_quality(load, monkeypatch, tmp_path):
+    pytest.importorskip("river", reason="the extra `drift` has it")
+    script = load("drift_quality", DEGREES={"rotation": (30,)}, TRIALS=2)
+    monkeypatch.setattr(sys, "argv", ["script", "--trials", "2"])
+    script.main()
+    assert kept(tmp_path, "drift_quality")["trials"] == 2
+
+
+def test_gpt_step_share(load, monkeypatch, tmp_path):
+    script = load("gpt_step_share", MATMULS=[(8, 8, 8)], TRIES=1)
+    sizes = {(16, 1, 1): 2}
+    record = twice(monkeypatch, tmp_path, "gpt_step_share", lambda: script.main(sizes, 6))
+    assert [row["precision"] for row in record["steps"]] == ["fp32", "bf16"]
+
+
+def test_kv_cache(load, monkeypatch, tmp_path):
+    tiny = kit.models.GPTConfig(vocab_size=16, context=64, d_model=16, n_layers=1, n_heads=1)
+    script = load("kv_cache", CONFIG=tiny, PROMPT=8, NEW=20)
+    monkeypatch.setattr(script.kit, "peaks", lambda *_, **__: PEAKS)
+    script.main(6)
+    assert kept(tmp_path, "kv_cache")["new_tokens"] == 20
+
+
+def test_lifetime_quality(load, monkeypatch, tmp_path):
+    script = load("lifetime_quality", TRIALS=2)
+    script.simulate()
+    assert set(kept(tmp_path, "lifetime_quality")["held_known"]) == set(script.MACHINES)
+    assert "independent times" in script.tables()
+
+
+def test_collect_speed(load, tmp_path):
+    script = load("collect_speed", COPIES=2)
+    script.main()
+    assert kept(tmp_path, "collect_speed")["notebooks"] == 2
+
+
+def test_interval_quality(load, tmp_path):
+    script = load("interval_quality", RUNS=2, LADDERS=2)
+    script.main(["shares"])
+    script.main(["verdicts"])
+    assert set(kept(tmp_path, "interval_quality")["sections"]) == {"shares", "verdicts"}
+
+
+def test_traffic_quality(load, monkeypatch, tmp_path):
+    script = load("traffic_quality", USERS=(8,), LOADS=(0.3,))
+    monkeypatch.setattr(script, "client_limit", lambda *_, **__: 1.0)
+    monkeypatch.setattr(script, "latency", lambda *_: {"mean_kit_to_loadgen": 1.0})
+    monkeypatch.setattr(sys, "argv", ["script", "--pairs", "1", "--seconds", "0.3"])
+    record = twice(monkeypatch, tmp_path, "traffic_quality", script.main)
+    assert "wait_at_30_percent_to_theory" in record
+
+
+def test_class_board(load, tmp_path):
+    load("keeping")
+    # By its path: the module of the tests that it imports has the same name.
+    spec = importlib.util.spec_from_file_location("board_script", FOLDER / "class_board.py")
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    script.LAPTOPS = 2
+    script.main(1.5)
+    assert kept(tmp_path, "class_board")["lost"] == 0
+
+
+def test_continuous_batching(load, monkeypatch, tmp_path):
+    script = load("continuous_batching", PAIRS=1)
+    (tiny,) = script.QUICK.values()
+    monkeypatch.setattr(script, "SIZES", {"first": tiny, "second": tiny})
+    linear_s = script.linear_s
+    monkeypatch.setattr(script, "linear_s", lambda model, rows, _: linear_s(model, rows, 0.02))
+    record = twice(monkeypatch, tmp_path, "continuous_batching", lambda: script.main(False))
+    assert record["sizes"]["second"]["lengths"]["mixed"]["identical_texts"] == script.TEXTS
+    assert "| second |" in script.table()
+
+
+def test_serving_flood(load, monkeypatch, tmp_path):
+    pytest.importorskip("uvicorn", reason="the extra `serve` has it")
+    short = {"USERS": 2, "PEAK_S": 0.3, "BEFORE_S": 0.5, "CALM_S": 0.5, "AFTER_S": 4.2}
+    script = load("serving_flood", **short)
+    script.main(1, 0.5, False)
+    record = kept(tmp_path, "serving_flood")
+    assert record["floods"][0]["before_bytes"] > 0 and "| 1, " in script.markdown(record)
+
+
+def test_grading(load, tmp_path):
+    script = load("grading", N=2)
+    script.main()
+    record = kept(tmp_path, "grading")
+    assert (record["rows"], record["not_as_expected"]) == (2, [])
+
+
+def test_inference_ladder(load, monkeypatch, tmp_path):
+    script = load("inference_ladder", SIX=("vision", "fraud"), BUDGET_S=0.01, FASTEST_S=0.01)
+    monkeypatch.setattr(script.kit, "peaks", lambda *_, **__: PEAKS)
+    monkeypatch.setattr(script, "trained", lambda model, *_: model.eval().requires_grad_(False))
+    half = kit.techniques.get("half")
+    monkeypatch.setattr(script, "forms", lambda ladder, _: ladder.then("half", half))
+    record = twice(monkeypatch, tmp_path, "inference_ladder", lambda: script.main(None))
+    assert [len(model["forms"]) for model in record["models"]] == [2, 2]
+    assert "| fraud, MLP |" in script.table()

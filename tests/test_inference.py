@@ -1,8 +1,12 @@
 """Inference: nothing is changed by it, and a score is what one counts by hand."""
 
 import copy
+import gc
 import math
+import pickle
+import weakref
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -12,6 +16,7 @@ from torch import nn
 from kit.core.errors import BadValue, DeviceMismatch, ShapeMismatch, UnknownName
 from kit.core.statistics import average, proportion
 from kit.data import Dataset, Split
+from kit.data.fingerprints import metric_fingerprints
 from kit.inference import Score, device_of, evaluate, evaluating, predict
 from kit.models import FAMILIES, MLP
 
@@ -77,6 +82,118 @@ def test_each_part_gets_its_own_mode_back(whole, part, images):
     model.norm.train(part)
     predict(model, images)
     assert (model.training, model.norm.training, model.drop.training) == (whole, part, whole)
+
+
+class Nested(nn.Module):
+    """Parts in a list and in a sequence, and one that was left out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Linear(4, 4)
+        self.register_module("left_out", None)
+        self.layers = nn.ModuleList([nn.Sequential(nn.Linear(4, 4), nn.Dropout()), nn.ReLU()])
+        self.none_yet = nn.ModuleList()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.first(x)
+        for layer in self.layers:
+            x = layer(x)
+        return x
+
+
+def after_a_deletion(model: Nested) -> None:
+    del model.layers[1]  # PyTorch makes a new dict of the others
+    model.layers.append(nn.Dropout())
+
+
+# Fresh parts are in training mode.
+CHANGES = {
+    "the model alone": lambda model: setattr(model, "training", True),
+    "a part": lambda model: model.layers[0][1].train(),
+    "a list of parts": lambda model: setattr(model.layers, "training", True),
+    "another part": lambda model: setattr(model, "first", nn.Linear(4, 4)),
+    "another part, by its dict": lambda model: model._modules.update(first=nn.Linear(4, 4)),
+    "an equal sequence": lambda model: model.layers.__setitem__(
+        0, nn.Sequential(nn.Linear(4, 4), nn.Dropout())
+    ),
+    "parts in a part without any": lambda model: setattr(model.first, "more", nn.Dropout()),
+    "parts in the place of one": lambda model: model.layers.__setitem__(
+        1, nn.Sequential(nn.Dropout()).train(False).append(nn.Dropout())
+    ),
+    "a part that was left out": lambda model: setattr(model, "left_out", nn.Dropout()),
+    "the first of a list": lambda model: model.none_yet.append(nn.Dropout()),
+    "one more": lambda model: model.layers.append(nn.Dropout()),
+    "one more in the middle": lambda model: model.layers.insert(1, nn.Dropout()),
+    "one more after a deletion": after_a_deletion,
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_a_part_in_training_mode_is_seen_whenever_it_came(change):
+    model, inputs, seen = Nested().eval(), torch.ones(3, 4), []
+    for _ in range(3):  # nothing that was found before may hide it
+        predict(model, inputs)
+    change(model)
+    modes = [part.training for part in model.modules()]
+    model.register_forward_pre_hook(lambda *_: seen.extend(p.training for p in model.modules()))
+    predict(model, inputs)
+    assert any(modes) and len(seen) == len(modes) and not any(seen)
+    assert [part.training for part in model.modules()] == modes
+
+
+def test_a_copy_of_a_model_that_predicted_has_modes_of_its_own():
+    model, inputs = Nested().eval(), torch.ones(3, 4)
+    predict(model, inputs)
+    twin = copy.deepcopy(model).train()
+    assert torch.equal(predict(twin, inputs), predict(model, inputs))  # no dropout
+    assert all(part.training for part in twin.modules())
+    assert not any(part.training for part in model.modules())
+
+
+def test_a_part_that_equals_the_one_before_it_is_another_part():
+    class Equal(nn.Dropout):
+        __hash__ = nn.Dropout.__hash__
+
+        def __eq__(self, other):
+            return isinstance(other, Equal)
+
+    model, inputs = nn.Sequential(nn.Linear(4, 4), Equal()).eval(), torch.ones(3, 4)
+    predict(model, inputs)
+    model[1] = Equal()  # in training mode
+    assert torch.equal(predict(model, inputs), model[0](inputs))  # no dropout
+
+
+def test_what_a_prediction_found_is_in_no_fingerprint_and_in_no_pickle():
+    teacher = Nested().eval()
+    task = SimpleNamespace(loss=lambda outputs, _: teacher(outputs).sum(), score=len)
+    before, pickled = metric_fingerprints(task), pickle.dumps(teacher)
+    predict(teacher, torch.ones(3, 4))
+    assert metric_fingerprints(task) == before
+    read = pickle.loads(pickle.dumps(teacher))
+    assert len(pickle.dumps(teacher)) < len(pickled) + 64  # no dict of any part
+    assert torch.equal(predict(read, torch.ones(3, 4)), predict(teacher, torch.ones(3, 4)))
+
+
+def test_weights_of_a_model_that_predicted_are_free_without_a_collection():
+    model = Nested().eval()
+    predict(model, torch.ones(3, 4))
+    gone, collected = weakref.ref(model.first.weight), gc.isenabled()
+    gc.disable()
+    try:
+        del model
+        assert gone() is None
+    finally:
+        (gc.enable if collected else gc.disable)()
+
+
+def test_a_model_that_predicted_is_forgotten_with_its_weights():
+    model = Nested().eval()
+    model.layers.register_forward_hook(model.__repr__)  # a part refers to the whole
+    predict(model, torch.ones(3, 4))
+    gone = weakref.ref(model)
+    del model
+    gc.collect()
+    assert gone() is None
 
 
 def test_the_mode_comes_back_after_an_error():

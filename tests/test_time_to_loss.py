@@ -123,6 +123,8 @@ def test_only_what_is_measured_changes_the_fingerprint(bench):
     same = (
         code.replace("About", "Other").replace("It", "That") + "\n# end\ndef table():\n    pass\n"
     )
+    same = same.replace("STEPS = 3", "import re\n\nSTEPS = (  # of a run\n    3\n)")
+    same = same.replace("    return", "    from math import pi\n\n    return")
     assert fingerprint(code) == fingerprint(same)
     assert fingerprint(code) != fingerprint(code.replace("STEPS = 3", "STEPS = 4"))
     assert fingerprint(code) != fingerprint(code.replace("return STEPS", "return 2 * STEPS"))

@@ -1,6 +1,7 @@
 """Names that a package imports when they are first used: `import kit` costs next to nothing."""
 
 import ast
+import gc
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
@@ -13,10 +14,25 @@ def listed_names(file: str) -> dict[str, str]:
     Type checkers and editors read the same list, under `if TYPE_CHECKING:`.
     """
     page = ast.parse(Path(file).read_text(encoding="utf-8"))
-    imports = (node for node in ast.walk(page) if isinstance(node, ast.ImportFrom))
-    ours = [node for node in imports if f"{node.module}.".startswith("kit.")]
-    ours = [node for node in ours if node.module != __name__]
-    return {alias.name: node.module or "" for node in ours for alias in node.names}
+    # Only those: what a function imports for itself is none of the package's names.
+    lists = (node.body for node in page.body if isinstance(node, ast.If))
+    imports = [node for each in lists for node in each if isinstance(node, ast.ImportFrom)]
+    return {alias.name: node.module or "" for node in imports for alias in node.names}
+
+
+def import_late(module: str) -> Any:
+    """The module, imported while Python's garbage collector rests.
+
+    The many new objects would make it go through all that PyTorch has loaded, in the middle of the
+    import. That takes longer than the import, and finds nothing: what is imported stays.
+    """
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        return import_module(module)
+    finally:
+        if was_on:
+            gc.enable()
 
 
 def lazy_names(
@@ -39,7 +55,7 @@ def lazy_names(
 
             near = UnknownName("name", name, names).hint
             raise AttributeError(f"{package} has no {name!r}{near} It has: {', '.join(names)}.")
-        found = known[name] = getattr(import_module(files[name]), name)
+        found = known[name] = getattr(import_late(files[name]), name)
         return found
 
     def listed() -> list[str]:

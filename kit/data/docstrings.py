@@ -37,7 +37,7 @@ FILES = {"decimal": "_pydecimal"}  # the module's own file only imports its cont
 LEAST_WORDS = 8  # a shorter text says too little
 ALIKE = 0.5  # of two texts that share more than this of their words, the first stays
 NAME = "[MASK]"
-NAMES = re.compile(rf"[\w.]*(?:{'|'.join(MODULES)})(?:\.?\w)*", re.IGNORECASE)
+NAMES = rf"(?i)[\w.]*(?:{'|'.join(MODULES)})(?:\.?\w)*"  # compiled at the first use
 TEST, VALIDATION = 30, 8  # texts of each module that no training sees
 
 
@@ -161,7 +161,7 @@ def masked(docstring: str) -> str:
     >>> masked("Return an HTTPResponse.    >>> http.client.get()")
     'Return an [MASK].'
     """
-    return NAMES.sub(NAME, " ".join(docstring.split(">>>")[0].split()))
+    return re.sub(NAMES, NAME, " ".join(docstring.split(">>>")[0].split()))
 
 
 def _distinct(texts: list[str]) -> np.ndarray:

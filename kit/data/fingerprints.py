@@ -135,6 +135,7 @@ def _serialise(value: Any, depth: int = 0) -> str:
         # A workload: its data have their own digest.
         return name + _serialise((value.loss, value.score), depth + 1)
     held = getattr(value, "__dict__", {})
+    held = {name: part for name, part in held.items() if not name.startswith("_kit_")}
     if hasattr(value, "func"):  # functools.partial
         held = {**held, "func": value.func, "args": value.args, "keywords": value.keywords}
     return name + _serialise(held, depth + 1)
