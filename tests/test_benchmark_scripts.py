@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
+import kit
+
 pytestmark = pytest.mark.alone
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "benchmarks"
@@ -158,3 +160,15 @@ def test_measurement_quality(load, monkeypatch, tmp_path, kind):
     assert 0 <= record["false_alarm_share"]["value"] <= 1
     found = "found_2_percent_in_2_s_share" if kind == "goal" else "found_2_percent_share"
     assert record[found]["value"] in (0, 0.5, 1)
+
+
+def test_edge(load, monkeypatch, tmp_path):
+    script = load("edge", ROUNDS=6, STARTS=1, CALLS=700)  # p99 needs 662
+
+    def one(*given):  # of the processes: the others start slowly, and `test_edge.py` starts them
+        return {"onnxruntime": (kit.techniques.onnx(*given), None)}
+
+    monkeypatch.setattr(script, "processes", one)
+    record = twice(monkeypatch, tmp_path, "edge", script.main)
+    assert record["onnxruntime_model_bytes"] > 100_000 and record["calls"] == 700
+    assert "| ONNX Runtime |" in script.table(record)

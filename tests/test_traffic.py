@@ -177,6 +177,14 @@ def test_goodput_counts_what_met_all_targets():
     assert made([0.06] * 100, target_s=None).goodput.value == pytest.approx(100)
 
 
+def test_a_throughput_has_the_interval_of_ten_parts_of_the_run():
+    """Whether the answers were in time does not matter: 100 in a second are a capacity."""
+    even = made([0.005] * 200, target_s=0.001).throughput_estimate
+    assert (even.low, even.value, even.high) == pytest.approx((100, 100, 100))
+    half = made([0.005] * 200, [200] * 100 + [503] * 100).throughput_estimate
+    assert half.low == 25 and half.value == 50 and half.high > 80  # at least half of what was seen
+
+
 def test_a_request_takes_few_bytes_of_the_client():
     """A minute of a flood has a million requests, and all their raw times stay in memory."""
     n = 10_000
