@@ -357,6 +357,11 @@ def test_a_search_by_sight_is_short_and_says_how_little_is_sure():
     found = search(trial, 200.0, 1.0, 1_000.0, 1.3, sure=False)
     assert found.seen.value == found.rate == 119
     assert "119" in repr(found) and "none" not in repr(found)
+    # If the ends may lie far apart, steps of that size are the shortest way.
+    upwards = search(trial, 100.0, 1.0, 1_000.0, 1.4, sure=False)
+    downwards = search(trial, 200.0, 1.0, 1_000.0, 1.4, sure=False)
+    assert [t.rate for t in upwards.trials] == [100, 140]
+    assert [t.rate for t in downwards.trials] == [200, 143, 102]
 
 
 def test_a_search_by_sight_tries_what_it_missed_once_more():

@@ -8,7 +8,14 @@ from typing import Any
 from kit.core.errors import CallFailed
 from kit.core.statistics import Estimate
 from kit.loadgen.latency_result import LEAST_TARGETS, InTime
-from kit.loadgen.rate_bracket import CLOSE, LOWEST, HighestRate, queries_of_a_trial, search
+from kit.loadgen.rate_bracket import (
+    CLOSE,
+    COARSE,
+    LOWEST,
+    HighestRate,
+    queries_of_a_trial,
+    search,
+)
 from kit.loadgen.traffic import traffic
 
 CAPACITY_USERS = 32  # who do not think: enough to fill a server's batches
@@ -47,7 +54,9 @@ def highest_http_rate(
         return replace(run, capacity=None) if run.throughput > least else run
 
     lowest, highest = LOWEST * known.value, MOST * known.value
-    return search(trial, known.value / 2, lowest, highest, close, sure)
+    # Small steps begin where the answer is expected.
+    start = known.value / (2 if sure or close < COARSE else 1)
+    return search(trial, start, lowest, highest, close, sure)
 
 
 def http_capacity(url: str, budget_s: float, asked: dict[str, Any]) -> Estimate:
