@@ -189,15 +189,6 @@ def test_every_picture_has_alt_text(pages):
         assert all(text.strip() for text in said), name
 
 
-# Sections without a table whose pictures were recorded before pictures carried their numbers: page,
-# and first word of the section. A line can go when its lesson is recorded again.
-BEFORE = {
-    ("lessons/11-how-many-people-can-one-server-serve.html", "4"),
-    ("lessons/12-what-if-the-answer-must-come-in-ten-milliseconds.html", "1"),
-    ("lessons/13-when-must-a-deployed-model-go-back-to-school.html", "1"),
-}
-
-
 def test_every_picture_of_a_measurement_has_its_table(pages):
     """Its own, folded away below it; or, if it is older than those, a link to one beside it."""
     missing, seen = set(), 0
@@ -206,7 +197,7 @@ def test_every_picture_of_a_measurement_has_its_table(pages):
             figure, seen = picture.find_parent("figure"), seen + 1
             if not (_beside_its_numbers(picture) if figure is None else _has_table(figure, page)):
                 missing.add((name, picture.find_previous("h2").text.split(" ")[0]))
-    assert missing <= BEFORE and seen > 60
+    assert not missing and seen > 60
 
 
 def _has_table(figure, page) -> bool:

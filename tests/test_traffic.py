@@ -177,6 +177,14 @@ def test_goodput_counts_what_met_all_targets():
     assert made([0.06] * 100, target_s=None).goodput.value == pytest.approx(100)
 
 
+def test_a_throughput_has_the_interval_of_ten_parts_of_the_run():
+    """Whether the answers were in time does not matter: 100 in a second are a capacity."""
+    even = made([0.005] * 200, target_s=0.001).throughput_estimate
+    assert (even.low, even.value, even.high) == pytest.approx((100, 100, 100))
+    half = made([0.005] * 200, [200] * 100 + [503] * 100).throughput_estimate
+    assert half.low == 25 and half.value == 50 and half.high > 80  # at least half of what was seen
+
+
 def test_a_request_takes_few_bytes_of_the_client():
     """A minute of a flood has a million requests, and all their raw times stay in memory."""
     n = 10_000
@@ -349,6 +357,11 @@ def test_a_search_by_sight_is_short_and_says_how_little_is_sure():
     found = search(trial, 200.0, 1.0, 1_000.0, 1.3, sure=False)
     assert found.seen.value == found.rate == 119
     assert "119" in repr(found) and "none" not in repr(found)
+    # If the ends may lie far apart, steps of that size are the shortest way.
+    upwards = search(trial, 100.0, 1.0, 1_000.0, 1.4, sure=False)
+    downwards = search(trial, 200.0, 1.0, 1_000.0, 1.4, sure=False)
+    assert [t.rate for t in upwards.trials] == [100, 140]
+    assert [t.rate for t in downwards.trials] == [200, 143, 102]
 
 
 def test_a_search_by_sight_tries_what_it_missed_once_more():

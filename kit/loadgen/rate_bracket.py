@@ -18,6 +18,8 @@ from kit.plots import Picture, Table, lines, with_doubts
 CLOSE = 1.05  # the search ends when a valid rate and one that is too high are this close
 MOST_QUERIES = 200_000  # of a trial: a search makes several
 SPARE = 1.5  # × the queries that theory needs: the latencies may depend on each other more
+COARSE = 1.4  # a search that may end with ends so far apart takes steps of that size, not doubles
+ROUNDED = 1.01  # rates are tried with three digits
 LOWEST = 1 / 20  # of the capacity without batches: below this rate the search gives up
 
 
@@ -181,11 +183,12 @@ def _next_by_sight(found: HighestRate, close: float) -> float | None:
     if last.verdict != "no" and not last.seen_in_time and tries < 2:
         return last.rate
     best, missed = found.seen.value, found.missed
+    step = min(2.0, close) if close >= COARSE else 2.0
     if not best:
-        return missed / 2
+        return missed / step
     if missed == math.inf:
-        return 2 * best
-    return math.sqrt(best * missed) if missed > close * best else None
+        return step * best
+    return math.sqrt(best * missed) if missed > ROUNDED * close * best else None
 
 
 def _next_rate(found: HighestRate, close: float) -> float | None:
