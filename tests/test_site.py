@@ -1,5 +1,6 @@
 """The site: built once from the recorded notebooks, then read as files and in a real browser."""
 
+import itertools
 import os
 import re
 import subprocess
@@ -30,6 +31,7 @@ from places import repository  # noqa: E402
 from recorded_notebooks import Notebook, bar  # noqa: E402
 
 WEIGHT = 1.5e6  # bytes: the most for a page with all that it loads
+WIDTHS = 1280, 390  # px: a screen, a phone
 ALL = os.environ.get("KIT_TEST_SITE") == "all"
 # A page of each kind; by KIT_TEST_SITE=all, every page.
 KINDS = (
@@ -272,24 +274,26 @@ def test_a_page_is_accessible_light_and_loads_only_from_its_own_server(
 def look_at(url, browser):
     """What must hold for a page: light on a screen, dark on a phone; with all pages, each on each.
 
-    The weight is what the page and all that it loads come to, without compression.
+    It is loaded once; then its colours and its width change, as they may for a reader. The weight
+    is what the page and all that it loads come to, without compression.
     """
     from axe import SCHEMES, violations
     from browser import Watch
 
-    for scheme, first in zip(SCHEMES, (1280, 390), strict=True):
-        page = browser.new_page(viewport={"width": first, "height": 900}, color_scheme=scheme)
-        watch, weights = Watch(page), []
-        page.on("response", partial(weigh, weights))
-        page.goto(url)
-        page.evaluate("document.querySelectorAll('details').forEach(each => each.open = true)")
-        for width in (1280, 390) if ALL else (first,):
-            page.set_viewport_size({"width": width, "height": 900})
-            assert not violations(page), (url, scheme, width)
-            assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), (url, width)
-        assert 0 < sum(weights) <= WEIGHT, (url, sum(weights))
-        assert not watch.errors and not watch.strangers, (url, watch.errors, watch.strangers)
-        page.close()
+    page = browser.new_page(viewport={"width": 1280, "height": 900})
+    watch, weights = Watch(page), []
+    page.on("response", partial(weigh, weights))
+    page.goto(url)
+    page.evaluate("document.querySelectorAll('details').forEach(each => each.open = true)")
+    looks = itertools.product(SCHEMES, WIDTHS) if ALL else zip(SCHEMES, WIDTHS, strict=True)
+    for scheme, width in looks:
+        page.emulate_media(color_scheme=scheme)
+        page.set_viewport_size({"width": width, "height": 900})
+        assert not violations(page), (url, scheme, width)
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), (url, width)
+    assert 0 < sum(weights) <= WEIGHT, (url, sum(weights))
+    assert not watch.errors and not watch.strangers, (url, watch.errors, watch.strangers)
+    page.close()
 
 
 def weigh(weights, answer):
