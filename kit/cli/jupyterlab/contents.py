@@ -5,9 +5,9 @@ each lesson as changed as soon as it is opened; so it gets that of this Python f
 
 The page START.md is made when it is opened, so that it shows what is solved by then.
 
-JupyterLab removes from the stored outputs of a notebook that it does not trust what may be a program:
-styles, and what lets a keyboard scroll a table. A notebook that came with the kit is as safe as the kit
-itself, so it is trusted as long as it is unchanged.
+JupyterLab takes from the stored outputs of a notebook that it does not trust what could be a
+program: styles, and what lets a keyboard scroll a table. A notebook that came with the kit is as
+safe as the kit itself, so it is trusted as long as it is unchanged.
 
 A notebook keeps of a panel its view, which needs a kernel, and HTML. JupyterLab prefers the view,
 and without the kernel it only shows "Error displaying widget: model not found".
