@@ -77,6 +77,7 @@ class Pages(Mapping):
         self.names = sorted(path.relative_to(site).as_posix() for path in site.rglob("*.html"))
         self.text = cache(lambda name: (site / name).read_text("utf-8"))
         self.parsed = cache(lambda name: BeautifulSoup(self.text(name), "html.parser"))
+        self.tags = cache(lambda name: start_tags(self.text(name)))
 
     def __getitem__(self, name):
         return self.parsed(name)
@@ -86,12 +87,6 @@ class Pages(Mapping):
 
     def __len__(self):
         return len(self.names)
-
-    def tags(self, name):
-        """The name and the attributes of each tag of a page, without the tree: much faster."""
-        found = StartTags()
-        found.feed(self.text(name))
-        return found.tags
 
 
 class StartTags(HTMLParser):
@@ -104,6 +99,13 @@ class StartTags(HTMLParser):
     def handle_starttag(self, tag, attrs):
         """Add it."""
         self.tags.append((tag, {key: value or "" for key, value in attrs}))
+
+
+def start_tags(text):
+    """The name and the attributes of each tag of a page, without the tree: much faster."""
+    found = StartTags()
+    found.feed(text)
+    return found.tags
 
 
 @pytest.fixture(scope="session")
