@@ -179,7 +179,7 @@ def summary(models):
     """Speed-ups over the six, and the largest regret."""
     result = {}
     for n in BATCHES:
-        gains = [model["speedup"][n] for model in models]
+        gains = [model["speedup"][str(n)] for model in models]  # as JSON has them
         result[f"mean_speedup_batch_{n}"] = mean(gains)
         result[f"least_speedup_batch_{n}"] = min(gain["value"] for gain in gains)
     regrets = [each["ratio"]["value"] for model in models for each in model["regret"].values()]
