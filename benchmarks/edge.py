@@ -11,6 +11,7 @@ import json
 import sys
 import time
 from functools import partial
+from importlib.util import find_spec
 
 import numpy as np
 import torch
@@ -24,7 +25,12 @@ from kit.deployment.sessions import OPENERS
 ROUNDS = 2_000  # of each call once, in turns
 STARTS = 10  # of each process
 CALLS = 10_000  # one per millisecond: the slowest counts
-NAMES = {"onnxruntime": "ONNX Runtime", "openvino": "OpenVINO", "pytorch": "PyTorch"}
+NAMES = {
+    "onnxruntime": "ONNX Runtime",
+    "openvino": "OpenVINO",
+    "executorch": "ExecuTorch",
+    "pytorch": "PyTorch",
+}
 
 
 def calls(model, data, example):
@@ -64,19 +70,30 @@ def added(rounds):
     return found
 
 
-def starts(n):
-    """From the command to the first answer, memory and packages: each runtime beside PyTorch."""
-    cnn = kit.models.CNN()
-    image = torch.rand(1, 1, 8, 8)
+def processes(cnn, image):
+    """Name -> the same network as that runtime takes it, and the runtime that `kit.edge` needs."""
     small = kit.techniques.onnx(cnn, image)
-    found = {}
-    for name in (*kit.deployment.present_runtimes(), "pytorch"):
-        model, runtime = (cnn, None) if name == "pytorch" else (small, name)
-        runs = [kit.edge(model, image, runtime=runtime, calls=200, every_s=0.001) for _ in range(n)]
-        found[f"{name}_first_answer_s"] = median([run.ready_s for run in runs], "s")
-        found[f"{name}_median_s"] = median([run.median_s for run in runs], "s")
-        found[f"{name}_resident_bytes"] = max(run.resident_bytes or 0 for run in runs)
-        found[f"{name}_packages_bytes"] = runs[0].dependencies_bytes
+    found = {name: (small, name) for name in kit.deployment.present_runtimes()}
+    if find_spec("executorch"):  # it has files of its own
+        found["executorch"] = kit.techniques.executorch(cnn, image), None
+    return {**found, "pytorch": (cnn, None)}
+
+
+def starts(n):
+    """From the command to the first answer, memory, file and packages: the runtimes in turns."""
+    cnn, image = kit.models.CNN().eval(), torch.rand(1, 1, 8, 8)
+    forms, expected = processes(cnn, image), kit.predict(cnn, image)
+    runs, found = {name: [] for name in forms}, {}
+    for _ in range(n):
+        for name, (model, runtime) in forms.items():
+            how = dict(runtime=runtime, calls=200, every_s=0.001, expected=expected)
+            runs[name].append(kit.edge(model, image, **how))
+    for name, each in runs.items():
+        found[f"{name}_first_answer_s"] = median([run.ready_s for run in each], "s")
+        found[f"{name}_median_s"] = median([run.median_s for run in each], "s")
+        found[f"{name}_resident_bytes"] = max(run.resident_bytes or 0 for run in each)
+        found[f"{name}_model_bytes"] = each[0].model_bytes
+        found[f"{name}_packages_bytes"] = each[0].dependencies_bytes
     return found
 
 
@@ -103,11 +120,12 @@ def table(kept):
         return repr(Estimate(**value)) if isinstance(value, dict) else words(value, "B")
 
     lines = [
-        "| process | first answer | median | resident | packages |",
-        "| --- | --- | --- | --- | --- |",
+        "| process | first answer | median | resident | model | packages |",
+        "| --- | --- | --- | --- | --- | --- |",
     ]
     for name in (each for each in NAMES if f"{each}_first_answer_s" in kept):
-        kinds = ("first_answer_s", "median_s", "resident_bytes", "packages_bytes")
+        kinds = ["first_answer_s", "median_s"]
+        kinds += [f"{what}_bytes" for what in ("resident", "model", "packages")]
         cells = " | ".join(shown(f"{name}_{kind}") for kind in kinds)
         lines.append(f"| {NAMES[name]} | {cells} |")
     lines += [

@@ -29,6 +29,8 @@ autodoc_preserve_defaults = True
 napoleon_google_docstring = False
 napoleon_use_rtype = False
 python_use_unqualified_type_names = True
+# Not each method in the lists of contents: Sphinx would copy all of them for each page.
+toc_object_entries = False
 python_maximum_signature_line_length = 80
 add_module_names = False
 

@@ -230,11 +230,15 @@ def test_loop_overhead(load, monkeypatch, tmp_path):
 
 def test_edge(load, monkeypatch, tmp_path):
     pytest.importorskip("onnxruntime", reason="the extra `edge` has it")
-    monkeypatch.setattr(kit.deployment, "present_runtimes", lambda: ["onnxruntime"])
-    script = load("edge", ROUNDS=20, STARTS=1, CALLS=700)
+    script = load("edge", ROUNDS=6, STARTS=1, CALLS=700)  # p99 needs 662
+
+    def one(*given):  # of the processes: the others start slowly, and `test_edge.py` starts them
+        return {"onnxruntime": (kit.techniques.onnx(*given), None)}
+
+    monkeypatch.setattr(script, "processes", one)
     record = twice(monkeypatch, tmp_path, "edge", script.main)
-    assert record["calls"] == 700 and "kit_predict_added_s" in record
-    assert "ONNX Runtime" in script.table(record)
+    assert record["onnxruntime_model_bytes"] > 100_000 and record["calls"] == 700
+    assert "| ONNX Runtime |" in script.table(record)
 
 
 def test_drift_quality(load, monkeypatch, tmp_path):

@@ -144,6 +144,38 @@ def test_a_panel_without_a_kernel_becomes_its_picture_and_says_what_to_do(kernel
     )
 
 
+def test_a_notebook_is_trusted_as_it_came_and_no_other(tmp_path, monkeypatch):
+    """Else JupyterLab takes from the stored outputs what lets a keyboard scroll their tables."""
+    contents = pytest.importorskip("kit.cli.jupyterlab.contents")
+    checkout = tmp_path / "checkout"
+
+    def git(*words):
+        who = ["-c", "user.name=a", "-c", "user.email=a@example.org"]
+        subprocess.run(["git", "-C", checkout, *who, *words], check=True, capture_output=True)
+
+    for folder in ("checkout/notebooks", "mine"):
+        written(tmp_path / folder / "00-a.ipynb", [panel(**{"text/html": "<p>picture</p>"})])
+    git("init", "-q")
+    git("add", ".")
+    git("commit", "-qm", "a")
+    monkeypatch.setattr(contents, "NOTEBOOKS", checkout / "notebooks")
+
+    def trusted(place):
+        files = contents.LessonContents(root_dir=str(tmp_path))
+        files.notary.data_dir = str(tmp_path)
+        cell = asyncio.run(files.get(place, type="notebook"))["content"].cells[0]
+        return cell.metadata.trusted
+
+    own, copy = tmp_path / "checkout/notebooks/00-a.ipynb", tmp_path / "mine/00-a.ipynb"
+    copy.write_bytes(own.read_bytes())
+    stranger = written(own.with_name("01-b.ipynb"), [panel(**{"text/html": "<p>other</p>"})])
+    assert trusted("checkout/notebooks/00-a.ipynb") and trusted("mine/00-a.ipynb")
+    assert not trusted(stranger.relative_to(tmp_path).as_posix())
+    for file in (copy, own):
+        file.write_text(file.read_text().replace("picture", "another"))
+        assert not trusted(file.relative_to(tmp_path).as_posix())
+
+
 @pytest.mark.parametrize(
     ("words", "end"),
     [

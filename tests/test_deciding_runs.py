@@ -12,9 +12,10 @@ from kit.course import earlier_lessons
 from kit.course.claims import ledger
 from kit.course.earlier_lessons import STAMP, measured_earlier, recorded_verdicts
 from kit.experiments import find_notebook
-from kit.experiments.deciding_runs import without_shorter
+from kit.experiments.deciding_runs import deciding_verdicts, without_shorter
 from kit.experiments.records import DONE, FAILED, ExecutedRun, executed_runs
 from kit.experiments.report import claims_table
+from kit.experiments.report_card import NOT_MEASURED, report_card
 from kit.workloads import vision
 
 RULE = "holds only if you look at many cycles together, not at every single one"
@@ -58,6 +59,18 @@ def test_a_longer_run_counts_in_place_of_a_shorter_one_whatever_it_found():
 def test_another_run_is_not_a_longer_one(other):
     short = run("01-a.ipynb", word="does not hold here", budget_s=0.5)
     assert without_shorter([short, other]) == [short, other]
+
+
+@pytest.mark.parametrize(
+    "field, value",
+    [("claim_id", 6), ("claim_id", ["06"]), ("claim_id", "99"), ("measured", None),
+     ("verdict", None), ("verdict", "surely")],
+)  # fmt: skip
+def test_a_record_that_no_lesson_writes_decides_nothing(field, value):
+    record = {**SHORT.records[0], field: value}
+    strange = ExecutedRun("a", "06-a.ipynb", DONE, parameters={}, records=(record,))
+    assert list(deciding_verdicts([LONG, strange])) == [(LONG, LONG.records[0])]
+    assert report_card([strange])[5].verdict == NOT_MEASURED and "not decided" in said(strange)
 
 
 def test_runs_on_other_cases_do_not_change_the_verdict_but_are_listed():
@@ -137,6 +150,7 @@ def claims_of(run):
 
 
 LONGER = sorted(earlier_lessons.LONGER.glob("*.ipynb"))
+SEEDS = {"14": 2000, "fraud-in-real-time": 2000}  # of the others 1000: the head of the ledger
 
 
 @pytest.mark.parametrize("path", LONGER, ids=[path.stem for path in LONGER])
@@ -153,4 +167,4 @@ def test_a_longer_run_is_of_the_cells_that_are_there(path):
     (short,), (longer,) = executed_runs(lesson), executed_runs(path)
     assert without_shorter([short, longer]) == [longer]
     assert claims_of(short) == claims_of(longer)
-    assert longer.parameters["seed"] == 1000  # as the head of the ledger says
+    assert longer.parameters["seed"] == SEEDS.get(path.stem, 1000)

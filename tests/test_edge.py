@@ -143,6 +143,8 @@ def test_a_result_says_what_was_restricted(run):
     assert limited.restricted.endswith("one thread, 120 MB of private memory, 25.0 % of a core")
     table = edge_table({"a": run, "b": limited})
     assert "No device was measured" in table.caption and len(table.rows) == 2
+    assert "runtime" not in table.header and "Runtime: onnxruntime." in table.caption  # shared
+    assert "runtime" in edge_table([run]).header
     with pytest.raises(BadValue, match="no runs"):
         edge_table([])
 

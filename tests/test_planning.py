@@ -5,10 +5,12 @@ import pytest
 import kit
 from kit.core.errors import BadValue, UnknownName
 from kit.core.statistics import Estimate
+from kit.costs.accelerator_speedup import accelerator_speedups
 from kit.costs.planning import SERVING_SHARE
 from kit.costs.planning_check import against_published, serving_against_published
 from kit.costs.planning_serving import replica_of
 from kit.costs.published import of_kind
+from kit.course.claims import CANNOT_TELL, HOLDS
 from kit.measurement import Peaks
 
 
@@ -48,6 +50,45 @@ def test_llama_2_is_right_within_eight_percent_and_the_small_one_of_3_is_not(che
         assert 1 / 1.08 < check[f"llama-2-{size}"].error < 1.08
     assert "the farthest is llama-3.1-8b" in repr(check)
     assert check.within(1.1) < check.within(2) < len(check.rows)
+
+
+# --- Against this computer -----------------------------------------------------------------------
+
+
+def beside(check, rate, device="cpu"):
+    rates = {"float32": rate / 4, "bfloat16": rate, "float16": rate / 8}
+    return accelerator_speedups(check, Peaks(rates, 1e10, {}, device=device, threads=2))
+
+
+def test_an_accelerator_is_at_least_as_fast_as_published_hours_say(check):
+    found = beside(check, 2e12)
+    for row in check.rows:  # by hand: FLOP/s that each accelerator reached ÷ the peak here
+        reached = row.flops / (row.published_h * 3600)
+        assert found[row.card.name].low == pytest.approx(reached / 2e12)
+        assert found[row.card.name].high == float("inf")
+        years = row.flops / 2e12 / 3600 / 24 / 365
+        assert found.years(row.card.name).value == pytest.approx(years)
+    assert found.largest == found["llama-3.1-405b"] and found.smallest == found["gpt-3"]
+    assert found.table().rows[check.rows.index(check["llama-3.1-8b"])][1:4] == (
+        "NVIDIA H100 SXM", "1,460,000 h", "11,500 years"
+    )  # fmt: skip
+    assert "2.00 TFLOP/s (bfloat16, 2 threads)" in found.table().caption and found.plot()
+
+
+@pytest.mark.parametrize("rate, word", [(2e12, HOLDS), (1e14, CANNOT_TELL)])
+def test_a_bound_decides_claim_18_only_where_it_clears_the_limits(check, rate, word):
+    """A computer that might train as fast as an accelerator: nobody can tell."""
+    found = beside(check, rate)
+    measured = dict(accelerator_step_speedup=found.largest, smallest_step_speedup=found.smallest)
+    shown = kit.verdict("18", part="14", **measured)
+    assert shown.word == word and "at least" in shown.shown("accelerator_step_speedup")
+
+
+def test_the_peak_of_an_accelerator_is_not_that_of_this_computer(check):
+    with pytest.raises(BadValue, match="peaks of 'cuda': needs those of the CPU"):
+        beside(check, 2e12, "cuda")
+    with pytest.raises(UnknownName, match="llama"):
+        beside(check, 2e12)["llama"]
 
 
 # --- A published model ---------------------------------------------------------------------------

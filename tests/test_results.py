@@ -19,6 +19,7 @@ from kit import (
 from kit.core.results import RECORD, Result
 from kit.core.statistics import Estimate
 from kit.costs import lifetime_options, planning_check, two_plans
+from kit.costs.accelerator_speedup import accelerator_speedups
 from kit.costs.counting import count
 from kit.costs.generation_counts import count_generation
 from kit.costs.run_cost import RunCost, run_cost
@@ -104,6 +105,10 @@ def lived(work):
 
 # One of each kind. A new kind of result needs a line here.
 MAKERS = {
+    "AcceleratorSpeedups": lambda work: accelerator_speedups(
+        planning_check.against_published(0.4),
+        measurement.Peaks({"float32": 1e11}, 4e10, {}, "cpu", 1),
+    ),
     "Drift": lambda work: kit.drift(*(work.data[s] for s in ("validation", "test")), trials=0),
     "EdgeRun": lambda work: kit.edge(tiny(), torch.zeros(4, 1, 8, 8), calls=20, every_s=None),
     "Life": lambda work: next(iter(lived(work)["never"])),

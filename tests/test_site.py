@@ -1,11 +1,14 @@
 """The site: built once from the recorded notebooks, then read as files and in a real browser."""
 
+import itertools
 import os
 import re
 import subprocess
 import sys
 import threading
-from functools import partial
+from collections.abc import Mapping
+from functools import cache, partial
+from html.parser import HTMLParser
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from importlib.util import find_spec
 from pathlib import Path
@@ -30,6 +33,7 @@ from places import repository  # noqa: E402
 from recorded_notebooks import Notebook, bar  # noqa: E402
 
 WEIGHT = 1.5e6  # bytes: the most for a page with all that it loads
+WIDTHS = 1280, 390  # px: a screen, a phone
 ALL = os.environ.get("KIT_TEST_SITE") == "all"
 # A page of each kind; by KIT_TEST_SITE=all, every page.
 KINDS = (
@@ -65,13 +69,49 @@ def site(tmp_path_factory, worker_id) -> Path:
     return folder
 
 
+class Pages(Mapping):
+    """Every page of the site by its place; each is parsed when it is asked for, once."""
+
+    def __init__(self, site):
+        self.site = site
+        self.names = sorted(path.relative_to(site).as_posix() for path in site.rglob("*.html"))
+        self.text = cache(lambda name: (site / name).read_text("utf-8"))
+        self.parsed = cache(lambda name: BeautifulSoup(self.text(name), "html.parser"))
+        self.tags = cache(lambda name: start_tags(self.text(name)))
+
+    def __getitem__(self, name):
+        return self.parsed(name)
+
+    def __iter__(self):
+        return iter(self.names)
+
+    def __len__(self):
+        return len(self.names)
+
+
+class StartTags(HTMLParser):
+    """Collects the tags of a page."""
+
+    def __init__(self):
+        super().__init__()
+        self.tags = []
+
+    def handle_starttag(self, tag, attrs):
+        """Add it."""
+        self.tags.append((tag, {key: value or "" for key, value in attrs}))
+
+
+def start_tags(text):
+    """The name and the attributes of each tag of a page, without the tree: much faster."""
+    found = StartTags()
+    found.feed(text)
+    return found.tags
+
+
 @pytest.fixture(scope="session")
-def pages(site) -> dict[str, BeautifulSoup]:
+def pages(site) -> Pages:
     """Every page of the site by its place."""
-    return {
-        path.relative_to(site).as_posix(): BeautifulSoup(path.read_text("utf-8"), "html.parser")
-        for path in site.rglob("*.html")
-    }
+    return Pages(site)
 
 
 # --- What is there -------------------------------------------------------------------------------
@@ -118,10 +158,12 @@ def test_the_report_card_has_every_claim(pages):
 
 
 def test_outputs_are_shown_as_recorded_and_no_panel_is_missing(pages):
-    for name, page in pages.items():
+    for name in pages:
         if name.startswith(("lessons", "experiments")):
-            assert not re.search(BROKEN, page.get_text()), name
-        assert not page.select('[class*="widget"], script[type*="jupyter"]'), name
+            assert not re.search(BROKEN, pages[name].get_text()), name
+        for tag, about in pages.tags(name):
+            assert "widget" not in about.get("class", ""), (name, tag)
+            assert tag != "script" or "jupyter" not in about.get("type", ""), name
     shown = pages["lessons/04-one-at-a-time-or-all-at-once.html"].select(".cell_output")
     assert len(shown) == 23
 
@@ -142,7 +184,7 @@ def test_badges_and_links_to_binder_need_an_address_and_have_no_other():
 
 def test_without_an_address_no_page_leads_to_binders_builds(pages):
     if not repository():
-        assert not [name for name, page in pages.items() if "mybinder.org/v2" in str(page)]
+        assert not [name for name in pages if "mybinder.org/v2" in pages.text(name)]
 
 
 def test_the_start_page_says_what_was_found_with_the_numbers_of_the_report_card(pages):
@@ -161,52 +203,45 @@ def test_the_start_page_says_what_was_found_with_the_numbers_of_the_report_card(
 
 
 def test_every_link_inside_leads_to_a_page_and_a_place_that_are_there(pages, site):
-    anchors = {
-        name: {each.get("id") for each in page.select("[id]")} for name, page in pages.items()
-    }
+    tags = {name: pages.tags(name) for name in pages}
+    anchors = {name: {about.get("id") for _, about in tags[name]} for name in pages}
     broken, followed = [], 0
-    for name, page in pages.items():
-        for link in page.select("a[href]"):
-            target, part = urldefrag(urljoin(f"http://site/{name}", link["href"]))
+    for name in pages:
+        for link in [about["href"] for tag, about in tags[name] if tag == "a" and "href" in about]:
+            target, part = urldefrag(urljoin(f"http://site/{name}", link))
             if not target.startswith("http://site/"):
                 continue
-            place, followed = (
-                unquote(target.removeprefix("http://site/")) or "index.html",
-                followed + 1,
-            )
-            if not (site / place).is_file() or (
-                part and unquote(part) not in anchors[place] | {""}
-            ):
-                broken.append(f"{name}: {link['href']}")
+            place, followed = unquote(target.removeprefix("http://site/")), followed + 1
+            place = place or "index.html"
+            there = part == "" or unquote(part) in anchors.get(place, ())
+            if not (site / place).is_file() or not there:
+                broken.append(f"{name}: {link}")
     assert not broken and followed > 1_000
 
 
 def test_every_picture_has_alt_text(pages):
-    for name, page in pages.items():
-        said = [
-            each.get("alt", each.get("aria-label", "")) for each in page.select("img, svg[role]")
-        ]
-        assert all(text.strip() for text in said), name
-
-
-# Sections without a table whose pictures were recorded before pictures carried their numbers: page,
-# and first word of the section. A line can go when its lesson is recorded again.
-BEFORE = {
-    ("lessons/11-how-many-people-can-one-server-serve.html", "4"),
-    ("lessons/12-what-if-the-answer-must-come-in-ten-milliseconds.html", "1"),
-    ("lessons/13-when-must-a-deployed-model-go-back-to-school.html", "1"),
-}
+    for name in pages:
+        for tag, about in pages.tags(name):
+            if tag == "img" or (tag == "svg" and "role" in about):
+                assert about.get("alt", about.get("aria-label", "")).strip(), name
 
 
 def test_every_picture_of_a_measurement_has_its_table(pages):
     """Its own, folded away below it; or, if it is older than those, a link to one beside it."""
     missing, seen = set(), 0
-    for name, page in pages.items():
-        for picture in page.select(".cell_output :is(img, svg)"):
+    for name in pages:
+        if "cell_output" not in pages.text(name):
+            continue
+        page = pages[name]
+        for picture in filter(_is_output, page.find_all(["img", "svg"])):
             figure, seen = picture.find_parent("figure"), seen + 1
             if not (_beside_its_numbers(picture) if figure is None else _has_table(figure, page)):
                 missing.add((name, picture.find_previous("h2").text.split(" ")[0]))
-    assert missing <= BEFORE and seen > 60
+    assert not missing and seen > 60
+
+
+def _is_output(tag) -> bool:
+    return tag.find_parent(class_="cell_output") is not None
 
 
 def _has_table(figure, page) -> bool:
@@ -223,11 +258,11 @@ def _beside_its_numbers(picture) -> bool:
 
 def test_no_page_loads_anything_from_another_host(pages, site):
     outside = re.compile(r"^(https?:)?//")
-    for name, page in pages.items():
-        loaded = [each["src"] for each in page.select("[src]")]
-        loaded += [
-            each["href"] for each in page.select("link[href]") if each["rel"] != ["canonical"]
-        ]
+    for name in pages:
+        tags = pages.tags(name)
+        loaded = [about["src"] for _, about in tags if "src" in about]
+        links = [about for tag, about in tags if tag == "link" and "href" in about]
+        loaded += [about["href"] for about in links if about["rel"] != "canonical"]
         assert not [address for address in loaded if outside.match(address)], name
     for path in site.rglob("*.css"):
         assert not re.search(r"(url\(|@import)\s*[\"']?(https?:)?//", path.read_text("utf-8")), path
@@ -272,24 +307,26 @@ def test_a_page_is_accessible_light_and_loads_only_from_its_own_server(
 def look_at(url, browser):
     """What must hold for a page: light on a screen, dark on a phone; with all pages, each on each.
 
-    The weight is what the page and all that it loads come to, without compression.
+    It is loaded once; then its colours and its width change, as they may for a reader. The weight
+    is what the page and all that it loads come to, without compression.
     """
     from axe import SCHEMES, violations
     from browser import Watch
 
-    for scheme, first in zip(SCHEMES, (1280, 390), strict=True):
-        page = browser.new_page(viewport={"width": first, "height": 900}, color_scheme=scheme)
-        watch, weights = Watch(page), []
-        page.on("response", partial(weigh, weights))
-        page.goto(url)
-        page.evaluate("document.querySelectorAll('details').forEach(each => each.open = true)")
-        for width in (1280, 390) if ALL else (first,):
-            page.set_viewport_size({"width": width, "height": 900})
-            assert not violations(page), (url, scheme, width)
-            assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), (url, width)
-        assert 0 < sum(weights) <= WEIGHT, (url, sum(weights))
-        assert not watch.errors and not watch.strangers, (url, watch.errors, watch.strangers)
-        page.close()
+    page = browser.new_page(viewport={"width": 1280, "height": 900})
+    watch, weights = Watch(page), []
+    page.on("response", partial(weigh, weights))
+    page.goto(url)
+    page.evaluate("document.querySelectorAll('details').forEach(each => each.open = true)")
+    looks = itertools.product(SCHEMES, WIDTHS) if ALL else zip(SCHEMES, WIDTHS, strict=True)
+    for scheme, width in looks:
+        page.emulate_media(color_scheme=scheme)
+        page.set_viewport_size({"width": width, "height": 900})
+        assert not violations(page), (url, scheme, width)
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), (url, width)
+    assert 0 < sum(weights) <= WEIGHT, (url, sum(weights))
+    assert not watch.errors and not watch.strangers, (url, watch.errors, watch.strangers)
+    page.close()
 
 
 def weigh(weights, answer):

@@ -177,6 +177,14 @@ def test_goodput_counts_what_met_all_targets():
     assert made([0.06] * 100, target_s=None).goodput.value == pytest.approx(100)
 
 
+def test_a_throughput_has_the_interval_of_ten_parts_of_the_run():
+    """Whether the answers were in time does not matter: 100 in a second are a capacity."""
+    even = made([0.005] * 200, target_s=0.001).throughput_estimate
+    assert (even.low, even.value, even.high) == pytest.approx((100, 100, 100))
+    half = made([0.005] * 200, [200] * 100 + [503] * 100).throughput_estimate
+    assert half.low == 25 and half.value == 50 and half.high > 80  # at least half of what was seen
+
+
 def test_a_request_takes_few_bytes_of_the_client():
     """A minute of a flood has a million requests, and all their raw times stay in memory."""
     n = 10_000
@@ -349,6 +357,11 @@ def test_a_search_by_sight_is_short_and_says_how_little_is_sure():
     found = search(trial, 200.0, 1.0, 1_000.0, 1.3, sure=False)
     assert found.seen.value == found.rate == 119
     assert "119" in repr(found) and "none" not in repr(found)
+    # If the ends may lie far apart, steps of that size are the shortest way.
+    upwards = search(trial, 100.0, 1.0, 1_000.0, 1.4, sure=False)
+    downwards = search(trial, 200.0, 1.0, 1_000.0, 1.4, sure=False)
+    assert [t.rate for t in upwards.trials] == [100, 140]
+    assert [t.rate for t in downwards.trials] == [200, 143, 102]
 
 
 def test_a_search_by_sight_tries_what_it_missed_once_more():
@@ -358,6 +371,22 @@ def test_a_search_by_sight_tries_what_it_missed_once_more():
     found = search(lambda rate: made(next(times), rate=rate), 50.0, 1.0, 1e3, 2.1, sure=False)
     assert [t.rate for t in found.trials] == [50, 100, 100, 200]
     assert found.trials[1].verdict == "cannot tell" and found.seen.value == 100
+
+
+def test_a_search_that_meets_the_client_s_limit_gives_what_it_has_found():
+    """The rates below were measured: they are not lost because the next one cannot be sent."""
+
+    def trial(rate):
+        if rate > 100:
+            raise ClientTooSlow("this client can send 100")
+        return made([0.01] * 9, rate=rate)
+
+    found = search(trial, 50.0, 1.0, 1e3, 2.1, sure=False)
+    assert found.seen.value == 100 and found.seen.high == math.inf
+    assert repr(found).endswith("At 200/s, the client was the limit")
+    assert found.to_dict()["client_limited_requests_per_s"] == 200
+    with pytest.raises(ClientTooSlow):
+        search(trial, 200.0, 1.0, 1e3, 2.1, sure=False)
 
 
 # --- The client's own limit ----------------------------------------------------------------------

@@ -14,7 +14,7 @@ from places import ROOT, Links, place, shown
 from recorded_notebooks import Notebook
 
 from kit.core.units import UNKNOWN
-from kit.course.claims import COLOURS, ONLY_IF, ledger
+from kit.course.claims import CANNOT_TELL, COLOURS, ONLY_IF, ledger
 from kit.experiments.records import ExecutedRun, executed_runs
 from kit.experiments.report import claims_table
 from kit.experiments.report_card import WORDS, Entry, _by_source, report_card
@@ -72,10 +72,10 @@ class Finding:
 
 
 def findings(most: int = 3) -> list[Finding]:
-    """The first measurements that break a rule of a claim, in the order of `SURPRISING`."""
-    by_id = {entry.claim.id: entry for entry in entries()}
+    """The first measurements that break a rule of a claim that is decided, as `SURPRISING` says."""
+    by_id = {entry.claim.id: entry for entry in entries() if entry.word != CANNOT_TELL}
     found = []
-    for id in SURPRISING:
+    for id in filter(by_id.get, SURPRISING):
         broken = [row for row in by_id[id].rows if row[3] == "no"]
         for what, here, _, _ in broken[:1]:
             value, _, interval = here.partition(" [")

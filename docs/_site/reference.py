@@ -65,6 +65,7 @@ def _entry(name: str, documented: set[str]) -> Iterator[str]:
     yield _heading(f"kit.{name}", "-")
     if isinstance(thing, ModuleType):
         yield f".. automodule:: {thing.__name__}\n   :no-index:"
+        yield ", ".join(f":py:obj:`~{thing.__name__}.{inner}`" for inner in _public(thing))
         for inner in _public(thing):
             yield from _described(f"{thing.__name__}.{inner}", getattr(thing, inner), documented)
         return

@@ -32,8 +32,9 @@ WORDS = (
     "requests",
     "samples",
     "steps",
+    "years",
 )  # units that are words take no prefix
-COUNTS = {*WORDS} - {"days"}  # of things: 10 examples, but 10.0 days
+COUNTS = {*WORDS} - {"days", "years"}  # of things: 10 examples, but 10.0 days
 
 
 def words(value: float | None, unit: str = "") -> str:

@@ -18,5 +18,6 @@ planning_serving    the roofline of a language model that serves many texts at o
 planning_result     what such a plan says
 two_plans           one kind of machine for both phases of a model, or a kind for each
 planning_check      the planner against published trainings and services
+accelerator_speedup  published trainings beside this computer at its peak
 published           figures of others: models, accelerators, services, with class and source
 """

@@ -185,7 +185,8 @@ class EdgeRun(Result):
 def edge_table(runs: list[EdgeRun] | Mapping[str, EdgeRun]) -> Table:
     """Several runs, a row each: start, latency, misses, memory, bytes on disk, energy.
 
-    Rows have the runs' labels, or the names of the mapping. A column that nobody knows is left out.
+    Rows have the runs' labels, or the names of the mapping. A column that nobody knows is left out;
+    a runtime that several runs share stands in the caption.
 
     Raises
     ------
@@ -205,6 +206,9 @@ def edge_table(runs: list[EdgeRun] | Mapping[str, EdgeRun]) -> Table:
     limits = {run.restricted for run in several}
     caption = f"{'; '.join(sorted(limits)).capitalize()}. No device was measured. "
     caption += " ".join(sorted({_deadline(run) for run in several})).strip()
+    runtimes = {run.runtime for run in several}
+    shared = len(runtimes) == 1 < len(several)
+    caption += f" Runtime: {several[0].runtime}." if shared else ""
     details = (
         f"{several[0].n:,} calls, {_pace(several[0])}. Why the worst call was slow: {causes}. "
         f"First answer, from the command on: {phases}. Packages: installed size of those "
@@ -214,6 +218,7 @@ def edge_table(runs: list[EdgeRun] | Mapping[str, EdgeRun]) -> Table:
     doubts = list(dict.fromkeys(doubt for run in several for doubt in run.disturbed))
     rows = [_row(*each) for each in named]
     known = [i for i in range(len(header)) if any(row[i] != words(None) for row in rows)]
+    known = [i for i in known if not (shared and header[i] == "runtime")]
     shown = [tuple(row[i] for i in known) for row in rows]
     return Table(tuple(header[i] for i in known), shown, *with_doubts(caption, doubts, details))
 

@@ -1,20 +1,38 @@
 """Which runs decide a claim, as the head of `kit/course/claims.toml` says.
 
-without_shorter  a longer run of a notebook counts in place of a shorter one
-decides          whether a run is of a notebook that the ledger names for a claim
-part_of          of a claim with parts, the question that a verdict answers
+deciding_verdicts  each verdict on a claim of the ledger, with its run
+without_shorter    a longer run of a notebook counts in place of a shorter one
+decides            whether a run is of a notebook that the ledger names for a claim
+part_of            of a claim with parts, the question that a verdict answers
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from kit.course.claims import Claim
+from kit.course.claims import COLOURS, Claim, ledger
 from kit.experiments.records import DONE, ExecutedRun
 
 AMOUNTS = ("trainings", "seeds", "budget_s", "duration_s")  # more of them: narrower intervals
 FREE = (*AMOUNTS, "seed")  # another seed measures the same thing again
+
+Given = tuple[ExecutedRun, dict[str, Any]]  # a run, and the record of one of its verdicts
+
+
+def deciding_verdicts(runs: Iterable[ExecutedRun]) -> Iterator[Given]:
+    """Each verdict on a claim of the ledger, with its run, but for runs with a longer one."""
+    for run in without_shorter(list(runs)):
+        for record in run.records:
+            if record["kind"] == "Verdict" and _on_the_ledger(record):
+                yield run, record
+
+
+def _on_the_ledger(record: dict[str, Any]) -> bool:
+    """Whether the claim and the word exist: a stranger's notebook can contain anything."""
+    id, word = record.get("claim_id"), str(record.get("verdict"))
+    known = isinstance(id, str) and id in ledger() and word.startswith(tuple(COLOURS))
+    return known and isinstance(record.get("measured"), dict)
 
 
 def without_shorter(runs: Sequence[ExecutedRun]) -> list[ExecutedRun]:

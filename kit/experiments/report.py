@@ -21,7 +21,7 @@ from kit.core.files import atomic_write, read_file
 from kit.core.results import records_in
 from kit.core.units import SHARES
 from kit.course.claims import CANNOT_TELL, COLOURS, ledger
-from kit.experiments.deciding_runs import decides, part_of, without_shorter
+from kit.experiments.deciding_runs import decides, deciding_verdicts, part_of
 from kit.experiments.outputs import write_text
 from kit.experiments.records import AUXILIARY, ExecutedRun, executed_runs, ordered
 from kit.experiments.report_card import card_page
@@ -156,7 +156,7 @@ def claims_table(runs: Iterable[ExecutedRun], folder: Path) -> Table:
     # Claim -> part, verdict -> runs: of runs on other cases, then of the lessons that decide the
     # claim; of each first those that measured only a part of the rule. A later one replaces.
     ranks: list[dict[str, Counter[tuple[str, str]]]] = [{}, {}, {}, {}]
-    for run, record in _verdict_records(runs):
+    for run, record in deciding_verdicts(runs):
         claim = ledger()[record["claim_id"]]
         counts = ranks[2 * decides(run, claim) + (not _lacks_a_part(record))]
         about = part_of(run, claim, record), record["verdict"]
@@ -183,22 +183,9 @@ def claims_table(runs: Iterable[ExecutedRun], folder: Path) -> Table:
     return Table(("id", "claim", "said by", "verdict"), rows, caption)
 
 
-def _verdict_records(
-    runs: Iterable[ExecutedRun],
-) -> Iterator[tuple[ExecutedRun, dict[str, Any]]]:
-    """Each verdict on a claim of the ledger, with its run, but for runs with a longer one."""
-    for run in without_shorter(list(runs)):
-        for record in run.records:
-            known = record["kind"] == "Verdict" and record["claim_id"] in ledger()
-            if known and record["verdict"].startswith(tuple(COLOURS)):
-                yield run, record
-
-
 def _lacks_a_part(record: dict[str, Any]) -> bool:
     """Whether the verdict cannot tell, and a quantity of its rule was not measured."""
-    measured = record.get("measured")
-    missing = isinstance(measured, dict) and None in measured.values()
-    return missing and record["verdict"] == CANNOT_TELL
+    return None in record["measured"].values() and record["verdict"] == CANNOT_TELL
 
 
 def _verdicts(given: Counter[tuple[str, str]]) -> str:

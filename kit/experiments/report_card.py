@@ -12,7 +12,7 @@ from typing import Any
 
 from kit.course.claims import CANNOT_TELL, COLOURS, Claim, Verdict, documents, ledger
 from kit.course.earlier_lessons import stored_value
-from kit.experiments.deciding_runs import decides, part_of, without_shorter
+from kit.experiments.deciding_runs import Given, decides, deciding_verdicts, part_of
 from kit.experiments.page_templates import document
 from kit.experiments.records import ExecutedRun
 from kit.experiments.untrusted_notebooks import safe_line
@@ -47,11 +47,9 @@ class Entry:
 
 def report_card(runs: Iterable[ExecutedRun]) -> list[Entry]:
     """All claims in their order, each with the verdict of the run that measured all of its rule."""
-    found: dict[str, list[tuple[ExecutedRun, dict[str, Any]]]] = {}
-    for run in without_shorter(list(runs)):
-        for record in run.records:
-            if record["kind"] == "Verdict" and _fits(record):
-                found.setdefault(str(record["claim_id"]), []).append((run, record))
+    found: dict[str, list[Given]] = {}
+    for run, record in deciding_verdicts(runs):
+        found.setdefault(record["claim_id"], []).append((run, record))
     return [
         _entry(claim, found[id]) if id in found else Entry(claim, NOT_MEASURED)
         for id, claim in ledger().items()
@@ -87,13 +85,7 @@ def _by_source(entries: Sequence[Entry]) -> list[tuple[str, str, list[int]]]:
     return rows
 
 
-def _fits(record: dict[str, Any]) -> bool:
-    """Whether it is a verdict on a claim of the ledger."""
-    known = str(record.get("claim_id")) in ledger() and isinstance(record.get("measured"), dict)
-    return known and str(record.get("verdict")).startswith(tuple(COLOURS))
-
-
-def _entry(claim: Claim, found: list[tuple[ExecutedRun, dict[str, Any]]]) -> Entry:
+def _entry(claim: Claim, found: list[Given]) -> Entry:
     run, record = max(found, key=lambda pair: _worth(claim, *pair))
     # Of a rule that has changed since, some quantities are not there.
     measured = {name: stored_value(record["measured"].get(name)) for name in claim.conditions}
@@ -112,11 +104,7 @@ def _entry(claim: Claim, found: list[tuple[ExecutedRun, dict[str, Any]]]) -> Ent
     )
 
 
-def _others(
-    claim: Claim,
-    shown: tuple[ExecutedRun, dict[str, Any]],
-    found: list[tuple[ExecutedRun, dict[str, Any]]],
-) -> str:
+def _others(claim: Claim, shown: Given, found: list[Given]) -> str:
     """The other verdicts, each with the number of its runs, or with its part of the claim."""
     counts = Counter((part_of(run, claim, each), str(each["verdict"])) for run, each in found)
     del counts[part_of(shown[0], claim, shown[1]), shown[1]["verdict"]]

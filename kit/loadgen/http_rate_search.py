@@ -5,12 +5,17 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
-
 from kit.core.errors import CallFailed
-from kit.core.statistics import Estimate, average
+from kit.core.statistics import Estimate
 from kit.loadgen.latency_result import LEAST_TARGETS, InTime
-from kit.loadgen.rate_bracket import CLOSE, LOWEST, HighestRate, queries_of_a_trial, search
+from kit.loadgen.rate_bracket import (
+    CLOSE,
+    COARSE,
+    LOWEST,
+    HighestRate,
+    queries_of_a_trial,
+    search,
+)
 from kit.loadgen.traffic import traffic
 
 CAPACITY_USERS = 32  # who do not think: enough to fill a server's batches
@@ -49,11 +54,13 @@ def highest_http_rate(
         return replace(run, capacity=None) if run.throughput > least else run
 
     lowest, highest = LOWEST * known.value, MOST * known.value
-    return search(trial, known.value / 2, lowest, highest, close, sure)
+    # Small steps begin where the answer is expected.
+    start = known.value / (2 if sure or close < COARSE else 1)
+    return search(trial, start, lowest, highest, close, sure)
 
 
 def http_capacity(url: str, budget_s: float, asked: dict[str, Any]) -> Estimate:
-    """Answers per second to users who do not think, with the 95 % interval of ten parts of a run.
+    """Answers per second to users who do not think.
 
     This many users keep a server busy, and each of them waits: no queue grows without end.
     """
@@ -61,7 +68,4 @@ def http_capacity(url: str, budget_s: float, asked: dict[str, Any]) -> Estimate:
     run = traffic(url, users=CAPACITY_USERS, duration_s=budget_s, **given)
     if not run.answered:
         raise CallFailed(f"{url}: no good answer to {run.n:,} requests: {run.status_counts}.")
-    rates = np.array(run.over_time(budget_s / 10).goodput[1:])  # the first part begins empty
-    spread = average(float(rates.sum()), float(np.square(rates).sum()), len(rates))
-    low, high = max(0.5 * run.throughput, spread.low), max(spread.high, run.throughput)
-    return Estimate(run.throughput, min(low, run.throughput), high, "requests/s")
+    return run.throughput_estimate

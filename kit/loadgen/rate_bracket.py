@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from kit.core.results import Result
 from kit.core.statistics import Estimate
 from kit.core.units import digits, words
+from kit.loadgen.client_limit import ClientTooSlow
 from kit.loadgen.latency_result import InTime, finite
 from kit.loadgen.latency_statistics import independent_needed, queue_inflation
-from kit.loadgen.server_scenario import MOST_QUERIES
 from kit.plots import Picture, Table, lines, with_doubts
 
 CLOSE = 1.05  # the search ends when a valid rate and one that is too high are this close
+MOST_QUERIES = 200_000  # of a trial: a search makes several
 SPARE = 1.5  # × the queries that theory needs: the latencies may depend on each other more
+COARSE = 1.4  # a search that may end with ends so far apart takes steps of that size, not doubles
+ROUNDED = 1.01  # rates are tried with three digits
 LOWEST = 1 / 20  # of the capacity without batches: below this rate the search gives up
 
 
@@ -26,6 +29,7 @@ class HighestRate(Result):
 
     trials: tuple[InTime, ...]  # in the order in which they ran
     sure: bool = True  # False: a rate counts as its own run was, in time or not
+    client_limited_rate: float | None = None  # at which the search ended: the client was the limit
 
     @property
     def best(self) -> InTime | None:
@@ -78,15 +82,20 @@ class HighestRate(Result):
     def __repr__(self) -> str:
         low = self.by_rate[0]
         target = f"{low.percentile:g} % within {words(low.target_s, 's')}"
+        end = ""
+        if self.client_limited_rate:
+            end = f". At {digits(self.client_limited_rate)}/s, the client was the limit"
         if not self.sure:
-            return f"highest rate: {self.seen} with {target}, as its run was; in brackets: surely"
+            seen = f"highest rate: {self.seen} with {target}, as its run was; in brackets: surely"
+            return seen + end
         if self.rate is None:
             why = "are too many" if low.verdict == "no" else "in a run too short to tell"
-            return f"highest rate: none, {digits(low.rate)} {low.counted}/s {why} for {target}"
+            none = f"highest rate: none, {digits(low.rate)} {low.counted}/s {why} for {target}"
+            return none + end
         more = f"; {digits(self.too_high)} are too many"
         if self.too_high == math.inf:
             more = ", or more: no rate was too high"
-        return f"highest rate: {digits(self.rate)} {low.counted}/s with {target}{more}"
+        return f"highest rate: {digits(self.rate)} {low.counted}/s with {target}{more}{end}"
 
     def table(self) -> Table:
         """A row per rate; the caption gives the highest."""
@@ -108,6 +117,7 @@ class HighestRate(Result):
             f"rate_{self.trials[0].counted}_per_s": self.rate,
             "sure": self.sure,
             f"too_high_{self.trials[0].counted}_per_s": finite(self.too_high),
+            f"client_limited_{self.trials[0].counted}_per_s": self.client_limited_rate,
             "trials": [t.summary() for t in self.trials],
             "conditions": asdict(self.trials[0].conditions),
         }
@@ -136,11 +146,21 @@ def search(
     close: float = CLOSE,
     sure: bool = True,
 ) -> HighestRate:
-    """Try rates between two ends, from `start` on, until the bracket is narrow."""
+    """Try rates between two ends, from `start` on, until the bracket is narrow.
+
+    It also ends at a rate that the client cannot send: what was found below it stays.
+    """
     found = HighestRate((), sure)
     rate: float | None = start
     while rate and lowest < rate < highest:
-        found = HighestRate((*found.trials, trial(float(f"{rate:.3g}"))), sure)
+        tried = float(f"{rate:.3g}")
+        try:
+            run = trial(tried)
+        except ClientTooSlow:
+            if not found.trials:
+                raise
+            return replace(found, client_limited_rate=tried)
+        found = HighestRate((*found.trials, run), sure)
         rate = _next_rate(found, close) if sure else _next_by_sight(found, close)
     return found
 
@@ -163,11 +183,12 @@ def _next_by_sight(found: HighestRate, close: float) -> float | None:
     if last.verdict != "no" and not last.seen_in_time and tries < 2:
         return last.rate
     best, missed = found.seen.value, found.missed
+    step = min(2.0, close) if close >= COARSE else 2.0
     if not best:
-        return missed / 2
+        return missed / step
     if missed == math.inf:
-        return 2 * best
-    return math.sqrt(best * missed) if missed > close * best else None
+        return step * best
+    return math.sqrt(best * missed) if missed > ROUNDED * close * best else None
 
 
 def _next_rate(found: HighestRate, close: float) -> float | None:

@@ -58,7 +58,8 @@ def highest_rate(
         ends the search sooner.
     sure
         False: a rate counts as its run was, in time or not; so does the `rate` of the result, and
-        the interval of `seen` says how sure that is. Runs can then be short, and few.
+        the interval of `seen` says how sure that is. Runs can then be short, and few. With a URL
+        and a `close` of 1.4 or more, such a search starts at the capacity, in steps of `close`.
     longest_s
         Seconds of arrivals in one trial, instead of ten times the least. Shorter trials leave more
         rates of which no trial can tell.

@@ -22,7 +22,7 @@ from kit.loadgen.scenario_result import ScenarioResult
 from kit.measurement import Observer, Stopwatch
 from kit.plots import Picture, lines
 
-MOST_QUERIES = 200_000  # in one run: raw times stay in memory
+MOST_QUERIES = 1_000_000  # in one run: raw times stay in memory
 SEEN_FULL = 0.05  # of the calls: if fewer were full, that was chance and no queue had formed
 
 
@@ -206,7 +206,7 @@ def server(
         queries that the percentile needs. A high load needs more (`queries_needed`): 5 times as
         many at 50 %, 41 times at 80 %, 761 times at 95 %, where each call takes equally long.
     budget_s
-        Seconds of arrivals, with 200,000 queries at most.
+        Seconds of arrivals, with 1,000,000 queries at most.
     seed
         Of the arrivals: the same seed at another rate gives the same pattern, stretched.
     device
