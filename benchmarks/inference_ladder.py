@@ -179,7 +179,7 @@ def summary(models):
     """Speed-ups over the six, and the largest regret."""
     result = {}
     for n in BATCHES:
-        gains = [model["speedup"][n] for model in models]
+        gains = [model["speedup"][str(n)] for model in models]  # as JSON has them
         result[f"mean_speedup_batch_{n}"] = mean(gains)
         result[f"least_speedup_batch_{n}"] = min(gain["value"] for gain in gains)
     regrets = [each["ratio"]["value"] for model in models for each in model["regret"].values()]
@@ -201,7 +201,8 @@ def table():
             gain = Estimate(**model["speedup"][n])
             cells += [f"{words(first, 's')} → {words(last, 's')}", best, words(gain.value)]
         lost = [by_name[name]["score_lost_share"] for name in model["fastest_legal"].values()]
-        cells.append(" / ".join(words(max(0.0, each["value"]), "%") for each in lost))
+        values = (each["value"] if each else 0.0 for each in lost)  # None: the model itself
+        cells.append(" / ".join(words(max(0.0, value), "%") for value in values))
         lines.append(f"| {' | '.join(cells)} |")
     means = [Estimate(**stored[f"mean_speedup_batch_{n}"]) for n in BATCHES]
     machine, first = stored["machine"]["cpu"], stored["models"][0]["forms"][0]["name"]

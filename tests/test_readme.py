@@ -173,6 +173,8 @@ def test_the_table_of_lessons_is_the_lessons():
         ("drift_quality", ["--table"]),
         ("lifetime_quality", ["table"]),
         ("predict_overhead", ["table"]),
+        ("import_time", ["table"]),
+        ("run_overhead", ["table"]),
         ("torture", ["table"]),
         ("keeping", []),
     ],
