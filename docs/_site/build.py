@@ -13,7 +13,7 @@ HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parents[1])]
 
 # As in kit/cli/main.py: jsonschema need not build its grammar of web addresses, for 1.6 s.
-sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
+sys.modules.setdefault("rfc3987_syntax", None)
 
 import overviews  # noqa: E402
 import reference  # noqa: E402
