@@ -140,8 +140,9 @@ def _back_to_training_mode(in_training: Sequence[nn.Module]) -> None:
 class _Parts:
     """The dicts of a model's parts, as they were when none of them was in training mode.
 
-    To look at them once more takes a quarter of the time of the walk that found them, which is long
-    beside a small model: PyTorch's modules look up their attributes slowly, and dicts do not.
+    To look at them once more takes less than half of the time of the walk that found them, because
+    PyTorch's modules look up their attributes slowly, and dicts do not. A part that was taken out
+    of the model stays in memory until the next prediction.
     """
 
     __slots__ = ("inner", "leaves", "own")
