@@ -123,12 +123,13 @@ def table():
         print(f"| {n} | {peak} | {server} | {'yes' if 'killed' in each else 'no'} |")
     bad = [n for n, each in found.items() if each["failed_cells"] or each.get("killed")]
     missing = [path.name[:2] for path in lessons() if path.name[:2] not in found]
+    unmeasured = f" Not measured yet: {', '.join(missing)}." if missing else ""
     number, most = max(found.items(), key=lambda item: item[1]["peak_bytes"])
     print(
         f"\nLesson {number} takes most: {most['peak_bytes'] / 1e6:,.0f} MB. Cells that failed, or "
-        f"processes that were ended, in: {', '.join(bad) or 'no lesson'}. Not measured yet: "
-        f"{', '.join(missing) or 'none'}. {record['machine']['cpu']}, {record['date']}, beside "
-        f"other work; Pss, every {EVERY_S} s."
+        f"processes that were ended, in: {', '.join(bad) or 'no lesson'}."
+        f"{unmeasured} "
+        f"{record['machine']['cpu']}, {record['date']}, beside other work; Pss, every {EVERY_S} s."
     )
 
 
