@@ -127,8 +127,7 @@ def table():
     number, most = max(found.items(), key=lambda item: item[1]["peak_bytes"])
     print(
         f"\nLesson {number} takes most: {most['peak_bytes'] / 1e6:,.0f} MB. Cells that failed, or "
-        f"processes that were ended, in: {', '.join(bad) or 'no lesson'}."
-        f"{unmeasured} "
+        f"processes that were ended, in: {', '.join(bad) or 'no lesson'}.{unmeasured} "
         f"{record['machine']['cpu']}, {record['date']}, beside other work; Pss, every {EVERY_S} s."
     )
 

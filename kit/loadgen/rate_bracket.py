@@ -80,22 +80,23 @@ class HighestRate(Result):
         return sorted(self.trials, key=lambda t: t.rate)
 
     def __repr__(self) -> str:
+        if self.client_limited_rate is None:
+            return self._in_words()
+        limit = f"At {digits(self.client_limited_rate)}/s, the client was the limit"
+        return f"{self._in_words()}. {limit}"
+
+    def _in_words(self) -> str:
         low = self.by_rate[0]
         target = f"{low.percentile:g} % within {words(low.target_s, 's')}"
-        end = ""
-        if self.client_limited_rate:
-            end = f". At {digits(self.client_limited_rate)}/s, the client was the limit"
         if not self.sure:
-            seen = f"highest rate: {self.seen} with {target}, as its run was; in brackets: surely"
-            return seen + end
+            return f"highest rate: {self.seen} with {target}, as its run was; in brackets: surely"
         if self.rate is None:
             why = "are too many" if low.verdict == "no" else "in a run too short to tell"
-            none = f"highest rate: none, {digits(low.rate)} {low.counted}/s {why} for {target}"
-            return none + end
+            return f"highest rate: none, {digits(low.rate)} {low.counted}/s {why} for {target}"
         more = f"; {digits(self.too_high)} are too many"
         if self.too_high == math.inf:
             more = ", or more: no rate was too high"
-        return f"highest rate: {digits(self.rate)} {low.counted}/s with {target}{more}{end}"
+        return f"highest rate: {digits(self.rate)} {low.counted}/s with {target}{more}"
 
     def table(self) -> Table:
         """A row per rate; the caption gives the highest."""
