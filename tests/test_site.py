@@ -195,6 +195,8 @@ def test_the_start_page_says_what_was_found_with_the_numbers_of_the_report_card(
         claim = claims[card.a["href"].partition("#")[2]]
         assert card.select_one(".measured").get_text().strip() in claim
         assert card.select_one(".verdict").text in claim
+        parts = ledger()[card.a["href"].partition("#claim-")[2]].parts.values()
+        assert not parts or any(f"{part}: " in card.get_text() for part in parts)
     counts = [int(each.text) for each in pages["index.html"].select(".verdicts b")]
     assert sum(counts) <= len(ledger()) and len(counts) > 1
 
