@@ -3,9 +3,10 @@ PYTHON ?= python3
 BIN := $(if $(filter Windows_NT,$(OS)),.venv/Scripts,.venv/bin)
 INSTALL := $(PYTHON) tools/environment.py install
 TESTED := lab edge openvino executorch speech cluster serve drift pretrained docs test
-# Most tests run two at a time. Tests that measure time run alone, afterwards. nbval is loaded by the
-# test that calls it: loading it takes seconds.
-TWO_AT_A_TIME := -n 2 --dist worksteal -p no:nbval
+# nbval is loaded by the test that calls it: loading it takes seconds.
+PYTEST := $(BIN)/python -m pytest -p no:nbval
+# Most tests run two at a time. Tests that measure time run alone, afterwards.
+TWO_AT_A_TIME := -n 2 --dist worksteal
 
 # Python compiles each file once, also where the environment forbids it to store what it compiled.
 # Some hundred processes would compile PyTorch again.
@@ -21,13 +22,13 @@ lab:      ## make the environment and open the lessons in JupyterLab
 test:     ## make the environment and run every check: style, types, all tests
 	@$(INSTALL) $(TESTED)
 	@$(MAKE) --no-print-directory lint
-	$(BIN)/python -m pytest $(TWO_AT_A_TIME) -m "not alone"
-	$(BIN)/python -m pytest -m alone
+	$(PYTEST) $(TWO_AT_A_TIME) -m "not alone"
+	$(PYTEST) -m alone
 
 quick:    ## check style, types and the fast tests, while you work
 	@$(INSTALL) $(TESTED)
 	@$(MAKE) --no-print-directory style
-	$(BIN)/python -m pytest -q $(TWO_AT_A_TIME) -m "not slow"
+	$(PYTEST) -q $(TWO_AT_A_TIME) -m "not slow"
 
 lint:     ## check style and layout with what is installed
 	$(BIN)/python -m ruff check .

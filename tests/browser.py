@@ -15,15 +15,14 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from nbformat.v4 import new_code_cell
 from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
 from strokes import Stroke
-from written import written
 
 from kit.cli.lab import lab_command, lab_environment
 
 ROOT = Path(__file__).resolve().parent.parent
 expect.set_options(timeout=30_000)  # ms, at most: other tests run beside these
+THEMES = "JupyterLab Dark", "JupyterLab Light"  # the last is the one that pages begin with
 CHROMIUM_OPTIONS = [
     "--no-sandbox",
     "--disable-gpu",
@@ -41,12 +40,18 @@ def find_chromium() -> str | None:
     return next(filter(None, map(shutil.which, names)), None)
 
 
-@contextmanager
-def running_chromium() -> Iterator[Browser]:
-    """Chromium; without one the test is skipped, or fails if KIT_REQUIRE_BROWSER is 1."""
+def need_chromium() -> str:
+    """Its path; without one the test is skipped, or fails if KIT_REQUIRE_BROWSER is 1."""
     if (path := find_chromium()) is None:
         reason = "no Chromium found; on Debian: apt-get install chromium"
         pytest.fail(reason) if os.environ.get("KIT_REQUIRE_BROWSER") == "1" else pytest.skip(reason)
+    return path
+
+
+@contextmanager
+def running_chromium() -> Iterator[Browser]:
+    """Chromium, where there is one."""
+    path = need_chromium()
     with sync_playwright() as p:
         chromium = p.chromium.launch(executable_path=path, args=CHROMIUM_OPTIONS)
         yield chromium
@@ -189,17 +194,15 @@ def run_all(page: Page, notebook: Path, patience_s: float = 180) -> list[dict]:
     return [cell for cell in cells if cell["cell_type"] == "code"]
 
 
-@contextmanager
-def executed_page(folder: Path, name: str, sources: list[str]) -> Iterator[Page]:
-    """A notebook of code cells, run in a JupyterLab of its own; at the end, no error was shown."""
-    with running_lab(folder) as lab, running_chromium() as chromium:  # closed before the server
-        notebook = written(folder / "notebooks" / name, map(new_code_cell, sources))
-        page = chromium.new_page(viewport={"width": 1280, "height": 900})
-        watch = Watch(page)
-        open_notebook(page, lab, notebook)
-        run_all(page, notebook)
-        yield page
-    watch.check()
+def choose_theme(page: Page, theme: str) -> None:
+    """Choose JupyterLab's colours in its menu, where they are others."""
+    chosen = page.locator(f"body[data-jp-theme-name='{theme}']")
+    if chosen.count():
+        return
+    page.get_by_role("menubar").get_by_text("Settings", exact=True).click()
+    page.get_by_text("Theme", exact=True).hover()
+    page.get_by_text(theme, exact=True).click()
+    expect(chosen).to_have_count(1)
 
 
 def draw(page: Page, canvas: Locator, strokes: list[Stroke]) -> None:

@@ -1,5 +1,6 @@
 """What several rooms' tests share: a workload, and a clock and a device made of numbers."""
 
+import contextlib
 import gc
 import os
 import random
@@ -36,12 +37,15 @@ SLOW = {
     *("statistics", "devices", "forecast", "control", "batching", "downloads", "fraud"),
     *("serving", "serving_protocol", "serving_clients", "serving_replicas", "serving_batching"),
     *("serving_overload", "serving_malformed", "continuous_batching", "completions", "traffic"),
-    *("traffic_panel", "http_client", "many_machines"),
+    *("traffic_panel", "http_client", "many_machines", "benchmark_scripts", "browser_panels"),
     *("drift", "drift_panel", "monitoring"),
     *("run_cost", "checkpoints", "checkpoints_of_modules", "types", "environment"),
 }
 # Begun first, so that at the end no worker still has a long test while the other has none.
-LONGEST = {"notebooks", "experiments", "browser", "site", "course_pages", "types", "workloads"}
+LONGEST = {
+    *("notebooks", "experiments", "browser", "browser_panels", "site", "course_pages", "types"),
+    "workloads",
+}
 
 
 def pytest_ignore_collect(collection_path, config):
@@ -162,6 +166,20 @@ def warm_kernels(_warm_process):
         if _warm_process:
             patch.setenv("JUPYTER_PATH", _warm_process())
         yield
+
+
+@pytest.fixture(scope="session")
+def lab(_warm_process, tmp_path_factory):
+    """One JupyterLab for all files of this worker; each test ends the kernels that it began."""
+    import browser
+
+    browser.need_chromium()
+    with contextlib.ExitStack() as running:
+        with pytest.MonkeyPatch.context() as patch:  # JupyterLab keeps what it began with
+            if _warm_process:
+                patch.setenv("JUPYTER_PATH", _warm_process())
+            lab = running.enter_context(browser.running_lab(tmp_path_factory.mktemp("lab")))
+        yield lab
 
 
 @pytest.fixture(scope="session")

@@ -17,7 +17,6 @@ import torch
 import kit
 from kit.measurement import Peaks
 
-pytestmark = pytest.mark.alone
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "benchmarks"
 HELPERS = {"keeping", "loops", "peers", "other_stopwatches", "serving_servers"}
@@ -168,9 +167,10 @@ def test_a_result_that_counts_as_the_same_was_made_by_that_script(load):
         pytest.skip("the history of this checkout is cut off")
 
 
-# --- The scripts, tiny ---------------------------------------------------------------------------
+# --- The scripts, tiny; `alone` are those in which what was measured decides ---------------------
 
 
+@pytest.mark.alone
 def test_import_time(load, monkeypatch, tmp_path):
     made = iter([[1.0, 0.01, 0.03], [1.0, 0.01, 0.03], [2.0, 0.02, 0.06], [1.0, 0.01, 0.03]])
     script = load("import_time")
@@ -182,6 +182,7 @@ def test_import_time(load, monkeypatch, tmp_path):
     assert record["first_use_ratio"]["value"] == pytest.approx(1.03)
 
 
+@pytest.mark.alone
 def test_run_overhead(load, monkeypatch, tmp_path):
     script = load("run_overhead", CELLS=1, CELL_S=0.01)
     monkeypatch.setattr(script, "command", lambda *words: words)  # the kit's own start is tested
@@ -284,6 +285,7 @@ def test_interval_quality(load, tmp_path):
     assert set(kept(tmp_path, "interval_quality")["sections"]) == {"shares", "verdicts"}
 
 
+@pytest.mark.alone
 def test_traffic_quality(load, monkeypatch, tmp_path):
     script = load("traffic_quality", USERS=(8,), LOADS=(0.3,))
     monkeypatch.setattr(script, "client_limit", lambda *_, **__: 1.0)
@@ -325,6 +327,7 @@ def test_serving_flood(load, monkeypatch, tmp_path):
     assert record["floods"][0]["before_bytes"] > 0 and "| 1, " in script.markdown(record)
 
 
+@pytest.mark.alone
 def test_inference_ladder(load, monkeypatch, tmp_path):
     script = load("inference_ladder", SIX=("vision", "fraud"), BUDGET_S=0.01, FASTEST_S=0.01)
     monkeypatch.setattr(script.kit, "peaks", lambda *_, **__: PEAKS)

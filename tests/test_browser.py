@@ -9,42 +9,35 @@ import pytest
 
 playwright = pytest.importorskip("playwright.sync_api")
 from browser import (  # noqa: E402
+    THEMES,
     Watch,
+    choose_theme,
     draw,
     draw_by_touch,
     open_notebook,
     run_all,
     running_chromium,
-    running_lab,
 )
 from strokes import DIGITS  # noqa: E402
 from written import written  # noqa: E402
 
 expect = playwright.expect
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.timeout(300),
-    pytest.mark.usefixtures("warm_kernels"),
-]
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
 
 
 @pytest.fixture(scope="module")
-def chromium():
-    with running_chromium() as browser:
-        yield browser
-
-
-@pytest.fixture(scope="module")
-def lab(chromium, tmp_path_factory):
-    with running_lab(tmp_path_factory.mktemp("lab")) as lab:
-        yield lab
+def context(lab):
+    """One profile of the browser for all tests: what JupyterLab consists of is loaded once."""
+    with running_chromium() as chromium:
+        yield chromium.new_context(viewport={"width": 1280, "height": 900}, has_touch=True)
 
 
 @pytest.fixture
-def page(chromium):
-    context = chromium.new_context(viewport={"width": 1280, "height": 900}, has_touch=True)
-    yield context.new_page()
-    context.close()
+def page(context, lab):
+    page = context.new_page()
+    yield page
+    page.close()
+    lab.end_kernels()
 
 
 @pytest.fixture
@@ -294,16 +287,23 @@ SHADOW = """box => {  // the colours of the page at the edges of a box that scro
 }"""
 
 
-@pytest.mark.parametrize("theme", ["JupyterLab Light", "JupyterLab Dark"])
-def test_tables_fit_the_page_and_a_wider_one_shows_that_it_scrolls(lab, page, theme, screenshots):
-    from axe import violations
-
+def test_tables_fit_the_page_and_a_wider_one_shows_that_it_scrolls(lab, page, screenshots):
     watch = Watch(page)
-    lab.set("apputils-extension/themes", theme=theme)
     cells = [nbformat.v4.new_code_cell(source) for source in TABLES]
     notebook = written(lab.folder / "notebooks" / "tables.ipynb", cells)
     open_notebook(page, lab, notebook)
     run_all(page, notebook)
+    for theme in THEMES:
+        page.set_viewport_size({"width": 1280, "height": 900})
+        choose_theme(page, theme)
+        look_at_tables(page, theme, screenshots)
+    watch.check()
+
+
+def look_at_tables(page, theme, screenshots):
+    """On a screen and on a phone: what is too wide scrolls in its box, by keys as well."""
+    from axe import violations
+
     edge, wide, verdicts = (page.locator(".kit-scroll").nth(i) for i in range(3))
     for width in (1280, 390):
         page.set_viewport_size({"width": width, "height": 900})
@@ -321,6 +321,7 @@ def test_tables_fit_the_page_and_a_wider_one_shows_that_it_scrolls(lab, page, th
     # The output itself does not scroll: only the box does, and it has a name and the keyboard.
     assert edge.evaluate("box => box.closest('.jp-OutputArea-output').scrollWidth <= innerWidth")
     assert wide.evaluate(SHADOW) == [4, "local, local, scroll, scroll"]
+    wide.evaluate("box => box.scrollLeft = 0")
     wide.focus()
     for _ in range(3):
         page.keyboard.press("ArrowRight")
@@ -328,8 +329,6 @@ def test_tables_fit_the_page_and_a_wider_one_shows_that_it_scrolls(lab, page, th
     assert wide.evaluate("box => box.scrollLeft") > 0
     assert wide.get_attribute("aria-label").startswith("Table: quantity, batch of 1")
     assert not violations(page, ".kit-scroll")
-    lab.set("apputils-extension/themes", theme="JupyterLab Light")
-    watch.check()
 
 
 PAGE_RULES = ("region",)  # of whole pages; this one is JupyterLab's
@@ -405,11 +404,8 @@ def test_panels_take_keys_speak_values_and_have_no_known_barrier(lab, page, scre
                     page.keyboard.press(key)
     expect(page.locator(".jp-Notebook .jp-Cell")).to_have_count(count)
 
-    for theme in ("JupyterLab Light", "JupyterLab Dark"):
-        page.get_by_role("menubar").get_by_text("Settings", exact=True).click()
-        page.get_by_text("Theme", exact=True).hover()
-        page.get_by_text(theme, exact=True).click()
-        expect(page.locator(f"body[data-jp-theme-name='{theme}']")).to_have_count(1)
+    for theme in THEMES:
+        choose_theme(page, theme)
         for panel in panels:
             page.locator(panel).first.scroll_into_view_if_needed()
             output = f".jp-OutputArea-output:has({panel})"

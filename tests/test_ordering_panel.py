@@ -1,8 +1,6 @@
 """Guessing an order: the panel with and without a browser, the guess beside the measurement."""
 
-import os
 from itertools import permutations
-from pathlib import Path
 
 import pytest
 from scipy.stats import kendalltau
@@ -221,69 +219,3 @@ def test_what_is_not_in_the_list_is_named(panel, measured):
 def test_only_the_largest_or_the_smallest_come_first(panel):
     with pytest.raises(BadValue, match="first='best': needs 'largest' or 'smallest'"):
         panel.against(SPEEDUPS, first="best")
-
-
-# --- In a browser --------------------------------------------------------------------------------
-
-LESSON = [
-    "import kit\n"
-    'rungs = kit.guess_order(["batch 64", "bf16", "compile", "fused optimizer", "workers"],\n'
-    '    "Which change makes training shorter? The largest saving first.")\nrungs',
-    'rungs.against({"bf16": 1.9, "batch 64": 1.6, "compile": 1.4, "fused optimizer": 1.2})',
-]
-
-
-@pytest.mark.browser
-@pytest.mark.usefixtures("warm_kernels")
-def test_an_item_moved_by_key_and_pointer_is_a_guess(tmp_path):
-    sync_api = pytest.importorskip("playwright.sync_api")
-    import browser
-
-    with browser.executed_page(tmp_path, "guess-an-order.ipynb", LESSON) as page:
-        put_in_order(page, sync_api.expect)
-
-
-def put_in_order(page, expect):
-    """Move with the arrow keys, a button and the mouse; confirm; look at the comparison."""
-    panel, comparison = page.locator(".kit-order"), page.locator(".jp-CodeCell").nth(1)
-    items, status = panel.get_by_role("listitem"), panel.get_by_role("status")
-    expect(comparison).to_contain_text("No guess was made.")
-    expect(status).to_have_text("No guess yet.")
-    size = panel.bounding_box()
-    shot(page, "start")
-
-    up, down = (panel.get_by_role("button", name=f"Move {n}") for n in ("bf16 up", "compile down"))
-    up.press("Enter")
-    expect(status).to_have_text("Guess saved: bf16 is number 1 of 5.")
-    page.keyboard.press("ArrowUp")  # it is at the top: nothing happens, nothing is lost
-    expect(up).to_be_focused()
-    expect(up).to_have_attribute("aria-disabled", "true")
-    down.focus()
-    page.keyboard.press("ArrowDown")
-    expect(status).to_have_text("Guess saved: compile is number 4 of 5.")
-    expect(down).to_be_focused()  # the key did not take JupyterLab to its next cell
-    shot(page, "moved")
-
-    last, third = items.nth(4).bounding_box(), items.nth(2).bounding_box()
-    page.mouse.move(last["x"] + 80, last["y"] + last["height"] / 2)
-    page.mouse.down()
-    page.mouse.move(third["x"] + 80, third["y"] + third["height"] / 2 - 2, steps=8)
-    shot(page, "dragged")
-    page.mouse.up()
-    names = ["bf16", "batch 64", "workers", "fused optimizer", "compile"]
-    expect(items.locator(".name")).to_have_text(names)
-    panel.get_by_role("button", name="This is my guess").press("Space")
-    expect(status).to_have_text("Guess saved.")
-    assert panel.bounding_box() == size  # nothing jumps
-
-    comparison.click()
-    page.keyboard.press("Shift+Enter")
-    expect(comparison).to_contain_text("5 of 6 pairs in the right order")
-    expect(comparison).to_contain_text("Not measured, so left out: workers.")
-    shot(page, "compared")
-
-
-def shot(page, name):
-    """A screenshot, for people to look at, where they asked for some."""
-    if folder := os.environ.get("KIT_SCREENSHOTS"):
-        page.screenshot(path=Path(folder) / f"order-{name}.png")

@@ -1,9 +1,7 @@
-"""Quizzes: each file well formed, the feedback in a browser, and what stays without a kernel."""
+"""Quizzes: each file well formed, and what stays without a kernel; see test_browser_panels."""
 
 import html
-import os
 import re
-from pathlib import Path
 
 import nbformat
 import pytest
@@ -96,58 +94,3 @@ def test_without_a_kernel_the_answer_is_folded_away(tmp_path):
 def test_as_text_it_lists_the_questions_and_no_answers(tmp_path):
     bundle = quiz_of(GOOD + GOOD, tmp_path)._repr_mimebundle_()
     assert bundle["text/plain"] == "1. <Which>?\n   - a\n   - b\n2. <Which>?\n   - a\n   - b"
-
-
-@pytest.mark.browser
-@pytest.mark.usefixtures("warm_kernels")
-def test_answer_by_key_and_pointer_in_light_and_dark(tmp_path):
-    sync_api = pytest.importorskip("playwright.sync_api")
-    import browser
-    from axe import violations
-
-    sources = ['import kit\nasked = kit.quiz("02")\nasked', "asked.tries"]
-    with browser.executed_page(tmp_path, "answer-a-quiz.ipynb", sources) as page:
-        answer(page, sync_api.expect)
-        for theme in ("JupyterLab Light", "JupyterLab Dark"):
-            page.get_by_role("menubar").get_by_text("Settings", exact=True).click()
-            page.get_by_text("Theme", exact=True).hover()
-            page.get_by_text(theme, exact=True).click()
-            sync_api.expect(page.locator(f"body[data-jp-theme-name='{theme}']")).to_have_count(1)
-            assert violations(page, ".jp-OutputArea-output:has(.kit-quiz)", ("region",)) == []
-            if folder := os.environ.get("KIT_SCREENSHOTS"):  # for people to look at
-                page.screenshot(path=Path(folder) / f"quiz-{theme[11:].lower()}.png")
-
-
-def answer(page, expect):
-    """One wrong answer, then all the right ones: by key, then by pointer."""
-    panel = page.locator(".kit-quiz")
-    groups, questions = panel.get_by_role("group"), kit.quiz("02").questions
-    expect(groups).to_have_count(3)
-    size = panel.bounding_box()
-    right = [groups.nth(i).get_by_role("button").nth(q["right"]) for i, q in enumerate(questions)]
-    wrong = groups.first.get_by_role("button").nth((questions[0]["right"] + 1) % 3)
-
-    wrong.focus()
-    for key in ("x", "d", "d", "Escape"):  # no key reaches JupyterLab, where an x would cut a cell
-        page.keyboard.press(key)
-    expect(page.locator(".jp-Notebook .jp-Cell")).to_have_count(2)
-    page.keyboard.press("Enter")
-    told = groups.first.get_by_role("status")
-    expect(told).to_have_text("Not this one. Try another.")
-    expect(wrong).to_be_focused()
-    right[0].press("Space")
-    expect(told).to_have_text(f"Right. {questions[0]['why']}")
-    expect(right[0]).to_have_attribute("aria-pressed", "true")
-    for button in right[1:]:
-        button.click()
-    expect(panel).to_contain_text("All 3 answered, 2 of them at the first try.")
-    assert panel.bounding_box()["width"] == size["width"]
-
-    page.locator(".jp-CodeCell").nth(1).click()
-    page.keyboard.press("Shift+Enter")
-    tries = [[(questions[0]["right"] + 1) % 3, questions[0]["right"]]]
-    tries += [[asked["right"]] for asked in questions[1:]]
-    expect(page.locator(".jp-CodeCell").nth(1)).to_contain_text(str(tries))
-
-    wrong.click()  # after the right one: its reason stays
-    expect(told).to_have_text(f"Not this one. {questions[0]['why']}")

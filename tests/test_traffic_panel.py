@@ -2,14 +2,11 @@
 
 import asyncio
 import json
-import os
 import queue
-import re
 import threading
 import time
 from contextlib import suppress
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -383,71 +380,3 @@ def test_the_panel_brings_its_own_script_and_asks_nobody():
     script, style = str(traffic_panel.LiveTraffic._esm), str(traffic_panel.LiveTraffic._css)
     assert "ResizeObserver" in script and "@container (max-width: 680px)" in style
     assert "http" not in script + style
-
-
-# --- In a browser --------------------------------------------------------------------------------
-
-PANEL = """import kit
-server = kit.serve(kit.models.MLP())
-kit.live_traffic(server, target_s=1.0)"""
-
-
-@pytest.mark.browser
-@pytest.mark.usefixtures("warm_kernels")
-def test_turn_it_up_in_a_browser_by_keys_and_on_a_phone(tmp_path):
-    playwright = pytest.importorskip("playwright.sync_api")
-    from axe import violations
-    from browser import executed_page
-
-    expect = playwright.expect
-    with executed_page(tmp_path, "traffic.ipynb", [PANEL]) as page:
-        panel = page.locator(".kit-traffic")
-        button, told = panel.get_by_role("button"), panel.get_by_role("status")
-        rate = panel.get_by_role("slider", name="arrival rate")
-        names = [label.text_content() for label in panel.locator("label").all()]
-        assert names[1:] == [
-            "largest batch",
-            "longest wait",
-            "queue bound",
-            *(["replicas"] if REPLICAS else []),
-        ]
-        expect(told).to_have_text(READY)
-        size = panel.bounding_box()
-
-        rate.focus()
-        for key in ("Home", "ArrowRight", "x", "d", "d"):  # no key cuts a cell of the notebook
-            page.keyboard.press(key)
-        expect(rate).to_have_attribute("aria-valuetext", "12 requests/s")
-        button.press("Enter")
-        expect(button).to_have_text("Stop")
-        for line in ("arriving", "good", "p50_s", "waiting"):
-            expect(panel.locator(f"path.line.{line}")).to_have_attribute("d", re.compile("M.*L"))
-        for _ in range(5):
-            rate.press("ArrowRight")
-        expect(rate).to_have_attribute("aria-valuetext", "40 requests/s")
-        expect(panel.get_by_role("img", name=re.compile(r"arriving [3-6]\d"))).to_have_count(1)
-        page.screenshot(path=screenshots(tmp_path) / "traffic.png")
-        button.press("Enter")
-        expect(button).to_have_text("Start")
-        expect(told).to_have_text(re.compile("The highest goodput was|Nothing was counted"))
-        expect(button).to_be_focused()
-        assert panel.bounding_box() == size  # nothing jumps
-        assert size["height"] < 700  # the sliders and all charts are on a screen of 900 pixels
-
-        output = ".jp-OutputArea-output:has(.kit-traffic)"
-        assert violations(page, output, ("region",)) == []
-        page.get_by_role("tab", name="File Browser").first.click()  # folds it away
-        page.set_viewport_size({"width": 390, "height": 844})
-        narrow = "panel => panel.clientWidth < 400 && panel.scrollWidth <= panel.clientWidth"
-        page.wait_for_function(narrow, arg=panel.element_handle())  # nothing is cut off
-        edge = panel.bounding_box()["x"] + panel.bounding_box()["width"]
-        for part in panel.locator(".value, .key, button, svg").all():
-            assert part.bounding_box()["x"] + part.bounding_box()["width"] <= edge
-        assert violations(page, output, ("region",)) == []
-        page.screenshot(path=screenshots(tmp_path) / "traffic-phone.png")
-
-
-def screenshots(tmp_path):
-    folder = Path(os.environ.get("KIT_SCREENSHOTS", tmp_path))
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
