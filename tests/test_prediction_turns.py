@@ -59,7 +59,7 @@ class Machine:
             started[0] = self.now
 
         model = torch.nn.Identity()
-        for step in range(1, steps + 1):  # noqa: B007
+        for step in range(1, steps + 1):
             self.work(STEP)
             hook(StepInfo(step, model, None, None, None, None, steps, pause))
             if step - done[0] >= 5:  # the loop's own looks
@@ -156,7 +156,7 @@ def real():
 
 
 def test_a_real_training_in_turns(real):
-    turns, trained, modes, model = real
+    turns, trained, modes, _model = real
     found = turns.of(trained)
     assert [steps for steps, _ in found.stretches] == [2] * 11  # the last step is in no turn
     assert [at for at, _ in trained.scores] == [0, 9, 18, 23]  # a pause hides no score
@@ -186,6 +186,19 @@ def test_a_pause_is_no_training_time(monkeypatch):
     trained = kit.train(work.model("mlp"), work, steps=3, live=False, after_step=long_pause)
     assert later[0] == 3_000 and trained.train_s < 1_000
     assert sum(steps for steps, _ in trained.reads) == 3
+
+
+def test_the_predictions_are_no_energy_of_the_training(monkeypatch):
+    machine = Machine(0, paces=(1.0,))
+    backend = kit.devices.backends.backend_of("cpu")
+    joules = [(lambda: 10 * machine.now, 1e9)]  # a processor of ten watts
+    monkeypatch.setattr(type(backend), "energy_counters", lambda self: joules)
+    turns = PredictionTurns(machine.predicts, (1, 64), budget_s=5.0, stopwatch=machine.watch)
+    with kit.devices.metered() as meter:
+        trained = machine.trains(turns)
+    assert meter.joules > 1.4 * 10 * trained.train_s
+    assert turns.without(meter) == pytest.approx(10 * trained.train_s, rel=0.01)
+    assert turns.without(kit.devices.Meter()) is None
 
 
 def test_what_is_refused(real):

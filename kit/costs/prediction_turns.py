@@ -11,7 +11,8 @@ predictions are timed between the steps: a slow moment makes both slower, and ca
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -25,6 +26,7 @@ from kit.core.errors import BadValue, NotEnoughSamples
 from kit.core.results import Result
 from kit.core.statistics import Estimate, mean_of_stretches
 from kit.core.units import words
+from kit.devices import Meter
 from kit.inference.prediction import evaluating
 from kit.measurement import Call, Measurement, Observer, Stopwatch, all_doubts, labelled, warm_up
 from kit.measurement.stopwatch import WarmedUp, check_call
@@ -121,7 +123,7 @@ class TrainingInPredictions(Result):
 class PredictionTurns:
     """A hook of `kit.train` that times predictions in turns with its steps.
 
-    The predictions are no part of the training's time.
+    The predictions are no part of the training's time; `without` takes them out of its energy.
 
     Parameters
     ----------
@@ -180,7 +182,7 @@ class PredictionTurns:
             return
         # Every second pair of turns in reverse, so that no batch size is always the first.
         order = [*self.calls][:: -1 if len(self.ends) // 2 % 2 else 1]
-        with info.pause(), evaluating(info.model), devices.collector_held():
+        with self._aside(info):
             for n in order:
                 with labelled(f"batch size {n}"):
                     self._time(n)
@@ -191,12 +193,25 @@ class PredictionTurns:
         self.every = max(1, info.total // self.turns)
         self.ends: list[int] = []  # the last step of each turn
         self.times: dict[int, list[float]] = {n: [] for n in self.calls}
-        self.observer, self.firsts = Observer(self.watch), {}
-        with info.pause(), evaluating(info.model), devices.collector_held():
+        self.observer, self.joules = Observer(self.watch), 0.0
+        self.firsts: dict[int, float] = {}
+        with self._aside(info):
             for n, call in self.calls.items():
                 with labelled(f"batch size {n}"):
                     self.firsts[n] = self.watch.time(call)
                     self.warm[n] = warm_up(call, self.watch, self.turn_s)
+
+    @contextmanager
+    def _aside(self, info: StepInfo) -> Iterator[None]:
+        """What is inside is no part of the training: not its time, its energy or its mode."""
+        meter = devices.metered(self.watch.device)
+        with info.pause(), evaluating(info.model), devices.collector_held(), meter as used:
+            yield
+        self.joules += used.joules or 0.0
+
+    def without(self, meter: Meter) -> float | None:
+        """Joules of a metered training without the predictions in it; None: no meter was read."""
+        return None if meter.joules is None else meter.joules - self.joules
 
     def _time(self, n: int) -> None:
         """The timings of one batch size in one turn: the same number in each."""
