@@ -165,7 +165,7 @@ def test_a_real_training_in_turns(real):
     ratio = found.whole_run_time_ratio
     assert ratio.low < ratio.value < ratio.high
     record = found.to_dict()
-    assert record["steps"] == 23 and len(record["prediction_s"][1]) == 11
+    assert record["steps"] == 23 and len(record["prediction_s"]["1"]) == 11
     rows = found.table().rows
     assert [row[0] for row in rows] == ["1", "16"]
     assert ("a larger one may take less" in found.table().caption) == (found.best == 16)

@@ -112,7 +112,7 @@ class TrainingInPredictions(Result):
         return {
             "steps": self.steps,
             "stretches": [[steps, round(seconds, 6)] for steps, seconds in self.stretches],
-            "prediction_s": {n: [round(t, 9) for t in s] for n, s in self._turns.items()},
+            "prediction_s": {str(n): [round(t, 9) for t in s] for n, s in self._turns.items()},
             "whole_run_time_ratio": self.whole_run_time_ratio.to_dict(),
             "best_batch_size": self.best,
             "batched_cost_ratio": self.batched_cost_ratio.to_dict(),
@@ -123,7 +123,7 @@ class TrainingInPredictions(Result):
 class PredictionTurns:
     """A hook of `kit.train` that times predictions in turns with its steps.
 
-    The predictions are no part of the training's time; `without` takes them out of its energy.
+    The predictions do not count as training time, and `without` takes them out of its energy.
 
     Parameters
     ----------
@@ -203,7 +203,7 @@ class PredictionTurns:
 
     @contextmanager
     def _aside(self, info: StepInfo) -> Iterator[None]:
-        """What is inside is no part of the training: not its time, its energy or its mode."""
+        """What is inside counts neither as time nor as energy of the training."""
         meter = devices.metered(self.watch.device)
         with info.pause(), evaluating(info.model), devices.collector_held(), meter as used:
             yield
