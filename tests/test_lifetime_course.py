@@ -2,8 +2,10 @@
 
 import math
 import re
+from dataclasses import replace
 
 import nbformat
+import numpy as np
 import pytest
 
 import kit
@@ -94,6 +96,24 @@ def test_what_both_share_cancels_in_the_excess():
     rated = {**lives, "a": lives["a"].assume(inference=Estimate(0.01, 0.009, 0.011, "s"))}
     wide = options(rated).assume(answers_per_day=1e5).excess("training")
     assert wide.low < exact.value < wide.high < 1.12 * exact.value
+
+
+def test_answers_in_turns_share_the_machines_pace():
+    """Its pace changes in steps: that moves both bills, and not which one is the smaller."""
+    pace = np.repeat([0.01, 0.019, 0.01, 0.014, 0.019], 20)
+    timed = kit.compare({"narrow": lambda: None, "wide": lambda: None}, budget_s=0.01)
+    times = {"narrow": pace, "wide": 1.3 * pace}
+    timed = replace(
+        timed,
+        measurements={
+            name: replace(each, times_s=tuple(times[name]))
+            for name, each in timed.measurements.items()
+        },
+    )
+    lives = options({n: life(1.0, m.mean) for n, m in timed.measurements.items()})
+    alone, paired = lives.excess("inference"), lives.in_turns(timed).excess("inference")
+    assert alone.value == paired.value == 1 and alone.high > 1.2 and paired.high < 1.001
+    assert lives.in_turns(timed)["wide"].values["answer_s"] == pytest.approx(1.3 * pace.mean())
 
 
 def test_the_rates_of_the_options_stand_side_by_side(sizes):

@@ -22,6 +22,7 @@ from kit.costs import lifetime_options, planning_check, two_plans
 from kit.costs.accelerator_speedup import accelerator_speedups
 from kit.costs.counting import count
 from kit.costs.generation_counts import count_generation
+from kit.costs.prediction_turns import PredictionTurns, TrainingInPredictions
 from kit.costs.run_cost import RunCost, run_cost
 from kit.costs.step_cost import step_cost
 from kit.costs.step_cost_grid import step_costs
@@ -52,6 +53,11 @@ def asked_often() -> loadgen.ServerResult:
 
 def class_measured() -> ClassMeasurements:
     return class_measurements(experiment_folder("recorded", "class"))
+
+
+def in_turns(work) -> TrainingInPredictions:
+    model, turns = tiny(), PredictionTurns(lambda n: nothing, (1, 2), **SHORT)
+    return turns.of(training.train(model, work, steps=5, live=False, after_step=turns))
 
 
 def trained_and_used(work) -> RunCost:
@@ -141,6 +147,7 @@ MAKERS = {
     ),
     "HighestRate": lambda work: loadgen.HighestRate((asked_often(),)),
     "History": lambda work: training.train(tiny(), work, steps=3, live=False),
+    "TrainingInPredictions": in_turns,
     "TrainingLadder": climbed,
     "Machine": lambda work: devices.machine(),
     "Measurement": lambda work: measurement.measure(nothing, **SHORT),

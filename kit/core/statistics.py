@@ -353,7 +353,9 @@ STRETCHES = 5  # long enough to be nearly independent, as many as Student's inte
 
 
 def mean_of_stretches(
-    totals: Sequence[float] | np.ndarray, counts: Sequence[int] | None = None, unit: str = ""
+    totals: Sequence[float] | np.ndarray,
+    counts: Sequence[float] | np.ndarray | None = None,
+    unit: str = "",
 ) -> Estimate:
     """The mean of what was measured one after another, with an interval from five stretches.
 
@@ -365,6 +367,7 @@ def mean_of_stretches(
     ----------
     totals, counts
         Totals in the order in which they were taken, and of how many things each is; None: of one.
+        For a ratio of two times that were taken in turns, the counts are the other times.
 
     >>> mean_of_stretches([2.0, 2.0, 3.0, 2.0, 1.0, 2.0, 2.0, 1.0, 3.0, 2.0], unit="s")
     2.00 s [1.38 to 2.62 s]

@@ -7,6 +7,7 @@ generation_counts   FLOPs and bytes of generating a text: prefill, then decode
 step_cost           a training step beside a prediction on the same batch, phase by phase
 step_cost_grid      the same for several models and batch sizes
 run_cost            a whole training run beside one prediction of the trained model
+prediction_turns    a whole training in predictions that take turns with its steps
 lifetime            both bills over a model's life, and their break-even
 lifetime_result     these bills as a result: tables, pictures, other assumptions
 lifetime_assumptions  what these bills depend on: named, with unit, class and source

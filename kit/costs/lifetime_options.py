@@ -1,6 +1,7 @@
 """Several ways to do the same job: whose life is cheapest at which demand?
 
 Options       lives by name; each is a model that reaches the same score
+├── in_turns    the same with answers that were timed in turns
 ├── overtakes   answers after which the cheaper one to use has made up for its dearer training
 └── excess      what it costs to look at one phase alone (claim 27)
 """
@@ -23,6 +24,7 @@ from kit.costs.lifetime_assumptions import RATES
 from kit.costs.lifetime_bills import QUANTITIES, bills
 from kit.costs.lifetime_result import Lifetime
 from kit.costs.published import ranged
+from kit.measurement import Comparison
 from kit.plots import Picture, Table, lines
 
 PHASES = ("training", "inference")
@@ -63,6 +65,19 @@ class Options(Result):
             return getattr(life, phase)(self.of).value, life.total(self.of).value
 
         return min(self.lives, key=of_phase_and_all)
+
+    def in_turns(self, answers: Comparison) -> Options:
+        """The same lives, with answers that were timed in turns: for ratios of lives (`excess`).
+
+        A slow moment of the machine makes all answers slower and cancels. So the first answer
+        keeps its mean, and each other one has the interval of its ratio to the first, alone. Bills
+        need both intervals: take them from the lives as they were.
+        """
+        alone_s = self[answers.baseline].values["answer_s"] or 0.0
+        paired = {name: (answers.ratio(name) * alone_s).with_unit("s") for name in self.lives}
+        return options(
+            {n: life.assume(inference=paired[n]) for n, life in self.lives.items()}, self.of
+        )
 
     def excess(self, phase: str) -> Estimate:
         """Life cost of the option with the smallest bill of a phase ÷ least life cost of all."""

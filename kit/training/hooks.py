@@ -18,6 +18,7 @@ A hook is a function of one argument. So a new training metric needs no change t
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import NamedTuple
 
 import torch
@@ -40,6 +41,9 @@ class StepInfo(NamedTuple):
     inputs: Tensor  # the batch (B, …) of this process
     targets: Tensor
     total: int  # steps of the whole training, if nothing stops it earlier
+    # `with info.pause():` waits for the steps so far, and what is inside does not count as training
+    # time. With several processes, each of them has to pause.
+    pause: Callable[[], AbstractContextManager[None]] = nullcontext
 
 
 Hook = Callable[[StepInfo], object]

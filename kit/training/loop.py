@@ -124,7 +124,7 @@ def train(
     after_step
         A function, or a list of functions, called after each step with a `StepInfo`: step number,
         model, optimizer, loss and batch. The gradients can still be read. Use it for a metric or
-        a log of your own. Its time counts as training time.
+        a log of your own. Its time counts as training time, except inside `with info.pause():`.
 
     Raises
     ------
@@ -193,9 +193,9 @@ def train(
                 # A hook that calls `info.loss.item()` waits for the device, here at every step.
                 for hook in hooks:
                     made = progress.steps, setup.model, setup.optimizer, loss
-                    hook(StepInfo(*made, *batch, total))
-                if len(progress.unread) < progress.read_after:
-                    continue  # about 0.1 s pass between two looks at what happens
+                    hook(StepInfo(*made, *batch, total, progress.pause))
+                if 0 < len(progress.unread) < progress.read_after:
+                    continue  # about 0.1 s pass between two looks; none is unread after a pause
                 progress.read_losses()  # waits for the device; a loss of NaN ends the training
                 if progress.score_is_due:
                     progress.evaluate()  # on examples that no step has seen; writes the checkpoint

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import takewhile
 
@@ -131,6 +133,15 @@ class Progress:
         """Count the time from here on: what came before was not training."""
         self.compiled_before_s = self.backend.compile_s()
         self.clock = time.perf_counter()
+
+    @contextmanager
+    def pause(self) -> Iterator[None]:
+        """Stop the clock inside; the steps so far are finished first, and their time is read."""
+        self.read_losses()
+        try:
+            yield
+        finally:
+            self.restart_clock()
 
     def read_losses(self) -> None:
         """Move the losses off the device; this is where the loop waits for it."""
