@@ -18,7 +18,14 @@ from http_servers import SERVICE_S, serving
 
 from kit import loadgen
 from kit.core.errors import BadValue, CallFailed, NotComparable, NotEnoughSamples, UnknownName
-from kit.loadgen import ClientTooSlow, TrafficResult, goodput_curves, goodput_ratio, settings_table
+from kit.loadgen import (
+    ClientTooSlow,
+    TrafficResult,
+    goodput_curves,
+    goodput_ratio,
+    goodput_table,
+    settings_table,
+)
 from kit.loadgen.arrivals import poisson
 from kit.loadgen.client_limit import check_rate, check_run, client_limit
 from kit.loadgen.http_answers import CONNECTION_FAILED, NOT_SENT, TIMED_OUT, Answer
@@ -314,10 +321,25 @@ def test_the_ratio_of_runs_in_turns_is_that_of_their_pairs():
     found = goodput_ratio(two, one)
     assert (found.value, found.low, found.high) == pytest.approx((2, 2, 2))
     assert goodput_ratio(two[:5], one[:5]).low == 0  # too few for an interval
-    none = goodput_ratio(two, [*one[:6], made([0.06] * 100)])
+    late = made([0.06] * 100)
+    half = goodput_ratio(two, [*one[:6], late])  # a slow moment that only one of them met
+    assert half.low == pytest.approx(2) and half.high == math.inf
+    assert goodput_ratio([*two, late], [*one, late]) == found  # and one that both met
+    none = goodput_ratio(two, [*one[:3], *[late] * 4])
     assert (none.low, none.high) == (0, math.inf)
+    assert goodput_ratio([late], [late]).value == math.inf
     with pytest.raises(BadValue, match="3 and 2 runs"):
         goodput_ratio(two[:3], one[:2])
+
+
+def test_a_request_with_several_rows_counts_as_so_many_answers():
+    one, rows = [made([0.01] * 50)] * 6, [made([0.01] * 50, batch_size=32)] * 6
+    assert goodput_ratio(rows, one).value == pytest.approx(32)
+    found = goodput_table({"1": one, "32": rows}, of="rows")
+    assert found.header[0] == "rows" and "median of 6 short runs" in found.caption
+    assert [row[1].split()[0] for row in found.rows] == ["100", "3,200"]
+    with pytest.raises(BadValue, match="at least one"):
+        goodput_table({}, of="rows")
 
 
 def test_a_rate_at_which_requests_failed_has_a_column_that_others_leave_empty():

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from kit.loadgen.stream_scenarios import single_stream as single_stream
     from kit.loadgen.traffic_comparison import goodput_curves as goodput_curves
     from kit.loadgen.traffic_comparison import goodput_ratio as goodput_ratio
+    from kit.loadgen.traffic_comparison import goodput_table as goodput_table
     from kit.loadgen.traffic_comparison import settings_table as settings_table
     from kit.loadgen.traffic_result import TrafficResult as TrafficResult
 

@@ -49,21 +49,47 @@ def _cells(seen: Estimate) -> tuple[str, str, str]:
     return value, low, high
 
 
+def goodput_table(runs: Mapping[str, Sequence[TrafficResult]], of: str) -> Table:
+    """Answers in time per second of several servers: the median of several short runs each.
+
+    Parameters
+    ----------
+    runs
+        Name -> its runs. Each row of a request counts as an answer.
+    of
+        What the names are, such as "replicas": the heading of their column.
+    """
+    if not runs:
+        raise BadValue("no runs: needs at least one {name: [kit.traffic(…), …]}.")
+    rates = {name: [_answers_per_s(run) for run in several] for name, several in runs.items()}
+    rows = [(name, repr(median(each, "answers/s"))) for name, each in rates.items()]
+    counts = sorted({len(each) for each in rates.values()})
+    caption = f"The median of {' or '.join(map(str, counts))} short runs each."
+    return Table((of, "in time"), rows, caption)
+
+
 def goodput_ratio(above: Sequence[TrafficResult], below: Sequence[TrafficResult]) -> Estimate:
     """The goodput of one server ÷ that of another; both were sent traffic in turns.
 
     A slow moment of the computer lasts longer than a short run, so it slows both runs of a pair.
     That cancels in the ratio of a pair, and the median of the pairs has a narrow interval. It is
-    unknown with fewer than six pairs, or if a run below had no answer in time.
+    unknown with fewer than six pairs. A pair says nothing if neither run had an answer in time; if
+    only the run below had none, the ratio of this pair is infinite. Each row of a request counts
+    as an answer.
 
     Explained in lesson 11.
     """
     if len(above) != len(below) or not above:
         raise BadValue(f"{len(above)} and {len(below)} runs: needs pairs, at least one.")
-    pairs = [(a.goodput.value, b.goodput.value) for a, b in zip(above, below, strict=True)]
-    if not all(b for _, b in pairs):
+    pairs = [(_answers_per_s(a), _answers_per_s(b)) for a, b in zip(above, below, strict=True)]
+    ratios = [a / b if b else math.inf for a, b in pairs if a or b]
+    if not sum(map(math.isfinite, ratios)) > len(ratios) / 2:  # the median itself is infinite
         return Estimate(math.inf, 0.0, math.inf, "×")
-    return median([a / b for a, b in pairs], "×")
+    return median(ratios, "×")
+
+
+def _answers_per_s(run: TrafficResult) -> float:
+    return run.goodput.value * run.batch_size
 
 
 def goodput_curves(runs: Mapping[str, TrafficResult], interval_s: float | None = None) -> Picture:
