@@ -159,7 +159,7 @@ def _docstrings(module: str) -> Iterator[str]:
 
 
 def _statements(tree: ast.Module) -> Iterator[ast.AST]:
-    """The statements in the order of `ast.walk`, which takes twice as long over expressions, too."""
+    """The statements in the order of `ast.walk`, which would look at each expression, too."""
     todo: deque[ast.AST] = deque([tree])
     while todo:
         yield (node := todo.popleft())

@@ -263,6 +263,7 @@ class LaterErrors(Sequence[float]):
 
     @cached_property
     def values(self) -> tuple[float, ...]:
+        """The errors, in the order in which their labels arrived."""
         periods = range(self.deployed.first, self.period + 1)
         return tuple(chain.from_iterable(map(self.deployed.late_errors, periods)))
 
