@@ -14,7 +14,16 @@ from kit.core.statistics import Estimate, samples_needed
 from kit.costs.counting import count
 from kit.course.approaches import Road
 from kit.course.earlier_lessons import recorded_verdict
-from kit.course.exercises import EXERCISES, NO_ANSWER, NUDGE, WRONG_ANSWERS, check, lesson_11
+from kit.course.exercises import (
+    EXERCISES,
+    NO_ANSWER,
+    NUDGE,
+    WRONG_ANSWERS,
+    check,
+    lesson_08,
+    lesson_11,
+    lesson_14,
+)
 from kit.course.exercises.lesson_05 import SLOW_RUNS, wanted_width
 from kit.inference import Score, predict
 from kit.training import History
@@ -646,7 +655,10 @@ def test_after_two_tries_it_says_where_to_begin(id):
 
 
 @pytest.mark.parametrize(("id", "answer", "told"), WRONG)
-def test_a_likely_mistake_is_named(id, answer, told):
+def test_a_likely_mistake_is_named(id, answer, told, monkeypatch):
+    monkeypatch.setattr(lesson_08, "BUDGET_S", 0.3)  # so small a rate learns nothing in any time
+    if answer is never_ending:
+        monkeypatch.setattr(lesson_14, "LIMIT_S", 0.3)
     for _ in range(3):  # the formula comes last
         checked = asked(id, answer)
         assert not checked.right
@@ -692,8 +704,9 @@ def test_nonsense_gets_a_hint_and_never_an_error(id, nonsense):
 
 
 @each_exercise
-def test_checking_leaves_the_random_numbers_alone(id):
+def test_checking_leaves_the_random_numbers_alone(id, monkeypatch):
     """What a lesson shows after an exercise must not depend on whether it was done."""
+    monkeypatch.setattr(lesson_08, "BUDGET_S", 0.1)
     before = torch.get_rng_state()
     asked(id, RIGHT[id])
     assert torch.equal(torch.get_rng_state(), before)

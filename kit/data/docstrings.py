@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import re
 import sysconfig
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -37,6 +38,8 @@ FILES = {"decimal": "_pydecimal"}  # the module's own file only imports its cont
 LEAST_WORDS = 8  # a shorter text says too little
 ALIKE = 0.5  # of two texts that share more than this of their words, the first stays
 NAME = "[MASK]"
+# What a block of a program consists of; functions and classes are in no other place.
+STATEMENTS = (ast.stmt, ast.excepthandler, ast.match_case)
 NAMES = rf"(?i)[\w.]*(?:{'|'.join(MODULES)})(?:\.?\w)*"  # compiled at the first use
 TEST, VALIDATION = 30, 8  # texts of each module that no training sees
 
@@ -149,10 +152,20 @@ def _docstrings(module: str) -> Iterator[str]:
     files = [file] if file.is_file() else sorted(folder.rglob("*.py"))
     texts: dict[str, None] = {}
     for path in files:
-        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        for node in _statements(ast.parse(path.read_text("utf-8"))):
             if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
                 texts[masked(ast.get_docstring(node) or "")] = None
     yield from (text for text in texts if len(text.split()) >= LEAST_WORDS)
+
+
+def _statements(tree: ast.Module) -> Iterator[ast.AST]:
+    """The statements in the order of `ast.walk`, which would look at each expression, too."""
+    todo: deque[ast.AST] = deque([tree])
+    while todo:
+        yield (node := todo.popleft())
+        for name in node._fields:
+            if isinstance(block := getattr(node, name), list):
+                todo.extend(part for part in block if isinstance(part, STATEMENTS))
 
 
 def masked(docstring: str) -> str:

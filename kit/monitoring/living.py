@@ -16,9 +16,10 @@ Shapes: T periods, n examples per period.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
+from functools import cache, cached_property
 from itertools import chain, islice
 from typing import Any
 
@@ -38,6 +39,7 @@ from kit.monitoring.living_result import Life, Lives
 from kit.monitoring.two_samples import Numbers
 from kit.monitoring.views import views_of
 from kit.training import step
+from kit.training.optimizers import adamw
 from kit.workloads.workload import Workload
 
 Views = Mapping[str, Numbers]
@@ -54,7 +56,8 @@ class Known:
     since: int  # periods since the last training, this one included
     reference: Views | None  # of the first period after the last training, see `views_of`
     now: Views  # of this period
-    errors: tuple[float, ...] = field(default=(), repr=False)  # of all labels that have arrived
+    # Of all labels that have arrived since the last training.
+    errors: Sequence[float] = field(default=(), repr=False)
 
 
 Policy = Callable[[Known], bool]
@@ -159,20 +162,8 @@ def live(
 
     Explained in the lesson about drift.
     """
-    if policy in POLICIES:
-        name, decide = str(policy), POLICIES[str(policy)]
-    elif callable(policy):
-        name, decide = getattr(policy, "__name__", "policy"), policy
-    else:
-        raise UnknownName("policy", policy, POLICIES)
-    if kind not in CHANGES:
-        raise UnknownName("kind of drift", kind, CHANGES)
-    check_whole("periods", periods)
-    check_whole("per_period", per_period, low=10)
-    check_whole("labels", labels)
-    check_whole("delay", delay, low=0)
     world = World(workload, degree, kind, per_period, labels, seed)
-    return _lived(deepcopy(model), world, decide, name, periods, delay)
+    return _lived(model, world, policy, periods, delay)
 
 
 class World:
@@ -182,11 +173,15 @@ class World:
         self,
         workload: Workload,
         degree: Degree,
-        kind: str,
-        per_period: int,
-        labels: int,
-        seed: int,
+        kind: str = "rotation",
+        per_period: int = 100,
+        labels: int = 50,
+        seed: int = 0,
     ):
+        if kind not in CHANGES:
+            raise UnknownName("kind of drift", kind, CHANGES)
+        check_whole("per_period", per_period, low=10)
+        check_whole("labels", labels)
         self.workload, self.degree, self.kind, self.seed = workload, degree, kind, seed
         self.per_period, self.labels = per_period, labels
         held_out = [workload.data[name] for name in ("validation", "test")]
@@ -197,12 +192,14 @@ class World:
         half = len(order) // 2
         self.scored = Split(inputs[order[:half]], targets[order[:half]])
         self.labelled = Split(inputs[order[half:]], targets[order[half:]])
+        # Several policies live through the same stream, and trainings share periods: drawn once.
+        self.answered, self.to_label = cache(self._answered), cache(self._to_label)
 
-    def answered(self, period: int) -> Split:
+    def _answered(self, period: int) -> Split:
         """The examples that the model answers in this period."""
         return self._drawn(self.scored, self.per_period, 2 * period)
 
-    def to_label(self, period: int) -> Split:
+    def _to_label(self, period: int) -> Split:
         """The examples of this period that people label."""
         return self._drawn(self.labelled, self.labels, 2 * period + 1)
 
@@ -216,35 +213,98 @@ class World:
         return Split(come.inputs[drawn], come.targets[drawn])
 
 
+class Deployed:
+    """A state of the weights, from the period of its first answers on.
+
+    Many policies look at nothing or little: each part is computed when a policy asks for it.
+    """
+
+    def __init__(self, model: nn.Module, world: World, first: int, delay: int):
+        self.model, self.world, self.first, self.delay = model, world, first, delay
+        self.views = cache(lambda period: views_of(model, world.answered(period).inputs))
+        self.late_errors = cache(self._late_errors)
+
+    def known(self, period: int) -> Known:
+        """What a policy may look at, at the end of this period."""
+        reference = Later(self, self.first) if period > self.first else None
+        now, errors = Later(self, period), LaterErrors(self, period)
+        return Known(period, period - self.first + 1, reference, now, errors)
+
+    def _late_errors(self, period: int) -> list[float]:
+        """Of the labels that arrive in this period; they belong to an earlier one."""
+        if period < self.delay:
+            return []
+        late = self.world.to_label(period - self.delay)
+        return list(1 - _scores(self.model, self.world.workload, late))
+
+
+@dataclass(frozen=True)
+class Later(Mapping[str, Numbers]):
+    """The views of a period, made when the first is read."""
+
+    deployed: Deployed
+    period: int
+
+    def __getitem__(self, view: str) -> Numbers:
+        return self.deployed.views(self.period)[view]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.deployed.views(self.period))
+
+    def __len__(self) -> int:
+        return len(self.deployed.views(self.period))
+
+
+class LaterErrors(Sequence[float]):
+    """The errors of all labels that have arrived with these weights, made when one is read."""
+
+    def __init__(self, deployed: Deployed, period: int):
+        self.deployed, self.period = deployed, period
+
+    @cached_property
+    def values(self) -> tuple[float, ...]:
+        """The errors, in the order in which their labels arrived."""
+        periods = range(self.deployed.first, self.period + 1)
+        return tuple(chain.from_iterable(map(self.deployed.late_errors, periods)))
+
+    def __getitem__(self, index: Any) -> Any:
+        return self.values[index]
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+
 def _lived(
-    model: nn.Module, world: World, decide: Policy, name: str, periods: int, delay: int
+    model: nn.Module, world: World, policy: str | Policy, periods: int = 52, delay: int = 0
 ) -> Life:
+    name, decide = _chosen(policy)
+    check_whole("periods", periods)
+    check_whole("delay", delay, low=0)
     right: list[np.ndarray] = []
     trained_at: list[int] = []
     seconds: list[float] = []
-    reference: Views | None = None
-    errors: list[float] = []
-    since = 0
+    deployed = Deployed(deepcopy(model), world, 0, delay)
     for period in range(periods):
-        came = world.answered(period)
-        scores = _scores(model, world.workload, came)
-        views = views_of(model, came.inputs)
-        right.append(scores)
-        since += 1
-        if period >= delay:  # these labels arrive now; they belong to an earlier period
-            late = world.to_label(period - delay)
-            errors += list(1 - _scores(model, world.workload, late))
-        asked = decide(Known(period, since, reference, views, tuple(errors)))
+        right.append(_scores(deployed.model, world.workload, world.answered(period)))
+        asked = decide(deployed.known(period))
         if asked and delay <= period < periods - 1:  # after the last period, nobody uses it
+            trained = deepcopy(deployed.model)  # what a policy has kept stays true of the old one
             start = time.perf_counter()
-            _train_again(model, world, period - delay)
+            _train_again(trained, world, period - delay)
             seconds.append(time.perf_counter() - start)
             trained_at.append(period)
-            reference, errors, since = None, [], 0
-        elif reference is None:
-            reference = views  # the first period with these weights
+            deployed = Deployed(trained, world, period + 1, delay)
     degrees = tuple(float(world.degree(period)) for period in range(periods))
     return Life(name, np.stack(right), tuple(trained_at), tuple(seconds), degrees)
+
+
+def _chosen(policy: str | Policy) -> tuple[str, Policy]:
+    """A policy's name and its function."""
+    if policy in POLICIES:
+        return str(policy), POLICIES[str(policy)]
+    if callable(policy):
+        return getattr(policy, "__name__", "policy"), policy
+    raise UnknownName("policy", policy, POLICIES)
 
 
 def _scores(model: nn.Module, workload: Workload, examples: Split) -> np.ndarray:
@@ -261,7 +321,7 @@ def _train_again(model: nn.Module, world: World, last: int) -> None:
     examples = Split(
         torch.cat([inputs, old.inputs[drawn]]), torch.cat([targets, old.targets[drawn]])
     )
-    optimizer = torch.optim.AdamW(model.parameters(), lr=LR)
+    optimizer = adamw(model.named_parameters(), lr=LR)
     # The plain loop: `kit.train` would also score, draw and save, which takes longer than this.
     size, home = min(BATCH, len(inputs)), device_of(model)
     epochs = (examples.batches(size, home, 1_000 * last + i) for i in range(UPDATES))
@@ -299,11 +359,10 @@ def lives(
         raise BadValue("kit.monitoring.lives: needs at least one trained model.")
     if not isinstance(policies, Mapping):
         policies = {name: name for name in policies}
-    found = {
-        name: tuple(
-            live(model, workload, degree, policy, seed=seed, **options)
-            for seed, model in enumerate(models)
-        )
-        for name, policy in policies.items()
-    }
-    return Lives(found)
+    length = {name: options.pop(name) for name in ("periods", "delay") if name in options}
+    found: dict[str, list[Life]] = {name: [] for name in policies}
+    for seed, model in enumerate(models):  # one stream at a time in memory, for all policies
+        world = World(workload, degree, seed=seed, **options)
+        for name, policy in policies.items():
+            found[name].append(_lived(model, world, policy, **length))
+    return Lives({name: tuple(each) for name, each in found.items()})

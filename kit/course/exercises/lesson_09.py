@@ -1,10 +1,11 @@
 """Exercises of lesson 09: the size of a 4-bit model, a share to prune, and rounding by hand."""
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from kit.core.checks import is_number
 from kit.core.errors import KitError
@@ -54,12 +55,19 @@ def prune(answer: Any) -> str | None:
     return None
 
 
-def _pruned_and_trained(share: float) -> tuple[float, float]:
-    """How many times smaller the file is, and how much of the score is lost."""
+@cache
+def _trained() -> nn.Module:
+    """The model before pruning: the same for each answer, and nobody changes it."""
     work = vision()
     torch.manual_seed(0)
     model = work.model("cnn")
     train(model, work, live=False, **work.recipe)
+    return model
+
+
+def _pruned_and_trained(share: float) -> tuple[float, float]:
+    """How many times smaller the file is, and how much of the score is lost."""
+    work, model = vision(), _trained()
     small = pruned(model, work.example(64)[0], share=share).requires_grad_(True)
     train(small, work, live=False, **AFTER)
     before, after = (judge(each, work)[0].mean.value for each in (model, small))
