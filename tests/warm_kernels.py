@@ -73,8 +73,9 @@ def serve(address: str) -> None:
     import ipykernel.kernelapp  # noqa: F401
     import matplotlib.pyplot  # noqa: F401
     import pandas  # noqa: F401
-    import torch._dynamo  # noqa: F401; the first optimizer of a process imports it, in 3 seconds
+    import torch._dynamo  # noqa: F401
 
+    # With it the kernels need not import it for their first optimizer, which takes 3 seconds.
     # A collection in a kernel passes over what was imported. The kit collects before each timing,
     # and to look at all of PyTorch took it longer than many a timing.
     gc.freeze()
