@@ -173,8 +173,8 @@ def parts_missing(folder: Path, tensors: dict[str, torch.Tensor], about: dict) -
 
 
 def large_configs(folder: Path, *_: object) -> None:
-    """Files of 105 kB that ask for gigabytes, or for minutes."""
-    few = {f"model.{i}": torch.zeros(1) for i in range(300)}
+    """Files of 10 kB that ask for gigabytes, or for minutes."""
+    few = {f"model.{i}": torch.zeros(1) for i in range(100)}
     first = signed(folder / "first.kit", few, {}).read_bytes()
     path = signed_again(folder / "first.kit", first, few, {})
     # Its notes are right: such a file is refused only for what it asks.
@@ -188,7 +188,7 @@ def large_configs(folder: Path, *_: object) -> None:
             for i, size in enumerate(sizes):
                 path = folder / f"{family}-{name}-{i}.kit"
                 signed_again(path, first, few, {**about, "config": {**config, name: size}})
-                assert path.stat().st_size < 105_000
+                assert path.stat().st_size < 12_000
         for i, other in enumerate(({}, [], 3, None, {"hidden": 1, "x": 2}, {"self": 1})):
             path = folder / f"{family}-{i}.kit"
             signed_again(path, first, few, {**about, "config": other})
@@ -212,19 +212,16 @@ def bombs(folder: Path, tensors: dict[str, torch.Tensor], about: dict) -> None:
             folder / f"{name}.kit", {**tensors, "state.x": x}, {**about, "state": {"pairs": pairs}}
         )
     plain = {"version": 2, "class": "", "shared": {}, "state": None}
-    for family, name in (
-        ("GPT", "n_layers"),
-        ("Transformer", "n_layers"),
-        ("RNN", "layers"),
-        ("MLP", "layers"),
-    ):
-        small = dict.fromkeys(
-            {"d_model", "n_heads", "hidden"} & set(vars(FAMILIES[family][1]())), 1
-        )
-        for kind, each in (("empty", torch.zeros(0).byte()), ("single", torch.zeros(1).byte())):
-            config = {"family": family, "config": {**small, name: 20_000}}
-            weights = {f"model.{i}": each.clone() for i in range(20_000)}
-            signed(folder / f"{family}-{kind}.kit", weights, {**plain, **config})
+    deep = {"GPT": "n_layers", "Transformer": "n_layers", "RNN": "layers", "MLP": "layers"}
+    for kind, each in (("empty", torch.zeros(0).byte()), ("single", torch.zeros(1).byte())):
+        weights = {f"model.{i}": each.clone() for i in range(20_000)}
+        first = signed(folder / f"MLP-{kind}.kit", weights, {}).read_bytes()
+        for family, name in deep.items():
+            small = dict.fromkeys(
+                {"d_model", "n_heads", "hidden"} & set(vars(FAMILIES[family][1]())), 1
+            )
+            about = {**plain, "family": family, "config": {**small, name: 20_000}}
+            signed_again(folder / f"{family}-{kind}.kit", first, weights, about)
 
 
 # --- What is said of the tensors -----------------------------------------------------------------

@@ -215,6 +215,11 @@ def timed(monkeypatch, tmp_path, quiet):
         return 1e-3
 
     monkeypatch.setattr(finding, "_best_s", best_s)
+    # As many matrices and arrays as in earnest, but small: to fill the large ones takes seconds.
+    small = [tuple(n // 16 for n in shape) for shape in finding.CPU_SHAPES]
+    monkeypatch.setattr(finding, "CPU_SHAPES", small)
+    two_arrays = finding._two_arrays
+    monkeypatch.setattr(finding, "_two_arrays", lambda n, device: two_arrays(n // 100, device))
     monkeypatch.setenv("KIT_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(finding, "_asked", set())
     monkeypatch.setattr(finding, "_again", {})

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from functools import cache
 from importlib.util import find_spec
 
@@ -30,14 +31,15 @@ from kit.core.errors import (
 from kit.costs.counting import count
 from kit.inference import device_of, predict
 from kit.models import FAMILIES, MLP, MLPConfig, halved
-from kit.techniques import TECHNIQUES, Exported, Technique, get
+from kit.techniques import TECHNIQUES, Exported, Technique, exporting, get
 from kit.techniques.technique import UnsuitableModel, _difference, inference_copy
 
 # Quick ones are tried on every family of models; what takes seconds, on a few.
 QUICK = {"none", "half", "float16", "channels_last", "int8_weights", "int8_dynamic", "int4_weights"}
 QUICK |= {"zeroed", "pruned", "low_rank", "onnx"}
 FEW = {"MLP", "CNN1d"}
-PAIRS = [(f, name) for name in TECHNIQUES for f in (FAMILIES if name in QUICK else sorted(FEW))]
+# Family by family: forms in turn of one model share its ONNX file.
+PAIRS = [(f, name) for f in FAMILIES for name in TECHNIQUES if name in QUICK or f in FEW]
 
 
 def made(family, name, n=32, **options):
@@ -61,7 +63,19 @@ def installed(*names):
     return pytest.mark.skipif(bool(missing), reason=f"not installed: {', '.join(missing)}")
 
 
+CONVERT = exporting._converted
 onnx_here = installed("onnx", "onnxscript", "onnxruntime")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _operators_read_once():
+    """For each model the exporter reads the source of its five hundred operators again."""
+    with pytest.MonkeyPatch.context() as patch:
+        with suppress(ImportError, AttributeError):  # private: another PyTorch may lack it
+            from torch.onnx._internal._lazy_import import onnxscript_apis as theirs
+
+            patch.setattr(theirs, "get_torchlib_ops", cache(theirs.get_torchlib_ops))
+        yield
 
 
 # --- What all of them promise --------------------------------------------------------------------
@@ -131,6 +145,51 @@ def test_a_single_example_is_enough_to_export():
     model = fresh("CNN")
     form = techniques.onnx(model, inputs_for(model, 1))
     assert predict(form, inputs_for(model, 5)).shape == (5, 10)
+
+
+class Scaled(nn.Module):
+    """Computes with weights, with a buffer, and with a number that is only an attribute."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear, self.scale = nn.Linear(4, 3), 1.5
+        self.register_buffer("shift", torch.ones(3))
+
+    def forward(self, inputs):
+        return self.scale * self.linear(inputs) + self.shift
+
+
+@onnx_here
+def test_forms_in_turn_of_one_model_share_its_onnx_file(monkeypatch):
+    converted = []
+    monkeypatch.setattr(
+        exporting, "_converted", lambda it, do=CONVERT: converted.append(1) or do(it)
+    )
+    torch.manual_seed(0)
+    model, inputs = Scaled(), torch.randn(32, 4)
+    whole, again, small = (get(n)(model, inputs) for n in ("onnx", "onnx", "onnx_int8_dynamic"))
+    assert len(converted) == 1 and whole.data == again.data != small.data
+
+
+CHANGES = {
+    "weights": lambda model: model.linear.weight.data[2, 3].mul_(1.01),  # past autograd's counter
+    "buffer": lambda model: model.shift.add_(0.01),
+    "attribute": lambda model: setattr(model, "scale", 1.500001),
+    "layer": lambda model: setattr(model, "linear", nn.Sequential(model.linear, nn.Tanh())),
+}
+
+
+@onnx_here
+def test_a_model_that_changed_gets_an_onnx_file_of_its_own():
+    torch.manual_seed(0)
+    model, inputs, files = Scaled(), torch.randn(32, 4), set()
+    files.add(techniques.onnx(model, inputs).data)
+    for n, (what, change) in enumerate(CHANGES.items(), start=2):
+        change(model)
+        form = techniques.onnx(model, inputs)
+        files.add(form.data)
+        assert len(files) == n, f"the file of before: its {what} changed"
+        assert _difference(predict(model, inputs), predict(form, inputs)) < 1e-6, what
 
 
 # --- Fewer bits ----------------------------------------------------------------------------------

@@ -51,6 +51,6 @@ def _line(number: int, start: float) -> Tensor:
     word = num2words(number, lang="de")
     first = int(start * (LENGTH - len(word) + 1))
     line = torch.zeros(LENGTH, len(CHARACTERS))
-    for i, character in enumerate(word):
-        line[first + i, CHARACTERS.index(character)] = 1
+    # All characters at once: thousands of lines, written one number at a time, take seconds.
+    line[range(first, first + len(word)), [CHARACTERS.index(each) for each in word]] = 1
     return line

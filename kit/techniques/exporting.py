@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from kit.core.errors import BadValue
 from kit.core.silence import silenced
+from kit.core.tensor_files import digest
 from kit.techniques.runtimes import (
     Exported,
     load_executorch,
@@ -30,6 +31,8 @@ CALIBRATION_BATCH = 16
 COMPUTING = ("Conv", "MatMul", "Gemm")  # operations that are faster in 8 bits …
 PASSING = ("Relu", "MaxPool", "Reshape", "Transpose")  # … and others that stand between them
 MAX_BYTES = 2**31 - 1  # of an ONNX file: protobuf's own limit
+HELD_BYTES = 2**28  # of the last file made; a larger one is made again for each form
+_last_made: dict[str, bytes] = {}  # at most one ONNX file, by what it was made from
 
 
 def exported_program(model: nn.Module, example: Tensor) -> Any:
@@ -40,13 +43,37 @@ def exported_program(model: nn.Module, example: Tensor) -> Any:
 
 
 def onnx_bytes(model: nn.Module, example: Tensor) -> bytes:
-    """The model as an ONNX file."""
+    """The model as an ONNX file.
+
+    Several forms in turn need the same file, and to convert the graph takes most of the time. So
+    the last file is held, and given again for the same graph with the same weights. The graph is
+    traced at each call: a model that has changed meanwhile gets a file of its own.
+    """
     if sum(p.nbytes for p in model.parameters()) > MAX_BYTES:
         raise UnsuitableModel("an ONNX file holds at most 2 GB of weights")
     with silenced():
-        made = torch.onnx.export(
-            exported_program(model, example), dynamo=True, external_data=False, verbose=False
-        )
+        program = exported_program(model, example)
+        source = _identity(program)
+        if source is None or (data := _last_made.get(source)) is None:
+            data = _converted(program)
+    _last_made.clear()
+    if source is not None and len(data) <= HELD_BYTES:
+        _last_made[source] = data
+    return data
+
+
+def _identity(program: Any) -> str | None:
+    """A digest of all that the program computes with; None if a part of it has no bytes."""
+    tensors = {**program.state_dict, **program.constants}
+    if not all(type(value.data) is Tensor for value in tensors.values()):
+        return None
+    plain = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+    return digest(plain, str(program))  # the text has operations, shapes and names
+
+
+def _converted(program: Any) -> bytes:
+    """The ONNX file of a graph that was traced."""
+    made = torch.onnx.export(program, dynamo=True, external_data=False, verbose=False)
     assert made is not None
     proto = made.model_proto
     del proto.graph.value_info[:]  # shapes of the example, which quantising would take as fixed
