@@ -92,7 +92,9 @@ def openvino_genai(model, new, dtype):
     export(model, Path(folder.name))
     # For one batch at a time; its other way of attention is for a server with many requests.
     options = {"INFERENCE_NUM_THREADS": 1, "ATTENTION_BACKEND": "SDPA"}
-    options["INFERENCE_PRECISION_HINT"] = {"float32": "f32", "bfloat16": "bf16"}[dtype]
+    # Left to itself, it rounds the cache to 8 bits, and then writes other texts.
+    of = {"float32": "f32", "bfloat16": "bf16"}[dtype]
+    options |= {"INFERENCE_PRECISION_HINT": of, "KV_CACHE_PRECISION": of}
     pipeline = genai.LLMPipeline(folder.name, "CPU", **options)
     greedy = genai.GenerationConfig()
     greedy.max_new_tokens, greedy.do_sample, greedy.ignore_eos = new, False, True
