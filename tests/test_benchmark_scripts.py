@@ -24,6 +24,7 @@ HELPERS = {"keeping", "loops", "peers", "peers_generation", "other_stopwatches",
 SCRIPTS = sorted({path.stem for path in FOLDER.glob("*.py")} - HELPERS)
 # Why a run that ended early begins again: it is short, or its parts belong to one moment.
 SHORT = {
+    "before_and_after": "measures nothing: it prints kept results",
     "binder_memory": "each lesson is kept as it ends, and the others are named to go on",
     "class_board": "a minute, and the board is killed in its middle",
     "collect_speed": "half a minute",
@@ -164,6 +165,28 @@ def test_a_result_that_counts_as_the_same_was_made_by_that_script(load):
             looked += 1
     if not looked:
         pytest.skip("the history of this checkout is cut off")
+
+
+def test_a_figure_is_worse_only_if_the_intervals_do_not_meet(load):
+    script, estimate = load("before_and_after"), kit.statistics.Estimate
+    before, slower = estimate(1.0, 0.9, 1.1, "s"), estimate(1.3, 1.2, 1.4, "s")
+    assert script.verdict(before, slower, script.LESS) == "**worse**"
+    assert script.verdict(before, slower, script.MORE) == "better"
+    assert script.verdict(before, estimate(1.2, 1.0, 1.4, "s"), script.LESS) == "cannot tell"
+    assert script.verdict(1.0, 2.0, script.LESS) == "no interval"
+
+
+def test_before_and_after(load, monkeypatch, capsys):
+    shallow = ["git", "-C", str(FOLDER), "rev-parse", "--is-shallow-repository"]
+    asked = subprocess.run(shallow, capture_output=True, text=True, check=False)
+    if asked.stdout.strip() != "false":
+        pytest.skip("the history of this checkout is cut off")
+    script = load("before_and_after")
+    monkeypatch.setattr(script, "RESULTS", FOLDER / "results")
+    script.main()
+    assert capsys.readouterr().out.strip() in (ROOT / "docs" / "results.md").read_text("utf-8")
+    results = {path.stem for path in (FOLDER / "results").glob("*.json")}
+    assert results <= {*script.FIGURES, *script.WITHOUT}  # none is left out without a word
 
 
 # --- The scripts, tiny ---------------------------------------------------------------------------
