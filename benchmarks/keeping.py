@@ -16,7 +16,8 @@ import hashlib
 import json
 import re
 import subprocess
-from contextlib import suppress
+from collections import Counter
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from datetime import date
 from pathlib import Path
@@ -81,6 +82,31 @@ class Parts:
             self.kept[part] = plain(measure())
             write(self.path, {"of": self.of, "parts": self.kept})
         return self.kept[part]
+
+    @contextmanager
+    def each_call(self, script, **functions):
+        """Meanwhile, each call of these functions of a script (a module) is a part.
+
+        `functions` has, by name, what makes a part's name of the arguments. Calls that are named
+        alike are counted: the third of them is the third one that was kept.
+        """
+        before, calls = {name: getattr(script, name) for name in functions}, Counter()
+
+        def kept(name):
+            def call(*given):
+                part = f"{name} {functions[name](*given)}"
+                calls[part] += 1
+                return self.once(f"{part} {calls[part]}", lambda: before[name](*given))
+
+            return call
+
+        for name in functions:
+            setattr(script, name, kept(name))
+        try:
+            yield
+        finally:
+            for name, function in before.items():
+                setattr(script, name, function)
 
     def complete(self):
         """Forget the parts: the result is kept."""

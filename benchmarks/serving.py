@@ -4,7 +4,8 @@
     python3 -m venv ../peers && . ../peers/bin/activate    # apart: the kit needs none of them
     pip install torch==2.13.0                              # or as your computer needs it
     pip install -c constraints.txt -e ".[serve]" -r benchmarks/requirements-serving.txt
-    python benchmarks/serving.py                # about 40 minutes, on a machine left alone
+    python benchmarks/serving.py                # about 40 minutes, on a machine left alone;
+                                                # started again, it goes on
     python benchmarks/serving.py --seconds 2    # about 25; floods of 30 s
     python benchmarks/serving.py --quick        # only to try it, a minute; keeps nothing
     python benchmarks/serving.py table          # the saved figures
@@ -50,7 +51,7 @@ import numpy as np
 import psutil
 import serving_servers as servers
 import torch
-from keeping import RESULTS, keep
+from keeping import RESULTS, Parts, keep
 from serving_servers import BARE, KIT, PEERS, SMALL
 
 import kit
@@ -423,7 +424,13 @@ def main(plan, chosen, quick, into):
     missing = {s.name: "not installed" for s in chosen if not servers.version_of(s)}
     chosen = [server for server in chosen if server.name not in missing]
     load = os.getloadavg()[0]
-    found, alone = measure(plan, chosen, quick)
+    if quick:
+        found, alone = measure(plan, chosen, quick)
+    else:  # each visit of a server is kept at once: after an early end, the run goes on
+        run = Parts(into, plan=vars(plan), servers=[server.name for server in chosen])
+        names = {"visit": lambda server, parts, *_: f"{server.name}, {' '.join(parts)}"}
+        with run.each_call(sys.modules[main.__module__], **names, offline=lambda *_: "at once"):
+            found, alone = measure(plan, chosen, quick)
     for one in [one for visits in found.values() for one in visits]:
         if one.get("peak") == 0:  # it answered nothing in that time: no ratio is possible
             one["error"] = f"no answer at {USERS} connections; {one.get('error', '')}"
@@ -445,6 +452,7 @@ def main(plan, chosen, quick, into):
         print(markdown(record))
         return
     keep(into, **record, plan=vars(plan) | {"flood_s": plan.flood_s}, visits=raw)
+    run.complete()
     print(markdown(json.loads((RESULTS / f"{into}.json").read_text(encoding="utf-8"))))
 
 

@@ -19,10 +19,12 @@ from kit.measurement import Peaks
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "benchmarks"
-HELPERS = {"keeping", "loops", "peers", "other_stopwatches", "serving_servers"}
+HELPERS = {"keeping", "loops", "peers", "peers_generation", "other_stopwatches", "serving_servers"}
 SCRIPTS = sorted({path.stem for path in FOLDER.glob("*.py")} - HELPERS)
 # Why a run that ended early begins again: it is short, or its parts belong to one moment.
 SHORT = {
+    "before_and_after": "measures nothing: it prints kept results",
+    "binder_memory": "each lesson is kept as it ends, and the others are named to go on",
     "class_board": "a minute, and the board is killed in its middle",
     "collect_speed": "half a minute",
     "eight_workloads": "measures nothing: it prints recorded runs",
@@ -39,7 +41,6 @@ ELSEWHERE = {
     "gpu_training": ("test_gpu_training", "test_the_script_for_a_gpu_runs_small_on_the_cpu"),
     "time_to_loss": ("test_time_to_loss", "test_it_runs_to_its_end_and_goes_on_where_it_was"),
 }
-NOT_YET = {"binder_memory", "grading", "serving", "torture"}
 # Made up: to measure them takes seconds.
 PEAKS = Peaks({"float32": 1e13}, 1e12, {}, "cpu", 1, cache_bytes_per_s=2e12)
 
@@ -106,7 +107,7 @@ def test_a_script_goes_on_where_it_ended_or_is_short(name):
     resumes = any(
         word in source for word in ("Parts(", "keep_parts(", "keep_of_gpu(", "read_back()")
     )
-    assert resumes or name in SHORT or name in NOT_YET
+    assert resumes or name in SHORT
 
 
 @pytest.mark.parametrize("name", SCRIPTS)
@@ -114,13 +115,11 @@ def test_a_script_keeps_its_figures_with_their_commit(name):
     page = ast.parse((FOLDER / f"{name}.py").read_text(encoding="utf-8"))
     names = {getattr(node, "id", getattr(node, "attr", "")) for node in ast.walk(page)}
     keeps = names & {"keep", "keep_parts", "keep_of_gpu"}
-    assert keeps or SHORT.get(name, "").startswith("measures nothing") or name in NOT_YET
+    assert keeps or SHORT.get(name, "").startswith("measures nothing")
 
 
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_a_script_runs_to_its_end_in_a_test(name):
-    if name in NOT_YET:
-        return
     file, test = ELSEWHERE.get(name, (Path(__file__).stem, f"test_{name}"))
     assert f"def {test}(" in (ROOT / "tests" / f"{file}.py").read_text(encoding="utf-8")
 
@@ -165,6 +164,28 @@ def test_a_result_that_counts_as_the_same_was_made_by_that_script(load):
             looked += 1
     if not looked:
         pytest.skip("the history of this checkout is cut off")
+
+
+def test_a_figure_is_worse_only_if_the_intervals_do_not_meet(load):
+    script, estimate = load("before_and_after"), kit.statistics.Estimate
+    before, slower = estimate(1.0, 0.9, 1.1, "s"), estimate(1.3, 1.2, 1.4, "s")
+    assert script.verdict(before, slower, script.LESS) == "**worse**"
+    assert script.verdict(before, slower, script.MORE) == "better"
+    assert script.verdict(before, estimate(1.2, 1.0, 1.4, "s"), script.LESS) == "cannot tell"
+    assert script.verdict(1.0, 2.0, script.LESS) == "no interval"
+
+
+def test_before_and_after(load, monkeypatch, capsys):
+    shallow = ["git", "-C", str(FOLDER), "rev-parse", "--is-shallow-repository"]
+    asked = subprocess.run(shallow, capture_output=True, text=True, check=False)
+    if asked.stdout.strip() != "false":
+        pytest.skip("the history of this checkout is cut off")
+    script = load("before_and_after")
+    monkeypatch.setattr(script, "RESULTS", FOLDER / "results")
+    script.main()
+    assert capsys.readouterr().out.strip() in (ROOT / "docs" / "results.md").read_text("utf-8")
+    results = {path.stem for path in (FOLDER / "results").glob("*.json")}
+    assert results <= {*script.FIGURES, *script.WITHOUT}  # none is left out without a word
 
 
 # --- The scripts, tiny; `alone` are those in which what was measured decides ---------------------
@@ -337,3 +358,133 @@ def test_inference_ladder(load, monkeypatch, tmp_path):
     record = twice(monkeypatch, tmp_path, "inference_ladder", lambda: script.main(None))
     assert [len(model["forms"]) for model in record["models"]] == [2, 2]
     assert "| fraud, MLP |" in script.table()
+
+
+def test_generation(load, monkeypatch, tmp_path):
+    pytest.importorskip("torchao", reason="the extra `edge` has it")
+    tiny = kit.models.GPTConfig(16, context=64, d_model=32, n_layers=1, n_heads=2)
+    script = load("generation", SIZES={"1 × 32": (tiny, 4)}, ROUNDS=6)
+    monkeypatch.setattr(script.kit, "peaks", lambda *_, **__: PEAKS)
+    monkeypatch.setattr(script, "trained", lambda model, *_: model.eval().requires_grad_(False))
+    record = twice(monkeypatch, tmp_path, "generation", script.main)
+    ways = record["sizes"]["1 × 32"]["ways"]
+    assert {"kit, float32", "kit, bfloat16", "kit, 4-bit weights"} <= set(ways)
+    assert 0 < ways["kit, float32"]["share_of_bound"]["value"] < 1
+    assert ways["kit, 4-bit weights"]["decode_bytes"] < ways["kit, bfloat16"]["decode_bytes"]
+    assert "| 1 × 32 | kit, 4-bit weights |" in script.table(record)
+
+
+def test_grading(load, monkeypatch, tmp_path):
+    script = load("grading", N=1)
+    script.main()
+    record = kept(tmp_path, "grading")
+    assert record["rows"] == 1 and record["not_as_expected"] == []
+    assert record["second_run_s"] < record["first_run_s"]  # it only reads
+
+
+def test_serving(load, monkeypatch, tmp_path):
+    pytest.importorskip("uvicorn", reason="the extra `serve` has it")
+    script = load("serving")
+    short = script.Plan(seconds=0.3, rounds=1, searches=0, percentile=90, flood=2)
+    monkeypatch.setattr(script, "offline", lambda _: {"rows_per_s": 1e5, "one_s": 1e-3})
+
+    def main():
+        script.main(short, [script.KIT], False, "serving_kit")
+
+    record = twice(monkeypatch, tmp_path, "serving_kit", main)
+    assert not any(told["errors"] for told in record["servers"].values())
+    assert record["servers"]["kit"]["flood"]["after_bytes"] > 0
+    assert "| kit " in script.markdown(record) and script.visit.__name__ == "visit"
+
+
+def outside(code, folder):
+    """Run a script in a process of its own, which has no other children; what it wrote."""
+    first = f"import sys; from pathlib import Path; sys.path[:0] = [{str(FOLDER)!r}, '{ROOT}']\n"
+    first += f"import keeping; keeping.RESULTS = Path({str(folder)!r})\n"
+    ran = subprocess.run([sys.executable, "-c", first + code], capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr
+    return ran.stdout
+
+
+TORTURE = """
+from importlib.util import module_from_spec, spec_from_file_location
+spec = spec_from_file_location("script", Path(keeping.FOLDER) / "torture.py")
+script = module_from_spec(spec)
+spec.loader.exec_module(script)
+wanted = [("downloads", "kill -9"), ("checkpoints", "kill -9")]
+cells = [each for each in script.all_cells() if (each[0].name, each[1].name) in wanted]
+script.round_of = lambda _: cells
+sys.argv[1:] = ["--minutes", "0.001", "--seed", "tiny"]  # over after one trial
+script.main()
+print("trials:", script.json.loads((keeping.RESULTS / "torture.json").read_text())["trials"])
+script.enter = lambda _: None  # it is in the namespaces that it needs
+sys.exit(script.main())
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="torture needs Linux")
+def test_torture(load, tmp_path):
+    load("keeping")
+    first, second = outside(TORTURE, tmp_path).split("trials: 1")
+    assert "kill -9 / tiny/0: survived\n" in first and "survived before" in second
+    assert kept(tmp_path, "torture")["trials"] == 2
+
+
+BINDER = """
+import contextlib, subprocess, types
+server = "import time; held = b'x' * 30_000_000; print(flush=True); time.sleep(60)"
+
+class Page:
+    set_default_timeout = close = lambda *_: None
+
+class Browser:
+    new_page = lambda _: Page()
+
+class Lab:
+    notebook = lambda _, name: name
+    end_kernels = lambda _: None
+
+@contextlib.contextmanager
+def running_lab(_):
+    with subprocess.Popen([sys.executable, "-c", server], stdout=subprocess.PIPE) as process:
+        process.stdout.readline()
+        yield Lab()
+        process.kill()
+
+def run_all(*_, **__):
+    import time
+    time.sleep(0.6)
+    return [{"outputs": [{"output_type": "error"}]}, {"outputs": []}]
+
+browser = types.ModuleType("browser")  # in place of JupyterLab and Chromium, which take a minute
+browser.running_lab, browser.run_all = running_lab, run_all
+browser.running_chromium = lambda: contextlib.nullcontext(Browser())
+browser.open_notebook = lambda *_: None
+sys.modules["browser"] = browser
+import binder_memory as script
+script.RESULTS = keeping.RESULTS
+group = keeping.RESULTS / "group"  # in place of Linux's, for which one has to be an administrator
+group.mkdir()
+(group / "memory.events").write_text("oom_kill 0")
+
+class Group(type(group)):
+    def rmdir(self):
+        (self / "memory.events").unlink()
+        super().rmdir()
+
+script.limit_memory = lambda process: Group(group)
+script.main(NUMBERS)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="it reads /proc")
+def test_binder_memory(load, monkeypatch, tmp_path, capsys):
+    pytest.importorskip("psutil")
+    script = load("binder_memory")
+    for number in ("00", "01"):  # the second run keeps what the first one found
+        outside(BINDER.replace("NUMBERS", repr([number])), tmp_path)
+    lessons = kept(tmp_path, "binder_memory")["lessons"]
+    assert set(lessons) == {"00", "01"} and lessons["00"]["peak_bytes"] > 30_000_000
+    assert lessons["01"]["failed_cells"] == 1 and lessons["01"]["killed"] == 0
+    script.table()
+    assert "in: 00, 01. Not measured yet: 02" in capsys.readouterr().out
