@@ -136,12 +136,10 @@ class Progress:
 
     @contextmanager
     def pause(self) -> Iterator[None]:
-        """Stop the clock inside; the steps so far are finished first, and their time is read."""
+        """Finish the steps so far and read their time; the loop then restarts its clock."""
+        # With no loss unread, the loop looks at what happens, and restarts the clock after that.
         self.read_losses()
-        try:
-            yield
-        finally:
-            self.restart_clock()
+        yield
 
     def read_losses(self) -> None:
         """Move the losses off the device; this is where the loop waits for it."""
