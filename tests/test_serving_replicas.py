@@ -65,10 +65,11 @@ def test_both_replicas_take_connections(two):
 
     both = workers(two.process.pid)
     assert len(both) == 2
-    open_ones = [socket.create_connection(("127.0.0.1", two.port)) for _ in range(64)]
+    open_ones = [socket.create_connection(("127.0.0.1", two.port)) for _ in range(24)]
     try:
         until(lambda: sum(map(connections, both)) == len(open_ones))
-        assert all(connections(each) > 0 for each in both)
+        # Without a rest after each, the first to wake has nearly all of them.
+        assert all(connections(each) >= 4 for each in both)
     finally:
         for each in open_ones:
             each.close()

@@ -17,12 +17,14 @@ import socket
 import sys
 import time
 from collections.abc import Generator
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import uvicorn
 
 from kit.core.errors import KitError
+from kit.serving.fair_accept import FairServer
 from kit.serving.limits import Limits, uvicorn_settings
 from kit.serving.processes import Parent, Tell, bind, reports, start_log, watch_parent
 from kit.serving.settings import Settings
@@ -145,9 +147,17 @@ class Stoppable(uvicorn.Server):
         if self.worker.settings.workers > 1:
             await self.worker.start()
         if not self.should_exit:
-            await super().startup(sockets)
+            shared = sockets if self.worker.settings.workers > 1 else None
+            await super().startup([] if shared else sockets)
+            self.servers += [self._fair(each) for each in shared or []]
         if self.worker.settings.workers == 1:
             self._loading = loop.create_task(self.worker.start())
+
+    def _fair(self, listening: socket.socket) -> Any:
+        """One of several processes on this socket."""
+        new: Any = self.config.http_protocol_class
+        new = partial(new, self.config, self.server_state, self.lifespan.state)
+        return FairServer(listening, new, self.server_state.connections)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None, None, None]:
