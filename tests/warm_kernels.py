@@ -75,7 +75,7 @@ def serve(address: str) -> None:
     import pandas  # noqa: F401
     import torch._dynamo  # noqa: F401
 
-    # With it the kernels need not import it for their first optimizer, which takes 3 seconds.
+    # The first optimizer of a process imports Dynamo, in over a second: here it is there already.
     # A collection in a kernel passes over what was imported. The kit collects before each timing,
     # and to look at all of PyTorch took it longer than many a timing.
     gc.freeze()
