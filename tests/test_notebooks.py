@@ -254,8 +254,9 @@ def with_solutions(path: Path, target: Path) -> None:
         if "exercise" in cell.metadata.get("tags", []):
             cell.source = solutions(path.name[:2])[re.search(r'check\("(.+?)"', cell.source)[1]]
     for text, shorter in SHORTER.get(path.name[:2], {}).items():
-        (cell,) = (cell for cell in notebook.cells if text in cell.source)
-        cell.source = cell.source.replace(text, shorter)
+        found = [cell for cell in notebook.cells if text in cell.source]
+        assert len(found) == 1, f"{path.name}: {text!r} stands in {len(found)} cells: mend SHORTER"
+        found[0].source = found[0].source.replace(text, shorter)
     nbformat.write(notebook, target)
 
 
