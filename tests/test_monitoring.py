@@ -26,6 +26,7 @@ from kit.monitoring import (
     share_of,
 )
 from kit.monitoring.living import Known, World, on_adwin, on_errors
+from kit.monitoring.views import views_of
 
 TURN = 25.0
 
@@ -228,6 +229,24 @@ def test_a_calendar_trains_on_its_days_and_each_policy_has_the_same_stream(model
 def test_nobody_trains_on_labels_that_have_not_come(models, work):
     late = live(models[0], work, rising, every(1), delay=3, **SHORT)
     assert late.trained_at == (3, 4)
+
+
+def test_what_a_policy_keeps_is_of_the_weights_that_answered(models, work):
+    """It is computed when it is read: here after another training."""
+    seen = []
+
+    def once(known):
+        seen.append(known)
+        return known.period == 1
+
+    live(models[0], work, rising, once, **SHORT)
+    assert [known.since for known in seen] == [1, 2, 1, 2, 3, 4]
+    assert [known.reference is None for known in seen] == [True, False, True, *[False] * 3]
+    first = World(work, rising, per_period=40).answered(0)
+    for views in (seen[0].now, seen[1].reference):
+        assert np.array_equal(views["outputs"], views_of(models[0], first.inputs)["outputs"])
+    assert [len(known.errors) for known in seen] == [20 * known.since for known in seen]
+    assert set(seen[5].errors) == {0.0, 1.0}
 
 
 def test_what_gets_labels_is_never_scored(work):

@@ -13,6 +13,7 @@ from kit.core.checks import check_positive, check_whole
 from kit.core.errors import ShapeMismatch
 from kit.models.bert import BERT
 from kit.models.fine_tuned import LastBlocks
+from kit.training.optimizers import adamw
 from kit.training.steps import step
 
 
@@ -59,7 +60,7 @@ def fine_tune(
             f"(N, T, d) from lower_states(…) and (N,)."
         )
     model = LastBlocks(encoder, blocks, *head).to(states.device).train()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=check_positive("lr", lr))
+    optimizer = adamw(model.named_parameters(), lr=check_positive("lr", lr))
     random = torch.Generator().manual_seed(seed)
     lengths = states.any(-1).sum(1)  # (N,)
     for _ in range(steps):
