@@ -2,6 +2,7 @@
 
     python benchmarks/inference_ladder.py                  # half an hour, on a machine left alone;
                                                            # started again, it goes on
+    python benchmarks/inference_ladder.py --most 1         # the next model, and what is left later
     python benchmarks/inference_ladder.py --only vision    # one workload; stores nothing
     python benchmarks/inference_ladder.py table            # the stored results, as Markdown
 
@@ -214,14 +215,20 @@ def table():
     return "\n".join(lines)
 
 
-def main(only):
+def main(only, most=-1):  # -1: all
     kit.device("cpu")
     torch.set_num_threads(1)
     if only:
         print(json.dumps(plain([measured(name) for name in only]), indent=1, ensure_ascii=False))
         return
     parts = Parts("inference_ladder", machine=kit.machine().cpu, budget_s=BUDGET_S)
-    models = [parts.once(name, lambda name=name: measured(name)) for name in SIX]
+    models = []
+    for name in SIX:
+        if most == 0 and name not in parts.kept:
+            print(f"The next one is {name}: the same command goes on.")
+            return
+        most -= name not in parts.kept
+        models.append(parts.once(name, lambda name=name: measured(name)))
     keep(
         "inference_ladder",
         **summary(models),
@@ -236,8 +243,9 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("what", nargs="?", choices=["table"])
     parser.add_argument("--only", choices=kit.workloads.WORKLOADS, action="append")
+    parser.add_argument("--most", type=int, default=-1, help="models to measure this time")
     asked = parser.parse_args()
     if asked.what:
         print(table())
     else:
-        main(asked.only)
+        main(asked.only, asked.most)

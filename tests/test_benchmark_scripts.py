@@ -355,6 +355,8 @@ def test_inference_ladder(load, monkeypatch, tmp_path):
     monkeypatch.setattr(script, "trained", lambda model, *_: model.eval().requires_grad_(False))
     half = kit.techniques.get("half")
     monkeypatch.setattr(script, "forms", lambda ladder, _: ladder.then("half", half))
+    script.main(None, most=0)
+    assert not (tmp_path / "inference_ladder.json").exists()
     record = twice(monkeypatch, tmp_path, "inference_ladder", lambda: script.main(None))
     assert [len(model["forms"]) for model in record["models"]] == [2, 2]
     assert "| fraud, MLP |" in script.table()
