@@ -70,7 +70,7 @@ PROMPT = "The "
 
 
 def windowed():
-    """The language workload in windows of nano's context: the same for both recipes."""
+    """The language workload in windows of nano's context: the same for all recipes."""
     return kit.workloads.language(load_python_docs(context=CONTEXT))
 
 
