@@ -61,7 +61,7 @@ RECIPE = {
     "schedule": "trapezoid",
     "evaluate_every": 4,
 }
-ROTARY_RECIPE = {**RECIPE, "steps": 456, "evaluate_every": 12}
+ROTARY_RECIPE = {**RECIPE, "steps": 480, "evaluate_every": 12}
 
 SAMPLE_S, SAMPLE_CHARACTERS, TEMPERATURE = 60, 400, 0.7
 SAMPLE = {**ROTARY, "n_heads": 2, "d_model": 128}
