@@ -427,6 +427,31 @@ def test_a_step_of_muon_goes_equally_far_in_all_directions():
     assert torch.linalg.svdvals(moved).min() > 0.4 and torch.linalg.svdvals(moved).max() < 1.6
 
 
+def test_queries_keys_and_values_can_move_each_by_itself():
+    """As three matrices would; without it, as one."""
+    torch.manual_seed(0)
+    weight, gradient = (
+        torch.randn(24, 8),
+        torch.randn(24, 8) * torch.tensor([[1.0], [9], [0.1]] * 8),
+    )
+
+    def moved(named, gradients, **options):
+        weights = {name: nn.Parameter(value.clone()) for name, value in named.items()}
+        optimizer = muon(weights.items(), lr=1e-2, **options)
+        for each, gradient in zip(weights.values(), gradients, strict=True):
+            each.grad = gradient.clone()
+        optimizer.step()
+        return torch.cat([each.detach() for each in weights.values()])
+
+    apart = moved(dict(zip("abc", weight.chunk(3), strict=True)), gradient.chunk(3))
+    name = "blocks.0.attention.qkv.weight"
+    split = moved({name: weight}, [gradient], split_qkv=True)
+    torch.testing.assert_close(split, apart)
+    assert (moved({name: weight}, [gradient]) - apart).abs().max() > 1e-4
+    other = {"blocks.0.up.weight": weight}
+    assert torch.equal(moved(other, [gradient], split_qkv=True), moved(other, [gradient]))
+
+
 def test_parameters_without_names_are_refused():
     with pytest.raises(BadValue, match=r"without names: .* Use model\.named_parameters\(\)"):
         muon(fresh("MLP").parameters())

@@ -13,21 +13,25 @@ FOLDER = Path(__file__).parents[1] / "benchmarks"
 
 @pytest.fixture
 def bench(monkeypatch, tmp_path):
-    """The benchmark with two tiny GPTs, few steps and a loss that both reach."""
+    """The benchmark with tiny GPTs, few steps and a loss that all reach."""
     monkeypatch.syspath_prepend(str(FOLDER))
     module = importlib.import_module("time_to_loss")
     tiny = {"n_layers": 1, "n_heads": 1, "d_model": 16}
+    turned = {**tiny, "positions": "rotary"}
     recipe = {**module.RECIPE, "steps": 12, "evaluate_every": 4}
     for name, value in {
         "CONTEXT": 16,
         "NANO": tiny,
-        "KIT": tiny,
-        "SAMPLE": tiny,
+        "KIT": turned,
+        "ROTARY": turned,
+        "SAMPLE": turned,
+        "BUCKETS": 64,
         "NANO_STEPS": 40,
         "NANO_WARMUP": 4,
         "NANO_LR": 1e-2,
         "NANO_EVERY": 20,
         "RECIPE": recipe,
+        "ROTARY_RECIPE": recipe,
         "SAMPLE_RECIPE": recipe,
         "SAMPLE_CHARACTERS": 30,
     }.items():
@@ -43,13 +47,13 @@ def parts(bench):
     return bench.Parts("time_to_loss")
 
 
-def test_both_recipes_are_timed_to_the_same_loss(bench, parts):
+def test_the_recipes_are_timed_to_the_same_loss(bench, parts):
     found = bench.measure(parts, pairs=1, target=4.5)  # chance is 4.6
-    for run in (found["runs"]["kit"][0], found["runs"]["nano"][0]):
+    for run in (found["runs"][who][0] for who in ("kit", "rotary", "nano")):
         assert run["loss"] <= 4.5
         assert run["train_s"] == pytest.approx(run["steps"] * run["step_s"])
     assert found["runs"]["kit"][0]["steps"] in (4, 8, 12)
-    assert found["nano_to_kit"].value > 0
+    assert found["nano_to_kit"].value > 0 and found["nano_to_rotary"].value > 0
 
 
 def test_a_run_that_never_gets_there_is_no_measurement(bench, parts):
@@ -77,11 +81,27 @@ def test_it_runs_to_its_end_and_goes_on_where_it_was(bench, monkeypatch, tmp_pat
     bench.main(2, with_sample=False)
     assert trained == [0, "stopped", 1]
     kept = json.loads((tmp_path / "time_to_loss.json").read_text(encoding="utf-8"))
-    assert [len(runs) for runs in kept["runs"].values()] == [2, 2]
+    assert [len(runs) for runs in kept["runs"].values()] == [2, 2, 2]
     assert kept["nano_to_kit"]["value"] > 0
-    assert "'muon'" in kept["conditions"]
+    assert "Muon with q, k and v apart" in kept["conditions"]
     assert {"commit", "script", "machine", "date"} <= set(kept)
     assert not list((tmp_path / "unfinished").iterdir())
+
+
+def test_a_gpt_of_n_grams_reads_the_last_characters_of_each_position(bench, monkeypatch):
+    monkeypatch.setattr(bench, "BUCKETS", 10**6)
+    embedding = bench.NGramEmbedding(10, 4)
+    tokens = torch.tensor([[3, 1, 4, 1]])
+    single, (pairs, triples) = embedding.weight, embedding.tables
+    found = embedding(tokens)[0]
+    for at, (one, two, three) in enumerate([(3, 3, 3), (1, 31, 31), (4, 14, 314), (1, 41, 141)]):
+        expected = single[one] + pairs.weight[two] + triples.weight[three]
+        torch.testing.assert_close(found[at], expected)
+    model = bench.zeroed(bench.gpt(bench.windowed(), bench.KIT, 0, bench.NGramGPT))
+    with pytest.raises(NotImplementedError, match="without a cache"):
+        model.cache()
+    names = [name for name, _ in model.named_parameters() if "tables" in name]
+    assert names == ["token_embedding.tables.0.weight", "token_embedding.tables.1.weight"]
 
 
 def test_nanos_rate_rises_and_then_falls_to_its_least(bench):

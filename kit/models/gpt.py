@@ -8,10 +8,18 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from kit.core.errors import BadValue
+from kit.core.errors import BadValue, UnknownName
 from kit.models.checks import check_sizes, describe
 from kit.models.kv_cache import Cache, StaticCache
-from kit.models.transformer import EMBEDDING_STD, Block, check_heads, check_tokens
+from kit.models.transformer import (
+    EMBEDDING_STD,
+    Block,
+    check_heads,
+    check_tokens,
+    rotary_angles,
+)
+
+POSITIONS = ("learned", "rotary")
 
 
 @dataclass(frozen=True)
@@ -23,10 +31,21 @@ class GPTConfig:
     d_model: int = 96  # wide and shallow: in equal time it learnt more than 64 × 4 layers
     n_layers: int = 2
     n_heads: int = 3
+    # learned: an embedding of each position, as in GPT-2. rotary: queries and keys are turned by
+    # their position, as in Llama; a short training then needs fewer steps.
+    positions: str = "learned"
 
     def __post_init__(self) -> None:
         check_sizes(self)
         check_heads(self)
+        if self.positions not in POSITIONS:
+            raise UnknownName("positions", self.positions, POSITIONS)
+        width = self.d_model // self.n_heads
+        if self.positions == "rotary" and width % 2:
+            raise BadValue(
+                f"GPTConfig with positions='rotary' and heads {width} wide: their numbers are "
+                f"turned in pairs. Choose an even d_model / n_heads."
+            )
 
 
 class GPT(nn.Module):
@@ -46,7 +65,8 @@ class GPT(nn.Module):
         d = config.d_model
         self.token_embedding = nn.Embedding(config.vocab_size, d)
         nn.init.normal_(self.token_embedding.weight, std=EMBEDDING_STD)
-        self.position_embedding = nn.Parameter(EMBEDDING_STD * torch.randn(config.context, d))
+        if config.positions == "learned":
+            self.position_embedding = nn.Parameter(EMBEDDING_STD * torch.randn(config.context, d))
         self.blocks = nn.ModuleList(
             Block(d, config.n_heads, causal=True) for _ in range(config.n_layers)
         )
@@ -78,13 +98,27 @@ class GPT(nn.Module):
         positions = slice(new) if cache is None else cache.positions(new)
         caches = [None] * len(self.blocks) if cache is None else cache.for_layers(new)
         x = self.token_embedding(tokens)  # (B, T, d): what the token is
-        x = x + self.position_embedding[positions]  # (B, T, d): and where it is
+        angles = None
+        if self.config.positions == "learned":
+            x = x + self.position_embedding[positions]  # (B, T, d): and where it is
+        else:
+            angles = self._angles(positions)  # which tell each attention where it is
         for block, layer_cache in zip(self.blocks, caches, strict=True):
-            x = block(x, layer_cache)  # (B, T, d)
+            x = block(x, layer_cache, angles)  # (B, T, d)
         if cache is not None:
             cache.advance(new)  # only now: all layers must agree on where the new positions are
         x = x if last is None else x[:, -last:]
         return self.head(self.norm(x))  # (B, T, V), or (B, last, V)
+
+    def _angles(self, positions: slice | Tensor) -> Tensor:
+        """Of rotary positions, for all heads: (2, T, d/A), or (2, B, 1, T, d/A)."""
+        # Computed in each pass, once for all layers: no table that a conversion of the weights to
+        # half precision would round.
+        width = self.config.d_model // self.config.n_heads
+        if isinstance(positions, Tensor):
+            return rotary_angles(positions[:, None], width)
+        device = self.token_embedding.weight.device
+        return rotary_angles(torch.arange(self.config.context, device=device)[positions], width)
 
     def cache(
         self, batch_size: int = 1, capacity: int | None = None, left_padding: Tensor | None = None

@@ -1,6 +1,7 @@
 """A transformer: each position of a sequence reads from the other positions what it needs.
 
 Attention    queries, keys, values; project -> attend -> merge the heads
+rotated      queries and keys that carry their position, without a table of embeddings
 Block        attention between positions, then an MLP at each position
 Transformer  blocks without a mask, and the mean over positions
 
@@ -63,9 +64,17 @@ class Attention(nn.Module):
         self.qkv = nn.Linear(d_model, 3 * d_model, bias=False)
         self.out = nn.Linear(d_model, d_model, bias=False)
 
-    def forward(self, x: Tensor, cache: LayerCache | None = None) -> Tensor:
-        """What each position read from the others, and from cached positions: (B, T, d)."""
+    def forward(
+        self, x: Tensor, cache: LayerCache | None = None, angles: Tensor | None = None
+    ) -> Tensor:
+        """What each position read from the others, and from cached positions: (B, T, d).
+
+        With `angles`, from `rotary_angles`, queries and keys are turned by their positions.
+        """
         queries, keys, values = self.project(x)  # (B, A, T, d/A) each
+        if angles is not None:
+            # The cache gets turned keys: a position in the text never changes.
+            queries, keys = rotated(queries, angles), rotated(keys, angles)
         if cache is None:
             return self.merge_heads(self.attend(queries, keys, values))
         # With a cache, only the new positions have queries; keys and values are those of all.
@@ -105,6 +114,36 @@ class Attention(nn.Module):
         return self.out(heads.transpose(1, 2).flatten(2))
 
 
+def rotary_angles(positions: Tensor, width: int) -> Tensor:
+    """Cosines and sines of the angles by which each position is turned: (2, …, T, width).
+
+    Parameters
+    ----------
+    positions
+        (…, T) int64.
+    width
+        d/A, of one head. Its numbers are turned in pairs, the first pair fastest: by one radian
+        per position, the last ones by about 1/10,000.
+    """
+    pairs = torch.arange(0, width, 2, device=positions.device) / width  # (width/2,)
+    angles = positions[..., None] * 10_000.0**-pairs  # (…, T, width/2), in float32
+    sines = angles.sin()
+    return torch.stack(
+        [torch.cat([angles.cos()] * 2, -1), torch.cat([-sines, sines], -1)]
+    )  # (2, …, T, width)
+
+
+def rotated(x: Tensor, angles: Tensor) -> Tensor:
+    """Queries or keys (B, A, T, d/A), each pair of numbers turned by the angle of its position.
+
+    The product of a turned query and a turned key depends on the distance of their positions, not
+    on the positions themselves. Su et al., "RoFormer: Enhanced Transformer with Rotary Position
+    Embedding", 2021. A number and the one half a width further on make a pair.
+    """
+    cosines, sines = angles.to(x.dtype)
+    return x * cosines + x.roll(x.shape[-1] // 2, -1) * sines
+
+
 class Block(nn.Module):
     """Attention between positions, then an MLP at each position: (B, T, d) -> (B, T, d).
 
@@ -122,10 +161,12 @@ class Block(nn.Module):
         self.up = nn.Linear(d_model, 4 * d_model, bias=False)
         self.down = nn.Linear(4 * d_model, d_model, bias=False)
 
-    def forward(self, x: Tensor, cache: LayerCache | None = None) -> Tensor:
-        """The sequence after both parts of the block."""
+    def forward(
+        self, x: Tensor, cache: LayerCache | None = None, angles: Tensor | None = None
+    ) -> Tensor:
+        """The sequence after both parts of the block; with `angles`, see `Attention`."""
         # The plain "x +" gives gradients a path past every layer, which makes depth trainable.
-        x = x + self.attention(self.attention_norm(x), cache)  # (B, T, d)
+        x = x + self.attention(self.attention_norm(x), cache, angles)  # (B, T, d)
         return x + self.feed_forward(self.mlp_norm(x))  # (B, T, d)
 
     def feed_forward(self, x: Tensor) -> Tensor:

@@ -53,7 +53,10 @@ def adamw(named_parameters: Iterable[Named | nn.Parameter], lr: float = 3e-3) ->
 
 
 def muon(
-    named_parameters: Iterable[Named], lr: float = 3e-3, momentum: float = 0.9
+    named_parameters: Iterable[Named],
+    lr: float = 3e-3,
+    momentum: float = 0.9,
+    split_qkv: bool = False,
 ) -> MuonAndAdamW:
     """An optimizer that moves matrices by Muon and all other weights by AdamW.
 
@@ -74,6 +77,10 @@ def muon(
     momentum
         Of Muon's running mean of gradients. 0.9 is a memory of ten steps. Trainings as short as
         the kit's need fewer steps with it than with the usual 0.95.
+    split_qkv
+        Queries, keys and values are three projections in one matrix, if its name has the part
+        "qkv". True moves each of them by itself, as Jordan et al. advise: a short training of a
+        GPT needs fewer steps then. False is the rule of PyTorch's Muon.
 
     Raises
     ------
@@ -98,7 +105,7 @@ def muon(
     others = [each for each in named if not is_inner_matrix(*each)]
     rules: list[torch.optim.Optimizer] = []
     if matrices:
-        rules.append(Muon(matrices, lr, momentum))
+        rules.append(Muon(matrices, lr, momentum, split_qkv))
     if others:
         rules.append(adamw(others, lr))
     return MuonAndAdamW(rules)
@@ -118,8 +125,10 @@ class Muon(torch.optim.Optimizer):
     it takes up to forty times as long, and longer than the rest of a step.
     """
 
-    def __init__(self, matrices: list[Named], lr: float, momentum: float):
+    def __init__(self, matrices: list[Named], lr: float, momentum: float, split_qkv: bool = False):
         super().__init__(matrices, {"lr": lr, "momentum": momentum, "weight_decay": 0.1})
+        stacked = [weight for name, weight in matrices if split_qkv and "qkv" in name.split(".")]
+        self.thirds = set(stacked)  # matrices of three projections each
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
@@ -135,10 +144,12 @@ class Muon(torch.optim.Optimizer):
                 mean = state["momentum_buffer"].lerp_(weight.grad, 1 - momentum)
                 ahead = weight.grad.lerp(mean, momentum)  # Nesterov's
                 weight.mul_(1 - lr * group["weight_decay"])
+                parts = ahead.chunk(3) if weight in self.thirds else (ahead,)
                 # All singular values are near 1 now. This scaling gives the update the size of
                 # AdamW's, so that one learning rate suits both.
-                size = 0.2 * math.sqrt(max(weight.shape))
-                weight.add_(orthogonalised(ahead), alpha=-lr * size)
+                size = 0.2 * math.sqrt(max(parts[0].shape))
+                update = torch.cat([orthogonalised(part) for part in parts])
+                weight.add_(update, alpha=-lr * size)
 
 
 def orthogonalised(matrix: torch.Tensor) -> torch.Tensor:
