@@ -150,7 +150,11 @@ def claims_of(run):
 
 
 LONGER = sorted(earlier_lessons.LONGER.glob("*.ipynb"))
-SEEDS = {"11": 2100, "14": 2100, "fraud-in-real-time": 2000}  # of the others 1000: the head of the ledger
+SEEDS = {
+    "11": 2100,
+    "14": 2100,
+    "fraud-in-real-time": 2000,
+}  # of the others 1000: the head of the ledger
 
 
 @pytest.mark.parametrize("path", LONGER, ids=[path.stem for path in LONGER])
