@@ -1,6 +1,6 @@
 """`kit.generate` beside `transformers` and OpenVINO GenAI: the same weights, greedy, with a cache.
 
-    python benchmarks/generation.py          # five minutes on a quiet machine; goes on if stopped
+    python benchmarks/generation.py          # six minutes on a quiet machine; goes on if stopped
     python benchmarks/generation.py table    # the kept figures
 
 The kit needs neither, so make an environment with both first:
@@ -43,7 +43,7 @@ SIZES = {  # name -> the GPT, and the number of tokens that it writes
     "12 × 768": (GPTConfig(103, context=512, d_model=768, n_layers=12, n_heads=12), 32),
 }
 TEXTS, LONGEST = 16, 32  # prompts together; tokens of the longest one, each other has one fewer
-ROUNDS = 8  # with fewer than six, the interval of a ratio is unknown
+ROUNDS = 6  # with fewer, the interval of a ratio is unknown
 FORMS = {"float32": None, "bfloat16": "half", "4-bit weights": "int4_weights"}
 BITS = {"float32": 32, "bfloat16": 16, "4-bit weights": 4 + 2 * 16 / 32}  # scale and zero per 32
 
