@@ -23,7 +23,7 @@ def bench(monkeypatch, tmp_path):
         "CONTEXT": 16,
         "NANO": tiny,
         "KIT": turned,
-        "ROTARY": turned,
+        "NGRAMS": turned,
         "SAMPLE": turned,
         "BUCKETS": 64,
         "NANO_STEPS": 40,
@@ -31,7 +31,7 @@ def bench(monkeypatch, tmp_path):
         "NANO_LR": 1e-2,
         "NANO_EVERY": 20,
         "RECIPE": recipe,
-        "ROTARY_RECIPE": recipe,
+        "NGRAMS_RECIPE": recipe,
         "SAMPLE_RECIPE": recipe,
         "SAMPLE_CHARACTERS": 30,
     }.items():
@@ -49,11 +49,11 @@ def parts(bench):
 
 def test_the_recipes_are_timed_to_the_same_loss(bench, parts):
     found = bench.measure(parts, pairs=1, target=4.5)  # chance is 4.6
-    for run in (found["runs"][who][0] for who in ("kit", "rotary", "nano")):
+    for run in (found["runs"][who][0] for who in ("kit", "ngrams", "nano")):
         assert run["loss"] <= 4.5
         assert run["train_s"] == pytest.approx(run["steps"] * run["step_s"])
     assert found["runs"]["kit"][0]["steps"] in (4, 8, 12)
-    assert found["nano_to_kit"].value > 0 and found["nano_to_rotary"].value > 0
+    assert found["nano_to_kit"].value > 0 and found["nano_to_ngrams"].value > 0
 
 
 def test_a_run_that_never_gets_there_is_no_measurement(bench, parts):
@@ -97,7 +97,7 @@ def test_a_gpt_of_n_grams_reads_the_last_characters_of_each_position(bench, monk
     for at, (one, two, three) in enumerate([(3, 3, 3), (1, 31, 31), (4, 14, 314), (1, 41, 141)]):
         expected = single[one] + pairs.weight[two] + triples.weight[three]
         torch.testing.assert_close(found[at], expected)
-    model = bench.zeroed(bench.gpt(bench.windowed(), bench.KIT, 0, bench.NGramGPT))
+    model = bench.zeroed(bench.gpt(bench.windowed(), bench.NGRAMS, 0, bench.NGramGPT))
     with pytest.raises(NotImplementedError, match="without a cache"):
         model.cache()
     names = [name for name, _ in model.named_parameters() if "tables" in name]
