@@ -5,7 +5,9 @@
     python benchmarks/time_to_loss.py --sample    # and what a GPT writes after 60 s of training
 
 nano     nanoGPT's README tells how to train a small GPT on a CPU: 4 layers, 128 wide, context 64,
-         batch 12, AdamW, 2,000 iterations. This is that recipe, written again.
+         batch 12, AdamW, a rate of 1e-3, 2,000 iterations. This is that recipe, tuned for the
+         target: of the rates 1e-3, 1.5e-3, 2e-3 and 3e-3, some with shorter schedules, 2e-3 with
+         1,650 iterations was there first (before step 1,500, seed 0; as published, 1,650 to 1,750).
 kit      The kit's GPT, 2 layers, 64 wide, with rotary positions, by one call of `kit.train`. Muon
          moves queries, keys and values each by itself. What a block adds begins at zero.
 ngrams   The same recipe for 1 layer that also looks up the last two and the last three
@@ -15,8 +17,7 @@ ngrams   The same recipe for 1 layer that also looks up the last two and the las
 
 All read the same windows of Python's documentation on the same number of threads and are judged by
 `kit.evaluate` on the same 64-character windows of the validation split. The target is a little
-above the loss at which nano itself ends (1.49 to 1.50 nats here), so that each of its runs gets
-there.
+above the loss at which nano itself ends, so that each of its runs gets there.
 
 nano's weights begin as the kit's do, which is PyTorch's way: with nanoGPT's own (a spread of 0.02,
 less in what is added to the residual) it ended 0.14 nats higher here. It is given the better start.
@@ -47,7 +48,7 @@ CONTEXT, TARGET_LOSS = 64, 1.52
 PAIRS, THREADS = 3, 1
 
 NANO = {"n_layers": 4, "n_heads": 4, "d_model": 128}
-NANO_STEPS, NANO_BATCH, NANO_WARMUP, NANO_LR, NANO_LEAST_LR = 2000, 12, 100, 1e-3, 1e-4
+NANO_STEPS, NANO_BATCH, NANO_WARMUP, NANO_LR, NANO_LEAST_LR = 1650, 12, 100, 2e-3, 2e-4
 NANO_EVERY = 50
 
 KIT = {"n_layers": 2, "n_heads": 1, "d_model": 64, "positions": "rotary"}
@@ -290,7 +291,7 @@ def main(pairs, with_sample):
     kits_own = f"kit {KIT}, {RECIPE}, Muon with q, k and v apart"
     tables = f"ngrams {NGRAMS}, n-grams {ORDERS} in {BUCKETS} rows each"
     tables += f", {NGRAMS_RECIPE['steps']} steps, else as kit"
-    peer = f"nano {NANO}, batch {NANO_BATCH}, {NANO_STEPS} steps"
+    peer = f"nano {NANO}, batch {NANO_BATCH}, lr {NANO_LR}, {NANO_STEPS} steps"
     conditions = f"{THREADS} thread; {kits_own}; {tables}; {peer}"
     parts = Parts("time_to_loss", conditions=conditions, machine=kit.machine().cpu)
     figures = measure(parts, pairs)
