@@ -176,19 +176,6 @@ def measures_nothing(node):
     )
 
 
-def stamp_again(former):
-    """Once, after the rule of `fingerprint` has changed; `former` is the function as it was.
-
-    A result whose script was the same by the former rule gets today's fingerprint of this script.
-    All others keep their stamp, so they stay marked as changed.
-    """
-    for path in sorted(RESULTS.glob("*.json")):
-        record = json.loads(path.read_text(encoding="utf-8"))
-        source = script_of(path.stem).read_text(encoding="utf-8")
-        if record.get("script") == former(source):
-            write(path, record | {"script": fingerprint(source)})
-
-
 def origins():
     """A table in Markdown: the day and commit of each result, and whether its script changed."""
     lines = ["| result | measured | commit | its script since |", "| --- " * 4 + "|"]
