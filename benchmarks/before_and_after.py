@@ -103,9 +103,10 @@ def git(*words):
 def history(name):
     """The results of a benchmark in the history, the oldest first."""
     path = f"benchmarks/results/{name}.json"
-    for commit in git("log", "--reverse", "--format=%h", "--", f":/{path}").split():
+    # Seven digits, always: git writes more of them in a repository with more objects.
+    for commit in git("log", "--reverse", "--format=%H", "--", f":/{path}").split():
         with suppress(subprocess.CalledProcessError, ValueError):  # it was removed in this commit
-            yield commit, json.loads(git("show", f"{commit}:{path}"))
+            yield commit[:7], json.loads(git("show", f"{commit}:{path}"))
 
 
 def figure(record, keys):

@@ -172,8 +172,8 @@ def regret(model, work, ladder, n):
 
 def mean(estimates):
     """The geometric mean, with the means of the ends as its interval: wider than necessary."""
-    each = [[e["value"], e["low"], e["high"]] for e in estimates]
-    with np.errstate(divide="ignore"):  # of a low end of 0, an unknown one, the mean is 0
+    each = [(e.value, e.low, e.high) for e in (Estimate(**told) for told in estimates)]
+    with np.errstate(divide="ignore"):  # an unknown end is 0 or infinite, and so is the mean
         return Estimate(*np.exp(np.log(each).mean(0)).tolist(), "×")
 
 

@@ -25,6 +25,7 @@ from written import written  # noqa: E402
 
 expect = playwright.expect
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
+SCREEN = {"width": 1280, "height": 900}
 REPLICAS = hasattr(Server, "restart")  # without it, their number is fixed
 CELLS = [
     'import kit\nasked = kit.quiz("02")\nasked',
@@ -41,7 +42,7 @@ def opened(lab):
     """The page of the notebook, after all its cells ran."""
     with running_chromium() as chromium:
         notebook = written(lab.folder / "notebooks" / "panels.ipynb", map(new_code_cell, CELLS))
-        page = chromium.new_page(viewport={"width": 1280, "height": 900})
+        page = chromium.new_page(viewport=SCREEN)
         watch = Watch(page)
         open_notebook(page, lab, notebook)
         run_all(page, notebook)
@@ -53,6 +54,7 @@ def opened(lab):
 def page(opened):
     """That page; after the test, no error was shown and nothing left this computer."""
     page, watch = opened
+    page.set_viewport_size(SCREEN)  # the test on a phone may come before another one
     yield page
     watch.check()
 

@@ -41,7 +41,7 @@ OTHER_PARAMETERS = {  # none of them a default
     "09": {"workload": "fraud", "pruned_share": 0.4, "zero_share": 0.9, "seeds": 2, "epochs": 0.5}
     | {"budget_s": 0.05, "seed": 3},
     "10": {"steps": 20, "new_tokens": 20, "readers": 2, "budget_s": 0.05, "seed": 3},
-    "11": {"width": 512, "steps": 20, "target_ms": 60.0, "percentile": 75, "think_s": 10.0}
+    "11": {"width": 1536, "steps": 20, "target_ms": 60.0, "percentile": 75, "think_s": 10.0}
     | {"budget_s": 0.5, "seed": 3},
     "12": {"calls": 800, "deadline_ms": 5.0, "share": 0.8, "translations": 60, "seed": 3},
     "13": {"model_name": "cnn", "steps": 60, "trainings": 2, "turn": 35.0, "labels": 60}

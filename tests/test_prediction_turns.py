@@ -2,7 +2,8 @@
 
 import math
 import random
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -126,6 +127,38 @@ def test_a_batch_size_is_chosen_by_turns_that_do_not_measure_it(simulated):
     assert np.mean([each.value for each in alike]) == pytest.approx(OF_BATCH, rel=0.005)
 
 
+def test_a_turn_that_was_interrupted_does_not_count():
+    machine, stopped = Machine(0), []
+
+    def predicts(n):
+        def call():
+            if stopped and n == 32:  # after the timings of one example
+                raise KeyboardInterrupt
+            machine.predicts(n)()
+
+        return call
+
+    turns = PredictionTurns(predicts, (1, 32), budget_s=0.5, stopwatch=machine.watch)
+
+    def interrupted_at_last(info):
+        stopped.extend([True] * (info.step == info.total))
+        with suppress(KeyboardInterrupt):
+            turns(info)
+
+    found = turns.of(machine.trains(interrupted_at_last, steps=100))
+    assert [steps for steps, _ in found.stretches] == [2] * 49
+    assert not any(len(found[n].times_s) % 49 for n in (1, 32))
+    assert found.batched_cost_ratio.value == pytest.approx(OF_BATCH, rel=0.1)
+
+
+def test_a_single_turn_has_ratios_without_an_interval():
+    machine = Machine(0)
+    turns = PredictionTurns(machine.predicts, (1, 32), budget_s=0.5, stopwatch=machine.watch)
+    found = turns.of(machine.trains(turns, steps=1))
+    assert found.batched_cost_ratio.high == found.whole_run_time_ratio.high == math.inf
+    assert "interval unknown" in repr(found)
+
+
 def test_the_predictions_are_no_time_of_the_training():
     machine = Machine(0, paces=(1.0,))
     turns = PredictionTurns(machine.predicts, (1, 64), budget_s=20.0, stopwatch=machine.watch)
@@ -205,11 +238,13 @@ def test_what_is_refused(real):
     turns, trained, *_ = real
     with pytest.raises(BadValue, match="needs 1"):
         PredictionTurns(lambda n: lambda: None, (8,))
+    with pytest.raises(BadValue, match="turns=0"):
+        PredictionTurns(lambda n: lambda: None, turns=0)
     with pytest.raises(BadValue, match="after the training"):
         PredictionTurns(lambda n: lambda: None).of(trained)
-    other = history([(7, 0.1), (16, 0.1)])
-    with pytest.raises(BadValue, match="another training"):
-        turns.of(other)
+    for other in (history([(7, 0.1), (16, 0.1)]), replace(trained, reads=())):
+        with pytest.raises(BadValue, match="another training"):
+            turns.of(other)
     machine = Machine(0)
     none = PredictionTurns(machine.predicts, turns=1, stopwatch=machine.watch)
     none(StepInfo(1, torch.nn.Identity(), None, None, None, None, 10))

@@ -73,9 +73,8 @@ def serve(address: str) -> None:
     import ipykernel.kernelapp  # noqa: F401
     import matplotlib.pyplot  # noqa: F401
     import pandas  # noqa: F401
-    import torch._dynamo  # noqa: F401
+    import torch._dynamo  # noqa: F401  # else the first optimizer would, in over a second
 
-    # The first optimizer of a process imports Dynamo, in over a second: here it is there already.
     # A collection in a kernel passes over what was imported. The kit collects before each timing,
     # and to look at all of PyTorch took it longer than many a timing.
     gc.freeze()

@@ -75,7 +75,8 @@ class TrainingInPredictions(Result):
     @property
     def batched_cost_ratio(self) -> Estimate:
         """Time per prediction in batches of `best` ÷ alone, in the turns that did not choose it."""
-        n, others = self.best, slice(1, None, 2)
+        # A training of one turn has no others: then the interval is unknown anyway.
+        n, others = self.best, slice(min(1, len(self.stretches) - 1), None, 2)
         return mean_of_stretches(self._turns[n][others], n * self._turns[1][others], "×")
 
     def __repr__(self) -> str:
@@ -108,7 +109,7 @@ class TrainingInPredictions(Result):
         return Table(header, rows, *with_doubts(caption, all_doubts(named)))
 
     def to_dict(self) -> dict[str, Any]:
-        """The raw times of both, turn by turn, and both ratios."""
+        """Seconds of the steps and mean seconds of a call, turn by turn, and both ratios."""
         return {
             "steps": self.steps,
             "stretches": [[steps, round(seconds, 6)] for steps, seconds in self.stretches],
@@ -137,7 +138,7 @@ class PredictionTurns:
     device
         Where the calls compute.
     turns
-        How many, if the training has as many steps and nothing ends it earlier.
+        At least how many, if the training has as many steps and nothing ends it earlier.
 
     Examples
     --------
@@ -170,23 +171,27 @@ class PredictionTurns:
         if 1 not in sizes:
             raise BadValue(f"batch_sizes={sizes}: needs 1, the prediction of one example alone.")
         self.calls = {n: make_call(n) for n in sorted(set(sizes))}
-        self.turn_s, self.turns = check_budget(budget_s) / turns, check_whole("turns", turns)
+        self.turns = check_whole("turns", turns)
+        self.turn_s = check_budget(budget_s) / self.turns
         self.watch = stopwatch or Stopwatch(device)
         self.warm: dict[int, WarmedUp] = {}
 
     def __call__(self, info: StepInfo) -> None:
         """After a step: if a turn is over, time the predictions."""
-        if info.step == 1 or not self.warm:  # a new training: forget the turns of another
+        if info.step == 1 or len(self.warm) < len(self.calls):  # forget the turns of another one
             self._begin(info)
         if info.step % self.every:
             return
         # Every second pair of turns in reverse, so that no batch size is always the first.
         order = [*self.calls][:: -1 if len(self.ends) // 2 % 2 else 1]
+        timed: dict[int, list[float]] = {}
         with self._aside(info):
             for n in order:
                 with labelled(f"batch size {n}"):
-                    self._time(n)
-        self.ends.append(info.step)
+                    timed[n] = self._time(n)
+        self.ends.append(info.step)  # only now: a turn that was interrupted does not count
+        for n, times in timed.items():
+            self.times[n] += times
 
     def _begin(self, info: StepInfo) -> None:
         """Warm the predictions up: the first calls allocate memory and fill caches."""
@@ -213,13 +218,13 @@ class PredictionTurns:
         """Joules of a metered training without the predictions in it; None: no meter was read."""
         return None if meter.joules is None else meter.joules - self.joules
 
-    def _time(self, n: int) -> None:
-        """The timings of one batch size in one turn: the same number in each."""
+    def _time(self, n: int) -> list[float]:
+        """Seconds of a call of one batch size in one turn: as many timings in each turn."""
         call, (block, _, _, call_s) = self.calls[n], self.warm[n]
         if call_s < 2 * self.turn_s:  # an untimed one: the steps filled the caches with their data
             call()
-        for _ in range(max(1, round(self.turn_s / (call_s * block)))):
-            self.times[n].append(self.watch.time(call, block) / block)
+        timings = max(1, round(self.turn_s / (call_s * block)))
+        return [self.watch.time(call, block) / block for _ in range(timings)]
 
     def of(self, history: History) -> TrainingInPredictions:
         """What was measured, beside the training's own times.
@@ -247,7 +252,7 @@ class PredictionTurns:
 
     def _stretches(self, history: History) -> tuple[tuple[int, float], ...]:
         """The steps of each turn and their seconds, from what the loop has read."""
-        steps, seconds = np.transpose(history.reads)
+        steps, seconds = np.transpose(history.reads or [(0, 0.0)])
         # After a resume, the reads are those of the later steps alone.
         done = history.steps - steps.sum() + np.cumsum(steps)
         read = np.searchsorted(done, self.ends)  # the loop reads its losses before each turn

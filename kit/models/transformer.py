@@ -122,8 +122,8 @@ def rotary_angles(positions: Tensor, width: int) -> Tensor:
     positions
         (…, T) int64.
     width
-        d/A, of one head. Its numbers are turned in pairs, the first pair fastest: by one radian
-        per position, the last ones by about 1/10,000.
+        d/A, of one head. Its numbers are turned in pairs: the first by one radian per position,
+        each further one by less, the last one of a wide head by about 1/10,000.
     """
     pairs = torch.arange(0, width, 2, device=positions.device) / width  # (width/2,)
     angles = positions[..., None] * 10_000.0**-pairs  # (…, T, width/2), in float32

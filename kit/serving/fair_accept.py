@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Callable, Collection
-from contextlib import suppress
 
 REST_S = 0.001  # uvloop counts in milliseconds
 FULL_S = 1.0  # until the next try, if the process may open no more files
@@ -55,8 +54,10 @@ class FairServer:
             self._rest(REST_S)
 
     async def _serve(self, connection: socket.socket) -> None:
-        with suppress(OSError):  # the client has gone
+        try:
             await self._loop.connect_accepted_socket(self._protocol, connection)
+        except OSError:  # the client has gone
+            connection.close()
 
     def _rest(self, seconds: float) -> None:
         self._loop.remove_reader(self._listening)

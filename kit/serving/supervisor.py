@@ -1,8 +1,8 @@
 """Replicas: several workers on one listening socket, `python -m kit.serving.supervisor FOLDER`.
 
-The operating system gives each connection to a worker that is free to take it. A worker that dies
-is started again; connections to the others are not touched. The supervisor has a single thread and
-no model: so it can be copied (see `forking`). By itself, it imports no PyTorch.
+The workers take connections in turns (see `fair_accept`). A worker that dies is started again;
+connections to the others are not touched. The supervisor has a single thread and no model: so it
+can be copied (see `forking`). By itself, it imports no PyTorch.
 
 notebook ── stdin ──> supervisor ── stdin ──> workers     whose parent has gone, stops
 """

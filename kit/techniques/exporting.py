@@ -65,7 +65,7 @@ def onnx_bytes(model: nn.Module, example: Tensor) -> bytes:
 def _identity(program: Any) -> str | None:
     """A digest of all that the program computes with; None if a part of it has no bytes."""
     tensors = {**program.state_dict, **program.constants}
-    if not all(type(value.data) is Tensor for value in tensors.values()):
+    if not all(isinstance(v, Tensor) and type(v.data) is Tensor for v in tensors.values()):
         return None
     plain = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
     return digest(plain, str(program))  # the text has operations, shapes and names

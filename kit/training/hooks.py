@@ -41,8 +41,8 @@ class StepInfo(NamedTuple):
     inputs: Tensor  # the batch (B, …) of this process
     targets: Tensor
     total: int  # steps of the whole training, if nothing stops it earlier
-    # `with info.pause():` waits for the steps so far, and what is inside does not count as training
-    # time. With several processes, each of them has to pause.
+    # `with info.pause():` waits for the steps so far. What is inside, and what follows before the
+    # next step, does not count as training time. With several processes, each has to pause.
     pause: Callable[[], AbstractContextManager[None]] = nullcontext
 
 

@@ -124,7 +124,7 @@ def train(
     after_step
         A function, or a list of functions, called after each step with a `StepInfo`: step number,
         model, optimizer, loss and batch. The gradients can still be read. Use it for a metric or
-        a log of your own. Its time counts as training time, except inside `with info.pause():`.
+        a log of your own. Its time counts as training time, up to a `with info.pause():`.
 
     Raises
     ------
