@@ -1,8 +1,9 @@
 """Seconds to one and the same validation loss of a character GPT: the kit's recipes and nanoGPT's.
 
-    python benchmarks/time_to_loss.py             # 3 rounds: 6 minutes, on a machine left alone;
+    python benchmarks/time_to_loss.py             # 6 rounds: 9 minutes, on a machine left alone;
                                                   # started again, it goes on where it was
     python benchmarks/time_to_loss.py --sample    # and what a GPT writes after 60 s of training
+    python benchmarks/time_to_loss.py table       # the stored figures, as Markdown
 
 nano     nanoGPT's README tells how to train a small GPT on a CPU: 4 layers, 128 wide, context 64,
          batch 12, AdamW, a rate of 1e-3, 2,000 iterations. This is that recipe, tuned for the
@@ -27,6 +28,7 @@ the time given is that of the first look at which it is low enough.
 """
 
 import argparse
+import json
 import math
 import re
 import sys
@@ -34,18 +36,19 @@ import time
 from functools import partial
 
 import torch
-from keeping import Parts, keep
+from keeping import RESULTS, Parts, keep
 from torch import nn
 from torch.nn.utils import clip_grad_norm_
 
 import kit
-from kit.core.statistics import bootstrap
+from kit.core.statistics import Estimate, bootstrap
+from kit.core.units import words as in_words
 from kit.data import load_python_docs
 from kit.models import GPT, GPTConfig
 from kit.training.optimizers import muon
 
 CONTEXT, TARGET_LOSS = 64, 1.52
-PAIRS, THREADS = 3, 1
+PAIRS, THREADS = 6, 1
 
 NANO = {"n_layers": 4, "n_heads": 4, "d_model": 128}
 NANO_STEPS, NANO_BATCH, NANO_WARMUP, NANO_LR, NANO_LEAST_LR = 1650, 12, 100, 2e-3, 2e-4
@@ -285,6 +288,22 @@ def sample(seconds=SAMPLE_S):
     }
 
 
+def table():
+    """A row for each contestant, and what the GPT has written."""
+    stored = json.loads((RESULTS / "time_to_loss.json").read_text(encoding="utf-8"))
+    lines = ["| recipe | to the loss | steps | a step | nano ÷ it |", "| --- " * 5 + "|"]
+    for who, runs in stored["runs"].items():
+        ratio = Estimate(**stored[f"nano_to_{who}"]) if who != "nano" else "–"
+        steps, step_s = (sorted(run[key] for run in runs) for key in ("steps", "step_s"))
+        middle = in_words(step_s[len(runs) // 2], "s")
+        shown = Estimate(**stored[f"{who}_s"]), f"{steps[0]:,} to {steps[-1]:,}", middle, ratio
+        lines.append(f"| {who} | {' | '.join(map(str, shown))} |")
+    machine = stored["machine"]["cpu"]
+    lines += ["", f"To {stored['target_loss']} nats. Measured on {machine}, {stored['date']}; "]
+    lines[-1] += f"{stored['conditions'].partition(',')[0]}, {THREADS} thread."
+    return "\n".join(lines)
+
+
 def main(pairs, with_sample):
     kit.device("cpu")
     torch.set_num_threads(THREADS)
@@ -302,6 +321,8 @@ def main(pairs, with_sample):
 
 
 if __name__ == "__main__":
+    if sys.argv[1:] == ["table"]:
+        sys.exit(print(table()))
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--pairs", type=int, default=PAIRS, help="rounds of runs, one of each kind")
     parser.add_argument("--sample", action="store_true", help="train for 60 s more, and write")

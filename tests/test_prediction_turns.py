@@ -240,7 +240,7 @@ def test_what_is_refused(real):
         PredictionTurns(lambda n: lambda: None, (8,))
     with pytest.raises(BadValue, match="turns=0"):
         PredictionTurns(lambda n: lambda: None, turns=0)
-    with pytest.raises(BadValue, match="after the training"):
+    with pytest.raises(BadValue, match="needs the history of a training with it"):
         PredictionTurns(lambda n: lambda: None).of(trained)
     for other in (history([(7, 0.1), (16, 0.1)]), replace(trained, reads=())):
         with pytest.raises(BadValue, match="another training"):

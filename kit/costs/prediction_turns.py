@@ -36,7 +36,7 @@ from kit.training.hooks import StepInfo
 
 TURNS = 50  # of a training: with some 0.2 s each, a slow moment of a second covers several
 MAKER = "that makes a call: lambda n: lambda: kit.predict(model, inputs[:n])"
-BEFORE = "is read after the training: kit.train(model, work, after_step=turns)"
+USE = "First history = kit.train(model, work, after_step=turns), then turns.of(history)."
 
 
 @dataclass(frozen=True)
@@ -237,7 +237,7 @@ class PredictionTurns:
             No turn was over when the training ended.
         """
         if not isinstance(history, History) or not self.warm:
-            raise BadValue(f"PredictionTurns.of: it {BEFORE}, and takes what that returns.")
+            raise BadValue(f"PredictionTurns.of: needs the history of a training with it. {USE}")
         if not self.ends:
             raise NotEnoughSamples(f"the training ended after {history.steps} steps: no turn.")
         conditions = self.observer.conditions()
@@ -257,6 +257,6 @@ class PredictionTurns:
         done = history.steps - steps.sum() + np.cumsum(steps)
         read = np.searchsorted(done, self.ends)  # the loop reads its losses before each turn
         if read[-1] >= len(done) or any(done[read] != self.ends):
-            raise BadValue(f"the history is of another training: this hook {BEFORE}.")
+            raise BadValue(f"the history is of another training than the turns. {USE}")
         parts = [slice(a + 1, b + 1) for a, b in zip([-1, *read], read, strict=False)]
         return tuple((int(steps[p].sum()), math.fsum(seconds[p])) for p in parts)
