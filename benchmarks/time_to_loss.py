@@ -42,7 +42,7 @@ from torch.nn.utils import clip_grad_norm_
 
 import kit
 from kit.core.statistics import Estimate, bootstrap
-from kit.core.units import words as in_words
+from kit.core.units import words
 from kit.data import load_python_docs
 from kit.models import GPT, GPTConfig
 from kit.training.optimizers import muon
@@ -259,14 +259,14 @@ def write(model, data, prompt, characters):
     return data.decode(tokens)
 
 
-def words(text):
+def long_words(text):
     """Its words of three letters and more; one cut off at either end may be none."""
     return re.findall(r"[a-z]{3,}", text.lower())
 
 
 def known_share(sample, text):
     """The share of the sample's words that the text has too."""
-    known, written = set(words(text)), words(sample)
+    known, written = set(long_words(text)), long_words(sample)
     return sum(word in known for word in written) / max(1, len(written))
 
 
@@ -295,7 +295,7 @@ def table():
     for who, runs in stored["runs"].items():
         ratio = Estimate(**stored[f"nano_to_{who}"]) if who != "nano" else "–"
         steps, step_s = (sorted(run[key] for run in runs) for key in ("steps", "step_s"))
-        middle = in_words(step_s[len(runs) // 2], "s")
+        middle = words(step_s[len(runs) // 2], "s")
         shown = Estimate(**stored[f"{who}_s"]), f"{steps[0]:,} to {steps[-1]:,}", middle, ratio
         lines.append(f"| {who} | {' | '.join(map(str, shown))} |")
     machine = stored["machine"]["cpu"]

@@ -164,6 +164,8 @@ def test_the_table_of_lessons_is_the_lessons():
         ("longer_runs", []),
         ("inference_ladder", ["table"]),
         ("kv_cache", ["table"]),
+        ("generation", ["table"]),
+        ("time_to_loss", ["table"]),
         ("serving", ["table"]),
         ("serving", ["table", "--into", "serving_steady"]),
         ("serving_flood", ["table"]),
