@@ -338,6 +338,9 @@ def test_a_request_with_several_rows_counts_as_so_many_answers():
     found = goodput_table({"1": one, "32": rows}, of="rows")
     assert found.header[0] == "rows" and "median of 6 short runs" in found.caption
     assert [row[1].split()[0] for row in found.rows] == ["100", "3,200"]
+    assert "every answer" not in found.caption
+    free = [replace(run, target_s=None) for run in rows]
+    assert "every answer counts" in goodput_table({"1": one, "32": free}, of="rows").caption
     with pytest.raises(BadValue, match="at least one"):
         goodput_table({}, of="rows")
 

@@ -65,14 +65,16 @@ def goodput_table(runs: Mapping[str, Sequence[TrafficResult]], of: str) -> Table
     rows = [(name, repr(median(each, "answers/s"))) for name, each in rates.items()]
     counts = sorted({len(each) for each in rates.values()})
     caption = f"The median of {' or '.join(map(str, counts))} short runs each."
+    if any(run.target_s is None for several in runs.values() for run in several):
+        caption += " Without a target, every answer counts as in time."
     return Table((of, "in time"), rows, caption)
 
 
 def goodput_ratio(above: Sequence[TrafficResult], below: Sequence[TrafficResult]) -> Estimate:
     """The goodput of one server ÷ that of another; both were sent traffic in turns.
 
-    A slow moment of the computer lasts longer than a short run, so it slows both runs of a pair.
-    That cancels in the ratio of a pair, and the median of the pairs has a narrow interval. It is
+    A slow moment that lasts longer than both runs of a pair slows both, so most of it cancels in
+    their ratio, and the median of the pairs has a narrow interval. It is
     unknown with fewer than six pairs. A pair says nothing if neither run had an answer in time; if
     only the run below had none, the ratio of this pair is infinite. Each row of a request counts
     as an answer.
