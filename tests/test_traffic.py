@@ -11,6 +11,7 @@ import sys
 import time
 import tracemalloc
 from array import array
+from dataclasses import replace
 
 import numpy as np
 import pytest
