@@ -321,10 +321,12 @@ def main(pairs, with_sample):
 
 
 if __name__ == "__main__":
-    if sys.argv[1:] == ["table"]:
-        sys.exit(print(table()))
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("what", nargs="?", choices=["table"], help="print the stored figures")
     parser.add_argument("--pairs", type=int, default=PAIRS, help="rounds of runs, one of each kind")
     parser.add_argument("--sample", action="store_true", help="train for 60 s more, and write")
     asked = parser.parse_args()
-    main(asked.pairs, asked.sample)
+    if asked.what == "table":
+        print(table())
+    else:
+        main(asked.pairs, asked.sample)
