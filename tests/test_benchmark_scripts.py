@@ -322,6 +322,7 @@ def test_continuous_batching(load, monkeypatch, tmp_path):
     assert "| second |" in script.table()
 
 
+@pytest.mark.alone  # a client that is slow for a moment would decide
 def test_serving_flood(load, monkeypatch, tmp_path):
     pytest.importorskip("uvicorn", reason="the extra `serve` has it")
     short = {"USERS": 2, "PEAK_S": 0.3, "BEFORE_S": 0.5, "CALM_S": 0.5, "AFTER_S": 4.2}
@@ -370,6 +371,7 @@ def test_grading(load, monkeypatch, tmp_path):
     assert record["second_run_s"] < record["first_run_s"]  # it only reads
 
 
+@pytest.mark.alone
 def test_serving(load, monkeypatch, tmp_path):
     pytest.importorskip("uvicorn", reason="the extra `serve` has it")
     script = load("serving")

@@ -127,6 +127,15 @@ def test_a_batch_size_is_chosen_by_turns_that_do_not_measure_it(simulated):
     assert np.mean([each.value for each in alike]) == pytest.approx(OF_BATCH, rel=0.005)
 
 
+def test_a_training_that_was_resumed_has_turns_of_its_own():
+    machine = Machine(0, paces=(1.0,))
+    turns = PredictionTurns(machine.predicts, budget_s=0.5, stopwatch=machine.watch)
+    machine.trains(turns)
+    assert len(turns.ends) > 2
+    turns(StepInfo(turns.every, torch.nn.Identity(), None, None, None, None, turns.ends[-1]))
+    assert turns.ends == [turns.every]
+
+
 def test_a_turn_that_was_interrupted_does_not_count():
     machine, stopped = Machine(0), []
 

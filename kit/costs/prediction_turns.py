@@ -175,11 +175,13 @@ class PredictionTurns:
         self.turn_s = check_budget(budget_s) / self.turns
         self.watch = stopwatch or Stopwatch(device)
         self.warm: dict[int, WarmedUp] = {}
+        self.last = 0  # step of the training that is running
 
     def __call__(self, info: StepInfo) -> None:
         """After a step: if a turn is over, time the predictions."""
-        if info.step == 1 or len(self.warm) < len(self.calls):  # forget the turns of another one
-            self._begin(info)
+        if info.step != self.last + 1 or len(self.warm) < len(self.calls):
+            self._begin(info)  # another training, or one that was resumed: forget the turns so far
+        self.last = info.step
         if info.step % self.every:
             return
         # Every second pair of turns in reverse, so that no batch size is always the first.
