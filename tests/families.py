@@ -1,4 +1,4 @@
-"""What each family of models takes: the tests of models, counting and checkpoints ask here."""
+"""What each family of models takes, and a GPT for tests of writing."""
 
 from collections.abc import Callable
 from dataclasses import fields
@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from kit.models import FAMILIES
+from kit.models import FAMILIES, GPT, GPTConfig
 
 
 def _seeded() -> torch.Generator:
@@ -96,3 +96,12 @@ def loss_of(outputs: Tensor, targets: Tensor | None = None) -> Tensor:
     """How far the outputs are from made-up numbers: each has a say, but for −∞, "impossible"."""
     wanted = torch.randn(outputs.shape, generator=_seeded())
     return torch.where(outputs.isfinite(), outputs - wanted, 0.0).square().mean()
+
+
+def untrained_gpt(config: GPTConfig, kind: type[GPT] = GPT) -> GPT:
+    """A GPT that has learnt nothing, with weights so large that each position says its own."""
+    torch.manual_seed(0)
+    model = kind(config).eval().requires_grad_(False)
+    for p in model.parameters():
+        p.mul_(4 if p.ndim > 1 else 1)
+    return model

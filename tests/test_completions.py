@@ -13,7 +13,7 @@ from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 import pytest
-import torch
+from families import untrained_gpt
 
 pytest.importorskip("starlette", reason="the extra serve is not installed")
 openai = pytest.importorskip("openai", reason="OpenAI's client is not installed")
@@ -61,12 +61,8 @@ class Sheds(Unobserved):
 
 
 def make_model(kind=GPT):
-    torch.manual_seed(0)
     config = GPTConfig(vocab_size=len(LETTERS), context=64, d_model=32, n_layers=2, n_heads=2)
-    model = kind(config).eval().requires_grad_(False)
-    for p in model.parameters():
-        p.mul_(4 if p.ndim > 1 else 1)
-    return model
+    return untrained_gpt(config, kind)
 
 
 @pytest.fixture(scope="module")

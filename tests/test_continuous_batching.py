@@ -6,6 +6,7 @@ import time
 
 import pytest
 import torch
+from families import untrained_gpt
 
 import kit
 from kit.core.errors import BadValue
@@ -30,12 +31,7 @@ WAYS = {
 
 
 def small_gpt():
-    """A GPT that has learnt nothing, with weights so large that each position says its own."""
-    torch.manual_seed(0)
-    model = GPT(SMALL).eval().requires_grad_(False)
-    for p in model.parameters():
-        p.mul_(4 if p.ndim > 1 else 1)
-    return model
+    return untrained_gpt(SMALL)
 
 
 @pytest.fixture(scope="module")

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from families import untrained_gpt
 from torch.nn.functional import scaled_dot_product_attention
 
 import kit
@@ -23,12 +24,7 @@ SMALL = GPTConfig(vocab_size=40, context=64, d_model=32, n_layers=2, n_heads=2)
 
 @pytest.fixture(scope="module")
 def gpt():
-    """A GPT that has learnt nothing, with weights so large that each place says something else."""
-    torch.manual_seed(0)
-    model = GPT(SMALL).eval().requires_grad_(False)
-    for p in model.parameters():
-        p.mul_(4 if p.ndim > 1 else 1)
-    return model
+    return untrained_gpt(SMALL)
 
 
 @pytest.fixture(scope="module")

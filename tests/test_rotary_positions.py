@@ -5,6 +5,7 @@ from importlib.util import find_spec
 
 import pytest
 import torch
+from families import untrained_gpt
 
 import kit
 from kit.checkpoints import load, save
@@ -22,12 +23,7 @@ ROTARY = GPTConfig(vocab_size=40, context=64, d_model=32, n_layers=2, n_heads=2,
 
 @pytest.fixture(scope="module")
 def gpt():
-    """A GPT that has learnt nothing, with weights so large that each position says its own."""
-    torch.manual_seed(0)
-    model = GPT(ROTARY).eval().requires_grad_(False)
-    for p in model.parameters():
-        p.mul_(4 if p.ndim > 1 else 1)
-    return model
+    return untrained_gpt(ROTARY)
 
 
 @pytest.fixture(scope="module")

@@ -44,6 +44,7 @@ from kit.workloads.workload import Workload
 
 Views = Mapping[str, Numbers]
 Degree = Callable[[int], float]  # the degree of the drift in a period
+PERIODS, PER_PERIOD, LABELS = 52, 100, 50  # a year of weeks; predictions and labels of each
 WINDOW = 4  # periods whose labels a training uses
 UPDATES, BATCH, LR = 40, 32, 1e-3  # of a training; an epoch or several
 
@@ -130,9 +131,9 @@ def live(
     policy: str | Policy = "on alarm",
     *,
     kind: str = "rotation",
-    periods: int = 52,
-    per_period: int = 100,
-    labels: int = 50,
+    periods: int = PERIODS,
+    per_period: int = PER_PERIOD,
+    labels: int = LABELS,
     delay: int = 0,
     seed: int = 0,
 ) -> Life:
@@ -174,8 +175,8 @@ class World:
         workload: Workload,
         degree: Degree,
         kind: str = "rotation",
-        per_period: int = 100,
-        labels: int = 50,
+        per_period: int = PER_PERIOD,
+        labels: int = LABELS,
         seed: int = 0,
     ):
         if kind not in CHANGES:
@@ -275,7 +276,7 @@ class LaterErrors(Sequence[float]):
 
 
 def _lived(
-    model: nn.Module, world: World, policy: str | Policy, periods: int = 52, delay: int = 0
+    model: nn.Module, world: World, policy: str | Policy, periods: int = PERIODS, delay: int = 0
 ) -> Life:
     name, decide = _chosen(policy)
     check_whole("periods", periods)
