@@ -84,8 +84,9 @@ def findings(most: int = 3) -> list[Finding]:
     return found[:most]
 
 
-# Claims whose measurement surprises people most; the page shows the first that are not met.
-SURPRISING = ("24", "36", "09", "14", "13", "25")
+# Claims whose measurement surprises people most; the page shows the first that are not met. Not 36:
+# the rule that it breaks first is broken by little, and other runs were on the other side.
+SURPRISING = ("24", "09", "14", "13", "25")
 
 
 def start_page(lessons: Sequence[Notebook], experiments: Sequence[Notebook], links: Links) -> str:
