@@ -47,16 +47,20 @@ lowest:   ## run the fast tests with the lowest versions that pyproject.toml all
 	mkdir -p build
 	$(BIN)/python -m uv pip compile --no-config --quiet --resolution lowest-direct pyproject.toml \
 	  --extra lab --extra edge --extra cluster --extra test --output-file build/lowest.txt
-	$(BIN)/python -m uv run --isolated --no-project --with-requirements build/lowest.txt \
+	$(BIN)/python -m uv run --no-config --isolated --no-project --with-requirements build/lowest.txt \
 	  --with-editable . python -m pytest -q -m "not slow"
 
 oldest:   ## make an environment with the lowest versions in build/oldest, for `make torture`
 	@$(INSTALL) test
 	mkdir -p build
-	$(BIN)/python -m uv pip compile --no-config --quiet --resolution lowest-direct pyproject.toml \
+	$(BIN)/python -m uv pip compile --quiet --resolution lowest-direct pyproject.toml \
 	  --extra cluster --extra serve --output-file build/lowest.txt
-	$(BIN)/python -m uv venv --clear build/oldest
-	$(BIN)/python -m uv pip install --python build/oldest/bin/python -r build/lowest.txt
+	sed -i -E '/^(nvidia|cuda|triton)/d' build/lowest.txt  # the build for CPUs needs none of them
+	rm -rf build/oldest
+	$(PYTHON) -m venv --clear build/oldest.part
+	build/oldest.part/bin/python tools/environment.py here
+	$(BIN)/python -m uv pip install --python build/oldest.part/bin/python -r build/lowest.txt
+	mv build/oldest.part build/oldest
 
 torture:  ## do to every part what the world does; MINUTES=60 SEED=7 for longer, and other moments
 	@$(INSTALL) lab edge cluster serve

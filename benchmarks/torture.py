@@ -12,6 +12,7 @@ import argparse
 import contextlib
 import hashlib
 import json
+import subprocess
 import sys
 import tempfile
 import time
@@ -24,7 +25,7 @@ sys.path[:0] = [str(HARNESS.parent), str(FOLDER.parent)]  # `torture` is the fol
 
 import keeping  # noqa: E402
 from torture.cells import all_cells, round_of  # noqa: E402
-from torture.children import Warm  # noqa: E402
+from torture.children import OLDEST, Warm  # noqa: E402
 from torture.places import Clock, enter  # noqa: E402
 from torture.trial import attempt  # noqa: E402
 
@@ -42,6 +43,8 @@ def main():
     if asked.what == "table":
         print(table(json.loads((keeping.RESULTS / "torture.json").read_text("utf-8"))))
         return 0
+    if OLDEST and subprocess.call([OLDEST, "-c", "import kit"], cwd=FOLDER.parent):
+        sys.exit(f"{OLDEST} cannot import the kit (see above): make it again with `make oldest`.")
     enter([sys.executable, *sys.orig_argv[1:]])
     trials = run(asked.seed, asked.minutes)
     cells = summary(trials)
