@@ -7,6 +7,7 @@ import html
 import json
 import mmap
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -29,6 +30,7 @@ from kit.classroom.hand_ins import find_hand_ins, unpack
 from kit.classroom.isolation import PACKAGE
 from kit.classroom.judging import LessonNames, Need
 from kit.classroom.limits import Limits, resident_bytes
+from kit.classroom.messages import Peer
 from kit.classroom.warm_process import _make
 from kit.cli.main import main
 from kit.core.errors import BadValue, NotSupported
@@ -167,6 +169,24 @@ def test_memory_that_processes_share_is_counted():
     with mmap.mmap(-1, 50_000_000) as shared:
         shared.write(bytes(50_000_000))
         assert resident_bytes() - before > 45_000_000
+
+
+def test_a_laptop_that_was_closed_takes_no_time_from_a_hand_in():
+    here, there = os.pipe()
+    judge = os.fork()
+    if not judge:
+        try:
+            Peer(here, there, 100, left_s=2.5)._wait([here], [])
+            os._exit(0)
+        except BaseException:
+            os._exit(1)
+    time.sleep(0.3)
+    os.kill(judge, signal.SIGSTOP)
+    time.sleep(3)
+    os.kill(judge, signal.SIGCONT)
+    time.sleep(0.5)  # more than a tick: it looks at its clock before the answer comes
+    os.write(there, b"x")
+    assert os.waitpid(judge, 0)[1] == 0
 
 
 def test_a_verdict_is_not_what_the_notebook_says(rows):

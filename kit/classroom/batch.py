@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import json
 import os
-import select
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -24,7 +22,7 @@ from typing import Any
 from kit import __version__
 from kit.classroom.cells import NO_MEMORY
 from kit.classroom.hand_ins import HandIn
-from kit.classroom.limits import Limits
+from kit.classroom.limits import Limits, wait_a_tick
 from kit.core.errors import NotSupported
 from kit.core.files import atomic_write, read_file
 
@@ -93,12 +91,12 @@ class WarmProcess:
     def _read(self, most_s: float) -> Any:
         """The next line; None if there is none."""
         assert self.process.stdout
-        until_s, data = time.monotonic() + most_s, b""
+        pipe, left_s, data = self.process.stdout.fileno(), most_s, b""
         while not data.endswith(b"\n"):
-            left_s = until_s - time.monotonic()
-            if left_s <= 0 or not select.select([self.process.stdout], [], [], left_s)[0]:
-                return None
-            if not (part := os.read(self.process.stdout.fileno(), 65_536)):
+            ready, left_s = wait_a_tick([pipe], [], left_s)
+            if not ready and left_s > 0:
+                continue
+            if not ready or not (part := os.read(pipe, 65_536)):
                 return None
             data += part
         return json.loads(data)

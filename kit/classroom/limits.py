@@ -8,10 +8,14 @@ from __future__ import annotations
 
 import math
 import os
+import select
 import time
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+
+TICK_S = 0.2  # how often a waiting process looks around
+LONGEST_TICK_S = 1.0  # if a tick took longer, the computer was asleep
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,16 @@ def set_limits(limits: Limits) -> None:
     for name, most in allowed.items():
         with suppress(ValueError, OSError):  # macOS refuses some; a stricter limit may be set
             resource.setrlimit(getattr(resource, name), (most, most))
+
+
+def wait_a_tick(reading: list[int], writing: list[int], left_s: float) -> tuple[bool, float]:
+    """Wait for pipes, one tick at most: whether one is ready, and how much time is left then.
+
+    A laptop that was closed meanwhile has taken nobody's time.
+    """
+    begun_s = time.monotonic()
+    ready = any(select.select(reading, writing, [], max(0.0, min(TICK_S, left_s))))
+    return ready, left_s - min(time.monotonic() - begun_s, LONGEST_TICK_S)
 
 
 def _status(field: str, process: int | str = "self") -> int:

@@ -8,16 +8,14 @@ from __future__ import annotations
 
 import builtins
 import json
+import math
 import os
-import select
-import time
 from collections.abc import Callable
 from typing import Any
 
+from kit.classroom.limits import wait_a_tick
 from kit.classroom.values import Codec, called
 from kit.core.errors import KitError
-
-TICK_S = 0.2  # how often a waiting judge looks at the other process
 
 
 class Ended(KitError):
@@ -34,7 +32,7 @@ class Peer:
     most_bytes
         The largest message that is taken.
     left_s
-        How long it waits for the other end, in all; its own work does not count. None: for ever.
+        How long it waits for the other end, in all; its own work does not count.
     watch
         Is called while it waits; raises if the other process uses too much.
     """
@@ -44,7 +42,7 @@ class Peer:
         reading: int,
         writing: int,
         most_bytes: int,
-        left_s: float | None = None,
+        left_s: float = math.inf,
         watch: Callable[[], None] = lambda: None,
     ) -> None:
         self.reading, self.writing, self.most_bytes = reading, writing, most_bytes
@@ -137,13 +135,9 @@ class Peer:
     def _wait(self, reading: list[int], writing: list[int]) -> None:
         """Wait until a pipe is ready."""
         while True:
-            begun_s = time.monotonic()
-            tick_s = TICK_S if self.left_s is None else min(TICK_S, self.left_s)
-            ready = any(select.select(reading, writing, [], max(0.0, tick_s)))
-            if self.left_s is not None:
-                self.left_s -= time.monotonic() - begun_s
+            ready, self.left_s = wait_a_tick(reading, writing, self.left_s)
             if ready:
                 return
-            if self.left_s is not None and self.left_s <= 0:
+            if self.left_s <= 0:
                 raise Ended("")
             self.watch()

@@ -14,11 +14,9 @@ import ast
 import ctypes
 import json
 import os
-import select
 import signal
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -31,7 +29,7 @@ from kit.classroom.answers import HOOK, asks, hooked, lesson_code, needs
 from kit.classroom.cells import code_cells, read_notebook
 from kit.classroom.isolation import why_not
 from kit.classroom.judging import LessonNames, Need, Notebook, judge
-from kit.classroom.limits import Limits, end_all_children
+from kit.classroom.limits import Limits, end_all_children, wait_a_tick
 from kit.classroom.student_process import Room
 from kit.course.exercises import checked_answer
 
@@ -97,7 +95,7 @@ def _in_a_fork(work: Callable[[], dict[str, Any]], most_s: float) -> dict[str, A
         finally:
             os._exit(0)
     os.close(writing)
-    found = _read_all(reading, time.monotonic() + most_s)
+    found = _read_all(reading, most_s)
     os.close(reading)
     with suppress(ProcessLookupError):
         os.kill(judge, signal.SIGKILL)
@@ -110,12 +108,14 @@ def _in_a_fork(work: Callable[[], dict[str, Any]], most_s: float) -> dict[str, A
     return Notebook(problem=f"{late}: its code, or its size, broke the process").to_dict()
 
 
-def _read_all(reading: int, until_s: float) -> bytes | None:
+def _read_all(reading: int, left_s: float) -> bytes | None:
     """All bytes of a pipe up to its end; None if it takes too long."""
     parts: list[bytes] = []
     while sum(map(len, parts)) < ROW_BYTES:
-        left_s = until_s - time.monotonic()
-        if left_s <= 0 or not select.select([reading], [], [], left_s)[0]:
+        ready, left_s = wait_a_tick([reading], [], left_s)
+        if not ready and left_s > 0:
+            continue
+        if not ready:
             return None
         if not (part := os.read(reading, 65_536)):
             break

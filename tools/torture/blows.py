@@ -109,10 +109,8 @@ def lock(struck: Struck) -> list[str]:
     if not wait_until(struck.place.read_only, 5):  # another process has a file open on it
         raise Missed
     # So the next start finds it so, and must refuse in a line.
-    struck.child = child = part.start()
-    child.wait(60)
-    wrong = child.message_problem() or ("" if child.code() else "it starts on a read-only disk")
-    return [*problems, wrong] if wrong else problems
+    struck.child = part.start()
+    return problems + part.refuses(struck.child)
 
 
 def unplug(struck: Struck) -> list[str]:

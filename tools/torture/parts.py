@@ -74,6 +74,12 @@ class Part:
         problem = child.message_problem()
         return [problem] if problem else []
 
+    def refuses(self, child: Child) -> list[str]:
+        """What is wrong with a start where nothing can be kept; nothing if it says why not."""
+        child.wait(60)
+        problem = child.message_problem() or ("" if child.code() else "it starts all the same")
+        return [problem] if problem else []
+
     def go_on(self) -> tuple[list[str], str]:
         """Start the same command again: what is wrong at its end, and what it said."""
         child = self.start()

@@ -89,7 +89,8 @@ class Service(Part):
     def go_on(self):
         """Start it again at the same port, ask, and stop it."""
         old = self.port
-        with suppress(OSError), socket.create_connection(("127.0.0.1", old), 1):
+        # A killed process with several threads is counted as dead before its last thread is.
+        if not wait_until(lambda: not listens(old), 5):
             return [f"somebody still listens at port {old}"], ""
         child = self.start()
         wait_until(lambda: self.is_ready(child) or child.code() is not None, READY_S)
@@ -101,6 +102,13 @@ class Service(Part):
         if (code := child.wait(LIMIT_S)) != 0:
             problems.append(f"stopped, it ended with {code}: {child.last_line()[:200]}")
         return problems + self.drafts(), child.last_line()
+
+
+def listens(port: int) -> bool:
+    """Whether somebody takes connections there."""
+    with suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+        return True
+    return False
 
 
 MAKER = """
@@ -152,6 +160,15 @@ class Serving(Service):
     def complete(self):
         self.ask()
         return self.half()
+
+    def refuses(self, child):
+        """It may run: a server keeps nothing, and its private folder can be elsewhere."""
+        wait_until(lambda: self.is_ready(child) or child.code() is not None, READY_S)
+        if child.code() is None:
+            child.signal(signal.SIGTERM)
+            child.wait(LIMIT_S)
+        problem = child.message_problem()
+        return [problem] if problem else []
 
     def victims(self, child):
         """The command, or one of the server's processes."""
