@@ -53,9 +53,8 @@ def running_chromium() -> Iterator[Browser]:
     """Chromium, where there is one."""
     path = need_chromium()
     with sync_playwright() as p:
-        chromium = p.chromium.launch(executable_path=path, args=CHROMIUM_OPTIONS)
-        yield chromium
-        chromium.close()
+        with p.chromium.launch(executable_path=path, args=CHROMIUM_OPTIONS) as chromium:
+            yield chromium  # it ends, with its pages, also if a test failed
 
 
 class Lab:

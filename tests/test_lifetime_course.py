@@ -137,7 +137,8 @@ def test_answers_in_turns_share_the_machines_pace():
     assert lives.in_turns(timed)["wide"].values["answer_s"] == pytest.approx(1.3 * pace.mean())
     unknown = replace(lives["narrow"].inputs["answer_s"], value=None)
     inputs = {**lives["narrow"].inputs, "answer_s": unknown}
-    untimed = replace(lives, lives={**lives.lives, "narrow": replace(lives["narrow"], inputs=inputs)})
+    narrow = replace(lives["narrow"], inputs=inputs)
+    untimed = replace(lives, lives={**lives.lives, "narrow": narrow})
     with pytest.raises(BadValue, match="answer_s=nan"):  # what is unknown is not 0 s
         untimed.in_turns(timed)
 

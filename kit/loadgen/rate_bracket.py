@@ -186,6 +186,11 @@ def queries_of_a_trial(
     return min(math.ceil(wanted), MOST_QUERIES)
 
 
+def takes_small_steps(close: float, sure: bool = False) -> bool:
+    """Whether a search goes on from rate to rate in steps of `close`, and not by doubling."""
+    return not sure and close >= COARSE
+
+
 def _next_by_sight(found: HighestRate, close: float) -> float | None:
     """The same if a run counts as it was. A rate gets a second run before it counts as missed."""
     last = found.trials[-1]
@@ -193,7 +198,7 @@ def _next_by_sight(found: HighestRate, close: float) -> float | None:
     if last.verdict != "no" and not last.seen_in_time and tries < 2:
         return last.rate
     best, missed = found.seen.value, found.missed
-    step = min(2.0, close) if close >= COARSE else 2.0
+    step = min(2.0, close) if takes_small_steps(close) else 2.0
     if not best:
         return missed / step
     if missed == math.inf:
