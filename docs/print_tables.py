@@ -3,8 +3,8 @@
     python docs/print_tables.py           # all; measures nothing
     python docs/print_tables.py serving   # those of some scripts
 
-A table stands below the paragraph that names its command. The new one takes its place; the text
-around it stays. Run this after each new result: *All figures, before and now* changes with it.
+A table stands below the paragraph that names its command; the text around it stays. Run this after
+each new result: *All figures, before and now* changes with each.
 """
 
 from __future__ import annotations
@@ -47,8 +47,8 @@ def replaced(page: str, command: str, printed: str) -> str:
         raise SystemExit(f"{PAGE.name} does not name `python benchmarks/{command}`.")
     says, *parts = after.split("\n\n")
     new = printed.strip().split("\n\n")
-    rest = parts[len(new) :] or [""]  # the file ends with a line's end
-    return (before + named + "\n\n".join([says, *new, *rest])).rstrip() + "\n"
+    below = "\n\n".join([says, *new, *parts[len(new) :]])
+    return f"{before}{named}{below}".rstrip() + "\n"
 
 
 def main(names: list[str]) -> None:
