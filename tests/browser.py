@@ -51,11 +51,9 @@ def need_chromium() -> str:
 @contextmanager
 def running_chromium() -> Iterator[Browser]:
     """Chromium, where there is one."""
-    path = need_chromium()
-    with sync_playwright() as p:
-        chromium = p.chromium.launch(executable_path=path, args=CHROMIUM_OPTIONS)
-        yield chromium
-        chromium.close()
+    start = {"executable_path": need_chromium(), "args": CHROMIUM_OPTIONS}
+    with sync_playwright() as p, p.chromium.launch(**start) as chromium:
+        yield chromium  # it ends, with its pages, also if a test failed
 
 
 class Lab:

@@ -43,11 +43,14 @@ def opened(lab):
     with running_chromium() as chromium:
         notebook = written(lab.folder / "notebooks" / "panels.ipynb", map(new_code_cell, CELLS))
         page = chromium.new_page(viewport=SCREEN)
-        watch = Watch(page)
-        open_notebook(page, lab, notebook)
-        run_all(page, notebook)
-        yield page, watch
-    lab.end_kernels()
+        try:
+            watch = Watch(page)
+            open_notebook(page, lab, notebook)
+            run_all(page, notebook)
+            yield page, watch
+        finally:  # also if a cell failed: the next file has the same JupyterLab
+            page.close()
+            lab.end_kernels()
 
 
 @pytest.fixture

@@ -167,9 +167,12 @@ def test_a_notebook_is_trusted_as_it_came_and_no_other(tmp_path, monkeypatch):
         return cell.metadata.trusted
 
     own, copy = tmp_path / "checkout/notebooks/00-a.ipynb", tmp_path / "mine/00-a.ipynb"
+    run, asked = subprocess.run, []
+    monkeypatch.setattr(subprocess, "run", lambda *a, **k: (asked.append(a), run(*a, **k))[1])
     copy.write_bytes(own.read_bytes())
     stranger = written(own.with_name("01-b.ipynb"), [panel(**{"text/html": "<p>other</p>"})])
     assert trusted("checkout/notebooks/00-a.ipynb") and trusted("mine/00-a.ipynb")
+    assert trusted("checkout/notebooks/00-a.ipynb") and len(asked) == 1  # git, once per file
     assert not trusted(stranger.relative_to(tmp_path).as_posix())
     for file in (copy, own):
         file.write_text(file.read_text().replace("picture", "another"))

@@ -134,6 +134,7 @@ def test_what_does_not_divide_is_refused(found):
         told = "batch_size=34 on 2 processes of 2 parts each: needs a multiple of 4"
         assert each["odd parts"].startswith(told)
         assert each["a sum"].startswith("2 processes: the loss of 'control' is not a mean")
+        assert each["turns"].startswith("PredictionTurns in 2 processes that train together: needs")
 
 
 def test_alone_nothing_is_joined_or_wrapped(vision, monkeypatch):

@@ -25,6 +25,8 @@ from kit.course.exercises import (
     lesson_14,
 )
 from kit.course.exercises.lesson_05 import SLOW_RUNS, wanted_width
+from kit.course.exercises.lesson_11 import LESSON_THINK_S
+from kit.experiments.parameters import declared
 from kit.inference import Score, predict
 from kit.training import History
 from kit.training.schedules import rate_at
@@ -451,7 +453,7 @@ WRONG = [  # id, answer, what its hint says
     ("11-users", "many", "Give a number"),
     ("11-users", 1_800, "add the latency"),
     ("11-users", 200, "ask once per second each. They ask less often"),
-    ("11-users", 4_200, "as in the table. These think longer"),
+    ("11-users", 4_200, "as in the line below the table. These think longer"),
     ("11-users", 20, "Multiply"),
     ("11-users", 120_000, "no 60"),
     ("11-users", 7_200_000, "no 3,600"),
@@ -748,3 +750,8 @@ def test_a_hint_is_shown_and_never_run():
 def test_an_unknown_exercise_lists_the_near_ones():
     with pytest.raises(UnknownName, match="no exercise is called '00-day'; did you mean '00-days'"):
         check("00-day", 1)
+
+
+def test_the_think_time_of_a_hint_is_that_of_the_lesson():
+    (lesson,) = NOTEBOOKS.glob("11-*.ipynb")
+    assert declared(lesson)["think_s"].default == LESSON_THINK_S

@@ -67,6 +67,16 @@ def test_intervals_of_both_go_through():
     assert options(unsure).overtakes("narrow", "wide").high == math.inf
 
 
+def test_when_it_is_cheaper_in_words(sizes):
+    assert sizes.when_cheaper("narrow", "wide").startswith("after 10,000 answers [")
+    assert sizes.when_cheaper("wide", "narrow") == "from the first answer on"
+    slower = options({"narrow": life(200.0, 0.02), "wide": life(100.0, 0.01)})
+    assert slower.when_cheaper("narrow", "wide") == "after infinitely many answers"
+    unsure = {"narrow": life(Estimate(99.0, 90.0, 120.0, "s"), 0.01), "wide": life(100.0, 0.02)}
+    said = options(unsure).when_cheaper("narrow", "wide")
+    assert said == "from the first answer on, or after 2,000 answers at the latest"
+
+
 def test_looking_at_one_phase_alone_costs_more():
     """Claim 27: the smallest bill of each phase, and an option in between that is cheapest."""
     lives = {"a": life(1e5, 0.01), "b": life(3e5, 0.001), "c": life(6e5, 0.0009)}
@@ -83,6 +93,17 @@ def test_an_option_that_is_surely_cheapest_costs_nothing_extra_and_the_rule_can_
     ratios = {f"cheapest_{p}_excess_ratio": sizes.excess(p) for p in ("training", "inference")}
     met = verdict("27", **ratios, cases_needing_balance_share=None).met
     assert met["cheapest_inference_excess_ratio"] is False
+
+
+def test_luck_in_the_smallest_bill_is_in_the_interval_of_the_excess():
+    """Two train about equally long, and one of them is cheap to use: the other has luck."""
+    lives = {"lucky": life(Estimate(99.0, 90.0, 110.0, "s"), 0.02), "good": life(100.0, 0.01)}
+    found = options(lives).excess("training")
+    assert found.low == 1 and found.value < found.high == pytest.approx(2.0, rel=0.02)
+    surely = {**lives, "lucky": life(Estimate(80.0, 75.0, 85.0, "s"), 0.02)}
+    assert options(surely).excess("training").low > 1.9
+    free = {n: life(1.0, s, runs=0) for n, s in (("dear", 0.02), ("good", 0.01))}  # no training
+    assert options(free).excess("training").high < 1.001
 
 
 def test_what_both_share_cancels_in_the_excess():
@@ -114,6 +135,12 @@ def test_answers_in_turns_share_the_machines_pace():
     alone, paired = lives.excess("inference"), lives.in_turns(timed).excess("inference")
     assert alone.value == paired.value == 1 and alone.high > 1.2 and paired.high < 1.001
     assert lives.in_turns(timed)["wide"].values["answer_s"] == pytest.approx(1.3 * pace.mean())
+    unknown = replace(lives["narrow"].inputs["answer_s"], value=None)
+    inputs = {**lives["narrow"].inputs, "answer_s": unknown}
+    narrow = replace(lives["narrow"], inputs=inputs)
+    untimed = replace(lives, lives={**lives.lives, "narrow": narrow})
+    with pytest.raises(BadValue, match="answer_s=nan"):  # what is unknown is not 0 s
+        untimed.in_turns(timed)
 
 
 def test_the_rates_of_the_options_stand_side_by_side(sizes):

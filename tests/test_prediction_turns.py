@@ -127,6 +127,20 @@ def test_a_batch_size_is_chosen_by_turns_that_do_not_measure_it(simulated):
     assert np.mean([each.value for each in alike]) == pytest.approx(OF_BATCH, rel=0.005)
 
 
+@pytest.mark.parametrize(
+    ("slow", "doubted"), [((3.0, 2.0), False), ((3.0, 2.0, 1.5, 1.5, 1.5, 1.5), True)]
+)
+def test_a_warm_up_as_short_as_a_turn_is_doubted_only_if_the_first_turn_was_slow(slow, doubted):
+    """Ten calls do not fit into a turn, so only two of them warm up."""
+    machine = Machine(0, paces=(1.0,))
+    factors = iter(slow)
+    predicts = lambda n: lambda: machine.work(0.005 * next(factors, 1.0))  # noqa: E731
+    turns = PredictionTurns(predicts, budget_s=0.5, stopwatch=machine.watch)
+    found = turns.of(machine.trains(turns))
+    assert not turns.warm[1].steady
+    assert any("had not settled" in doubt for doubt in found[1].doubts) == doubted
+
+
 def test_a_training_that_was_resumed_has_turns_of_its_own():
     machine = Machine(0, paces=(1.0,))
     turns = PredictionTurns(machine.predicts, budget_s=0.5, stopwatch=machine.watch)
@@ -241,6 +255,15 @@ def test_the_predictions_are_no_energy_of_the_training(monkeypatch):
     assert meter.joules > 1.4 * 10 * trained.train_s
     assert turns.without(meter) == pytest.approx(10 * trained.train_s, rel=0.01)
     assert turns.without(kit.devices.Meter()) is None
+    joules.clear()  # no counter can be read any more: what the predictions took is unknown
+    machine.trains(turns)
+    assert turns.without(meter) is None
+
+
+def test_processes_that_train_together_are_refused(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(BadValue, match="in 2 processes that train together: needs"):
+        PredictionTurns(lambda n: lambda: None)
 
 
 def test_what_is_refused(real):

@@ -19,6 +19,9 @@ from kit.course.claims import ledger
 from kit.experiments import lessons
 
 ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT / "docs"))
+import print_tables  # noqa: E402
+
 NAMES = ["README.md", "CONTRIBUTING.md", *(f"docs/{p.name}" for p in (ROOT / "docs").glob("*.md"))]
 PAGES = {name: (ROOT / name).read_text(encoding="utf-8") for name in NAMES}
 README, RESULTS = PAGES["README.md"], PAGES["docs/results.md"]
@@ -156,38 +159,33 @@ def test_the_table_of_lessons_is_the_lessons():
 
 
 @pytest.mark.parametrize(
-    ("script", "words"),
-    [
-        ("measurement_quality", ["table"]),
-        ("interval_quality", ["short"]),
-        ("eight_workloads", []),
-        ("longer_runs", []),
-        ("inference_ladder", ["table"]),
-        ("kv_cache", ["table"]),
-        ("generation", ["table"]),
-        ("time_to_loss", ["table"]),
-        ("serving", ["table"]),
-        ("serving", ["table", "--into", "serving_steady"]),
-        ("serving_flood", ["table"]),
-        ("traffic_quality", ["table"]),
-        ("continuous_batching", ["table"]),
-        ("edge", ["table"]),
-        ("drift_quality", ["--table"]),
-        ("lifetime_quality", ["table"]),
-        ("predict_overhead", ["table"]),
-        ("import_time", ["table"]),
-        ("run_overhead", ["table"]),
-        ("torture", ["table"]),
-        ("keeping", []),
-    ],
+    # The figures before need the whole history: `test_benchmark_scripts` compares them.
+    "command",
+    [each for each in print_tables.TABLES if each != "before_and_after.py"],
 )
-def test_the_tables_of_results_are_the_measured_ones(script, words, monkeypatch, capsys):
+def test_the_tables_of_results_are_the_measured_ones(command, monkeypatch, capsys):
     """No number is typed by hand: the benchmark prints the table from what it has kept."""
-    path = ROOT / "benchmarks" / f"{script}.py"
+    script, *words = command.split()
+    path = ROOT / "benchmarks" / script
     monkeypatch.syspath_prepend(path.parent)
     monkeypatch.setattr(sys, "argv", [str(path), *words])
     runpy.run_path(str(path), run_name="__main__")
-    assert capsys.readouterr().out.strip() in RESULTS
+    printed = capsys.readouterr().out
+    assert printed.strip() in RESULTS
+    assert print_tables.replaced(RESULTS, command, printed) == RESULTS  # where its command stands
+
+
+def test_a_new_table_takes_the_place_of_the_old_one():
+    named = "`python benchmarks/a.py table`. How it was measured."
+    page = f"# A\n\n{named}\n\n| old |\n| --- |\n| 1 |\n\nMeasured then.\n\nWhat it means.\n"
+    new = print_tables.replaced(
+        page, "a.py table", "| new |\n| --- |\n| 2 |\n| 3 |\n\nMeasured now.\n"
+    )
+    assert new == (
+        f"# A\n\n{named}\n\n| new |\n| --- |\n| 2 |\n| 3 |\n\nMeasured now.\n\nWhat it means.\n"
+    )
+    with pytest.raises(SystemExit, match="does not name"):
+        print_tables.replaced(page, "b.py", "")
 
 
 @pytest.mark.parametrize("page", NAMES)

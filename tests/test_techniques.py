@@ -171,6 +171,17 @@ def test_forms_in_turn_of_one_model_share_its_onnx_file(monkeypatch):
     assert len(converted) == 1 and whole.data == again.data != small.data
 
 
+@onnx_here
+def test_a_large_onnx_file_is_not_held(monkeypatch):
+    torch.manual_seed(0)
+    model, inputs = Scaled(), torch.randn(32, 4)
+    get("onnx")(model, inputs)
+    assert len(exporting._last_made) == 1
+    monkeypatch.setattr(exporting, "HELD_BYTES", 10)
+    get("onnx")(model, inputs)
+    assert not exporting._last_made
+
+
 CHANGES = {
     "weights": lambda model: model.linear.weight.data[2, 3].mul_(1.01),  # past autograd's counter
     "buffer": lambda model: model.shift.add_(0.01),

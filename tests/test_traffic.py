@@ -411,8 +411,20 @@ def test_a_search_that_meets_the_client_s_limit_gives_what_it_has_found():
     assert found.seen.value == 100 and found.seen.high == math.inf
     assert repr(found).endswith("At 200/s, the client was the limit")
     assert found.to_dict()["client_limited_requests_per_s"] == 200
-    with pytest.raises(ClientTooSlow):
-        search(trial, 200.0, 1.0, 1e3, 2.1, sure=False)
+    table = settings_table({"a": found})
+    assert table.rows[0][1] == "at least 100" and "the client was the limit" in table.caption
+
+
+def test_a_search_whose_first_rate_the_client_cannot_send_begins_lower():
+    def trial(rate):
+        if rate > 100:
+            raise ClientTooSlow("this client can send 100")
+        return made([0.01] * 9, rate=rate)
+
+    found = search(trial, 300.0, 1.0, 1e3, 1.4, sure=False)
+    assert [t.rate for t in found.trials] == [75.0] and found.client_limited_rate == 105
+    with pytest.raises(ClientTooSlow, match="can send 100"):
+        search(trial, 3_000.0, 150.0, 1e5, 1.4, sure=False)
 
 
 # --- The client's own limit ----------------------------------------------------------------------

@@ -14,6 +14,7 @@ from torch.nn.functional import cross_entropy
 
 import kit
 from kit.core.errors import BadValue
+from kit.costs.prediction_turns import PredictionTurns
 from kit.training import Recipe
 from kit.training.distributed import without_messages
 from kit.training.setup import Setup
@@ -85,10 +86,10 @@ def outcome(**options):
     }
 
 
-def refusal(**options):
+def refusal(refused=trained, **options):
     """The message with which it is refused."""
     try:
-        trained(**options)
+        refused(**options)
     except BadValue as error:
         return str(error)
     return "nothing refused"
@@ -117,6 +118,7 @@ def main(folder, device):
     for name in ("plain", "sharded"):
         found[f"{name} apart"] = outcome(**CASES[name], device=device, drawn=rank)
     found |= {name: refusal(**case, device=device) for name, case in REFUSED.items()}
+    found["turns"] = refusal(PredictionTurns, make_call=lambda n: lambda: None)
     for name, case in GOES_ON.items():
         kept, left = folder / f"{name}.kit", folder / f"{name} left.kit"
         found[name] = outcome(**case, device=device, checkpoint=kept)

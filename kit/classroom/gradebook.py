@@ -11,6 +11,7 @@ from typing import Any
 
 from kit.classroom.copies import SAME_TIMES, shared
 from kit.classroom.hand_ins import HandIn
+from kit.core.units import plural
 from kit.plots import Table
 
 GRADED, UNTOUCHED, REFUSED, REPLACED = "graded", "untouched", "not graded", "replaced"
@@ -106,7 +107,7 @@ class GradeBook:
         """How many hand-ins there are, and what became of them, in one sentence."""
         counts = Counter(row.status for row in self.rows)
         said = ", ".join(f"{n:,} {status}" for status, n in counts.most_common())
-        return f"{len(self.rows):,} hand-in{'s' * (len(self.rows) != 1)}: {said}."
+        return f"{plural(len(self.rows), 'hand-in')}: {said}."
 
     def table(self) -> Table:
         """A line for each hand-in."""

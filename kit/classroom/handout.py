@@ -17,6 +17,7 @@ from typing import Any
 from kit import __version__
 from kit.classroom.answers import ids_in
 from kit.classroom.cells import Cell, code_cells
+from kit.core.units import plural
 
 HANDOUT = "handout"  # the variable in the first code cell of a student's version
 FIELDS = ("course", "lesson", "due", "kit", "student")
@@ -79,7 +80,7 @@ def _opening(handout: Handout, n: int, with_ids: bool) -> list[dict[str, Any]]:
     """Who hands in what, and when: a text for people, and a cell of code for the grader."""
     of = f" of **{handout.course}**" if handout.course else ""
     due = f" by **{handout.due}**" if handout.due else ""
-    exercises = f"{n} exercise{'s' * (n != 1)}"
+    exercises = plural(n, "exercise")
     text = (
         f"## To hand in\n\nThis notebook{of} has {exercises} at its end. Hand it in{due}:\n\n"
         "1. Write your name into the next cell.\n"

@@ -50,15 +50,10 @@ def sweep(
     the same command continues a sweep that was stopped. GRID is YAML: a grid of values, a list
     of runs, or random draws (see kit/experiments/grids.py).
     """
+    from kit.core.units import plural
     from kit.experiments.cluster import connect, run_plan_on_cluster
     from kit.experiments.execution import find_notebook
-    from kit.experiments.plans import (
-        describe_plan,
-        make_plan,
-        pending_runs,
-        runs_text,
-        sweep_status,
-    )
+    from kit.experiments.plans import describe_plan, make_plan, pending_runs, sweep_status
     from kit.experiments.sweeping import lock_folder, run_plan
 
     path = find_notebook(notebook)
@@ -87,7 +82,7 @@ def sweep(
             say("Stopped. Finished runs are kept; the same command continues.")
             sys.exit(130)
         status = sweep_status(plan, out)
-    show(f"{out}: {runs_text(len(status.done))} done, {len(status.failed)} failed")
+    show(f"{out}: {plural(len(status.done), 'run')} done, {len(status.failed)} failed")
     sys.exit(bool(status.failed or status.left))
 
 

@@ -74,6 +74,15 @@ def words(value: float | None, unit: str = "") -> str:
     return f"{text} {PREFIXES[power]}{unit}".strip()
 
 
+def plural(n: int, thing: str) -> str:
+    """A number of things.
+
+    >>> plural(1, "thread"), plural(2_000, "run")
+    ('1 thread', '2,000 runs')
+    """
+    return f"{n:,} {thing}{'s' * (n != 1)}"
+
+
 def span(low: float, high: float, unit: str = "") -> str:
     """A range as text, with the unit once if both ends share it.
 

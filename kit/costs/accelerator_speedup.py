@@ -15,7 +15,7 @@ from kit.core.errors import BadValue
 from kit.core.results import Result
 from kit.core.statistics import Estimate, at_least
 from kit.core.statistics import smallest as smallest_of
-from kit.core.units import words
+from kit.core.units import plural, words
 from kit.costs.planning_check import Checked, PlanCheck
 from kit.costs.published import amount, published
 from kit.measurement import Peaks
@@ -72,8 +72,8 @@ class AcceleratorSpeedups(Result):
     @property
     def peak(self) -> str:
         """The highest rate of this computer, in words."""
-        threads = f"{self.threads} thread{'s' * (self.threads > 1)}"
-        return f"{words(self.flops_per_s, 'FLOP/s')} ({self.dtype}, {threads})"
+        on = f"{self.dtype}, {plural(self.threads, 'thread')}"
+        return f"{words(self.flops_per_s, 'FLOP/s')} ({on})"
 
     def __repr__(self) -> str:
         return (

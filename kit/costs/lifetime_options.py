@@ -2,7 +2,8 @@
 
 Options       lives by name; each is a model that reaches the same score
 ├── in_turns    the same with answers that were timed in turns
-├── overtakes   answers after which the cheaper one to use has made up for its dearer training
+├── overtakes   answers after which the cheaper one to use has made up for its dearer training;
+│               when_cheaper says it in words
 └── excess      what it costs to look at one phase alone (claim 27)
 """
 
@@ -73,15 +74,29 @@ class Options(Result):
         keeps its mean, and each other one has the interval of its ratio to the first, alone. Bills
         need both intervals: take them from the lives as they were.
         """
-        alone_s = self[answers.baseline].values["answer_s"] or 0.0
+        alone_s = self[answers.baseline].inputs["answer_s"].estimate.value
         paired = {name: (answers.ratio(name) * alone_s).with_unit("s") for name in self.lives}
         return options(
             {n: life.assume(inference=paired[n]) for n, life in self.lives.items()}, self.of
         )
 
     def excess(self, phase: str) -> Estimate:
-        """Life cost of the option with the smallest bill of a phase ÷ least life cost of all."""
-        chosen = self.smallest(phase)
+        """Life cost of the option with the smallest bill of a phase ÷ least life cost of all.
+
+        Where luck decides which option has the smallest bill, such as of two that train equally
+        long, the interval holds the ratios of all that may have it.
+        """
+        least = self.smallest(phase)
+        found = [self._excess(least)]
+        for name, life in self.lives.items():
+            if name != least and getattr(self[least], phase)(self.of).value > 0:
+                may_be_smaller = self._ratio(life, self[least], phase).low < 1 - SURE
+                found += [self._excess(name)] if may_be_smaller else []
+        low, high = min(each.low for each in found), max(each.high for each in found)
+        return Estimate(found[0].value, low, high, "×")
+
+    def _excess(self, chosen: str) -> Estimate:
+        """Life cost of an option ÷ least life cost of all."""
         others = [n for n in self.lives if n != chosen]
         best = min(others, key=lambda name: self[name].total(self.of).value)
         ratio = self._ratio(self[chosen], self[best])
@@ -94,14 +109,14 @@ class Options(Result):
         """Whether the cheapest of each phase alone costs more than `at` × the cheapest of all."""
         return all(self.excess(phase).value > at for phase in PHASES)
 
-    def _ratio(self, a: Lifetime, b: Lifetime) -> Estimate:
-        """The bills of a life ÷ those of another, with its interval.
+    def _ratio(self, a: Lifetime, b: Lifetime, phase: str = "total") -> Estimate:
+        """The bills of a life, or that of a phase, ÷ those of another, with its interval.
 
         A price or a demand is the same for both, so it moves both bills. The rates were measured
         one by one.
         """
         if any(each.unknown for life in (a, b) for each in life.inputs.values()):
-            return quotient(a.total(self.of), b.total(self.of))
+            return quotient(*(getattr(life, phase)(self.of) for life in (a, b)))
 
         lives = (a, b)
         names = {**a.ends, **b.ends}
@@ -109,19 +124,20 @@ class Options(Result):
         moves: list[tuple[str, tuple[int, ...]]]
         moves = [(name, (0, 1)) for name in names if name not in RATES]
         moves += [(name, (i,)) for name in names if name in RATES for i in (0, 1)]
-        value, down, up = self._quotient(a, b), 0.0, 0.0
+        value, down, up = self._quotient(a, b, phase), 0.0, 0.0
         for name, which in moves:
             ends = (
                 [_moved(life, name, end) if i in which else life for i, life in enumerate(lives)]
                 for end in (0, 1)
             )
-            logs = [math.log(self._quotient(*both) / value) for both in ends]
+            logs = [math.log(self._quotient(both[0], both[1], phase) / value) for both in ends]
             down, up = math.hypot(down, min(0.0, *logs)), math.hypot(up, max(0.0, *logs))
         return Estimate(value, value * math.exp(-down), value * math.exp(up), "×")
 
-    def _quotient(self, a: Lifetime, b: Lifetime) -> float:
-        above, below = (sum(map(float, bills(x.values, self.of, x.days))) for x in (a, b))
-        return above / below
+    def _quotient(self, a: Lifetime, b: Lifetime, phase: str) -> float:
+        counted = {"training": (1, 0), "inference": (0, 1), "total": (1, 1)}[phase]
+        above, below = (np.dot(counted, bills(x.values, self.of, x.days)) for x in (a, b))
+        return float(above / below)
 
     def overtakes(self, first: str, second: str) -> Estimate:
         """Answers after which `first` has cost less than `second`; infinite: never; 0: at once.
@@ -145,6 +161,20 @@ class Options(Result):
         up = math.hypot(*(x for x in logs if x > 0)) if max(logs, default=0) > 0 else 0.0
         high = value * math.exp(up) if up < 700 else math.inf
         return Estimate(value, value * math.exp(-down), high, "answers")
+
+    def when_cheaper(self, first: str, second: str) -> str:
+        """When `first` has cost less than `second`: after how many answers, or from the first on.
+
+        >>> from kit.costs.lifetime import lifetime
+        >>> small, large = lifetime(200.0, 0.01), lifetime(100.0, 0.02)
+        >>> options({"small": small, "large": large}).when_cheaper("small", "large")
+        'after 10,000 answers [10,000 to 10,000 answers]'
+        """
+        even = self.overtakes(first, second)
+        if even.value >= 1:
+            return f"after {even}" if even.low < math.inf else "after infinitely many answers"
+        late = f", or after {words(even.high, 'answers')} at the latest"
+        return "from the first answer on" + (late if even.high >= 1 else "")
 
     def __repr__(self) -> str:
         return f"Of {', '.join(self.lives)}: {self.cheapest} costs least over its life ({self.of})"

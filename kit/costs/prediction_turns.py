@@ -29,9 +29,10 @@ from kit.core.units import words
 from kit.devices import Meter
 from kit.inference.prediction import evaluating
 from kit.measurement import Call, Measurement, Observer, Stopwatch, all_doubts, labelled, warm_up
-from kit.measurement.stopwatch import WarmedUp, check_call
+from kit.measurement.stopwatch import SETTLED, WarmedUp, check_call
 from kit.plots import Table, with_doubts
 from kit.training import History
+from kit.training.distributed import world_size
 from kit.training.hooks import StepInfo
 
 TURNS = 50  # of a training: with some 0.2 s each, a slow moment of a second covers several
@@ -105,7 +106,7 @@ class TrainingInPredictions(Result):
         if self.best == max(self.measurements):
             caption += " It is the largest that was tried: a larger one may take less."
         named = {f"batch size {n}": m for n, m in self.measurements.items()}
-        header = ("batch size", "a call", "a prediction", "÷ alone")
+        header = ("batch size", "a call", "a prediction", "÷ alone, all turns")
         return Table(header, rows, *with_doubts(caption, all_doubts(named)))
 
     def to_dict(self) -> dict[str, Any]:
@@ -140,6 +141,11 @@ class PredictionTurns:
     turns
         At least how many, if the training has as many steps and nothing ends it earlier.
 
+    Raises
+    ------
+    BadValue
+        A parameter does not fit, or several processes train together.
+
     Examples
     --------
     >>> import kit
@@ -167,6 +173,13 @@ class PredictionTurns:
         stopwatch: Stopwatch | None = None,
     ):
         check_call("PredictionTurns", make_call, MAKER)
+        if (together := world_size()) > 1:
+            # A fast process would wait for a slow one within its next step. And each makes as many
+            # calls as its own clock allows: calls that exchange tensors would wait without end.
+            raise BadValue(
+                f"PredictionTurns in {together} processes that train together: needs a training "
+                f"in one process. Start it without torchrun."
+            )
         sizes = [check_whole("batch_sizes", n) for n in batch_sizes]
         if 1 not in sizes:
             raise BadValue(f"batch_sizes={sizes}: needs 1, the prediction of one example alone.")
@@ -200,7 +213,8 @@ class PredictionTurns:
         self.every = max(1, info.total // self.turns)
         self.ends: list[int] = []  # the last step of each turn
         self.times: dict[int, list[float]] = {n: [] for n in self.calls}
-        self.observer, self.joules = Observer(self.watch), 0.0
+        self.observer = Observer(self.watch)
+        self.joules: float | None = 0.0
         self.firsts: dict[int, float] = {}
         with self._aside(info):
             for n, call in self.calls.items():
@@ -214,11 +228,14 @@ class PredictionTurns:
         meter = devices.metered(self.watch.device)
         with info.pause(), evaluating(info.model), devices.collector_held(), meter as used:
             yield
-        self.joules += used.joules or 0.0
+        if self.joules is not None:  # once unknown, the sum stays unknown
+            self.joules = None if used.joules is None else self.joules + used.joules
 
     def without(self, meter: Meter) -> float | None:
         """Joules of a metered training without the predictions in it; None: no meter was read."""
-        return None if meter.joules is None else meter.joules - self.joules
+        if meter.joules is None or self.joules is None:
+            return None
+        return meter.joules - self.joules
 
     def _time(self, n: int) -> list[float]:
         """Seconds of a call of one batch size in one turn: as many timings in each turn."""
@@ -227,6 +244,15 @@ class PredictionTurns:
             call()
         timings = max(1, round(self.turn_s / (call_s * block)))
         return [self.watch.time(call, block) / block for _ in range(timings)]
+
+    def _settled(self, n: int) -> bool:
+        """Whether some later turn was as slow as the first.
+
+        A warm-up as short as a turn may end too early to tell; then the first turn would be slower
+        than all others.
+        """
+        first, *later = np.reshape(self.times[n], (len(self.ends), -1)).mean(1)
+        return bool(max(later, default=0.0) > SETTLED * first)
 
     def of(self, history: History) -> TrainingInPredictions:
         """What was measured, beside the training's own times.
@@ -246,7 +272,7 @@ class PredictionTurns:
         measured = {
             n: Measurement(
                 f"a batch of {n}", tuple(self.times[n]), warm.block, self.firsts[n], warm.spent_s,
-                warm.steady, conditions,
+                warm.steady or self._settled(n), conditions,
             )
             for n, warm in self.warm.items()
         }  # fmt: skip

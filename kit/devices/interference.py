@@ -16,6 +16,7 @@ from pathlib import Path
 
 import torch
 
+from kit.core.units import plural
 from kit.devices.backends import backend_of
 from kit.devices.resource_limits import CGROUPS, cores_allowed, cpu_groups, named_number, numbers_in
 
@@ -63,8 +64,8 @@ class Surroundings:
             found.append(f"{threads} threads wait for each other on {self.cores:g} cores")
         if (self.busy_here or 0) > threads + 0.25:
             found.append(
-                f"this process kept {self.busy_here:.1f} cores busy, more than its {threads} "
-                f"thread{'s' * (threads > 1)}: other threads of it computed as well"
+                f"this process kept {self.busy_here:.1f} cores busy, more than its "
+                f"{plural(threads, 'thread')}: other threads of it computed as well"
             )
         if (elsewhere := self.busy_elsewhere) is None:
             if (self.load or 0) > self.cores + 0.5:

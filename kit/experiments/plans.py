@@ -17,6 +17,7 @@ from statistics import median
 from typing import Any
 
 from kit.core.errors import BadValue, KitError
+from kit.core.units import plural
 from kit.experiments.grids import read_grid
 from kit.experiments.parameter_combinations import own_file
 from kit.experiments.parameters import check_parameters, declared
@@ -159,7 +160,8 @@ def describe_plan(
     plan: Plan, status: SweepStatus, runs: list[PlannedRun], parallel: int = 1
 ) -> str:
     """The plan in a few lines, to show before it runs."""
-    count = f"{plan.notebook.name}: {runs_text(len(plan.runs))}, {len(status.done)} of them done"
+    many = plural(len(plan.runs), "run")
+    count = f"{plan.notebook.name}: {many}, {len(status.done)} of them done"
     if status.failed:
         count += f", {len(status.failed)} failed before (--retry runs them again)"
     lines = [f"{count}; {len(runs)} to run."]
@@ -180,15 +182,6 @@ def describe_plan(
         expected = unknown if seconds is None else f"{duration_text(seconds)}{shared}"
         lines.append(f"Expected time, from past runs of this notebook: {expected}.")
     return "\n".join(lines)
-
-
-def runs_text(n: int) -> str:
-    """How many runs, in words.
-
-    >>> runs_text(1), runs_text(2)
-    ('1 run', '2 runs')
-    """
-    return f"{n:,} run{'s' * (n != 1)}"
 
 
 def duration_text(seconds: float) -> str:

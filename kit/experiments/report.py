@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from kit.core.errors import BadValue
 from kit.core.files import atomic_write, read_file
 from kit.core.results import records_in
-from kit.core.units import SHARES
+from kit.core.units import SHARES, plural
 from kit.course.claims import CANNOT_TELL, COLOURS, ledger
 from kit.experiments.deciding_runs import decides, deciding_verdicts, part_of
 from kit.experiments.outputs import write_text
@@ -201,7 +201,7 @@ def _elsewhere(given: Counter[tuple[str, str]], others: Counter[tuple[str, str]]
         return ""
     own = {verdict for _, verdict in given}
     found = {v: n for (_, v), n in others.items() if v not in own and v != CANNOT_TELL}
-    counts = [f"{verdict} (in {_runs(n)})" for verdict, n in _by_number(found)]
+    counts = [f"{verdict} (in {plural(n, 'run')})" for verdict, n in _by_number(found)]
     return f"; on other cases: {', '.join(counts)}" if counts else ""
 
 
@@ -216,16 +216,12 @@ def _runs_differ(given: Counter[tuple[str, str]]) -> bool:
 def _of_part(given: dict[str, int]) -> str:
     if len(given) == 1:
         return next(iter(given))
-    counts = [f"{verdict} (in {_runs(n)})" for verdict, n in _by_number(given)]
+    counts = [f"{verdict} (in {plural(n, 'run')})" for verdict, n in _by_number(given)]
     return "; ".join(counts[:MOST_VERDICTS] + ["…"] * (len(counts) > MOST_VERDICTS))
 
 
 def _by_number(given: dict[str, int]) -> list[tuple[str, int]]:
     return sorted(given.items(), key=lambda pair: -pair[1])
-
-
-def _runs(n: int) -> str:
-    return f"{n:,} run{'s' * (n > 1)}"
 
 
 def _open(lessons: list[str]) -> str:

@@ -15,7 +15,7 @@ from types import NoneType
 from typing import Any
 
 from kit.core.statistics import Estimate
-from kit.core.units import UNKNOWN, span, words
+from kit.core.units import UNKNOWN, plural, span, words
 from kit.experiments.page_templates import document, picture_markup
 from kit.experiments.records import DONE, FAILED, RUN_COLUMNS, UNREADABLE, ExecutedRun, scalars
 from kit.plots import Table, dots
@@ -72,7 +72,7 @@ def count_runs(runs: Sequence[ExecutedRun]) -> str:
     ends = Counter(run.status for run in runs)
     counts = ", ".join(f"{ends[status]:,} {status}" for status in MARKS if ends[status])
     notebooks = {run.notebook for run in runs if run.notebook}
-    return f"{_many(len(runs), 'run')} of {_many(len(notebooks), 'notebook')}: {counts}."
+    return f"{plural(len(runs), 'run')} of {plural(len(notebooks), 'notebook')}: {counts}."
 
 
 def page(name: str, runs: Sequence[ExecutedRun], decided: Table) -> str:
@@ -115,7 +115,7 @@ def headline(runs: Sequence[ExecutedRun]) -> str:
     bills = [run.main for run in runs if run.status == DONE and run.main.get("kind") == "RunCost"]
     reached = sum(bill["reached"] for bill in bills)
     kinds = {bill["workload"] for bill in bills}
-    count += f" of {_many(len(kinds), 'workload')}" if len(kinds) > 1 else f" of {min(kinds)}"
+    count += f" of {plural(len(kinds), 'workload')}" if len(kinds) > 1 else f" of {min(kinds)}"
     target = f"{reached:,} of {len(bills):,} reached the target score"
     times = values_text.replace("×", "times")
     step = f"A training step takes {times} as long as a prediction of the same batch"
@@ -136,7 +136,7 @@ def _picture(runs: Sequence[ExecutedRun]) -> Any:
     log = min(ends) > 0 and max(ends) > 30 * min(ends)
     extremes = [f"{words(value[0], unit)} ({run})" for run, value in (ordered[0], ordered[-1])]
     values_text = "from " + " to ".join(extremes) if len(values) > 1 else extremes[0]
-    caption = f"{readable(name).capitalize()}, in {_many(len(values), 'run')}: {values_text}. "
+    caption = f"{readable(name).capitalize()}, in {plural(len(values), 'run')}: {values_text}. "
     caption += "Bars: 95 % intervals, where they are known."
     caption += f" Every {step}th run is drawn." if step > 1 else ""
     level = RULE if name == "ratio.step_time" else None
@@ -348,7 +348,3 @@ def readable(name: str) -> str:
         bare = re.sub(r"_(s|bytes|share|joules|flops)$", "", last)
         last = f"{last} per second" if rate else bare
     return ": ".join(part.replace("_", " ") for part in (*path, last))
-
-
-def _many(n: int, thing: str) -> str:
-    return f"{n:,} {thing}{'s' * (n != 1)}"

@@ -10,11 +10,11 @@ from kit.core.statistics import Estimate
 from kit.loadgen.latency_result import LEAST_TARGETS, InTime
 from kit.loadgen.rate_bracket import (
     CLOSE,
-    COARSE,
     LOWEST,
     HighestRate,
     queries_of_a_trial,
     search,
+    takes_small_steps,
 )
 from kit.loadgen.traffic import traffic
 
@@ -55,7 +55,7 @@ def highest_http_rate(
 
     lowest, highest = LOWEST * known.value, MOST * known.value
     # Small steps begin where the answer is expected.
-    start = known.value / (2 if sure or close < COARSE else 1)
+    start = known.value / (1 if takes_small_steps(close, sure) else 2)
     return search(trial, start, lowest, highest, close, sure)
 
 

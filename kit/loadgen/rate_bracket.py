@@ -29,7 +29,8 @@ class HighestRate(Result):
 
     trials: tuple[InTime, ...]  # in the order in which they ran
     sure: bool = True  # False: a rate counts as its own run was, in time or not
-    client_limited_rate: float | None = None  # at which the search ended: the client was the limit
+    # At which the search ended, because the client was the limit: the server may do more.
+    client_limited_rate: float | None = None
 
     @property
     def best(self) -> InTime | None:
@@ -149,7 +150,13 @@ def search(
 ) -> HighestRate:
     """Try rates between two ends, from `start` on, until the bracket is narrow.
 
-    It also ends at a rate that the client cannot send: what was found below it stays.
+    It also ends at a rate that the client cannot send: what was found below it stays. If that is
+    the first rate, the search begins lower.
+
+    Raises
+    ------
+    ClientTooSlow
+        The client can send no rate between the two ends.
     """
     found = HighestRate((), sure)
     rate: float | None = start
@@ -158,9 +165,11 @@ def search(
         try:
             run = trial(tried)
         except ClientTooSlow:
-            if not found.trials:
+            if found.trials:
+                return replace(found, client_limited_rate=tried)
+            if (rate := rate / 2) <= lowest:
                 raise
-            return replace(found, client_limited_rate=tried)
+            continue
         found = HighestRate((*found.trials, run), sure)
         rate = _next_rate(found, close) if sure else _next_by_sight(found, close)
     return found
@@ -177,6 +186,11 @@ def queries_of_a_trial(
     return min(math.ceil(wanted), MOST_QUERIES)
 
 
+def takes_small_steps(close: float, sure: bool = False) -> bool:
+    """Whether a search goes on from rate to rate in steps of `close`, and not by doubling."""
+    return not sure and close >= COARSE
+
+
 def _next_by_sight(found: HighestRate, close: float) -> float | None:
     """The same if a run counts as it was. A rate gets a second run before it counts as missed."""
     last = found.trials[-1]
@@ -184,7 +198,7 @@ def _next_by_sight(found: HighestRate, close: float) -> float | None:
     if last.verdict != "no" and not last.seen_in_time and tries < 2:
         return last.rate
     best, missed = found.seen.value, found.missed
-    step = min(2.0, close) if close >= COARSE else 2.0
+    step = min(2.0, close) if takes_small_steps(close) else 2.0
     if not best:
         return missed / step
     if missed == math.inf:

@@ -8,12 +8,13 @@ from collections.abc import Mapping, Sequence
 from kit.core.checks import check_positive
 from kit.core.errors import BadValue, NotComparable
 from kit.core.statistics import Estimate, median
-from kit.core.units import digits, words
+from kit.core.units import UNKNOWN, digits, words
 from kit.loadgen.rate_bracket import HighestRate
 from kit.loadgen.traffic_result import TrafficResult
 from kit.plots import Picture, Table, lines
 
 ASKED = ("rate", "users", "think_s", "duration_s", "target_s", "batch_size")  # must be the same
+AT_LEAST = "at least "
 
 
 def settings_table(settings: Mapping[str, HighestRate]) -> Table:
@@ -32,21 +33,24 @@ def settings_table(settings: Mapping[str, HighestRate]) -> Table:
     goals = {(s.trials[0].target_s, s.trials[0].percentile) for s in settings.values()}
     if len(goals) > 1:
         raise NotComparable(f"targets (seconds, percentile) {sorted(goals)}: need the same one.")
-    rows = [(name, *_cells(found.seen)) for name, found in settings.items()]
+    rows = [(name, *_cells(found)) for name, found in settings.items()]
     (target_s, percentile), first = goals.pop(), next(iter(settings.values())).trials[0]
     caption = (
         f"The highest rate at which {percentile:g} % were answered within {words(target_s, 's')}; "
         f"surely: with 95 % confidence."
     )
+    if any(row[1].startswith(AT_LEAST) for row in rows):
+        caption += " At least: the client was the limit, and the server may answer more."
     header = ("setting", f"{first.counted}/s in time", "surely in time", "surely too high")
     return Table(header, rows, caption)
 
 
-def _cells(seen: Estimate) -> tuple[str, str, str]:
+def _cells(found: HighestRate) -> tuple[str, str, str]:
     """The value, the lower end and the upper end; a dash for what is not known."""
-    ends = (seen.value, seen.low, seen.high)
-    value, low, high = (digits(end) if 0 < end < math.inf else "—" for end in ends)
-    return value, low, high
+    ends = (found.seen.value, found.seen.low, found.seen.high)
+    value, low, high = (digits(end) if 0 < end < math.inf else UNKNOWN for end in ends)
+    limited = found.client_limited_rate is not None and value != UNKNOWN
+    return f"{AT_LEAST if limited else ''}{value}", low, high
 
 
 def goodput_table(runs: Mapping[str, Sequence[TrafficResult]], of: str) -> Table:

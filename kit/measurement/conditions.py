@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 
 from kit import devices
+from kit.core.units import plural
 from kit.measurement.stopwatch import Stopwatch
 
 
@@ -30,7 +31,7 @@ class Conditions:
         return self.surroundings.doubts(self.threads) if self.surroundings else ()
 
     def __str__(self) -> str:
-        return f"{self.device}, {self.threads} thread{'s' * (self.threads > 1)}"
+        return f"{self.device}, {plural(self.threads, 'thread')}"
 
 
 class Observer:

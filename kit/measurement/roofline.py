@@ -16,7 +16,7 @@ from typing import Any
 from kit import devices
 from kit.core.errors import BadValue, UnknownName
 from kit.core.results import Result
-from kit.core.units import words
+from kit.core.units import plural, words
 from kit.plots import Picture, Table, roofline, with_doubts
 
 NEAR_BYTES = 16_000_000  # that cores' own caches may hold, where the system does not say
@@ -261,8 +261,8 @@ class Peaks(Result):
             rows.append(("last cache", words(self.cache_bytes_per_s, "B/s"), ""))
         rows.append(("memory", words(self.bandwidth_bytes_per_s, "B/s"), ""))
         caption = (
-            f"The best of many tries on {self.device} with {self.threads} "
-            f"thread{'s' * (self.threads > 1)}{self.measured and f', {self.measured}'}. Ridge: "
+            f"The best of many tries on {self.device} with "
+            f"{plural(self.threads, 'thread')}{self.measured and f', {self.measured}'}. Ridge: "
             "above this work per byte, the processor is the limit; below it, the memory."
         )
         if self.sessions > 1:
@@ -345,7 +345,7 @@ RENEWED: dict[tuple[str, str, int, str], Peaks] = {}  # by conditions, in this p
 
 def impossible(fact: str, threads: int, counted: str) -> BadValue:
     """The error for work that was faster than the machine allows, with its likely causes."""
-    many = f"{threads} thread{'s' * (threads > 1)}"
+    many = plural(threads, "thread")
     if (now := devices.threads_here()) != threads:
         many += f", and this thread uses {now}"
     return BadValue(

@@ -227,8 +227,8 @@ class Deployed:
 
     def known(self, period: int) -> Known:
         """What a policy may look at, at the end of this period."""
-        reference = Later(self, self.first) if period > self.first else None
-        now, errors = Later(self, period), LaterErrors(self, period)
+        reference = LazyViews(self, self.first) if period > self.first else None
+        now, errors = LazyViews(self, period), LazyErrors(self, period)
         return Known(period, period - self.first + 1, reference, now, errors)
 
     def _late_errors(self, period: int) -> list[float]:
@@ -240,7 +240,7 @@ class Deployed:
 
 
 @dataclass(frozen=True)
-class Later(Mapping[str, Numbers]):
+class LazyViews(Mapping[str, Numbers]):
     """The views of a period, made when the first is read."""
 
     deployed: Deployed
@@ -256,7 +256,7 @@ class Later(Mapping[str, Numbers]):
         return len(self.deployed.views(self.period))
 
 
-class LaterErrors(Sequence[float]):
+class LazyErrors(Sequence[float]):
     """The errors of all labels that have arrived with these weights, made when one is read."""
 
     def __init__(self, deployed: Deployed, period: int):

@@ -47,10 +47,11 @@ class FairServer:
             self._rest(FULL_S)
             return
         connection.setblocking(False)
+        others = len(self._connections) + len(self._tasks)  # open, or about to be
         task = self._loop.create_task(self._serve(connection))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-        if 0 < len(self._connections) < ENOUGH:
+        if 0 < others < ENOUGH:
             self._rest(REST_S)
 
     async def _serve(self, connection: socket.socket) -> None:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from kit.core.errors import BadValue
 from kit.core.silence import silenced
 from kit.core.tensor_files import digest
+from kit.core.units import plural
 from kit.techniques.runtimes import (
     Exported,
     load_executorch,
@@ -31,7 +32,7 @@ CALIBRATION_BATCH = 16
 COMPUTING = ("Conv", "MatMul", "Gemm")  # operations that are faster in 8 bits …
 PASSING = ("Relu", "MaxPool", "Reshape", "Transpose")  # … and others that stand between them
 MAX_BYTES = 2**31 - 1  # of an ONNX file: protobuf's own limit
-HELD_BYTES = 2**28  # of the last file made; a larger one is made again for each form
+HELD_BYTES = 2**26  # of the last file made (64 MB); a larger one is made again for each form
 _last_made: dict[str, bytes] = {}  # at most one ONNX file, by what it was made from
 
 
@@ -120,7 +121,7 @@ def check_calibration(example: Tensor) -> None:
     different = len(torch.unique(example, dim=0)) if len(example) else 0
     if different < CALIBRATION:
         raise BadValue(
-            f"given {different} different example{'s' * (different != 1)} to calibrate int8; "
+            f"given {plural(different, 'different example')} to calibrate int8; "
             f"needs at least {CALIBRATION} to find the ranges of activations. Pass a batch of the "
             f"training split, such as work.example(64)[0]."
         )

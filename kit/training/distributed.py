@@ -40,6 +40,12 @@ PATIENCE = timedelta(minutes=10)  # to wait for the other processes: one may be 
 MEETING = "KIT_MEETING"  # names the file through which `kit.torchrun` lets its processes meet
 
 
+def world_size() -> int:
+    """How many processes train together: in their group, or as `torchrun` has started them."""
+    joined = dist.is_initialized()
+    return dist.get_world_size() if joined else int(os.environ.get("WORLD_SIZE", "1"))
+
+
 class Processes:
     """The processes that train together, seen from one of them; a single one pays nothing."""
 
@@ -61,7 +67,7 @@ class Processes:
             There are more processes on this machine than accelerators.
         """
         if not dist.is_initialized():
-            if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+            if world_size() == 1:
                 return cls(device)
             _own(device)
             _meet(device)

@@ -8,7 +8,7 @@ from typing import Any
 
 from kit.core.results import Result
 from kit.core.statistics import Estimate, mean_of_stretches, median
-from kit.core.units import words
+from kit.core.units import plural, words
 from kit.inference import Score
 from kit.plots import Picture, Table, lines
 
@@ -132,7 +132,7 @@ class History(Result):
             f"{self.workload}: {self.steps:,} steps of {self.batch_size} examples"
             f"{self._end} in {words(self.train_s, 's')}, "
             f"{words(self.examples_per_s, 'examples/s')}; lr {self.lr:g}, seed {self.seed}, "
-            f"{self.device}, {self.precision}, {self.threads} thread{'s' * (self.threads > 1)}."
+            f"{self.device}, {self.precision}, {plural(self.threads, 'thread')}."
         )
         header = ("step", "epoch", "validation loss", f"validation: {measure}")
         return Table(header, rows, caption)

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import filecmp
 import subprocess
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -64,11 +65,19 @@ def came_with_the_kit(file: Path) -> bool:
     if NOTEBOOKS not in file.resolve().parents:
         own = NOTEBOOKS.rglob(file.name)
         return any(filecmp.cmp(file, each, shallow=False) for each in own)
-    command = ["git", "-C", str(NOTEBOOKS), "status", "--porcelain", "--ignored", "--", str(file)]
-    try:  # it prints a line for a file that it does not know, or that has changed
-        said = subprocess.run(command, capture_output=True, timeout=5)
+    try:
+        now = file.stat()
+        return _unchanged(file, now.st_mtime_ns, now.st_size)
     except (OSError, subprocess.TimeoutExpired):
         return False
+
+
+@lru_cache
+def _unchanged(file: Path, mtime_ns: int, size: int) -> bool:
+    """Whether git has the file as it is; asked once, until its time or its size is another."""
+    command = ["git", "-C", str(NOTEBOOKS), "status", "--porcelain", "--ignored", "--", str(file)]
+    # It prints a line for a file that it does not know, or that has changed.
+    said = subprocess.run(command, capture_output=True, timeout=5)
     return said.returncode == 0 and not said.stdout
 
 

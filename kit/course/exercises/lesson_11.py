@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from kit.core.statistics import Estimate
 from kit.course.exercises.registry import exercise, hint_for_number
 
-TABLE_THINK_S = 20  # of the users in the lesson's own table
+LESSON_THINK_S = 20  # in the lesson's first cell, unless the reader changes it
 # A server whose batches take the same time, full or not; of the exercise on the queue's bound.
 MAX_BATCH, BATCH_MS, DEADLINE_MS = 8, 20, 100
 IN_TIME = DEADLINE_MS // BATCH_MS  # batches that end within the deadline
@@ -33,8 +33,8 @@ def users(
         return None
     mistakes = {
         per_s * think_s: "A user also waits for the answer: add the latency to the think time.",
-        per_s * (TABLE_THINK_S + latency): f"That is for users who think for {TABLE_THINK_S} s, as "
-        "in the table. These think longer.",
+        per_s * (LESSON_THINK_S + latency): f"That is for users who think for {LESSON_THINK_S} s, "
+        "as in the line below the table. These think longer.",
         per_s * latency: "That many requests are in the server. Users who think are missing.",
         per_s: "That many users would have to ask once per second each. They ask less often.",
         per_s / (think_s + latency or 1): "Each user asks only from time to time, so the server "

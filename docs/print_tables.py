@@ -1,0 +1,67 @@
+"""Print the tables of results.md again, from what the benchmarks have kept.
+
+    python docs/print_tables.py           # all; measures nothing
+    python docs/print_tables.py serving   # those of some scripts
+
+A table stands below the paragraph that names its command; the text around it stays. Run this after
+each new result: *All figures, before and now* changes with each.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+PAGE = Path(__file__).with_name("results.md")
+TABLES = (  # what prints each table of the page
+    "eight_workloads.py",
+    "inference_ladder.py table",
+    "time_to_loss.py table",
+    "kv_cache.py table",
+    "generation.py table",
+    "serving.py table",
+    "serving_flood.py table",
+    "serving.py table --into serving_steady",
+    "edge.py table",
+    "drift_quality.py --table",
+    "continuous_batching.py table",
+    "traffic_quality.py table",
+    "measurement_quality.py table",
+    "predict_overhead.py table",
+    "import_time.py table",
+    "run_overhead.py table",
+    "interval_quality.py short",
+    "lifetime_quality.py table",
+    "longer_runs.py",
+    "torture.py table",
+    "before_and_after.py",  # reads the history of the repository
+    "keeping.py",
+)
+
+
+def replaced(page: str, command: str, printed: str) -> str:
+    """The page with this below the paragraph of the command, in place of as many paragraphs."""
+    before, named, after = page.partition(f"`python benchmarks/{command}`")
+    if not named:
+        raise SystemExit(f"{PAGE.name} does not name `python benchmarks/{command}`.")
+    says, *parts = after.split("\n\n")
+    new = printed.strip().split("\n\n")
+    below = "\n\n".join([says, *new, *parts[len(new) :]])
+    return f"{before}{named}{below}".rstrip() + "\n"
+
+
+def main(names: list[str]) -> None:
+    """Renew the tables of these scripts; without names, all."""
+    page = PAGE.read_text(encoding="utf-8")
+    for command in TABLES:
+        script, *words = command.split()
+        if not names or Path(script).stem in names:
+            program = [sys.executable, str(PAGE.parents[1] / "benchmarks" / script), *words]
+            done = subprocess.run(program, check=True, stdout=subprocess.PIPE, encoding="utf-8")
+            page = replaced(page, command, done.stdout)
+    PAGE.write_text(page, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
