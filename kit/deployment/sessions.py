@@ -82,6 +82,9 @@ def openvino(data: bytes, threads: int, precision: str = "f32") -> Session:
         "INFERENCE_PRECISION_HINT": precision,
         "PERFORMANCE_HINT": "LATENCY",
         "NUM_STREAMS": 1,
+        # To move the thread to a core of its own at each call takes longer than a small model. And
+        # two processes would choose the same core.
+        "ENABLE_CPU_PINNING": False,
     }
     model = core.read_model(data)
     request = core.compile_model(model, "CPU", hints).create_infer_request()
