@@ -72,7 +72,7 @@ def load_package(data: bytes) -> Answer:
     with tempfile.TemporaryDirectory() as folder:  # PyTorch unpacks it to a folder of its own
         path = Path(folder) / "model.pt2"
         path.write_bytes(data)
-        run: Any = torch._inductor.aoti_load_package(str(path)).loader.run  # type: ignore[attr-defined]
+        run: Any = torch._inductor.aoti_load_package(str(path)).loader.run
 
     def answer(inputs: Tensor) -> Tensor:
         # The package itself would read from JSON at each call that one tensor comes and one goes.
