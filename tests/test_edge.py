@@ -201,6 +201,16 @@ def test_a_session_says_what_the_file_takes(runtime):
     assert session.states() == []
 
 
+@pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
+@pytest.mark.parametrize("shape", [(2, FEATURES + 1), (2, 1, FEATURES)])
+def test_a_session_refuses_arrays_of_another_shape(runtime, shape):
+    """Also without the checks in Python that ONNX Runtime would make at each call."""
+    pytest.importorskip(runtime)
+    session = OPENERS[runtime](onnx_file(), 1)
+    with pytest.raises(Exception, match=r"(?i)dimension|rank|shape"):  # the runtime's own
+        session.run(np.zeros(shape, np.float32))
+
+
 # --- Why the slowest call was slow ---------------------------------------------------------------
 
 

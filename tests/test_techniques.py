@@ -132,6 +132,24 @@ def test_inputs_may_lie_in_memory_as_they_like(name):
     assert _difference(predict(model, odd), predict(form, odd)) <= TECHNIQUES[name].tolerance
 
 
+@pytest.mark.parametrize("name", ["onnx", "openvino", "packaged", "executorch"])
+@pytest.mark.parametrize("n", [1, 3])
+def test_an_answer_stays_as_it_is_when_the_next_one_comes(name, n):
+    _, inputs, form = made_once("MLP", name)
+    first = predict(form, inputs[:n])
+    kept = first.clone()
+    second = predict(form, inputs[n : 2 * n])
+    assert torch.equal(first, kept) and not torch.equal(first, second)
+    second.zero_()  # answers are the caller's own: to change one changes no other
+    assert torch.equal(first, kept) and torch.equal(predict(form, inputs[:n]), kept)
+
+
+def test_a_package_records_no_gradients():
+    _, inputs, form = made_once("MLP", "packaged")
+    answers = predict(form, inputs.clone().requires_grad_())
+    assert not answers.requires_grad and torch.equal(answers, predict(form, inputs))
+
+
 @onnx_here
 def test_batches_may_be_of_any_size():
     model, inputs, form = made("CNN", "onnx")
@@ -353,7 +371,9 @@ def test_channels_that_are_gone_are_gone(family, tmp_path):
 
 @installed("torch_pruning")
 def test_a_pruned_gpt_still_attends(tmp_path):
-    model, inputs, form = made("GPT", "pruned", share=0.5)
+    model = fresh("GPT")
+    inputs = inputs_for(model, 32)
+    form = techniques.pruned(model, inputs, share=0.5)  # not `made`: it would skip a refusal
     assert form.blocks[0].up.out_features == model.blocks[0].up.out_features // 2
     assert form.blocks[0].attention.qkv.out_features == model.blocks[0].attention.qkv.out_features
     assert predict(form, inputs).shape == predict(model, inputs).shape

@@ -119,7 +119,8 @@ def _update_config(model: Any, share: float) -> None:
         return
     wanted = {name: value.shape for name, value in model.state_dict().items()}
     sizes = {f.name: getattr(model.config, f.name) for f in fields(model.config)}
-    choices = [{v, v - int(v * share)} for v in sizes.values()]
+    # A word, such as a kind of positions, is no size.
+    choices = [{v, v - int(v * share)} if isinstance(v, int) else {v} for v in sizes.values()]
     for values in product(*choices):
         try:
             config = replace(model.config, **dict(zip(sizes, values, strict=True)))

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from kit.core.silence import silenced
-from kit.deployment.sessions import OPENERS
+from kit.deployment.sessions import OPENERS, executorch_method
 from kit.inference import Runtime
 
 Answer = Callable[[Tensor], Tensor]
@@ -41,9 +41,7 @@ class Exported(Runtime):
         super().__init__()
         self.runtime, self.data, self.home = runtime, data, torch.device(device)
         with silenced():
-            answer = load(data)
-        # AOTInductor reads other memory layouts wrongly, without an error.
-        self.answer: Answer = lambda inputs: answer(inputs.contiguous())  # for `kit.predict`
+            self.answer: Answer = load(data)  # for `kit.predict`
         self.eval()
 
     def forward(self, inputs: Tensor) -> Tensor:
@@ -58,8 +56,8 @@ def load_with(runtime: str) -> Load:
     """A session of that runtime (`kit.deployment.sessions`), for tensors on the CPU."""
 
     def load(data: bytes) -> Answer:
-        run = OPENERS[runtime](data, torch.get_num_threads()).run
-        return lambda inputs: torch.from_numpy(run(inputs.numpy())[0])
+        run, tensor = OPENERS[runtime](data, torch.get_num_threads()).run, torch.from_numpy
+        return lambda inputs: tensor(run(inputs.numpy())[0])
 
     return load
 
@@ -74,16 +72,24 @@ def load_package(data: bytes) -> Answer:
     with tempfile.TemporaryDirectory() as folder:  # PyTorch unpacks it to a folder of its own
         path = Path(folder) / "model.pt2"
         path.write_bytes(data)
-        package: Any = torch._inductor.aoti_load_package(str(path))
+        run: Any = torch._inductor.aoti_load_package(str(path)).loader.run
 
     def answer(inputs: Tensor) -> Tensor:
-        with torch.no_grad():
-            return package(inputs)
+        # The package itself would read from JSON at each call that one tensor comes and one goes.
+        # Detached: nothing is recorded. It reads other memory layouts wrongly, without an error.
+        return run([inputs.detach().contiguous()])[0]
 
     return answer
 
 
 def load_executorch(data: bytes) -> Answer:
     """A program of ExecuTorch, which takes one example at a time."""
-    answer = load_with("executorch")(data)
-    return lambda inputs: torch.cat([answer(one) for one in inputs.split(1)])
+    execute = executorch_method(data, torch.get_num_threads())
+
+    def answer(inputs: Tensor) -> Tensor:
+        inputs = inputs.contiguous()
+        if len(inputs) == 1:  # without the time of `split` and `cat`
+            return execute((inputs,))[0]
+        return torch.cat([execute((one,))[0] for one in inputs.split(1)])
+
+    return answer
