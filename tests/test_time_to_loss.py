@@ -3,6 +3,7 @@
 import importlib
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -102,6 +103,20 @@ def test_a_gpt_of_n_grams_reads_the_last_characters_of_each_position(bench, monk
         model.cache()
     names = [name for name, _ in model.named_parameters() if "tables" in name]
     assert names == ["token_embedding.tables.0.weight", "token_embedding.tables.1.weight"]
+
+
+def test_a_growing_gpt_reads_half_windows_only_at_the_start_of_its_training(bench):
+    work = bench.windowed()
+    model, read = bench.gpt(work, bench.KIT, 0, bench.Growing), []
+    model.token_embedding.register_forward_pre_hook(
+        lambda part, inputs: read.append((part.training, inputs[0].shape[1]))
+    )
+    growing = replace(work, loss=bench.loss_of_read)
+    options = {"steps": 5, "evaluate_every": 5, "after_step": bench.grow, "live": False}
+    history = bench.kit.train(model, growing, **options)
+    assert [length for training, length in read if training] == [8, 8, 16, 16, 16]
+    assert {length for training, length in read if not training} == {16}
+    assert history.scores[-1][1].loss == bench.kit.evaluate(model, work, "validation").loss
 
 
 def test_nanos_rate_rises_and_then_falls_to_its_least(bench):
