@@ -3,6 +3,7 @@
 import importlib
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,7 @@ def bench(monkeypatch, tmp_path):
         "NANO_LR": 1e-2,
         "NANO_EVERY": 20,
         "RECIPE": recipe,
+        "PREVIOUS_RECIPE": recipe,
         "NGRAMS_RECIPE": recipe,
         "SAMPLE_RECIPE": recipe,
         "SAMPLE_CHARACTERS": 30,
@@ -49,7 +51,7 @@ def parts(bench):
 
 def test_the_recipes_are_timed_to_the_same_loss(bench, parts):
     found = bench.measure(parts, pairs=1, target=4.5)  # chance is 4.6
-    for run in (found["runs"][who][0] for who in ("kit", "ngrams", "nano")):
+    for run in (found["runs"][who][0] for who in ("kit", "previous", "ngrams", "nano")):
         assert run["loss"] <= 4.5
         assert run["train_s"] == pytest.approx(run["steps"] * run["step_s"])
     assert found["runs"]["kit"][0]["steps"] in (4, 8, 12)
@@ -81,7 +83,7 @@ def test_it_runs_to_its_end_and_goes_on_where_it_was(bench, monkeypatch, tmp_pat
     bench.main(2, with_sample=False)
     assert trained == [0, "stopped", 1]
     kept = json.loads((tmp_path / "time_to_loss.json").read_text(encoding="utf-8"))
-    assert [len(runs) for runs in kept["runs"].values()] == [2, 2, 2]
+    assert [len(runs) for runs in kept["runs"].values()] == [2, 2, 2, 2]
     assert kept["nano_to_kit"]["value"] > 0
     assert "Muon with q, k and v apart" in kept["conditions"]
     assert {"commit", "script", "machine", "date"} <= set(kept)
@@ -102,6 +104,30 @@ def test_a_gpt_of_n_grams_reads_the_last_characters_of_each_position(bench, monk
         model.cache()
     names = [name for name, _ in model.named_parameters() if "tables" in name]
     assert names == ["token_embedding.tables.0.weight", "token_embedding.tables.1.weight"]
+
+
+def test_a_gpt_may_read_the_character_before_each(bench):
+    embedding = bench.PreviousEmbedding(10, 4)
+    found = embedding(torch.tensor([[3, 1, 4]]))[0]
+    torch.testing.assert_close(found[0], embedding.weight[3])
+    torch.testing.assert_close(found[1], embedding.weight[1] + embedding.previous.weight[3])
+    torch.testing.assert_close(found[2], embedding.weight[4] + embedding.previous.weight[1])
+    with pytest.raises(NotImplementedError, match="complete texts only"):
+        bench.gpt(bench.windowed(), bench.KIT, 0, bench.PreviousGPT).cache()
+
+
+def test_a_growing_gpt_reads_half_windows_only_at_the_start_of_its_training(bench):
+    work = bench.windowed()
+    model, read = bench.gpt(work, bench.KIT, 0, bench.Growing), []
+    model.token_embedding.register_forward_pre_hook(
+        lambda part, inputs: read.append((part.training, inputs[0].shape[1]))
+    )
+    growing = replace(work, loss=bench.loss_of_read)
+    options = {"steps": 5, "evaluate_every": 5, "after_step": bench.grow, "live": False}
+    history = bench.kit.train(model, growing, **options)
+    assert [length for training, length in read if training] == [8, 8, 16, 16, 16]
+    assert {length for training, length in read if not training} == {16}
+    assert history.scores[-1][1].loss == bench.kit.evaluate(model, work, "validation").loss
 
 
 def test_nanos_rate_rises_and_then_falls_to_its_least(bench):
