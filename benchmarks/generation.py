@@ -15,6 +15,9 @@ The bound is the least time that the bytes of prefill and of all decode steps ne
 the last cache if those of a decode step fit there, else at the memory's (`kit.peaks` of the same
 minutes). Bytes are the least that must move (`kit.count_generation`).
 
+The linear layers and attention of one text, with nothing around them, take their turn, too: no way
+that starts the same kernels in float32 can take less time.
+
 Fewer bits must not cost the answers: the trained model of the workload `language` gives the score
 of each form beside float32's, on the same examples.
 """
@@ -30,6 +33,8 @@ import torch
 from inference_ladder import trained, unseen
 from keeping import RESULTS, Parts, keep
 from peers_generation import PEERS
+from torch import nn
+from torch.nn.functional import linear, scaled_dot_product_attention
 
 import kit
 from kit import techniques
@@ -45,6 +50,7 @@ SIZES = {  # name -> the GPT, and the number of tokens that it writes
 TEXTS, LONGEST = 16, 32  # prompts together; tokens of the longest one, each other has one fewer
 ROUNDS = 6  # with fewer, the interval of a ratio is unknown
 FORMS = {"float32": None, "bfloat16": "half", "4-bit weights": "int4_weights"}
+LEAST = "linear layers and attention alone"
 BITS = {"float32": 32, "bfloat16": 16, "4-bit weights": 4 + 2 * 16 / 32}  # scale and zero per 32
 
 
@@ -69,6 +75,28 @@ def ways(model, new):
     return found
 
 
+def least_work(model, new):
+    """A function that computes what every way to write one text needs, in float32."""
+    config = model.config
+    width, filled = config.d_model // config.n_heads, LONGEST + new // 2  # on average
+    past = [torch.rand(2, 1, config.n_heads, filled, width) for _ in model.blocks]
+    query = torch.rand(1, config.n_heads, 1, width)
+    weights = [part.weight for part in model.modules() if isinstance(part, nn.Linear)]
+    inputs = [(w, torch.rand(LONGEST, w.shape[1]), torch.rand(1, w.shape[1])) for w in weights]
+
+    @torch.inference_mode()
+    def work(_):
+        for weight, prompt, _ in inputs:
+            linear(prompt, weight)
+        for _ in range(new - 1):
+            for weight, _, token in inputs:
+                linear(token, weight)
+            for keys, values in past:
+                scaled_dot_product_attention(query, keys, values)
+
+    return work
+
+
 # --- One size ------------------------------------------------------------------------------------
 
 
@@ -80,6 +108,7 @@ def measured(config, new):
     loads, writes = {"one": many[:1], "together": many}, ways(model, new)
     calls = {(way, load): (writes[way], loads[load]) for way in writes for load in loads}
     agree = check_texts({at: write(prompts) for at, (write, prompts) in calls.items()})
+    calls[LEAST, "one"] = (least_work(model, new), loads["one"])
     taken, best = {at: [] for at in calls}, [kit.peaks("cpu", again=True)]
     for _ in range(ROUNDS):
         for at in random.sample(list(calls), len(calls)):
@@ -89,7 +118,15 @@ def measured(config, new):
             taken[at].append(time.perf_counter() - started)
     best.append(kit.peaks("cpu", again=True))
     rows = {way: row(taken, way, model, new, best) for way in writes}
-    return {"gpt": repr(model), "new_tokens": new, "same_texts_as_float32": agree, "ways": rows}
+    least = {way: share_of_least(taken, way) for way in writes if way.endswith("float32")}
+    found = {"gpt": repr(model), "new_tokens": new, "same_texts_as_float32": agree}
+    return found | {"ways": rows, "least": least}
+
+
+def share_of_least(taken, way):
+    """The share of the linear layers and attention alone in the time of one text, by rounds."""
+    pairs = zip(taken[LEAST, "one"], taken[way, "one"], strict=True)
+    return median([least / whole for least, whole in pairs], "%")
 
 
 def check_texts(written):
@@ -171,6 +208,10 @@ def table(kept):
             cells += [ratio(each, f"one_to_{peer}") for peer in peers]
             cells += [share, amount(each, "together_tokens_per_s"), ratio(each, "together_to_one")]
             lines.append(f"| {' | '.join(cells)} |")
+    for size, found in kept["sizes"].items():
+        shares = [f"{w} {Estimate(**e)!r}" for w, e in found.get("least", {}).items()]
+        if shares:  # older records lack them
+            lines += ["", f"{size}: the share of {LEAST} in one prompt: {'; '.join(shares)}."]
     lost = {n: e and Estimate(**e) for n, e in kept["scores"]["score_lost_share"].items()}
     said = "; ".join(f"{name} {share!r}" for name, share in lost.items() if share and share.value)
     lines += [

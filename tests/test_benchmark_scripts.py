@@ -361,6 +361,8 @@ def test_generation(load, monkeypatch, tmp_path):
     assert 0 < ways["kit, float32"]["share_of_bound"]["value"] < 1
     assert ways["kit, 4-bit weights"]["decode_bytes"] < ways["kit, bfloat16"]["decode_bytes"]
     assert "| 1 × 32 | kit, 4-bit weights |" in script.table(record)
+    assert 0 < record["sizes"]["1 × 32"]["least"]["kit, float32"]["value"] < 1
+    assert "1 × 32: the share of linear layers and attention alone" in script.table(record)
 
 
 def test_grading(load, monkeypatch, tmp_path):

@@ -8,7 +8,9 @@ import subprocess
 import sys
 import time
 from datetime import UTC, datetime, timedelta
+from itertools import count
 from pathlib import Path
+from types import SimpleNamespace
 
 import nbformat
 import pytest
@@ -160,6 +162,19 @@ def test_no_kernel_complains_when_it_is_ended(tmp_path, capfd, monkeypatch):
     monkeypatch.setattr(AsyncKernelManager, "_async_interrupt_kernel", interrupt)
     run(notebook(tmp_path / "a.ipynb", "n"), tmp_path / "run.ipynb")
     assert not interrupted and "ERROR" not in capfd.readouterr().err
+
+
+def test_a_clock_that_jumps_ends_no_start_of_a_kernel(tmp_path, monkeypatch):
+    years = SimpleNamespace(time=lambda: 1e10 + 3e7 * next(asked))
+    asked = count()
+    monkeypatch.setattr("jupyter_client.client.time", years)
+    assert run(notebook(tmp_path / "a.ipynb", "n"), tmp_path / "run.ipynb").exists()
+
+
+def test_a_kernel_that_does_not_start_in_time_is_a_failed_lesson(tmp_path, monkeypatch):
+    monkeypatch.setattr(execution, "START_S", 0.01)
+    with pytest.raises(LessonFailed, match=r"did not start within 0.01 s"):
+        run(notebook(tmp_path / "a.ipynb", "n"), tmp_path / "run.ipynb")
 
 
 def test_nothing_is_left_beside_the_result(executed):

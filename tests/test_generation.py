@@ -1,11 +1,13 @@
 """Writing: every way of reading on gives the same text, and what cannot be is refused before."""
 
+from collections import Counter
 from dataclasses import replace
 
 import pytest
 import torch
 from families import untrained_gpt
 from torch.nn.functional import scaled_dot_product_attention
+from torch.profiler import ProfilerActivity, profile
 
 import kit
 from kit.core.errors import BadValue, DeviceUnavailable, NotSupported, ShapeMismatch, UnknownName
@@ -234,6 +236,57 @@ def test_writing_changes_nothing_of_the_model(text):
     coming.close()
     assert model.training and not model.blocks[0].training
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+
+
+class Keeps(GPT):
+    """Keeps a tensor of its forward pass, as a model with a lazy table does."""
+
+    def forward(self, *args, **options):
+        self.kept = super().forward(*args, **options)
+        return self.kept
+
+
+def test_what_a_model_keeps_while_it_writes_can_be_trained_with(text):
+    model, hooked, kept = Keeps(SMALL), GPT(SMALL), []
+    hooked.norm.register_forward_hook(lambda part, inputs, outputs: kept.append(outputs))
+    for each in (model, hooked):
+        generate(each, text[0, :5], max_new_tokens=3)
+    assert not any(tensor.is_inference() for tensor in (model.kept, *kept))
+
+
+def test_written_tokens_can_be_trained_with(gpt, text):
+    assert not any(each.is_inference() for each in stream(gpt, text[:2, :5], max_new_tokens=3))
+
+
+def test_a_token_finds_weights_without_a_call_in_python_and_leaves_no_trace(text, monkeypatch):
+    model, found, find = GPT(SMALL).eval(), [], torch.nn.Module.__getattr__
+    coming = stream(model, [text[0, :5]], max_new_tokens=3)
+    next(coming)
+    before = [set(vars(part)) for part in model.modules()]
+    with monkeypatch.context() as counting:
+        log = lambda part, name: found.append(name) or find(part, name)  # noqa: E731
+        counting.setattr(torch.nn.Module, "__getattr__", log)
+        next(coming)
+    assert not found
+    assert [set(vars(part)) for part in model.modules()] == before
+
+
+def test_a_part_that_is_replaced_between_two_tokens_writes_the_next(text):
+    model = GPT(SMALL)
+    coming = stream(model, [text[0, :5]], max_new_tokens=3)
+    next(coming)
+    with torch.no_grad():
+        model.norm, rows = torch.nn.Identity(), torch.zeros(SMALL.vocab_size, SMALL.d_model)
+        model.head.weight = torch.nn.Parameter(rows)
+    assert next(coming).item() == 0  # all logits are 0: the first is taken
+
+
+def test_keys_and_values_of_a_layer_are_written_by_one_copy(gpt):
+    cache, token = gpt.cache(), torch.zeros(1, 1, dtype=torch.int64)
+    with torch.inference_mode(), profile(activities=[ProfilerActivity.CPU]) as seen:
+        gpt(token, cache)
+    counted = Counter(event.key for event in seen.events())
+    assert counted["aten::copy_"] == SMALL.n_layers
 
 
 # --- Drawing -------------------------------------------------------------------------------------

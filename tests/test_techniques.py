@@ -267,6 +267,20 @@ def test_integers_take_fewer_bytes_on_disk(name, share):
     assert techniques.size_on_disk(form) < share * techniques.size_on_disk(model)
 
 
+@installed("torchao")
+def test_a_layer_of_4_bits_multiplies_as_torchaos_own():
+    from torchao.prototype.quantization.int4 import PrototypeInt4WeightOnlyConfig
+    from torchao.quantization import quantize_
+
+    torch.manual_seed(0)
+    linear, inputs = torch.nn.Linear(64, 32), torch.randn(2, 3, 64)
+    form = get("int4_weights")(torch.nn.Sequential(copy.deepcopy(linear)), inputs)
+    quantize_(linear.bfloat16(), PrototypeInt4WeightOnlyConfig(group_size=32))
+    assert torch.equal(predict(form, inputs), linear(inputs.bfloat16()).float())
+    # No subclass of Tensor, whose operations Python would have to find.
+    assert {type(each) for each in form.state_dict().values()} == {torch.Tensor}
+
+
 @onnx_here
 def test_an_int8_file_is_smaller_than_half():
     model = MLP(MLPConfig(hidden=256))

@@ -227,6 +227,20 @@ def _client(manager: Any, folder: Path, sockets: str, limit_s: float | None) -> 
 
         interrupt_kernel = _async_interrupt_kernel
 
+        def client(self, **options: Any) -> Any:
+            """Its limit for the start is by the wall clock, which may jump; so it gets none."""
+            found = super().client(**options)
+            ready = found.wait_for_ready
+
+            async def wait_for_ready(timeout: float) -> None:
+                try:
+                    await asyncio.wait_for(ready(timeout=None), timeout)
+                except TimeoutError:
+                    raise RuntimeError(f"the kernel did not start within {timeout:g} s") from None
+
+            found.wait_for_ready = wait_for_ready
+            return found
+
     class Client(PapermillNotebookClient):
         all_ran = False
 

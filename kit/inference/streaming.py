@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from kit.core.checks import check_whole, is_whole
 from kit.core.errors import BadValue, UnknownName
+from kit.inference.passes import Passes
 from kit.inference.prediction import device_of, evaluating, explain
 from kit.inference.prefill_decode import decoder_for, step_for
 from kit.inference.sampling import Sampler
@@ -131,10 +132,9 @@ def _written(
     written, going = 0, [True] * len(rows)
     # Around the `yield`: between two tokens, the caller finds the model in evaluation mode.
     with evaluating(model):
+        passes = Passes(model)
         while written < most and any(going):
-            # Not around the `yield`: the caller's own code must keep its gradients. And not
-            # inference mode: tensors that a model caches then could not be trained with.
-            with torch.no_grad():
+            with passes:  # not around the `yield`: the caller's own code must keep its gradients
                 if written == 0:
                     logits = _explained(decoder.prefill, tokens, model)  # (B, 1, V)
                     # Once, not at each token: the question makes Python wait for the device.
@@ -142,23 +142,23 @@ def _written(
                 else:
                     logits = _explained(decoder.decode, tokens, model)  # (B, k, V)
                 drawn = sampler(logits, written)  # (B, k)
-                new = drawn.cpu()  # waits for a GPU: from here on somebody can read the tokens
-                accepted = accepted_tokens(drafted, new[0].tolist())
+                own = drawn.tolist()  # waits for a GPU: from here on somebody can read the tokens
+                accepted = accepted_tokens(drafted, own[0])
                 if accepted < len(drafted):
                     # Else later tokens would attend to keys and values of a text that nobody wrote.
                     decoder.roll_back(len(drafted) - accepted)
-            # The token after the last accepted one is the model's own: at least one per pass.
-            # `drawn` is still on the device: the next pass needs no copy from the CPU.
-            last = drawn[:, accepted : accepted + 1]
-            # `clone`: on a CPU `new` is `drawn` itself, and `_ended` writes -1 into it.
-            new = _ended(new[:, : accepted + 1].clone(), rows, going, ending)
-            written += new.shape[1]
-            yield new
+                # The token after the last accepted one is the model's own: at least one per pass.
+                # `drawn` is still on the device: the next pass needs no copy from the CPU.
+                tokens = drawn[:, accepted : accepted + 1]
+            new = _ended([each[: accepted + 1] for each in own], rows, going, ending)
+            written += len(new[0])
+            yield torch.tensor(new)
             room = min(at_once, most - written - 1)  # the model adds one of its own
             # Cut, since a caller's own draft may return more guesses than it was asked for.
             drafted = list(draft(rows[0], room))[:room] if draft and room > 0 else []
-            guesses = torch.tensor([drafted], dtype=torch.long, device=last.device)  # (1, k - 1)
-            tokens = torch.cat([last, guesses], 1) if drafted else last
+            if drafted:
+                guesses = torch.tensor([drafted], device=tokens.device)  # (1, k - 1)
+                tokens = torch.cat([tokens, guesses], 1)
 
 
 def _explained(compute: Callable[[Tensor], Tensor], tokens: Tensor, model: nn.Module) -> Tensor:
@@ -181,19 +181,19 @@ def _check_not_nan(logits: Tensor, model: nn.Module) -> None:
 
 
 def _ended(
-    new: Tensor, rows: list[list[int]], going: list[bool], ending: list[int] | None
-) -> Tensor:
+    new: list[list[int]], rows: list[list[int]], going: list[bool], ending: list[int] | None
+) -> list[list[int]]:
     """Add the new tokens (B, k) to their texts, up to where each text ends; -1 after that."""
+    added = [0] * len(rows)
     for i, row in enumerate(rows):
-        for k, token in enumerate(new[i].tolist()):
-            if not going[i]:
-                new[i, k] = NOTHING
-                continue
-            row.append(token)
-            going[i] = ending is None or row[-len(ending) :] != ending
+        for token in new[i]:
+            if going[i]:
+                row.append(token)
+                added[i] += 1
+                going[i] = ending is None or row[-len(ending) :] != ending
     # Columns in which no text got a token are cut off; one stays, so that (B, 0) never occurs.
-    used = (new != NOTHING).any(0).sum()
-    return new[:, : max(1, int(used))]
+    width = max(1, *added)
+    return [each[:n] + [NOTHING] * (width - n) for each, n in zip(new, added, strict=True)]
 
 
 def _pad_left(rows: list[list[int]], device: torch.device) -> tuple[Tensor, Tensor | None]:

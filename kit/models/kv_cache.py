@@ -9,6 +9,7 @@ Shapes: L layers, B texts, A heads, S positions (the capacity), T new positions,
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -24,18 +25,15 @@ class LayerCache(NamedTuple):
     start: int | Tensor  # the index in S at which the new positions are written
     mask: Tensor | None  # (…, T, S), True: may attend; None: as `Attention.attend` says
 
-    def append(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Write the new ones, (B, A, T, d/A) each; return all so far: (B, A, start + T, d/A)."""
+    def append(self, new: Tensor) -> Sequence[Tensor]:
+        """Write new keys and values, (2, B, A, T, d/A); all so far: (B, A, start + T, d/A) each."""
         if isinstance(self.start, Tensor):
             # A static cache: always the whole capacity, so that shapes never change.
-            for memory, new in zip(self.memory, (keys, values), strict=True):
-                memory.index_copy_(2, self.start, new)
-            return self.memory[0], self.memory[1]
-        end = self.start + keys.shape[2]
+            return self.memory.index_copy_(3, self.start, new).unbind()
+        count = new.shape[3]
         # Written in place: `torch.cat` would copy the whole cache for each new token.
-        self.memory[0, :, :, self.start : end] = keys
-        self.memory[1, :, :, self.start : end] = values
-        return self.memory[0, :, :, :end], self.memory[1, :, :, :end]  # views, not copies
+        self.memory.narrow(3, self.start, count).copy_(new)
+        return self.memory.narrow(3, 0, self.start + count).unbind()  # views, not copies
 
 
 class Cache:

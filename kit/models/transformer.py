@@ -71,21 +71,21 @@ class Attention(nn.Module):
 
         With `angles`, from `rotary_angles`, queries and keys are turned by their positions.
         """
-        queries, keys, values = self.project(x)  # (B, A, T, d/A) each
+        parts = self.project(x)  # (3, B, A, T, d/A)
         if angles is not None:
             # The cache gets turned keys: a position in the text never changes.
-            queries, keys = rotated(queries, angles), rotated(keys, angles)
+            parts = torch.cat([rotated(parts[:2], angles), parts[2:]])
+        queries, keys, values = parts.unbind()  # (B, A, T, d/A) each
         if cache is None:
             return self.merge_heads(self.attend(queries, keys, values))
         # With a cache, only the new positions have queries; keys and values are those of all.
-        keys, values = cache.append(keys, values)  # (B, A, S, d/A) each
+        keys, values = cache.append(parts[1:])  # (B, A, S, d/A) each
         return self.merge_heads(self.attend(queries, keys, values, cache.mask))
 
-    def project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries (what I look for), keys (what I offer), values (what I say): (B, A, T, d/A)."""
-        parts = self.qkv(x).unflatten(-1, (3, self.n_heads, -1))  # (B, T, 3, A, d/A)
-        queries, keys, values = parts.permute(2, 0, 3, 1, 4)  # (B, A, T, d/A) each: views
-        return queries, keys, values
+    def project(self, x: Tensor) -> Tensor:
+        """(B, T, d) -> queries, keys, values: what I look for, offer and say (3, B, A, T, d/A)."""
+        parts = self.qkv(x).view(*x.shape[:2], 3, self.n_heads, -1)  # (B, T, 3, A, d/A)
+        return parts.permute(2, 0, 3, 1, 4)  # a view, not a copy
 
     def attend(
         self, queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None = None
@@ -99,7 +99,7 @@ class Attention(nn.Module):
         # Watch out: with fewer queries than keys, PyTorch's `is_causal` aligns the first query
         # with the first key. The cached past would be hidden, and no error would say so.
         causal = self.causal and mask is None and queries.shape[2] == keys.shape[2]
-        if queries.is_cpu and queries.dtype == torch.bfloat16 and queries.requires_grad:
+        if queries.requires_grad and queries.is_cpu and queries.dtype == torch.bfloat16:
             # PyTorch 2.13 on CPUs: the backward pass of this one function in bfloat16 takes
             # longer than all the rest of the model, so compute it in float32.
             with torch.autocast("cpu", enabled=False):

@@ -32,15 +32,14 @@ class SlotLayer(NamedTuple):
     end: int  # positions from here on are nobody's
     mask: Tensor  # (n, 1, T, end): 0 where a new token may attend, else −∞
 
-    def append(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Write the new ones, (n, A, T, d/A) each; return all so far: (n, A, end, d/A)."""
-        new = torch.stack((keys, values)).flatten(0, -2)  # (2 · n · A · T, d/A)
-        self.memory.flatten(0, -2).index_copy_(0, self.where, new)
+    def append(self, new: Tensor) -> Sequence[Tensor]:
+        """Write new keys and values, (2, n, A, T, d/A); all so far: (n, A, end, d/A) each."""
+        # As rows of a table: (2 · n · A · T, d/A).
+        self.memory.flatten(0, -2).index_copy_(0, self.where, new.flatten(0, -2))
         filled = self.memory[:, :, :, : self.end]
         if self.neighbours:
-            near = filled[:, : len(self.rows)]
-            return near[0], near[1]  # views, not copies
-        return filled[0][self.rows], filled[1][self.rows]
+            return filled[:, : len(self.rows)].unbind()  # views, not copies
+        return filled[:, self.rows].unbind()
 
 
 class SlotPass:
