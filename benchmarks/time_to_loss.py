@@ -63,15 +63,15 @@ KIT = {"n_layers": 2, "n_heads": 4, "d_model": 64, "positions": "rotary"}
 NGRAMS = {**KIT, "n_layers": 1, "n_heads": 1}
 ORDERS, BUCKETS = (2, 3), 16384  # of the n-grams, and rows of each order's table
 RECIPE = {
-    "steps": 396,
+    "steps": 430,
     "batch_size": 32,
     "lr": 1.8e-2,
     "schedule": "trapezoid",
-    "evaluate_every": 9,
+    "evaluate_every": 10,
 }
 MOMENTUM = 0.85  # of Muon
 HALF_WINDOWS = 0.4  # the share of its steps that read the first half of each window
-PREVIOUS_RECIPE = {**RECIPE, "steps": 304, "evaluate_every": 8}
+PREVIOUS_RECIPE = {**RECIPE, "steps": 328, "evaluate_every": 8}
 NGRAMS_RECIPE = {**RECIPE, "lr": 1.2e-2, "steps": 184, "evaluate_every": 4}
 
 SAMPLE_S, SAMPLE_CHARACTERS, TEMPERATURE = 60, 400, 0.7
