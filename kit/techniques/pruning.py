@@ -119,7 +119,7 @@ def _update_config(model: Any, share: float) -> None:
         return
     wanted = {name: value.shape for name, value in model.state_dict().items()}
     sizes = {f.name: getattr(model.config, f.name) for f in fields(model.config)}
-    # A word, such as a kind of positions, is no size.
+    # Words, such as a kind of positions, stay as they are.
     choices = [{v, v - int(v * share)} if isinstance(v, int) else {v} for v in sizes.values()]
     for values in product(*choices):
         try:
