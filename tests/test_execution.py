@@ -172,8 +172,8 @@ def test_a_clock_that_jumps_ends_no_start_of_a_kernel(tmp_path, monkeypatch):
 
 
 def test_a_kernel_that_does_not_start_in_time_is_a_failed_lesson(tmp_path, monkeypatch):
-    monkeypatch.setattr(execution, "START_S", 0.01)
-    with pytest.raises(LessonFailed, match=r"did not start within 0.01 s"):
+    monkeypatch.setattr(execution, "START_S", 0)
+    with pytest.raises(LessonFailed, match="did not start within 0 s"):
         run(notebook(tmp_path / "a.ipynb", "n"), tmp_path / "run.ipynb")
 
 

@@ -232,11 +232,11 @@ def _client(manager: Any, folder: Path, sockets: str, limit_s: float | None) -> 
             found = super().client(**options)
             ready = found.wait_for_ready
 
-            async def wait_for_ready(timeout: float) -> None:
+            async def wait_for_ready(timeout: float | None = None) -> None:
                 try:
                     await asyncio.wait_for(ready(timeout=None), timeout)
                 except TimeoutError:
-                    raise RuntimeError(f"the kernel did not start within {timeout:g} s") from None
+                    raise RuntimeError(f"the kernel did not start within {timeout} s") from None
 
             found.wait_for_ready = wait_for_ready
             return found

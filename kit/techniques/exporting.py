@@ -88,10 +88,6 @@ def int8_bytes(model: nn.Module, example: Tensor) -> bytes:
     from onnxruntime.quantization import QuantType, quantize_static
 
     check_calibration(example)
-    # Without the instructions that add four products at once (VNNI), the sums could overflow.
-    known: Any = getattr(torch.cpu, "get_capabilities", dict)()
-    has_vnni = known.get("avx512_vnni") or known.get("avx_vnni")
-    reduce_range = bool(known.get("avx2")) and not has_vnni
     data = onnx_bytes(model, example)
     name = onnx.load_from_string(data).graph.input[0].name
     batches = iter([{name: part.cpu().numpy()} for part in example.split(CALIBRATION_BATCH)])
@@ -101,7 +97,6 @@ def int8_bytes(model: nn.Module, example: Tensor) -> bytes:
         calibration_data_reader=SimpleNamespace(get_next=lambda: next(batches, None)),
         op_types_to_quantize=[*COMPUTING, *PASSING],
         per_channel=True,
-        reduce_range=reduce_range,
         weight_type=QuantType.QInt8,
         activation_type=QuantType.QUInt8,
     )
@@ -109,6 +104,11 @@ def int8_bytes(model: nn.Module, example: Tensor) -> bytes:
 
 def _quantised(data: bytes, quantise: Callable[..., None], **options: Any) -> bytes:
     """The quantised bytes, by way of files: ONNX Runtime's tools read and write only files."""
+    # Without the instructions that add four products at once (VNNI), the sums could overflow:
+    # weights of 7 bits cannot.
+    known: Any = getattr(torch.cpu, "get_capabilities", dict)()
+    has_vnni = known.get("avx512_vnni") or known.get("avx_vnni")
+    options["reduce_range"] = bool(known.get("avx2")) and not has_vnni
     with silenced(), tempfile.TemporaryDirectory() as folder:
         source, target = Path(folder) / "model.onnx", Path(folder) / "int8.onnx"
         source.write_bytes(data)
