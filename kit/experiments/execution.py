@@ -229,7 +229,7 @@ def _client(manager: Any, folder: Path, sockets: str, limit_s: float | None) -> 
 
         def client(self, **options: Any) -> Any:
             """Its limit for the start is by the wall clock, which may jump; so it gets none."""
-            found = super().client(**options)
+            found: Any = super().client(**options)
             ready = found.wait_for_ready
 
             async def wait_for_ready(timeout: float | None = None) -> None:
