@@ -13,7 +13,6 @@ from torch import Tensor, nn
 
 from kit.core.checks import check_whole, is_whole
 from kit.core.errors import BadValue, UnknownName
-from kit.inference.passes import Passes
 from kit.inference.prediction import device_of, evaluating, explain
 from kit.inference.prefill_decode import decoder_for, step_for
 from kit.inference.sampling import Sampler
@@ -132,9 +131,10 @@ def _written(
     written, going = 0, [True] * len(rows)
     # Around the `yield`: between two tokens, the caller finds the model in evaluation mode.
     with evaluating(model):
-        passes = Passes(model)
+        without_gradients = torch.inference_mode if _keeps_nothing(model) else torch.no_grad
         while written < most and any(going):
-            with passes:  # not around the `yield`: the caller's own code must keep its gradients
+            # Not around the `yield`: the caller's own code must keep its gradients.
+            with without_gradients():
                 if written == 0:
                     logits = _explained(decoder.prefill, tokens, model)  # (B, 1, V)
                     # Once, not at each token: the question makes Python wait for the device.
@@ -157,8 +157,21 @@ def _written(
             # Cut, since a caller's own draft may return more guesses than it was asked for.
             drafted = list(draft(rows[0], room))[:room] if draft and room > 0 else []
             if drafted:
-                guesses = torch.tensor([drafted], device=tokens.device)  # (1, k - 1)
+                guesses = torch.tensor([drafted], dtype=torch.long, device=tokens.device)  # (1, k - 1)
                 tokens = torch.cat([tokens, guesses], 1)
+
+
+def _keeps_nothing(model: nn.Module) -> bool:
+    """Whether no tensor outlives a forward pass: all parts are PyTorch's or the kit's, no hooks.
+
+    Then operations may start sooner, in inference mode. A model that keeps a tensor of that mode
+    could not be trained with it later.
+    """
+    return all(
+        type(part).__module__.startswith(("kit.", "torch.nn."))
+        and not (part._forward_hooks or part._forward_pre_hooks)
+        for part in model.modules()
+    )
 
 
 def _explained(compute: Callable[[Tensor], Tensor], tokens: Tensor, model: nn.Module) -> Tensor:
