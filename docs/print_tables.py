@@ -3,8 +3,9 @@
     python docs/print_tables.py           # all; measures nothing
     python docs/print_tables.py serving   # those of some scripts
 
-A table stands below the paragraph that names its command; the text around it stays. Run this after
-each new result: *All figures, before and now* changes with each.
+A table stands below the paragraph that names its command. It replaces as many paragraphs as the
+script prints, so no text may stand between them. Run this after each new result: *All figures,
+before and now* changes with each.
 """
 
 from __future__ import annotations

@@ -74,7 +74,7 @@ def test_when_it_is_cheaper_in_words(sizes):
     assert slower.when_cheaper("narrow", "wide") == "after infinitely many answers"
     unsure = {"narrow": life(Estimate(99.0, 90.0, 120.0, "s"), 0.01), "wide": life(100.0, 0.02)}
     said = options(unsure).when_cheaper("narrow", "wide")
-    assert said == "from the first answer on, or after 2,000 answers at the latest"
+    assert said == "after at most 2,000 answers, perhaps from the first"
 
 
 def test_looking_at_one_phase_alone_costs_more():

@@ -173,11 +173,12 @@ class Options(Result):
         even = self.overtakes(first, second)
         if even.value >= 1:
             return f"after {even}" if even.low < math.inf else "after infinitely many answers"
-        late = f", or after {words(even.high, 'answers')} at the latest"
-        return "from the first answer on" + (late if even.high >= 1 else "")
+        if even.high >= 1:
+            return f"after at most {words(even.high, 'answers')}, perhaps from the first"
+        return "from the first answer on"
 
     def __repr__(self) -> str:
-        return f"Of {', '.join(self.lives)}: {self.cheapest} costs least over its life ({self.of})"
+        return f"{', '.join(self.lives)}: over its life ({self.of}), {self._winner()}"
 
     def table(self, said: object = "") -> Table:
         """A row per option: both bills and their sum over the life; then what you say of it."""
@@ -213,15 +214,21 @@ class Options(Result):
         ends = {name: ([r.low for r in rs], [r.high for r in rs]) for name, rs in ratios.items()}
         known = all(map(math.isfinite, (end for both in ends.values() for e in both for end in e)))
         caption = (
-            f"Both bills over the life ÷ those of the cheapest option, by the measured values: at "
-            f"{words(demands[0])} answers per day {at[0].cheapest} costs least, at "
-            f"{words(demands[-1])} {at[-1].cheapest}. "
+            f"Both bills over the life ÷ those of the cheapest option. At {demands[0]:,g} answers per "
+            f"day, {at[0]._winner()}; at {demands[-1]:,g}, {at[-1]._winner()}. "
         )
         caption += "The lines at the points are 95 % intervals." if known else "Intervals unknown."
         axis, bands = f"{self.of} of a life ÷ the least", ends if known else None
         return lines(
             series, "answers per day", axis, caption=caption, log="x", unit="×", bands=bands
         )
+
+    def _winner(self) -> str:
+        """Which option costs least, or which of them may: those whose intervals reach its bills."""
+        tied = [name for name in self.lives if self._to_cheapest(name).low <= 1]
+        if len(tied) == 1:
+            return f"{tied[0]} costs least"
+        return f"we cannot tell which costs least of {', '.join(tied)}"
 
     def _to_cheapest(self, name: str) -> Estimate:
         """The bills of an option ÷ those of the cheapest, which are 1 without an interval."""

@@ -157,7 +157,9 @@ def _written(
             # Cut, since a caller's own draft may return more guesses than it was asked for.
             drafted = list(draft(rows[0], room))[:room] if draft and room > 0 else []
             if drafted:
-                guesses = torch.tensor([drafted], dtype=torch.long, device=tokens.device)  # (1, k - 1)
+                guesses = torch.tensor(
+                    [drafted], dtype=torch.long, device=tokens.device
+                )  # (1, k - 1)
                 tokens = torch.cat([tokens, guesses], 1)
 
 
