@@ -351,7 +351,7 @@ def main(pairs, with_sample):
     kits_own = f"kit {KIT}, {RECIPE}, {fast_precision()}, Muon with q, k and v apart"
     kits_own += f" and momentum {MOMENTUM}, half windows for {HALF_WINDOWS:.0%} of the steps"
     tables = f"ngrams {NGRAMS}, n-grams {ORDERS} in {BUCKETS} rows each"
-    tables += f", {NGRAMS_RECIPE['steps']} steps, else as kit"
+    tables += f", {NGRAMS_RECIPE}, complete windows, Muon as kit"
     peer = f"nano {NANO}, batch {NANO_BATCH}, lr {NANO_LR}, {NANO_STEPS} steps"
     conditions = f"{THREADS} thread; {kits_own}; {tables}; {peer}"
     parts = Parts("time_to_loss", conditions=conditions, machine=kit.machine().cpu)

@@ -131,10 +131,10 @@ def _written(
     written, going = 0, [True] * len(rows)
     # Around the `yield`: between two tokens, the caller finds the model in evaluation mode.
     with evaluating(model):
-        without_gradients = torch.inference_mode if _keeps_nothing(model) else torch.no_grad
         while written < most and any(going):
-            # Not around the `yield`: the caller's own code must keep its gradients.
-            with without_gradients():
+            # Not around the `yield`: the caller's own code must keep its gradients. And not
+            # inference mode: tensors that a model keeps then could not be trained with.
+            with torch.no_grad():
                 if written == 0:
                     logits = _explained(decoder.prefill, tokens, model)  # (B, 1, V)
                     # Once, not at each token: the question makes Python wait for the device.
@@ -161,19 +161,6 @@ def _written(
                     [drafted], dtype=torch.long, device=tokens.device
                 )  # (1, k - 1)
                 tokens = torch.cat([tokens, guesses], 1)
-
-
-def _keeps_nothing(model: nn.Module) -> bool:
-    """Whether no tensor outlives a forward pass: all parts are PyTorch's or the kit's, no hooks.
-
-    Then operations may start sooner, in inference mode. A model that keeps a tensor of that mode
-    could not be trained with it later.
-    """
-    return all(
-        type(part).__module__.startswith(("kit.", "torch.nn."))
-        and not (part._forward_hooks or part._forward_pre_hooks)
-        for part in model.modules()
-    )
 
 
 def _explained(compute: Callable[[Tensor], Tensor], tokens: Tensor, model: nn.Module) -> Tensor:
