@@ -82,7 +82,7 @@ def test_when_it_is_cheaper_in_words(sizes):
 
 
 def test_a_training_that_may_cost_nothing_has_a_ratio_without_an_upper_end():
-    may = {"a": lifetime(100.0, 0.01, runs=(0, 10)), "b": lifetime(100.0, 0.02, runs=4)}
+    may = {"a": life(100.0, 0.01, runs=(0, 10)), "b": life(100.0, 0.02, runs=4)}
     assert options(may).excess("training").value >= 1
 
 

@@ -183,7 +183,7 @@ def test_a_new_table_takes_the_place_of_the_old_one():
         found = print_tables.replaced(page, "a.py table", f"{new}\n")
         assert found == f"# A\n\n{named}\n\n{new}\n\n{below}"
     for without in (page.replace(print_tables.END, ""), page.replace("a.py", "b.py")):
-        with pytest.raises(SystemExit, match="needs `python benchmarks/a.py table`"):
+        with pytest.raises(SystemExit, match=r"needs `python benchmarks/a\.py table`"):
             print_tables.replaced(without, "a.py table", "")
     with pytest.raises(SystemExit, match="servng: prints no table"):
         print_tables.main(["servng"])

@@ -245,7 +245,7 @@ class PredictionTurns:
         timings = max(1, round(self.turn_s / (call_s * block)))
         return [self.watch.time(call, block) / block for _ in range(timings)]
 
-    def _settled(self, n: int, stretches: Sequence[tuple[int, float]]) -> bool:
+    def _settled(self, n: int, stretches: tuple[tuple[int, float], ...]) -> bool:
         """Whether the first turn, ÷ the steps before it, was as the slower ones of the later turns.
 
         A warm-up as short as a turn may end too early to tell; then the first turns would be slower
