@@ -129,7 +129,8 @@ def test_a_batch_size_is_chosen_by_turns_that_do_not_measure_it(simulated):
 
 @pytest.mark.parametrize("paces", [(1.0,), (1.0, 1.9)])
 @pytest.mark.parametrize(
-    ("slow", "doubted"), [((3.0, 2.0), False), ((3.0, 2.0, *[1.5] * 4), True), ([1.5] * 14, True)]
+    ("slow", "doubted"),
+    [((3.0, 2.0), False), ((3.0, 2.0, *[1.5] * 4), True), ((3.0, 2.0, *[1.5] * 12), True)],
 )
 def test_a_warm_up_as_short_as_a_turn_is_doubted_only_if_the_first_turn_was_slow(
     slow, doubted, paces
