@@ -50,7 +50,7 @@ lowest:   ## run the fast tests with the lowest versions that pyproject.toml all
 	$(BIN)/python -m uv run --no-config --isolated --no-project --with-requirements build/lowest.txt \
 	  --with-editable . python -m pytest -q -m "not slow"
 
-oldest:   ## make an environment with the lowest versions in build/oldest, for `make torture`
+oldest:   ## make build/oldest: the lowest versions of all but PyTorch, for `make torture`
 	@$(INSTALL) test
 	mkdir -p build
 	$(BIN)/python -m uv pip compile --quiet --resolution lowest-direct pyproject.toml \
@@ -60,7 +60,7 @@ oldest:   ## make an environment with the lowest versions in build/oldest, for `
 	$(PYTHON) -m venv --clear build/oldest.part
 	build/oldest.part/bin/python tools/environment.py here
 	$(BIN)/python -m uv pip install --python build/oldest.part/bin/python -r build/lowest.txt
-	mv build/oldest.part build/oldest
+	mv build/oldest.part build/oldest  # its `bin/python` works there; other programs in `bin` do not
 
 torture:  ## do to every part what the world does; MINUTES=60 SEED=7 for longer, and other moments
 	@$(INSTALL) lab edge cluster serve

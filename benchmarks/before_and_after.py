@@ -121,10 +121,15 @@ def figure(record, keys):
     return Estimate(**record) if record.get("value") is not None else None
 
 
-def machine(record):
-    """What decides if two results can be compared: processor and cores."""
-    found = record["machine"]
-    return found["cpu"], found.get("cores_allowed"), found.get("cores_present")
+def another_machine(then, now):
+    """Why two results cannot be compared: "" if processor, cores and instructions are the same."""
+    then, now = then["machine"], now["machine"]
+    if any(then.get(key) != now.get(key) for key in ("cpu", "cores_allowed", "cores_present")):
+        return f"another machine ({then['cpu']})"
+    had, has = then.get("instructions"), now.get("instructions")
+    if had is not None and has is not None and had != has:  # the first results do not say
+        return f"another machine ({then['cpu']}, with {', '.join(had)})"
+    return ""
 
 
 def shown(value, keys):
@@ -167,10 +172,8 @@ def rows():
             value = figure(record, keys)
             if record["date"] == now["date"] and value == today:
                 change = "measured once"
-            elif machine(record) != machine(now):
-                change = f"another machine ({record['machine']['cpu']})"
             else:
-                change = verdict(value, today, better)
+                change = another_machine(record, now) or verdict(value, today, better)
             cells = (f"{record['date']}, {commit}", shown(value, keys), shown(today, keys))
             yield f"| {name} | {said} | {' | '.join(cells)} | {better} | {change} |"
 

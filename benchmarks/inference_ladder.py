@@ -18,8 +18,6 @@ distilled   the same small model, taught by the large one
 
 One thread. The first form is the model in plain PyTorch, in evaluation mode and without gradients.
 Every form is timed in turns with it, through `kit.predict`, for one example and for 64 at once.
-(The results stored on 2026-11-28 have the model as in training first: training mode, with
-gradients recorded.)
 Scores are measured on all examples that no model was trained on, validation and test together. A
 form is allowed if it loses at most half a point of the score. The fastest allowed form counts.
 

@@ -12,8 +12,6 @@ nano     nanoGPT's README tells how to train a small GPT on a CPU: 4 layers, 128
 kit      The kit's GPT, 2 layers, 64 wide, with rotary positions, by one call of `kit.train`. Muon
          moves queries, keys and values each by itself. What a block adds begins at zero. The first
          steps read half windows: what is learnt first needs few characters before it.
-previous The recipe of `kit`, with fewer steps, for a GPT that adds to each character's embedding
-         one of the character before it: 103 rows more. A small change, but one of the model.
 ngrams   Muon, too, for 1 layer that reads complete windows from the start, and also looks up the
          last two and the last three characters in tables of embeddings. Most of the weights are in
          these tables, and a step reads few of them. This is another model, not only another
@@ -71,7 +69,6 @@ RECIPE = {
 }
 MOMENTUM = 0.85  # of Muon
 HALF_WINDOWS = 0.4  # the share of its steps that read the first half of each window
-PREVIOUS_RECIPE = {**RECIPE, "steps": 328, "evaluate_every": 8}
 NGRAMS_RECIPE = {**RECIPE, "lr": 1.2e-2, "steps": 184, "evaluate_every": 4}
 
 SAMPLE_S, SAMPLE_CHARACTERS, TEMPERATURE = 60, 400, 0.7
@@ -120,33 +117,6 @@ def grow(info):
 def loss_of_read(logits, targets):
     """The workload's loss of the characters that were read."""
     return mean_per_character(logits, targets[:, : logits.shape[1]])
-
-
-class PreviousEmbedding(nn.Embedding):
-    """Of each character, plus another one of the character before it: (B, T) -> (B, T, d)."""
-
-    def __init__(self, vocab_size, d_model):
-        super().__init__(vocab_size, d_model)
-        self.previous = nn.Embedding(vocab_size, d_model)
-        for weights in self.parameters():
-            nn.init.normal_(weights, std=0.02)  # as the kit's GPT begins
-
-    def forward(self, tokens):
-        """The sum of both; nothing is before a text."""
-        before = self.previous(tokens[:, :-1])  # (B, T - 1, d)
-        return super().forward(tokens) + nn.functional.pad(before, (0, 0, 1, 0))
-
-
-class PreviousGPT(Growing):
-    """A growing GPT that reads the character before each character as well."""
-
-    def __init__(self, config):
-        super().__init__(config)
-        self.token_embedding = PreviousEmbedding(config.vocab_size, config.d_model)
-
-    def cache(self, *sizes, **options):
-        """Refuse: a cache holds keys and values, but not the last character."""
-        raise NotImplementedError("a PreviousGPT reads complete texts only: call it without one")
 
 
 class NGramEmbedding(nn.Embedding):
@@ -257,19 +227,9 @@ def nano(work, seed, target):
 
 
 def kits(work, seed, target):
-    """Train the GPT with rotary positions by one call of `kit.train`: what that took."""
-    return grown("kit", Growing, RECIPE, work, seed, target)
-
-
-def previous(work, seed, target):
-    """The same for the GPT that reads the character before each as well."""
-    return grown("previous", PreviousGPT, PREVIOUS_RECIPE, work, seed, target)
-
-
-def grown(who, kind, recipe, work, seed, target):
-    """Train a GPT on half windows first: what that took."""
-    model, work = zeroed(gpt(work, KIT, seed, kind)), replace(work, loss=loss_of_read)
-    return trained(who, model, {**recipe, "after_step": grow}, work, seed, target)
+    """Train the GPT with rotary positions, on half windows first, by one call of `kit.train`."""
+    model, work = zeroed(gpt(work, KIT, seed, Growing)), replace(work, loss=loss_of_read)
+    return trained("kit", model, {**RECIPE, "after_step": grow}, work, seed, target)
 
 
 def ngrams(work, seed, target):
@@ -301,7 +261,7 @@ def taken(who, train_s, steps, batch_size, loss, target):
 
 def measure(parts, pairs, target=TARGET_LOSS):
     """All in turns, a seed for each round."""
-    recipes = {"kit": kits, "previous": previous, "ngrams": ngrams, "nano": nano}
+    recipes = {"kit": kits, "ngrams": ngrams, "nano": nano}
     work, runs = windowed(), {who: [] for who in recipes}
     for seed in range(pairs):
         for who, train in recipes.items():
@@ -311,7 +271,6 @@ def measure(parts, pairs, target=TARGET_LOSS):
     return {
         "target_loss": target,
         "nano_to_kit": times(runs["nano"], runs["kit"]),
-        "nano_to_previous": times(runs["nano"], runs["previous"]),
         "nano_to_ngrams": times(runs["nano"], runs["ngrams"]),
         **{f"{who}_s": bootstrap([run["train_s"] for run in runs[who]], unit="s") for who in runs},
         "runs": runs,
@@ -391,9 +350,8 @@ def main(pairs, with_sample):
     torch.set_num_threads(THREADS)
     kits_own = f"kit {KIT}, {RECIPE}, {fast_precision()}, Muon with q, k and v apart"
     kits_own += f" and momentum {MOMENTUM}, half windows for {HALF_WINDOWS:.0%} of the steps"
-    kits_own += f"; previous as kit, {PREVIOUS_RECIPE['steps']} steps"
     tables = f"ngrams {NGRAMS}, n-grams {ORDERS} in {BUCKETS} rows each"
-    tables += f", {NGRAMS_RECIPE['steps']} steps, else as kit"
+    tables += f", {NGRAMS_RECIPE}, complete windows, Muon as kit"
     peer = f"nano {NANO}, batch {NANO_BATCH}, lr {NANO_LR}, {NANO_STEPS} steps"
     conditions = f"{THREADS} thread; {kits_own}; {tables}; {peer}"
     parts = Parts("time_to_loss", conditions=conditions, machine=kit.machine().cpu)

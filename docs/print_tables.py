@@ -3,8 +3,8 @@
     python docs/print_tables.py           # all; measures nothing
     python docs/print_tables.py serving   # those of some scripts
 
-A table stands below the paragraph that names its command; the text around it stays. Run this after
-each new result: *All figures, before and now* changes with each.
+A table stands below the paragraph that names its command, and ends with the comment END. Run this
+after each new result: *All figures, before and now* changes with each.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 
 PAGE = Path(__file__).with_name("results.md")
+END = "<!-- end of the table -->"
 TABLES = (  # what prints each table of the page
     "eight_workloads.py",
     "inference_ladder.py table",
@@ -41,18 +42,19 @@ TABLES = (  # what prints each table of the page
 
 
 def replaced(page: str, command: str, printed: str) -> str:
-    """The page with this below the paragraph of the command, in place of as many paragraphs."""
+    """The page with this below the paragraph of the command, in place of what was there."""
     before, named, after = page.partition(f"`python benchmarks/{command}`")
-    if not named:
-        raise SystemExit(f"{PAGE.name} does not name `python benchmarks/{command}`.")
-    says, *parts = after.split("\n\n")
-    new = printed.strip().split("\n\n")
-    below = "\n\n".join([says, *new, *parts[len(new) :]])
-    return f"{before}{named}{below}".rstrip() + "\n"
+    says, _, more = after.partition("\n\n")
+    _, end, rest = more.partition(END)
+    if not named or not end:
+        raise SystemExit(f"{PAGE.name} needs `python benchmarks/{command}` and, below it, {END}.")
+    return f"{before}{named}{says}\n\n{printed.strip()}\n\n{END}{rest}"
 
 
 def main(names: list[str]) -> None:
     """Renew the tables of these scripts; without names, all."""
+    if unknown := set(names) - {Path(command.split()[0]).stem for command in TABLES}:
+        raise SystemExit(f"{', '.join(unknown)}: prints no table of {PAGE.name}.")
     page = PAGE.read_text(encoding="utf-8")
     for command in TABLES:
         script, *words = command.split()

@@ -158,6 +158,17 @@ def test_a_figure_is_worse_only_if_the_intervals_do_not_meet(load):
     assert script.verdict(1.0, 2.0, script.LESS) == "no interval"
 
 
+def test_results_of_other_instructions_are_not_compared(load):
+    script, cores = load("before_and_after"), {"cpu": "A", "cores_allowed": 2, "cores_present": 2}
+    older, old, new = (
+        {"machine": cores | more}
+        for more in ({}, {"instructions": ["AVX512"]}, {"instructions": ["AVX2"]})
+    )
+    assert script.another_machine(old, new) == "another machine (A, with AVX512)"
+    assert not script.another_machine(older, new) and not script.another_machine(new, new)
+    assert script.another_machine({"machine": cores | {"cpu": "B"}}, new) == "another machine (B)"
+
+
 def test_before_and_after(load, monkeypatch, capsys):
     shallow = ["git", "-C", str(FOLDER), "rev-parse", "--is-shallow-repository"]
     asked = subprocess.run(shallow, capture_output=True, text=True, check=False)

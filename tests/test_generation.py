@@ -258,19 +258,6 @@ def test_written_tokens_can_be_trained_with(gpt, text):
     assert not any(each.is_inference() for each in stream(gpt, text[:2, :5], max_new_tokens=3))
 
 
-def test_a_token_finds_weights_without_a_call_in_python_and_leaves_no_trace(text, monkeypatch):
-    model, found, find = GPT(SMALL).eval(), [], torch.nn.Module.__getattr__
-    coming = stream(model, [text[0, :5]], max_new_tokens=3)
-    next(coming)
-    before = [set(vars(part)) for part in model.modules()]
-    with monkeypatch.context() as counting:
-        log = lambda part, name: found.append(name) or find(part, name)  # noqa: E731
-        counting.setattr(torch.nn.Module, "__getattr__", log)
-        next(coming)
-    assert not found
-    assert [set(vars(part)) for part in model.modules()] == before
-
-
 def test_a_part_that_is_replaced_between_two_tokens_writes_the_next(text):
     model = GPT(SMALL)
     coming = stream(model, [text[0, :5]], max_new_tokens=3)

@@ -69,12 +69,21 @@ def test_intervals_of_both_go_through():
 
 def test_when_it_is_cheaper_in_words(sizes):
     assert sizes.when_cheaper("narrow", "wide").startswith("after 10,000 answers [")
-    assert sizes.when_cheaper("wide", "narrow") == "from the first answer on"
+    assert sizes.when_cheaper("wide", "narrow").startswith("up to 10,000 answers [")
     slower = options({"narrow": life(200.0, 0.02), "wide": life(100.0, 0.01)})
-    assert slower.when_cheaper("narrow", "wide") == "after infinitely many answers"
+    assert slower.when_cheaper("narrow", "wide") == "never"
+    assert slower.when_cheaper("wide", "narrow") == "from the first answer on"
+    trains = Estimate(99.0, 90.0, 120.0, "s")
+    close = options({"narrow": life(trains, 0.02), "wide": life(100.0, 0.02)})
+    assert close.when_cheaper("narrow", "wide").endswith("we cannot tell")
     unsure = {"narrow": life(Estimate(99.0, 90.0, 120.0, "s"), 0.01), "wide": life(100.0, 0.02)}
     said = options(unsure).when_cheaper("narrow", "wide")
-    assert said == "from the first answer on, or after 2,000 answers at the latest"
+    assert said == "after at most 2,000 answers, perhaps from the first"
+
+
+def test_a_training_that_may_cost_nothing_has_a_ratio_without_an_upper_end():
+    may = {"a": life(100.0, 0.01, runs=(0, 10)), "b": life(100.0, 0.02, runs=4)}
+    assert options(may).excess("training").value >= 1
 
 
 def test_looking_at_one_phase_alone_costs_more():

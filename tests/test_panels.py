@@ -57,7 +57,10 @@ def test_the_guess_stands_beside_the_measurement_with_its_factor(question, measu
     [
         ((11, 8, 12), "measured: 11.0 × [8.00 to 12.0 ×]. The guess lies within the interval."),
         ((4, 2.5, 9), "measured: 4.00 × [2.50 to 9.00 ×]. Off by a factor of 2.50."),
-        ((4, 3, math.inf), "measured: 4.00 × [at least 3.00 ×]. The guess agrees with that."),
+        (
+            (4, 3, math.inf),
+            "measured: 4.00 × [at least 3.00 ×]. This run does not rule out the guess.",
+        ),
         ((25, 12, math.inf), "Off by a factor of 2.50."),
         ((4, 4, 4), "measured: 4.00 ×. Off by a factor of 2.50."),  # a count has no interval
     ],
@@ -84,9 +87,9 @@ def test_where_the_interval_is_unknown_the_distance_is_that_of_this_run(question
 @pytest.mark.parametrize(
     ("bound", "said"),
     [
-        (at_most(20), "measured: at most 20 examples. The guess agrees with that."),
+        (at_most(20), "measured: at most 20 examples. This run does not rule out the guess."),
         (at_most(5), "measured: at most 5 examples. Off by at least a factor of 2.00."),
-        (at_least(5), "measured: at least 5 examples. The guess agrees with that."),
+        (at_least(5), "measured: at least 5 examples. This run does not rule out the guess."),
         (at_least(40), "measured: at least 40 examples. Off by at least a factor of 4.00."),
         (30, "measured: 30 examples. Off by a factor of 3.00."),
     ],

@@ -127,12 +127,16 @@ def test_a_batch_size_is_chosen_by_turns_that_do_not_measure_it(simulated):
     assert np.mean([each.value for each in alike]) == pytest.approx(OF_BATCH, rel=0.005)
 
 
+@pytest.mark.parametrize("paces", [(1.0,), (1.0, 1.9)])
 @pytest.mark.parametrize(
-    ("slow", "doubted"), [((3.0, 2.0), False), ((3.0, 2.0, 1.5, 1.5, 1.5, 1.5), True)]
+    ("slow", "doubted"),
+    [((3.0, 2.0), False), ((3.0, 2.0, *[1.5] * 4), True), ((3.0, 2.0, *[1.5] * 12), True)],
 )
-def test_a_warm_up_as_short_as_a_turn_is_doubted_only_if_the_first_turn_was_slow(slow, doubted):
+def test_a_warm_up_as_short_as_a_turn_is_doubted_only_if_the_first_turn_was_slow(
+    slow, doubted, paces
+):
     """Ten calls do not fit into a turn, so only two of them warm up."""
-    machine = Machine(0, paces=(1.0,))
+    machine = Machine(0, paces)
     factors = iter(slow)
     predicts = lambda n: lambda: machine.work(0.005 * next(factors, 1.0))  # noqa: E731
     turns = PredictionTurns(predicts, budget_s=0.5, stopwatch=machine.watch)

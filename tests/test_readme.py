@@ -177,15 +177,16 @@ def test_the_tables_of_results_are_the_measured_ones(command, monkeypatch, capsy
 
 def test_a_new_table_takes_the_place_of_the_old_one():
     named = "`python benchmarks/a.py table`. How it was measured."
-    page = f"# A\n\n{named}\n\n| old |\n| --- |\n| 1 |\n\nMeasured then.\n\nWhat it means.\n"
-    new = print_tables.replaced(
-        page, "a.py table", "| new |\n| --- |\n| 2 |\n| 3 |\n\nMeasured now.\n"
-    )
-    assert new == (
-        f"# A\n\n{named}\n\n| new |\n| --- |\n| 2 |\n| 3 |\n\nMeasured now.\n\nWhat it means.\n"
-    )
-    with pytest.raises(SystemExit, match="does not name"):
-        print_tables.replaced(page, "b.py", "")
+    below = f"{print_tables.END}\n\nWhat it means.\n\n## B\n"
+    page = f"# A\n\n{named}\n\n| old |\n| --- |\n| 1 |\n\nMeasured then.\n\n{below}"
+    for new in ("| new |\n| --- |\n| 2 |", "| new |\n| --- |\n| 2 |\n\nOne.\n\nTwo.\n\nThree."):
+        found = print_tables.replaced(page, "a.py table", f"{new}\n")
+        assert found == f"# A\n\n{named}\n\n{new}\n\n{below}"
+    for without in (page.replace(print_tables.END, ""), page.replace("a.py", "b.py")):
+        with pytest.raises(SystemExit, match=r"needs `python benchmarks/a\.py table`"):
+            print_tables.replaced(without, "a.py table", "")
+    with pytest.raises(SystemExit, match="servng: prints no table"):
+        print_tables.main(["servng"])
 
 
 @pytest.mark.parametrize("page", NAMES)

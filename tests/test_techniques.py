@@ -31,6 +31,7 @@ from kit.core.errors import (
 from kit.costs.counting import count
 from kit.inference import device_of, predict
 from kit.models import FAMILIES, MLP, MLPConfig, halved
+from kit.models.transformer import Attention
 from kit.techniques import TECHNIQUES, Exported, Technique, exporting, get
 from kit.techniques.technique import UnsuitableModel, _difference, inference_copy
 
@@ -273,12 +274,32 @@ def test_a_layer_of_4_bits_multiplies_as_torchaos_own():
     from torchao.quantization import quantize_
 
     torch.manual_seed(0)
-    linear, inputs = torch.nn.Linear(64, 32), torch.randn(2, 3, 64)
-    form = get("int4_weights")(torch.nn.Sequential(copy.deepcopy(linear)), inputs)
-    quantize_(linear.bfloat16(), PrototypeInt4WeightOnlyConfig(group_size=32))
-    assert torch.equal(predict(form, inputs), linear(inputs.bfloat16()).float())
-    # No subclass of Tensor, whose operations Python would have to find.
+    layer, inputs = Attention(64, 2, causal=True), torch.randn(2, 3, 64)
+    form = get("int4_weights")(copy.deepcopy(layer), inputs)
+    quantize_(layer.bfloat16(), PrototypeInt4WeightOnlyConfig(group_size=32))
+    assert torch.equal(predict(form, inputs), layer(inputs.bfloat16()).float())
+    # No subclass of Tensor, whose operations Python would have to find; and nothing to count.
     assert {type(each) for each in form.state_dict().values()} == {torch.Tensor}
+    assert not techniques.is_pytorch(form)
+
+
+class ReadsWeight(torch.nn.Module):
+    """A part of somebody else, which reads its layer's weight, as T5 does."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = torch.nn.Linear(64, 32)
+
+    def forward(self, x):
+        return self.layer(x.to(self.layer.weight.dtype))
+
+
+@installed("torchao")
+def test_a_layer_of_4_bits_in_a_part_of_others_keeps_its_weight():
+    torch.manual_seed(0)
+    model, inputs = ReadsWeight(), torch.randn(4, 64)
+    form = get("int4_weights")(copy.deepcopy(model), inputs)
+    assert _difference(predict(model, inputs), predict(form, inputs)) < 0.2
 
 
 @onnx_here

@@ -32,7 +32,6 @@ def bench(monkeypatch, tmp_path):
         "NANO_LR": 1e-2,
         "NANO_EVERY": 20,
         "RECIPE": recipe,
-        "PREVIOUS_RECIPE": recipe,
         "NGRAMS_RECIPE": recipe,
         "SAMPLE_RECIPE": recipe,
         "SAMPLE_CHARACTERS": 30,
@@ -51,7 +50,7 @@ def parts(bench):
 
 def test_the_recipes_are_timed_to_the_same_loss(bench, parts):
     found = bench.measure(parts, pairs=1, target=4.5)  # chance is 4.6
-    for run in (found["runs"][who][0] for who in ("kit", "previous", "ngrams", "nano")):
+    for run in (found["runs"][who][0] for who in ("kit", "ngrams", "nano")):
         assert run["loss"] <= 4.5
         assert run["train_s"] == pytest.approx(run["steps"] * run["step_s"])
     assert found["runs"]["kit"][0]["steps"] in (4, 8, 12)
@@ -104,16 +103,6 @@ def test_a_gpt_of_n_grams_reads_the_last_characters_of_each_position(bench, monk
         model.cache()
     names = [name for name, _ in model.named_parameters() if "tables" in name]
     assert names == ["token_embedding.tables.0.weight", "token_embedding.tables.1.weight"]
-
-
-def test_a_gpt_may_read_the_character_before_each(bench):
-    embedding = bench.PreviousEmbedding(10, 4)
-    found = embedding(torch.tensor([[3, 1, 4]]))[0]
-    torch.testing.assert_close(found[0], embedding.weight[3])
-    torch.testing.assert_close(found[1], embedding.weight[1] + embedding.previous.weight[3])
-    torch.testing.assert_close(found[2], embedding.weight[4] + embedding.previous.weight[1])
-    with pytest.raises(NotImplementedError, match="complete texts only"):
-        bench.gpt(bench.windowed(), bench.KIT, 0, bench.PreviousGPT).cache()
 
 
 def test_a_growing_gpt_reads_half_windows_only_at_the_start_of_its_training(bench):

@@ -94,9 +94,11 @@ class WarmProcess:
         pipe, left_s, data = self.process.stdout.fileno(), most_s, b""
         while not data.endswith(b"\n"):
             ready, left_s = wait_a_tick([pipe], [], left_s)
-            if not ready and left_s > 0:
+            if left_s <= 0:
+                return None
+            if not ready:
                 continue
-            if not ready or not (part := os.read(pipe, 65_536)):
+            if not (part := os.read(pipe, 65_536)):
                 return None
             data += part
         return json.loads(data)

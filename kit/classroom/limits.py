@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 TICK_S = 0.2  # how often a waiting process looks around
-LONGEST_TICK_S = 1.0  # if a tick took longer, the computer was asleep
+LONGEST_TICK_S = 1.0  # if a tick took longer, this process or its machine stood still
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ def set_limits(limits: Limits) -> None:
 def wait_a_tick(reading: list[int], writing: list[int], left_s: float) -> tuple[bool, float]:
     """Wait for pipes, one tick at most: whether one is ready, and how much time is left then.
 
-    A laptop that was closed meanwhile has taken nobody's time.
+    The time for which this process was stopped, or its virtual machine paused, does not count.
     """
     begun_s = time.monotonic()
     ready = any(select.select(reading, writing, [], max(0.0, min(TICK_S, left_s))))

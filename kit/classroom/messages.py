@@ -32,7 +32,8 @@ class Peer:
     most_bytes
         The largest message that is taken.
     left_s
-        How long it waits for the other end, in all; its own work does not count.
+        How long it waits for the other end, in all; its own work does not count. Without it, for
+        as long as it takes.
     watch
         Is called while it waits; raises if the other process uses too much.
     """

@@ -113,10 +113,10 @@ def _read_all(reading: int, left_s: float) -> bytes | None:
     parts: list[bytes] = []
     while sum(map(len, parts)) < ROW_BYTES:
         ready, left_s = wait_a_tick([reading], [], left_s)
-        if not ready and left_s > 0:
-            continue
-        if not ready:
+        if left_s <= 0:
             return None
+        if not ready:
+            continue
         if not (part := os.read(reading, 65_536)):
             break
         parts.append(part)

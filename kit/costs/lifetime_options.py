@@ -130,14 +130,17 @@ class Options(Result):
                 [_moved(life, name, end) if i in which else life for i, life in enumerate(lives)]
                 for end in (0, 1)
             )
-            logs = [math.log(self._quotient(both[0], both[1], phase) / value) for both in ends]
+            quotients = [self._quotient(both[0], both[1], phase) for both in ends]
+            if not all(0 < each < math.inf for each in quotients):  # a bill may be nothing at all
+                return quotient(*(getattr(life, phase)(self.of) for life in lives))
+            logs = [math.log(each / value) for each in quotients]
             down, up = math.hypot(down, min(0.0, *logs)), math.hypot(up, max(0.0, *logs))
         return Estimate(value, value * math.exp(-down), value * math.exp(up), "×")
 
     def _quotient(self, a: Lifetime, b: Lifetime, phase: str) -> float:
         counted = {"training": (1, 0), "inference": (0, 1), "total": (1, 1)}[phase]
         above, below = (np.dot(counted, bills(x.values, self.of, x.days)) for x in (a, b))
-        return float(above / below)
+        return float(above / below) if below else math.inf
 
     def overtakes(self, first: str, second: str) -> Estimate:
         """Answers after which `first` has cost less than `second`; infinite: never; 0: at once.
@@ -163,21 +166,30 @@ class Options(Result):
         return Estimate(value, value * math.exp(-down), high, "answers")
 
     def when_cheaper(self, first: str, second: str) -> str:
-        """When `first` has cost less than `second`: after how many answers, or from the first on.
+        """After how many answers `first` has cost less than `second`, or up to how many it does.
 
         >>> from kit.costs.lifetime import lifetime
         >>> small, large = lifetime(200.0, 0.01), lifetime(100.0, 0.02)
         >>> options({"small": small, "large": large}).when_cheaper("small", "large")
         'after 10,000 answers [10,000 to 10,000 answers]'
         """
-        even = self.overtakes(first, second)
+        even, back = self.overtakes(first, second), self.overtakes(second, first)
+        if even.low == math.inf:
+            return "never"
+        if even.value == math.inf:
+            return "perhaps never: we cannot tell"
         if even.value >= 1:
-            return f"after {even}" if even.low < math.inf else "after infinitely many answers"
-        late = f", or after {words(even.high, 'answers')} at the latest"
-        return "from the first answer on" + (late if even.high >= 1 else "")
+            return f"after {even}"
+        if 1 <= back.value < math.inf:
+            return f"up to {back}"
+        if even.high == math.inf:
+            return "perhaps from the first answer on: we cannot tell"
+        if even.high >= 1:
+            return f"after at most {words(even.high, 'answers')}, perhaps from the first"
+        return "from the first answer on"
 
     def __repr__(self) -> str:
-        return f"Of {', '.join(self.lives)}: {self.cheapest} costs least over its life ({self.of})"
+        return f"{', '.join(self.lives)}: over the whole life ({self.of}), {self._winner()}"
 
     def table(self, said: object = "") -> Table:
         """A row per option: both bills and their sum over the life; then what you say of it."""
@@ -212,16 +224,25 @@ class Options(Result):
         series = {name: (demands, [r.value for r in rs]) for name, rs in ratios.items()}
         ends = {name: ([r.low for r in rs], [r.high for r in rs]) for name, rs in ratios.items()}
         known = all(map(math.isfinite, (end for both in ends.values() for e in both for end in e)))
+        ends_said = [
+            f"at {float(f'{demand:.4g}'):,.10g} answers per day, {each._winner()}"
+            for demand, each in ((demands[0], at[0]), (demands[-1], at[-1]))
+        ]
         caption = (
-            f"Both bills over the life ÷ those of the cheapest option, by the measured values: at "
-            f"{words(demands[0])} answers per day {at[0].cheapest} costs least, at "
-            f"{words(demands[-1])} {at[-1].cheapest}. "
+            f"Both bills over the life ÷ those of the cheapest option: {'; '.join(ends_said)}. "
         )
         caption += "The lines at the points are 95 % intervals." if known else "Intervals unknown."
         axis, bands = f"{self.of} of a life ÷ the least", ends if known else None
         return lines(
             series, "answers per day", axis, caption=caption, log="x", unit="×", bands=bands
         )
+
+    def _winner(self) -> str:
+        """Which option costs least, or which of them may: those whose intervals reach its bills."""
+        tied = [name for name in self.lives if self._to_cheapest(name).low <= 1]
+        if len(tied) == 1:
+            return f"{tied[0]} costs least"
+        return f"we cannot tell which of {', '.join(tied)} costs least"
 
     def _to_cheapest(self, name: str) -> Estimate:
         """The bills of an option ÷ those of the cheapest, which are 1 without an interval."""

@@ -245,14 +245,15 @@ class PredictionTurns:
         timings = max(1, round(self.turn_s / (call_s * block)))
         return [self.watch.time(call, block) / block for _ in range(timings)]
 
-    def _settled(self, n: int) -> bool:
-        """Whether some later turn was as slow as the first.
+    def _settled(self, n: int, stretches: tuple[tuple[int, float], ...]) -> bool:
+        """Whether the first turn, ÷ the steps before it, was as the slower ones of the later turns.
 
-        A warm-up as short as a turn may end too early to tell; then the first turn would be slower
-        than all others.
+        A warm-up as short as a turn may end too early to tell; then the first turns would be slower
+        than the others. A slow moment of the machine slows the steps, too.
         """
-        first, *later = np.reshape(self.times[n], (len(self.ends), -1)).mean(1)
-        return bool(max(later, default=0.0) > SETTLED * first)
+        step_s = [seconds / steps for steps, seconds in stretches]
+        first, *later = np.reshape(self.times[n], (len(self.ends), -1)).mean(1) / step_s
+        return bool(later) and bool(SETTLED * first <= np.quantile(later, 0.9))
 
     def of(self, history: History) -> TrainingInPredictions:
         """What was measured, beside the training's own times.
@@ -268,15 +269,15 @@ class PredictionTurns:
             raise BadValue(f"PredictionTurns.of: needs the history of a training with it. {USE}")
         if not self.ends:
             raise NotEnoughSamples(f"the training ended after {history.steps} steps: no turn.")
-        conditions = self.observer.conditions()
+        conditions, stretches = self.observer.conditions(), self._stretches(history)
         measured = {
             n: Measurement(
                 f"a batch of {n}", tuple(self.times[n]), warm.block, self.firsts[n], warm.spent_s,
-                warm.steady or self._settled(n), conditions,
+                warm.steady or self._settled(n, stretches), conditions,
             )
             for n, warm in self.warm.items()
         }  # fmt: skip
-        return TrainingInPredictions(history.steps, self._stretches(history), measured)
+        return TrainingInPredictions(history.steps, stretches, measured)
 
     def _stretches(self, history: History) -> tuple[tuple[int, float], ...]:
         """The steps of each turn and their seconds, from what the loop has read."""

@@ -147,7 +147,11 @@ def _distance(guess: float, found: Estimate) -> str:
     """How far a guess is from what was found, and what that says."""
     if found.low < found.high and found.known and found.low <= guess <= found.high:
         one_sided = math.isinf(found.low) or math.isinf(found.high)
-        return "The guess agrees with that." if one_sided else "The guess lies within the interval."
+        return (
+            "This run does not rule out the guess."
+            if one_sided
+            else "The guess lies within the interval."
+        )
     # Of a bound, the nearest value that is possible counts: the guess is off by at least that.
     bound = found.value == found.low < found.high or found.value == found.high > found.low
     if found.unit == "%":

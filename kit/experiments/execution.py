@@ -221,14 +221,17 @@ def _client(manager: Any, folder: Path, sockets: str, limit_s: float | None) -> 
         """
 
         async def _async_interrupt_kernel(self) -> None:
-            if not (self.shutting_down and client.all_ran):
+            if not (self.shutting_down and runner.all_ran):
                 await super()._async_interrupt_kernel()
                 await asyncio.sleep(UNWIND_S)
 
         interrupt_kernel = _async_interrupt_kernel
 
         def client(self, **options: Any) -> Any:
-            """Its limit for the start is by the wall clock, which may jump; so it gets none."""
+            """A client that waits for the start by a clock that does not jump.
+
+            Its own limit is by the time of day.
+            """
             found: Any = super().client(**options)
             ready = found.wait_for_ready
 
@@ -248,7 +251,7 @@ def _client(manager: Any, folder: Path, sockets: str, limit_s: float | None) -> 
             super().papermill_execute_cells()
             self.all_ran = True
 
-    client = Client(
+    runner = Client(
         manager,
         timeout=limit_s,
         startup_timeout=START_S,
@@ -258,7 +261,7 @@ def _client(manager: Any, folder: Path, sockets: str, limit_s: float | None) -> 
         resources={"metadata": {"path": str(folder)}},
         config=kernel_settings(sockets),
     )
-    return client
+    return runner
 
 
 def kernel_settings(sockets: str) -> Any:

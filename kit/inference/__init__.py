@@ -5,7 +5,6 @@ evaluation     the score of a model on a split, with an interval
 generation     a text after a prompt, and when each token came
 streaming      the same, token by token: the loop of prefill and decode
 prefill_decode  prefill and decode: without a cache, with a cache, as a CUDA graph
-passes         the mode in which each forward pass of a generation runs
 sampling       from logits to a token: the likeliest, or one drawn at random
 speculative    drafted tokens, of which the model accepts those that it would have written
 

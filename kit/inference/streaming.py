@@ -13,7 +13,6 @@ from torch import Tensor, nn
 
 from kit.core.checks import check_whole, is_whole
 from kit.core.errors import BadValue, UnknownName
-from kit.inference.passes import Passes
 from kit.inference.prediction import device_of, evaluating, explain
 from kit.inference.prefill_decode import decoder_for, step_for
 from kit.inference.sampling import Sampler
@@ -132,9 +131,10 @@ def _written(
     written, going = 0, [True] * len(rows)
     # Around the `yield`: between two tokens, the caller finds the model in evaluation mode.
     with evaluating(model):
-        passes = Passes(model)
         while written < most and any(going):
-            with passes:  # not around the `yield`: the caller's own code must keep its gradients
+            # Not around the `yield`: the caller's own code must keep its gradients. And not
+            # inference mode: tensors that a model keeps then could not be trained with.
+            with torch.no_grad():
                 if written == 0:
                     logits = _explained(decoder.prefill, tokens, model)  # (B, 1, V)
                     # Once, not at each token: the question makes Python wait for the device.
@@ -157,7 +157,9 @@ def _written(
             # Cut, since a caller's own draft may return more guesses than it was asked for.
             drafted = list(draft(rows[0], room))[:room] if draft and room > 0 else []
             if drafted:
-                guesses = torch.tensor([drafted], device=tokens.device)  # (1, k - 1)
+                guesses = torch.tensor(
+                    [drafted], dtype=torch.long, device=tokens.device
+                )  # (1, k - 1)
                 tokens = torch.cat([tokens, guesses], 1)
 
 

@@ -156,7 +156,7 @@ def search(
     Raises
     ------
     ClientTooSlow
-        The client can send no rate between the two ends.
+        The client can send none of the rates that were tried, down to the lowest.
     """
     found = HighestRate((), sure)
     rate: float | None = start

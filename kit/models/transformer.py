@@ -84,7 +84,7 @@ class Attention(nn.Module):
 
     def project(self, x: Tensor) -> Tensor:
         """(B, T, d) -> queries, keys, values: what I look for, offer and say (3, B, A, T, d/A)."""
-        parts = self.qkv(x).view(*x.shape[:2], 3, self.n_heads, -1)  # (B, T, 3, A, d/A)
+        parts = self.qkv(x).unflatten(-1, (3, self.n_heads, -1))  # (B, T, 3, A, d/A)
         return parts.permute(2, 0, 3, 1, 4)  # a view, not a copy
 
     def attend(
@@ -134,7 +134,7 @@ def rotary_angles(positions: Tensor, width: int) -> Tensor:
 
 
 def rotated(x: Tensor, angles: Tensor) -> Tensor:
-    """Queries or keys (B, A, T, d/A), each pair of numbers turned by the angle of its position.
+    """Queries and keys (2, B, A, T, d/A), each pair of numbers turned by its position's angle.
 
     The product of a turned query and a turned key depends on the distance of their positions, not
     on the positions themselves. Su et al., "RoFormer: Enhanced Transformer with Rotary Position

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
+from kit.core.statistics import Estimate
 from kit.core.tables import UNKNOWN_INTERVAL, Table
 from kit.core.units import UNKNOWN, digits, span, words
 
@@ -31,13 +32,15 @@ def interval(value: float | None, low: float | None, high: float | None, unit: s
 
     >>> interval(0.5, 0.25, 0.75, "%"), interval(2.0, 2.0, 2.0, "×"), interval(2.0, None, None, "s")
     ('50.0 % [25.0 to 75.0 %]', '2.00 ×', '2.00 s [interval unknown]')
+    >>> interval(2.0, 0.0, math.inf, "s"), interval(2.0, 1.5, math.inf, "s")
+    ('2.00 s [interval unknown]', '2.00 s [at least 1.50 s]')
     """
     text = words(value, unit)
     if value is None or math.isnan(value) or low == high == value:
         return text
     if low is None or high is None:
         return f"{text} {UNKNOWN_INTERVAL}"
-    return f"{text} [{span(low, high, unit)}]"
+    return repr(Estimate(value, low, high, unit))
 
 
 def tick(value: float, unit: str) -> str:

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from kit.core.errors import BadValue, CheckpointRefused, DeviceUnavailable, NotInstalled
 from kit.core.files import atomic_write
 from kit.devices import check_present
-from kit.techniques.quantisation import StaticInt8
+from kit.techniques.quantisation import Int4Linear, StaticInt8
 from kit.techniques.runtimes import (
     SUFFIXES,
     Exported,
@@ -74,6 +74,8 @@ def size_on_disk(model: nn.Module) -> int:
 def is_pytorch(model: nn.Module) -> bool:
     """Whether the model consists of PyTorch's own layers and tensors, so it can be counted."""
     if isinstance(model, (Exported, StaticInt8)):
+        return False
+    if any(isinstance(part, Int4Linear) for part in model.modules()):  # no parameters to count
         return False
     return _plain(getattr(model, "_orig_mod", model).state_dict())
 

@@ -32,7 +32,7 @@ CALIBRATION_BATCH = 16
 COMPUTING = ("Conv", "MatMul", "Gemm")  # operations that are faster in 8 bits …
 PASSING = ("Relu", "MaxPool", "Reshape", "Transpose")  # … and others that stand between them
 MAX_BYTES = 2**31 - 1  # of an ONNX file: protobuf's own limit
-HELD_BYTES = 2**26  # of the last file made (64 MB); a larger one is made again for each form
+HELD_BYTES = 64_000_000  # of the last file made; a larger one is made again for each form
 _last_made: dict[str, bytes] = {}  # at most one ONNX file, by what it was made from
 
 

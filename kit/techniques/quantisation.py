@@ -52,9 +52,12 @@ def int4_weights(model: nn.Module, example: Tensor) -> nn.Module:
 
     config = PrototypeInt4WeightOnlyConfig(group_size=GROUP)
     form = _quantised(half(model, example), config, _fits_int4)
-    for name, part in list(form.named_modules()):
-        if _fits_int4(part, name):
-            form.set_submodule(name, Int4Linear(part))
+    for parent in list(form.modules()):
+        # Parts of others may read a layer's weight, which this one does not have.
+        if type(parent).__module__.startswith("kit."):
+            for name, part in parent.named_children():
+                if _fits_int4(part, name):
+                    setattr(parent, name, Int4Linear(part))
     return form.eval()
 
 
@@ -79,7 +82,7 @@ class Int4Linear(nn.Module):
         """The product with the rounded weights, in the dtype of the inputs, and the bias."""
         rows = inputs.reshape(-1, inputs.shape[-1]).contiguous()
         product = torch.ops.aten._weight_int4pack_mm_for_cpu(rows, self.packed, GROUP, self.scales)
-        product = product.view(*inputs.shape[:-1], -1)
+        product = product.view(*inputs.shape[:-1], len(self.packed))
         return product if self.bias is None else product + self.bias
 
 

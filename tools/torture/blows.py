@@ -110,7 +110,7 @@ def lock(struck: Struck) -> list[str]:
         raise Missed
     # So the next start finds it so, and must refuse in a line.
     struck.child = part.start()
-    return problems + part.refuses(struck.child)
+    return problems + part.starts_read_only(struck.child)
 
 
 def unplug(struck: Struck) -> list[str]:

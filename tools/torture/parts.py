@@ -74,7 +74,7 @@ class Part:
         problem = child.message_problem()
         return [problem] if problem else []
 
-    def refuses(self, child: Child) -> list[str]:
+    def starts_read_only(self, child: Child) -> list[str]:
         """What is wrong with a start where nothing can be kept; nothing if it says why not."""
         child.wait(60)
         problem = child.message_problem() or ("" if child.code() else "it starts all the same")

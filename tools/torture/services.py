@@ -161,7 +161,7 @@ class Serving(Service):
         self.ask()
         return self.half()
 
-    def refuses(self, child):
+    def starts_read_only(self, child):
         """It may run: a server keeps nothing, and its private folder can be elsewhere."""
         wait_until(lambda: self.is_ready(child) or child.code() is not None, READY_S)
         if child.code() is None:

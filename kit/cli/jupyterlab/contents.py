@@ -68,17 +68,22 @@ def came_with_the_kit(file: Path) -> bool:
     try:
         now = file.stat()
         return _unchanged(file, now.st_mtime_ns, now.st_size)
-    except (OSError, subprocess.TimeoutExpired):
+    except (OSError, subprocess.SubprocessError):
         return False
 
 
 @lru_cache
 def _unchanged(file: Path, mtime_ns: int, size: int) -> bool:
-    """Whether git has the file as it is; asked once, until its time or its size is another."""
+    """Whether git has the file as it is; asked once, until its time or its size is another.
+
+    Raises
+    ------
+    OSError, subprocess.SubprocessError
+        There is no answer; the next call asks again.
+    """
     command = ["git", "-C", str(NOTEBOOKS), "status", "--porcelain", "--ignored", "--", str(file)]
     # It prints a line for a file that it does not know, or that has changed.
-    said = subprocess.run(command, capture_output=True, timeout=5)
-    return said.returncode == 0 and not said.stdout
+    return not subprocess.run(command, capture_output=True, timeout=5, check=True).stdout
 
 
 def name_language(notebook: Any) -> None:
