@@ -211,6 +211,14 @@ def table():
         f"Geometric means: {means[0]} for one example, {means[1]} for 64. Measured on {machine}, "
         f"1 thread, {stored['date']}; every form against {first!r}, in turns.",
     ]
+    under = [
+        f"{model['workload']} at {n}, where the roofline allows the unchanged model "
+        f"{words(model['forms'][0]['time_s'][n]['value'] / model['bound_s'][n], '×')}"
+        for model in stored["models"]
+        for n, gain in model["speedup"].items()
+        if gain["value"] < 2
+    ]
+    lines += ["", f"Under 2 ×: {'; '.join(under)}."] if under else []
     return "\n".join(lines)
 
 
