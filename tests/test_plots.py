@@ -204,7 +204,7 @@ def test_the_numbers_of_lines_stand_side_by_side_if_they_share_their_positions()
     drawn = lines(shown, "size", "score", caption="", unit="%", bands=bands, level=("goal", 0.5))
     assert drawn.numbers == Table(
         ("size", "a", "b"),
-        [("1", "20.0 % [10.0 to 30.0 %]", "40.0 %"), ("2.5", "30.0 % [20.0 to ∞ %]", "—")],
+        [("1", "20.0 % [10.0 to 30.0 %]", "40.0 %"), ("2.5", "30.0 % [at least 20.0 %]", "—")],
         "goal: 50.0 %.",
     )
     apart = lines({"a": ([1], [0.2]), "b": ([3], [0.4])}, "size", "score", caption="", unit="%")
