@@ -82,7 +82,7 @@ def test_it_runs_to_its_end_and_goes_on_where_it_was(bench, monkeypatch, tmp_pat
     bench.main(2, with_sample=False)
     assert trained == [0, "stopped", 1]
     kept = json.loads((tmp_path / "time_to_loss.json").read_text(encoding="utf-8"))
-    assert [len(runs) for runs in kept["runs"].values()] == [2, 2, 2, 2]
+    assert [len(runs) for runs in kept["runs"].values()] == [2, 2, 2]
     assert kept["nano_to_kit"]["value"] > 0
     assert "Muon with q, k and v apart" in kept["conditions"]
     assert {"commit", "script", "machine", "date"} <= set(kept)
