@@ -399,15 +399,16 @@ def test_a_search_by_sight_tries_what_it_missed_once_more():
     assert found.trials[1].verdict == "cannot tell" and found.seen.value == 100
 
 
+def sends_100(rate):
+    """A trial by a client that can send 100 requests per second, to a server that answers all."""
+    if rate > 100:
+        raise ClientTooSlow("this client can send 100")
+    return made([0.01] * 9, rate=rate)
+
+
 def test_a_search_that_meets_the_client_s_limit_gives_what_it_has_found():
     """The rates below were measured: they are not lost because the next one cannot be sent."""
-
-    def trial(rate):
-        if rate > 100:
-            raise ClientTooSlow("this client can send 100")
-        return made([0.01] * 9, rate=rate)
-
-    found = search(trial, 50.0, 1.0, 1e3, 2.1, sure=False)
+    found = search(sends_100, 50.0, 1.0, 1e3, 2.1, sure=False)
     assert found.seen.value == 100 and found.seen.high == math.inf
     assert repr(found).endswith("At 200/s, the client was the limit")
     assert found.to_dict()["client_limited_requests_per_s"] == 200
@@ -416,15 +417,10 @@ def test_a_search_that_meets_the_client_s_limit_gives_what_it_has_found():
 
 
 def test_a_search_whose_first_rate_the_client_cannot_send_begins_lower():
-    def trial(rate):
-        if rate > 100:
-            raise ClientTooSlow("this client can send 100")
-        return made([0.01] * 9, rate=rate)
-
-    found = search(trial, 300.0, 1.0, 1e3, 1.4, sure=False)
+    found = search(sends_100, 300.0, 1.0, 1e3, 1.4, sure=False)
     assert [t.rate for t in found.trials] == [75.0] and found.client_limited_rate == 105
     with pytest.raises(ClientTooSlow, match="can send 100"):
-        search(trial, 3_000.0, 150.0, 1e5, 1.4, sure=False)
+        search(sends_100, 3_000.0, 150.0, 1e5, 1.4, sure=False)
 
 
 # --- The client's own limit ----------------------------------------------------------------------

@@ -22,7 +22,7 @@ from typing import Any
 from kit import __version__
 from kit.classroom.cells import NO_MEMORY
 from kit.classroom.hand_ins import HandIn
-from kit.classroom.limits import Limits, wait_a_tick
+from kit.classroom.limits import Limits, read_in_time
 from kit.core.errors import NotSupported
 from kit.core.files import atomic_write, read_file
 
@@ -93,12 +93,8 @@ class WarmProcess:
         assert self.process.stdout
         pipe, left_s, data = self.process.stdout.fileno(), most_s, b""
         while not data.endswith(b"\n"):
-            ready, left_s = wait_a_tick([pipe], [], left_s)
-            if left_s <= 0:
-                return None
-            if not ready:
-                continue
-            if not (part := os.read(pipe, 65_536)):
+            part, left_s = read_in_time(pipe, left_s)
+            if not part:
                 return None
             data += part
         return json.loads(data)

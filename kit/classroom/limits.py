@@ -59,6 +59,15 @@ def wait_a_tick(reading: list[int], writing: list[int], left_s: float) -> tuple[
     return ready, left_s - min(time.monotonic() - begun_s, LONGEST_TICK_S)
 
 
+def read_in_time(pipe: int, left_s: float) -> tuple[bytes | None, float]:
+    """The next bytes of a pipe, b"" at its end, None if the time is over; and the time left."""
+    while left_s > 0:
+        ready, left_s = wait_a_tick([pipe], [], left_s)
+        if ready and left_s > 0:
+            return os.read(pipe, 65_536), left_s
+    return None, left_s
+
+
 def _status(field: str, process: int | str = "self") -> int:
     """Bytes of a field of /proc/…/status; 0 where there is none."""
     with suppress(OSError, ValueError, IndexError):

@@ -29,7 +29,7 @@ from kit.classroom.answers import HOOK, asks, hooked, lesson_code, needs
 from kit.classroom.cells import code_cells, read_notebook
 from kit.classroom.isolation import why_not
 from kit.classroom.judging import LessonNames, Need, Notebook, judge
-from kit.classroom.limits import Limits, end_all_children, wait_a_tick
+from kit.classroom.limits import Limits, end_all_children, read_in_time
 from kit.classroom.student_process import Room
 from kit.course.exercises import checked_answer
 
@@ -112,12 +112,10 @@ def _read_all(reading: int, left_s: float) -> bytes | None:
     """All bytes of a pipe up to its end; None if it takes too long."""
     parts: list[bytes] = []
     while sum(map(len, parts)) < ROW_BYTES:
-        ready, left_s = wait_a_tick([reading], [], left_s)
-        if left_s <= 0:
+        part, left_s = read_in_time(reading, left_s)
+        if part is None:
             return None
-        if not ready:
-            continue
-        if not (part := os.read(reading, 65_536)):
+        if not part:
             break
         parts.append(part)
     return b"".join(parts)

@@ -79,7 +79,7 @@ def _unchanged(file: Path, mtime_ns: int, size: int) -> bool:
     Raises
     ------
     OSError, subprocess.SubprocessError
-        There is no answer; the next call asks again.
+        Git could not be asked. Nothing is remembered, so the next call asks it again.
     """
     command = ["git", "-C", str(NOTEBOOKS), "status", "--porcelain", "--ignored", "--", str(file)]
     # It prints a line for a file that it does not know, or that has changed.
