@@ -176,6 +176,13 @@ model = work.model("mlp")
 slow = lambda info: time.sleep(0.01)  # so that rows do not come all at once
 history = kit.train(model, work, steps=100, live=False, after_step=[kit.watch(model, work), slow])
 history.steps"""
+# How far the page is scrolled and where the table begins, in one step: each new row draws it again,
+# and between two drawings there is none.
+PLACES = """() => {
+  const pane = document.querySelector(".jp-WindowedPanel-outer");
+  const box = document.querySelector(".jp-OutputArea table")?.getBoundingClientRect();
+  return box?.height && [pane.scrollTop, box.y];
+}"""
 
 
 def test_a_table_that_grows_does_not_scroll_its_head_off_the_screen(lab, page):
@@ -187,12 +194,12 @@ def test_a_table_that_grows_does_not_scroll_its_head_off_the_screen(lab, page):
     open_notebook(page, lab, notebook)
     page.locator(".jp-CodeCell .cm-content").click()
     page.keyboard.press("Shift+Enter")
-    table, pane = page.locator(".jp-OutputArea table"), page.locator(".jp-WindowedPanel-outer")
+    table = page.locator(".jp-OutputArea table")
     expect(table).to_be_visible(timeout=60_000)
-    before = pane.evaluate("pane => pane.scrollTop"), table.bounding_box()["y"]
+    before = page.wait_for_function(PLACES).json_value()
     expect(page.locator(".jp-CodeCell .jp-InputPrompt")).to_have_text("[1]:", timeout=60_000)
     expect(table.locator("tr").last).to_contain_text("%")
-    assert (pane.evaluate("pane => pane.scrollTop"), table.bounding_box()["y"]) == before
+    assert page.wait_for_function(PLACES).json_value() == before
     expect(table.get_by_alt_text("digit 0")).to_be_in_viewport()
     watch.check()
 
