@@ -46,8 +46,8 @@ class AcceleratorSpeedups(Result):
         return self._ratio(self._row(name))
 
     def years(self, name: str) -> Estimate:
-        """The least years that this training takes here."""
-        return at_least(self._seconds(self._row(name)) / YEAR_S, "years")
+        """The least years that this training takes here, to three digits: it is a bound."""
+        return self._years(self._row(name))
 
     @property
     def largest(self) -> Estimate:
@@ -65,6 +65,9 @@ class AcceleratorSpeedups(Result):
 
     def _seconds(self, row: Checked) -> float:
         return row.flops / self.flops_per_s
+
+    def _years(self, row: Checked) -> Estimate:
+        return at_least(float(f"{self._seconds(row) / YEAR_S:.3g}"), "years")
 
     def _ratio(self, row: Checked) -> Estimate:
         return at_least(self._seconds(row) / (row.published_h * HOUR_S), "×")
@@ -88,7 +91,7 @@ class AcceleratorSpeedups(Result):
                 row.card.name,
                 row.card.accelerator,
                 amount(row.published_h, "h"),
-                words(float(f"{self._seconds(row) / YEAR_S:.3g}"), "years"),  # of a bound
+                words(self._years(row).value, "years"),
                 words(self._ratio(row).value, "×"),
             )
             for row in self.rows
@@ -147,7 +150,7 @@ def accelerator_speedups(check: PlanCheck, peaks: Peaks) -> AcceleratorSpeedups:
     >>> slow = Peaks({"float32": 1e11, "bfloat16": 2e12}, 1e10, {}, device="cpu", threads=2)
     >>> found = accelerator_speedups(against_published(), slow)
     >>> found["llama-3.1-8b"], found.years("llama-3.1-8b")
-    (at least 68.8 ×, at least 11,458 years)
+    (at least 68.8 ×, at least 11,500 years)
 
     Explained in lesson 14.
     """

@@ -188,8 +188,12 @@ class Sweep(Result):
         caption = (
             f"{quantity[0].upper()}{quantity[1:]} over {self.varied}: from "
             f"{words(curve[first].value, unit)} at {first} to {words(curve[last].value, unit)} at "
-            f"{last}."
+            f"{last}"
         )
+        most = max(curve, key=lambda value: curve[value].value)
+        if most not in (first, last):
+            caption += f"; the most, {words(curve[most].value, unit)}, at {most}"
+        caption += "."
         series = {"measured": (self.values, [e.value for e in curve.values()])}
         # Bands show the interval of each median. Overlapping bands do not prove two values equal.
         bands = {"measured": ([e.low for e in curve.values()], [e.high for e in curve.values()])}
