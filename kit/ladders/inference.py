@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -26,9 +27,10 @@ from kit.data.arguments import check_pair
 from kit.data.dataset import example_batch
 from kit.devices import out_of_memory
 from kit.inference import device_of, judge, predict
+from kit.inference.prediction import evaluating
 from kit.ladders.ladder import SAME_TIME, Ladder, simultaneous
 from kit.ladders.model_form import UNKNOWN_RATIO, ModelForm, rows_of
-from kit.measurement import Peaks, all_doubts, compare, measure
+from kit.measurement import Comparison, Peaks, all_doubts, compare, measure
 from kit.measurement.comparison import decide
 from kit.models.custom import output_tensor, short_name
 from kit.plots import Note, Picture, multiples, pareto_front
@@ -107,10 +109,7 @@ class InferenceLadder(Ladder[ModelForm]):
         assert model is not None
         times, ratios, noise, doubts = {}, {}, {}, []
         for n in self.batch_sizes:
-            calls = {self.first.name: self._call(self.model, n), form.name: self._call(model, n)}
-            varied = ("answer", "dtype")
-            device = device_of(self.model)
-            timed = compare(calls, varied=varied, budget_s=self.budget_s, device=device)
+            timed = self._compared({self.first.name: self.model, form.name: model}, n)
             ratios[n], noise[n] = simultaneous(timed.ratio(), self._comparisons), timed.noise_floor
             times[n] = product(self.first.times[n], ratios[n], "s")
             doubts += [f"for {n:,}: {doubt}" for doubt in all_doubts(timed.measurements)]
@@ -122,12 +121,26 @@ class InferenceLadder(Ladder[ModelForm]):
         form = replace(form, score=score, example_scores=example_scores)
         return replace(form, lost=form.lost_against(self.first))
 
-    def _call(self, model: nn.Module, n: int) -> Callable[[], Tensor]:
-        """A prediction in evaluation mode and without gradients."""
+    def _compared(self, models: dict[str, nn.Module], n: int) -> Comparison:
+        """Predictions of several forms of the model, in turns."""
+        device = device_of(self.model)
+        with ExitStack() as modes:
+            calls = {name: modes.enter_context(self._call(each, n)) for name, each in models.items()}
+            varied = ("answer", "dtype")
+            return compare(calls, varied=varied, budget_s=self.budget_s, device=device)
+
+    @contextmanager
+    def _call(self, model: nn.Module, n: int) -> Iterator[Callable[[], Tensor]]:
+        """A prediction without gradients, of a model that stays in evaluation mode meanwhile.
+
+        To switch a model over at each call takes microseconds, which a small one would notice.
+        """
         inputs = self._inputs(n)
-        if isinstance(predict(model, inputs), Tensor):
-            return lambda: predict(model, inputs)
-        return lambda: output_tensor(predict(model, inputs), model)
+        with evaluating(model):
+            if isinstance(predict(model, inputs), Tensor):
+                yield lambda: predict(model, inputs)
+            else:
+                yield lambda: output_tensor(predict(model, inputs), model)
 
     def _inputs(self, n: int) -> Tensor:
         return example_batch(self.example, n)
@@ -139,8 +152,8 @@ class InferenceLadder(Ladder[ModelForm]):
             score, example_scores = judge(self.model, self.workload, self.split)
         times, doubts = {}, []
         for n in self.batch_sizes:
-            call, device = self._call(self.model, n), device_of(self.model)
-            timed = measure(call, budget_s=self.budget_s, device=device)
+            with self._call(self.model, n) as call:
+                timed = measure(call, budget_s=self.budget_s, device=device_of(self.model))
             times[n] = timed.median
             doubts += [f"for {n:,}: {doubt}" for doubt in timed.doubts]
             self._check_possible(n, times[n].value)
@@ -183,12 +196,8 @@ class InferenceLadder(Ladder[ModelForm]):
     def ratio(self, name: str, to: str, batch_size: int | None = None) -> Estimate:
         """Time of one form ÷ time of another, timed in turns; unknown if one is absent here."""
         n = self.batch_sizes[0] if batch_size is None else batch_size
-        models = {each: self[each].model for each in (to, name)}
-        calls = {each: self._call(model, n) for each, model in models.items() if model is not None}
-        if len(calls) < len(models):
-            return UNKNOWN_RATIO
-        varied, device = ("answer", "dtype"), device_of(self.model)
-        return compare(calls, varied=varied, budget_s=self.budget_s, device=device).ratio()
+        models = {each: model for each in (to, name) if (model := self[each].model) is not None}
+        return self._compared(models, n).ratio() if len(models) == 2 else UNKNOWN_RATIO
 
     def against(self, name: str, to: str) -> Note:
         """Whether one form is faster than another, for each batch size: their ratios' quotient."""

@@ -67,7 +67,8 @@ class TrafficResult(TrafficTimes, Result):
         again = f"up to {self.retries} retries, which count as traffic" if self.retries else ""
         return (
             f"{self._loop_in_words[0].upper()}{self._loop_in_words[1:]}; latency counts from "
-            f"{since}{verdict}; {again or 'no retries'}."
+            f"{since}{verdict}; answered/s leaves out answers that came after the last arrival; "
+            f"{again or 'no retries'}."
         )
 
     def cells(self) -> dict[str, str]:
