@@ -62,7 +62,10 @@ def test_the_first_form_is_the_model_without_gradients(ladder, model, vision):
     assert first.score == evaluate(model, vision) and first.lost is None
     assert set(first.times) == {1, 4} and first.batch_size == 1
     assert first.throughput() == 4 / first.times[4].value
-    answers = ladder._call(ladder.model, 4)()
+    with ladder._call(ladder.model, 4) as call:
+        assert not ladder.model.training  # else each call would switch it over and back
+        answers = call()
+    assert ladder.model.training
     assert not answers.requires_grad and answers.shape == (4, 10)
     assert 0.3 < ladder["as it is"].speedup(1).value < 3  # the same work, on any machine
 
