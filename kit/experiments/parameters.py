@@ -28,7 +28,14 @@ TYPE_TEXTS = {int: "a whole number", float: "a number", str: "a word", bool: "tr
 # Each digit matches only one part: a pattern with alternatives would take quadratic time.
 NUMBER = r"(-?(?:\d+(?:\.\d*)?|\.\d+)(?:e[+-]?\d+)?)"
 RANGE = re.compile(rf"{NUMBER}\s*\.\.\s*{NUMBER}(?:\s+(\S+))?")
-OWN_FILE = re.compile(r".+\.py:[^\W\d]\w*")  # a user's own workload: FILE.py:NAME
+# Values beside the choices: parameter -> what it takes, and how that is shown. A user's own
+# workload; a TPU, or one of several accelerators.
+Further = tuple[re.Pattern[str] | None, tuple[str, ...]]
+FURTHER: dict[str, Further] = {
+    "workload": (re.compile(r".+\.py:[^\W\d]\w*"), ("FILE.py:NAME",)),
+    "device": (re.compile(r"(?:tpu|xla)(?::\d+)?|(?:cuda|xpu):\d+"), ("tpu", "cuda:1")),
+}
+NO_FURTHER: Further = (None, ())
 FORMS = '"LOW..HIGH UNIT; MEANING" or "A | B | C UNIT; MEANING", the unit (one word) if it has one'
 
 
@@ -46,9 +53,7 @@ class Parameter:
     unit: str = ""
 
     def __str__(self) -> str:
-        limits = " | ".join(
-            (*self.choices, "FILE.py:NAME") if self._may_be_own_file else self.choices
-        )
+        limits = " | ".join((*self.choices, *self._further[1]))
         if self.low is not None and self.high is not None:
             limits = f"{_plain(self.low)} to {_plain(self.high)}"
         unit = f" {self.unit}" if self.unit else ""
@@ -67,7 +72,8 @@ class Parameter:
         value = _typed(given, self.type)
         if value is None:
             raise BadValue(f"{self.name}={given!r}: needs {TYPE_TEXTS[self.type]}. {self}")
-        if self._may_be_own_file and OWN_FILE.fullmatch(value):
+        pattern, _ = self._further
+        if pattern and pattern.fullmatch(value):
             return value
         outside = (
             self.low is not None and self.high is not None and not (self.low <= value <= self.high)
@@ -78,9 +84,10 @@ class Parameter:
         return value
 
     @property
-    def _may_be_own_file(self) -> bool:
-        """Whether the value can also be a workload in a user's own file."""
-        return self.name == "workload" and bool(self.choices)
+    def _further(self) -> Further:
+        """Which values it takes beside its choices, and how they are shown."""
+        named = self.choices and self.type is str
+        return FURTHER.get(self.name, NO_FURTHER) if named else NO_FURTHER
 
     def _choice(self, choice: str) -> Any:
         """A choice as a value of the right type: 4, not "4"."""
