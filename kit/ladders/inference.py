@@ -30,7 +30,7 @@ from kit.inference import device_of, judge, predict
 from kit.inference.prediction import evaluating
 from kit.ladders.ladder import SAME_TIME, Ladder, simultaneous
 from kit.ladders.model_form import UNKNOWN_RATIO, ModelForm, rows_of
-from kit.measurement import Comparison, Peaks, all_doubts, compare, measure
+from kit.measurement import Call, Comparison, Peaks, all_doubts, compare, measure
 from kit.measurement.comparison import decide
 from kit.models.custom import output_tensor, short_name
 from kit.plots import Note, Picture, multiples, pareto_front
@@ -123,15 +123,16 @@ class InferenceLadder(Ladder[ModelForm]):
 
     def _compared(self, models: dict[str, nn.Module], n: int) -> Comparison:
         """Predictions of several forms of the model, in turns."""
-        device = device_of(self.model)
+        varied, device = ("answer", "dtype"), device_of(self.model)
+        calls: dict[str, Call] = {}
         with ExitStack() as modes:
-            calls = {name: modes.enter_context(self._call(each, n)) for name, each in models.items()}
+            for name, model in models.items():
+                calls[name] = modes.enter_context(self._call(model, n))
             modes.enter_context(inference_mode_for(calls.values()))
-            varied = ("answer", "dtype")
             return compare(calls, varied=varied, budget_s=self.budget_s, device=device)
 
     @contextmanager
-    def _call(self, model: nn.Module, n: int) -> Iterator[Callable[[], Tensor]]:
+    def _call(self, model: nn.Module, n: int) -> Iterator[Call]:
         """A prediction, of a model that stays in evaluation mode meanwhile.
 
         To switch a model over at each call takes microseconds, which a small one would notice.
@@ -290,7 +291,7 @@ class InferenceLadder(Ladder[ModelForm]):
     def _details(self) -> str:
         """How the forms were timed and scored, and the machine's limit."""
         caption = (
-            f"{self.first.name!r}: in evaluation mode and inference mode, as all forms. Times: those of "
+            f"All forms: in evaluation mode and inference mode. Times: those of "
             f"{self.first.name!r} × the median ratio of rounds in turns with it; in brackets, the "
             f"interval of 1 ÷ that ratio. Faster and "
             f"slower allow for {self._comparisons} comparisons, as many as a ladder may have."
@@ -397,7 +398,7 @@ class InferenceLadder(Ladder[ModelForm]):
 
 
 @contextmanager
-def inference_mode_for(calls: Iterable[Callable[[], Any]]) -> Iterator[None]:
+def inference_mode_for(calls: Iterable[Call]) -> Iterator[None]:
     """`torch.inference_mode`, if all calls work in it: a forward that computes gradients does not.
 
     It does less for each operation than `torch.no_grad`, which a small model notices.
