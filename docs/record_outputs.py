@@ -1,4 +1,4 @@
-"""Run the programs of the gallery and of "Your own model"; write what they print into the pages.
+"""Run the programs of the README, the gallery and "Your own model"; store what they print there.
 
     python docs/record_outputs.py [PAGE.md …]
 
@@ -19,7 +19,7 @@ from pathlib import Path
 
 DOCS = Path(__file__).parent
 GALLERY = sorted(path for path in (DOCS / "gallery").glob("*.md") if path.stem != "index")
-PAGES = [*GALLERY, DOCS / "your-own-model.md"]
+PAGES = [DOCS.parent / "README.md", *GALLERY, DOCS / "your-own-model.md"]
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```\n", re.MULTILINE | re.DOTALL)
 FILE = re.compile(r"# (\w+\.(?:py|yaml))\n")
 END = "\x00"  # printed after each block
