@@ -151,8 +151,9 @@ def claims_of(run):
 
 LONGER = sorted(earlier_lessons.LONGER.glob("*.ipynb"))
 SEEDS = {
+    "09": 2300,
     "11": 2200,
-    "14": 2300,
+    "14": 2400,
     "fraud-in-real-time": 2000,
 }  # of the others 1000: the head of the ledger
 
