@@ -203,7 +203,8 @@ class Options(Result):
             for name, life in self.lives.items()
         ]
         one = next(iter(self.lives.values()))
-        caption = f"{one.inputs['answers_per_day']}, {one.inputs['days']}. {self!r}. {said}".strip()
+        caption = f"{one.inputs['answers_per_day']}, {one.inputs['days']}. Over the whole life "
+        caption = f"{caption}({self.of}), {self._winner()}. {said}".strip()
         return Table(("", "training", "inference", "both"), rows, caption)
 
     def to_dict(self) -> dict[str, Any]:
