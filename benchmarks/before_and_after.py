@@ -22,9 +22,12 @@ LESS, MORE = "less", "more"  # which of the two is better
 
 def nano_by_rounds(record):
     """The median ratio of the rounds, as in the table; of few rounds, the kept ratio."""
-    pairs = zip(record["runs"]["nano"], record["runs"]["kit"], strict=True)
+    runs, kept = record.get("runs", {}), figure(record, ("nano_to_kit",))
+    if not {"nano", "kit"} <= runs.keys():
+        return kept
+    pairs = zip(runs["nano"], runs["kit"], strict=True)
     found = median([nano["train_s"] / kit["train_s"] for nano, kit in pairs], "×")
-    return found if found.known else figure(record, ("nano_to_kit",))
+    return found if found.known else kept
 
 
 FIGURES = {  # result -> (its figure, in words; the keys that lead to it, or a function; better is)
@@ -147,8 +150,8 @@ def shown(value, keys):
     """In words, with its unit."""
     if isinstance(value, Estimate):
         return f"{value!r}"
-    unit = {"s": "s", "bytes": "B"}.get(keys[-1].rpartition("_")[2], "")
-    return words(value, unit)
+    last = "" if callable(keys) else keys[-1].rpartition("_")[2]
+    return words(value, {"s": "s", "bytes": "B"}.get(last, ""))
 
 
 def verdict(before, now, better):

@@ -16,7 +16,7 @@ low_rank    each matrix as a product of two thin ones, then trained further
 small       a model half as wide, trained from scratch with the same recipe
 distilled   the same small model, taught by the large one
 
-One thread. The first form is the model in plain PyTorch, in evaluation mode and inference mode.
+One thread. The first form is the model in plain PyTorch, in evaluation mode and without gradients.
 Every form is timed in turns with it, through `kit.predict`, for one example and for 64 at once.
 Scores are measured on all examples that no model was trained on, validation and test together. A
 form is allowed if it loses at most half a point of the score. The fastest allowed form counts.

@@ -70,31 +70,6 @@ def test_the_first_form_is_the_model_without_gradients(ladder, model, vision):
     assert 0.3 < ladder["as it is"].speedup(1).value < 3  # the same work, on any machine
 
 
-class Differentiating(nn.Module):
-    """Its answer is a gradient, which inference mode does not allow."""
-
-    def __init__(self):
-        super().__init__()
-        self.slope = nn.Linear(64, 10)
-
-    def forward(self, x):
-        with torch.enable_grad():
-            x = x.flatten(1).detach().requires_grad_()
-            out = self.slope(x) ** 2
-            return (out + torch.autograd.grad(out.sum(), x)[0][:, :10]).detach()
-
-
-def test_forms_are_timed_in_inference_mode_where_they_can_be(monkeypatch, model, vision):
-    seen = []
-    monkeypatch.setattr(
-        inference, "measure", lambda call, **o: seen.append(call()) or kit.measure(call, **o)
-    )
-    inference_ladder(model, vision, **SHORT)
-    inference_ladder(Differentiating(), vision, **SHORT)
-    assert [answer.is_inference() for answer in seen] == [True, False]
-    assert kit.train(model, vision, steps=1, live=False).steps == 1  # it can still learn
-
-
 def test_each_further_form_is_timed_in_turns_with_the_first(ladder):
     form = ladder["in bfloat16"]
     for n in (1, 4):

@@ -442,7 +442,7 @@ def test_its_pictures_say_their_numbers():
         "Examples per second over batch size: from 10.0 examples/s at 1 to 40.0 examples/s at 8."
     )
     bent = made({1: 0.1, 8: 0.2, 64: 3.2}).plot_throughput().caption
-    assert bent.endswith("to 20.0 examples/s at 64; the most, 40.0 examples/s, at 8.")
+    assert bent.endswith("to 20.0 examples/s at 64; the largest median, 40.0 examples/s, at 8.")
 
 
 def test_doubts_of_each_value_are_in_the_caption():

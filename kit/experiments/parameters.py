@@ -28,12 +28,12 @@ TYPE_TEXTS = {int: "a whole number", float: "a number", str: "a word", bool: "tr
 # Each digit matches only one part: a pattern with alternatives would take quadratic time.
 NUMBER = r"(-?(?:\d+(?:\.\d*)?|\.\d+)(?:e[+-]?\d+)?)"
 RANGE = re.compile(rf"{NUMBER}\s*\.\.\s*{NUMBER}(?:\s+(\S+))?")
-# Values beside the choices: parameter -> what it takes, and how that is shown. A user's own
-# workload; a TPU, or one of several accelerators.
+# Values beside the choices: parameter -> what it takes, and how that is shown.
 Further = tuple[re.Pattern[str] | None, tuple[str, ...]]
 FURTHER: dict[str, Further] = {
-    "workload": (re.compile(r".+\.py:[^\W\d]\w*"), ("FILE.py:NAME",)),
-    "device": (re.compile(r"(?:tpu|xla)(?::\d+)?|(?:cuda|xpu):\d+"), ("tpu", "cuda:1")),
+    "workload": (re.compile(r".+\.py:[^\W\d]\w*"), ("FILE.py:NAME",)),  # a user's own
+    # A TPU, or one of several accelerators.
+    "device": (re.compile(r"(?:tpu|xla)(?::\d+)?|(?:cuda|xpu):\d+"), ("tpu", "cuda:N")),
 }
 NO_FURTHER: Further = (None, ())
 FORMS = '"LOW..HIGH UNIT; MEANING" or "A | B | C UNIT; MEANING", the unit (one word) if it has one'

@@ -15,7 +15,7 @@ from kit.core.statistics import Estimate
 from kit.core.units import words
 from kit.data.arguments import check_pair
 from kit.inference import device_of, predict
-from kit.ladders.inference import CALIBRATION, InferenceLadder, inference_mode_for
+from kit.ladders.inference import CALIBRATION, InferenceLadder
 from kit.ladders.ladder import SAME_TIME
 from kit.ladders.model_form import ModelForm
 from kit.measurement import Comparison, compare
@@ -206,8 +206,7 @@ def _finals(
     if len(near) == 1:
         return near[0].name, (), None
     calls = {form.name: _call(form.model, example) for form in near}
-    with inference_mode_for(calls.values()):
-        timed = compare(calls, varied=("answer", "dtype"), budget_s=FINAL_S, device=example.device)
+    timed = compare(calls, varied=("answer", "dtype"), budget_s=FINAL_S, device=example.device)
     return *winners(timed), timed
 
 

@@ -1,6 +1,6 @@
 """One trained model in many forms: how fast each is, how large, and how good.
 
-The first form is the model in plain PyTorch, in evaluation mode and inference mode, which cost
+The first form is the model in plain PyTorch, in evaluation mode and without gradients, which costs
 nothing. All others are compared with it. Each is timed in turns with it: if the machine becomes
 slower meanwhile, no form looks slower for it. Each is scored on the same examples, so small losses
 of score become visible.
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -128,18 +128,15 @@ class InferenceLadder(Ladder[ModelForm]):
         with ExitStack() as modes:
             for name, model in models.items():
                 calls[name] = modes.enter_context(self._call(model, n))
-            modes.enter_context(inference_mode_for(calls.values()))
             return compare(calls, varied=varied, budget_s=self.budget_s, device=device)
 
     @contextmanager
     def _call(self, model: nn.Module, n: int) -> Iterator[Call]:
-        """A prediction, of a model that stays in evaluation mode meanwhile.
+        """A prediction without gradients, of a model that stays in evaluation mode meanwhile.
 
         To switch a model over at each call takes microseconds, which a small one would notice.
         """
         inputs = self._inputs(n)
-        # The first prediction is outside of inference mode: a table that the model makes and keeps
-        # can be trained with later.
         with evaluating(model):
             if isinstance(predict(model, inputs), Tensor):
                 yield lambda: predict(model, inputs)
@@ -150,13 +147,13 @@ class InferenceLadder(Ladder[ModelForm]):
         return example_batch(self.example, n)
 
     def start(self, name: str) -> InferenceLadder:
-        """The ladder with its first form: the model in plain PyTorch."""
+        """The ladder with its first form: the model in plain PyTorch, without gradients."""
         score, example_scores = None, None
         if self.workload:
             score, example_scores = judge(self.model, self.workload, self.split)
         times, doubts = {}, []
         for n in self.batch_sizes:
-            with self._call(self.model, n) as call, inference_mode_for([call]):
+            with self._call(self.model, n) as call:
                 timed = measure(call, budget_s=self.budget_s, device=device_of(self.model))
             times[n] = timed.median
             doubts += [f"for {n:,}: {doubt}" for doubt in timed.doubts]
@@ -291,7 +288,7 @@ class InferenceLadder(Ladder[ModelForm]):
     def _details(self) -> str:
         """How the forms were timed and scored, and the machine's limit."""
         caption = (
-            f"All forms: in evaluation mode and inference mode. Times: those of "
+            f"All forms: in evaluation mode and without gradients. Times: those of "
             f"{self.first.name!r} × the median ratio of rounds in turns with it; in brackets, the "
             f"interval of 1 ÷ that ratio. Faster and "
             f"slower allow for {self._comparisons} comparisons, as many as a ladder may have."
@@ -397,23 +394,6 @@ class InferenceLadder(Ladder[ModelForm]):
         return caption
 
 
-@contextmanager
-def inference_mode_for(calls: Iterable[Call]) -> Iterator[None]:
-    """`torch.inference_mode`, if all calls work in it: a forward that computes gradients does not.
-
-    It does less for each operation than `torch.no_grad`, which a small model notices.
-    """
-    try:
-        with torch.inference_mode():
-            for call in calls:
-                call()
-        works = True
-    except (RuntimeError, BadValue):
-        works = False
-    with torch.inference_mode(works):
-        yield
-
-
 def trained_on(technique: Technique, workload: Workload, *, seed: int = 0, **options: Any) -> Make:
     """A function that applies a technique and trains the result on, at half of the recipe's rate.
 
@@ -442,8 +422,8 @@ def inference_ladder(
 ) -> InferenceLadder:
     """A ladder of forms of a trained model; the first is the model in plain PyTorch.
 
-    It predicts in evaluation mode and in PyTorch's inference mode (if its code allows that). Both
-    cost nothing, so a form has to beat it. `InferenceLadder.then` adds the next form.
+    As `kit.predict` runs it: in evaluation mode, and without recording gradients. That costs
+    nothing, so a form has to beat it. `InferenceLadder.then` adds the next form.
 
     Parameters
     ----------

@@ -90,7 +90,7 @@ class HighestRate(Result):
         low = self.by_rate[0]
         target = f"{low.percentile:g} % within {words(low.target_s, 's')}"
         if not self.sure:
-            return f"highest rate: {self.seen} with {target} in a short run; in brackets: surely"
+            return f"highest rate: {self.seen} with {target} in its own run; in brackets: surely"
         if self.rate is None:
             why = "are too many" if low.verdict == "no" else "in a run too short to tell"
             return f"highest rate: none, {digits(low.rate)} {low.counted}/s {why} for {target}"

@@ -192,7 +192,7 @@ class Sweep(Result):
         )
         most = max(curve, key=lambda value: curve[value].value)
         if most not in (first, last):
-            caption += f"; the most, {words(curve[most].value, unit)}, at {most}"
+            caption += f"; the largest median, {words(curve[most].value, unit)}, at {most}"
         caption += "."
         series = {"measured": (self.values, [e.value for e in curve.values()])}
         # Bands show the interval of each median. Overlapping bands do not prove two values equal.
