@@ -30,7 +30,7 @@ def nano_by_rounds(record):
     return found if found.known else kept
 
 
-FIGURES = {  # result -> (its figure, in words; the keys that lead to it, or a function; better is)
+FIGURES = {  # result -> figure in words; keys that lead to it, or a function; which is better
     "binder_memory": [("lesson 05, most memory", ("lessons", "05", "peak_bytes"), LESS)],
     "class_board": [("p99 of the delay", ("delay_p99",), LESS)],
     "collect_speed": [("collecting 1,000 notebooks", ("collect_runs_s",), LESS)],
