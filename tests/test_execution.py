@@ -13,6 +13,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import nbformat
+import psutil
 import pytest
 from click.testing import CliRunner
 from written import written
@@ -215,10 +216,43 @@ def test_a_failing_cell_is_named_and_the_notebook_up_to_there_kept(tmp_path):
 
 
 def test_a_kernel_that_dies_is_a_failed_lesson_and_leaves_no_result(tmp_path):
-    source = notebook(tmp_path / "lesson.ipynb", "import os\nos._exit(1)")
-    with pytest.raises(LessonFailed, match=r"lesson\.ipynb"):
+    words = "RuntimeError: no seat left\\nthe end\\n"
+    source = notebook(tmp_path / "lesson.ipynb", f"import os\nos.write(2, b'{words}')\nos._exit(1)")
+    told = r"lesson\.ipynb: cell 2 raised DeadKernelError: .*died: RuntimeError: no seat left\. The"
+    with pytest.raises(LessonFailed, match=told):
         run(source, tmp_path / "out.ipynb")
     assert not (tmp_path / "out.ipynb").exists()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere, the limit may not be kept")
+def test_a_kernel_that_finds_no_memory_to_start_says_so_in_one_line(tmp_path, capfd, monkeypatch):
+    """Its traceback would hide the line that says what to do."""
+    start = f"ulimit -d 20000; exec {sys.executable} -m ipykernel_launcher -f {{connection_file}}"
+    spec = {"argv": ["sh", "-c", start], "language": "python", "display_name": "starving"}
+    place = tmp_path / "kernels" / "python3"
+    place.mkdir(parents=True)
+    (place / "kernel.json").write_text(json.dumps(spec))
+    monkeypatch.setenv("JUPYTER_PATH", str(tmp_path))
+    with pytest.raises(LessonFailed, match=r"cell 1 raised RuntimeError: .*[Mm]emory.*\. The"):
+        run(notebook(tmp_path / "lesson.ipynb", "1"), tmp_path / "out.ipynb")
+    assert not capfd.readouterr().err
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux alone ends a process with its parent")
+def test_a_kernel_that_cannot_look_for_its_parent_ends_with_it(tmp_path):
+    """It is suspended, so it cannot see that nobody is there any more."""
+    cell = "import os, signal\nopen('pid', 'w').write(f'{os.getpid()} ')\n"
+    source = notebook(tmp_path / "a.ipynb", cell + "os.kill(os.getpid(), signal.SIGSTOP)")
+    words = ["run", str(source), "--out", str(tmp_path / "run.ipynb")]
+    process = subprocess.Popen([sys.executable, "-m", "kit", *words])
+    told, end = tmp_path / "pid", time.monotonic() + 120
+    while not (told.exists() and told.read_text().endswith(" ")):
+        assert time.monotonic() < end and process.poll() is None
+        time.sleep(0.05)
+    kernel = psutil.Process(int(told.read_text()))
+    process.kill()
+    process.wait()
+    kernel.wait(timeout=10)
 
 
 def test_the_course_goes_on_after_a_lesson_that_fails(tmp_path):

@@ -286,18 +286,26 @@ def test_ctrl_c_ends_the_kernel_keeps_what_is_done_and_says_how_to_go_on(source,
     assert begun(source.parent) == [1, 2]
 
 
-def test_whoever_comes_next_ends_a_kernel_that_cannot_end_itself(source, starter):
-    notebook(source, BEGIN, "3 ** 10**8")  # holds the interpreter for minutes
+def test_whoever_comes_next_ends_what_a_killed_kernel_has_started(source, starter):
+    """The kernel holds the interpreter for minutes. Linux ends it, but not its child."""
+    child = "import subprocess\ntell('child', child=subprocess.Popen(['sleep', '600']).pid)"
+    notebook(source, BEGIN, child, "3 ** 10**8")
     started = Started(starter, source)
-    wait_until(lambda: begun(source.parent))
-    time.sleep(0.3)
+    wait_until(lambda: told(source.parent, "child"))
     os.kill(started.pid, signal.SIGKILL)
     assert started.code() == -signal.SIGKILL
-    (kernel,) = told(source.parent)
+    (line,) = told(source.parent, "child")
     time.sleep(1.5)  # after a second, others have seen that nobody is there
-    assert psutil.pid_exists(kernel["pid"])
+    assert lives(line["child"])
     with machine_lock():
-        assert not psutil.pid_exists(kernel["pid"])
+        wait_until(lambda: not lives(line["child"]) and not lives(line["pid"]), 10)
+
+
+def lives(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 # --- What is shown -------------------------------------------------------------------------------

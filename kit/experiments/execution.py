@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import os
+import signal
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import suppress
 from pathlib import Path
@@ -24,6 +26,7 @@ from kit.experiments.parameters import check_parameters
 KERNEL = "python3"
 STARTED_BY = "KIT_STARTED_BY"  # in a kernel's environment: a mark of the sweep that started it
 START_S = 120  # the most seconds for a kernel to start, and for its last output to arrive
+PARENT_DEATH = 1  # prctl(2): the signal that a process gets when its parent ends
 UNWIND_S = 1  # seconds that an interrupted cell gets before its kernel is ended
 LONG_S = 60  # a cell that takes longer is reported, and again after twice the time
 
@@ -115,7 +118,9 @@ def run(
             raise
     if error:
         saved = save_notebook(executed, failed)
-        raise LessonFailed(f"{notebook.name}: {error} The notebook up to there is in {saved}.")
+        raise LessonFailed(
+            f"{notebook.name}: {error.rstrip('.')}. The notebook up to there is in {saved}."
+        )
     return save_notebook(executed, output)
 
 
@@ -158,17 +163,23 @@ def execute_cells(
     began = time.monotonic()
     watch.start()
     try:
-        with TemporaryDirectory(prefix="kit-", ignore_cleanup_errors=True) as sockets:
-            client = _client(manager, folder, sockets, limit_s)
-            client.execute(env={**os.environ, COMMAND_FOLDER: here, **kernel_env})
+        with TemporaryDirectory(prefix="kit-", ignore_cleanup_errors=True) as own:
+            client, words = _client(manager, folder, own, limit_s), Path(own) / "stderr"
+            variables = {**os.environ, COMMAND_FOLDER: here, **kernel_env}
+            try:
+                with words.open("wb") as stderr:
+                    client.execute(env=variables, stderr=stderr, preexec_fn=_end_with_this_thread())
+            except (DeadKernelError, RuntimeError) as error:  # the latter: it did not start
+                why = _last_error(words.read_text(errors="replace"))
+                add_error(notebook, type(error)(f"{error}{why and f': {why}'}"))
+            else:  # all but what cells print, which is in the notebook
+                sys.stderr.write(words.read_text(errors="replace"))
     except CellTimeoutError as error:
         # nbclient raises it without a limit, too: a computer that was suspended loses outputs.
         why = f"its last output did not arrive within {START_S} s"
         if limit_s is not None and "IOPub" not in str(error):
             why = f"took longer than the limit of {limit_s:g} s"
         add_error(notebook, CellTimeoutError(why))
-    except (DeadKernelError, RuntimeError) as error:  # the latter: the kernel did not start
-        add_error(notebook, error)
     finally:
         ended.set()
         watch.join()
@@ -178,6 +189,31 @@ def execute_cells(
         notebook.metadata.papermill["duration"] = round(time.monotonic() - began, 6)
         strip_folders(notebook, [NOTEBOOKS.parent, folder, Path(here)])
     return _raised(notebook)
+
+
+def _end_with_this_thread() -> Callable[[], None] | None:
+    """What a kernel calls before it begins, so that Linux ends it when its parent is killed.
+
+    It looks for its parent itself, too, once a second. But it may have no memory left to do so, or
+    not look yet.
+    """
+    if sys.platform != "linux":
+        return None
+    prctl, parent = ctypes.CDLL(None).prctl, os.getpid()
+
+    def begin() -> None:
+        prctl(PARENT_DEATH, signal.SIGKILL, 0, 0, 0)
+        if os.getppid() != parent:  # it was killed before that
+            os._exit(1)
+
+    return begin
+
+
+def _last_error(words: str) -> str:
+    """The last error among a kernel's last words, else its last line."""
+    lines = [line.strip() for line in words.splitlines() if line.strip()]
+    errors = [line for line in lines if "error" in line.lower()]
+    return (errors or lines or [""])[-1]
 
 
 def execute_in_thread(
