@@ -1,6 +1,6 @@
 """Six trained models in every form: latency, throughput, size on disk, score.
 
-    python benchmarks/inference_ladder.py                  # half an hour, on a machine left alone;
+    python benchmarks/inference_ladder.py                  # an hour, on a machine left alone;
                                                            # started again, it goes on
     python benchmarks/inference_ladder.py --most 1         # the next model, and what is left later
     python benchmarks/inference_ladder.py --only vision    # one workload; stores nothing
@@ -14,10 +14,12 @@ pruned      half of the channels removed, then trained further with half the lea
 zeroed      four fifths of the weights set to zero; they stay zero during further training
 low_rank    each matrix as a product of two thin ones, then trained further
 small       a model half as wide, trained from scratch with the same recipe
-distilled   the same small model, taught by the large one
+distilled   the same small model, taught by the pruned one (by the model itself, if it cannot be
+            pruned): once by the recipe, and once more with half the learning rate
 
-One thread. The first form is the model in plain PyTorch, in evaluation mode and without gradients.
-Every form is timed in turns with it, through `kit.predict`, for one example and for 64 at once.
+One thread. The first form is the model in plain PyTorch: a bare call in evaluation mode and in
+inference mode. Every other form is timed in turns with it, for one example and for 64 at once. The
+second one is the model itself by `kit.predict`, which only leaves out gradients.
 Scores are measured on all examples that no model was trained on, validation and test together. A
 form is allowed if it loses at most half a point of the score. The fastest allowed form counts.
 
@@ -44,7 +46,7 @@ SIX = ("vision", "language", "speech", "recommendation", "forecast", "fraud")
 BATCHES = (1, 64)
 MOST_LOST = 0.005  # half a point
 BUDGET_S = 1.0
-FURTHER = ("onnx", "onnx_int8", "openvino", "openvino_bf16", "openvino_int8")
+FURTHER = ("onnx", "onnx_int8", "openvino_bf16", "openvino_int8")
 FASTEST_S = 120.0
 ITSELF = Estimate(1.0, 1.0, 1.0, "×")  # no other form is faster
 
@@ -80,9 +82,17 @@ def zeroed(work, share=0.8):
     return make
 
 
-def distilled(work):
+def small(work):
+    """A model half as wide."""
+    return lambda model, example: trained(halved(model), work)
+
+
+def distilled(work, teacher):
+    """A model half as wide that learns from another one, by the recipe and then once more."""
+
     def make(model, example):
-        return trained(halved(model), techniques.taught_by(model, work))
+        taught = techniques.taught_by(teacher or model, work)
+        return trained(trained(halved(model), taught), taught, share_of_rate=0.5)
 
     return make
 
@@ -92,21 +102,19 @@ def forms(ladder, work):
     for name, make in TRIED.items():
         if name != "none":
             ladder = ladder.then(name, make)
-    further = {
-        "zeroed, trained on": zeroed(work),
-        "pruned, trained on": trained_on(techniques.pruned, work),
-        "low rank, trained on": trained_on(techniques.low_rank, work),
-        "small from scratch": lambda model, example: trained(halved(model), work),
-        "distilled": distilled(work),
-    }
-    for name, make in further.items():
-        ladder = ladder.then(name, make)
-        if (
-            name.startswith("zeroed") or ladder.newest.absent
-        ):  # zeros change neither file size nor speed
-            continue
-        for runtime in FURTHER:
-            ladder = ladder.then(f"{name}, {runtime}", techniques.get(runtime), of=name)
+    ladder = ladder.then("zeroed, trained on", zeroed(work))  # zeros change neither size nor speed
+    pruned = "pruned, trained on"
+    ladder = in_runtimes(ladder, pruned, trained_on(techniques.pruned, work))
+    ladder = in_runtimes(ladder, "low rank, trained on", trained_on(techniques.low_rank, work))
+    ladder = in_runtimes(ladder, "small from scratch", small(work))
+    return in_runtimes(ladder, "distilled", distilled(work, ladder[pruned].model))
+
+
+def in_runtimes(ladder, name, make):
+    """The ladder with a form, and with the same form in other runtimes."""
+    ladder = ladder.then(name, make)
+    for runtime in () if ladder.newest.absent else FURTHER:
+        ladder = ladder.then(f"{name}, {runtime}", techniques.get(runtime), of=name)
     return ladder
 
 
@@ -205,11 +213,11 @@ def table():
         cells.append(" / ".join(words(max(0.0, value), "%") for value in values))
         lines.append(f"| {' | '.join(cells)} |")
     means = [Estimate(**stored[f"mean_speedup_batch_{n}"]) for n in BATCHES]
-    machine, first = stored["machine"]["cpu"], stored["models"][0]["forms"][0]["name"]
     lines += [
         "",
-        f"Geometric means: {means[0]} for one example, {means[1]} for 64. Measured on {machine}, "
-        f"1 thread, {stored['date']}; every form against {first!r}, in turns.",
+        f"Geometric means: {means[0]} for one example, {means[1]} for 64. Measured on "
+        f"{stored['machine']['cpu']}, 1 thread, {stored['date']}; every form in turns with a bare "
+        f"call in inference mode. {no_grad(stored['models'])}",
     ]
     under = [
         f"{model['workload']} at {n}, where the roofline allows the unchanged model "
@@ -220,6 +228,16 @@ def table():
     ]
     lines += ["", f"Under 2 ×: {'; '.join(under)}."] if under else []
     return "\n".join(lines)
+
+
+def no_grad(models):
+    """How long the model itself takes if `kit.predict` only leaves gradients out."""
+    own = [model["forms"][1]["time_ratio"] for model in models]
+    parts = []
+    for n, batch in (("1", "one example"), ("64", "64")):
+        values = [ratios[n]["value"] for ratios in own]
+        parts.append(f"{words(min(values))} to {words(max(values), '×')} for {batch}")
+    return f"The model itself without gradients, by `kit.predict`: {', '.join(parts)}."
 
 
 def main(only, most=-1):  # -1: all

@@ -55,19 +55,100 @@ def broken(model, example):
 # --- What is measured ----------------------------------------------------------------------------
 
 
-def test_the_first_form_is_the_model_without_gradients(ladder, model, vision):
-    """Nothing can be won by leaving training mode alone: that costs nothing."""
+def test_the_first_form_is_the_model_in_inference_mode(ladder, model, vision):
+    """Nothing can be won by leaving training mode or gradients alone: that costs nothing."""
     first = ladder.first
     assert first.name == "plain PyTorch" and not first.ratios and first.speedup() is None
     assert first.score == evaluate(model, vision) and first.lost is None
     assert set(first.times) == {1, 4} and first.batch_size == 1
     assert first.throughput() == 4 / first.times[4].value
-    with ladder._call(ladder.model, 4) as call:
-        assert not ladder.model.training  # else each call would switch it over and back
+    with ladder._call(first, 4) as call:
         answers = call()
-    assert ladder.model.training
-    assert not answers.requires_grad and answers.shape == (4, 10)
-    assert 0.3 < ladder["as it is"].speedup(1).value < 3  # the same work, on any machine
+    assert answers.is_inference() and answers.shape == (4, 10)
+    assert torch.equal(answers, kit.predict(model, ladder.example[:4]))
+    assert "those of plain PyTorch also in inference mode" in ladder.table().details
+    weights = zip(first.bare.parameters(), model.parameters(), strict=True)
+    assert all(own is models for own, models in weights)  # a copy takes no memory to speak of
+
+
+def test_the_second_form_is_the_model_without_gradients(ladder, model):
+    second = ladder.rungs[1]
+    assert second.name == "plain PyTorch, no_grad" and second.model is model
+    with ladder._call(second, 4) as call:
+        assert not model.training  # else each call would switch it over and back
+        answers = call()
+    assert model.training
+    assert not answers.is_inference() and not answers.requires_grad
+    assert second.lost.value == 0
+    assert 0.3 < second.speedup(1).value < 3  # the same work, on any machine
+
+
+def test_forms_of_pytorch_are_called_alike(ladder):
+    """Else a form that does the same work would look slower by what `kit.predict` costs."""
+    with ladder._call(ladder["in bfloat16"], 4) as call:
+        assert call().is_inference()
+
+
+class Forced(nn.Module):
+    """Its answer is a gradient, as that of a model of forces between atoms."""
+
+    def forward(self, inputs):
+        with torch.enable_grad():
+            inputs = inputs.detach().requires_grad_(True)
+            return torch.autograd.grad((inputs**3).sum(), inputs)[0]
+
+
+def test_a_model_that_computes_gradients_is_timed_without_inference_mode():
+    empty = InferenceLadder(Forced(), torch.ones(4, 3), None, (2,), "test", 0.02)
+    ladder = empty.start("plain PyTorch").then("once more", Forced())
+    assert ladder.first.bare is None and 0.2 < ladder.newest.speedup().value < 5
+    assert "inference mode" not in ladder.table().details
+
+
+class Compiled(nn.Module):
+    """A part of it is compiled, and counts for what it is compiled."""
+
+    def __init__(self):
+        super().__init__()
+        self.compilations = 0
+        self.part = torch.compile(nn.Linear(3, 3), backend=self.count)
+
+    def forward(self, inputs):
+        return self.part(inputs)
+
+    def count(self, graph, inputs):
+        self.compilations += 1
+        return graph.forward
+
+
+def test_what_is_compiled_is_not_compiled_again_for_inference_mode():
+    model = Compiled()
+    empty = InferenceLadder(model, torch.ones(4, 3), None, (4,), "test", 0.02)
+    ladder = empty.start("compiled")
+    assert ladder.first.bare is None and model.compilations == 1
+
+
+class Counting(nn.Module):
+    """It keeps how often it was called, in a tensor that it makes anew and one that it changes."""
+
+    def __init__(self):
+        super().__init__()
+        self.calls = torch.zeros(1)
+        self.register_buffer("seen", torch.zeros(1))
+
+    def forward(self, inputs):
+        self.calls = self.calls + 1
+        self.seen += 1
+        return inputs + 0 * self.calls + 0 * self.seen
+
+
+def test_what_a_model_keeps_in_inference_mode_stays_in_the_ladders_copy():
+    model = Counting()
+    empty = InferenceLadder(model, torch.ones(4, 3), None, (2,), "test", 0.02)
+    ladder = empty.start("plain PyTorch").then("a copy", none).then("itself", model)
+    for form in ladder.rungs:
+        assert form.bare.calls.is_inference() and not form.model.calls.is_inference()
+        form.model.calls.add_(1)  # an inference tensor would refuse this
 
 
 def test_each_further_form_is_timed_in_turns_with_the_first(ladder):
@@ -111,7 +192,7 @@ def test_what_does_not_work_here_stands_there_with_its_reason(ladder):
     shown = str(more.table())
     assert "not here: it is lame" in shown and repr(more["lame"]).endswith("it is lame")
     assert "lame" not in more.front() and more.plot().caption
-    assert more.to_dict()["forms"][3]["absent"] == "it is lame"
+    assert more.to_dict()["forms"][4]["absent"] == "it is lame"
 
 
 class Greedy(nn.Module):
@@ -332,14 +413,14 @@ def as_timed(monkeypatch, ratio, **measurements):
 
 
 def test_a_forms_time_has_the_error_of_both(ladder, monkeypatch):
-    """The first form's error and the ratio's add in squares; ratios hold for 48 at once."""
+    """The first form's error and the ratio's add in squares; ratios hold for 96 at once."""
     first = replace(
         ladder.first, times={n: Estimate(1.0, 1 / 1.1, 1.1, "s") for n in ladder.batch_sizes}
     )
 
     as_timed(monkeypatch, Estimate(0.5, 0.5 / 1.02, 0.5 * 1.02, "×"))
     made = replace(ladder, rungs=(first,)).then("half", half).newest
-    wide = math.log(1.02) * 3.2788 / 1.95996  # of a normal one, at 0.05 ÷ 48 instead of 0.05
+    wide = math.log(1.02) * 3.4695 / 1.95996  # of a normal one, at 0.05 ÷ 96 instead of 0.05
     assert math.log(made.ratios[1].high / 0.5) == pytest.approx(wide, rel=1e-3)
     assert math.log(made.latency.high / 0.5) == pytest.approx(
         math.hypot(wide, math.log(1.1)), rel=1e-3

@@ -1,6 +1,6 @@
 """One trained model in many forms: how fast each is, how large, and how good.
 
-The first form is the model in plain PyTorch, in evaluation mode and without gradients, which costs
+The first form is the model in plain PyTorch, in evaluation mode and in inference mode, which costs
 nothing. All others are compared with it. Each is timed in turns with it: if the machine becomes
 slower meanwhile, no form looks slower for it. Each is scored on the same examples, so small losses
 of score become visible.
@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -25,22 +26,23 @@ from kit.core.units import words
 from kit.costs.counting import count
 from kit.data.arguments import check_pair
 from kit.data.dataset import example_batch
-from kit.devices import out_of_memory
-from kit.inference import device_of, judge, predict
+from kit.devices import out_of_memory, start_work
+from kit.inference import Runtime, device_of, judge, predict
 from kit.inference.prediction import evaluating
 from kit.ladders.ladder import SAME_TIME, Ladder, simultaneous
 from kit.ladders.model_form import UNKNOWN_RATIO, ModelForm, rows_of
 from kit.measurement import Call, Comparison, Peaks, all_doubts, compare, measure
 from kit.measurement.comparison import decide
-from kit.models.custom import output_tensor, short_name
+from kit.models.custom import copy_model, output_tensor, short_name
 from kit.plots import Note, Picture, multiples, pareto_front
 from kit.techniques import Technique, inference_copy, keep_zeros, size_on_disk
+from kit.techniques.quantisation import StaticInt8
 from kit.training import train
 from kit.workloads import Workload
 
 Make = Callable[..., nn.Module]  # from a model and an example, such as a technique
 CALIBRATION = 64  # examples that a technique is given
-FORMS = 24  # ratios that hold at once: the best of many forms is easily the luckiest one
+FORMS = 48  # ratios that hold at once: the best of many forms is easily the luckiest one
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,8 @@ class InferenceLadder(Ladder[ModelForm]):
         try:
             made = make if isinstance(make, nn.Module) else self._made(make, of, options)
             form = ModelForm(name, made, made_s=time.perf_counter() - started)
-            return self._with(self._measured(form))
+            bare = copy_to_call_bare(made, self.example)
+            return self._with(self._measured(replace(form, bare=bare)))
         except (NotSupported, NotInstalled) as error:
             return self._with(ModelForm(name, absent=getattr(error, "reason", str(error))))
         except (MemoryError, RuntimeError) as error:
@@ -109,7 +112,7 @@ class InferenceLadder(Ladder[ModelForm]):
         assert model is not None
         times, ratios, noise, doubts = {}, {}, {}, []
         for n in self.batch_sizes:
-            timed = self._compared({self.first.name: self.model, form.name: model}, n)
+            timed = self.in_turns([self.first, form], n)
             ratios[n], noise[n] = simultaneous(timed.ratio(), self._comparisons), timed.noise_floor
             times[n] = product(self.first.times[n], ratios[n], "s")
             doubts += [f"for {n:,}: {doubt}" for doubt in all_doubts(timed.measurements)]
@@ -121,24 +124,25 @@ class InferenceLadder(Ladder[ModelForm]):
         form = replace(form, score=score, example_scores=example_scores)
         return replace(form, lost=form.lost_against(self.first))
 
-    def _compared(self, models: dict[str, nn.Module], n: int) -> Comparison:
-        """Predictions of several forms of the model, in turns."""
-        varied, device = ("answer", "dtype"), device_of(self.model)
-        calls: dict[str, Call] = {}
+    def in_turns(self, forms: list[ModelForm], n: int, budget_s: float | None = None) -> Comparison:
+        """Predictions of several forms of the model, timed in turns, for batches of n."""
+        budget_s, device = budget_s or self.budget_s, device_of(self.model)
         with ExitStack() as modes:
-            for name, model in models.items():
-                calls[name] = modes.enter_context(self._call(model, n))
-            return compare(calls, varied=varied, budget_s=self.budget_s, device=device)
+            calls = {form.name: modes.enter_context(self._call(form, n)) for form in forms}
+            return compare(calls, varied=("answer", "dtype"), budget_s=budget_s, device=device)
 
     @contextmanager
-    def _call(self, model: nn.Module, n: int) -> Iterator[Call]:
-        """A prediction without gradients, of a model that stays in evaluation mode meanwhile.
+    def _call(self, form: ModelForm, n: int) -> Iterator[Call]:
+        """A prediction by a form, which stays in evaluation mode meanwhile.
 
         To switch a model over at each call takes microseconds, which a small one would notice.
         """
-        inputs = self._inputs(n)
+        model, inputs = form.model, self._inputs(n)
+        assert model is not None
         with evaluating(model):
-            if isinstance(predict(model, inputs), Tensor):
+            if form.bare is not None:
+                yield partial(infer, form.bare, inputs)
+            elif isinstance(predict(model, inputs), Tensor):
                 yield lambda: predict(model, inputs)
             else:
                 yield lambda: output_tensor(predict(model, inputs), model)
@@ -147,20 +151,26 @@ class InferenceLadder(Ladder[ModelForm]):
         return example_batch(self.example, n)
 
     def start(self, name: str) -> InferenceLadder:
-        """The ladder with its first form: the model in plain PyTorch, without gradients."""
+        """The ladder with its first form: the model in plain PyTorch, in inference mode."""
         score, example_scores = None, None
         if self.workload:
             score, example_scores = judge(self.model, self.workload, self.split)
+        bare = copy_to_call_bare(self.model, self.example)
+        form = ModelForm(name, self.model, size_on_disk(self.model), score=score, bare=bare)
         times, doubts = {}, []
         for n in self.batch_sizes:
-            with self._call(self.model, n) as call:
+            with self._call(form, n) as call:
                 timed = measure(call, budget_s=self.budget_s, device=device_of(self.model))
             times[n] = timed.median
             doubts += [f"for {n:,}: {doubt}" for doubt in timed.doubts]
             self._check_possible(n, times[n].value)
-        first = ModelForm(name, self.model, size_on_disk(self.model), times, score=score)
-        first = replace(first, doubts=tuple(doubts))
-        return self._with(replace(first, example_scores=example_scores))
+        form = replace(form, times=times, doubts=tuple(doubts))
+        return self._with(replace(form, example_scores=example_scores))
+
+    def with_no_grad(self) -> InferenceLadder:
+        """The ladder with the model as `kit.predict` runs it, which only leaves out gradients."""
+        form = ModelForm(f"{self.first.name}, no_grad", self.model)
+        return self._with(self._measured(form))
 
     def _check_possible(self, n: int, seconds: float) -> None:
         """Raise if the machine's peak does not allow the model's FLOPs in this time."""
@@ -197,8 +207,9 @@ class InferenceLadder(Ladder[ModelForm]):
     def ratio(self, name: str, to: str, batch_size: int | None = None) -> Estimate:
         """Time of one form ÷ time of another, timed in turns; unknown if one is absent here."""
         n = self.batch_sizes[0] if batch_size is None else batch_size
-        models = {each: model for each in (to, name) if (model := self[each].model) is not None}
-        return self._compared(models, n).ratio() if len(models) == 2 else UNKNOWN_RATIO
+        forms = [self[to], self[name]]
+        absent = any(form.model is None for form in forms)
+        return UNKNOWN_RATIO if absent else self.in_turns(forms, n).ratio()
 
     def against(self, name: str, to: str) -> Note:
         """Whether one form is faster than another, for each batch size: their ratios' quotient."""
@@ -287,8 +298,10 @@ class InferenceLadder(Ladder[ModelForm]):
 
     def _details(self) -> str:
         """How the forms were timed and scored, and the machine's limit."""
+        bare = "; those of plain PyTorch also in inference mode, if not called no_grad"
+        bare = bare if self.first.bare else ""
         caption = (
-            f"All forms: in evaluation mode and without gradients. Times: those of "
+            f"All forms: in evaluation mode and without gradients{bare}. Times: those of "
             f"{self.first.name!r} × the median ratio of rounds in turns with it; in brackets, the "
             f"interval of 1 ÷ that ratio. Faster and "
             f"slower allow for {self._comparisons} comparisons, as many as a ladder may have."
@@ -422,8 +435,10 @@ def inference_ladder(
 ) -> InferenceLadder:
     """A ladder of forms of a trained model; the first is the model in plain PyTorch.
 
-    As `kit.predict` runs it: in evaluation mode, and without recording gradients. That costs
-    nothing, so a form has to beat it. `InferenceLadder.then` adds the next form.
+    It is called bare, in evaluation mode and in `torch.inference_mode`. That costs nothing, so a
+    form has to beat it. All forms that PyTorch runs without its compiler are called in this way.
+    The second form is the model as `kit.predict` runs it: it only does not record gradients
+    (`torch.no_grad`). `InferenceLadder.then` adds the next form.
 
     Parameters
     ----------
@@ -432,7 +447,7 @@ def inference_ladder(
     workload
         Provides examples for timing, for making forms, and for scoring them.
     name
-        Of the first form.
+        Of the first form. The second has this name and ", no_grad".
     batch_sizes
         Batch sizes to time. `fastest` and `front` use the first one by default.
     split
@@ -464,5 +479,38 @@ def inference_ladder(
     if not sequence or any(not is_whole(n) or n < 1 for n in batch_sizes):
         raise BadValue(f"batch_sizes={batch_sizes!r}: needs whole numbers of at least 1: (1, 32).")
     example, _ = workload.example(CALIBRATION, device_of(model))
-    bare = InferenceLadder(model, example, workload, tuple(batch_sizes), split, budget_s)
-    return replace(bare, peaks=peaks).start(name)
+    empty = InferenceLadder(model, example, workload, tuple(batch_sizes), split, budget_s)
+    return replace(empty, peaks=peaks).start(name).with_no_grad()
+
+
+def copy_to_call_bare(model: nn.Module, example: Tensor) -> nn.Module | None:
+    """A copy that runs in inference mode, with the model's own weights; None if none should.
+
+    What a model keeps at a call, such as a state, could not be changed or trained with outside. So
+    a copy keeps it. The compiler would compile a form again in inference mode, and models that
+    compute a gradient do not run there.
+    """
+    predict(model, example)  # finds the sizes of lazy layers, outside inference mode
+    if isinstance(model, Runtime) or any(map(_is_compiled, model.modules())):
+        return None
+    try:
+        copy = copy_model(model, share_weights=True).eval()
+        infer(copy, example)
+    except Exception as error:  # to copy other people's models may raise anything
+        if out_of_memory(error):
+            raise
+        return None
+    return copy
+
+
+def _is_compiled(part: nn.Module) -> bool:
+    compiled = getattr(part, "_compiled_call_impl", None) is not None  # by its method `compile`
+    return compiled or hasattr(part, "_orig_mod") or isinstance(part, StaticInt8)
+
+
+def infer(model: nn.Module, inputs: Tensor) -> Tensor:
+    """What a bare call returns in inference mode, which is the fastest that plain PyTorch has."""
+    with torch.inference_mode():
+        outputs = model(inputs)
+    start_work(outputs)
+    return outputs if isinstance(outputs, Tensor) else output_tensor(outputs, model)

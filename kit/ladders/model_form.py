@@ -27,6 +27,8 @@ class ModelForm(Rung):
 
     name: str
     model: nn.Module | None = field(default=None, repr=False)
+    # To be called bare in inference mode, with the model's weights; None: `kit.predict` calls it.
+    bare: nn.Module | None = field(default=None, repr=False, kw_only=True)
     bytes: int | None = None  # on disk
     times: dict[int, Estimate] = field(default_factory=dict)  # batch size -> seconds per call
     # Batch size -> time ÷ that of the first form, with simultaneous intervals for all forms.

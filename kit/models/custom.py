@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from copy import deepcopy
 from dataclasses import is_dataclass
+from itertools import chain
 from typing import Any
 
 import torch
@@ -125,12 +126,14 @@ def _tensors_in(tree: Any) -> Iterator[Tensor]:
 # --- Copies, and what trains in them -------------------------------------------------------------
 
 
-def copy_model(model: nn.Module) -> nn.Module:
+def copy_model(model: nn.Module, share_weights: bool = False) -> nn.Module:
     """A deep copy, also of a model that stores tensors with a graph, such as attention weights.
 
     PyTorch refuses to copy a tensor that has a graph. The copy gets its numbers without the graph.
+    With `share_weights`, parameters and buffers of the copy are those of the model.
     """
-    memo: dict[int, Any] = {}
+    weights = chain(model.parameters(), model.buffers()) if share_weights else ()
+    memo: dict[int, Any] = {id(tensor): tensor for tensor in weights}
     blank: Any = UninitializedBuffer
     for part in model.modules():
         for tensor in tensors_in(list(vars(part).values())):
