@@ -151,7 +151,7 @@ def claims_of(run):
 
 LONGER = sorted(earlier_lessons.LONGER.glob("*.ipynb"))
 SEEDS = {
-    "09": 2300,
+    "09": 2400,
     "10": 2300,
     "11": 2200,
     "14": 2400,
