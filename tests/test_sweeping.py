@@ -7,9 +7,11 @@ import signal
 import struct
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from contextlib import suppress
+from pathlib import Path
 
 import nbformat
 import psutil
@@ -297,8 +299,10 @@ def test_whoever_comes_next_ends_what_a_killed_kernel_has_started(source, starte
     (line,) = told(source.parent, "child")
     time.sleep(1.5)  # after a second, others have seen that nobody is there
     assert lives(line["child"])
+    sockets = [*Path(tempfile.gettempdir()).glob(f"kit-{started.pid}-*")]
     with machine_lock():
         wait_until(lambda: not lives(line["child"]) and not lives(line["pid"]), 10)
+        assert sockets and not any(folder.exists() for folder in sockets)
 
 
 def lives(pid: int) -> bool:

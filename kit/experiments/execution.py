@@ -19,7 +19,7 @@ from uuid import uuid4
 
 from kit.core.errors import BadValue, LessonFailed, UnknownName
 from kit.core.files import COMMAND_FOLDER, NOTEBOOKS
-from kit.experiments.machine_lock import Say, machine_lock
+from kit.experiments.machine_lock import Say, machine_lock, sockets_prefix
 from kit.experiments.outputs import check_writable, save_notebook, strip_folders
 from kit.experiments.parameters import check_parameters
 
@@ -163,7 +163,7 @@ def execute_cells(
     began = time.monotonic()
     watch.start()
     try:
-        with TemporaryDirectory(prefix="kit-", ignore_cleanup_errors=True) as own:
+        with TemporaryDirectory(prefix=sockets_prefix(), ignore_cleanup_errors=True) as own:
             client, words = _client(manager, folder, own, limit_s), Path(own) / "stderr"
             variables = {**os.environ, COMMAND_FOLDER: here, **kernel_env}
             try:

@@ -2,7 +2,7 @@
 
 The lock is a file in the kit's cache folder, with this machine's name in its own, because many
 machines may share that folder. The system releases the lock when its holder ends, however it ends.
-A killed holder may leave kernels behind; the next holder ends them.
+A killed holder may leave kernels and their sockets behind; the next holder removes them.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from shutil import rmtree
+from tempfile import gettempdir
 
 from filelock import BaseFileLock, FileLock, Timeout
 
@@ -69,7 +71,7 @@ def _acquire_any(paths: Sequence[Path], say: Say) -> BaseFileLock | None:
         while lock is None:
             time.sleep(POLL_S)
             lock = _try_acquire(locks)
-        _kill_orphaned_kernels(_pid_file(lock))
+        _remove_what_is_left(_pid_file(lock))
         with open(_pid_file(lock), "w", opener=open_without_links) as file:
             file.write(str(os.getpid()))
     except OSError as error:
@@ -91,8 +93,16 @@ def _pid_file(lock: BaseFileLock) -> Path:
     return Path(f"{lock.lock_file}.holder")
 
 
-def _kill_orphaned_kernels(pid_file: Path) -> None:
-    """End the kernels of a holder that was killed: it could not delete its file."""
+def sockets_prefix(pid: int | str | None = None) -> str:
+    """How the temporary folders begin through which a process, or this one, talks to kernels."""
+    return f"kit-{pid or os.getpid()}-"
+
+
+def _remove_what_is_left(pid_file: Path) -> None:
+    """End the kernels of a holder that was killed, and remove the folders of their sockets.
+
+    It could not delete its file.
+    """
     import psutil
 
     if not pid_file.exists():
@@ -106,6 +116,8 @@ def _kill_orphaned_kernels(pid_file: Path) -> None:
             if process.environ().get("JPY_PARENT_PID") == pid:
                 process.kill()
                 process.wait(timeout=10)
+    for folder in Path(gettempdir()).glob(f"{sockets_prefix(pid)}*"):
+        rmtree(folder, ignore_errors=True)
 
 
 def _is_alive(pid: int) -> bool:
