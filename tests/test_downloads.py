@@ -481,6 +481,20 @@ def test_a_disk_that_goes_away_is_not_taken_for_wrong_bytes(server, cache):
     assert re.search(r"cannot be saved in .*things: No such file", failure(server.folder))
 
 
+def test_memory_that_runs_out_is_one_line_and_what_has_arrived_is_kept(server, cache, monkeypatch):
+    blocks = downloads._blocks
+
+    def starving(*given):
+        yield next(blocks(*given))
+        raise MemoryError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(downloads, "_blocks", starving)
+        assert re.search(r"memory ran out\. What has arrived is kept", failure(server.folder))
+    fetch(described(server.folder))
+    assert is_whole(cache) and server.log[-1].range.startswith("bytes=")
+
+
 FETCHING = """
 import sys
 from kit.data.downloads import File, fetch

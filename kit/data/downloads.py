@@ -85,6 +85,11 @@ def fetch(file: File, instead: str = "kit.data.load_digits()") -> Path:
             f"{file.name} cannot be saved in {path.parent}: {error.strerror or error}. "
             "Set KIT_CACHE to another folder."
         ) from error
+    except MemoryError as error:
+        raise DownloadFailed(
+            f"{file.name}: memory ran out. What has arrived is kept, and the next try goes on. End "
+            f"other programs first."
+        ) from error
     return path
 
 
