@@ -157,7 +157,6 @@ def record(form):
 
 def regret(model, work, ladder, n):
     """What `kit.fastest` finds, compared with the best that it could have found."""
-    example, _ = work.example(n)
     found = kit.fastest(model, work, batch_size=n, max_score_loss=MOST_LOST, budget_s=FASTEST_S)
     known = [f for f in ladder.present if f.name in TRIED]
     allowed = [form for form in known if form.within(None, MOST_LOST)]
@@ -165,12 +164,8 @@ def regret(model, work, ladder, n):
     result = {"picked": found.name, "best": best.name, "spent_s": found.spent_s}
     if found.name == best.name:
         return result | {"ratio": ITSELF.to_dict()}
-    calls = {
-        "best": lambda: kit.predict(best.model, example),
-        "picked": lambda: kit.predict(found.model, example),
-    }
-    timed = kit.compare(calls, varied=("answer", "dtype"), budget_s=4.0)
-    return result | {"ratio": timed.ratio("picked").to_dict()}
+    ratio = ladder.in_turns([best, found.form], n, budget_s=4.0).ratio()
+    return result | {"ratio": ratio.to_dict()}
 
 
 # --- All six -------------------------------------------------------------------------------------
@@ -232,7 +227,8 @@ def table():
 
 def no_grad(models):
     """How long the model itself takes if `kit.predict` only leaves gradients out."""
-    own = [model["forms"][1]["time_ratio"] for model in models]
+    rows = [form for model in models for form in model["forms"]]
+    own = [form["time_ratio"] for form in rows if form["name"].endswith(", no_grad")]
     parts = []
     for n, batch in (("1", "one example"), ("64", "64")):
         values = [ratios[n]["value"] for ratios in own]
