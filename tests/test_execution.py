@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from itertools import count
 from pathlib import Path
@@ -215,10 +216,13 @@ def test_a_failing_cell_is_named_and_the_notebook_up_to_there_kept(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["lesson.ipynb", "out.failed.ipynb"]
 
 
-def test_a_kernel_that_dies_is_a_failed_lesson_and_leaves_no_result(tmp_path):
-    words = "RuntimeError: no seat left\\nthe end\\n"
-    source = notebook(tmp_path / "lesson.ipynb", f"import os\nos.write(2, b'{words}')\nos._exit(1)")
-    told = r"lesson\.ipynb: cell 2 raised DeadKernelError: .*died: RuntimeError: no seat left\. The"
+def test_a_kernel_that_dies_is_a_failed_lesson_and_leaves_no_result(tmp_path, monkeypatch):
+    monkeypatch.delenv("PYTEST_CURRENT_TEST")  # with it, IPython leaves stderr as it is
+    speak = "import os, signal, time\nos.write(2, b'RuntimeError: no seat left\\nthe end\\n')"
+    die = "time.sleep(0.5)\nos.kill(os.getpid(), signal.SIGABRT)"
+    source = notebook(tmp_path / "lesson.ipynb", f"{speak}\n{die}")
+    how = r" \(SIGABRT\)" if sys.platform != "win32" else ""
+    told = rf"cell 2 raised DeadKernelError: .*died{how}: RuntimeError: no seat left\. The"
     with pytest.raises(LessonFailed, match=told):
         run(source, tmp_path / "out.ipynb")
     assert not (tmp_path / "out.ipynb").exists()
@@ -254,7 +258,11 @@ def test_a_kernel_that_cannot_look_for_its_parent_ends_with_it(tmp_path):
     kernel = psutil.Process(int(told.read_text()))
     process.kill()
     process.wait()
-    kernel.wait(timeout=10)
+    try:
+        kernel.wait(timeout=10)
+    finally:
+        with suppress(psutil.NoSuchProcess):
+            kernel.kill()
 
 
 def test_the_course_goes_on_after_a_lesson_that_fails(tmp_path):

@@ -66,7 +66,7 @@ def test_the_first_form_is_the_model_in_inference_mode(ladder, model, vision):
         answers = call()
     assert answers.is_inference() and answers.shape == (4, 10)
     assert torch.equal(answers, kit.predict(model, ladder.example[:4]))
-    assert "those of plain PyTorch also in inference mode" in ladder.table().details
+    assert re.search("In inference mode: plain PyTorch,.* others by kit", ladder.table().details)
     weights = zip(first.bare.parameters(), model.parameters(), strict=True)
     assert all(own is models for own, models in weights)  # a copy takes no memory to speak of
 
@@ -80,6 +80,8 @@ def test_the_second_form_is_the_model_without_gradients(ladder, model):
     assert model.training
     assert not answers.is_inference() and not answers.requires_grad
     assert second.lost.value == 0
+    found = (ladder.front(), ladder.undecided(), [ladder.fastest().name], ladder.tied_with(second))
+    assert not any(second.name in names for names in found)  # it is the first once more
     assert 0.3 < second.speedup(1).value < 3  # the same work, on any machine
 
 
@@ -102,30 +104,87 @@ def test_a_model_that_computes_gradients_is_timed_without_inference_mode():
     empty = InferenceLadder(Forced(), torch.ones(4, 3), None, (2,), "test", 0.02)
     ladder = empty.start("plain PyTorch").then("once more", Forced())
     assert ladder.first.bare is None and 0.2 < ladder.newest.speedup().value < 5
-    assert "inference mode" not in ladder.table().details
+    assert "In inference mode: none;" in ladder.table().details
 
 
 class Compiled(nn.Module):
-    """A part of it is compiled, and counts for what it is compiled."""
+    """It is compiled in one of several ways, and counts how often."""
 
-    def __init__(self):
+    def __init__(self, way):
         super().__init__()
-        self.compilations = 0
-        self.part = torch.compile(nn.Linear(3, 3), backend=self.count)
+        self.compilations, self.linear = 0, nn.Linear(3, 3)
+        if way == "a part":
+            self.linear = torch.compile(self.linear, backend=self.count)
+        self.run = torch.compile(self.step, backend=self.count) if way == "a method" else self.step
 
     def forward(self, inputs):
-        return self.part(inputs)
+        return self.run(inputs)
+
+    def step(self, inputs):
+        return self.linear(inputs).relu()
 
     def count(self, graph, inputs):
         self.compilations += 1
         return graph.forward
 
 
-def test_what_is_compiled_is_not_compiled_again_for_inference_mode():
-    model = Compiled()
+@pytest.mark.parametrize("way", ["a part", "a method"])
+def test_what_is_compiled_is_not_compiled_again_for_inference_mode(way):
+    model = Compiled(way)
     empty = InferenceLadder(model, torch.ones(4, 3), None, (4,), "test", 0.02)
-    ladder = empty.start("compiled")
+    ladder = empty.start("compiled").with_no_grad()
     assert ladder.first.bare is None and model.compilations == 1
+    assert len(ladder.rungs) == 1  # it is called as a second row would be
+    assert "In inference mode: none" in ladder.table().details
+
+
+class Merging(nn.Module):
+    """As LoRA's layers: evaluation mode adds an update to the weights, training mode removes it."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear, self.merged = nn.Linear(3, 3), False
+
+    def train(self, mode=True):
+        if mode == self.merged:
+            self.linear.weight.data += -1.0 if mode else 1.0
+            self.merged = not mode
+        return super().train(mode)
+
+    def forward(self, inputs):
+        return self.linear(inputs)
+
+
+class Different(nn.Module):
+    """It answers otherwise in inference mode."""
+
+    def forward(self, inputs):
+        return inputs + torch.is_inference_mode_enabled()
+
+
+def patched():
+    """A model whose forward pass was replaced by a function that knows the model."""
+    model = Counting()
+    before = model.forward
+    model.forward = lambda inputs: before(inputs)
+    return model
+
+
+@pytest.mark.parametrize(
+    ("make", "bare"),
+    [
+        (Merging, True),
+        (lambda: Merging().eval(), True),
+        (Different, False),
+        (patched, False),
+    ],
+)
+def test_a_bare_call_leaves_the_model_and_its_answers_alone(make, bare):
+    model, inputs = make(), torch.ones(4, 3)
+    before = kit.predict(model, inputs)
+    ladder = InferenceLadder(model, inputs, None, (2,), "test", 0.02).start("plain PyTorch")
+    assert (ladder.first.bare is not None) is bare
+    assert torch.equal(kit.predict(model, inputs), before) and not before.is_inference()
 
 
 class Counting(nn.Module):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import os
+import re
 import signal
 import sys
 import threading
@@ -166,14 +167,16 @@ def execute_cells(
         with TemporaryDirectory(prefix=sockets_prefix(), ignore_cleanup_errors=True) as own:
             client, words = _client(manager, folder, own, limit_s), Path(own) / "stderr"
             variables = {**os.environ, COMMAND_FOLDER: here, **kernel_env}
+            died = ""
             try:
                 with words.open("wb") as stderr:
                     client.execute(env=variables, stderr=stderr, preexec_fn=_end_with_this_thread())
             except (DeadKernelError, RuntimeError) as error:  # the latter: it did not start
-                why = _last_error(words.read_text(errors="replace"))
-                add_error(notebook, type(error)(f"{error}{why and f': {why}'}"))
-            else:  # all but what cells print, which is in the notebook
-                sys.stderr.write(words.read_text(errors="replace"))
+                died = f"{error}{_how_it_ended(client.process)}{_last_error(words)}"
+                add_error(notebook, type(error)(died))
+            finally:
+                if not died:  # a traceback would hide the line that says why it died
+                    sys.stderr.write(words.read_text(errors="replace"))
     except CellTimeoutError as error:
         # nbclient raises it without a limit, too: a computer that was suspended loses outputs.
         why = f"its last output did not arrive within {START_S} s"
@@ -209,11 +212,24 @@ def _end_with_this_thread() -> Callable[[], None] | None:
     return begin
 
 
-def _last_error(words: str) -> str:
-    """The last error among a kernel's last words, else its last line."""
-    lines = [line.strip() for line in words.splitlines() if line.strip()]
-    errors = [line for line in lines if "error" in line.lower()]
-    return (errors or lines or [""])[-1]
+def _how_it_ended(process: Any) -> str:
+    """The signal that ended the kernel's process, in brackets; "" if none did."""
+    code = process.poll() if process else None
+    if sys.platform == "win32" or code is None or code >= 0:
+        return ""
+    name = signal.Signals(-code).name
+    return f" ({name}{', perhaps because memory ran out' if name == 'SIGKILL' else ''})"
+
+
+def _last_error(words: Path) -> str:
+    """The last error among a kernel's last words, else the last line, behind a colon.
+
+    Python reads what a kernel's own code writes and passes it on, so a kernel may die too soon.
+    """
+    lines = [line.strip() for line in words.read_text(errors="replace").splitlines()]
+    said = [line for line in lines if line]
+    errors = [line for line in said if re.match(r"[\w.]*(Error|Exception)\b|Fatal|FATAL", line)]
+    return f": {(errors or said)[-1]}" if said else ""
 
 
 def execute_in_thread(
@@ -269,6 +285,7 @@ def _client(manager: Any, folder: Path, sockets: str, limit_s: float | None) -> 
             Its own limit is by the time of day.
             """
             found: Any = super().client(**options)
+            runner.process = getattr(self.provisioner, "process", None)
             ready = found.wait_for_ready
 
             async def wait_for_ready(timeout: float | None = None) -> None:
@@ -282,6 +299,7 @@ def _client(manager: Any, folder: Path, sockets: str, limit_s: float | None) -> 
 
     class Client(PapermillNotebookClient):
         all_ran = False
+        process: Any = None  # the kernel's
 
         def papermill_execute_cells(self) -> None:
             super().papermill_execute_cells()

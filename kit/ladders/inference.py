@@ -36,7 +36,6 @@ from kit.measurement.comparison import decide
 from kit.models.custom import copy_model, output_tensor, short_name
 from kit.plots import Note, Picture, multiples, pareto_front
 from kit.techniques import Technique, inference_copy, keep_zeros, size_on_disk
-from kit.techniques.quantisation import StaticInt8
 from kit.training import train
 from kit.workloads import Workload
 
@@ -86,7 +85,7 @@ class InferenceLadder(Ladder[ModelForm]):
         try:
             made = make if isinstance(make, nn.Module) else self._made(make, of, options)
             form = ModelForm(name, made, made_s=time.perf_counter() - started)
-            bare = copy_to_call_bare(made, self.example)
+            bare = copy_to_call_bare(made, self._inputs(min(self.batch_sizes)))
             return self._with(self._measured(replace(form, bare=bare)))
         except (NotSupported, NotInstalled) as error:
             return self._with(ModelForm(name, absent=getattr(error, "reason", str(error))))
@@ -155,7 +154,7 @@ class InferenceLadder(Ladder[ModelForm]):
         score, example_scores = None, None
         if self.workload:
             score, example_scores = judge(self.model, self.workload, self.split)
-        bare = copy_to_call_bare(self.model, self.example)
+        bare = copy_to_call_bare(self.model, self._inputs(min(self.batch_sizes)))
         form = ModelForm(name, self.model, size_on_disk(self.model), score=score, bare=bare)
         times, doubts = {}, []
         for n in self.batch_sizes:
@@ -169,8 +168,15 @@ class InferenceLadder(Ladder[ModelForm]):
 
     def with_no_grad(self) -> InferenceLadder:
         """The ladder with the model as `kit.predict` runs it, which only leaves out gradients."""
-        form = ModelForm(f"{self.first.name}, no_grad", self.model)
+        if self.first.bare is None:  # then the first form is called so
+            return self
+        form = ModelForm(f"{self.first.name}, no_grad", self.model, is_reference=True)
         return self._with(self._measured(form))
+
+    @property
+    def candidates(self) -> list[ModelForm]:
+        """The forms that you can choose from: all that are here, each once."""
+        return [form for form in self.present if not form.is_reference]
 
     def _check_possible(self, n: int, seconds: float) -> None:
         """Raise if the machine's peak does not allow the model's FLOPs in this time."""
@@ -191,9 +197,8 @@ class InferenceLadder(Ladder[ModelForm]):
         others (`ModelForm.beats`). Small differences within the intervals are ties.
         """
         n = self.batch_sizes[0] if batch_size is None else batch_size
-        return [
-            form.name for form in self.present if not any(o.beats(form, n) for o in self.present)
-        ]
+        forms = self.candidates
+        return [form.name for form in forms if not any(o.beats(form, n) for o in forms)]
 
     def undecided(self, batch_size: int | None = None) -> list[str]:
         """Names of the forms for which noise decides whether they are on the front.
@@ -201,7 +206,7 @@ class InferenceLadder(Ladder[ModelForm]):
         The front of the measured values, without their intervals, is another than `front`.
         """
         n = self.batch_sizes[0] if batch_size is None else batch_size
-        costs = {f.name: (f.times[n].value, f.bytes or 0, -f.score_loss) for f in self.present}
+        costs = {f.name: (f.times[n].value, f.bytes or 0, -f.score_loss) for f in self.candidates}
         return [name for name in costs if name in {*self.front(n)} ^ {*pareto_front(costs)}]
 
     def ratio(self, name: str, to: str, batch_size: int | None = None) -> Estimate:
@@ -254,7 +259,7 @@ class InferenceLadder(Ladder[ModelForm]):
             For which it should be fast. None: the first of the ladder's batch sizes.
         """
         n = self.batch_sizes[0] if batch_size is None else batch_size
-        allowed = [form for form in self.present if form.within(max_bytes, max_score_loss)]
+        allowed = [form for form in self.candidates if form.within(max_bytes, max_score_loss)]
         return min(allowed, key=lambda form: form.times[n].value, default=None)
 
     def tied_with(self, form: ModelForm, batch_size: int | None = None) -> list[str]:
@@ -266,7 +271,7 @@ class InferenceLadder(Ladder[ModelForm]):
         mine = form.ratios.get(n, SAME_TIME).value
         return [
             other.name
-            for other in self.present
+            for other in self.candidates
             if other.name != form.name
             and other.ratios.get(n, SAME_TIME).value >= mine
             and not any(each.surely_faster(other, n) for each in self.present)
@@ -298,10 +303,10 @@ class InferenceLadder(Ladder[ModelForm]):
 
     def _details(self) -> str:
         """How the forms were timed and scored, and the machine's limit."""
-        bare = "; those of plain PyTorch also in inference mode, if not called no_grad"
-        bare = bare if self.first.bare else ""
+        bare = ", ".join(form.name for form in self.present if form.bare)
         caption = (
-            f"All forms: in evaluation mode and without gradients{bare}. Times: those of "
+            f"All forms: in evaluation mode and without gradients. In inference mode: "
+            f"{bare or 'none'}; the others by kit.predict. Times: those of "
             f"{self.first.name!r} × the median ratio of rounds in turns with it; in brackets, the "
             f"interval of 1 ÷ that ratio. Faster and "
             f"slower allow for {self._comparisons} comparisons, as many as a ladder may have."
@@ -353,7 +358,7 @@ class InferenceLadder(Ladder[ModelForm]):
             )
         columns = [
             [(e.value, e.low, e.high) for e in column]
-            for column in zip(*(self._costs(form, n) for form in self.present), strict=True)
+            for column in zip(*(self._costs(form, n) for form in self.candidates), strict=True)
         ]
         limited = max_bytes is not None or max_score_loss is not None
         limits = {"max_bytes": max_bytes, "max_score_loss": max_score_loss}
@@ -361,10 +366,10 @@ class InferenceLadder(Ladder[ModelForm]):
         front, undecided = self.front(n), self.undecided(n)
         labels = (f"time of a call, {n:,} example{'s' * (n > 1)}", "size on disk", "score lost")
         return multiples(
-            [form.name for form in self.present],
+            [form.name for form in self.candidates],
             dict(zip(labels, zip(columns, ("s", "B", "points"), strict=True), strict=True)),
             caption=self._plot_caption(n, front, chosen, max_bytes, max_score_loss),
-            hollow=[f.name for f in self.present if f.name not in (*front, *undecided)],
+            hollow=[f.name for f in self.candidates if f.name not in (*front, *undecided)],
             half=undecided,
             limits={labels[1]: max_bytes, labels[2]: max_score_loss},
             chosen=chosen.name if chosen else "",
@@ -436,9 +441,12 @@ def inference_ladder(
     """A ladder of forms of a trained model; the first is the model in plain PyTorch.
 
     It is called bare, in evaluation mode and in `torch.inference_mode`. That costs nothing, so a
-    form has to beat it. All forms that PyTorch runs without its compiler are called in this way.
-    The second form is the model as `kit.predict` runs it: it only does not record gradients
+    form has to beat it. Other forms that PyTorch runs without its compiler are called alike. The
+    second row is the model as `kit.predict` runs it, which only leaves out gradients
     (`torch.no_grad`). `InferenceLadder.then` adds the next form.
+
+    A model that does not run in inference mode, or answers otherwise there, is called by
+    `kit.predict`, and the second row is left out.
 
     Parameters
     ----------
@@ -447,7 +455,7 @@ def inference_ladder(
     workload
         Provides examples for timing, for making forms, and for scoring them.
     name
-        Of the first form. The second has this name and ", no_grad".
+        Of the first form. The second row has this name and ", no_grad".
     batch_sizes
         Batch sizes to time. `fastest` and `front` use the first one by default.
     split
@@ -483,29 +491,33 @@ def inference_ladder(
     return replace(empty, peaks=peaks).start(name).with_no_grad()
 
 
-def copy_to_call_bare(model: nn.Module, example: Tensor) -> nn.Module | None:
+def copy_to_call_bare(model: nn.Module, inputs: Tensor) -> nn.Module | None:
     """A copy that runs in inference mode, with the model's own weights; None if none should.
 
     What a model keeps at a call, such as a state, could not be changed or trained with outside. So
-    a copy keeps it. The compiler would compile a form again in inference mode, and models that
-    compute a gradient do not run there.
+    a copy keeps it. The compiler would compile a form again in inference mode. Models that compute
+    a gradient do not run there, and some may answer otherwise.
     """
-    predict(model, example)  # finds the sizes of lazy layers, outside inference mode
-    if isinstance(model, Runtime) or any(map(_is_compiled, model.modules())):
+    if any(isinstance(part, Runtime) or _is_fixed(part) for part in model.modules()):
         return None
+    predict(model, inputs)  # finds the sizes of lazy layers, outside inference mode
     try:
-        copy = copy_model(model, share_weights=True).eval()
-        infer(copy, example)
-    except Exception as error:  # to copy other people's models may raise anything
-        if out_of_memory(error):
-            raise
+        # Not by `eval()`: some layers change their weights then, such as those of LoRA.
+        with evaluating(model):
+            copy = copy_model(model, share_weights=True)
+        outputs, others = output_tensor(predict(model, inputs), model), infer(copy, inputs)
+        near = {"rtol": 1e-3, "atol": 1e-3 * float(outputs.nan_to_num(0, 0, 0).abs().max())}
+        return copy if torch.allclose(outputs, others, **near, equal_nan=True) else None
+    except Exception:  # other people's models may raise anything, and memory may run out
         return None
-    return copy
 
 
-def _is_compiled(part: nn.Module) -> bool:
-    compiled = getattr(part, "_compiled_call_impl", None) is not None  # by its method `compile`
-    return compiled or hasattr(part, "_orig_mod") or isinstance(part, StaticInt8)
+def _is_fixed(part: nn.Module) -> bool:
+    """Whether the part is compiled, or calls a function that no copy would replace."""
+    own = vars(part)
+    functions = (*own.values(), type(part).forward)
+    compiled = any(hasattr(each, "_torchdynamo_orig_callable") for each in functions)
+    return compiled or own.get("_compiled_call_impl") is not None or "forward" in own
 
 
 def infer(model: nn.Module, inputs: Tensor) -> Tensor:
@@ -513,6 +525,6 @@ def infer(model: nn.Module, inputs: Tensor) -> Tensor:
     # What `torch.inference_mode` enters. To make that object first takes 2 µs more at each call; a
     # loop within it, which no other call can share, pays for it once.
     with torch._C._InferenceMode(True):
-        outputs = model(inputs)
+        outputs = output_tensor(model(inputs), model)
     start_work(outputs)
-    return outputs if isinstance(outputs, Tensor) else output_tensor(outputs, model)
+    return outputs

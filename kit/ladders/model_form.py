@@ -29,6 +29,7 @@ class ModelForm(Rung):
     model: nn.Module | None = field(default=None, repr=False)
     # To be called bare in inference mode, with the model's weights; None: `kit.predict` calls it.
     bare: nn.Module | None = field(default=None, repr=False, kw_only=True)
+    is_reference: bool = field(default=False, kw_only=True)  # the model once more, called otherwise
     bytes: int | None = None  # on disk
     times: dict[int, Estimate] = field(default_factory=dict)  # batch size -> seconds per call
     # Batch size -> time ÷ that of the first form, with simultaneous intervals for all forms.
