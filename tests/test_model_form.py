@@ -66,9 +66,10 @@ def test_the_first_form_is_the_model_in_inference_mode(ladder, model, vision):
         answers = call()
     assert answers.is_inference() and answers.shape == (4, 10)
     assert torch.equal(answers, kit.predict(model, ladder.example[:4]))
-    assert re.search("In inference mode: plain PyTorch,.* others by kit", ladder.table().details)
+    assert re.search("In inference mode: 'plain PyTorch',.* others by kit", ladder.table().details)
     weights = zip(first.bare.parameters(), model.parameters(), strict=True)
-    assert all(own is models for own, models in weights)  # a copy takes no memory to speak of
+    places = [(own.data_ptr(), models.data_ptr()) for own, models in weights]
+    assert all(own == models for own, models in places)  # a copy takes no memory to speak of
 
 
 def test_the_second_form_is_the_model_without_gradients(ladder, model):
@@ -112,13 +113,15 @@ class Compiled(nn.Module):
 
     def __init__(self, way):
         super().__init__()
-        self.compilations, self.linear = 0, nn.Linear(3, 3)
+        self.way, self.compilations, self.linear = way, 0, nn.Linear(3, 3)
         if way == "a part":
             self.linear = torch.compile(self.linear, backend=self.count)
-        self.run = torch.compile(self.step, backend=self.count) if way == "a method" else self.step
+        compiled = torch.compile(self.step, backend=self.count)
+        self.run = compiled if way == "a method" else self.step
+        self.hidden = [compiled]  # as that of a decorated method, nobody sees it
 
     def forward(self, inputs):
-        return self.run(inputs)
+        return self.hidden[0](inputs) if self.way == "hidden" else self.run(inputs)
 
     def step(self, inputs):
         return self.linear(inputs).relu()
@@ -128,7 +131,7 @@ class Compiled(nn.Module):
         return graph.forward
 
 
-@pytest.mark.parametrize("way", ["a part", "a method"])
+@pytest.mark.parametrize("way", ["a part", "a method", "hidden"])
 def test_what_is_compiled_is_not_compiled_again_for_inference_mode(way):
     model = Compiled(way)
     empty = InferenceLadder(model, torch.ones(4, 3), None, (4,), "test", 0.02)
@@ -156,10 +159,30 @@ class Merging(nn.Module):
 
 
 class Different(nn.Module):
-    """It answers otherwise in inference mode."""
+    """It answers otherwise in inference mode; one output is very large."""
 
     def forward(self, inputs):
-        return inputs + torch.is_inference_mode_enabled()
+        answers = inputs + torch.is_inference_mode_enabled()
+        return torch.cat([answers, torch.full_like(answers, -1e9)], 1)
+
+
+class Renewed(nn.Module):
+    """Each call puts other numbers in place of its weights."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(3))
+
+    def forward(self, inputs):
+        self.weight.data = self.weight.data.clamp(max=2.0)
+        return inputs * self.weight
+
+
+class Yes(nn.Module):
+    """Its outputs are no numbers."""
+
+    def forward(self, inputs):
+        return inputs > 0
 
 
 def patched():
@@ -175,6 +198,9 @@ def patched():
     [
         (Merging, True),
         (lambda: Merging().eval(), True),
+        (Renewed, True),
+        (Yes, True),
+        (lambda: torch.jit.trace(nn.Linear(3, 3), torch.ones(1, 3)), True),
         (Different, False),
         (patched, False),
     ],
@@ -184,7 +210,8 @@ def test_a_bare_call_leaves_the_model_and_its_answers_alone(make, bare):
     before = kit.predict(model, inputs)
     ladder = InferenceLadder(model, inputs, None, (2,), "test", 0.02).start("plain PyTorch")
     assert (ladder.first.bare is not None) is bare
-    assert torch.equal(kit.predict(model, inputs), before) and not before.is_inference()
+    assert torch.equal(kit.predict(model, inputs), before)
+    assert not any(p.is_inference() for p in model.parameters())
 
 
 class Counting(nn.Module):

@@ -172,7 +172,9 @@ def execute_cells(
                 with words.open("wb") as stderr:
                     client.execute(env=variables, stderr=stderr, preexec_fn=_end_with_this_thread())
             except (DeadKernelError, RuntimeError) as error:  # the latter: it did not start
-                died = f"{error}{_how_it_ended(client.process)}{_last_error(words)}"
+                died = str(error)
+                if client.process:  # else this process ended it, since it did not start in time
+                    died += _how_it_ended(client.process) + _last_error(words)
                 add_error(notebook, type(error)(died))
             finally:
                 if not died:  # a traceback would hide the line that says why it died
@@ -214,10 +216,11 @@ def _end_with_this_thread() -> Callable[[], None] | None:
 
 def _how_it_ended(process: Any) -> str:
     """The signal that ended the kernel's process, in brackets; "" if none did."""
-    code = process.poll() if process else None
+    code = process.poll()
     if sys.platform == "win32" or code is None or code >= 0:
         return ""
-    name = signal.Signals(-code).name
+    known = {each.value: each.name for each in signal.Signals}
+    name = known.get(-code, f"signal {-code}")
     return f" ({name}{', perhaps because memory ran out' if name == 'SIGKILL' else ''})"
 
 
@@ -292,6 +295,7 @@ def _client(manager: Any, folder: Path, sockets: str, limit_s: float | None) -> 
                 try:
                     await asyncio.wait_for(ready(timeout=None), timeout)
                 except TimeoutError:
+                    runner.process = None
                     raise RuntimeError(f"the kernel did not start within {timeout} s") from None
 
             found.wait_for_ready = wait_for_ready

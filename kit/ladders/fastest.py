@@ -120,8 +120,9 @@ def fastest(
     in turns with each other. A technique raises if a form's outputs differ too much from the
     model's.
 
-    Forms that PyTorch runs without its compiler are called within `torch.inference_mode`. Call
-    yours so, too: `kit.predict` takes a few percent longer, since it only leaves out gradients.
+    Forms that PyTorch runs without its compiler are called within `torch.inference_mode`, if they
+    work alike there. Call yours so, too: `kit.predict` only leaves out gradients, and may take
+    longer.
 
     Parameters
     ----------

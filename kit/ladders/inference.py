@@ -9,9 +9,10 @@ of score become visible.
 from __future__ import annotations
 
 import math
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -85,7 +86,7 @@ class InferenceLadder(Ladder[ModelForm]):
         try:
             made = make if isinstance(make, nn.Module) else self._made(make, of, options)
             form = ModelForm(name, made, made_s=time.perf_counter() - started)
-            bare = copy_to_call_bare(made, self._inputs(min(self.batch_sizes)))
+            bare = copy_to_call_bare(made, [*map(self._inputs, self.batch_sizes)])
             return self._with(self._measured(replace(form, bare=bare)))
         except (NotSupported, NotInstalled) as error:
             return self._with(ModelForm(name, absent=getattr(error, "reason", str(error))))
@@ -154,7 +155,7 @@ class InferenceLadder(Ladder[ModelForm]):
         score, example_scores = None, None
         if self.workload:
             score, example_scores = judge(self.model, self.workload, self.split)
-        bare = copy_to_call_bare(self.model, self._inputs(min(self.batch_sizes)))
+        bare = copy_to_call_bare(self.model, [*map(self._inputs, self.batch_sizes)])
         form = ModelForm(name, self.model, size_on_disk(self.model), score=score, bare=bare)
         times, doubts = {}, []
         for n in self.batch_sizes:
@@ -286,7 +287,7 @@ class InferenceLadder(Ladder[ModelForm]):
 
     def __repr__(self) -> str:
         best = self.fastest()
-        text = f"{len(self.present)} forms of {short_name(self.model)}"
+        text = f"{len(self.candidates)} forms of {short_name(self.model)}"
         if best is None or best is self.first:
             return f"{text}, none faster than {self.first.name!r}"
         text += f", the fastest {best.name!r}: {best.speedup()} as fast as {self.first.name!r}"
@@ -303,7 +304,7 @@ class InferenceLadder(Ladder[ModelForm]):
 
     def _details(self) -> str:
         """How the forms were timed and scored, and the machine's limit."""
-        bare = ", ".join(form.name for form in self.present if form.bare)
+        bare = ", ".join(repr(form.name) for form in self.present if form.bare is not None)
         caption = (
             f"All forms: in evaluation mode and without gradients. In inference mode: "
             f"{bare or 'none'}; the others by kit.predict. Times: those of "
@@ -491,33 +492,52 @@ def inference_ladder(
     return replace(empty, peaks=peaks).start(name).with_no_grad()
 
 
-def copy_to_call_bare(model: nn.Module, inputs: Tensor) -> nn.Module | None:
+def copy_to_call_bare(model: nn.Module, batches: Sequence[Tensor]) -> nn.Module | None:
     """A copy that runs in inference mode, with the model's own weights; None if none should.
 
     What a model keeps at a call, such as a state, could not be changed or trained with outside. So
     a copy keeps it. The compiler would compile a form again in inference mode. Models that compute
     a gradient do not run there, and some may answer otherwise.
     """
-    if any(isinstance(part, Runtime) or _is_fixed(part) for part in model.modules()):
-        return None
-    predict(model, inputs)  # finds the sizes of lazy layers, outside inference mode
+    parts = list(model.modules())
+    if any(isinstance(part, Runtime) or "forward" in vars(part) for part in parts):
+        return None  # another program, or a function that no copy would replace
+    predict(model, batches[0])  # compiles, and finds the sizes of lazy layers
     try:
+        if any(map(_is_compiled, parts)):
+            return None
         # Not by `eval()`: some layers change their weights then, such as those of LoRA.
         with evaluating(model):
             copy = copy_model(model, share_weights=True)
-        outputs, others = output_tensor(predict(model, inputs), model), infer(copy, inputs)
-        near = {"rtol": 1e-3, "atol": 1e-3 * float(outputs.nan_to_num(0, 0, 0).abs().max())}
-        return copy if torch.allclose(outputs, others, **near, equal_nan=True) else None
+        with _without_compiling():
+            pairs = [(predict(model, inputs), infer(copy, inputs)) for inputs in batches]
+        return copy if all(_alike(output_tensor(a, model), b) for a, b in pairs) else None
     except Exception:  # other people's models may raise anything, and memory may run out
         return None
 
 
-def _is_fixed(part: nn.Module) -> bool:
-    """Whether the part is compiled, or calls a function that no copy would replace."""
-    own = vars(part)
-    functions = (*own.values(), type(part).forward)
-    compiled = any(hasattr(each, "_torchdynamo_orig_callable") for each in functions)
-    return compiled or own.get("_compiled_call_impl") is not None or "forward" in own
+def _is_compiled(part: nn.Module) -> bool:
+    functions = (*vars(part).values(), getattr(type(part), "forward", None))
+    by_a_wrapper = any(hasattr(each, "_torchdynamo_orig_callable") for each in functions)
+    return by_a_wrapper or getattr(part, "_compiled_call_impl", None) is not None
+
+
+def _without_compiling() -> AbstractContextManager[Any]:
+    """Inside, whatever would be compiled again, such as a method, raises an error."""
+    if "torch._dynamo" not in sys.modules:  # then nothing is compiled, and to load it takes seconds
+        return nullcontext()
+    stance: AbstractContextManager[Any] = torch.compiler.set_stance("fail_on_recompile")
+    return stance
+
+
+def _alike(outputs: Tensor, others: Tensor) -> bool:
+    """Whether two outputs differ by no more than rounding, beside a typical one of them."""
+    if outputs.shape != others.shape or torch.equal(outputs, others):
+        return outputs.shape == others.shape
+    share = max(1e-3, 4 * torch.finfo(outputs.dtype).eps)
+    a, b = outputs.double(), others.double()
+    typical = a[a.isfinite()].abs().median().item()
+    return torch.allclose(a, b, rtol=share, atol=share * typical, equal_nan=True)
 
 
 def infer(model: nn.Module, inputs: Tensor) -> Tensor:

@@ -130,10 +130,10 @@ def copy_model(model: nn.Module, share_weights: bool = False) -> nn.Module:
     """A deep copy, also of a model that stores tensors with a graph, such as attention weights.
 
     PyTorch refuses to copy a tensor that has a graph. The copy gets its numbers without the graph.
-    With `share_weights`, parameters and buffers of the copy are those of the model.
+    With `share_weights`, the copy's parameters and buffers lie where the model's do.
     """
     weights = chain(model.parameters(), model.buffers()) if share_weights else ()
-    memo: dict[int, Any] = {id(tensor): tensor for tensor in weights}
+    memo: dict[int, Any] = {id(tensor): _in_the_same_place(tensor) for tensor in weights}
     blank: Any = UninitializedBuffer
     for part in model.modules():
         for tensor in tensors_in(list(vars(part).values())):
@@ -142,6 +142,13 @@ def copy_model(model: nn.Module, share_weights: bool = False) -> nn.Module:
             elif not isinstance(tensor, UninitializedParameter) and not tensor.is_leaf:
                 memo[id(tensor)] = tensor.detach().clone()
     return deepcopy(model, memo)
+
+
+def _in_the_same_place(tensor: Tensor) -> Tensor:
+    """Another tensor of the same numbers; what other libraries made stays itself."""
+    if type(tensor) is nn.Parameter:
+        return nn.Parameter(tensor.detach(), tensor.requires_grad)
+    return tensor.detach() if type(tensor) is Tensor else tensor
 
 
 def enter_training_mode(model: nn.Module) -> None:
