@@ -419,6 +419,31 @@ def test_a_process_that_was_killed_once_says_nothing_about_the_file(good_from, p
         process.close()
 
 
+FORKS = """
+import os, signal, sys
+from pathlib import Path
+from kit.classroom.warm_process import _in_a_fork
+
+def work():
+    begun = Path("begun")
+    begun.write_text(begun.read_text() + "x" if begun.exists() else "x")
+    if len(begun.read_text()) <= int(sys.argv[1]):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return {"problem": ""}
+
+print(_in_a_fork(work, 20)["problem"])
+"""
+
+
+@pytest.mark.parametrize(("killed", "problem"), [(1, "\n"), (9, "grading it ended early")])
+def test_a_judge_that_was_killed_once_says_nothing_about_the_file(killed, problem, tmp_path):
+    """In a process of its own: a fork that ends takes all children of its parent with it."""
+    words = [sys.executable, "-c", FORKS, str(killed)]
+    told = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert told.stdout.startswith(problem)
+    assert (tmp_path / "begun").read_text() == "xx"
+
+
 def test_too_little_memory_is_not_a_fault_of_the_file(base, tmp_path, monkeypatch):
     def full(_):
         raise MemoryError

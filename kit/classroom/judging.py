@@ -20,7 +20,7 @@ from kit.classroom.answers import Code, asks, find_code, ids_in
 from kit.classroom.cells import Cell, Unreadable, code_cells, read_notebook
 from kit.classroom.handout import read_handout
 from kit.classroom.messages import Ended
-from kit.classroom.student_process import Room, StudentProcess
+from kit.classroom.student_process import ENDED_ITSELF, Room, StudentProcess
 from kit.core.results import RECORD
 from kit.course.exercises import checked_answer
 from kit.experiments.untrusted_notebooks import safe_line
@@ -156,6 +156,15 @@ def _judge_code(id: str, code: Code, lesson: LessonNames, room: Room) -> Judged:
         if isinstance(made, str):
             return Judged(id, LOOK, f"the lesson could not be run here: {made}")
     assert isinstance(names, dict) and isinstance(values, dict)
+    judged = _run_and_check(id, code, names, values, room)
+    if judged == Judged(id, FAILED, ENDED_ITSELF):  # or another program ended it, which is rare
+        judged = _run_and_check(id, code, names, values, room)
+    return judged
+
+
+def _run_and_check(
+    id: str, code: Code, names: dict[str, Any], values: dict[str, Any], room: Room
+) -> Judged:
     process = StudentProcess(code.cells, names, room)
     try:
         kind, answer = process.peer.receive()

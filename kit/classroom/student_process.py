@@ -28,6 +28,7 @@ from kit.classroom.system_calls import refuse_calls
 
 WORDS = {"LANG": "C.UTF-8", "PATH": "/usr/bin:/bin", "USER": "student", "MPLBACKEND": "Agg"}
 Cells = Sequence[tuple[int, ast.Module]]
+ENDED_ITSELF = "it ended its own process, or used more than it may"
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ class StudentProcess:
         limits, code = self.room.limits, self._code()
         if code is None or code == -signal.SIGXCPU:
             return f"it did not end within {limits.seconds_s:g} s"
-        return "it ended its own process, or used more than it may"
+        return ENDED_ITSELF
 
     def _code(self) -> int | None:
         """How the process ended; None if it runs."""

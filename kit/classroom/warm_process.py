@@ -83,7 +83,21 @@ def _row(path: Path, lesson: LessonNames, room: Room) -> dict[str, Any]:
 
 
 def _in_a_fork(work: Callable[[], dict[str, Any]], most_s: float) -> dict[str, Any]:
-    """What `work` returns in a fork of this process; a reason if the fork ends or is slow."""
+    """What `work` returns in a fork of this process; a reason if the fork ends or is slow.
+
+    A fork that ended early may have been killed by another program, so there is a second one.
+    """
+    for _ in range(2):
+        if (found := _heard_from_a_fork(work, most_s)) is None:
+            break
+        with suppress(ValueError, TypeError):
+            return dict(json.loads(found))
+    late = "grading it took too long" if found is None else "grading it ended early"
+    return Notebook(problem=f"{late}: its code, or its size, broke the process").to_dict()
+
+
+def _heard_from_a_fork(work: Callable[[], dict[str, Any]], most_s: float) -> bytes | None:
+    """The JSON of what `work` returns in a fork; less if it ends before; None if it is slow."""
     reading, writing = os.pipe()
     judge = os.fork()
     if judge == 0:
@@ -102,10 +116,7 @@ def _in_a_fork(work: Callable[[], dict[str, Any]], most_s: float) -> dict[str, A
     end_all_children()
     with suppress(ChildProcessError):
         os.waitpid(judge, 0)
-    with suppress(ValueError, TypeError):
-        return dict(json.loads(found))  # type: ignore[arg-type]
-    late = "grading it took too long" if found is None else "grading it ended early"
-    return Notebook(problem=f"{late}: its code, or its size, broke the process").to_dict()
+    return found
 
 
 def _read_all(reading: int, left_s: float) -> bytes | None:
