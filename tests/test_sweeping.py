@@ -23,7 +23,7 @@ from kit.cli.main import main
 from kit.cli.sweep import follow
 from kit.core.errors import BadValue
 from kit.experiments import collect, run
-from kit.experiments.machine_lock import LOCK_HELD, machine_lock
+from kit.experiments.machine_lock import LOCK_HELD, _is_alive, machine_lock
 from kit.experiments.sweeping import Outcome, lock_folder
 
 # A run tells in a file when it begins and ends, and whether others compute at that moment.
@@ -298,18 +298,11 @@ def test_whoever_comes_next_ends_what_a_killed_kernel_has_started(source, starte
     assert started.code() == -signal.SIGKILL
     (line,) = told(source.parent, "child")
     time.sleep(1.5)  # after a second, others have seen that nobody is there
-    assert lives(line["child"])
+    assert _is_alive(line["child"])
     sockets = [*Path(tempfile.gettempdir()).glob(f"kit-{started.pid}-*")]
     with machine_lock():
-        wait_until(lambda: not lives(line["child"]) and not lives(line["pid"]), 10)
+        wait_until(lambda: not _is_alive(line["child"]) and not _is_alive(line["pid"]), 10)
         assert sockets and not any(folder.exists() for folder in sockets)
-
-
-def lives(pid: int) -> bool:
-    try:
-        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
 
 
 # --- What is shown -------------------------------------------------------------------------------

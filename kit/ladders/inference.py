@@ -85,9 +85,9 @@ class InferenceLadder(Ladder[ModelForm]):
         started = time.perf_counter()
         try:
             made = make if isinstance(make, nn.Module) else self._made(make, of, options)
-            form = ModelForm(name, made, made_s=time.perf_counter() - started)
+            made_s = time.perf_counter() - started
             bare = copy_to_call_bare(made, [*map(self._inputs, self.batch_sizes)])
-            return self._with(self._measured(replace(form, bare=bare)))
+            return self._with(self._measured(ModelForm(name, made, made_s=made_s, bare=bare)))
         except (NotSupported, NotInstalled) as error:
             return self._with(ModelForm(name, absent=getattr(error, "reason", str(error))))
         except (MemoryError, RuntimeError) as error:
@@ -275,7 +275,7 @@ class InferenceLadder(Ladder[ModelForm]):
             for other in self.candidates
             if other.name != form.name
             and other.ratios.get(n, SAME_TIME).value >= mine
-            and not any(each.surely_faster(other, n) for each in self.present)
+            and not any(each.surely_faster(other, n) for each in self.candidates)
         ]
 
     def bound_s(self, batch_size: int) -> float | None:
